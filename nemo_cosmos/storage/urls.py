@@ -1,0 +1,41 @@
+"""One URL opens a file anywhere: a local path, s3://, gs:// or az:// (fsspec does the work)."""
+
+from __future__ import annotations
+
+import os
+from typing import IO, Any, cast
+
+import fsspec
+
+from nemo_cosmos.errors import MissingDependencyError, MissingFileError
+
+
+def is_url(location: str | os.PathLike[str]) -> bool:
+    """Tell a remote location (``s3://bucket/key``) from a local path."""
+    return "://" in os.fspath(location)
+
+
+def open_url(location: str | os.PathLike[str], mode: str = "rb") -> IO[Any]:
+    """Open a local path or a remote URL as a binary or text file.
+
+    Args:
+        location: a path, or a URL whose scheme fsspec knows.
+        mode: as for :func:`open`.
+
+    Raises:
+        MissingFileError: nothing readable is there.
+        MissingDependencyError: the scheme needs a package that is not installed.
+    """
+    name = os.fspath(location)
+    try:
+        return cast("IO[Any]", fsspec.open(name, mode).open())
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"Opening '{name}' needs a package that is not installed: {error}. "
+            "Install the client of that storage, for example 'pip install s3fs' for s3:// URLs."
+        ) from error
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise MissingFileError(
+            f"'{name}' cannot be opened: {error.strerror or error}. Check the spelling, that it is "
+            "a file, and that you may read it."
+        ) from error

@@ -1,0 +1,1 @@
+"""NeMo and Lightning glue."""

@@ -1,0 +1,1 @@
+"""Decode, encode, probe and resize video."""

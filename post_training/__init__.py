@@ -1,0 +1,1 @@
+"""Controls: camera, robotics, driving and your own."""

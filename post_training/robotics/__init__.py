@@ -1,0 +1,1 @@
+"""Robot episodes, action control and its evaluation."""
