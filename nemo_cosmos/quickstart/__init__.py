@@ -1,0 +1,1 @@
+"""The whole road at nano size, with a report."""
