@@ -1,6 +1,6 @@
 """Run the parts of the quickstart one after another, and skip what is already done.
 
-A step's record, ``steps/<name>.json``, is written when the step has ended. It holds a fingerprint of
+A step leaves a record, ``steps/<name>.json``, when it has ended. The record holds a fingerprint of
 the step's own definition and of the record before it, so that a changed setting runs that step and
 all that follow again, and an unchanged one is re-used.
 """
