@@ -1,0 +1,57 @@
+"""The embedded default: flan-t5-small as an int8 ONNX graph that a package carries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from nemo_cosmos.assets import asset_path
+from nemo_cosmos.models.common.text.base import REFERENCE_MAX_LENGTH, TextEncoder
+
+EMBEDDED_DIM = 512
+
+
+class EmbeddedTextEncoder(TextEncoder):
+    """flan-t5-small's encoder under onnxruntime; the weights are fetched once (68 MB).
+
+    Prompts run one by one: the graph quantises its activations by their range, so in a batch the
+    neighbours of a prompt would change its embedding.
+
+    Args:
+        max_length: token positions.
+
+    Raises:
+        AssetError: the weights are not in the cache and the package index cannot be reached.
+    """
+
+    kind = "embedded"
+
+    def __init__(self, max_length: int = REFERENCE_MAX_LENGTH) -> None:
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        super().__init__(None, EMBEDDED_DIM, max_length)
+        self._tokenizer = Tokenizer.from_file(str(asset_path("flan_t5_small_tokenizer")))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        self._session = onnxruntime.InferenceSession(
+            str(asset_path("flan_t5_small_encoder")), options, providers=["CPUExecutionProvider"]
+        )
+
+    def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token numbers of each prompt, with the end-of-sequence token."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(prompts))]
+
+    def embed(self, tokens: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """Encode one sequence at a time."""
+        return [self._embed_one(ids) for ids in tokens]
+
+    def _embed_one(self, ids: Sequence[int]) -> torch.Tensor:
+        ids_1L = np.asarray([ids], dtype=np.int64)
+        feeds = {"input_ids": ids_1L, "attention_mask": np.ones_like(ids_1L)}
+        (embedding_1LD,) = self._session.run(["last_hidden_state"], feeds)
+        return torch.from_numpy(embedding_1LD[0]).float()

@@ -1,0 +1,61 @@
+"""From what ``config.json`` stores to a text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.models.common.text.base import REFERENCE_MAX_LENGTH, TextEncoder
+from nemo_cosmos.models.common.text.embedded import EmbeddedTextEncoder
+from nemo_cosmos.models.common.text.t5 import T5TextEncoder
+
+TEXT_ENCODER_KINDS = ("embedded", "t5")
+_KEYS = ("kind", "path", "max_length", "dim", "dtype")
+
+
+def load_text_encoder(spec: Mapping[str, Any], device: str | torch.device = "cpu") -> TextEncoder:
+    """Build the text encoder that a model was trained with.
+
+    Args:
+        spec: ``{"kind", "path", "max_length", "dim"}`` as :meth:`TextEncoder.spec` gives it. Only
+            ``kind`` is needed, and ``path`` for ``t5``; ``dim``, where given, is checked.
+            ``dtype`` (``t5`` only) is ``float32`` or ``bfloat16``.
+        device: where ``t5`` runs.
+
+    Raises:
+        ConfigError: an unknown kind or key, no path for ``t5``, or another ``dim`` than stated.
+        MissingFileError: the weights are not there.
+        AssetError: the embedded weights cannot be fetched.
+    """
+    unknown = sorted(set(spec) - set(_KEYS))
+    if unknown:
+        raise ConfigError(
+            f"The text encoder has no setting '{unknown[0]}'. The nearest are "
+            f"{nearest_names(unknown[0], _KEYS)}."
+        )
+    kind, path = spec.get("kind"), spec.get("path")
+    max_length = int(spec.get("max_length") or REFERENCE_MAX_LENGTH)
+    encoder: TextEncoder
+    if kind == "embedded":
+        encoder = EmbeddedTextEncoder(max_length)
+    elif kind == "t5":
+        if not path:
+            raise ConfigError(
+                "The text encoder 't5' needs a path: a folder, or a hub name such as "
+                "'google-t5/t5-11b'. The kind 'embedded' needs none."
+            )
+        encoder = T5TextEncoder(str(path), max_length, device, spec.get("dtype") or "float32")
+    else:
+        raise ConfigError(
+            f"There is no text encoder of kind '{kind}'. The kinds are "
+            f"{', '.join(TEXT_ENCODER_KINDS)}."
+        )
+    if spec.get("dim") not in (None, encoder.dim):
+        raise ConfigError(
+            f"The text encoder '{kind}' at '{path}' gives {encoder.dim} channels; the model was "
+            f"trained with {spec['dim']}. Name the encoder of the training run."
+        )
+    return encoder
