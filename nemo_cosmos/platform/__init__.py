@@ -1,1 +1,30 @@
-"""The only place that knows CPU from CUDA."""
+"""The only place that knows CPU from CUDA.
+
+``install_cpu_backend`` makes Megatron-Core run without a GPU, ``ensure_model_parallel`` sets up its
+process groups for a process that no trainer manages, ``require`` imports an optional package.
+Elsewhere there is no ``if cpu``.
+"""
+
+from nemo_cosmos.platform.cpu_backend import install_cpu_backend
+from nemo_cosmos.platform.dependencies import has, require
+from nemo_cosmos.platform.device import (
+    autocast,
+    autocast_dtype,
+    collective_backend,
+    default_device,
+    has_cuda,
+)
+from nemo_cosmos.platform.distributed import ensure_model_parallel, shutdown_model_parallel
+
+__all__ = [
+    "autocast",
+    "autocast_dtype",
+    "collective_backend",
+    "default_device",
+    "ensure_model_parallel",
+    "has",
+    "has_cuda",
+    "install_cpu_backend",
+    "require",
+    "shutdown_model_parallel",
+]

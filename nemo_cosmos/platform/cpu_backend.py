@@ -1,0 +1,30 @@
+"""The Megatron CPU backend: what makes Megatron-Core run unmodified on a machine without a GPU."""
+
+from __future__ import annotations
+
+from nemo_cosmos.platform.device import has_cuda
+
+_installed = False
+
+
+def install_cpu_backend() -> bool:
+    """Make Megatron-Core usable on this CPU; do nothing where CUDA is available.
+
+    Call it before the first Megatron module is built (:func:`ensure_model_parallel
+    <nemo_cosmos.platform.distributed.ensure_model_parallel>` does). Calling it again is free.
+    A training step pays nothing for it: see :mod:`nemo_cosmos.platform.megatron_patches`.
+
+    Returns:
+        Whether the backend is in place: ``False`` on a machine with CUDA.
+    """
+    global _installed
+    if has_cuda():
+        return False
+    if not _installed:
+        from nemo_cosmos.platform.cuda_stubs import patch_torch_cuda
+        from nemo_cosmos.platform.megatron_patches import patch_megatron
+
+        patch_torch_cuda()
+        patch_megatron()
+        _installed = True
+    return True

@@ -1,0 +1,60 @@
+"""Optional packages: whether they are there, and a clear word when they are not."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+
+from nemo_cosmos.errors import MissingDependencyError
+
+# import name -> (what it is for, how to get it)
+_OPTIONAL: dict[str, tuple[str, str]] = {
+    "transformer_engine": (
+        "FP8 and fused layers on NVIDIA GPUs",
+        "pip install 'nemo-cosmos[gpu]' on a machine with CUDA (the package does not work without)",
+    ),
+    "nvidia.dali": ("GPU video decoding", "pip install 'nemo-cosmos[gpu]'"),
+    "apex": (
+        "fused optimisers without Transformer Engine",
+        "build NVIDIA's Apex from https://github.com/NVIDIA/apex (the package of that name on the "
+        "index is another project)",
+    ),
+    "flash_attn": ("flash attention kernels", "pip install flash-attn on a machine with CUDA"),
+    "ray": ("distributed curation", "pip install 'nemo-cosmos[curation]'"),
+    "wandb": ("logging to Weights & Biases", "pip install wandb"),
+}
+
+
+def has(module: str) -> bool:
+    """Whether ``module`` is installed; does not import it.
+
+    Args:
+        module: an import name such as ``"transformer_engine"`` or ``"nvidia.dali"``.
+    """
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the parent package of a dotted name is absent
+        return False
+
+
+def require(module: str, purpose: str | None = None) -> ModuleType:
+    """Import an optional package.
+
+    Args:
+        module: its import name.
+        purpose: what it is wanted for, for the message.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingDependencyError: it is not installed; the message says which command brings it.
+    """
+    if not has(module):
+        use, remedy = _OPTIONAL.get(module, ("this feature", f"pip install {module}"))
+        raise MissingDependencyError(
+            f"The package '{module}' is not installed, but {purpose or use} needs it. "
+            f"Install it with: {remedy}."
+        )
+    return importlib.import_module(module)

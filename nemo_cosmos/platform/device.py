@@ -1,0 +1,43 @@
+"""Which device this process computes on, and in which precision.
+
+Nothing outside this package asks whether there is a GPU: it asks these functions.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def has_cuda() -> bool:
+    """Whether a CUDA device can be used by this process."""
+    return torch.cuda.is_available()
+
+
+def default_device() -> torch.device:
+    """The device that models and batches live on: the current CUDA device, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if has_cuda() else torch.device("cpu")
+
+
+def collective_backend() -> str:
+    """The ``torch.distributed`` backend that fits the default device: ``nccl`` or ``gloo``."""
+    return "nccl" if has_cuda() else "gloo"
+
+
+def autocast_dtype(precision: str) -> torch.dtype | None:
+    """The compute type of a Lightning precision name, or ``None`` where nothing is cast.
+
+    Args:
+        precision: ``"32"``, ``"32-true"``, ``"bf16-mixed"``, ``"bf16-true"`` or ``"16-mixed"``.
+    """
+    name = str(precision)
+    if name.startswith("bf16"):
+        return torch.bfloat16
+    return torch.float16 if name.startswith("16") else None
+
+
+def autocast(dtype: torch.dtype | None) -> torch.autocast:
+    """A context that computes matrix products in ``dtype`` on the default device.
+
+    ``None`` gives a context that changes nothing, so that a caller needs no branch.
+    """
+    return torch.autocast(default_device().type, dtype=dtype, enabled=dtype is not None)

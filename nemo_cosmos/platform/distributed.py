@@ -1,0 +1,90 @@
+"""Megatron's process groups for a process that no trainer has set up.
+
+Inference, tests and benchmarks build Megatron modules without NeMo. They need ``torch.distributed``,
+Megatron's parallel state and its random number tracker; :func:`ensure_model_parallel` makes all
+three once. One process needs no port: it keeps its rendezvous in memory.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.platform.cpu_backend import install_cpu_backend
+from nemo_cosmos.platform.device import collective_backend, has_cuda
+
+
+def ensure_model_parallel(tp: int = 1, pp: int = 1, cp: int = 1, *, seed: int = 1234) -> None:
+    """Set up model parallelism unless that is done already.
+
+    Under ``torchrun`` (``WORLD_SIZE`` greater than one) the groups span its processes; otherwise
+    they hold this one process. Safe to call often.
+
+    Args:
+        tp: tensor-parallel size.
+        pp: pipeline-parallel size.
+        cp: context-parallel size.
+        seed: of Megatron's tracker of random number states.
+
+    Raises:
+        ConfigError: the sizes do not divide the number of processes, or model parallelism was set
+            up before with other sizes.
+    """
+    install_cpu_backend()
+    from megatron.core import parallel_state, tensor_parallel
+
+    if not dist.is_initialized():
+        _init_process_group()
+    if parallel_state.model_parallel_is_initialized():
+        _check_sizes(tp, pp, cp)
+        return
+    world_size = dist.get_world_size()
+    if world_size % (tp * pp * cp):
+        raise ConfigError(
+            f"Model parallelism of tp={tp} x pp={pp} x cp={cp} does not divide the {world_size} "
+            "processes of this run. Start a multiple of that many processes, or lower the sizes."
+        )
+    parallel_state.initialize_model_parallel(
+        tensor_model_parallel_size=tp,
+        pipeline_model_parallel_size=pp,
+        context_parallel_size=cp,
+    )
+    torch.manual_seed(seed)
+    tensor_parallel.model_parallel_cuda_manual_seed(seed)
+
+
+def shutdown_model_parallel() -> None:
+    """Undo :func:`ensure_model_parallel`; does nothing where nothing was set up."""
+    from megatron.core import parallel_state
+
+    parallel_state.destroy_model_parallel()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _init_process_group() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if has_cuda():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group(collective_backend())
+        return
+    dist.init_process_group(collective_backend(), store=dist.HashStore(), rank=0, world_size=1)
+
+
+def _check_sizes(tp: int, pp: int, cp: int) -> None:
+    from megatron.core import parallel_state
+
+    have = (
+        parallel_state.get_tensor_model_parallel_world_size(),
+        parallel_state.get_pipeline_model_parallel_world_size(),
+        parallel_state.get_context_parallel_world_size(),
+    )
+    if have != (tp, pp, cp):
+        raise ConfigError(
+            f"Model parallelism is set up with tp={have[0]}, pp={have[1]}, cp={have[2]}, but "
+            f"tp={tp}, pp={pp}, cp={cp} is asked for. Call shutdown_model_parallel() first, or ask "
+            "for the same sizes."
+        )
