@@ -5,16 +5,23 @@ Nothing outside this package asks whether there is a GPU: it asks these function
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # torch takes seconds to import; the command line imports this package for --help
+    import torch
 
 
 def has_cuda() -> bool:
     """Whether a CUDA device can be used by this process."""
+    import torch
+
     return torch.cuda.is_available()
 
 
 def default_device() -> torch.device:
     """The device that models and batches live on: the current CUDA device, else the CPU."""
+    import torch
+
     return torch.device("cuda", torch.cuda.current_device()) if has_cuda() else torch.device("cpu")
 
 
@@ -29,6 +36,8 @@ def autocast_dtype(precision: str) -> torch.dtype | None:
     Args:
         precision: ``"32"``, ``"32-true"``, ``"bf16-mixed"``, ``"bf16-true"`` or ``"16-mixed"``.
     """
+    import torch
+
     name = str(precision)
     if name.startswith("bf16"):
         return torch.bfloat16
@@ -40,4 +49,6 @@ def autocast(dtype: torch.dtype | None) -> torch.autocast:
 
     ``None`` gives a context that changes nothing, so that a caller needs no branch.
     """
+    import torch
+
     return torch.autocast(default_device().type, dtype=dtype, enabled=dtype is not None)

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import os
 
-import torch
-import torch.distributed as dist
-
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.platform.cpu_backend import install_cpu_backend
 from nemo_cosmos.platform.device import collective_backend, has_cuda
@@ -33,6 +30,9 @@ def ensure_model_parallel(tp: int = 1, pp: int = 1, cp: int = 1, *, seed: int = 
         ConfigError: the sizes do not divide the number of processes, or model parallelism was set
             up before with other sizes.
     """
+    import torch
+    import torch.distributed as dist
+
     install_cpu_backend()
     from megatron.core import parallel_state, tensor_parallel
 
@@ -58,6 +58,7 @@ def ensure_model_parallel(tp: int = 1, pp: int = 1, cp: int = 1, *, seed: int = 
 
 def shutdown_model_parallel() -> None:
     """Undo :func:`ensure_model_parallel`; does nothing where nothing was set up."""
+    import torch.distributed as dist
     from megatron.core import parallel_state
 
     parallel_state.destroy_model_parallel()
@@ -66,6 +67,9 @@ def shutdown_model_parallel() -> None:
 
 
 def _init_process_group() -> None:
+    import torch
+    import torch.distributed as dist
+
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         if has_cuda():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

@@ -77,15 +77,20 @@ def _factory_on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch
 
 
 def _autocast_on_cpu(device_type: str, *args: Any, **kwargs: Any) -> torch.autocast:
-    return torch.autocast(on_cpu(device_type).type if device_type == "cuda" else device_type,
-                          *args, **kwargs)
+    return torch.autocast(
+        on_cpu(device_type).type if device_type == "cuda" else device_type, *args, **kwargs
+    )
 
 
 class CudaTypeNames(TorchFunctionMode):
     """While entered, ``tensor.type()`` of a CPU tensor answers with the CUDA type's name."""
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Answer ``tensor.type()``; let everything else pass."""
         result = func(*args, **(kwargs or {}))
