@@ -1,0 +1,173 @@
+"""Decode a video: one dispatch in front of PyAV, torchcodec and DALI.
+
+The choice of frames (by number, by time, at another frame rate) and everything that a backend may
+get wrong (rotation, cropping, resizing) happen here once, so that the backends cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_cosmos.errors import InputError, VideoError, nearest_names
+from nemo_cosmos.video import backend_dali, backend_pyav, backend_torchcodec
+from nemo_cosmos.video.frames import Video
+from nemo_cosmos.video.image import is_image, read_image
+from nemo_cosmos.video.probe import FrameIndex, index_frames
+from nemo_cosmos.video.resize import resize_frame, resize_frames
+from nemo_cosmos.video.source import Source, source_name
+
+ReadFrames = Callable[[Source, FrameIndex, NDArray[np.int64]], Iterator[NDArray[np.uint8]]]
+
+BACKENDS: dict[str, ReadFrames] = {
+    "pyav": backend_pyav.read_frames,
+    "torchcodec": backend_torchcodec.read_frames,
+    "dali": backend_dali.read_frames,
+}
+
+
+def decode(
+    source: Source,
+    *,
+    frame_indices: Sequence[int] | NDArray[np.integer] | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    fps: float | None = None,
+    size: tuple[int, int] | None = None,
+    backend: str = "auto",
+) -> Video:
+    """Decode the frames of a video that are asked for; all of them by default.
+
+    Args:
+        source: a path, a URL, or the bytes of a file. A PNG, JPEG, WebP or BMP image is a video
+            of one frame.
+        frame_indices: numbers of frames in the order shown, from 0; any order, repeats allowed.
+            Excludes ``start_s``, ``end_s`` and ``fps``.
+        start_s: first time wanted, in seconds from the first frame.
+        end_s: end of the time wanted (exclusive); by default the end of the video.
+        fps: resample by timestamp: at each ``start_s + k / fps`` the frame that a player shows
+            then. By default the frames as they are.
+        size: ``(height, width)`` to resize to, aspect not kept; see :func:`resize_and_pad`.
+        backend: ``pyav``, ``torchcodec``, ``dali``, or ``auto``: DALI where it finds a GPU, else
+            PyAV.
+
+    Returns:
+        The frames, upright and at their true size. ``pts_s`` is set when they are not consecutive
+        frames of a constant rate.
+
+    Raises:
+        MissingFileError: nothing readable is there.
+        VideoError: it is not a video, is damaged, or has no frame where asked.
+        InputError: the arguments contradict each other.
+        MissingDependencyError: the backend is not installed.
+    """
+    read_frames = _backend(backend)
+    if is_image(source):
+        return _decode_image(source, frame_indices, size)
+    index = index_frames(source)
+    numbers = _choose_frames(index, source, frame_indices, start_s, end_s, fps)
+    wanted, places = np.unique(numbers, return_inverse=True)
+    height, width = size or (index.info.height, index.info.width)
+    unique_THWC = np.empty((len(wanted), height, width, 3), dtype=np.uint8)
+    for row, frame in enumerate(read_frames(source, index, wanted)):
+        unique_THWC[row] = resize_frame(_upright(frame, index, source), (height, width))
+    frames_THWC = unique_THWC if np.array_equal(wanted, numbers) else unique_THWC[places]
+    if fps is not None:
+        return Video(frames_THWC, fps=float(fps))
+    consecutive = bool(np.all(np.diff(numbers) == 1)) and not index.info.variable_frame_rate
+    return Video(
+        frames_THWC, fps=index.info.fps, pts_s=None if consecutive else index.pts_s[numbers]
+    )
+
+
+def _backend(name: str) -> ReadFrames:
+    if name == "auto":
+        name = "dali" if backend_dali.decodes_on_gpu() else "pyav"
+    if name not in BACKENDS:
+        raise InputError(
+            f"There is no video backend '{name}'. Valid are 'auto' and "
+            f"{nearest_names(name, BACKENDS)}."
+        )
+    return BACKENDS[name]
+
+
+def _decode_image(
+    source: Source,
+    frame_indices: Sequence[int] | NDArray[np.integer] | None,
+    size: tuple[int, int] | None,
+) -> Video:
+    image = read_image(source)
+    numbers = np.zeros(1, int) if frame_indices is None else np.asarray(frame_indices, int)
+    _check_range(numbers, 1, source)
+    frames_THWC = image.frames_THWC[numbers]
+    return Video(frames_THWC if size is None else resize_frames(frames_THWC, size), image.fps)
+
+
+def _choose_frames(
+    index: FrameIndex,
+    source: Source,
+    frame_indices: Sequence[int] | NDArray[np.integer] | None,
+    start_s: float | None,
+    end_s: float | None,
+    fps: float | None,
+) -> NDArray[np.int64]:
+    """Turn the request into frame numbers."""
+    if frame_indices is not None:
+        if (start_s, end_s, fps) != (None, None, None):
+            raise InputError(
+                "frame_indices was given together with start_s, end_s or fps; expected frames by "
+                "number or by time, not both. Leave one out."
+            )
+        numbers = np.asarray(frame_indices, dtype=np.int64)
+        _check_range(numbers, index.info.num_frames, source)
+        return numbers
+    if fps is not None and not fps > 0:
+        raise InputError(f"fps is {fps}; expected a positive number of frames per second.")
+    return _frames_in_span(index, source, start_s or 0.0, end_s, fps)
+
+
+def _check_range(numbers: NDArray[np.int64], num_frames: int, source: Source) -> None:
+    if len(numbers) == 0:
+        raise InputError("frame_indices is empty; expected at least one frame number.")
+    if numbers.min() < 0 or numbers.max() >= num_frames:
+        wrong = numbers.min() if numbers.min() < 0 else numbers.max()
+        raise VideoError(
+            f"Frame {wrong} was asked of {source_name(source)}, which has frames 0 to "
+            f"{num_frames - 1}. Ask for frames in that range."
+        )
+
+
+def _frames_in_span(
+    index: FrameIndex, source: Source, start_s: float, end_s: float | None, fps: float | None
+) -> NDArray[np.int64]:
+    """Frames by time; timestamps are compared with half a tick of tolerance."""
+    pts_s = index.pts_s
+    tolerance_s = float(index.time_base) / 2
+    stop_s = index.info.duration_s if end_s is None else min(end_s, index.info.duration_s)
+    if fps is None:
+        inside = (pts_s >= start_s - tolerance_s) & (pts_s < stop_s - tolerance_s)
+        numbers = np.flatnonzero(inside)
+    else:
+        # Rounding: 5 s at 30 fps are 150 frames, also where 5.0 arrives as 4.9999999.
+        count = int(np.ceil((stop_s - start_s) * fps - 1e-3))
+        times_s = start_s + np.arange(max(count, 0)) / fps
+        numbers = np.searchsorted(pts_s, times_s + tolerance_s, side="right") - 1
+    if start_s < 0 or len(numbers) == 0:
+        raise VideoError(
+            f"There is no frame from {start_s:g} s to {stop_s:g} s in {source_name(source)}, which "
+            f"lasts {index.info.duration_s:g} s. Ask for a span inside it."
+        )
+    return numbers.astype(np.int64)
+
+
+def _upright(frame_HWC: NDArray[np.uint8], index: FrameIndex, source: Source) -> NDArray[np.uint8]:
+    """Crop to the true size and turn as the container says."""
+    if frame_HWC.shape[:2] != index.stored_size:
+        raise VideoError(
+            f"The picture size of {source_name(source)} changes from {index.stored_size} to "
+            f"{frame_HWC.shape[:2]} on the way; expected one size. Transcode it first."
+        )
+    height, width = index.shown_size
+    return np.rot90(frame_HWC[:height, :width], k=index.info.rotation // 90)

@@ -1,0 +1,60 @@
+"""Read a still picture as a video of one frame."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from nemo_cosmos.errors import VideoError
+from nemo_cosmos.storage import open_url
+from nemo_cosmos.video.frames import Video
+from nemo_cosmos.video.source import Source, check_exists, read_bytes, source_name
+
+IMAGE_FPS = 24.0
+"""Frame rate given to a still picture: the base rate that the models are conditioned on."""
+
+_WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
+
+
+def is_image(source: Source) -> bool:
+    """Tell by the first bytes whether a source is a PNG, JPEG, WebP or BMP picture."""
+    check_exists(source)
+    if isinstance(source, bytes):
+        head = source[:12]
+    else:
+        with open_url(source) as handle:
+            head = handle.read(12)
+    is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    return head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")) or is_webp
+
+
+def read_image(source: Source, fps: float = IMAGE_FPS) -> Video:
+    """Read a picture, upright by its EXIF orientation, as a video of one frame.
+
+    Args:
+        source: a path, a URL, or the bytes of a PNG, JPEG, WebP or BMP file.
+        fps: frame rate of the result.
+
+    Raises:
+        MissingFileError: nothing readable is there.
+        VideoError: the file is not a picture, is truncated, or has more than 8 bits a channel.
+    """
+    from PIL import Image, ImageOps
+
+    content = read_bytes(source)
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.mode in _WIDE_MODES:
+                raise VideoError(
+                    f"{source_name(source)} has pixels of type '{image.mode}'; "
+                    "expected 8 bits a channel. Convert it to an 8-bit PNG or JPEG."
+                )
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+            frame_HWC = np.array(upright, dtype=np.uint8)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise VideoError(
+            f"{source_name(source)} cannot be read as a picture: {error}. It is not "
+            "an image or is truncated; check that a viewer shows it."
+        ) from error
+    return Video(frame_HWC[None], fps=fps)
