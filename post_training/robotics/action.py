@@ -1,0 +1,174 @@
+"""The action control: a robot's commands decide what the next frames show.
+
+Cosmos paper, section 6.2 (action-based next-frame prediction), extended to clips. An action is
+seven numbers: the change of the gripper's position (3) and of its rotation (3), and its opening.
+Row t of a clip's actions moves frame t to frame t+1. The tokenizer makes one latent frame of
+``temporal_factor`` pixel frames, so that many actions lead to each latent frame after the first;
+they are concatenated. The first frame is where the robot starts: nothing led to it, and its
+embedding is zero. Two MLPs put the actions into the timestep embedding (7f -> 4D -> D) and into
+the shared AdaLN-LoRA vector (7f -> 4D -> 3D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
+from nemo_cosmos.models.diffusion.control import Control, ControlEmbedding, NetworkDims
+
+SIDECAR = "action.npy"
+ACTION_DIM = 7
+
+
+class ActionControl(Control):
+    """Embeds 7-D robot actions per latent frame.
+
+    The statistics that normalise the actions are buffers: they are saved with the weights, so that
+    whoever loads the model gives it actions in the robot's own units.
+    """
+
+    sidecars: ClassVar[tuple[str, ...]] = (SIDECAR,)
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        hidden_size: int,
+        temporal_factor: int,
+        mean: Sequence[float] = (0.0,) * ACTION_DIM,
+        std: Sequence[float] = (1.0,) * ACTION_DIM,
+    ) -> None:
+        """Make the two MLPs.
+
+        Args:
+            hidden_size: D, the network's width.
+            temporal_factor: pixel frames a latent frame.
+            mean: mean of each number of the training actions.
+            std: standard deviation of each.
+        """
+        super().__init__()
+        if len(mean) != ACTION_DIM or len(std) != ACTION_DIM or min(std) <= 0:
+            raise ConfigError(
+                f"Action statistics must be {ACTION_DIM} means and {ACTION_DIM} positive standard "
+                f"deviations; got {list(mean)} and {list(std)}. 'action_stats' computes them."
+            )
+        self.temporal_factor = temporal_factor
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+        num_inputs = ACTION_DIM * temporal_factor
+        self.timestep = _mlp(num_inputs, 4 * hidden_size, hidden_size)
+        self.adaln_lora = _mlp(num_inputs, 4 * hidden_size, 3 * hidden_size)
+
+    @classmethod
+    def build(cls, dims: NetworkDims, **options: Any) -> Self:
+        """Make the control; ``options`` may hold ``mean`` and ``std``."""
+        return cls(dims.hidden_size, dims.temporal_factor, **options)
+
+    @classmethod
+    def read(
+        cls, sidecars: Mapping[str, Any], first_frame: int, num_frames: int
+    ) -> dict[str, np.ndarray]:
+        """Return the ``num_frames - 1`` actions inside the window as ``action``."""
+        if SIDECAR not in sidecars:
+            raise SampleError(
+                f"The sample has no '{SIDECAR}', which the action control reads: an array of shape "
+                "(frames - 1, 7). Curate episodes that carry actions, or train without a control."
+            )
+        actions = np.asarray(sidecars[SIDECAR], dtype=np.float32)
+        window = actions[first_frame : first_frame + num_frames - 1]
+        check_actions(window, num_frames)
+        return {"action": window}
+
+    def forward(
+        self, batch: Mapping[str, Tensor], latent_shape_BCTHW: tuple[int, ...]
+    ) -> ControlEmbedding:
+        """Embed ``batch["action"]`` (B, T_pixels - 1, 7) for latents of T frames."""
+        grouped_BTA = self.group(batch["action"], num_latent_frames=latent_shape_BCTHW[2])
+        grouped_BTA = grouped_BTA.to(next(self.parameters()).dtype)
+        return ControlEmbedding(
+            timestep_BTD=_start_with_zero(self.timestep(grouped_BTA)),
+            adaln_lora_BT3D=_start_with_zero(self.adaln_lora(grouped_BTA)),
+        )
+
+    def group(self, action_BNA: Tensor, num_latent_frames: int) -> Tensor:
+        """Normalise the actions and concatenate those that lead to each latent frame.
+
+        Args:
+            action_BNA: (B, temporal_factor * (T - 1), 7) actions in the robot's units.
+            num_latent_frames: T.
+
+        Returns:
+            (B, T - 1, 7 * temporal_factor), float32.
+
+        Raises:
+            SampleError: another number of actions, or of numbers an action.
+        """
+        num_actions = self.temporal_factor * (num_latent_frames - 1)
+        if action_BNA.shape[1:] != (num_actions, ACTION_DIM):
+            raise SampleError(
+                f"The actions have shape {tuple(action_BNA.shape[1:])}; {num_latent_frames} latent "
+                f"frames of {self.temporal_factor} pixel frames need ({num_actions}, "
+                f"{ACTION_DIM}): one action between every two pixel frames."
+            )
+        normalised = (action_BNA.float() - self.mean.float()) / self.std.float()
+        return normalised.reshape(action_BNA.shape[0], num_latent_frames - 1, -1)
+
+
+def check_actions(actions: np.ndarray, num_frames: int) -> None:
+    """Check the actions of one clip.
+
+    Raises:
+        SampleError: not (num_frames - 1, 7).
+        NumericsError: NaN or infinity among them.
+    """
+    if actions.shape != (num_frames - 1, ACTION_DIM):
+        raise SampleError(
+            f"The actions have shape {actions.shape}; a clip of {num_frames} frames needs "
+            f"({num_frames - 1}, {ACTION_DIM}): one action of 7 numbers between every two frames."
+        )
+    if not np.isfinite(actions).all():
+        raise NumericsError(
+            "The actions hold NaN or infinity. Expected finite displacements and gripper openings; "
+            "repair or drop the episode."
+        )
+
+
+def action_stats(episodes: Iterable[np.ndarray]) -> dict[str, list[float]]:
+    """Return mean and standard deviation of each of the seven numbers over all actions.
+
+    A number that never changes gets standard deviation 1, so that it is passed on unscaled.
+
+    Args:
+        episodes: arrays (N, 7), at least one action in all.
+
+    Raises:
+        SampleError: there is no action at all.
+    """
+    collected = [np.asarray(episode, dtype=np.float64) for episode in episodes]
+    if not sum(len(episode) for episode in collected):
+        raise SampleError("There are no actions to take statistics of; give at least one episode.")
+    actions = np.concatenate(collected)
+    std = actions.std(axis=0)
+    return {
+        "mean": actions.mean(axis=0).tolist(),
+        "std": np.where(std > 1e-6, std, 1.0).tolist(),
+    }
+
+
+def _mlp(num_inputs: int, num_hidden: int, num_outputs: int) -> nn.Sequential:
+    """Two layers with tanh-GELU; the last is zero, so that training starts without an effect."""
+    last = nn.Linear(num_hidden, num_outputs)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(num_inputs, num_hidden), nn.GELU(approximate="tanh"), last)
+
+
+def _start_with_zero(embedding_BTD: Tensor) -> Tensor:
+    """Prepend the zero embedding of the first latent frame."""
+    return F.pad(embedding_BTD, (0, 0, 1, 0))

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
+from post_training.robotics.action import ActionControl, action_stats
+
+HIDDEN, FACTOR = 24, 4
+LATENT_SHAPE = (2, 16, 3, 4, 4)
+
+
+@pytest.fixture
+def control() -> ActionControl:
+    torch.manual_seed(0)
+    return ActionControl(HIDDEN, FACTOR, mean=[1.0] * 7, std=[2.0] * 7)
+
+
+def trained(control: ActionControl) -> ActionControl:
+    for mlp in (control.timestep, control.adaln_lora):
+        torch.nn.init.normal_(mlp[-1].weight)
+    return control
+
+
+def test_shapes_of_the_published_mlps(control: ActionControl) -> None:
+    shapes = {name: tuple(p.shape) for name, p in control.named_parameters()}
+    assert shapes["timestep.0.weight"] == (4 * HIDDEN, 7 * FACTOR)
+    assert shapes["timestep.2.weight"] == (HIDDEN, 4 * HIDDEN)
+    assert shapes["adaln_lora.2.weight"] == (3 * HIDDEN, 4 * HIDDEN)
+
+
+def test_it_starts_without_an_effect(control: ActionControl) -> None:
+    embedding = control({"action": torch.randn(2, 8, 7)}, LATENT_SHAPE)
+    assert embedding.timestep_BTD.shape == (2, 3, HIDDEN)
+    assert embedding.adaln_lora_BT3D.shape == (2, 3, 3 * HIDDEN)
+    assert not embedding.timestep_BTD.any() and not embedding.adaln_lora_BT3D.any()
+    embedding.timestep_BTD.sum().backward()
+    assert control.timestep[-1].weight.grad.any(), "but it can learn"
+
+
+def test_an_action_moves_only_the_latent_frame_that_it_leads_to(control: ActionControl) -> None:
+    actions = torch.randn(2, 8, 7)
+    before = trained(control)({"action": actions}, LATENT_SHAPE)
+    changed = actions.clone()
+    changed[:, 5] += 1  # from pixel frame 5 to 6, which is in the third latent frame (5..8)
+    after = control({"action": changed}, LATENT_SHAPE)
+    moved = (after.timestep_BTD != before.timestep_BTD).any(dim=-1)
+    assert moved.tolist() == [[False, False, True]] * 2
+    assert not before.timestep_BTD[:, 0].any(), "nothing leads to the first frame"
+
+
+def test_actions_are_normalised_and_kept_in_order(control: ActionControl) -> None:
+    actions = torch.arange(8 * 7, dtype=torch.float32).view(1, 8, 7)
+    grouped = control.group(actions, num_latent_frames=3)
+    assert torch.equal(grouped, ((actions - 1) / 2).view(1, 2, 28))
+
+
+def test_statistics_are_saved_with_the_weights(control: ActionControl) -> None:
+    other = ActionControl(HIDDEN, FACTOR)
+    other.load_state_dict(control.state_dict())
+    assert other.mean.tolist() == [1.0] * 7 and other.std.tolist() == [2.0] * 7
+
+
+def test_wrong_number_of_actions_says_how_many_are_needed(control: ActionControl) -> None:
+    with pytest.raises(SampleError, match=r"\(8, 7\)"):
+        control({"action": torch.zeros(2, 9, 7)}, LATENT_SHAPE)
+
+
+def test_window_of_a_clip() -> None:
+    actions = np.arange(20 * 7, dtype=np.float64).reshape(20, 7)
+    window = ActionControl.read({"action.npy": actions}, first_frame=3, num_frames=9)["action"]
+    assert window.dtype == np.float32 and np.array_equal(window, actions[3:11])
+
+
+@pytest.mark.parametrize(
+    ("sidecars", "error"),
+    [
+        ({}, SampleError),
+        ({"action.npy": np.zeros((5, 7))}, SampleError),
+        ({"action.npy": np.zeros((20, 6))}, SampleError),
+        ({"action.npy": np.full((20, 7), np.nan)}, NumericsError),
+    ],
+)
+def test_bad_sidecars(sidecars: dict[str, np.ndarray], error: type[Exception]) -> None:
+    with pytest.raises(error, match="ction"):
+        ActionControl.read(sidecars, first_frame=0, num_frames=9)
+
+
+def test_stats_over_episodes() -> None:
+    episodes = [np.ones((3, 7)), np.full((1, 7), 5.0)]
+    episodes[0][:, 6] = episodes[1][:, 6] = 1.0
+    stats = action_stats(episodes)
+    assert stats["mean"][0] == 2.0 and stats["std"][0] == pytest.approx(np.sqrt(3))
+    assert stats["std"][6] == 1.0, "a constant number passes unscaled"
+    ActionControl(HIDDEN, FACTOR, **stats)
+
+
+def test_no_episodes_and_bad_stats() -> None:
+    with pytest.raises(SampleError, match="no actions"):
+        action_stats([])
+    with pytest.raises(ConfigError, match="action_stats"):
+        ActionControl(HIDDEN, FACTOR, mean=[0.0] * 7, std=[0.0] * 7)
+
+
+def test_real_bridge_episodes(samples_dir: Path) -> None:
+    files = sorted((samples_dir / "robotics_bridge/annotation/train").glob("*.json"))
+    episodes = [np.array(json.loads(path.read_text())["action"]) for path in files]
+    stats = action_stats(episodes)
+    assert max(stats["std"][:3]) < 0.1, "displacements are a few centimetres"
+    actions = ActionControl.read({"action.npy": episodes[0]}, 0, 9)["action"]
+    grouped = ActionControl(HIDDEN, FACTOR, **stats).group(torch.from_numpy(actions)[None], 3)
+    assert grouped.shape == (1, 2, 28) and grouped.abs().max() < 20
