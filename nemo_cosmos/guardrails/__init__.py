@@ -1,1 +1,15 @@
 """What stands before and after generation, failing closed."""
+
+from nemo_cosmos.guardrails.audit import AuditLog, verify_log
+from nemo_cosmos.guardrails.base import Guard, RefusedError, Verdict, VideoFilter
+from nemo_cosmos.guardrails.policy import GuardPolicy
+
+__all__ = [
+    "AuditLog",
+    "Guard",
+    "GuardPolicy",
+    "RefusedError",
+    "Verdict",
+    "VideoFilter",
+    "verify_log",
+]

@@ -1,0 +1,148 @@
+"""What a guard is, what it answers, and the one function that asks it.
+
+A guard looks at a prompt or at a video and gives a :class:`Verdict`. Asking goes through
+:func:`ask`, which fails closed: an exception, a time-out, a missing model or an answer that is not
+a verdict counts as *not allowed*, with the reason.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from nemo_cosmos.errors import GuardrailError
+
+GuardKind = Literal["prompt", "video", "filter"]
+
+#: Categories of verdicts that do not come from looking at content.
+SAFE, DISABLED, FAILURE, INVALID = "safe", "disabled", "guard_failure", "invalid_input"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of one guard.
+
+    Attributes:
+        allowed: whether the prompt or video may pass.
+        guard: name of the guard that answered.
+        category: ``safe``, ``disabled``, ``guard_failure``, ``invalid_input``, or the category of
+            harm that was found (``violence``, ``sexual``, ...).
+        reason: one sentence for a person.
+    """
+
+    allowed: bool
+    guard: str
+    category: str
+    reason: str
+
+    def to_dict(self) -> dict[str, bool | str]:
+        """The fields as a JSON object."""
+        return asdict(self)
+
+
+class RefusedError(GuardrailError):
+    """At least one guard refused; ``verdicts`` holds the answers of all that were asked."""
+
+    def __init__(self, message: str, verdicts: list[Verdict]) -> None:
+        super().__init__(message)
+        self.verdicts = verdicts
+
+
+@runtime_checkable
+class Guard(Protocol):
+    """A guard that only looks.
+
+    Attributes:
+        name: unique, lower case; what ``--disable-guard`` takes.
+        kind: ``"prompt"`` (``check`` takes the text), ``"video"`` (``check`` takes the frames,
+            ``uint8 (T,H,W,3)`` RGB) or ``"filter"`` (see :class:`VideoFilter`).
+    """
+
+    name: str
+    kind: GuardKind
+
+    def check(self, x: str | np.ndarray) -> Verdict:
+        """Judge a prompt or a video; may raise, which counts as a refusal."""
+        ...
+
+
+@runtime_checkable
+class VideoFilter(Protocol):
+    """A guard that makes a video safe instead of refusing it, such as the face blur."""
+
+    name: str
+    kind: GuardKind
+
+    def apply(self, frames_THWC: np.ndarray) -> tuple[np.ndarray, Verdict]:
+        """Return a safe copy of the frames (same shape and type) and a verdict."""
+        ...
+
+
+class BrokenGuard:
+    """Stands in for a guard that could not be built, and refuses everything with the reason."""
+
+    def __init__(self, name: str, kind: GuardKind, error: BaseException) -> None:
+        self.name = name
+        self.kind = kind
+        self._reason = f"the guard could not be loaded: {type(error).__name__}: {error}"
+
+    def check(self, x: str | np.ndarray) -> Verdict:
+        """Refuse."""
+        return Verdict(False, self.name, FAILURE, self._reason)
+
+    def apply(self, frames_THWC: np.ndarray) -> tuple[np.ndarray, Verdict]:
+        """Refuse."""
+        return frames_THWC, Verdict(False, self.name, FAILURE, self._reason)
+
+
+def ask(name: str, question: Callable[[], Verdict], timeout_s: float) -> Verdict:
+    """Ask one guard; whatever goes wrong is a refusal.
+
+    Args:
+        name: the guard's name, for the verdict.
+        question: calls the guard.
+        timeout_s: seconds to wait for the answer. Python cannot stop a running thread, so a guard
+            that hangs keeps its (daemon) thread; its late answer is ignored.
+    """
+    answers: list[Verdict] = []
+
+    def run() -> None:
+        try:
+            answers.append(_as_verdict(name, question()))
+        except BaseException as error:  # noqa: BLE001  failing closed: any error is a refusal
+            answers.append(
+                Verdict(False, name, FAILURE, f"the guard failed: {type(error).__name__}: {error}")
+            )
+
+    thread = threading.Thread(target=run, name=f"guard-{name}", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if thread.is_alive():
+        return Verdict(False, name, FAILURE, f"the guard gave no answer within {timeout_s:g} s")
+    return answers[0]
+
+
+def _as_verdict(name: str, answer: object) -> Verdict:
+    """The answer, if it is a verdict that says what it must; anything else is a refusal."""
+    if isinstance(answer, Verdict) and isinstance(answer.allowed, bool):
+        return answer
+    return Verdict(False, name, FAILURE, f"the guard answered {answer!r:.80} instead of a verdict")
+
+
+def video_problem(frames_THWC: object) -> str | None:
+    """Why these frames cannot be judged, or None: they must be uint8 ``(T,H,W,3)``, T, H, W > 0."""
+    if not isinstance(frames_THWC, np.ndarray):
+        return f"the video is a {type(frames_THWC).__name__}, not a numpy array"
+    if frames_THWC.dtype.kind == "f" and not np.isfinite(frames_THWC).all():
+        return "the video holds NaN or infinite values"
+    if frames_THWC.dtype != np.uint8:
+        return f"the video has type {frames_THWC.dtype}, expected uint8"
+    if frames_THWC.ndim != 4 or frames_THWC.shape[-1] != 3:
+        return f"the video has shape {frames_THWC.shape}, expected (frames, height, width, 3)"
+    if 0 in frames_THWC.shape:
+        return f"the video is empty: shape {frames_THWC.shape}"
+    return None

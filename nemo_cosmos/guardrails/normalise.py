@@ -1,0 +1,123 @@
+"""Undo the usual ways of hiding a word: one text in, a few plain readings of it out.
+
+Covered: case, spacing (``b o m b``), punctuation (``b.o-m.b``), leetspeak (``b0m8``), zero-width
+characters, combining marks, look-alike letters of other scripts, enclosed and full-width letters,
+stretched letters (``boooomb``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import unicodedata
+from collections.abc import Iterable
+
+#: Letters that look like a Latin one and that Unicode normalisation leaves alone. Capitals come
+#: first, because Н looks like H while its small form н does not look like h.
+_LOOK_ALIKES = {
+    "a": "АΑаαɑᴀ", "b": "ВΒвβʙ", "c": "СсᴄϹϲ", "d": "ԁɗđᴅ", "e": "ЕΕеεᴇ", "f": "ꜰƒ", "g": "ɡɢ",
+    "h": "НΗһɦħʜ", "i": "ІΙіιıɪɩ", "j": "ЈјᴊϳȷЈ", "k": "КΚкκᴋ", "l": "Ӏӏłʟƚ", "m": "МΜмᴍ",
+    "n": "Νηɴпᴎ", "o": "ОΟоοσøᴏօ", "p": "РΡрρᴘ", "q": "ԛգ", "r": "ʀгᴦ", "s": "Ѕѕꜱʂ", "t": "ТΤтτᴛ",
+    "u": "υᴜսц", "v": "νᴠѵ", "w": "ԝωᴡш", "x": "ХΧхχ", "y": "УΥуγʏү", "z": "Ζᴢʐ",
+}  # fmt: skip
+_HOMOGLYPHS = {
+    ord(look): latin for latin, looks in _LOOK_ALIKES.items() for look in dict.fromkeys(looks)
+}
+#: Leetspeak; a one may stand for i or l, so there are two tables.
+_LEET = {"0": "o", "3": "e", "4": "a", "5": "s", "6": "g", "7": "t", "8": "b", "9": "g"}
+_LEET |= {"@": "a", "$": "s", "€": "e", "+": "t", "£": "l"}
+LEET_TABLES = (
+    str.maketrans(_LEET | {"1": "i", "!": "i", "|": "i"}),
+    str.maketrans(_LEET | {"1": "l", "!": "l", "|": "l"}),
+)
+#: First and last code point of each alphabet of letters in squares and circles.
+_ENCLOSED = ((0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 0x1F189), (0x1F1E6, 0x1F1FF))
+_ENCLOSED_TABLE = {
+    code: ord("a") + code - first for first, last in _ENCLOSED for code in range(first, last + 1)
+}
+
+#: Short words that ordinary sentences hold; other short pieces hint at a split word.
+_SHORT_WORDS_TEXT = """a i am an as at be by do go he if in is it me my no of on or so to up us we the and for its
+    his her our out off all any one two are was has had not but can you who how see"""
+_SHORT_WORDS = frozenset(_SHORT_WORDS_TEXT.split())
+
+
+def plain(text: str) -> str:
+    """Fold case, look-alikes, marks and invisible characters; keep punctuation and spaces."""
+    text = text.translate(_ENCLOSED_TABLE)
+    text = unicodedata.normalize("NFKD", text)
+    kept = [
+        c for c in text if unicodedata.category(c) not in ("Mn", "Me", "Cf", "Cc") or c.isspace()
+    ]
+    # Twice, because folding the case may make a look-alike of a letter that was none.
+    return "".join(kept).translate(_HOMOGLYPHS).casefold().translate(_HOMOGLYPHS)
+
+
+def readings(text: str) -> list[tuple[str, ...]]:
+    """The plain readings of a text, each a sequence of words of ``a-z`` and digits.
+
+    The first reading is the ordinary one: punctuation separates words, nothing is guessed.
+    """
+    # An apostrophe parts no words, and a genitive s is no piece of the next one.
+    base = re.sub(r"(?<=\w)['’](s\b)?", "", plain(text))
+    found: dict[tuple[str, ...], None] = {}
+    for table in (None, *LEET_TABLES):
+        chunks = [_unleet(chunk, table) for chunk in base.split()]
+        apart = [word for chunk in chunks for word in re.findall(r"[^\W_]+", chunk)]
+        joined = [word for chunk in chunks if (word := re.sub(r"[\W_]", "", chunk))]
+        for words in (apart, joined):
+            for keep in (0, 1, 2):
+                unstretched = [_unstretch(word, keep) for word in words] if keep else words
+                found[tuple(unstretched)] = None
+                found[tuple(_join_letters(unstretched)[0])] = None
+    return list(found)
+
+
+def spelled_out(words: tuple[str, ...]) -> list[str]:
+    """The strings that runs of three and more single letters (``k i l l``) spell."""
+    return _join_letters(words)[1]
+
+
+def _join_letters(words: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The words with every run of single letters joined into one, and those runs alone."""
+    joined: list[str] = []
+    runs: list[str] = []
+    for is_letter, group in itertools.groupby(words, key=lambda word: len(word) == 1):
+        pieces = list(group)
+        if is_letter and len(pieces) >= 3:
+            runs.append("".join(pieces))
+            joined.append(runs[-1])
+        else:
+            joined.extend(pieces)
+    return joined, runs
+
+
+def split_words(words: tuple[str, ...], max_pieces: int = 5) -> dict[str, tuple[int, int]]:
+    """Words that neighbouring short pieces may spell (``bo mb``), with the span of the pieces.
+
+    A candidate holds at least one piece of one to three letters that is not an ordinary short word;
+    one of four letters and less holds nothing else ("go re-enter" is not "gore").
+    """
+    candidates: dict[str, tuple[int, int]] = {}
+    for first in range(len(words)):
+        for last in range(first + 2, min(first + max_pieces, len(words)) + 1):
+            pieces = words[first:last]
+            if any(len(piece) > 5 for piece in pieces):
+                break
+            odd = [len(piece) <= 3 and piece not in _SHORT_WORDS for piece in pieces]
+            spelled = "".join(pieces)
+            if all(odd) or (any(odd) and len(spelled) > 4):
+                candidates[spelled] = (first, last)
+    return candidates
+
+
+def _unleet(chunk: str, table: dict[int, str] | None) -> str:
+    """Read digits and signs as letters in a chunk that holds a letter (a price stays a price)."""
+    if table is None or not any(c.isalpha() for c in chunk):
+        return chunk
+    return chunk.strip(".,;:!?\"'()[]{}").translate(table)
+
+
+def _unstretch(word: str, keep: int) -> str:
+    """Shorten runs of three and more equal letters."""
+    return re.sub(r"(.)\1{2,}", lambda match: match.group(1) * keep, word)

@@ -1,0 +1,216 @@
+"""Which guards stand before and after generation, and what happens when one refuses.
+
+::
+
+    policy = GuardPolicy.default()
+    policy.check_prompt("a robot arm picks up a red block")   # raises RefusedError when refused
+    frames_THWC, verdicts = policy.check_video(frames_THWC)   # a safe copy, faces pixelated
+
+A guard is turned off only by naming it, ``GuardPolicy.default(disabled=["face_blur"])``, which is a
+verdict of its own in the audit log and in the provenance of the video.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from nemo_cosmos.guardrails.audit import AUDIT_VARIABLE, AuditLog, text_sha256
+from nemo_cosmos.guardrails.base import (
+    DISABLED,
+    FAILURE,
+    INVALID,
+    Guard,
+    RefusedError,
+    Verdict,
+    VideoFilter,
+    ask,
+    video_problem,
+)
+from nemo_cosmos.guardrails.registry import (
+    BUILTIN_GUARDS,
+    build_guard,
+    default_guards,
+    guard_names,
+    unknown_guard,
+)
+
+DEFAULT_TIMEOUT_S = 300.0
+
+Door = Literal["prompt", "video"]
+
+
+class GuardPolicy:
+    """The guards that every prompt and every video pass.
+
+    Args:
+        guards: prompt guards, video guards and filters; each is asked, in this order.
+        disabled: names of guards that are not asked. A name that is not known is an error.
+        audit: where verdicts are recorded; by default the user's audit log.
+        timeout_s: seconds that each guard has for its answer.
+
+    Raises:
+        ConfigError: ``disabled`` names a guard that does not exist.
+    """
+
+    def __init__(
+        self,
+        guards: Sequence[Guard | VideoFilter],
+        disabled: Iterable[str] = (),
+        audit: AuditLog | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        self.disabled = frozenset(disabled)
+        self.guards = [guard for guard in guards if guard.name not in self.disabled]
+        self.audit = audit if audit is not None else AuditLog()
+        self.timeout_s = timeout_s
+        self._kinds = {guard.name: guard.kind for guard in guards}
+        for name in sorted(self.disabled - {*self._kinds, *guard_names()}):
+            raise unknown_guard(name)
+
+    @classmethod
+    def default(
+        cls,
+        disabled: Iterable[str] = (),
+        audit_path: str | os.PathLike[str] | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> GuardPolicy:
+        """All guards that are active by default, built-in and installed, but those named."""
+        disabled = frozenset(disabled)
+        guards = [build_guard(name) for name in default_guards() if name not in disabled]
+        return cls(guards, disabled, AuditLog(audit_path), timeout_s)
+
+    def check_prompt(self, prompt: str, context: Mapping[str, Any] | None = None) -> list[Verdict]:
+        """Ask every prompt guard.
+
+        Args:
+            prompt: the text; an empty one is refused.
+            context: JSON values for the audit log, such as model and seed.
+
+        Returns:
+            One verdict per guard, disabled ones included.
+
+        Raises:
+            RefusedError: at least one guard refused, or the audit log cannot be written.
+        """
+        if not isinstance(prompt, str):
+            verdicts = [Verdict(False, "policy", INVALID, "the prompt is not text")]
+        else:
+            verdicts = self._ask_all("prompt", prompt)
+        digest = text_sha256(prompt) if isinstance(prompt, str) else None
+        self._record("prompt", verdicts, {"prompt_sha256": digest, **(context or {})})
+        return _passed("The prompt", verdicts, "Rephrase the prompt")
+
+    def check_video(
+        self, frames_THWC: np.ndarray, context: Mapping[str, Any] | None = None
+    ) -> tuple[np.ndarray, list[Verdict]]:
+        """Ask every video guard, then let every filter make a safe copy.
+
+        Args:
+            frames_THWC: uint8 RGB ``(T,H,W,3)``; never changed.
+            context: JSON values for the audit log.
+
+        Returns:
+            The safe frames, a new array of the same shape, and one verdict per guard.
+
+        Raises:
+            RefusedError: a guard refused, the frames are not a video, or the audit log cannot be
+                written.
+        """
+        problem = video_problem(frames_THWC)
+        safe_THWC = frames_THWC
+        if problem is not None:
+            verdicts = [Verdict(False, "policy", INVALID, problem)]
+        else:
+            safe_THWC = frames_THWC.copy()
+            # Guards get the copy, so that one that writes into it cannot change the caller's array.
+            verdicts = self._ask_all("video", safe_THWC)
+            if all(verdict.allowed for verdict in verdicts):
+                safe_THWC, filtered = self._filter(safe_THWC)
+                verdicts += filtered
+        digest = _frames_sha256(safe_THWC) if problem is None else None
+        self._record("video", verdicts, {"frames_sha256": digest, **(context or {})})
+        return safe_THWC, _passed("The video", verdicts, "Try another prompt or seed")
+
+    def _ask_all(self, kind: Door, x: str | np.ndarray) -> list[Verdict]:
+        """Verdicts of the guards that only look; without any guard at all, a refusal."""
+        verdicts = self._disabled_verdicts(kind)
+        for guard in self.guards:
+            if guard.kind == kind and isinstance(guard, Guard):
+                verdicts.append(ask(guard.name, partial(guard.check, x), self.timeout_s))
+        has_filter = kind == "video" and any(guard.kind == "filter" for guard in self.guards)
+        return verdicts if verdicts or has_filter else [_nobody(kind)]
+
+    def _filter(self, frames_THWC: np.ndarray) -> tuple[np.ndarray, list[Verdict]]:
+        """Frames after every filter, up to the first that refuses."""
+        verdicts: list[Verdict] = []
+        for guard in self.guards:
+            if guard.kind == "filter" and isinstance(guard, VideoFilter):
+                result = [frames_THWC]
+                verdicts.append(ask(guard.name, partial(_apply, guard, result), self.timeout_s))
+                if not verdicts[-1].allowed:
+                    break
+                frames_THWC = result[0]
+        return frames_THWC, verdicts
+
+    def _disabled_verdicts(self, kind: Door) -> list[Verdict]:
+        """One verdict per disabled guard of this kind; filters belong to the video."""
+        kinds = {name: guard.kind for name, guard in BUILTIN_GUARDS.items()} | self._kinds
+        stages = {"prompt": {"prompt"}, "video": {"video", "filter"}}[kind]
+        # The kind of a plug-in that was never loaded is unknown: it is named at both doors.
+        return [
+            Verdict(True, name, DISABLED, "turned off by name")
+            for name in sorted(self.disabled)
+            if name not in kinds or kinds[name] in stages
+        ]
+
+    def _record(self, event: str, verdicts: list[Verdict], fields: Mapping[str, Any]) -> None:
+        """Write the verdicts to the audit log; without a record nothing passes."""
+        record = {**fields, "verdicts": [verdict.to_dict() for verdict in verdicts]}
+        try:
+            self.audit.append(event, record)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            reason = f"the audit log '{self.audit.path}' cannot be written: {error}"
+            raise RefusedError(
+                f"Nothing passes without a record: {reason}. Set {AUDIT_VARIABLE} to a file that "
+                "can be written, or repair the log (verify_log tells what is wrong with it).",
+                [*verdicts, Verdict(False, "audit", FAILURE, reason)],
+            ) from error
+
+
+def _apply(guard: VideoFilter, result: list[np.ndarray]) -> Verdict:
+    """Run one filter on a copy; keep its frames if they are a video of the same shape."""
+    before = result[0]
+    after, verdict = guard.apply(before.copy())
+    if verdict.allowed:
+        problem = video_problem(after)
+        if problem is None and after.shape != before.shape:
+            problem = f"the filter returned shape {after.shape} for {before.shape}"
+        if problem is not None:
+            return Verdict(False, guard.name, FAILURE, problem)
+        result[0] = after
+    return verdict
+
+
+def _nobody(kind: Door) -> Verdict:
+    return Verdict(False, "policy", FAILURE, f"there is no guard for the {kind}")
+
+
+def _frames_sha256(frames_THWC: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(frames_THWC).data).hexdigest()
+
+
+def _passed(what: str, verdicts: list[Verdict], advice: str) -> list[Verdict]:
+    """The verdicts, or an error that names every refusal."""
+    refusals = [verdict for verdict in verdicts if not verdict.allowed]
+    if refusals:
+        reasons = "; ".join(f"{v.guard} ({v.category}): {v.reason}" for v in refusals)
+        if any(verdict.category == FAILURE for verdict in refusals):
+            advice = "A guard that cannot answer refuses: repair it, or disable it by its name"
+        raise RefusedError(f"{what} was refused by {reasons}. {advice}.", verdicts)
+    return verdicts

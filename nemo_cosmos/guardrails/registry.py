@@ -1,0 +1,95 @@
+"""The guards that are known by name: the built-in ones and those that packages add.
+
+A package adds a guard with one file and an entry point in the group ``nemo_cosmos.guards``::
+
+    [project.entry-points."nemo_cosmos.guards"]
+    my_guard = "my_package.my_guard:MyGuard"
+
+The object is called without arguments and returns a :class:`~nemo_cosmos.guardrails.base.Guard` or
+:class:`~nemo_cosmos.guardrails.base.VideoFilter`. An installed guard is active by default; one that
+cannot be loaded refuses everything until it is repaired, removed or disabled by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.guardrails.base import BrokenGuard, Guard, GuardKind, VideoFilter
+
+ENTRY_POINT_GROUP = "nemo_cosmos.guards"
+
+
+@dataclass(frozen=True)
+class BuiltinGuard:
+    """A guard that comes with nemo_cosmos.
+
+    Attributes:
+        target: ``module:callable``, imported when the guard is built.
+        kind: what it looks at.
+        default: whether it is active unless disabled by name.
+    """
+
+    target: str
+    kind: GuardKind
+    default: bool = True
+
+
+BUILTIN_GUARDS: dict[str, BuiltinGuard] = {
+    "keywords": BuiltinGuard("nemo_cosmos.guardrails.keywords:KeywordGuard", "prompt"),
+    "face_blur": BuiltinGuard("nemo_cosmos.guardrails.face_blur:FaceBlur", "filter"),
+}
+
+
+def guard_names() -> list[str]:
+    """Names of all known guards, built-in ones first."""
+    plugged = [point.name for point in _plugins() if point.name not in BUILTIN_GUARDS]
+    return [*BUILTIN_GUARDS, *sorted(plugged)]
+
+
+def build_guard(name: str) -> Guard | VideoFilter:
+    """Build a guard by name; one that cannot be built becomes a guard that refuses everything.
+
+    Raises:
+        ConfigError: there is no guard of that name.
+    """
+    builtin = BUILTIN_GUARDS.get(name)
+    points = {point.name: point for point in _plugins()}
+    if builtin is None and name not in points:
+        raise unknown_guard(name)
+    try:
+        if builtin is not None:
+            module, _, attribute = builtin.target.partition(":")
+            built = getattr(importlib.import_module(module), attribute)()
+        else:
+            built = points[name].load()()
+        if not isinstance(built, Guard | VideoFilter):
+            raise TypeError(f"'{name}' built a {type(built).__name__}, which is not a guard")
+    except Exception as error:  # noqa: BLE001  failing closed: a guard that cannot load refuses
+        # A broken plug-in's kind is unknown; refusing prompts stops everything at the door.
+        return BrokenGuard(name, builtin.kind if builtin else "prompt", error)
+    return built
+
+
+def default_guards() -> list[str]:
+    """Names of the guards that are active unless disabled by name."""
+    return [name for name in guard_names() if name not in BUILTIN_GUARDS or _is_default(name)]
+
+
+def unknown_guard(name: str) -> ConfigError:
+    """The error for a name that no guard has."""
+    known = guard_names()
+    return ConfigError(
+        f"There is no guard '{name}'. The nearest are {nearest_names(name, known)}; "
+        f"all guards: {', '.join(known)}."
+    )
+
+
+def _is_default(name: str) -> bool:
+    return BUILTIN_GUARDS[name].default
+
+
+def _plugins() -> list[EntryPoint]:
+    return list(entry_points(group=ENTRY_POINT_GROUP))

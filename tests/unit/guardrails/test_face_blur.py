@@ -1,0 +1,124 @@
+"""Faces are pixelated on a copy; everything that goes wrong refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from nemo_cosmos import assets
+from nemo_cosmos.errors import AssetError
+from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError
+from nemo_cosmos.guardrails.face_blur import Face, FaceBlur, YuNetDetector, pixelate
+
+
+class FixedDetector:
+    """Reports the same face in every frame."""
+
+    def __init__(self, face: Face) -> None:
+        self.face = face
+
+    def __call__(self, frame_HWC):
+        return [self.face]
+
+
+def noise(shape=(2, 80, 100, 3)) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_a_face_becomes_five_by_five_blocks_and_the_rest_stays():
+    frames = noise()
+    before = frames.copy()
+    safe, verdict = FaceBlur(FixedDetector(Face(30, 20, 40, 40, 0.9))).apply(frames)
+    assert (frames == before).all()
+    assert verdict.allowed and "2 of 2" in verdict.reason
+    inside = safe[0, 16:64, 26:74]
+    assert len(np.unique(inside.reshape(-1, 3), axis=0)) <= 25
+    mask = np.ones(frames.shape[1:3], dtype=bool)
+    mask[16:64, 26:74] = False
+    assert (safe[:, mask] == before[:, mask]).all()
+
+
+def test_a_face_at_the_border_is_cut_to_the_frame():
+    frames = noise()
+    safe, _ = FaceBlur(FixedDetector(Face(-10, -10, 40, 40, 0.9))).apply(frames)
+    assert len(np.unique(safe[0, :34, :34].reshape(-1, 3), axis=0)) <= 25
+
+
+def test_a_face_below_twenty_pixels_stays():
+    frames = noise()
+    safe, verdict = FaceBlur(FixedDetector(Face(30, 20, 19, 40, 0.9))).apply(frames)
+    assert (safe == frames).all()
+    assert "0 of 2" in verdict.reason
+
+
+def test_a_face_outside_the_frame_changes_nothing():
+    frame = noise()[0]
+    before = frame.copy()
+    pixelate(frame, Face(500, 500, 40, 40, 0.9))
+    assert (frame == before).all()
+
+
+def test_bad_frames_refuse():
+    assert not FaceBlur().apply(np.zeros((0, 8, 8, 3), np.uint8))[1].allowed
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), MemoryError()])
+def test_a_detector_that_fails_refuses_the_video(error, tmp_path):
+    def broken(frame_HWC):
+        raise error
+
+    policy = GuardPolicy([FaceBlur(broken)], audit=AuditLog(tmp_path / "a.jsonl"))
+    with pytest.raises(RefusedError, match=type(error).__name__):
+        policy.check_video(noise())
+
+
+def test_missing_weights_refuse_the_video(monkeypatch, tmp_path):
+    def missing(name):
+        raise AssetError("no network")
+
+    monkeypatch.setattr("nemo_cosmos.guardrails.face_blur.asset_path", missing)
+    policy = GuardPolicy([FaceBlur()], audit=AuditLog(tmp_path / "a.jsonl"))
+    with pytest.raises(RefusedError, match="no network"):
+        policy.check_video(noise())
+
+
+def test_weights_that_are_no_model_refuse(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(cv2.error):
+        YuNetDetector(tmp_path / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def face_frames() -> np.ndarray:
+    """Twelve frames of a talking man, 144x176; skipped where the packages cannot be had."""
+    import av
+
+    try:
+        paths: list[Path] = [
+            assets.asset_path(n) for n in ("video_carphone", "yunet_face_detector")
+        ]
+    except AssetError as error:
+        pytest.skip(str(error))
+    with av.open(str(paths[0])) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(frames[::10])
+
+
+@pytest.mark.parametrize("size", [None, (1056, 864), (90, 74)])
+def test_a_real_face_is_found_in_every_frame_and_not_after_the_blur(face_frames, size):
+    frames = face_frames if size is None else np.stack([cv2.resize(f, size) for f in face_frames])
+    safe, verdict = FaceBlur().apply(frames)
+    assert f"{len(frames)} of {len(frames)}" in verdict.reason
+    detector = YuNetDetector()
+    assert [len(detector(frame)) for frame in safe] == [0] * len(safe)
+
+
+def test_frames_without_a_face_stay(face_frames):
+    frames = np.zeros((2, 64, 96, 3), np.uint8)
+    frames[:, 10:30, 10:30] = 200
+    safe, verdict = FaceBlur().apply(frames)
+    assert (safe == frames).all()
+    assert verdict.allowed
