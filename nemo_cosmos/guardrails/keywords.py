@@ -27,8 +27,10 @@ BLOCKLIST_VARIABLE = "NEMO_COSMOS_BLOCKLIST"
 SHIPPED_BLOCKLIST = Path(__file__).parent / "blocklist"
 
 #: Words that may stand inside a phrase without changing its meaning ("kill all the people").
-_FILLERS_TEXT = """a an the all some these those this that my his your our their its every any many of several
-    more two three really very"""
+_FILLERS_TEXT = """
+a an the all some these those this that my his your our their its every any many of several more two
+three really very
+"""
 _FILLERS = frozenset(_FILLERS_TEXT.split())
 _MIN_SPELLED_OUT = 4
 

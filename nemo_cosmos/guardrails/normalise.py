@@ -37,8 +37,10 @@ _ENCLOSED_TABLE = {
 }
 
 #: Short words that ordinary sentences hold; other short pieces hint at a split word.
-_SHORT_WORDS_TEXT = """a i am an as at be by do go he if in is it me my no of on or so to up us we the and for its
-    his her our out off all any one two are was has had not but can you who how see"""
+_SHORT_WORDS_TEXT = """
+a i am an as at be by do go he if in is it me my no of on or so to up us we the and for its his her
+our out off all any one two are was has had not but can you who how see
+"""
 _SHORT_WORDS = frozenset(_SHORT_WORDS_TEXT.split())
 
 
