@@ -22,6 +22,7 @@ _OPTIONAL: dict[str, tuple[str, str]] = {
     ),
     "flash_attn": ("flash attention kernels", "pip install flash-attn on a machine with CUDA"),
     "ray": ("distributed curation", "pip install 'nemo-cosmos[curation]'"),
+    "mujoco": ("the robot simulator", "pip install 'nemo-cosmos[sim]'"),
     "wandb": ("logging to Weights & Biases", "pip install wandb"),
 }
 
