@@ -1,0 +1,133 @@
+"""Encoder and decoder of the causal video tokenizers (CV, DV).
+
+Shape suffixes: B batch, C channels, T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nemo_cosmos.models.tokenizer.config import TokenizerConfig
+from nemo_cosmos.models.tokenizer.layers3d import (
+    CausalSequential,
+    FrameNorm,
+    HybridDownsample,
+    HybridUpsample,
+    ResBlock3d,
+    SpatialAttention,
+    TemporalAttention,
+    factorised_conv,
+)
+from nemo_cosmos.models.tokenizer.streaming import CausalCache
+from nemo_cosmos.models.tokenizer.wavelet import HaarPatcher, HaarUnpatcher
+
+
+class VideoLevel(nn.Module):
+    """The residual blocks of one resolution; encoder and decoder add the step to the next."""
+
+    downsample: nn.Module
+    upsample: nn.Module
+
+    def __init__(self, in_channels: int, out_channels: int, num_blocks: int, dropout: float):
+        super().__init__()
+        widths = [in_channels] + [out_channels] * num_blocks
+        self.block = nn.ModuleList(
+            ResBlock3d(a, b, dropout) for a, b in zip(widths, widths[1:], strict=False)
+        )
+
+    def forward(self, x_BCTHW: Tensor, cache: CausalCache | None = None) -> Tensor:
+        """(B,C,T,H,W) to (B,C',T,H,W)."""
+        for block in self.block:
+            x_BCTHW = block(x_BCTHW, cache)
+        return x_BCTHW
+
+
+class VideoMiddle(nn.Module):
+    """Residual block, spatial then temporal attention, residual block."""
+
+    def __init__(self, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.block_1 = ResBlock3d(channels, channels, dropout)
+        self.attn_1 = CausalSequential(SpatialAttention(channels), TemporalAttention(channels))
+        self.block_2 = ResBlock3d(channels, channels, dropout)
+
+    def forward(self, x_BCTHW: Tensor, cache: CausalCache | None = None) -> Tensor:
+        """(B,C,T,H,W) to the same shape."""
+        return self.block_2(self.attn_1(self.block_1(x_BCTHW, cache), cache), cache)
+
+
+class VideoEncoder(nn.Module):
+    """Frames to the input of ``quant_conv``."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        widths = [config.channels * mult for mult in (1, *config.channels_mult)]
+        self.patcher3d = HaarPatcher(config.patch_size, num_axes=3)
+        self.conv_in = factorised_conv(config.patch_channels, widths[0])
+        self.down = nn.ModuleList()
+        for level, width in enumerate(widths[1:]):
+            down = VideoLevel(widths[level], width, config.num_res_blocks, config.dropout)
+            if level < len(widths) - 2:
+                down.downsample = HybridDownsample(
+                    width,
+                    spatial=level < config.num_spatial_steps,
+                    temporal=level < config.num_temporal_steps,
+                )
+            self.down.append(down)
+        self.mid = VideoMiddle(widths[-1], config.dropout)
+        self.norm_out = FrameNorm(widths[-1])
+        self.conv_out = factorised_conv(widths[-1], config.z_channels)
+
+    def forward(self, video_BCTHW: Tensor, cache: CausalCache | None = None) -> Tensor:
+        """(B,3,T,H,W) to (B,z_channels,t,h,w)."""
+        patches = self.patcher3d(video_BCTHW, at_start=cache is None or cache.at_start)
+        h = self.conv_in(patches, cache)
+        for index, level in enumerate(self.down):
+            h = level(h, cache)
+            if index < len(self.down) - 1:
+                h = level.downsample(h, cache)
+        return self.conv_out(F.silu(self.norm_out(self.mid(h, cache))), cache)
+
+
+class VideoDecoder(nn.Module):
+    """The output of ``post_quant_conv`` to frames."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        widths = [config.channels * mult for mult in config.channels_mult]
+        self.conv_in = factorised_conv(config.z_channels, widths[-1])
+        self.mid = VideoMiddle(widths[-1], config.dropout)
+        self.up = nn.ModuleList()
+        for level, width in enumerate(widths):
+            above = widths[min(level + 1, len(widths) - 1)]
+            up = VideoLevel(above, width, config.num_res_blocks + 1, config.dropout)
+            if level > 0:
+                spatial, temporal = _doubles(config, depth=len(widths) - 1 - level)
+                up.upsample = HybridUpsample(width, spatial=spatial, temporal=temporal)
+            self.up.append(up)
+        self.norm_out = FrameNorm(widths[0])
+        self.conv_out = factorised_conv(widths[0], config.patch_channels)
+        self.unpatcher3d = HaarUnpatcher(config.patch_size, num_axes=3)
+
+    def forward(self, z_BCTHW: Tensor, cache: CausalCache | None = None) -> Tensor:
+        """(B,z_channels,t,h,w) to (B,3,T,H,W)."""
+        h = self.mid(self.conv_in(z_BCTHW, cache), cache)
+        for index, level in reversed(list(enumerate(self.up))):
+            h = level(h, cache)
+            if index > 0:
+                h = level.upsample(h, cache)
+        patches = self.conv_out(F.silu(self.norm_out(h)), cache)
+        return self.unpatcher3d(patches, at_start=cache is None or cache.at_start)
+
+
+def _doubles(config: TokenizerConfig, depth: int) -> tuple[bool, bool]:
+    """Whether the decoder doubles space and time at the ``depth``-th level from the bottom.
+
+    The rule of the reference: time one level later than a mirror of the encoder would, and space
+    with it, unless space has more steps than time.
+    """
+    num_spatial, num_temporal = config.num_spatial_steps, config.num_temporal_steps
+    temporal = 0 < depth < num_temporal + 1
+    spatial = temporal or (depth < num_spatial and num_spatial > num_temporal)
+    return spatial, temporal
