@@ -1,6 +1,6 @@
 """Megatron's process groups for a process that no trainer has set up.
 
-Inference, tests and benchmarks build Megatron modules without NeMo. They need ``torch.distributed``,
+Inference, tests and benchmarks build Megatron modules without NeMo. They need torch.distributed,
 Megatron's parallel state and its random number tracker; :func:`ensure_model_parallel` makes all
 three once. One process needs no port: it keeps its rendezvous in memory.
 """

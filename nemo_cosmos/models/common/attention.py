@@ -1,0 +1,238 @@
+"""Attention modules on Megatron-Core that the diffusion and autoregressive models share.
+
+The projections, their sharding over heads and their checkpoint layout are Megatron's. Ours are
+queries and keys normalised per head, a 3-D rotary embedding with precomputed tables, and
+cross-attention to a context of another width whose keys and values can be kept between calls.
+
+Shape suffixes: L tokens, M context tokens, B batch, H heads on this process, D head dimension,
+E model width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from megatron.core.process_groups_config import ProcessGroupCollection
+from megatron.core.transformer.attention import Attention, SelfAttention
+from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.spec_utils import build_module
+from megatron.core.transformer.transformer_config import TransformerConfig
+from torch.nn import functional as F
+
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.rope import RopeTable, apply_rope
+
+KeysValues = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values of a context, each (M, B, H, D)."""
+
+
+class LocalCoreAttention(MegatronModule):
+    """Softmax attention over the tokens of this process, on any device.
+
+    The ``core_attention`` of a local layer spec: PyTorch's scaled dot product, without a mask.
+    Context parallelism has a core attention of its own, chosen by the layer spec.
+    """
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        layer_number: int,
+        attn_mask_type: AttnMaskType,
+        attention_type: str,
+        cp_comm_type: str | None = None,
+        softmax_scale: float | None = None,
+        pg_collection: ProcessGroupCollection | None = None,
+    ) -> None:
+        del layer_number, attention_type, cp_comm_type, pg_collection
+        super().__init__(config)
+        if config.context_parallel_size > 1:
+            raise ConfigError(
+                f"The local attention cannot span {config.context_parallel_size} context-parallel "
+                "processes. Set context_parallel_size to 1, or use the transformer_engine spec."
+            )
+        if attn_mask_type is not AttnMaskType.no_mask:
+            raise ConfigError(
+                f"The local attention takes no mask, but the layer spec asks for {attn_mask_type}."
+            )
+        self.softmax_scale = softmax_scale
+        self.dropout = config.attention_dropout
+
+    def forward(
+        self,
+        q_LBHD: torch.Tensor,
+        k_MBHD: torch.Tensor,
+        v_MBHD: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **unused: Any,
+    ) -> torch.Tensor:
+        """Attend; returns (L, B, H * D). The mask must be ``None``."""
+        del unused
+        if attention_mask is not None:
+            raise ConfigError("The local attention takes no mask, but was given one.")
+        out_BHLD = F.scaled_dot_product_attention(
+            q_LBHD.permute(1, 2, 0, 3),
+            k_MBHD.permute(1, 2, 0, 3),
+            v_MBHD.permute(1, 2, 0, 3),
+            dropout_p=self.dropout if self.training else 0.0,
+            scale=self.softmax_scale,
+        )
+        return out_BHLD.permute(2, 0, 1, 3).flatten(2)
+
+
+class RopeSelfAttention(SelfAttention):
+    """Megatron's self-attention with a rotary embedding from a precomputed table.
+
+    Megatron's own forward recomputes cosines and sines in every layer for queries and keys; the
+    table is the same in all layers.
+    """
+
+    def __init__(self, config: TransformerConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        if config.perform_initialization:
+            _rescale_fused_xavier(
+                self.linear_qkv.weight, config.hidden_size, self.linear_qkv_out_dim, num_fused=3
+            )
+
+    def forward(self, x_LBE: torch.Tensor, rope: RopeTable) -> torch.Tensor:
+        """Attend to the tokens themselves; returns (L, B, E)."""
+        q_LBHD, k_LBHD, v_LBHD = self.get_query_key_value_tensors(x_LBE)
+        q_LBHD, k_LBHD = apply_rope(q_LBHD, rope), apply_rope(k_LBHD, rope)
+        return _attend_and_project(self, q_LBHD, k_LBHD, v_LBHD)
+
+
+@dataclass
+class ContextAttentionSubmodules:
+    """The parts of :class:`ContextAttention`; see Megatron's ``CrossAttentionSubmodules``."""
+
+    linear_q: Any
+    linear_kv: Any
+    core_attention: Any
+    linear_proj: Any
+    q_layernorm: Any
+    k_layernorm: Any
+
+
+class ContextAttention(Attention):
+    """Cross-attention to a context of its own width, with queries and keys normalised per head.
+
+    Args:
+        config: gives the model width and heads.
+        submodules: the parts, from the layer spec.
+        layer_number: 1-based, over the whole model.
+        context_size: width of the context, ``crossattn_emb_channels`` of the models.
+        attn_mask_type: passed on to the core attention.
+        pg_collection: process groups.
+    """
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        submodules: ContextAttentionSubmodules,
+        layer_number: int,
+        context_size: int,
+        attn_mask_type: AttnMaskType = AttnMaskType.no_mask,
+        pg_collection: ProcessGroupCollection | None = None,
+    ) -> None:
+        super().__init__(
+            config=config,
+            submodules=submodules,
+            layer_number=layer_number,
+            attn_mask_type=attn_mask_type,
+            attention_type="cross",
+            pg_collection=pg_collection,
+        )
+        linear: dict[str, Any] = {
+            "config": config,
+            "init_method": config.init_method,
+            "gather_output": False,
+            "bias": config.add_bias_linear,
+            "skip_bias_add": False,
+            "is_expert": False,
+            "tp_group": self.pg_collection.tp,
+        }
+        self.linear_q = build_module(
+            submodules.linear_q, config.hidden_size, self.query_projection_size, **linear
+        )
+        self.linear_kv = build_module(
+            submodules.linear_kv, context_size, 2 * self.kv_projection_size, **linear
+        )
+        if config.perform_initialization:
+            _rescale_fused_xavier(
+                self.linear_kv.weight, context_size, 2 * self.kv_projection_size, num_fused=2
+            )
+        norm: dict[str, Any] = {
+            "config": config,
+            "hidden_size": self.hidden_size_per_attention_head,
+            "eps": config.layernorm_epsilon,
+        }
+        self.q_layernorm = build_module(submodules.q_layernorm, **norm)
+        self.k_layernorm = build_module(submodules.k_layernorm, **norm)
+
+    def project_context(self, context_MBE: torch.Tensor) -> KeysValues:
+        """Compute the context's keys (normalised) and values.
+
+        They depend on the context alone: a sampler computes them once for all its steps.
+        """
+        kv, _ = self.linear_kv(context_MBE)
+        kv = kv.unflatten(-1, (-1, 2 * self.hidden_size_per_attention_head))
+        k_MBHD, v_MBHD = kv.chunk(2, dim=-1)
+        return self.k_layernorm(k_MBHD), v_MBHD
+
+    def get_query_key_value_tensors(
+        self,
+        hidden_states: torch.Tensor,
+        key_value_states: torch.Tensor | None,
+        output_gate: bool = False,
+        split_qkv: bool = True,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries of the tokens, keys and values of the context (Megatron's interface)."""
+        del output_gate, split_qkv
+        keys, values = self.project_context(key_value_states)
+        return self._queries(hidden_states), keys, values
+
+    def forward(
+        self,
+        x_LBE: torch.Tensor,
+        context_MBE: torch.Tensor | None = None,
+        keys_values: KeysValues | None = None,
+    ) -> torch.Tensor:
+        """Attend to the context, or to its keys and values from :meth:`project_context`.
+
+        Returns:
+            (L, B, E).
+        """
+        k_MBHD, v_MBHD = keys_values or self.project_context(context_MBE)
+        return _attend_and_project(self, self._queries(x_LBE), k_MBHD, v_MBHD)
+
+    def _queries(self, x_LBE: torch.Tensor) -> torch.Tensor:
+        q, _ = self.linear_q(x_LBE)
+        return self.q_layernorm(q.unflatten(-1, (-1, self.hidden_size_per_attention_head)))
+
+
+def _attend_and_project(
+    attention: Attention, q_LBHD: torch.Tensor, k_MBHD: torch.Tensor, v_MBHD: torch.Tensor
+) -> torch.Tensor:
+    if attention.checkpoint_core_attention and attention.training:
+        out = attention._checkpointed_attention_forward(
+            q_LBHD, k_MBHD, v_MBHD, None, attn_mask_type=attention.attn_mask_type
+        )
+    else:
+        out = attention.core_attention(
+            q_LBHD, k_MBHD, v_MBHD, None, attn_mask_type=attention.attn_mask_type
+        )
+    projected, _ = attention.linear_proj(out)
+    return projected
+
+
+def _rescale_fused_xavier(weight: torch.Tensor, fan_in: int, fan_out: int, num_fused: int) -> None:
+    """Give each part of a fused projection the spread that Xavier gives it on its own.
+
+    Xavier's bound is ``sqrt(6 / (fan_in + fan_out))``; drawn for the fused matrix, ``fan_out`` is
+    ``num_fused`` times too large.
+    """
+    ratio = (fan_in + fan_out) / (fan_in + fan_out / num_fused)
+    with torch.no_grad():
+        weight.mul_(ratio**0.5)

@@ -1,0 +1,83 @@
+"""Normalisation layers that work under sequence and tensor parallelism."""
+
+from __future__ import annotations
+
+import torch
+from megatron.core.transformer.transformer_config import TransformerConfig
+from torch import nn
+from torch.nn import functional as F
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalisation over the last axis, with a learned scale.
+
+    ``y = x / sqrt(mean(x^2) + eps) * weight``. Built by Megatron's layer specs, hence the
+    arguments' names.
+
+    Args:
+        config: gives the parameter's type and says whether the sequence is sharded; if so, the
+            parameter is tagged so that Megatron sums its gradient over the tensor-parallel group.
+        hidden_size: length of the last axis.
+        eps: added to the mean square.
+    """
+
+    def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = replicated_parameter(torch.Size([hidden_size]), config)
+        if config.perform_initialization:
+            nn.init.ones_(self.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise ``x`` of shape (..., hidden_size)."""
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
+def replicated_parameter(
+    shape: torch.Size, config: TransformerConfig, on_shard: bool = True
+) -> nn.Parameter:
+    """An uninitialised parameter that every tensor-parallel process holds in full.
+
+    It sits where the parallel linear layers put theirs.
+
+    Args:
+        shape: of the parameter.
+        config: gives its type, and whether sequence parallelism is on.
+        on_shard: whether it acts on this process's share of the tokens. Its gradient is then a
+            part of the whole, and the attribute ``sequence_parallel`` makes Megatron sum the parts.
+    """
+    device = None if config.use_cpu_initialization else torch.cuda.current_device()
+    parameter = nn.Parameter(torch.empty(shape, dtype=config.params_dtype, device=device))
+    parameter.sequence_parallel = config.sequence_parallel and on_shard  # type: ignore[attr-defined]
+    return parameter
+
+
+class ReplicatedLinear(nn.Module):
+    """A linear map without bias that every tensor-parallel process holds in full.
+
+    For the small maps around the transformer layers (embeddings, modulation, output), which are
+    not worth sharding.
+
+    Args:
+        in_features: length of the input's last axis.
+        out_features: length of the output's last axis.
+        config: ``config.init_method`` fills the weight.
+        on_shard: see :func:`replicated_parameter`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        config: TransformerConfig,
+        on_shard: bool = True,
+    ) -> None:
+        super().__init__()
+        shape = torch.Size([out_features, in_features])
+        self.weight = replicated_parameter(shape, config, on_shard)
+        if config.perform_initialization:
+            config.init_method(self.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``x`` of shape (..., in_features) to (..., out_features)."""
+        return F.linear(x, self.weight)

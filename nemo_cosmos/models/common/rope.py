@@ -1,0 +1,105 @@
+"""Rotary position embedding over time, height and width.
+
+The head dimension is split into three parts, one an axis; each pair of channels ``(i, i + D/2)`` is
+turned by ``position * frequency``. Positions in time are counted in base-rate frames, so that a
+second spans the same angle at every frame rate (Cosmos paper, section 4.1.2).
+
+Shape suffixes: L tokens in (t, h, w) order, B batch, H heads, D head dimension.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+
+class RopeTable(NamedTuple):
+    """Cosine and sine of every token's angles, float32, broadcast over heads.
+
+    Attributes:
+        cos_LB1D: (L, B or 1, 1, D/2).
+        sin_LB1D: the same shape.
+    """
+
+    cos_LB1D: torch.Tensor
+    sin_LB1D: torch.Tensor
+
+
+class Rope3D(nn.Module):
+    """Angles of a (t, h, w) grid of tokens.
+
+    Args:
+        head_dim: channels of a head; height and width take ``head_dim // 6 * 2`` each, time the
+            rest.
+        ratios_thw: by how much to extend the range of each axis (NTK-aware: the base frequency
+            10000 is multiplied by ``ratio ** (d / (d - 2))``).
+        base_fps: the frame rate at which one latent frame is one step in time.
+    """
+
+    def __init__(
+        self,
+        head_dim: int,
+        ratios_thw: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        base_fps: float = 24.0,
+    ) -> None:
+        super().__init__()
+        dim_hw = head_dim // 6 * 2
+        self.dims_thw = (head_dim - 2 * dim_hw, dim_hw, dim_hw)
+        self.ratios_thw = ratios_thw
+        self.base_fps = base_fps
+
+    def forward(
+        self, grid_thw: tuple[int, int, int], fps_B: torch.Tensor | None, device: torch.device
+    ) -> RopeTable:
+        """Compute the table for a grid.
+
+        Args:
+            grid_thw: tokens along time, height and width.
+            fps_B: frame rate of each sample in Hz, or ``None`` for the base rate (images).
+            device: where the table is wanted.
+        """
+        time, height, width = grid_thw
+        position_Bt = torch.arange(time, dtype=torch.float32, device=device)[None]
+        if fps_B is not None:
+            fps_B1 = fps_B.to(device=device, dtype=torch.float32).reshape(-1, 1)
+            position_Bt = position_Bt / fps_B1 * self.base_fps
+        position_h = torch.arange(height, dtype=torch.float32, device=device)
+        position_w = torch.arange(width, dtype=torch.float32, device=device)
+        freq_t, freq_h, freq_w = self._frequencies(device)
+        num_samples = position_Bt.shape[0]
+        angles = torch.cat(
+            [
+                (position_Bt.t()[:, None, None, :, None] * freq_t).expand(
+                    time, height, width, num_samples, -1
+                ),
+                (position_h[:, None] * freq_h)[None, :, None, None].expand(
+                    time, height, width, num_samples, -1
+                ),
+                (position_w[:, None] * freq_w)[None, None, :, None].expand(
+                    time, height, width, num_samples, -1
+                ),
+            ],
+            dim=-1,
+        )
+        angles_LB1D = angles.reshape(time * height * width, num_samples, 1, -1)
+        return RopeTable(angles_LB1D.cos(), angles_LB1D.sin())
+
+    def _frequencies(self, device: torch.device) -> list[torch.Tensor]:
+        frequencies = []
+        for dim, ratio in zip(self.dims_thw, self.ratios_thw, strict=True):
+            exponent = torch.arange(0, dim, 2, dtype=torch.float32, device=device) / dim
+            theta = 10000.0 * ratio ** (dim / (dim - 2))
+            frequencies.append(1.0 / theta**exponent)
+        return frequencies
+
+
+def apply_rope(x_LBHD: torch.Tensor, table: RopeTable) -> torch.Tensor:
+    """Turn the channel pairs of ``x_LBHD`` (queries or keys) by the table's angles.
+
+    The product is computed in float32 and returned in the type of ``x_LBHD``.
+    """
+    a, b = x_LBHD.float().chunk(2, dim=-1)
+    cos, sin = table.cos_LB1D, table.sin_LB1D
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x_LBHD.dtype)

@@ -1,0 +1,160 @@
+"""Configuration of the diffusion transformer: Megatron's, with the fields that the DiT adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from megatron.core.transformer.transformer_config import TransformerConfig
+from torch.nn import functional as F
+
+from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.platform import has_cuda, require
+
+# What a saved model records: everything that fixes the network's function and its weights' shapes.
+_ARCHITECTURE_FIELDS = (
+    "num_layers",
+    "hidden_size",
+    "ffn_hidden_size",
+    "num_attention_heads",
+    "in_channels",
+    "out_channels",
+    "condition_mask",
+    "control_channels",
+    "concat_padding_mask",
+    "patch_spatial",
+    "patch_temporal",
+    "crossattn_emb_channels",
+    "adaln_lora_dim",
+    "extra_pos_emb",
+    "rope_ratios_thw",
+    "base_fps",
+    "max_frames",
+    "max_height",
+    "max_width",
+)
+
+
+@dataclass
+class DiTConfig(TransformerConfig):
+    """Configuration of :class:`~nemo_cosmos.models.diffusion.dit.DiT`.
+
+    Sizes of latents are counted before patching: latent frames, and latent rows and columns.
+
+    Attributes:
+        in_channels: channels of a latent.
+        out_channels: channels of the prediction.
+        condition_mask: whether a channel tells given frames from frames to predict (Video2World).
+        control_channels: further input channels of a control, for example 6 of a camera's rays.
+        concat_padding_mask: whether a channel marks padding.
+        patch_spatial: edge of a patch, in latent pixels.
+        patch_temporal: length of a patch, in latent frames.
+        crossattn_emb_channels: width of the text embedding.
+        adaln_lora_dim: rank of the modulation maps.
+        extra_pos_emb: whether a learned position embedding is added before every layer.
+        rope_ratios_thw: range extension of the rotary embedding along time, height and width.
+        base_fps: frame rate in Hz at which positions in time are counted.
+        max_frames: most latent frames.
+        max_height: most latent rows.
+        max_width: most latent columns.
+        layer_spec: ``"local"``, ``"transformer_engine"``, or ``"auto"`` for Transformer Engine
+            where it is installed and CUDA is there.
+    """
+
+    in_channels: int = 16
+    out_channels: int = 16
+    condition_mask: bool = False
+    control_channels: int = 0
+    concat_padding_mask: bool = True
+    patch_spatial: int = 2
+    patch_temporal: int = 1
+    crossattn_emb_channels: int = 1024
+    adaln_lora_dim: int = 256
+    extra_pos_emb: bool = True
+    rope_ratios_thw: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    base_fps: float = 24.0
+    max_frames: int = 128
+    max_height: int = 240
+    max_width: int = 240
+    layer_spec: str = "auto"
+
+    # Megatron's fields, where the DiT differs from a language model.
+    add_bias_linear: bool = False
+    normalization: str = "RMSNorm"  # of queries and keys, the only Megatron norms in the DiT
+    layernorm_epsilon: float = 1e-6
+    qk_layernorm: bool = True  # Megatron then sums these norms' gradients over tensor parallelism
+    hidden_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    activation_func: Callable[..., Any] = F.gelu  # the exact form
+    init_method: Callable[..., Any] | None = torch.nn.init.xavier_uniform_
+    output_layer_init_method: Callable[..., Any] | None = torch.nn.init.xavier_uniform_
+    use_cpu_initialization: bool = field(default_factory=lambda: not has_cuda())
+
+    def __post_init__(self) -> None:
+        """Check the sizes, then complete Megatron's fields."""
+        self.rope_ratios_thw = tuple(self.rope_ratios_thw)  # type: ignore[assignment]
+        if self.fp8 or self.fp4:
+            require("transformer_engine", purpose=f"training in {self.fp8 or self.fp4} precision")
+        if self.hidden_size < 1 or self.hidden_size % max(self.num_attention_heads, 1):
+            raise ConfigError(
+                f"hidden_size={self.hidden_size} does not divide into "
+                f"num_attention_heads={self.num_attention_heads} equal heads. "
+                "Choose a multiple of the number of heads."
+            )
+        head_dim = self.hidden_size // self.num_attention_heads
+        if head_dim % 2 or head_dim < 18:
+            raise ConfigError(
+                f"A head has {head_dim} channels (hidden_size={self.hidden_size} over "
+                f"{self.num_attention_heads} heads), but the rotary embedding over time, height "
+                "and width needs an even number of at least 18. Use fewer heads or a larger width."
+            )
+        if self.layer_spec not in ("auto", "local", "transformer_engine"):
+            raise ConfigError(
+                f"layer_spec='{self.layer_spec}' is unknown. Use 'auto', 'local' or "
+                "'transformer_engine'."
+            )
+        super().__post_init__()
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the patch embedding's input: latent, masks and control."""
+        masks = int(self.condition_mask) + int(self.concat_padding_mask)
+        return self.in_channels + masks + self.control_channels
+
+    @property
+    def patch_volume(self) -> int:
+        """Latent positions in a patch."""
+        return self.patch_temporal * self.patch_spatial**2
+
+    def architecture(self) -> dict[str, Any]:
+        """What to save beside the weights: plain values that :meth:`from_architecture` reads."""
+        values = {name: getattr(self, name) for name in _ARCHITECTURE_FIELDS}
+        return {**values, "rope_ratios_thw": list(self.rope_ratios_thw)}
+
+    @classmethod
+    def from_architecture(cls, values: Mapping[str, Any], **overrides: Any) -> DiTConfig:
+        """Rebuild a configuration from :meth:`architecture`'s values.
+
+        Args:
+            values: as read from a saved model's ``config.json``.
+            **overrides: further fields, such as ``params_dtype`` or parallel sizes.
+
+        Raises:
+            ConfigError: a value is not part of an architecture.
+        """
+        for name in values:
+            if name not in _ARCHITECTURE_FIELDS:
+                raise ConfigError(
+                    f"'{name}' is not part of a diffusion network's architecture. The nearest "
+                    f"names are {nearest_names(name, _ARCHITECTURE_FIELDS)}."
+                )
+        known = {f.name for f in fields(cls)}
+        for name in overrides:
+            if name not in known:
+                raise ConfigError(
+                    f"DiTConfig has no field '{name}'. The nearest names are "
+                    f"{nearest_names(name, known)}."
+                )
+        return cls(**{**values, **overrides})

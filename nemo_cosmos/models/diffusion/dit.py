@@ -1,0 +1,314 @@
+"""The diffusion transformer of the Cosmos world models, on Megatron-Core (paper section 5.2).
+
+One network for all sizes and tasks: patches of a noisy latent video become tokens; layers of
+self-attention over space and time, cross-attention to the text and a feed-forward network are
+modulated by the noise level; a linear map gives the prediction. It takes tensors and knows nothing
+of files, noise schedules or losses.
+
+Shape suffixes: B batch, C channels, T latent frames, H W latent rows and columns; L tokens, M text
+tokens, E model width, K values of a patch. Inside, tokens come first: (L, B, E).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from megatron.core.enums import ModelType
+from megatron.core.process_groups_config import ProcessGroupCollection
+from megatron.core.tensor_parallel.mappings import (
+    gather_from_sequence_parallel_region,
+    scatter_to_sequence_parallel_region,
+)
+from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.spec_utils import ModuleSpec
+from torch import nn
+from torch.nn import functional as F
+
+from nemo_cosmos.errors import ConfigError, WrongFrameCountError, WrongSizeError
+from nemo_cosmos.models.common.attention import KeysValues
+from nemo_cosmos.models.common.norms import ReplicatedLinear
+from nemo_cosmos.models.common.rope import Rope3D
+from nemo_cosmos.models.diffusion.config import DiTConfig
+from nemo_cosmos.models.diffusion.control_embedding import ControlEmbedding
+from nemo_cosmos.models.diffusion.embeddings import (
+    LearnedPositionEmbedding,
+    PatchEmbed,
+    TimestepEmbedding,
+    unpatchify,
+)
+from nemo_cosmos.models.diffusion.layer_specs import dit_layer_spec
+from nemo_cosmos.models.diffusion.layers import Conditioning, DiTBlock
+from nemo_cosmos.models.diffusion.modulation import AdaLNLoRA, modulate
+
+
+@dataclass
+class TextKeysValues:
+    """The text's keys and values in every layer, computed once for all steps of a sampler.
+
+    Made by :meth:`DiT.encode_text`; given to :meth:`DiT.forward` in place of the text.
+    """
+
+    layers: list[KeysValues]
+
+
+class FinalLayer(nn.Module):
+    """Normalise, modulate and map tokens to the values of their patches."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.adaln = AdaLNLoRA(config, num_parts=2)
+        self.linear = ReplicatedLinear(
+            config.hidden_size, config.patch_volume * config.out_channels, config
+        )
+
+    def forward(self, x_LBE: torch.Tensor, c: Conditioning) -> torch.Tensor:
+        """Return (L, B, K)."""
+        shift, scale = self.adaln(c.activated_TBE, c.shared_TB3E)
+        return self.linear(modulate(x_LBE, shift, scale))
+
+
+class DiT(MegatronModule):
+    """The diffusion transformer.
+
+    Build it after :func:`nemo_cosmos.platform.ensure_model_parallel` (or under NeMo's strategy).
+
+    Args:
+        config: sizes, parallelism and precision.
+        layer_spec: of one layer; chosen by ``config.layer_spec`` if not given.
+        pre_process: whether this process holds the first pipeline stage (patch embedding).
+        post_process: whether it holds the last (output).
+        vp_stage: virtual pipeline stage.
+        pg_collection: process groups; Megatron's global ones if not given.
+    """
+
+    def __init__(
+        self,
+        config: DiTConfig,
+        layer_spec: ModuleSpec | None = None,
+        *,
+        pre_process: bool = True,
+        post_process: bool = True,
+        vp_stage: int | None = None,
+        pg_collection: ProcessGroupCollection | None = None,
+    ) -> None:
+        super().__init__(config=config)
+        self.model_type = ModelType.encoder_or_decoder
+        self.share_embeddings_and_output_weights = False
+        self.pre_process, self.post_process, self.vp_stage = pre_process, post_process, vp_stage
+        groups = pg_collection or ProcessGroupCollection.use_mpu_process_groups()
+        self.tp_group = groups.tp
+
+        if pre_process:
+            self.patch_embed = PatchEmbed(config)
+        self.timestep_embed = TimestepEmbedding(config)
+        self.rope = Rope3D(
+            config.hidden_size // config.num_attention_heads,
+            config.rope_ratios_thw,
+            config.base_fps,
+        )
+        self.position_embed = LearnedPositionEmbedding(config) if config.extra_pos_emb else None
+        self.blocks = DiTBlock(
+            config,
+            layer_spec or dit_layer_spec(config.layer_spec),
+            pre_process=pre_process,
+            post_process=post_process,
+            pg_collection=groups,
+            vp_stage=vp_stage,
+        )
+        if post_process:
+            self.final_layer = FinalLayer(config)
+
+    def set_input_tensor(self, input_tensor: torch.Tensor | list[torch.Tensor]) -> None:
+        """Take the tokens of the pipeline stage before (called by Megatron's schedules)."""
+        if isinstance(input_tensor, list):
+            (input_tensor,) = input_tensor
+        self.blocks.set_input_tensor(input_tensor)
+
+    def forward(
+        self,
+        x_BCTHW: torch.Tensor,
+        c_noise: torch.Tensor,
+        crossattn_emb_BLD: torch.Tensor | TextKeysValues,
+        fps_B: torch.Tensor | None = None,
+        padding_mask_B1HW: torch.Tensor | None = None,
+        condition_mask_B1THW: torch.Tensor | None = None,
+        control: ControlEmbedding | None = None,
+    ) -> torch.Tensor:
+        """Predict from a noisy latent video.
+
+        Args:
+            x_BCTHW: latent, already scaled by the preconditioning's ``c_in``.
+            c_noise: a quarter of the noise level's natural logarithm, (B,) or, with a noise level
+                for each latent frame, (B, T).
+            crossattn_emb_BLD: text embedding, zero beyond its length, or its keys and values from
+                :meth:`encode_text`.
+            fps_B: frame rate of each sample in Hz; ``None`` counts time at the base rate (images).
+            padding_mask_B1HW: 1 where the picture is padding, at any resolution; ``None`` means
+                no padding.
+            condition_mask_B1THW: 1 on the latent frames that are given; ``None`` means none is.
+            control: further conditions; see :class:`ControlEmbedding`.
+
+        Returns:
+            The prediction in the shape and type of ``x_BCTHW`` (``out_channels`` channels); on
+            other than the last pipeline stage, the tokens.
+
+        Raises:
+            WrongSizeError: height or width does not fit the patches or exceeds the maximum.
+            WrongFrameCountError: the number of latent frames does not, or ``c_noise`` has another.
+            ConfigError: an input does not fit the configuration.
+        """
+        control = control or ControlEmbedding()
+        grid_thw = self._grid(x_BCTHW)
+        conditioning, keys_values = self._condition(
+            grid_thw, c_noise, crossattn_emb_BLD, fps_B, control, x_BCTHW.device
+        )
+        tokens_LBE = None
+        if self.pre_process:
+            channels = self._input_channels(
+                x_BCTHW, padding_mask_B1HW, condition_mask_B1THW, control.latent_channels_BCTHW
+            )
+            tokens_LBE = self._scatter(self.patch_embed(channels))
+        tokens_LBE = self.blocks(tokens_LBE, conditioning, keys_values)
+        if not self.post_process:
+            return tokens_LBE
+        out_LBK = self.final_layer(tokens_LBE, conditioning)
+        if self.config.sequence_parallel:
+            out_LBK = gather_from_sequence_parallel_region(
+                out_LBK, tensor_parallel_output_grad=False, group=self.tp_group
+            )
+        patch_thw = (self.config.patch_temporal, *(self.config.patch_spatial,) * 2)
+        return unpatchify(out_LBK, grid_thw, patch_thw).to(x_BCTHW.dtype)
+
+    def encode_text(
+        self, crossattn_emb_BLD: torch.Tensor, control: ControlEmbedding | None = None
+    ) -> TextKeysValues:
+        """Compute the text's keys and values for all layers, to be used at every sampling step.
+
+        Args:
+            crossattn_emb_BLD: text embedding, zero beyond its length.
+            control: its ``context_BLD`` is appended to the text; give the same to ``forward``.
+        """
+        context_MBE = self._context(crossattn_emb_BLD, control or ControlEmbedding())
+        return TextKeysValues(self.blocks.project_context(context_MBE))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the parameters."""
+        return self.timestep_embed.linear_1.weight.dtype
+
+    def _condition(
+        self,
+        grid_thw: tuple[int, int, int],
+        c_noise: torch.Tensor,
+        text: torch.Tensor | TextKeysValues,
+        fps_B: torch.Tensor | None,
+        control: ControlEmbedding,
+        device: torch.device,
+    ) -> tuple[Conditioning, list[KeysValues] | None]:
+        c_noise_TB = c_noise.reshape(c_noise.shape[0], -1).t()
+        if c_noise_TB.shape[0] not in (1, grid_thw[0]):
+            raise WrongFrameCountError(
+                f"c_noise has {c_noise_TB.shape[0]} noise levels a sample, but the latent has "
+                f"{grid_thw[0]} frames. Give one level a sample, (B,), or one a frame, (B, T)."
+            )
+        emb_TBE, shared_TB3E = self.timestep_embed(
+            c_noise_TB,
+            None if control.timestep_BTD is None else control.timestep_BTD.transpose(0, 1),
+            None if control.adaln_lora_BT3D is None else control.adaln_lora_BT3D.transpose(0, 1),
+        )
+        cached = isinstance(text, TextKeysValues)
+        rope = self.rope(grid_thw, fps_B, device)
+        conditioning = Conditioning(
+            activated_TBE=F.silu(emb_TBE),
+            shared_TB3E=shared_TB3E,
+            rope_cos_LB1D=rope.cos_LB1D,
+            rope_sin_LB1D=rope.sin_LB1D,
+            position_L1E=(
+                None
+                if self.position_embed is None
+                else self._scatter(self.position_embed(grid_thw))
+            ),
+            context_MBE=None if cached else self._context(text, control),
+        )
+        return conditioning, text.layers if cached else None
+
+    def _context(self, text_BMD: torch.Tensor, control: ControlEmbedding) -> torch.Tensor:
+        if text_BMD.shape[-1] != self.config.crossattn_emb_channels:
+            raise ConfigError(
+                f"The text embedding is {text_BMD.shape[-1]} wide, but the network was built for "
+                f"crossattn_emb_channels={self.config.crossattn_emb_channels}. Use the text "
+                "encoder that the model was trained with."
+            )
+        context_BMD = text_BMD.to(self.dtype)
+        if control.context_BLD is not None:
+            context_BMD = torch.cat([context_BMD, control.context_BLD.to(self.dtype)], dim=1)
+        return self._scatter(context_BMD.transpose(0, 1).contiguous())
+
+    def _scatter(self, x_LBE: torch.Tensor) -> torch.Tensor:
+        """Keep this process's share of the tokens under sequence parallelism."""
+        if not self.config.sequence_parallel:
+            return x_LBE
+        return scatter_to_sequence_parallel_region(x_LBE, group=self.tp_group)
+
+    def _input_channels(
+        self,
+        x_BCTHW: torch.Tensor,
+        padding_mask_B1HW: torch.Tensor | None,
+        condition_mask_B1THW: torch.Tensor | None,
+        control_BCTHW: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Stack latent, condition mask, control channels and padding mask, in this order."""
+        batch, _, time, height, width = x_BCTHW.shape
+        channels = [x_BCTHW.to(self.dtype)]
+        if self.config.condition_mask:
+            if condition_mask_B1THW is None:
+                condition_mask_B1THW = x_BCTHW.new_zeros(batch, 1, time, height, width)
+            channels.append(condition_mask_B1THW.to(self.dtype))
+        elif condition_mask_B1THW is not None:
+            raise ConfigError(
+                "A condition mask was given to a network that was built without one "
+                "(condition_mask=False, Text2World). Use a Video2World preset."
+            )
+        if control_BCTHW is not None:
+            channels.append(control_BCTHW.to(self.dtype))
+        if self.config.concat_padding_mask:
+            if padding_mask_B1HW is None:
+                padding_mask_B1HW = x_BCTHW.new_zeros(batch, 1, height, width)
+            mask_B1HW = F.interpolate(padding_mask_B1HW.to(self.dtype), size=(height, width))
+            channels.append(mask_B1HW[:, :, None].expand(batch, 1, time, height, width))
+        stacked = torch.cat(channels, dim=1)
+        if stacked.shape[1] != self.config.input_channels:
+            raise ConfigError(
+                f"The network's input has {stacked.shape[1]} channels, but it was built for "
+                f"{self.config.input_channels}: {self.config.in_channels} of the latent, "
+                f"{self.config.control_channels} of a control and the masks. Check the latent's "
+                "channels and the control's."
+            )
+        return stacked
+
+    def _grid(self, x_BCTHW: torch.Tensor) -> tuple[int, int, int]:
+        """Tokens along time, height and width; checks that the latent can be cut so."""
+        config = self.config
+        time, height, width = x_BCTHW.shape[2:]
+        if time % config.patch_temporal or not 0 < time <= config.max_frames:
+            raise WrongFrameCountError(
+                f"The latent has {time} frames, but this network takes up to {config.max_frames}, "
+                f"in steps of {config.patch_temporal}. Generate a shorter video, or extend one."
+            )
+        for name, size, limit in (
+            ("height", height, config.max_height),
+            ("width", width, config.max_width),
+        ):
+            if size % config.patch_spatial or not 0 < size <= limit:
+                step = config.patch_spatial
+                nearest = min(max(round(size / step), 1) * step, limit)
+                raise WrongSizeError(
+                    f"The latent's {name} is {size}, but this network takes multiples of {step} "
+                    f"up to {limit}. The nearest is {nearest}."
+                )
+        return (
+            time // config.patch_temporal,
+            height // config.patch_spatial,
+            width // config.patch_spatial,
+        )

@@ -1,0 +1,105 @@
+"""The diffusion world models by name: data only, cheap to import.
+
+A size is a row here, never a class. Numbers of the 7B and 14B models are those of the published
+Cosmos checkpoints (``faditv2_7b``, ``faditv2_14b``); their parameter counts equal the published
+ones to the unit (``tests/unit/models/diffusion/test_presets.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from nemo_cosmos.errors import ConfigError, nearest_names
+
+if TYPE_CHECKING:
+    from nemo_cosmos.models.diffusion.config import DiTConfig
+
+
+@dataclass(frozen=True)
+class DiffusionPreset:
+    """A diffusion world model's size and task.
+
+    Attributes:
+        name: for example ``"diffusion_7b_text2world"``.
+        task: ``"text2world"`` or ``"video2world"``.
+        network: arguments of :class:`~nemo_cosmos.models.diffusion.config.DiTConfig`.
+        tokenizer: the tokenizer preset whose latents it models.
+        adjust_video_noise: whether training multiplies a video's noise level by the square root
+            of its number of latent frames (the 14B models).
+    """
+
+    name: str
+    task: str
+    network: Mapping[str, Any]
+    tokenizer: str
+    adjust_video_noise: bool = False
+
+    def config(self, **overrides: Any) -> DiTConfig:
+        """Return the network's configuration; ``overrides`` replace or add arguments."""
+        from nemo_cosmos.models.diffusion.config import DiTConfig
+
+        return DiTConfig(**{**self.network, **overrides})
+
+
+_NANO: dict[str, Any] = {
+    "num_layers": 6,
+    "hidden_size": 256,
+    "num_attention_heads": 8,
+    "crossattn_emb_channels": 512,
+    "adaln_lora_dim": 64,
+    "max_frames": 32,
+    "max_height": 64,
+    "max_width": 64,
+    "rope_ratios_thw": (1.0, 1.0, 1.0),
+}
+_7B: dict[str, Any] = {
+    "num_layers": 28,
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "rope_ratios_thw": (2.0, 1.0, 1.0),
+}
+_14B: dict[str, Any] = {
+    "num_layers": 36,
+    "hidden_size": 5120,
+    "num_attention_heads": 40,
+    "rope_ratios_thw": (2.0, 2.0, 2.0),
+}
+
+
+def _presets() -> dict[str, DiffusionPreset]:
+    presets = {}
+    for size, network, tokenizer in (
+        ("nano", _NANO, "tokenizer_nano_cv4x8x8"),
+        ("7b", _7B, "tokenizer_cv8x8x8"),
+        ("14b", _14B, "tokenizer_cv8x8x8"),
+    ):
+        for task in ("text2world", "video2world"):
+            name = f"diffusion_{size}_{task}"
+            presets[name] = DiffusionPreset(
+                name=name,
+                task=task,
+                network=MappingProxyType({**network, "condition_mask": task == "video2world"}),
+                tokenizer=tokenizer,
+                adjust_video_noise=size == "14b",
+            )
+    return presets
+
+
+DIFFUSION: dict[str, DiffusionPreset] = _presets()
+
+
+def get_diffusion_preset(name: str) -> DiffusionPreset:
+    """Return the preset called ``name``.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    if name not in DIFFUSION:
+        raise ConfigError(
+            f"There is no diffusion model called '{name}'. The nearest names are "
+            f"{nearest_names(name, DIFFUSION)}; `nemo-cosmos models` lists all."
+        )
+    return DIFFUSION[name]
