@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -54,18 +55,21 @@ def _seek_and_decode(
     source: Source, index: FrameIndex, wanted: NDArray[np.int64]
 ) -> Iterator[Any | None]:
     """Jump to the keyframe before each wanted frame, unless decoding on is shorter."""
-    with open_video(source) as (container, stream):
-        frames: Iterator[Any] = iter(())
-        position: int | None = None
+    with ExitStack() as stack:
+        container, stream = stack.enter_context(open_video(source))
+        frames: Iterator[Any] = container.decode(stream)
+        position = int(index.keyframe_pts[0])
+        may_seek = True
         for target in index.pts[wanted].tolist():
             start = index.keyframe_before(target)
-            if position is None or start > position:
+            if may_seek and start > position:
                 container.seek(start, stream=stream)
                 frames = container.decode(stream)
             frame = _find(frames, target)
-            if frame is None:
-                # Some demuxers seek past the keyframe that was asked for: take the long way.
-                container.seek(int(index.keyframe_pts[0]), stream=stream)
+            if frame is None and may_seek:
+                # Some demuxers land behind the keyframe that was asked for: go from the start.
+                may_seek = False
+                container, stream = stack.enter_context(open_video(source))
                 frames = container.decode(stream)
                 frame = _find(frames, target)
             position = target

@@ -28,6 +28,9 @@ from nemo_cosmos.video.probe import SIZE_KEY
 _SMPTE170M = 6
 _LIMITED_RANGE = 1
 _TICKS_PER_S = 90_000
+# Macroblock trees save some bits, but with them the x264 of PyAV's wheels writes different bytes
+# from run to run (seen on 64x96 and 256x320), and shards are compared by their checksums.
+_X264_PARAMS = "open-gop=0:mbtree=0"
 
 
 def encode_video(
@@ -57,7 +60,7 @@ def encode_video(
     """
     _check(video, path, crf)
     interval = keyframe_interval or max(1, round(2 * video.fps))
-    options = {"crf": f"{crf:g}", "preset": preset, "x264-params": "open-gop=0"}
+    options = {"crf": f"{crf:g}", "preset": preset, "x264-params": _X264_PARAMS}
     tags = {**(metadata or {}), SIZE_KEY: f"{video.width}x{video.height}"}
     with atomic_path(path) as temporary:
         try:

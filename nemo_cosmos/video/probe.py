@@ -21,6 +21,8 @@ from nemo_cosmos.video.source import Source, open_video, source_name
 SIZE_KEY = "nemo_cosmos_size"
 """Container tag with the true ``WIDTHxHEIGHT`` of a video that was padded to even sizes."""
 
+_NO_TIMESTAMPS = ("avi",)
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -105,17 +107,17 @@ def index_frames(source: Source) -> FrameIndex:
     """List the frames of a video by timestamp; see :class:`FrameIndex` and :func:`probe`."""
     with open_video(source) as (container, stream):
         pts, keyframe_pts, seekable = _packet_timestamps(container, stream, source)
-    with open_video(source) as (container, stream):
-        if not seekable:
+    if not seekable:
+        with open_video(source) as (container, stream):
             pts = _decoded_timestamps(container, stream)
             keyframe_pts = pts[:1]
-            container.seek(0)
-        if len(pts) == 0:
+    with open_video(source) as (container, stream):
+        first = next(container.decode(stream), None)
+        if first is None or len(pts) == 0:
             raise VideoError(
                 f"{source_name(source)} has a video stream without a single frame. "
                 "The recording was probably cut off; fetch it again or leave it out."
             )
-        first = next(container.decode(stream))
         return _summarise(container, stream, first, pts, keyframe_pts, seekable)
 
 
@@ -125,7 +127,8 @@ def _packet_timestamps(
     """Collect the timestamps of all shown frames and of all keyframes from the packets."""
     shown: list[int] = []
     keyframes: list[int] = []
-    seekable = True
+    # AVI stores frames in decoding order and FFmpeg invents timestamps in that order.
+    seekable = container.format.name not in _NO_TIMESTAMPS
     for packet in container.demux(stream):
         if packet.size == 0:  # the flush packet at the end
             continue
@@ -149,15 +152,18 @@ def _packet_timestamps(
 
 
 def _decoded_timestamps(container: Any, stream: Any) -> NDArray[np.int64]:
-    """Timestamps by decoding, for containers (AVI, raw streams) whose packets carry none."""
+    """Timestamps by decoding, for containers whose packets carry none that can be relied on.
+
+    Frames leave the decoder in the order shown. Their timestamps are kept where they are all
+    different (sorted, since AVI's are the right set in the wrong order), else a constant rate is
+    assumed.
+    """
+    stamps = [frame.pts for frame in container.decode(stream)]
+    if None not in stamps and len(set(stamps)) == len(stamps):
+        return np.sort(np.asarray(stamps, dtype=np.int64))
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     step = max(1, round(1 / (rate * stream.time_base)))
-    stamps: list[int] = []
-    for frame in container.decode(stream):
-        expected = stamps[-1] + step if stamps else 0
-        stamp = frame.pts if frame.pts is not None else expected
-        stamps.append(stamp if not stamps or stamp > stamps[-1] else expected)
-    return np.asarray(stamps, dtype=np.int64)
+    return np.arange(len(stamps), dtype=np.int64) * step
 
 
 def _summarise(
