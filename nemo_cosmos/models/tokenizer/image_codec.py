@@ -7,6 +7,8 @@ Shape suffixes: B batch, C channels, T frames, H height, W width.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,22 +26,24 @@ from nemo_cosmos.models.tokenizer.wavelet import HaarPatcher, HaarUnpatcher
 
 
 class ImageLevel(nn.Module):
-    """The residual blocks of one resolution; encoder and decoder add the step to the next."""
+    """The residual blocks of one resolution, and the step to the next where there is one."""
 
-    downsample: nn.Module
-    upsample: nn.Module
-
-    def __init__(self, in_channels: int, out_channels: int, num_blocks: int, dropout: float):
+    def __init__(
+        self,
+        widths: list[int],
+        dropout: float,
+        downsample: nn.Module | None = None,
+        upsample: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        widths = [in_channels] + [out_channels] * num_blocks
-        self.block = nn.ModuleList(
-            ResBlock2d(a, b, dropout) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.block = nn.ModuleList(ResBlock2d(a, b, dropout) for a, b in pairwise(widths))
+        self.downsample, self.upsample = downsample, upsample
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """(N,C,H,W) to (N,C',H,W)."""
-        for block in self.block:
-            x_NCHW = block(x_NCHW)
+        """(N,C,H,W) to (N,C',H',W')."""
+        for block in (*self.block, self.downsample, self.upsample):
+            if block is not None:
+                x_NCHW = block(x_NCHW)
         return x_NCHW
 
 
@@ -67,22 +71,18 @@ class ImageEncoder(nn.Module):
         self.conv_in = nn.Conv2d(config.patch_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         for level, width in enumerate(widths[1:]):
-            down = ImageLevel(widths[level], width, config.num_res_blocks, config.dropout)
-            if level < config.num_spatial_steps:
-                down.downsample = Downsample2d(width)
-            self.down.append(down)
+            step = Downsample2d(width) if level < config.num_spatial_steps else None
+            level_widths = [widths[level]] + [width] * config.num_res_blocks
+            self.down.append(ImageLevel(level_widths, config.dropout, downsample=step))
         self.mid = ImageMiddle(widths[-1], config.dropout)
         self.norm_out = group_norm(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], config.z_channels, 3, padding=1)
-        self.num_downsamples = config.num_spatial_steps
 
     def forward(self, video_BCTHW: Tensor, cache: CausalCache | None = None) -> Tensor:
         """(B,3,T,H,W) to (B,z_channels,T,H/s,W/s); the cache is not needed."""
         h = self.conv_in(fold_frames(self.patcher(video_BCTHW)))
-        for index, level in enumerate(self.down):
+        for level in self.down:
             h = level(h)
-            if index < self.num_downsamples:
-                h = level.downsample(h)
         h = self.conv_out(F.silu(self.norm_out(self.mid(h))))
         return unfold_frames(h, video_BCTHW.shape[0])
 
@@ -96,13 +96,11 @@ class ImageDecoder(nn.Module):
         self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
         self.mid = ImageMiddle(widths[-1], config.dropout)
         self.up = nn.ModuleList()
-        self.first_upsample = len(widths) - config.num_spatial_steps
         for level, width in enumerate(widths):
-            above = widths[min(level + 1, len(widths) - 1)]
-            up = ImageLevel(above, width, config.num_res_blocks + 1, config.dropout)
-            if level >= self.first_upsample:
-                up.upsample = Upsample2d(width)
-            self.up.append(up)
+            step = Upsample2d(width) if level >= len(widths) - config.num_spatial_steps else None
+            below = widths[min(level + 1, len(widths) - 1)]
+            level_widths = [below] + [width] * (config.num_res_blocks + 1)
+            self.up.append(ImageLevel(level_widths, config.dropout, upsample=step))
         self.norm_out = group_norm(widths[0])
         self.conv_out = nn.Conv2d(widths[0], config.patch_channels, 3, padding=1)
         self.unpatcher = HaarUnpatcher(config.patch_size, num_axes=2)
@@ -110,9 +108,7 @@ class ImageDecoder(nn.Module):
     def forward(self, z_BCTHW: Tensor, cache: CausalCache | None = None) -> Tensor:
         """(B,z_channels,T,H/s,W/s) to (B,3,T,H,W); the cache is not needed."""
         h = self.mid(self.conv_in(fold_frames(z_BCTHW)))
-        for index, level in reversed(list(enumerate(self.up))):
+        for level in reversed(self.up):
             h = level(h)
-            if index >= self.first_upsample:
-                h = level.upsample(h)
         h = self.conv_out(F.silu(self.norm_out(h)))
         return self.unpatcher(unfold_frames(h, z_BCTHW.shape[0]))

@@ -149,7 +149,7 @@ class SpatialAttention(_Attention):
 
     def forward(self, x_BCTHW: Tensor, cache: CausalCache | None = None) -> Tensor:
         """(B,C,T,H,W) to the same shape; the cache is not needed."""
-        B, _, T, H, W = x_BCTHW.shape
+        H, W = x_BCTHW.shape[-2:]
         h = self.norm(x_BCTHW)
         # (B,C,T,H,W) -> (B,T,H*W,C): frames take the place of heads
         q, k, v = (p(h).permute(0, 2, 3, 4, 1).flatten(2, 3) for p in (self.q, self.k, self.v))

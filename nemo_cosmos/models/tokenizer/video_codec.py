@@ -5,6 +5,8 @@ Shape suffixes: B batch, C channels, T frames, H height, W width.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,22 +26,24 @@ from nemo_cosmos.models.tokenizer.wavelet import HaarPatcher, HaarUnpatcher
 
 
 class VideoLevel(nn.Module):
-    """The residual blocks of one resolution; encoder and decoder add the step to the next."""
+    """The residual blocks of one resolution, and the step to the next where there is one."""
 
-    downsample: nn.Module
-    upsample: nn.Module
-
-    def __init__(self, in_channels: int, out_channels: int, num_blocks: int, dropout: float):
+    def __init__(
+        self,
+        widths: list[int],
+        dropout: float,
+        downsample: nn.Module | None = None,
+        upsample: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        widths = [in_channels] + [out_channels] * num_blocks
-        self.block = nn.ModuleList(
-            ResBlock3d(a, b, dropout) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.block = nn.ModuleList(ResBlock3d(a, b, dropout) for a, b in pairwise(widths))
+        self.downsample, self.upsample = downsample, upsample
 
     def forward(self, x_BCTHW: Tensor, cache: CausalCache | None = None) -> Tensor:
-        """(B,C,T,H,W) to (B,C',T,H,W)."""
-        for block in self.block:
-            x_BCTHW = block(x_BCTHW, cache)
+        """(B,C,T,H,W) to (B,C',T',H',W')."""
+        for block in (*self.block, self.downsample, self.upsample):
+            if block is not None:
+                x_BCTHW = block(x_BCTHW, cache)
         return x_BCTHW
 
 
@@ -67,14 +71,11 @@ class VideoEncoder(nn.Module):
         self.conv_in = factorised_conv(config.patch_channels, widths[0])
         self.down = nn.ModuleList()
         for level, width in enumerate(widths[1:]):
-            down = VideoLevel(widths[level], width, config.num_res_blocks, config.dropout)
-            if level < len(widths) - 2:
-                down.downsample = HybridDownsample(
-                    width,
-                    spatial=level < config.num_spatial_steps,
-                    temporal=level < config.num_temporal_steps,
-                )
-            self.down.append(down)
+            spatial, temporal = level < config.num_spatial_steps, level < config.num_temporal_steps
+            is_last = level == len(config.channels_mult) - 1
+            step = None if is_last else HybridDownsample(width, spatial=spatial, temporal=temporal)
+            level_widths = [widths[level]] + [width] * config.num_res_blocks
+            self.down.append(VideoLevel(level_widths, config.dropout, downsample=step))
         self.mid = VideoMiddle(widths[-1], config.dropout)
         self.norm_out = FrameNorm(widths[-1])
         self.conv_out = factorised_conv(widths[-1], config.z_channels)
@@ -83,10 +84,8 @@ class VideoEncoder(nn.Module):
         """(B,3,T,H,W) to (B,z_channels,t,h,w)."""
         patches = self.patcher3d(video_BCTHW, at_start=cache is None or cache.at_start)
         h = self.conv_in(patches, cache)
-        for index, level in enumerate(self.down):
+        for level in self.down:
             h = level(h, cache)
-            if index < len(self.down) - 1:
-                h = level.downsample(h, cache)
         return self.conv_out(F.silu(self.norm_out(self.mid(h, cache))), cache)
 
 
@@ -100,12 +99,11 @@ class VideoDecoder(nn.Module):
         self.mid = VideoMiddle(widths[-1], config.dropout)
         self.up = nn.ModuleList()
         for level, width in enumerate(widths):
-            above = widths[min(level + 1, len(widths) - 1)]
-            up = VideoLevel(above, width, config.num_res_blocks + 1, config.dropout)
-            if level > 0:
-                spatial, temporal = _doubles(config, depth=len(widths) - 1 - level)
-                up.upsample = HybridUpsample(width, spatial=spatial, temporal=temporal)
-            self.up.append(up)
+            spatial, temporal = _doubles(config, depth=len(widths) - 1 - level)
+            step = HybridUpsample(width, spatial=spatial, temporal=temporal) if level > 0 else None
+            below = widths[min(level + 1, len(widths) - 1)]
+            level_widths = [below] + [width] * (config.num_res_blocks + 1)
+            self.up.append(VideoLevel(level_widths, config.dropout, upsample=step))
         self.norm_out = FrameNorm(widths[0])
         self.conv_out = factorised_conv(widths[0], config.patch_channels)
         self.unpatcher3d = HaarUnpatcher(config.patch_size, num_axes=3)
@@ -113,10 +111,8 @@ class VideoDecoder(nn.Module):
     def forward(self, z_BCTHW: Tensor, cache: CausalCache | None = None) -> Tensor:
         """(B,z_channels,t,h,w) to (B,3,T,H,W)."""
         h = self.mid(self.conv_in(z_BCTHW, cache), cache)
-        for index, level in reversed(list(enumerate(self.up))):
+        for level in reversed(self.up):
             h = level(h, cache)
-            if index > 0:
-                h = level.upsample(h, cache)
         patches = self.conv_out(F.silu(self.norm_out(h)), cache)
         return self.unpatcher3d(patches, at_start=cache is None or cache.at_start)
 
