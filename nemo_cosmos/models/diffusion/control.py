@@ -20,35 +20,20 @@ import numpy as np
 from torch import Tensor, nn
 
 from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.models.diffusion.control_embedding import ControlEmbedding
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Control",
+    "ControlEmbedding",
+    "NetworkDims",
+    "available_controls",
+    "build_control",
+    "control_class",
+    "mask_embedding",
+]
 
 ENTRY_POINT_GROUP = "nemo_cosmos.controls"
-
-
-@dataclass(frozen=True)
-class ControlEmbedding:
-    """What a control hands to the network; each field names the place where it enters.
-
-    Attributes:
-        latent_channels_BCTHW: concatenated to the channels of the noisy latents.
-        timestep_BTD: added to the timestep embedding, one a latent frame; T is 1 for one a sample.
-        adaln_lora_BT3D: added to the shared AdaLN-LoRA vector, likewise.
-        context_BLD: concatenated to the cross-attention context.
-    """
-
-    latent_channels_BCTHW: Tensor | None = None
-    timestep_BTD: Tensor | None = None
-    adaln_lora_BT3D: Tensor | None = None
-    context_BLD: Tensor | None = None
-
-    def masked(self, keep_B: Tensor) -> ControlEmbedding:
-        """Return the embedding with zeros for the samples whose ``keep_B`` is 0."""
-
-        def mask(value: Tensor | None) -> Tensor | None:
-            if value is None:
-                return None
-            return value * keep_B.to(value.dtype).view(-1, *[1] * (value.dim() - 1))
-
-        return ControlEmbedding(**{f.name: mask(getattr(self, f.name)) for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -111,6 +96,17 @@ class Control(nn.Module, ABC):
         self, batch: Mapping[str, Tensor], latent_shape_BCTHW: tuple[int, ...]
     ) -> ControlEmbedding:
         """Embed the batch's control tensors for latents of the given shape."""
+
+
+def mask_embedding(embedding: ControlEmbedding, keep_B: Tensor) -> ControlEmbedding:
+    """Return the embedding with zeros for the samples whose ``keep_B`` is 0."""
+
+    def mask(value: Tensor | None) -> Tensor | None:
+        if value is None:
+            return None
+        return value * keep_B.to(value.dtype).view(-1, *[1] * (value.dim() - 1))
+
+    return ControlEmbedding(**{f.name: mask(getattr(embedding, f.name)) for f in fields(embedding)})
 
 
 def available_controls() -> dict[str, str]:

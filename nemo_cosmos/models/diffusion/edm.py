@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nemo_cosmos.errors import ConfigError
 
@@ -143,3 +143,25 @@ def edm_loss(
     if logvar_B is not None:
         loss_B = loss_B * torch.exp(-logvar_B.float()) + logvar_B.float()
     return loss_B * config.loss_scale
+
+
+class LogVariance(nn.Module):
+    """The log-variance of the loss as a learned function of the noise level.
+
+    128 random Fourier features of c_noise and one linear map, zero at first (Karras et al., arXiv
+    2312.02696, section 3).
+    """
+
+    freqs: Tensor
+    phases: Tensor
+
+    def __init__(self, num_features: int = 128) -> None:
+        super().__init__()
+        self.register_buffer("freqs", 2 * math.pi * torch.randn(num_features))
+        self.register_buffer("phases", 2 * math.pi * torch.rand(num_features))
+        self.weight = nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, c_noise_B: Tensor) -> Tensor:
+        """Return logvar_B for c_noise_B, float32."""
+        angles = torch.outer(c_noise_B.float(), self.freqs.float()) + self.phases.float()
+        return math.sqrt(2) * angles.cos() @ self.weight.float()

@@ -83,7 +83,7 @@ def test_masking_zeroes_every_part_of_the_dropped_samples() -> None:
     embedding = ControlEmbedding(
         latent_channels_BCTHW=torch.ones(2, 3, 1, 2, 2), timestep_BTD=torch.ones(2, 1, 4)
     )
-    masked = embedding.masked(torch.tensor([0.0, 1.0]))
+    masked = control.mask_embedding(embedding, torch.tensor([0.0, 1.0]))
     assert masked.latent_channels_BCTHW is not None and masked.timestep_BTD is not None
     assert masked.latent_channels_BCTHW.sum(dim=(1, 2, 3, 4)).tolist() == [0, 12]
     assert masked.timestep_BTD[:, 0, 0].tolist() == [0, 1]

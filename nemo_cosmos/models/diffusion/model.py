@@ -1,0 +1,181 @@
+"""The diffusion world model as a NeMo model: what NeMo's MegatronStrategy trains.
+
+The maths is in ``process``, ``edm`` and ``conditioning``, the network in ``dit``; neither needs
+NeMo. This class only gives them NeMo's hooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from megatron.core import parallel_state
+from megatron.core.optimizer import OptimizerConfig
+from nemo import lightning as nl
+from nemo.lightning import io
+from nemo.lightning.megatron_parallel import MegatronLossReduction
+from nemo.lightning.pytorch.optim import OptimizerModule
+from nemo.utils import fn
+from torch import Tensor, nn
+
+from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
+from nemo_cosmos.models.diffusion.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.config import DiTConfig
+from nemo_cosmos.models.diffusion.process import (
+    Batch,
+    ProcessConfig,
+    check_batch,
+    draw,
+    sample_keys,
+    training_step,
+)
+from nemo_cosmos.platform import default_device
+
+DEFAULT_SEED = 1234
+VALIDATION_STEP = -1
+"""Validation draws the same noise every time, so that its losses can be compared."""
+
+
+class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMixin):
+    """A Text2World or Video2World diffusion model under NeMo's trainer.
+
+    Args:
+        config: of the network.
+        process: of the diffusion process; by default what fits the network, with 0 to 2 given
+            latent frames where it has the mask channel of Video2World.
+        optim: the optimiser; AdamW at 1e-4 with the distributed optimiser by default.
+        control: what post-training adds to steer the model; None for pre-training.
+        model_transform: changes the built network, such as adding adapters.
+    """
+
+    def __init__(
+        self,
+        config: DiTConfig,
+        process: ProcessConfig | None = None,
+        optim: OptimizerModule | None = None,
+        control: ControlSpec | None = None,
+        model_transform: Callable[[nn.Module], nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.process = process or ProcessConfig(
+            conditioning=ConditioningConfig(max_condition_latents=2 if config.condition_mask else 0)
+        )
+        self.control = control
+        self.model_transform = model_transform
+        self.optim = optim or nl.MegatronOptimizerModule(
+            config=OptimizerConfig(lr=1e-4, use_distributed_optimizer=True)
+        )
+        self.optim.connect(self)
+        self._loss_reduction = DiffusionLossReduction()
+        self._draws_step: int | None = None
+        self._num_micro_batches = 0
+
+    def configure_model(self, vp_stage: int | None = None) -> None:
+        """Build the network once; NeMo calls this inside the initialised process groups."""
+        if getattr(self, "module", None) is None:
+            network = build_network(self.config, self.process, self.control, vp_stage)
+            transform = self.model_transform
+            self.module = network if transform is None else transform(network)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Run the network."""
+        return self.module(*args, **kwargs)
+
+    def data_step(self, dataloader_iter: Iterator[Any]) -> dict[str, Any]:
+        """Take the next batch, check it while it is on the CPU, and move it to the device.
+
+        Raises:
+            NumericsError: NaN or infinity in the latents.
+            SampleError: the batch lacks latents or text embeddings.
+        """
+        fetched = next(dataloader_iter)
+        batch: dict[str, Any] = fetched[0] if isinstance(fetched, tuple) else fetched
+        check_batch(batch)
+        device = default_device()
+        return {
+            name: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
+            for name, value in batch.items()
+        }
+
+    def forward_step(self, batch: Batch) -> Tensor:
+        """Return loss_B of a batch; on a pipeline stage but the last, the hidden states."""
+        network = self._network()
+        keys = self._keys(batch)
+        draws = draw(batch["latent"].shape, keys, self._seed(), self._step(), self.process)
+        step = training_step(batch, draws, self.process, control=network.control)
+        output = self(**step.inputs)
+        if not parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=self.vp_stage):
+            return output
+        logvar_B = None if network.logvar is None else network.logvar(step.inputs["c_noise"])
+        return step.loss(output, logvar_B)
+
+    def training_step(self, batch: Batch, batch_idx: int | None = None) -> Tensor:
+        """Return loss_B of a training batch."""
+        return self.forward_step(batch)
+
+    def validation_step(self, batch: Batch, batch_idx: int | None = None) -> Tensor:
+        """Return loss_B of a validation batch, with the same noise at every validation."""
+        return self.forward_step(batch)
+
+    @property
+    def training_loss_reduction(self) -> MegatronLossReduction:
+        """How the losses of micro-batches and data-parallel ranks become one."""
+        return self._loss_reduction
+
+    @property
+    def validation_loss_reduction(self) -> MegatronLossReduction:
+        """The same as in training."""
+        return self._loss_reduction
+
+    def on_validation_epoch_start(self) -> None:
+        """Number the validation batches from zero, so that each meets the same noise again."""
+        self._draws_step = None
+
+    @property
+    def vp_stage(self) -> int | None:
+        """Virtual pipeline stage of this part of the network."""
+        stage: int | None = getattr(self._network(), "vp_stage", None)
+        return stage
+
+    def _network(self) -> Any:
+        """The network without the wrappers of precision and data parallelism."""
+        network: Any = self.module
+        while hasattr(network, "module"):
+            network = network.module
+        return network
+
+    def _seed(self) -> int:
+        return int(getattr(self.trainer.strategy, "seed", DEFAULT_SEED))
+
+    def _step(self) -> int:
+        return VALIDATION_STEP if not self.training else int(self.trainer.global_step)
+
+    def _keys(self, batch: Batch) -> list[str]:
+        """What identifies each sample within the step: its key, else rank, micro-batch and row."""
+        if self._draws_step != self._step():
+            self._draws_step, self._num_micro_batches = self._step(), 0
+        rank = parallel_state.get_data_parallel_rank()
+        keys = sample_keys(batch, prefix=f"{rank}.{self._num_micro_batches}.")
+        self._num_micro_batches += 1
+        return keys
+
+
+class DiffusionLossReduction(MegatronLossReduction):
+    """Means over samples, micro-batches and data-parallel ranks."""
+
+    def forward(self, batch: Batch, forward_out: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the micro-batch's mean loss and what :meth:`reduce` needs of it."""
+        loss = forward_out.mean()
+        return loss, {"loss": loss.detach().clone().view(1)}
+
+    def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Tensor]]) -> Tensor:
+        """Return the mean loss over all micro-batches of all data-parallel ranks."""
+        if not losses_reduced_per_micro_batch:
+            return torch.zeros((), device=default_device())
+        loss = torch.cat([part["loss"] for part in losses_reduced_per_micro_batch]).mean()
+        group = parallel_state.get_data_parallel_group(with_context_parallel=True)
+        torch.distributed.all_reduce(loss, group=group)
+        return loss / torch.distributed.get_world_size(group)
