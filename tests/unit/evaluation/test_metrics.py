@@ -1,0 +1,107 @@
+"""Metrics against analytic cases and scikit-image, and the registry."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+
+import numpy as np
+import pytest
+
+from nemo_cosmos.errors import ConfigError, VideoError, WrongSizeError
+from nemo_cosmos.evaluation import (
+    Metric,
+    choose_metrics,
+    evaluate_pair,
+    psnr,
+    psnr_per_frame,
+    registry,
+    repeat_first_frame_psnr,
+    ssim,
+)
+
+
+def noise(seed: int, shape=(3, 40, 50, 3)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_psnr_of_a_constant_difference():
+    dark = np.full((2, 8, 8, 3), 10, np.uint8)
+    # A difference of 5 gives 20 log10(255 / 5), also where the generated value is the smaller one.
+    assert psnr(dark, dark + 5) == pytest.approx(20 * np.log10(51), abs=1e-5)
+    assert psnr(dark + 5, dark) == pytest.approx(20 * np.log10(51), abs=1e-5)
+
+
+def test_psnr_is_taken_over_the_whole_video_and_per_frame():
+    truth = np.zeros((2, 8, 8, 3), np.uint8)
+    generated = truth.copy()
+    generated[1] = 10
+    assert psnr(generated, truth) == pytest.approx(20 * np.log10(255 / np.sqrt(50)), abs=1e-4)
+    first, second = psnr_per_frame(generated, truth)
+    assert first > 150
+    assert second == pytest.approx(20 * np.log10(25.5), abs=1e-4)
+
+
+def test_the_baseline_repeats_the_true_first_frame():
+    truth = np.zeros((2, 8, 8, 3), np.uint8)
+    truth[1] = 20
+    expected = psnr(np.zeros_like(truth), truth)
+    assert repeat_first_frame_psnr(noise(0, truth.shape), truth) == expected
+
+
+@pytest.mark.parametrize("shape", [(2, 40, 50, 3), (1, 7, 7, 3), (1, 9, 31, 3)])
+def test_ssim_equals_scikit_image(shape):
+    metrics = pytest.importorskip("skimage.metrics")
+    truth = noise(1, shape)
+    generated = (0.7 * truth + 0.3 * noise(2, shape)).astype(np.uint8)
+    expected = [
+        metrics.structural_similarity(a, b, data_range=255, channel_axis=-1)
+        for a, b in zip(generated, truth, strict=True)
+    ]
+    assert ssim(generated, truth) == pytest.approx(np.mean(expected), abs=1e-9)
+
+
+def test_ssim_of_the_same_video_is_one():
+    assert ssim(noise(3), noise(3)) == pytest.approx(1.0)
+
+
+def test_ssim_needs_a_window():
+    with pytest.raises(WrongSizeError, match="6x50"):
+        ssim(noise(1, (1, 6, 50, 3)), noise(2, (1, 6, 50, 3)))
+
+
+def test_all_metrics_of_a_pair(moving_square_THWC):
+    scores = evaluate_pair(moving_square_THWC, moving_square_THWC)
+    assert list(scores) == [metric.name for metric in choose_metrics()]
+    assert scores["ssim"] == pytest.approx(1)
+    assert scores["motion_following"] == pytest.approx(1)
+    assert scores["psnr"] > scores["psnr_repeat_first"]
+
+
+@pytest.mark.parametrize(
+    ("generated", "error", "text"),
+    [
+        (noise(0, (2, 40, 50, 3)), VideoError, "has 2 frames"),
+        (noise(0, (3, 40, 51, 3)), WrongSizeError, r"\(40, 51\)"),
+        (np.zeros((3, 40, 50, 3), np.float32), VideoError, "float32"),
+        (np.zeros((3, 40, 50), np.uint8), VideoError, "shape"),
+        (np.zeros((0, 40, 50, 3), np.uint8), VideoError, "shape"),
+    ],
+)
+def test_what_cannot_be_compared_is_an_error(generated, error, text):
+    with pytest.raises(error, match=text):
+        evaluate_pair(generated, noise(1))
+
+
+def test_an_unknown_metric_is_an_error_with_the_nearest_names():
+    with pytest.raises(ConfigError, match="'ssim'"):
+        choose_metrics(["sssim"])
+
+
+MINE = Metric("mine", "", True, lambda generated, truth: 0.5, "a plugged-in metric")
+
+
+def test_a_package_adds_a_metric(monkeypatch):
+    point = EntryPoint("mine", "unused:unused", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(EntryPoint, "load", lambda self: MINE)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    assert evaluate_pair(noise(0), noise(1), choose_metrics(["mine"])) == {"mine": 0.5}

@@ -1,0 +1,49 @@
+"""Motion metrics tell the right motion from a still, an opposite and a blurred one."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from nemo_cosmos.evaluation import action_gap, flow_similarity, motion_following
+
+
+def still(frames: np.ndarray) -> np.ndarray:
+    return np.repeat(frames[:1], len(frames), axis=0)
+
+
+@pytest.mark.parametrize("metric", [motion_following, flow_similarity])
+def test_the_same_a_still_and_the_opposite_motion(metric, moving_square_THWC):
+    truth = moving_square_THWC
+    assert metric(truth, truth) == pytest.approx(1)
+    assert metric(still(truth), truth) == 0
+    assert metric(truth[::-1], truth) < 0
+    assert metric(still(truth), still(truth)) == 1
+    assert metric(truth, still(truth)) == 0
+
+
+def test_blur_and_noise_hardly_matter(moving_square_THWC):
+    truth = moving_square_THWC
+    rng = np.random.default_rng(0)
+    blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), 2) for frame in truth])
+    noisy = np.clip(blurred + rng.normal(0, 3, truth.shape), 0, 255).astype(np.uint8)
+    assert motion_following(noisy, truth) > 0.9
+
+
+def test_motion_to_the_side_is_unrelated(moving_square_THWC):
+    truth = moving_square_THWC[:12, 8:48, 4:44]
+    turned = np.ascontiguousarray(truth.transpose(0, 2, 1, 3))
+    assert abs(motion_following(turned, truth)) < 0.5
+
+
+def test_a_video_of_one_frame_has_no_motion(moving_square_THWC):
+    assert motion_following(moving_square_THWC[:1], moving_square_THWC[:1]) == 1
+
+
+def test_the_gap_between_right_and_wrong_actions(moving_square_THWC):
+    gap = action_gap(moving_square_THWC, moving_square_THWC[::-1], moving_square_THWC)
+    assert gap.psnr_gap > 20
+    assert gap.following_gap > 1
+    ignoring = action_gap(moving_square_THWC, moving_square_THWC, moving_square_THWC)
+    assert ignoring.psnr_gap == ignoring.following_gap == 0
