@@ -1,0 +1,267 @@
+"""The tokenizer as a NeMo model: what NeMo's MegatronStrategy trains.
+
+Networks and losses need no NeMo; this class only gives them NeMo's hooks.
+
+Shape suffixes: B batch, C channels, T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from megatron.core import parallel_state
+from megatron.core.optimizer import OptimizerConfig
+from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.transformer_config import TransformerConfig
+from nemo import lightning as nl
+from nemo.lightning import io
+from nemo.lightning.megatron_parallel import MegatronLossReduction
+from nemo.lightning.pytorch.optim import OptimizerModule
+from nemo.utils import fn
+from torch import Tensor
+
+from nemo_cosmos.errors import ConfigError, InputError, NumericsError
+from nemo_cosmos.models.tokenizer.config import TokenizerConfig
+from nemo_cosmos.models.tokenizer.latent_stats import compute_latent_stats
+from nemo_cosmos.models.tokenizer.losses import COLOR_ONLY, LossConfig, TokenizerLosses
+from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+from nemo_cosmos.platform import default_device
+
+Batch = dict[str, Any]
+
+
+class MegatronTokenizer(MegatronModule):
+    """The network as Megatron-Core wants it: with a config, and able to shard its state."""
+
+    def __init__(self, config: TransformerConfig, network: TokenizerNetwork) -> None:
+        super().__init__(config)
+        self.network = network
+
+    def forward(self, video_BCTHW: Tensor) -> Tensor:
+        """Reconstruct a video."""
+        reconstruction_BCTHW: Tensor = self.network(video_BCTHW)
+        return reconstruction_BCTHW
+
+    def set_input_tensor(self, input_tensor: Any) -> None:
+        """Tokenizers have a single pipeline stage, which takes no input from another."""
+
+
+class TokenizerModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMixin):
+    """A tokenizer under NeMo's trainer, trained on ``batch["video"]``.
+
+    Batches of images (one frame) and of videos may alternate. Tokenizers are small enough for one
+    device, so they train data-parallel only.
+
+    Args:
+        config: a tokenizer preset or one's own.
+        optim: the optimiser; by default the reference's Adam (1e-4, betas 0.5 and 0.999, weight
+            decay 0.01).
+        losses: the terms of the loss and their weights.
+        init_from: a tokenizer folder whose weights training starts from.
+        stats_batches: how many training batches :meth:`export` measures latents on.
+    """
+
+    def __init__(
+        self,
+        config: TokenizerConfig,
+        optim: OptimizerModule | None = None,
+        losses: LossConfig = COLOR_ONLY,
+        init_from: str | None = None,
+        stats_batches: int = 64,
+    ) -> None:
+        super().__init__()
+        self.tokenizer_config = config
+        # Megatron's name for what it reads off a model: precision, parallelism, hooks.
+        self.config = TransformerConfig(
+            num_layers=1, hidden_size=config.channels, num_attention_heads=1
+        )
+        self.losses = TokenizerLosses(losses)
+        self.init_from = init_from
+        self.stats_batches = stats_batches
+        self.optim = optim or nl.MegatronOptimizerModule(
+            config=OptimizerConfig(
+                lr=1e-4,
+                adam_beta1=0.5,
+                adam_beta2=0.999,
+                weight_decay=0.01,
+                use_distributed_optimizer=True,
+            )
+        )
+        self.optim.connect(self)
+        self._loss_reduction = MeanLoss()
+
+    def configure_model(self) -> None:
+        """Build the network once; NeMo calls this inside the initialised process groups.
+
+        Raises:
+            ConfigError: the strategy asks for tensor, pipeline or context parallelism.
+            CheckpointError: ``init_from`` is a tokenizer of another shape.
+        """
+        if getattr(self, "module", None) is not None:
+            return
+        _check_parallelism()
+        if self.init_from is None:
+            network = TokenizerNetwork(self.tokenizer_config)
+        else:
+            network = _load_network(self.init_from, self.tokenizer_config)
+        self.module = MegatronTokenizer(self.config, network)
+
+    def forward(self, video_BCTHW: Tensor) -> Tensor:
+        """Reconstruct a video in [-1, 1]."""
+        reconstruction_BCTHW: Tensor = self.module(video_BCTHW)
+        return reconstruction_BCTHW
+
+    def data_step(self, dataloader_iter: Iterator[Any]) -> Batch:
+        """Take the next batch, check it and move its video to the device, in [-1, 1].
+
+        Raises:
+            InputError: the batch has no video.
+            WrongFrameCountError: the number of frames is not 1 + f n.
+            WrongSizeError: a side is not a multiple of the spatial factor.
+            NumericsError: the video holds NaN or infinity.
+        """
+        fetched = next(dataloader_iter)
+        batch: Batch = fetched[0] if isinstance(fetched, tuple) else fetched
+        video_BCTHW = batch_video(batch, default_device())
+        self.tokenizer_config.check_video(tuple(video_BCTHW.shape))
+        return {**batch, "video": video_BCTHW}
+
+    def forward_step(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch, a scalar."""
+        terms = self.losses(
+            self(batch["video"]), batch["video"], step=int(self.trainer.global_step)
+        )
+        for name, value in terms.items():
+            self.log(f"loss/{name}", value.detach(), batch_size=len(batch["video"]))
+        return torch.stack(list(terms.values())).sum()
+
+    def training_step(self, batch: Batch, batch_idx: int | None = None) -> Tensor:
+        """Return the loss of a training batch."""
+        return self.forward_step(batch)
+
+    def validation_step(self, batch: Batch, batch_idx: int | None = None) -> Tensor:
+        """Return the mean absolute error of a batch and log its PSNR in dB.
+
+        The validation loss leaves the other terms out, so that it compares across stages.
+        """
+        target = batch["video"]
+        reconstruction = self(target).float().clamp(-1, 1)
+        self.log("val_psnr", psnr_db(reconstruction, target), batch_size=len(target), on_epoch=True)
+        return (reconstruction - target).abs().mean()
+
+    @property
+    def training_loss_reduction(self) -> MegatronLossReduction:
+        """How the losses of micro-batches and data-parallel ranks become one."""
+        return self._loss_reduction
+
+    @property
+    def validation_loss_reduction(self) -> MegatronLossReduction:
+        """The same as in training."""
+        return self._loss_reduction
+
+    def network(self) -> TokenizerNetwork:
+        """The network without the wrappers of precision and data parallelism."""
+        module: Any = self.module
+        while not isinstance(module, MegatronTokenizer):
+            module = module.module
+        return module.network
+
+    def export(self, folder: Path, data: pl.LightningDataModule) -> None:
+        """Write a tokenizer folder with the present weights and measured latent statistics.
+
+        Args:
+            folder: replaced as a whole.
+            data: its training batches are what a continuous tokenizer's latents are measured on.
+        """
+        trained = self.network()
+        network = TokenizerNetwork(self.tokenizer_config).to(default_device())
+        network.load_state_dict(trained.state_dict())  # also leaves training precision behind
+        stats = None
+        if not self.tokenizer_config.discrete:
+            batches = itertools.islice(self._stats_videos(data), self.stats_batches)
+            stats = compute_latent_stats(network, batches)
+        if self.trainer.is_global_zero:
+            VideoTokenizer(network, stats).save(folder)
+
+    def _stats_videos(self, data: pl.LightningDataModule) -> Iterator[Tensor]:
+        """Training batches; a video tokenizer skips images, whose latents are all first frames."""
+        for batch in data.train_dataloader():
+            video_BCTHW = batch_video(batch, default_device())
+            if video_BCTHW.shape[2] > 1 or self.tokenizer_config.kind == "image":
+                yield video_BCTHW
+
+
+class MeanLoss(MegatronLossReduction):
+    """Means over micro-batches and data-parallel ranks."""
+
+    def forward(self, batch: Batch, forward_out: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the micro-batch's loss and what :meth:`reduce` needs of it."""
+        return forward_out, {"loss": forward_out.detach().clone().view(1)}
+
+    def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Tensor]]) -> Tensor:
+        """Return the mean loss over all micro-batches of all data-parallel ranks."""
+        if not losses_reduced_per_micro_batch:
+            return torch.zeros((), device=default_device())
+        loss = torch.cat([part["loss"] for part in losses_reduced_per_micro_batch]).mean()
+        group = parallel_state.get_data_parallel_group()
+        torch.distributed.all_reduce(loss, group=group)
+        return loss / torch.distributed.get_world_size(group)
+
+
+def batch_video(batch: Batch, device: torch.device) -> Tensor:
+    """The float32 video of a batch in [-1, 1], from bytes or from floats that are already there.
+
+    Raises:
+        InputError: the batch has no video.
+        NumericsError: the video holds NaN or infinity.
+    """
+    if "video" not in batch:
+        raise InputError(
+            f"A tokenizer trains on batch['video'], but the batch has {sorted(batch)}. Use a data "
+            "module that yields pixels, not latents."
+        )
+    video_BCTHW: Tensor = batch["video"].to(device, non_blocking=True)
+    if video_BCTHW.dtype == torch.uint8:
+        return video_BCTHW.float() / 127.5 - 1
+    if not video_BCTHW.isfinite().all():
+        raise NumericsError(
+            "The training video holds NaN or infinity; no step was taken. Look for the transform "
+            "that made them, or remove the sample."
+        )
+    return video_BCTHW.float()
+
+
+def psnr_db(reconstruction: Tensor, target: Tensor) -> Tensor:
+    """Mean over the batch of each video's PSNR in dB; the range is [-1, 1], so its peak is 2."""
+    mse_B = (reconstruction - target).square().flatten(1).mean(1)
+    return (10 * torch.log10(4 / mse_B.clamp(min=1e-10))).mean()
+
+
+def _check_parallelism() -> None:
+    sizes = {
+        "tensor": parallel_state.get_tensor_model_parallel_world_size(),
+        "pipeline": parallel_state.get_pipeline_model_parallel_world_size(),
+        "context": parallel_state.get_context_parallel_world_size(),
+    }
+    for name, size in sizes.items():
+        if size > 1:
+            raise ConfigError(
+                f"The strategy has {name}_parallel_size={size}, but tokenizers train "
+                "data-parallel only. Set it to 1 and use more devices for data parallelism."
+            )
+
+
+def _load_network(folder: str, config: TokenizerConfig) -> TokenizerNetwork:
+    network = VideoTokenizer.from_folder(folder).net
+    if network.config != config:
+        raise ConfigError(
+            f"'{folder}' is tokenizer '{network.config.name}', which differs from the model's "
+            f"'{config.name}'. Choose the same preset, or start from scratch."
+        )
+    return network.train().requires_grad_(True)
