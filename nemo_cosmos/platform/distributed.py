@@ -8,10 +8,15 @@ three once. One process needs no port: it keeps its rendezvous in memory.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.platform.cpu_backend import install_cpu_backend
 from nemo_cosmos.platform.device import collective_backend, has_cuda
+
+
+if TYPE_CHECKING:
+    from megatron.core.process_groups_config import ProcessGroupCollection
 
 
 def ensure_model_parallel(tp: int = 1, pp: int = 1, cp: int = 1, *, seed: int = 1234) -> None:
@@ -64,6 +69,26 @@ def shutdown_model_parallel() -> None:
     parallel_state.destroy_model_parallel()
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+class _OneProcess:
+    """A process group of one process, for modules that are built but never run."""
+
+    def size(self) -> int:
+        return 1
+
+    def rank(self) -> int:
+        return 0
+
+
+def single_process_groups() -> ProcessGroupCollection:
+    """Process groups for building a whole, unsharded module whatever this process's groups are.
+
+    Such a module can be inspected, counted or given weights; it cannot communicate.
+    """
+    from megatron.core.process_groups_config import ProcessGroupCollection
+
+    return ProcessGroupCollection(tp=_OneProcess(), cp=_OneProcess(), pp=_OneProcess())
 
 
 def _init_process_group() -> None:

@@ -90,6 +90,9 @@ class DiTConfig(TransformerConfig):
     activation_func: Callable[..., Any] = F.gelu  # the exact form
     init_method: Callable[..., Any] | None = torch.nn.init.xavier_uniform_
     output_layer_init_method: Callable[..., Any] | None = torch.nn.init.xavier_uniform_
+    cuda_graph_scope: Any = field(
+        default_factory=list
+    )  # the whole layer; the default is deprecated
     use_cpu_initialization: bool = field(default_factory=lambda: not has_cuda())
 
     def __post_init__(self) -> None:
