@@ -1,0 +1,144 @@
+"""Tar files: written with bytes that depend on the content alone, and indexed by their headers.
+
+The index walks the 512-byte headers and skips the contents, so that a shard of any size is opened
+quickly and each member can be read on its own. What Python's ``tarfile`` would read leniently (a
+cut-off last member, a missing end mark) is an error here.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from dataclasses import dataclass
+from typing import IO
+
+from nemo_cosmos.errors import SampleError
+from nemo_cosmos.storage import open_url
+
+BLOCK_BYTES = 512
+_PLAIN_FILE = (b"0", b"\0")
+_EMPTY_BLOCK = bytes(BLOCK_BYTES)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file inside a tar.
+
+    Attributes:
+        tar: path or URL of the tar.
+        name: path of the file inside it.
+        offset: where its content begins, in bytes.
+        size_bytes: length of its content.
+    """
+
+    tar: str
+    name: str
+    offset: int
+    size_bytes: int
+
+    def read(self) -> bytes:
+        """Return the content.
+
+        Raises:
+            MissingFileError: the tar is gone.
+            SampleError: it became shorter since it was indexed.
+        """
+        with open_url(self.tar) as handle:
+            handle.seek(self.offset)
+            content: bytes = handle.read(self.size_bytes)
+        if len(content) != self.size_bytes:
+            raise SampleError(
+                f"'{self.tar}' ends inside '{self.name}': it was truncated after it was opened. "
+                "Copy or write the shard again."
+            )
+        return content
+
+
+def add_member(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Append a file whose header holds nothing of the time, the user or the machine."""
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    info.mode = 0o644
+    archive.addfile(info, io.BytesIO(content))
+
+
+def index_tar(location: str | os.PathLike[str]) -> list[Member]:
+    """List the files of a tar, in order.
+
+    Args:
+        location: path or URL.
+
+    Raises:
+        MissingFileError: nothing readable is there.
+        SampleError: it is not a tar, or is truncated or damaged.
+    """
+    name = os.fspath(location)
+    with open_url(name) as handle:
+        size_bytes = handle.seek(0, os.SEEK_END)
+        handle.seek(0)
+        try:
+            return _walk(handle, name, size_bytes)
+        except _UnusualHeaderError:
+            handle.seek(0)
+            return _walk_with_tarfile(handle, name)
+
+
+class _UnusualHeaderError(Exception):
+    """A header that the plain walk does not know, for example of a long name."""
+
+
+def _walk(handle: IO[bytes], tar: str, size_bytes: int) -> list[Member]:
+    members: list[Member] = []
+    position = 0
+    while True:
+        header = handle.read(BLOCK_BYTES)
+        if header == _EMPTY_BLOCK:
+            return members
+        if len(header) < BLOCK_BYTES:
+            raise _truncated(tar, members)
+        _check_sum(header, tar, position)
+        kind = header[156:157]
+        if kind not in _PLAIN_FILE or header[124] & 0x80:
+            raise _UnusualHeaderError
+        length = int(header[124:136].rstrip(b" \0") or b"0", 8)
+        prefix = header[345:500].rstrip(b"\0") if header[257:262] == b"ustar" else b""
+        path = header[:100].rstrip(b"\0").decode()
+        content_at = position + BLOCK_BYTES
+        if content_at + length > size_bytes:
+            raise _truncated(tar, members)
+        full_path = f"{prefix.decode()}/{path}" if prefix else path
+        members.append(Member(tar, full_path, content_at, length))
+        position = content_at + -(-length // BLOCK_BYTES) * BLOCK_BYTES
+        handle.seek(position)
+
+
+def _check_sum(header: bytes, tar: str, position: int) -> None:
+    """The checksum counts its own eight bytes as spaces."""
+    expected = sum(header) - sum(header[148:156]) + 8 * 32
+    field = header[148:156].strip(b" \0")
+    if not field.isdigit() or int(field, 8) != expected:
+        raise SampleError(
+            f"'{tar}' is not a tar, or is damaged at byte {position}: a header has a wrong "
+            "checksum. Copy or write the shard again."
+        )
+
+
+def _truncated(tar: str, members: list[Member]) -> SampleError:
+    after = f"after '{members[-1].name}'" if members else "before its first file"
+    return SampleError(
+        f"'{tar}' is truncated {after}: it has no end mark. The copy did not finish; copy or "
+        "write the shard again."
+    )
+
+
+def _walk_with_tarfile(handle: IO[bytes], tar: str) -> list[Member]:
+    """Let Python read long names, folders and links, which our own shards never hold."""
+    try:
+        with tarfile.open(fileobj=handle) as archive:
+            files = [info for info in archive if info.isfile()]
+    except (tarfile.TarError, EOFError) as error:
+        raise SampleError(
+            f"'{tar}' is not a tar, or is damaged: {error}. Copy or write the shard again."
+        ) from error
+    return [Member(tar, info.name, info.offset_data, info.size) for info in files]
