@@ -19,10 +19,10 @@ from megatron.core.optimizer import OptimizerConfig
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 from nemo import lightning as nl
+from nemo.collections.llm import fn
 from nemo.lightning import io
 from nemo.lightning.megatron_parallel import MegatronLossReduction
 from nemo.lightning.pytorch.optim import OptimizerModule
-from nemo.utils import fn
 from torch import Tensor
 
 from nemo_cosmos.errors import ConfigError, InputError, NumericsError
@@ -37,15 +37,19 @@ Batch = dict[str, Any]
 
 
 class MegatronTokenizer(MegatronModule):
-    """The network as Megatron-Core wants it: with a config, and able to shard its state."""
+    """The network as Megatron-Core wants it: with a config, and able to shard its state.
+
+    The network is called ``module``, as in Megatron's own wrappers, so that whatever unwraps them
+    finds the network with its plain names.
+    """
 
     def __init__(self, config: TransformerConfig, network: TokenizerNetwork) -> None:
         super().__init__(config)
-        self.network = network
+        self.module = network
 
     def forward(self, video_BCTHW: Tensor) -> Tensor:
         """Reconstruct a video."""
-        reconstruction_BCTHW: Tensor = self.network(video_BCTHW)
+        reconstruction_BCTHW: Tensor = self.module(video_BCTHW)
         return reconstruction_BCTHW
 
     def set_input_tensor(self, input_tensor: Any) -> None:
@@ -63,7 +67,6 @@ class TokenizerModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         optim: the optimiser; by default the reference's Adam (1e-4, betas 0.5 and 0.999, weight
             decay 0.01).
         losses: the terms of the loss and their weights.
-        init_from: a tokenizer folder whose weights training starts from.
         stats_batches: how many training batches :meth:`export` measures latents on.
     """
 
@@ -72,7 +75,6 @@ class TokenizerModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         config: TokenizerConfig,
         optim: OptimizerModule | None = None,
         losses: LossConfig = COLOR_ONLY,
-        init_from: str | None = None,
         stats_batches: int = 64,
     ) -> None:
         super().__init__()
@@ -82,7 +84,6 @@ class TokenizerModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             num_layers=1, hidden_size=config.channels, num_attention_heads=1
         )
         self.losses = TokenizerLosses(losses)
-        self.init_from = init_from
         self.stats_batches = stats_batches
         self.optim = optim or nl.MegatronOptimizerModule(
             config=OptimizerConfig(
@@ -101,16 +102,10 @@ class TokenizerModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
 
         Raises:
             ConfigError: the strategy asks for tensor, pipeline or context parallelism.
-            CheckpointError: ``init_from`` is a tokenizer of another shape.
         """
-        if getattr(self, "module", None) is not None:
-            return
-        _check_parallelism()
-        if self.init_from is None:
-            network = TokenizerNetwork(self.tokenizer_config)
-        else:
-            network = _load_network(self.init_from, self.tokenizer_config)
-        self.module = MegatronTokenizer(self.config, network)
+        if getattr(self, "module", None) is None:
+            _check_parallelism()
+            self.module = MegatronTokenizer(self.config, TokenizerNetwork(self.tokenizer_config))
 
     def forward(self, video_BCTHW: Tensor) -> Tensor:
         """Reconstruct a video in [-1, 1]."""
@@ -168,9 +163,9 @@ class TokenizerModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
     def network(self) -> TokenizerNetwork:
         """The network without the wrappers of precision and data parallelism."""
         module: Any = self.module
-        while not isinstance(module, MegatronTokenizer):
+        while not isinstance(module, TokenizerNetwork):
             module = module.module
-        return module.network
+        return module
 
     def export(self, folder: Path, data: pl.LightningDataModule) -> None:
         """Write a tokenizer folder with the present weights and measured latent statistics.
@@ -255,13 +250,3 @@ def _check_parallelism() -> None:
                 f"The strategy has {name}_parallel_size={size}, but tokenizers train "
                 "data-parallel only. Set it to 1 and use more devices for data parallelism."
             )
-
-
-def _load_network(folder: str, config: TokenizerConfig) -> TokenizerNetwork:
-    network = VideoTokenizer.from_folder(folder).net
-    if network.config != config:
-        raise ConfigError(
-            f"'{folder}' is tokenizer '{network.config.name}', which differs from the model's "
-            f"'{config.name}'. Choose the same preset, or start from scratch."
-        )
-    return network.train().requires_grad_(True)
