@@ -2,9 +2,10 @@
 
 PSNR and SSIM hardly notice whether a small arm moves left or right. These metrics look at motion
 alone. Flow is Farneback's (2003) between neighbouring frames; the agreement of two flows a and b is
-their uncentred correlation ``sum(a*b) / sqrt(sum(a*a) * sum(b*b))``: 1 for the same motion at any
-constant speed, 0 for a still or unrelated video, -1 for the opposite motion. It forgives that the
-flow of a blurred object comes out too small.
+their uncentred correlation ``sum(a*b) / sqrt(sum(a*a) * sum(b*b))``: 1 for the same motion, 0 for
+an unrelated one, -1 for the opposite. The speed does not matter, because the flow of a blurred
+object comes out too small; but below a quarter of the true speed the number shrinks in proportion,
+so that a still video gets 0 and not the correlation of noise.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from nemo_cosmos.evaluation.psnr import psnr
 MOVING_PX_PER_FRAME = 0.5
 #: Flow below this is the estimator's noise.
 STILL_PX_PER_FRAME = 0.1
+#: Share of the true speed below which a generated motion counts for less.
+SLOW_SHARE = 0.25
 #: Small videos are enlarged to this longest side, so that the flow's windows fit their objects.
 _FLOW_SIDE_PX = 192
 
@@ -138,10 +141,11 @@ def _mean_where(flow_THW2: np.ndarray, moving_THW: np.ndarray) -> np.ndarray:
     return np.asarray(total_T2 / count_T[:, None])
 
 
-def _agreement(a: np.ndarray, b: np.ndarray) -> float:
-    """Uncentred correlation of two flows; two still ones agree, one still and one moving do not."""
-    a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-    energy_a, energy_b = float(a @ a), float(b @ b)
-    if energy_a == 0 or energy_b == 0:
-        return float(energy_a == energy_b)
-    return float(np.clip(a @ b / np.sqrt(energy_a * energy_b), -1, 1))
+def _agreement(generated: np.ndarray, true: np.ndarray) -> float:
+    """Agreement of a generated flow with the true one; two still ones agree fully."""
+    generated, true = generated.astype(np.float64).ravel(), true.astype(np.float64).ravel()
+    speed, true_speed = float(np.linalg.norm(generated)), float(np.linalg.norm(true))
+    if speed == 0 or true_speed == 0:
+        return float(speed == true_speed)
+    correlation = float(np.clip(generated @ true / (speed * true_speed), -1, 1))
+    return correlation * min(1.0, speed / (SLOW_SHARE * true_speed))

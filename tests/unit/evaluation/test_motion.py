@@ -31,6 +31,13 @@ def test_blur_and_noise_hardly_matter(moving_square_THWC):
     assert motion_following(noisy, truth) > 0.9
 
 
+def test_half_the_speed_is_the_same_motion_and_a_crawl_is_not(moving_square_THWC):
+    truth = moving_square_THWC[::2]
+    assert motion_following(moving_square_THWC[: len(truth)], truth) > 0.9
+    crawl = moving_square_THWC[np.arange(len(truth)) // 6]
+    assert motion_following(crawl, truth) < 0.6
+
+
 def test_motion_to_the_side_is_unrelated(moving_square_THWC):
     truth = moving_square_THWC[:12, 8:48, 4:44]
     turned = np.ascontiguousarray(truth.transpose(0, 2, 1, 3))
