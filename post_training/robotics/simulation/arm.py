@@ -1,0 +1,163 @@
+"""Move the arm: from a pose of the gripper to servo commands, one video frame at a time.
+
+Poses follow Bridge: a state is ``x, y, z, roll, pitch, yaw, opening`` of the point between the finger
+tips, and an action is how that pose changes within one frame, seen from the gripper as it was, with
+the opening it should have afterwards. The gripper's axes: x as the world's x when the gripper points
+straight down at yaw 0, z out of the fingers, and y to complete them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from nemo_cosmos.platform import require
+from post_training.robotics.simulation.robot import (
+    ARM_JOINTS,
+    FINGER_JOINTS,
+    FINGER_TRAVEL_M,
+    TOOL_SITE,
+    servo_lead_s,
+)
+
+DOWN = Rotation.from_euler("xyz", [np.pi, 0.0, 0.0])
+"""The gripper pointing straight down at yaw 0."""
+
+FULL_SPEED_PER_S = 0.5
+"""Metres or radians per second that an action of 1 stands for."""
+
+_HOME_RAD = np.array([0.0, 0.2, 0.0, -2.6, 0.0, 2.9, -np.pi / 4])
+# The site's axes are the gripper's axes turned half round the fingers' axis.
+_SITE_TO_TOOL = Rotation.from_euler("z", np.pi)
+_IK_STEPS = 12
+_IK_DAMPING = 0.02
+_IK_TOLERANCE = 2e-5
+_POSTURE_GAIN = 0.1
+
+
+class Pose:
+    """Where the gripper is: a position and an orientation.
+
+    Attributes:
+        position_m: world coordinates, ``(3,)``.
+        rotation: from the gripper's axes to the world's.
+    """
+
+    def __init__(self, position_m: np.ndarray, rotation: Rotation) -> None:
+        self.position_m = np.asarray(position_m, dtype=np.float64)
+        self.rotation = rotation
+
+    def moved(self, delta: np.ndarray) -> Pose:
+        """The pose after a motion ``(6,)`` in metres and radians, seen from this gripper."""
+        step = Rotation.from_euler("xyz", delta[3:6])
+        return Pose(self.position_m + self.rotation.apply(delta[:3]), self.rotation * step)
+
+    def motion_to(self, other: Pose) -> np.ndarray:
+        """The motion ``(6,)`` that leads to ``other``; inverse of :meth:`moved`."""
+        translation = self.rotation.inv().apply(other.position_m - self.position_m)
+        return np.concatenate(
+            [translation, (self.rotation.inv() * other.rotation).as_euler("xyz")]
+        )
+
+    def as_state(self, opening: float) -> np.ndarray:
+        """Seven numbers; the roll is kept near pi, where Euler angles would jump its sign."""
+        roll, pitch, yaw = self.rotation.as_euler("xyz")
+        return np.array([*self.position_m, roll % (2 * np.pi), pitch, yaw, opening])
+
+
+def action_scale(fps: float) -> np.ndarray:
+    """Factors ``(7,)`` from metres, radians and opening per frame to an action within [-1, 1].
+
+    At 10 frames/s this is Bridge's usual 20, 20, 20, 20, 20, 20, 1.
+    """
+    return np.array([fps / FULL_SPEED_PER_S] * 6 + [1.0])
+
+
+class Arm:
+    """The simulated arm of one scene.
+
+    Args:
+        model: of :func:`scene.build_model`.
+        data: its state, which the arm advances.
+    """
+
+    def __init__(self, model: Any, data: Any) -> None:
+        self._mujoco = require("mujoco")
+        self._model = model
+        self._data = data
+        self._scratch = self._mujoco.MjData(model)
+        self._site = model.site(TOOL_SITE).id
+        joints = [model.joint(name) for name in ARM_JOINTS]
+        self._qpos = np.array([joint.qposadr[0] for joint in joints])
+        self._dof = np.array([joint.dofadr[0] for joint in joints])
+        self._range = np.array([joint.range for joint in joints])
+        self._fingers = np.array([model.joint(name).qposadr[0] for name in FINGER_JOINTS])
+        self._finger_sign = np.array([1.0, -1.0])
+        self._lead_s = servo_lead_s(model)
+        self._command = np.zeros(len(ARM_JOINTS) + len(FINGER_JOINTS))
+
+    def reset(self, pose: Pose, opening: float) -> None:
+        """Put the arm at rest at a pose, without simulating the way there."""
+        joints = _HOME_RAD
+        for _ in range(5):  # from far away, one call does not get all the way
+            joints = self._solve(pose, joints)
+        self._command = np.concatenate([joints, self._finger_targets(opening)])
+        self._data.qpos[self._qpos] = joints
+        self._data.qpos[self._fingers] = self._finger_targets(opening)
+        self._data.ctrl[:] = self._command
+
+    def move(self, pose: Pose, opening: float, num_steps: int) -> None:
+        """Simulate one frame, at whose end the gripper should be at ``pose``.
+
+        The servo targets go to the goal at constant speed and lead by the servos' lag, so that the
+        gripper arrives at the end of the frame and not later.
+        """
+        joints = self._solve(pose, self._command[: len(ARM_JOINTS)])
+        goal = np.concatenate([joints, self._finger_targets(opening)])
+        velocity = (goal - self._command) / (num_steps * self._model.opt.timestep)
+        for step in range(1, num_steps + 1):
+            target = self._command + (goal - self._command) * (step / num_steps)
+            self._data.ctrl[:] = target + self._lead_s * velocity
+            self._mujoco.mj_step(self._model, self._data)
+        self._command = goal
+
+    def pose(self) -> Pose:
+        """Where the gripper is now, measured."""
+        return self._pose_of(self._data)
+
+    def opening(self) -> float:
+        """How far the fingers are open now, 0 to 1, measured."""
+        travel = self._data.qpos[self._fingers] @ self._finger_sign / 2
+        return float(np.clip(travel / FINGER_TRAVEL_M, 0, 1))
+
+    def _pose_of(self, data: Any) -> Pose:
+        rotation = Rotation.from_matrix(data.site_xmat[self._site].reshape(3, 3))
+        return Pose(data.site_xpos[self._site].copy(), rotation * _SITE_TO_TOOL)
+
+    def _finger_targets(self, opening: float) -> np.ndarray:
+        return self._finger_sign * FINGER_TRAVEL_M * np.clip(opening, 0, 1)
+
+    def _solve(self, pose: Pose, start_rad: np.ndarray) -> np.ndarray:
+        """Inverse kinematics: damped least squares, with the spare joint drawn to the home posture."""
+        mujoco, model, scratch = self._mujoco, self._model, self._scratch
+        joints = start_rad.copy()
+        jacobian_p, jacobian_r = np.zeros((3, model.nv)), np.zeros((3, model.nv))
+        for _ in range(_IK_STEPS):
+            scratch.qpos[self._qpos] = joints
+            mujoco.mj_kinematics(model, scratch)
+            mujoco.mj_comPos(model, scratch)
+            now = self._pose_of(scratch)
+            turn = (pose.rotation * now.rotation.inv()).as_rotvec()
+            error = np.concatenate([pose.position_m - now.position_m, turn])
+            mujoco.mj_jacSite(model, scratch, jacobian_p, jacobian_r, self._site)
+            jacobian = np.concatenate([jacobian_p, jacobian_r])[:, self._dof]
+            damped = jacobian @ jacobian.T + _IK_DAMPING**2 * np.eye(6)
+            inverse = jacobian.T @ np.linalg.inv(damped)
+            spare = np.eye(len(joints)) - inverse @ jacobian
+            posture = spare @ (_POSTURE_GAIN * (_HOME_RAD - joints))
+            if np.abs(error).max() < _IK_TOLERANCE:
+                break
+            joints = np.clip(joints + inverse @ error + posture, *self._range.T)
+        return joints

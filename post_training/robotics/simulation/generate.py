@@ -1,0 +1,203 @@
+"""Film many episodes into a folder: in parallel, resumable, the same on every run."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo_cosmos.errors import ConfigError, NemoCosmosError
+from post_training.robotics.episodes import (
+    is_complete,
+    read_manifest,
+    read_record,
+    write_episode,
+    write_manifest,
+)
+from post_training.robotics.simulation.rendering import choose_renderer
+from post_training.robotics.simulation.studio import SimulationSettings, Studio, episode_key
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SimulationReport:
+    """What :func:`simulate` did.
+
+    Attributes:
+        folder: where the episodes are.
+        num_episodes: in the folder, of those asked for.
+        num_new: of them made in this run.
+        num_succeeded: of them whose task came out.
+        num_frames: of each episode.
+        renderer: that drew the new ones.
+        seconds: of this run.
+    """
+
+    folder: str
+    num_episodes: int
+    num_new: int
+    num_succeeded: int
+    num_frames: int
+    renderer: str
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For machines; with the rate of the new frames."""
+        frames_per_s = self.num_new * self.num_frames / self.seconds if self.seconds else 0.0
+        return {**asdict(self), "frames_per_s": round(frames_per_s, 1)}
+
+
+def simulate(
+    folder: str | os.PathLike[str],
+    num_episodes: int,
+    settings: SimulationSettings | None = None,
+    *,
+    workers: int = 1,
+    renderer: str = "auto",
+    progress: Progress | None = None,
+    say: Callable[[str], None] = print,
+) -> SimulationReport:
+    """Make the episodes 0 to ``num_episodes - 1`` that the folder lacks.
+
+    Args:
+        folder: where they go; may hold episodes of the same settings already.
+        num_episodes: how many there shall be.
+        settings: of the episodes.
+        workers: processes that film at the same time; 0 films in this process.
+        renderer: one of ``auto``, ``egl``, ``osmesa``, ``software``.
+        progress: called with the number of finished episodes and of all.
+        say: gets a paragraph when there is no OpenGL.
+
+    Raises:
+        ConfigError: a count out of range, or the folder holds episodes of other settings.
+        MissingDependencyError: MuJoCo or the renderer asked for is not installed.
+        AssetError: the robot's files cannot be fetched.
+        StorageFullError: no space left; finished episodes are intact.
+    """
+    began_s = time.monotonic()
+    settings = settings or SimulationSettings()
+    if num_episodes < 1 or workers < 0:
+        raise ConfigError(
+            f"{num_episodes} episodes by {workers} workers were asked for; expected at least one "
+            "episode, and 0 workers or more."
+        )
+    target = Path(folder)
+    _check_folder(target, settings)
+    chosen = choose_renderer(renderer, say)
+    missing = [i for i in range(num_episodes) if not is_complete(target, episode_key(i))]
+    # Written first, so that a run that is stopped leaves word of its settings.
+    write_manifest(target, settings.as_dict(), _complete_keys(target, num_episodes))
+    done = num_episodes - len(missing)
+    for _ in _film_all(target, settings, chosen, workers, missing):
+        done += 1
+        if progress:
+            progress(done, num_episodes)
+    keys = [episode_key(index) for index in range(num_episodes)]
+    write_manifest(target, settings.as_dict(), keys)
+    succeeded = sum(bool(read_record(target, key).get("success")) for key in keys)
+    return SimulationReport(
+        folder=str(target),
+        num_episodes=num_episodes,
+        num_new=len(missing),
+        num_succeeded=succeeded,
+        num_frames=settings.num_frames,
+        renderer=chosen,
+        seconds=round(time.monotonic() - began_s, 2),
+    )
+
+
+def _check_folder(folder: Path, settings: SimulationSettings) -> None:
+    manifest = read_manifest(folder)
+    if manifest and manifest["settings"] != settings.as_dict():
+        raise ConfigError(
+            f"'{folder}' holds episodes of other settings: {json.dumps(manifest['settings'])}; "
+            f"asked for were {json.dumps(settings.as_dict())}. Choose another folder, or the same "
+            "settings."
+        )
+
+
+def _complete_keys(folder: Path, num_episodes: int) -> list[str]:
+    keys = (episode_key(index) for index in range(num_episodes))
+    return [key for key in keys if is_complete(folder, key)]
+
+
+def _film_all(
+    folder: Path,
+    settings: SimulationSettings,
+    renderer: str,
+    workers: int,
+    indices: list[int],
+) -> Iterator[int]:
+    """Film and write episodes in any order; yields the number of each that is on disk."""
+    if not indices:
+        return
+    if workers == 0:
+        with _studio(settings, renderer) as studio:
+            for index in indices:
+                write_episode(folder, studio.record(index))
+                yield index
+        return
+    # Fetch and prepare the robot once, before the workers would all do it at once.
+    from post_training.robotics.simulation.robot import prepare_robot
+
+    prepare_robot()
+    pool = ProcessPoolExecutor(
+        max_workers=min(workers, len(indices)),
+        mp_context=multiprocessing.get_context("spawn"),  # OpenGL does not survive a fork
+        initializer=_start_worker,
+        initargs=(folder, settings, renderer),
+    )
+    try:
+        yield from _results(pool, indices)
+    except BrokenProcessPool as error:
+        raise NemoCosmosError(
+            f"A process that rendered with '{renderer}' died. The finished episodes are kept; run "
+            "the same command again to go on, with '--renderer software' if it happens again."
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _results(pool: ProcessPoolExecutor, indices: Iterable[int]) -> Iterator[int]:
+    futures = [pool.submit(_film_one, index) for index in indices]
+    for future in as_completed(futures):
+        yield future.result()
+
+
+@contextmanager
+def _studio(settings: SimulationSettings, renderer: str) -> Iterator[Studio]:
+    studio = Studio(settings, renderer)
+    try:
+        yield studio
+    finally:
+        studio.close()
+
+
+_worker: tuple[Path, Studio] | None = None
+
+
+def _start_worker(folder: Path, settings: SimulationSettings, renderer: str) -> None:
+    """Open this process's studio, once."""
+    global _worker
+    # One core a worker: Mesa's rasteriser and OpenCV would each take all of them.
+    os.environ.setdefault("LP_NUM_THREADS", "1")
+    import cv2
+
+    cv2.setNumThreads(1)
+    _worker = folder, Studio(settings, renderer)
+
+
+def _film_one(index: int) -> int:
+    assert _worker is not None, "the pool starts every worker with _start_worker"
+    folder, studio = _worker
+    write_episode(folder, studio.record(index))
+    return index

@@ -1,0 +1,203 @@
+"""The studio: one process's model, arm and renderer, which film one episode after another."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from nemo_cosmos.errors import ConfigError, SampleError, WrongFrameCountError, WrongSizeError
+from nemo_cosmos.platform import require
+from nemo_cosmos.video import Video
+from post_training.robotics.episodes import ACTION_DIM, Episode
+from post_training.robotics.simulation.arm import Arm, Pose, action_scale
+from post_training.robotics.simulation.motion import path
+from post_training.robotics.simulation.rendering import make_renderer, prepare_environment
+from post_training.robotics.simulation.scene import (
+    TIMESTEP_S,
+    Camera,
+    block_position_m,
+    build_model,
+    place_blocks,
+)
+from post_training.robotics.simulation.tasks import TASK_CYCLE, Task, make_task
+
+_VALIDATION_EVERY = 10
+_MIN_SIDE = 32
+_MAX_SIDE = 1024
+_MAX_FPS = 60
+
+Targets = list[tuple[Pose, float]]
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """What decides, together with its number, what an episode looks like.
+
+    Attributes:
+        num_frames: of each episode.
+        fps: frames per second.
+        height: pixels.
+        width: pixels.
+        seed: of all randomness.
+    """
+
+    num_frames: int = 33
+    fps: float = 10.0
+    height: int = 96
+    width: int = 128
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 2:
+            raise WrongFrameCountError(
+                f"An episode of {self.num_frames} frames holds no motion; expected at least 2, "
+                "for example 33."
+            )
+        if not 1 <= self.fps <= _MAX_FPS:
+            raise ConfigError(
+                f"The frame rate is {self.fps:g}; expected 1 to {_MAX_FPS} frames per second."
+            )
+        for name in ("height", "width"):
+            side = getattr(self, name)
+            if not _MIN_SIDE <= side <= _MAX_SIDE or side % 2:
+                raise WrongSizeError(
+                    f"The {name} is {side}; expected an even number from {_MIN_SIDE} to "
+                    f"{_MAX_SIDE} pixels, for example 96x128 (height x width)."
+                )
+        if self.seed < 0:
+            raise ConfigError(f"The seed is {self.seed}; expected 0 or more.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        return asdict(self)
+
+
+class Studio:
+    """Films episodes of the same settings; what an episode shows depends on its number alone.
+
+    Args:
+        settings: of the episodes.
+        renderer: ``egl``, ``osmesa`` or ``software``, as :func:`choose_renderer` found it.
+
+    Raises:
+        MissingDependencyError: MuJoCo is not installed.
+        AssetError: the robot's files cannot be fetched.
+    """
+
+    def __init__(self, settings: SimulationSettings, renderer: str = "software") -> None:
+        prepare_environment(renderer)
+        self._mujoco = require("mujoco")
+        self.settings = settings
+        self._camera = Camera()
+        self._model = build_model(self._camera)
+        self._data = self._mujoco.MjData(self._model)
+        self._arm = Arm(self._model, self._data)
+        self._renderer = make_renderer(renderer, self._model, settings.height, settings.width)
+        self._steps_per_frame = round(1 / (settings.fps * TIMESTEP_S))
+
+    def record(self, index: int) -> Episode:
+        """Film a scripted episode.
+
+        Args:
+            index: its number; it decides the task, the scene and the split.
+        """
+        task = self._task(index)
+        targets = path(task.waypoints, self.settings.num_frames, self.settings.fps)
+        return self._film(index, task, targets)
+
+    def replay(self, index: int, actions: np.ndarray) -> Episode:
+        """Film what other actions do in an episode's scene, from its first frame on.
+
+        Args:
+            index: number of the episode.
+            actions: ``(T-1, 7)``, as episodes store them; T is free.
+
+        Raises:
+            SampleError: ``actions`` has another shape.
+        """
+        if actions.ndim != 2 or actions.shape[1] != ACTION_DIM or not np.isfinite(actions).all():
+            raise SampleError(
+                f"The actions have shape {actions.shape}; expected (num_frames - 1, {ACTION_DIM}) "
+                "of finite numbers."
+            )
+        task = self._task(index)
+        start = task.waypoints[0]
+        targets: Targets = [(self._pose_at_rest(task), start.opening)]
+        for motion in actions / action_scale(self.settings.fps):
+            pose = targets[-1][0].moved(motion[:6])
+            targets.append((pose, float(motion[6])))
+        return self._film(index, task, targets)
+
+    def close(self) -> None:
+        """Give back what the renderer holds."""
+        self._renderer.close()
+
+    def _task(self, index: int) -> Task:
+        rng = np.random.default_rng([self.settings.seed, index])
+        return make_task(TASK_CYCLE[index % len(TASK_CYCLE)], rng)
+
+    def _set_up(self, task: Task) -> None:
+        """Blocks on the table, the arm at rest at the task's first waypoint."""
+        self._mujoco.mj_resetData(self._model, self._data)
+        place_blocks(self._model, self._data, task.blocks)
+        self._arm.reset(task.waypoints[0].pose(), task.waypoints[0].opening)
+        self._mujoco.mj_forward(self._model, self._data)
+
+    def _pose_at_rest(self, task: Task) -> Pose:
+        self._set_up(task)
+        return self._arm.pose()
+
+    def _film(self, index: int, task: Task, targets: Targets) -> Episode:
+        self._set_up(task)
+        blocks_before = self._block_positions(task)
+        poses, openings = [self._arm.pose()], [self._arm.opening()]
+        frames = [self._renderer.render(self._data)]
+        for pose, opening in targets[1:]:
+            self._arm.move(pose, opening, self._steps_per_frame)
+            poses.append(self._arm.pose())
+            openings.append(self._arm.opening())
+            frames.append(self._renderer.render(self._data))
+        # The measured motion, so that an action is exactly what the frames show; of the fingers
+        # the command, which a held block keeps them from reaching.
+        motions = [now.motion_to(then) for now, then in zip(poses, poses[1:], strict=False)]
+        commands = [[opening] for _, opening in targets[1:]]
+        scale = action_scale(self.settings.fps)
+        success = task.succeeded(
+            poses[0].position_m,
+            poses[-1].position_m,
+            blocks_before,
+            self._block_positions(task),
+        )
+        return Episode(
+            key=episode_key(index),
+            video=Video(np.stack(frames), self.settings.fps),
+            actions=(np.concatenate([motions, commands], axis=1) * scale).astype(np.float32),
+            states=np.stack(
+                [pose.as_state(opening) for pose, opening in zip(poses, openings, strict=True)]
+            ).astype(np.float32),
+            action_scale=scale,
+            caption=task.caption,
+            split="val" if index % _VALIDATION_EVERY == _VALIDATION_EVERY - 1 else "train",
+            record={
+                "source": "simulation",
+                "caption_source": "script",
+                "task": task.kind,
+                "instruction": task.instruction,
+                "success": success,
+                "seed": [self.settings.seed, index],
+                "robot": "Franka Panda",
+                "renderer": self._renderer.name,
+                "camera": self._camera.describe(),
+                "blocks": [asdict(block) for block in task.blocks],
+            },
+        )
+
+    def _block_positions(self, task: Task) -> list[np.ndarray]:
+        return [block_position_m(self._data, index) for index in range(len(task.blocks))]
+
+
+def episode_key(index: int) -> str:
+    """Name of an episode."""
+    return f"episode_{index:06d}"
