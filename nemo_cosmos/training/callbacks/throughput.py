@@ -1,0 +1,148 @@
+"""How fast training goes: samples, tokens and floating-point operations a second, and their share.
+
+FLOP/s counts what the model needs, by the model's own documented formula, three times the forward
+pass; recomputed activations are not counted. MFU divides by the peak of the device, from the table
+below or, for a device that is not in it, by what a large matrix product reaches here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from nemo.lightning.io.mixin import IOMixin
+
+BACKWARD_FACTOR = 3  # forward, gradient of the inputs, gradient of the weights
+# Dense bf16 peak of one device in TFLOP/s, from NVIDIA's data sheets.
+PEAK_TFLOPS = {
+    "A100": 312.0,
+    "H100 PCIe": 756.0,
+    "H100": 989.0,
+    "H200": 989.0,
+    "B200": 2250.0,
+    "L40S": 362.0,
+}
+MEASURE_SIZE = 1024
+MEASURE_REPEATS = 4
+
+
+class Throughput(pl.Callback, IOMixin):
+    """Log speed every ``log_every_n_steps``, averaged over the steps since the last log.
+
+    Hooks:
+
+    - ``on_train_start``: start the clock and find the device's peak.
+    - ``on_megatron_microbatch_end``: count samples, and tokens and FLOP where the model counts them
+      (a method ``flops_and_tokens(batch) -> (forward FLOP, tokens)`` on the Lightning module).
+    - ``on_train_batch_start``, ``on_train_batch_end``: measure the time between the end of one step
+      and the start of the next, which is data loading and logging; write the numbers.
+
+    Logged: ``step_time_s``, ``samples_per_s``, ``between_steps_s`` and, where the model counts,
+    ``tokens_per_s``, ``tflops_per_device``, ``mfu``.
+
+    Args:
+        peak_tflops: peak of one device; looked up or measured where None.
+    """
+
+    def __init__(self, peak_tflops: float | None = None) -> None:
+        self.peak_tflops = peak_tflops
+        self._reset()
+        self._step_ended_s = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        if self.peak_tflops is None and hasattr(pl_module, "flops_and_tokens"):
+            self.peak_tflops = find_peak_tflops(pl_module.device)
+        self._reset()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Add the time that passed outside the step."""
+        if self._step_ended_s:
+            self._between_s += time.perf_counter() - self._step_ended_s
+
+    def on_megatron_microbatch_end(self, step: Any, batch: Any, *_: Any, **__: Any) -> None:
+        """Count one micro-batch."""
+        self._num_samples += batch_size(batch)
+        count = getattr(step.pl_module, "flops_and_tokens", None)
+        if count is not None:
+            forward_flop, num_tokens = count(batch)
+            self._flop += BACKWARD_FACTOR * forward_flop
+            self._num_tokens += num_tokens
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+    ) -> None:
+        """Write the averages when Lightning logs."""
+        self._num_steps += 1
+        self._step_ended_s = time.perf_counter()
+        if trainer.global_step % trainer.log_every_n_steps:
+            return
+        torch.cuda.synchronize()
+        passed_s = max(time.perf_counter() - self._started_s, 1e-9)
+        for name, value in self._rates(trainer, passed_s).items():
+            pl_module.log(name, value, batch_size=1)
+        self._reset()
+        self._step_ended_s = time.perf_counter()
+
+    def _rates(self, trainer: pl.Trainer, passed_s: float) -> dict[str, float]:
+        strategy = trainer.strategy
+        model_parallel = (
+            strategy.tensor_model_parallel_size
+            * strategy.pipeline_model_parallel_size
+            * strategy.context_parallel_size
+        )
+        data_parallel = max(trainer.world_size // model_parallel, 1)
+        rates = {
+            "step_time_s": passed_s / self._num_steps,
+            "between_steps_s": self._between_s / self._num_steps,
+            "samples_per_s": self._num_samples * data_parallel / passed_s,
+        }
+        if self._num_tokens:
+            rates["tokens_per_s"] = self._num_tokens * data_parallel / passed_s
+            rates["tflops_per_device"] = self._flop / model_parallel / passed_s / 1e12
+        if self._num_tokens and self.peak_tflops:
+            rates["mfu"] = rates["tflops_per_device"] / self.peak_tflops
+        return rates
+
+    def _reset(self) -> None:
+        self._started_s = time.perf_counter()
+        self._between_s = 0.0
+        self._num_steps = self._num_samples = self._num_tokens = 0
+        self._flop = 0.0
+
+
+def batch_size(batch: Any) -> int:
+    """Samples in a batch: the first dimension of its first tensor."""
+    values = batch.values() if isinstance(batch, dict) else [batch]
+    sizes = (len(value) for value in values if isinstance(value, torch.Tensor) and value.ndim)
+    return next(sizes, 0)
+
+
+def find_peak_tflops(device: torch.device) -> float:
+    """Peak of one device: from the table by its name, else measured with a matrix product.
+
+    Args:
+        device: where the model computes.
+
+    Returns:
+        TFLOP/s; dense bf16 from the table, float32 where measured.
+    """
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        for known, peak in PEAK_TFLOPS.items():
+            if known in name:
+                return peak
+    return measure_peak_tflops(device)
+
+
+def measure_peak_tflops(device: torch.device) -> float:
+    """The best of a few square matrix products, in TFLOP/s."""
+    left = torch.rand(MEASURE_SIZE, MEASURE_SIZE, device=device)
+    best_s = float("inf")
+    for _ in range(MEASURE_REPEATS):
+        started_s = time.perf_counter()
+        (left @ left)[0, 0].item()  # waits for the device
+        best_s = min(best_s, time.perf_counter() - started_s)
+    return 2 * MEASURE_SIZE**3 / best_s / 1e12

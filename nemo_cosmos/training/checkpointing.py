@@ -1,0 +1,110 @@
+"""When training saves, what it keeps, and what the last save holds."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from nemo.lightning.pytorch.callbacks import ModelCheckpoint
+
+STEP_PATTERN = re.compile(r"step=(\d+)$")
+
+
+class StepCheckpoint(ModelCheckpoint):
+    """Keep the newest checkpoints, named by step, with the optimiser in every one.
+
+    A folder ``step=000200`` is one checkpoint; ``step=000200-last`` is a link to it, which NeMo's
+    ``AutoResume`` looks for. At least two are kept: while the newest is being written, the one
+    before it stays whole.
+
+    NeMo's class saves "top k" and "last" as two full copies, dumps the training context (0.7 s) with
+    each, and leaves the optimiser out of the last one; a tiny model then takes 6 to 7 s to save.
+
+    Args:
+        every_n_train_steps: save after so many steps; None saves by time or at the end alone.
+        train_time_interval_s: save after so many seconds; not together with steps.
+        keep: how many checkpoints stay, 2 or more.
+        save_context: write NeMo's serialised trainer and model beside the weights, which
+            ``nemo.lightning.io.load_context`` reads.
+    """
+
+    def __init__(
+        self,
+        every_n_train_steps: int | None = None,
+        train_time_interval_s: float | None = None,
+        keep: int = 2,
+        save_context: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        interval = None
+        if train_time_interval_s is not None:
+            interval = timedelta(seconds=train_time_interval_s)
+        elif every_n_train_steps is None:
+            every_n_train_steps = 0
+        super().__init__(
+            monitor="step",
+            mode="max",
+            filename="{step:06d}",
+            save_top_k=max(keep, 2),
+            save_last="link",
+            every_n_train_steps=every_n_train_steps,
+            train_time_interval=interval,
+            save_on_train_epoch_end=False,
+            save_optim_on_train_end=True,
+            always_save_context=save_context,
+            save_context_on_train_end=False,
+            enable_version_counter=False,
+            **kwargs,
+        )
+
+    def nemo_topk_check_previous_run(self) -> None:
+        """Find the checkpoints of an earlier run of this folder by their names' steps.
+
+        NeMo's own takes the first place in the whole path where the monitor's name stands, which
+        fails when a folder above is called, say, ``two_steps``.
+        """
+        found = {str(path): step for path, step in list_checkpoints(self.dirpath)}
+        for path in list(found)[: -self.save_top_k]:
+            self._del_model_without_trainer(path)
+            del found[path]
+        self.best_k_models = found
+        self.kth_best_model_path = next(iter(found), "")
+        self.best_model_path = next(reversed(found), "")
+        self.best_model_score = found.get(self.best_model_path)
+
+    def _monitor_candidates(self, trainer: pl.Trainer) -> dict[str, torch.Tensor]:
+        """Count steps that are done; NeMo's logged metric of that name lags by one."""
+        candidates = super()._monitor_candidates(trainer)
+        return candidates | {"step": torch.tensor(trainer.global_step)}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Do nothing: the schedule counts training steps, not validations."""
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the last step, unless the schedule has just done so."""
+        if self._last_global_step_saved == trainer.global_step:
+            return
+        candidates = self._monitor_candidates(trainer)
+        self._save_topk_checkpoint(trainer, candidates)
+        self._save_last_checkpoint(trainer, candidates)
+
+
+def list_checkpoints(folder: str | Path | None) -> list[tuple[Path, int]]:
+    """Complete checkpoints in a folder with their steps, oldest first.
+
+    Args:
+        folder: ``<run>/checkpoints``; need not exist. An ``-unfinished`` marker beside a checkpoint
+            excludes it.
+    """
+    if folder is None or not Path(folder).is_dir():
+        return []
+    found = []
+    for path in Path(folder).iterdir():
+        match = STEP_PATTERN.fullmatch(path.name)
+        if match and path.is_dir() and not path.with_name(f"{path.name}-unfinished").exists():
+            found.append((path, int(match[1])))
+    return sorted(found, key=lambda entry: entry[1])

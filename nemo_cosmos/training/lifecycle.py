@@ -1,0 +1,66 @@
+"""Before and after a training run, so that several can follow each other in one process.
+
+NeMo, Lightning and Megatron-Core keep state in module globals: process groups, the micro-batch
+calculator, the rerun state machine, log files, environment variables. :func:`training_session`
+starts from nothing and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from megatron.core import num_microbatches_calculator, parallel_state
+from megatron.core.rerun_state_machine import destroy_rerun_state_machine
+
+from nemo_cosmos.platform.nemo_patches import install_nemo_patches
+from nemo_cosmos.training.quiet import quiet_libraries
+
+LOGGERS = ("nemo_logger", "megatron.core", "lightning.pytorch")
+# Set by Lightning and NeMo for one run; a launcher such as torchrun sets some of them before.
+RUN_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NEMO_EXPM_VERSION", "WORLD_SIZE")
+
+
+@contextmanager
+def training_session() -> Iterator[None]:
+    """Run one training in the block; tear down everything that it set up, also after an error."""
+    install_nemo_patches()
+    quiet_libraries()
+    environment = {name: os.environ.get(name) for name in RUN_VARIABLES}
+    teardown()  # inference in this process may have left its own process groups
+    try:
+        yield
+    finally:
+        teardown()
+        for name, value in environment.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def teardown() -> None:
+    """Destroy process groups and the global state of Megatron-Core and NeMo; safe to call twice."""
+    parallel_state.destroy_model_parallel()
+    if num_microbatches_calculator._GLOBAL_NUM_MICROBATCHES_CALCULATOR is not None:
+        num_microbatches_calculator.destroy_num_microbatches_calculator()
+    destroy_rerun_state_machine()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    _close_log_files()
+
+
+def _close_log_files() -> None:
+    """Close the files that NeMo's logger opened in the run's folder."""
+    from nemo.utils import logging as nemo_logging
+
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        for handler in list(logger.handlers):
+            if isinstance(handler, logging.FileHandler):
+                logger.removeHandler(handler)
+                handler.close()
+    for key in ("file", "file_err"):
+        nemo_logging._handlers.pop(key, None)

@@ -1,0 +1,43 @@
+"""Keep the libraries' chatter off the terminal. Imports nothing heavy: call it before they load."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+VERBOSE_VARIABLE = "NEMO_COSMOS_VERBOSE"
+# Logger -> the lowest level that still reaches the terminal. A run's log files hold the rest.
+LEVELS = {
+    "lightning.pytorch": logging.WARNING,
+    "lightning.fabric": logging.WARNING,
+    "pytorch_lightning": logging.WARNING,
+    "nv_one_logger": logging.ERROR,
+    "NeMo": logging.ERROR,
+    "nemo.collections": logging.ERROR,
+    "megatron.core": logging.ERROR,
+    "torch.distributed": logging.ERROR,
+}
+# What says only that an optional accelerator package is not installed, or is NVIDIA's own business.
+EXPECTED_WARNINGS = (
+    "The pynvml package is deprecated",
+    "Apex is not installed",
+    "Transformer Engine and Apex are not installed",
+)
+
+
+def quiet_libraries() -> None:
+    """Silence what NeMo, Lightning and Megatron-Core tell of themselves at import and set-up.
+
+    Warnings and errors of a run still reach its log files. ``NEMO_COSMOS_VERBOSE=1`` leaves
+    everything as it is.
+    """
+    if os.environ.get(VERBOSE_VARIABLE) == "1":
+        return
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    for name, level in LEVELS.items():
+        logging.getLogger(name).setLevel(level)
+    for handler in logging.getLogger("nemo_logger").handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setLevel(logging.ERROR)

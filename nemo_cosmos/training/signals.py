@@ -1,0 +1,72 @@
+"""Ctrl-C and SIGTERM: save, leave, and let the same command go on later."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from nemo.lightning.io.mixin import IOMixin
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class StoppedError(KeyboardInterrupt):
+    """Training stopped on a signal after it saved; the command line prints how to go on."""
+
+
+class StopOnSignal(pl.Callback, IOMixin):
+    """Finish the step, save a checkpoint, and end the loop when a signal asks for it.
+
+    Slurm sends SIGTERM before it ends a job. The ranks agree after every step, because a signal may
+    reach only one of them; a second Ctrl-C stops at once.
+
+    Hooks:
+
+    - ``on_train_start``: take over the signals from Lightning, which would exit without a save.
+    - ``on_train_batch_end``: if any rank was asked to stop, end the loop; the checkpoint callback
+      saves as it does at every end.
+    - ``on_train_end``, ``on_exception``: give the signals back.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._earlier: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Install the handlers; a thread that is not the main one cannot."""
+        self.received = None
+        if threading.current_thread() is threading.main_thread():
+            self._earlier = {number: signal.signal(number, self._note) for number in STOPPING}
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Agree with the other ranks and stop the loop."""
+        asked = self.received or 0
+        if trainer.world_size > 1:
+            shared = torch.tensor([asked], device=trainer.strategy.root_device)
+            torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+            asked = int(shared)
+        if asked:
+            self.received = asked
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give the signals back."""
+        self._restore()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received == signal.SIGINT == number:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def _restore(self) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+        self._earlier = {}

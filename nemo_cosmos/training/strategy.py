@@ -1,0 +1,82 @@
+"""How a model is spread over devices: NeMo's MegatronStrategy with the settings a long run needs.
+
+Differences from the class it builds on:
+
+- random numbers are seeded from an argument on every device (NeMo seeds Megatron-Core only where it
+  counts a GPU, and always with 1234);
+- optimiser state is written in the fully reshardable form, so that a checkpoint of one layout loads
+  into any other;
+- a synchronous save hands its results over in this process. Megatron-Core starts a manager process
+  for that, which costs seconds at the first save and is left behind when training is killed.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from megatron.core import parallel_state, tensor_parallel
+from megatron.core.dist_checkpointing.strategies import filesystem_async
+from nemo import lightning as nl
+
+DEFAULT_SEED = 1234
+
+
+class WorldStrategy(nl.MegatronStrategy):
+    """MegatronStrategy for world models.
+
+    Args:
+        seed: seeds Python, NumPy, torch and Megatron's per-rank generators. Data-parallel ranks
+            share weights' initial values but draw different noise.
+        ckpt_async_save: write checkpoints in a background process while training goes on.
+        ckpt_optim_fully_reshardable: optimiser state that loads into any parallel layout.
+        **kwargs: everything else that ``nemo.lightning.MegatronStrategy`` takes, such as
+            ``tensor_model_parallel_size`` and ``context_parallel_size``.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = DEFAULT_SEED,
+        ckpt_async_save: bool = False,
+        ckpt_optim_fully_reshardable: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            ckpt_async_save=ckpt_async_save,
+            ckpt_optim_fully_reshardable=ckpt_optim_fully_reshardable,
+            **kwargs,
+        )
+        self.seed = seed
+
+    def setup_environment(self) -> None:
+        """Join the process group, then seed: Megatron's generators depend on the rank."""
+        super().setup_environment()
+        seed_everything(self.seed)
+
+    def setup(self, trainer: pl.Trainer) -> None:
+        """Build the model and its optimiser; choose how save results travel."""
+        # A background save runs in a child process and needs Megatron's own queue.
+        filesystem_async._results_queue = None if self.async_save else queue.Queue()
+        super().setup(trainer)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that training draws from.
+
+    The weights' initial values come from the same stream on all data-parallel ranks; after that,
+    ``training.random_state`` gives each rank its own stream for noise.
+
+    Args:
+        seed: any non-negative integer.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    # NeMo's rule: every pipeline stage its own seed; Megatron-Core adds the tensor-parallel rank.
+    stage = parallel_state.get_pipeline_model_parallel_rank()
+    tensor_parallel.model_parallel_cuda_manual_seed(seed + 100 * stage)

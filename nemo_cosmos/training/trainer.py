@@ -1,0 +1,89 @@
+"""NeMo's trainer with the settings that suit this machine and this kind of model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+from nemo import lightning as nl
+
+from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.training.callbacks import LossCurves, Memory, Progress, Throughput
+from nemo_cosmos.training.quiet import quiet_libraries
+from nemo_cosmos.training.random_state import RandomState
+from nemo_cosmos.training.signals import StopOnSignal
+from nemo_cosmos.training.strategy import WorldStrategy
+
+PRECISIONS = ("32", "bf16-mixed", "16-mixed")
+
+
+class WorldTrainer(nl.Trainer):
+    """``nemo.lightning.Trainer`` for world models, on a GPU where there is one, else on the CPU.
+
+    Args:
+        max_steps: optimiser steps.
+        precision: ``"32"``, ``"bf16-mixed"`` or ``"16-mixed"``, by Megatron's mixed precision: the
+            optimiser keeps float32 weights.
+        devices: processes on this machine.
+        strategy: the parallel layout; one process where None.
+        callbacks: beside those that every run has: random state, stop on signals, throughput,
+            memory, loss curves, progress.
+        **kwargs: everything else that Lightning's trainer takes.
+
+    Raises:
+        ConfigError: an unknown precision.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_steps: int = 1000,
+        precision: str = "32",
+        devices: int = 1,
+        strategy: WorldStrategy | None = None,
+        callbacks: Sequence[pl.Callback] | None = None,
+        accelerator: str = "auto",
+        log_every_n_steps: int = 10,
+        limit_val_batches: int | float = 0,
+        val_check_interval: int | float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if str(precision) not in PRECISIONS:
+            raise ConfigError(
+                f"There is no precision '{precision}'. Valid are "
+                f"{nearest_names(str(precision), PRECISIONS)}."
+            )
+        quiet_libraries()
+        kwargs.setdefault("plugins", nl.MegatronMixedPrecision(precision=str(precision)))
+        # The megatron sampler shards the data; logging and the bar are ours; validation is opt-in.
+        kwargs = {
+            "num_sanity_val_steps": 0,
+            "use_distributed_sampler": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "logger": False,
+            "enable_checkpointing": False,
+            "check_val_every_n_epoch": None,
+        } | kwargs
+        super().__init__(
+            accelerator=accelerator,
+            max_steps=max_steps,
+            devices=devices,
+            strategy=strategy if strategy is not None else WorldStrategy(),
+            callbacks=with_defaults(list(callbacks or ())),
+            log_every_n_steps=log_every_n_steps,
+            limit_val_batches=limit_val_batches,
+            val_check_interval=val_check_interval or max_steps,
+            **kwargs,
+        )
+
+
+def with_defaults(callbacks: list[pl.Callback]) -> list[pl.Callback]:
+    """Add the callbacks that every run has, unless one of the same class is there.
+
+    The random state comes last: it is restored after everything else has drawn its numbers.
+    """
+    kinds = {type(callback) for callback in callbacks}
+    defaults = (StopOnSignal, Throughput, Memory, LossCurves, Progress, RandomState)
+    return [*callbacks, *(kind() for kind in defaults if kind not in kinds)]

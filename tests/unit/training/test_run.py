@@ -1,0 +1,167 @@
+"""Whole training runs of a toy model through NeMo: finish, stop, resume, repeat."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from nemo import lightning as nl
+from safetensors.torch import load_file
+
+from nemo_cosmos import api
+from nemo_cosmos.errors import CheckpointError, ConfigError, MissingFileError
+from nemo_cosmos.training.callbacks.curves import read_curves
+from nemo_cosmos.training.checkpointing import list_checkpoints
+from nemo_cosmos.training.ema import EMA
+from nemo_cosmos.training.signals import StoppedError
+
+TOY = Path(__file__).with_name("toy.py")
+
+
+class StopAfter(pl.Callback):
+    """Send this process a signal at the end of a step."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.step, self.number = step, number
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == self.step - 1:
+            os.kill(os.getpid(), self.number)
+
+
+def exported(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "export" / "model.safetensors")
+
+
+def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        assert torch.equal(tensor, right[name]), name
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(toy, tmp_path_factory) -> Path:
+    return api.pretrain(**toy.arguments(tmp_path_factory.mktemp("two_step=s"), max_steps=9))
+
+
+def test_a_run_leaves_export_curves_checkpoints_and_marker(uninterrupted):
+    lines = read_curves(uninterrupted / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, 10))
+    assert {"loss", "grad_norm", "lr", "samples_per_s", "mfu", "memory_host_gb"} <= lines[-1].keys()
+    assert [step for _, step in list_checkpoints(uninterrupted / "checkpoints")] == [8, 9]
+    assert json.loads((uninterrupted / "finished.json").read_text())["step"] == 9
+    assert list((uninterrupted / "tensorboard").glob("events.*"))
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_finished_run_returns_at_once(uninterrupted, toy):
+    before = (uninterrupted / "export" / "model.safetensors").stat().st_mtime_ns
+    again = api.pretrain(**toy.arguments(uninterrupted.parent, max_steps=9))
+    assert again == uninterrupted
+    assert (uninterrupted / "export" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_finished_run_of_other_arguments_is_an_error(uninterrupted, toy):
+    changed = toy.arguments(uninterrupted.parent, max_steps=9) | {"optim": toy.optimizer(lr=0.5)}
+    with pytest.raises(ConfigError, match=r"log\.name"):
+        api.pretrain(**changed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_call_goes_on_bit_identically(
+    uninterrupted, toy, tmp_path, number
+):
+    stopped = toy.arguments(tmp_path, max_steps=9)
+    stopped["trainer"].callbacks.append(StopAfter(6, number))
+    with pytest.raises(StoppedError, match="step 6 is saved"):
+        api.pretrain(**stopped)
+    assert not (tmp_path / "toy" / "export").exists()
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+    folder = api.pretrain(**toy.arguments(tmp_path, max_steps=9))
+    assert_same(exported(folder), exported(uninterrupted))
+    steps = [line["step"] for line in read_curves(folder / "metrics.jsonl")]
+    assert steps == list(range(1, 10))
+
+
+def test_resume_is_bit_identical_in_bf16_and_without_ema(toy, tmp_path):
+    options = {"precision": "bf16-mixed", "ema": False, "save_every": 3}
+    whole = api.pretrain(**toy.arguments(tmp_path / "whole", 6, **options))
+    api.pretrain(**toy.arguments(tmp_path / "parts", 4, **options))
+    parts = api.pretrain(**toy.arguments(tmp_path / "parts", 6, **options))
+    assert_same(exported(parts), exported(whole))
+
+
+def test_the_export_holds_the_average(uninterrupted, toy, tmp_path):
+    plain = api.pretrain(**toy.arguments(tmp_path, max_steps=9, ema=False))
+    pairs = zip(exported(plain).values(), exported(uninterrupted).values(), strict=True)
+    assert all(not torch.equal(weight, average) for weight, average in pairs)
+
+
+def test_finetune_starts_from_an_export_and_names_new_parameters(uninterrupted, toy, tmp_path):
+    arguments = toy.arguments(tmp_path, max_steps=1, ema=False)
+    arguments["model"] = toy.ToyModel(control=True)
+    arguments["optim"] = toy.optimizer(lr=0.0)
+    arguments["resume"] = nl.AutoResume(
+        resume_if_exists=True,
+        resume_ignore_no_checkpoint=True,
+        restore_config=nl.RestoreConfig(path=str(uninterrupted / "export")),
+    )
+    folder = api.finetune(**arguments)
+    tuned, start = exported(folder), exported(uninterrupted)
+    assert set(tuned) - set(start) == {"control.weight", "control.bias"}
+    assert_same({name: tuned[name] for name in start}, start)
+    [initial] = [c for c in arguments["trainer"].callbacks if hasattr(c, "new_names")]
+    assert initial.new_names == ["control.bias", "control.weight"]
+
+
+def test_finetune_refuses_weights_of_another_model(uninterrupted, toy, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text("{}")
+    from safetensors.torch import save_file
+
+    save_file({"inner.wrong": torch.zeros(2)}, other / "model.safetensors")
+    resume = nl.AutoResume(restore_config=nl.RestoreConfig(path=str(other)))
+    with pytest.raises(CheckpointError, match=r"inner\.wrong.*inner\.weight"):
+        api.finetune(**toy.arguments(tmp_path, max_steps=1), resume=resume)
+
+
+def test_finetune_without_weights_is_an_error(toy, tmp_path):
+    with pytest.raises(MissingFileError, match=r"resume\.restore_config\.path"):
+        api.finetune(**toy.arguments(tmp_path, max_steps=1))
+    resume = nl.AutoResume(restore_config=nl.RestoreConfig(path=str(tmp_path / "nowhere")))
+    with pytest.raises(MissingFileError, match="nowhere"):
+        api.finetune(**toy.arguments(tmp_path, max_steps=1), resume=resume)
+
+
+def test_validation_uses_the_average_and_puts_the_weights_back(toy, tmp_path):
+    arguments = toy.arguments(tmp_path, 4, limit_val_batches=2, val_check_interval=2)
+    ema = next(c for c in arguments["trainer"].callbacks if isinstance(c, EMA))
+    folder = api.pretrain(**arguments)
+    assert any("val_loss" in line for line in read_curves(folder / "metrics.jsonl"))
+    assert ema._backup is None
+
+
+@pytest.mark.slow
+def test_kill_9_loses_at_most_the_steps_since_the_last_save(uninterrupted, toy, tmp_path):
+    command = [sys.executable, str(TOY), str(tmp_path), "9", "0.3"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    checkpoints = tmp_path / "toy" / "checkpoints"
+    until_s = time.monotonic() + 120
+    while not list_checkpoints(checkpoints) and time.monotonic() < until_s:
+        assert process.poll() is None, process.stderr.read().decode()[-2000:]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    assert [step for _, step in list_checkpoints(checkpoints)] == [4]
+    folder = api.pretrain(**toy.arguments(tmp_path, max_steps=9))
+    assert_same(exported(folder), exported(uninterrupted))
