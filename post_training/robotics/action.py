@@ -88,8 +88,23 @@ class ActionControl(Control):
     def forward(
         self, batch: Mapping[str, Tensor], latent_shape_BCTHW: tuple[int, ...]
     ) -> ControlEmbedding:
-        """Embed ``batch["action"]`` (B, T_pixels - 1, 7) for latents of T frames."""
-        grouped_BTA = self.group(batch["action"], num_latent_frames=latent_shape_BCTHW[2])
+        """Embed ``batch["action"]`` (B, T_pixels - 1, 7) for latents of T frames.
+
+        An image, T = 1, has no action and needs no such entry.
+
+        Raises:
+            SampleError: the batch has no actions, or another number of them.
+        """
+        batch_size, _, num_latent_frames = latent_shape_BCTHW[:3]
+        action_BNA = batch.get("action")
+        if num_latent_frames == 1:
+            action_BNA = self.mean.new_zeros(batch_size, 0, ACTION_DIM)
+        elif action_BNA is None:
+            raise SampleError(
+                "The batch has no 'action', which the model's action control needs. Read shards "
+                f"with '{SIDECAR}' sidecars, or pass the actions when you generate."
+            )
+        grouped_BTA = self.group(action_BNA, num_latent_frames)
         grouped_BTA = grouped_BTA.to(next(self.parameters()).dtype)
         return ControlEmbedding(
             timestep_BTD=_start_with_zero(self.timestep(grouped_BTA)),
@@ -117,7 +132,9 @@ class ActionControl(Control):
                 f"{ACTION_DIM}): one action between every two pixel frames."
             )
         normalised = (action_BNA.float() - self.mean.float()) / self.std.float()
-        return normalised.reshape(action_BNA.shape[0], num_latent_frames - 1, -1)
+        return normalised.reshape(
+            action_BNA.shape[0], num_latent_frames - 1, ACTION_DIM * self.temporal_factor
+        )
 
 
 def check_actions(actions: np.ndarray, num_frames: int) -> None:

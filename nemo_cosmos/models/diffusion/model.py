@@ -14,10 +14,10 @@ import torch
 from megatron.core import parallel_state
 from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
+from nemo.collections.llm import fn
 from nemo.lightning import io
 from nemo.lightning.megatron_parallel import MegatronLossReduction
 from nemo.lightning.pytorch.optim import OptimizerModule
-from nemo.utils import fn
 from torch import Tensor, nn
 
 from nemo_cosmos.models.diffusion.build import ControlSpec, build_network

@@ -70,6 +70,12 @@ def test_wrong_number_of_actions_says_how_many_are_needed(control: ActionControl
         control({"action": torch.zeros(2, 9, 7)}, LATENT_SHAPE)
 
 
+def test_an_image_needs_no_actions_but_a_video_does(control: ActionControl) -> None:
+    assert trained(control)({}, (2, 16, 1, 4, 4)).timestep_BTD.tolist() == [[[0.0] * HIDDEN]] * 2
+    with pytest.raises(SampleError, match=r"action\.npy"):
+        control({}, LATENT_SHAPE)
+
+
 def test_window_of_a_clip() -> None:
     actions = np.arange(20 * 7, dtype=np.float64).reshape(20, 7)
     window = ActionControl.read({"action.npy": actions}, first_frame=3, num_frames=9)["action"]

@@ -1,0 +1,212 @@
+"""The NeMo model under NeMo's own trainer, at the smallest size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from megatron.core.optimizer import OptimizerConfig
+from nemo import lightning as nl
+from nemo.lightning.data import WrappedDataLoader
+
+from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
+from nemo_cosmos.models.diffusion.build import ControlSpec
+from nemo_cosmos.models.diffusion.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.config import DiTConfig
+from nemo_cosmos.models.diffusion.edm import EDMConfig
+from nemo_cosmos.models.diffusion.model import DiffusionModel
+from nemo_cosmos.models.diffusion.process import ProcessConfig
+from nemo_cosmos.training.lifecycle import training_session
+from nemo_cosmos.training.strategy import WorldStrategy
+from nemo_cosmos.training.trainer import WorldTrainer
+
+VIDEO, IMAGE = (2, 16, 3, 4, 4), (2, 16, 1, 4, 4)
+TEXT_DIM = 12
+
+
+def tiny_config(condition_mask: bool = True) -> DiTConfig:
+    return DiTConfig(
+        num_layers=2,
+        hidden_size=48,
+        num_attention_heads=2,
+        crossattn_emb_channels=TEXT_DIM,
+        adaln_lora_dim=8,
+        max_frames=4,
+        max_height=8,
+        max_width=8,
+        condition_mask=condition_mask,
+        layer_spec="local",
+    )
+
+
+def make_batch(shape: tuple[int, ...], index: int, *, keys: bool = True) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(index)
+    size = shape[0]
+    batch: dict[str, Any] = {
+        "latent": torch.randn(shape, generator=generator),
+        "t5_text_embeddings": torch.randn(size, 5, TEXT_DIM, generator=generator),
+        "fps": torch.full((size,), 10.0),
+        "padding_mask": torch.zeros(size, 1, 32, 32),
+        "action": torch.randn(size, 4 * (shape[2] - 1), 7, generator=generator),
+    }
+    if keys:
+        batch["key"] = [f"clip-{index}-{row}" for row in range(size)]
+    return batch
+
+
+class Batches(pl.LightningDataModule):
+    """A fixed list of ready-made batches."""
+
+    def __init__(self, batches: list[dict[str, Any]], micro_batches_per_step: int = 1) -> None:
+        super().__init__()
+        self.batches = batches
+        size = batches[0]["latent"].shape[0]
+        self.data_sampler = nl.MegatronDataSampler(
+            seq_len=1, micro_batch_size=size, global_batch_size=size * micro_batches_per_step
+        )
+
+    def train_dataloader(self) -> Any:
+        return torch.utils.data.DataLoader(Rows(self.batches))
+
+    def val_dataloader(self) -> Any:
+        return WrappedDataLoader(mode="validation", dataset=Rows(self.batches[:2]))
+
+
+class Rows(torch.utils.data.Dataset):
+    """The samples of ready-made batches, one after the other."""
+
+    def __init__(self, batches: list[dict[str, Any]]) -> None:
+        self.rows = [
+            {name: value[row] for name, value in batch.items()}
+            for batch in batches
+            for row in range(batch["latent"].shape[0])
+        ]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.rows[index]
+
+
+class Losses(pl.Callback):
+    """Remembers what the trainer logs."""
+
+    def __init__(self) -> None:
+        self.train: list[float] = []
+        self.validation: list[float] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        self.train.append(float(trainer.callback_metrics["reduced_train_loss"]))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.validation.append(float(trainer.callback_metrics["val_loss"]))
+
+
+def fit(
+    model: DiffusionModel,
+    batches: list[dict[str, Any]],
+    folder: Path,
+    *,
+    validate: bool = False,
+    micro_batches_per_step: int = 1,
+) -> Losses:
+    losses = Losses()
+    with training_session():
+        trainer = WorldTrainer(
+            max_steps=len(batches) // micro_batches_per_step,
+            strategy=WorldStrategy(seed=7),
+            limit_val_batches=2 if validate else 0,
+            val_check_interval=2 if validate else None,
+            log_every_n_steps=1,
+            callbacks=[losses],
+            default_root_dir=str(folder),
+        )
+        trainer.fit(model, datamodule=Batches(batches, micro_batches_per_step))
+    return losses
+
+
+def optimiser(lr: float) -> nl.MegatronOptimizerModule:
+    return nl.MegatronOptimizerModule(
+        config=OptimizerConfig(
+            optimizer="adam", lr=lr, use_distributed_optimizer=True, weight_decay=0.0
+        )
+    )
+
+
+def test_trains_on_mixed_videos_and_images_with_control_and_learned_variance(
+    tmp_path: Path,
+) -> None:
+    process = ProcessConfig(
+        edm=EDMConfig(learned_variance=True),
+        conditioning=ConditioningConfig(max_condition_latents=2),
+    )
+    model = DiffusionModel(
+        tiny_config(),
+        process,
+        optim=optimiser(3e-3),
+        control=ControlSpec("action", temporal_factor=4),
+    )
+    batches = [make_batch(IMAGE if i % 4 == 3 else VIDEO, i % 4) for i in range(24)]
+    losses = fit(model, batches, tmp_path).train
+    assert len(losses) == 24
+    assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
+    network = model._network()
+    assert network.control.timestep[-1].weight.abs().max() > 0, "the control is trained"
+    assert network.logvar.weight.abs().max() > 0, "the variance is trained"
+
+
+def test_same_seed_same_losses_and_validation_repeats_its_noise(tmp_path: Path) -> None:
+    batches = [make_batch(VIDEO, i, keys=False) for i in range(4)]
+
+    def run() -> Losses:
+        return fit(
+            DiffusionModel(tiny_config(), optim=optimiser(0.0)), batches, tmp_path, validate=True
+        )
+
+    first, second = run(), run()
+    assert first.train == second.train
+    assert len(set(first.train)) == 4
+    assert first.validation[0] == first.validation[1], "nothing was learned, so nothing changes"
+
+
+def test_gradient_accumulation_averages_micro_batches(tmp_path: Path) -> None:
+    batches = [make_batch(VIDEO, i) for i in range(2)]
+    whole: dict[str, Any] = {
+        name: torch.cat([batch[name] for batch in batches]) for name in batches[0] if name != "key"
+    }
+    whole["key"] = [key for batch in batches for key in batch["key"]]
+    apart = fit(DiffusionModel(tiny_config()), batches, tmp_path, micro_batches_per_step=2).train
+    together = fit(DiffusionModel(tiny_config()), [whole], tmp_path).train
+    assert apart == pytest.approx(together, rel=1e-5)
+
+
+def test_nan_latents_stop_training_and_name_the_sample(tmp_path: Path) -> None:
+    batch = make_batch(VIDEO, 0)
+    batch["latent"][1, 0, 0, 0, 0] = float("nan")
+    with pytest.raises(NumericsError, match="clip-0-1"):
+        fit(DiffusionModel(tiny_config()), [batch], tmp_path)
+
+
+def test_batch_without_embeddings(tmp_path: Path) -> None:
+    batch = make_batch(VIDEO, 0)
+    del batch["t5_text_embeddings"]
+    with pytest.raises(SampleError, match="t5_text_embeddings"):
+        fit(DiffusionModel(tiny_config()), [batch], tmp_path)
+
+
+def test_network_and_process_must_fit(tmp_path: Path) -> None:
+    model = DiffusionModel(
+        tiny_config(condition_mask=False),
+        ProcessConfig.from_dict({"conditioning": {"max_condition_latents": 1}}),
+    )
+    with pytest.raises(ConfigError, match="condition_mask=False"):
+        fit(model, [make_batch(VIDEO, 0)], tmp_path)
+
+
+def test_text2world_takes_no_frames() -> None:
+    assert not DiffusionModel(tiny_config(condition_mask=False)).process.conditioning.takes_frames
+    assert DiffusionModel(tiny_config()).process.conditioning.max_condition_latents == 2
