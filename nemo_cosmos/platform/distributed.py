@@ -14,7 +14,6 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.platform.cpu_backend import install_cpu_backend
 from nemo_cosmos.platform.device import collective_backend, has_cuda
 
-
 if TYPE_CHECKING:
     from megatron.core.process_groups_config import ProcessGroupCollection
 

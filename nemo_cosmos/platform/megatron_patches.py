@@ -38,6 +38,7 @@ _MODULES_WITH_CUDA_LITERALS = (
     "megatron.core.pipeline_parallel.schedules",
     "megatron.core.rerun_state_machine",
     "megatron.core.tensor_parallel.data",
+    "megatron.core.utils",
 )
 _FACTORIES = ("arange", "empty", "empty_like", "full", "ones", "tensor", "zeros", "zeros_like")
 
