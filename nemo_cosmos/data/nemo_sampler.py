@@ -1,0 +1,19 @@
+"""NeMo's data sampler for loaders with an order of their own; only this file here imports NeMo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nemo.lightning.pytorch.plugins import MegatronDataSampler
+
+
+class OwnOrderDataSampler(MegatronDataSampler):
+    """Tells Megatron the batch sizes and leaves the loader as it is.
+
+    NeMo's own sampler replaces the batch sampler by one that walks the samples in order, shuffles
+    nothing and knows no buckets.
+    """
+
+    def transform_dataloader(self, dataloader: Any, consumed_samples: int = 0) -> Any:
+        """Return the loader unchanged; it is sharded by rank already."""
+        return dataloader
