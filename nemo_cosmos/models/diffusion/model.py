@@ -7,6 +7,8 @@ NeMo. This class only gives them NeMo's hooks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -20,9 +22,11 @@ from nemo.lightning.megatron_parallel import MegatronLossReduction
 from nemo.lightning.pytorch.optim import OptimizerModule
 from torch import Tensor, nn
 
+from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
 from nemo_cosmos.models.diffusion.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.config import DiTConfig
+from nemo_cosmos.models.diffusion.flops import dit_flops
 from nemo_cosmos.models.diffusion.process import (
     Batch,
     ProcessConfig,
@@ -30,6 +34,12 @@ from nemo_cosmos.models.diffusion.process import (
     draw,
     sample_keys,
     training_step,
+)
+from nemo_cosmos.models.diffusion.world import (
+    DATASET_FILE,
+    WorldConfig,
+    WorldInfo,
+    save_world,
 )
 from nemo_cosmos.platform import default_device
 
@@ -47,6 +57,9 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             latent frames where it has the mask channel of Video2World.
         optim: the optimiser; AdamW at 1e-4 with the distributed optimiser by default.
         control: what post-training adds to steer the model; None for pre-training.
+        preset: name of the preset that ``config`` comes from, for the export's record.
+        world: tokenizer, text encoder and video size for :meth:`export`; by default they are read
+            from the ``dataset.json`` of the training data.
         model_transform: changes the built network, such as adding adapters.
     """
 
@@ -56,6 +69,8 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         process: ProcessConfig | None = None,
         optim: OptimizerModule | None = None,
         control: ControlSpec | None = None,
+        preset: str | None = None,
+        world: WorldInfo | None = None,
         model_transform: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
         super().__init__()
@@ -64,6 +79,8 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             conditioning=ConditioningConfig(max_condition_latents=2 if config.condition_mask else 0)
         )
         self.control = control
+        self.preset = preset
+        self.world = world
         self.model_transform = model_transform
         self.optim = optim or nl.MegatronOptimizerModule(
             config=OptimizerConfig(lr=1e-4, use_distributed_optimizer=True)
@@ -140,6 +157,40 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         stage: int | None = getattr(self._network(), "vp_stage", None)
         return stage
 
+    def flops_and_tokens(self, batch: Batch) -> tuple[float, int]:
+        """Return the operations of a forward pass over a batch, and its tokens."""
+        size, _, *latent_thw = batch["latent"].shape
+        frames, height, width = latent_thw
+        num_text_tokens = batch["t5_text_embeddings"].shape[1]
+        per_frame = frames if self.control is not None else 1
+        flops = dit_flops(self.config, (frames, height, width), num_text_tokens, size, per_frame)
+        return float(flops.forward), size * frames * height * width // self.config.patch_volume
+
+    def export(self, folder: Path, data: pl.LightningDataModule) -> None:
+        """Write a world-model folder with the present weights.
+
+        Args:
+            folder: replaced as a whole.
+            data: its ``path`` is the tokenised data, where :attr:`world` does not say it all.
+
+        Raises:
+            ConfigError: the weights are spread over several processes, or the data do not say
+                which tokenizer made the latents.
+        """
+        _check_whole()
+        info = self.world or WorldInfo.from_dataset(_first_folder(data))
+        config = WorldConfig(
+            network=self.config.architecture(),
+            process=self.process,
+            text_encoder=info.text_encoder,
+            video=info.video,
+            preset=self.preset,
+            control=None if self.control is None else self.control.name,
+            control_options={} if self.control is None else self.control.options,
+        )
+        if self.trainer.is_global_zero:
+            save_world(folder, self._network(), config, info.tokenizer)
+
     def _network(self) -> Any:
         """The network without the wrappers of precision and data parallelism."""
         network: Any = self.module
@@ -161,6 +212,31 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         keys = sample_keys(batch, prefix=f"{rank}.{self._num_micro_batches}.")
         self._num_micro_batches += 1
         return keys
+
+
+def _check_whole() -> None:
+    sizes = (
+        parallel_state.get_tensor_model_parallel_world_size(),
+        parallel_state.get_pipeline_model_parallel_world_size(),
+    )
+    if max(sizes) > 1:
+        raise ConfigError(
+            f"The weights are spread over {sizes[0]} tensor-parallel and {sizes[1]} "
+            "pipeline-parallel processes and cannot be exported from here. The run's checkpoint is "
+            "complete: resume it with tensor_model_parallel_size=1 and "
+            "pipeline_model_parallel_size=1 to export."
+        )
+
+
+def _first_folder(data: pl.LightningDataModule) -> str:
+    """The folder of tokenised data, or the first of several."""
+    path: Any = getattr(data, "path", None)
+    if path is None:
+        raise ConfigError(
+            f"{type(data).__name__} has no 'path' to read '{DATASET_FILE}' from. Give the model "
+            "world=WorldInfo(tokenizer=..., text_encoder=..., video=...)."
+        )
+    return str(path if isinstance(path, str | PathLike) else path[0])
 
 
 class DiffusionLossReduction(MegatronLossReduction):

@@ -1,0 +1,179 @@
+"""Read a world-model folder: what training exports and inference loads, without NeMo.
+
+What is in it stands in :mod:`nemo_cosmos.models.diffusion.world`, which writes it.
+Nothing in it is unpickled. It is read strictly: a weight that is
+missing, unknown, of another shape, NaN or infinite is one clear error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from nemo_cosmos.errors import CheckpointError, MissingFileError
+from nemo_cosmos.models.diffusion.build import ControlSpec, WorldNetwork, build_network
+from nemo_cosmos.models.diffusion.config import DiTConfig
+from nemo_cosmos.models.diffusion.world import (
+    CONFIG_FILE,
+    TOKENIZER_FOLDER,
+    WEIGHTS_FILE,
+    WorldConfig,
+    WorldInfo,
+    check_finite,
+    named_tensors,
+    save_world,
+)
+from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+from nemo_cosmos.platform import default_device, ensure_model_parallel
+
+__all__ = ["World", "WorldConfig", "WorldInfo", "load_world", "read_config", "save_world"]
+
+MAX_NAMED = 4
+
+
+@dataclass(frozen=True)
+class World:
+    """A loaded world model.
+
+    Attributes:
+        net: the network, in evaluation mode.
+        config: what it is made of.
+        tokenizer: pixels to latents and back.
+        folder: where it came from.
+    """
+
+    net: WorldNetwork
+    config: WorldConfig
+    tokenizer: VideoTokenizer
+    folder: Path
+
+
+def load_world(
+    path: str | PathLike[str],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> World:
+    """Read a world-model folder.
+
+    Args:
+        path: the folder.
+        dtype: precision to compute in.
+        device: where to put the model; the default device if not given.
+
+    Raises:
+        MissingFileError: the folder or one of its files is not there.
+        CheckpointError: a file is damaged or does not fit the others.
+        NumericsError: a weight is NaN or infinite.
+    """
+    folder = Path(path)
+    config = read_config(folder)
+    device = device or default_device()
+    tokenizer = VideoTokenizer.from_folder(folder / TOKENIZER_FOLDER)
+    ensure_model_parallel()
+    network_config = DiTConfig.from_architecture(
+        config.network, params_dtype=dtype, perform_initialization=False
+    )
+    net = build_network(network_config, config.process, control_spec(config, tokenizer))
+    load_weights(net, folder / WEIGHTS_FILE)
+    return World(
+        net=net.to(device).eval().requires_grad_(False),
+        config=config,
+        tokenizer=tokenizer.to(device),
+        folder=folder,
+    )
+
+
+def read_config(folder: Path) -> WorldConfig:
+    """Read ``config.json`` of a world-model folder.
+
+    Raises:
+        MissingFileError: there is none.
+        CheckpointError: it is damaged or of another format.
+    """
+    file = _existing(folder / CONFIG_FILE)
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"'{file}' is not valid JSON: {error}. Export or copy the folder again."
+        ) from error
+    return WorldConfig.from_dict(data if isinstance(data, dict) else {})
+
+
+def control_spec(config: WorldConfig, tokenizer: VideoTokenizer) -> ControlSpec | None:
+    """Return how to build the model's control; None without one."""
+    if config.control is None:
+        return None
+    return ControlSpec(
+        name=config.control,
+        temporal_factor=tokenizer.config.temporal_factor,
+        spatial_factor=tokenizer.config.spatial_factor,
+        options=config.control_options,
+    )
+
+
+@torch.no_grad()
+def load_weights(net: nn.Module, file: Path) -> None:
+    """Copy a safetensors file into a network, strictly.
+
+    Raises:
+        MissingFileError: there is no such file.
+        CheckpointError: it is damaged, or its tensors are not those of the network.
+        NumericsError: it holds NaN or infinity.
+    """
+    targets = named_tensors(net)
+    try:
+        with safe_open(_existing(file), framework="pt") as weights:
+            names = set(weights.keys())
+            shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in names}
+            _check_fit(targets, shapes, file)
+            for name, target in targets.items():
+                value = weights.get_tensor(name)
+                check_finite([(name, value)], f"'{file}'")
+                target.copy_(value)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"'{file}' is not a readable safetensors file: {error}. It is damaged or was only "
+            "partly copied; export or copy the folder again."
+        ) from error
+
+
+def _check_fit(
+    targets: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], file: Path
+) -> None:
+    """Compare the names and shapes of a file with those of the network."""
+    missing = sorted(targets.keys() - shapes.keys())
+    extra = sorted(shapes.keys() - targets.keys())
+    reshaped = [
+        f"{name} {shapes[name]} instead of {tuple(targets[name].shape)}"
+        for name in sorted(targets.keys() & shapes.keys())
+        if shapes[name] != tuple(targets[name].shape)
+    ]
+    found = {"missing": missing, "unknown": extra, "of another shape": reshaped}
+    problems = [
+        f"{len(names)} {what} ({', '.join(names[:MAX_NAMED])}{', ...' * (len(names) > MAX_NAMED)})"
+        for what, names in found.items()
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"'{file}' does not hold the weights that '{CONFIG_FILE}' describes ({len(targets)} "
+            f"tensors expected): {'; '.join(problems)}. The two are of different models; export "
+            "the folder again."
+        )
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise MissingFileError(
+            f"There is no '{path}'. A world-model folder holds {CONFIG_FILE}, {WEIGHTS_FILE} and "
+            f"{TOKENIZER_FOLDER}/; training writes one to '<run>/export'."
+        )
+    return path
