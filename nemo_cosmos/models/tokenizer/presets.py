@@ -32,7 +32,7 @@ _NANO_CV4X8X8 = TokenizerConfig(
     spatial_factor=8,
     temporal_factor=4,
     channels=32,
-    channels_mult=(2, 4),
+    channels_mult=(1, 2),
     num_res_blocks=1,
     training_frames=17,
 )
