@@ -51,9 +51,9 @@ def pretrain(
         ConfigError: the folder holds a finished run of other arguments.
         nemo_cosmos.training.signals.StoppedError: Ctrl-C or SIGTERM stopped it, after a save.
     """
-    from nemo_cosmos.training.quiet import quiet_libraries
+    from nemo_cosmos.training.quiet import quiet_nemo
 
-    quiet_libraries()
+    quiet_nemo()
     from nemo_cosmos.training.run import train
 
     return train(model, data, trainer, log, resume, optim)
@@ -86,9 +86,9 @@ def finetune(
         MissingFileError: no weights are named, or they are not there.
         CheckpointError: the weights are of another model.
     """
-    from nemo_cosmos.training.quiet import quiet_libraries
+    from nemo_cosmos.training.quiet import quiet_nemo
 
-    quiet_libraries()
+    quiet_nemo()
     from nemo_cosmos.training.run import check_restore, train
 
     check_restore(resume)

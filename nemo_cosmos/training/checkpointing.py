@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 from nemo.lightning.pytorch.callbacks import ModelCheckpoint
 
-STEP_PATTERN = re.compile(r"step=(\d+)$")
+from nemo_cosmos.training.run_folder import list_checkpoints
 
 
 class StepCheckpoint(ModelCheckpoint):
@@ -21,8 +20,8 @@ class StepCheckpoint(ModelCheckpoint):
     ``AutoResume`` looks for. At least two are kept: while the newest is being written, the one
     before it stays whole.
 
-    NeMo's class saves "top k" and "last" as two full copies, dumps the training context (0.7 s) with
-    each, and leaves the optimiser out of the last one; a tiny model then takes 6 to 7 s to save.
+    NeMo's class saves "top k" and "last" as two full copies, dumps the training context (0.7 s)
+    with each, and leaves the optimiser out of the last one; a tiny model then takes 6 to 7 s.
 
     Args:
         every_n_train_steps: save after so many steps; None saves by time or at the end alone.
@@ -67,7 +66,7 @@ class StepCheckpoint(ModelCheckpoint):
         NeMo's own takes the first place in the whole path where the monitor's name stands, which
         fails when a folder above is called, say, ``two_steps``.
         """
-        found = {str(path): step for path, step in list_checkpoints(self.dirpath)}
+        found = {str(path): step for path, step in list_checkpoints(Path(self.dirpath).parent)}
         for path in list(found)[: -self.save_top_k]:
             self._del_model_without_trainer(path)
             del found[path]
@@ -91,20 +90,3 @@ class StepCheckpoint(ModelCheckpoint):
         candidates = self._monitor_candidates(trainer)
         self._save_topk_checkpoint(trainer, candidates)
         self._save_last_checkpoint(trainer, candidates)
-
-
-def list_checkpoints(folder: str | Path | None) -> list[tuple[Path, int]]:
-    """Complete checkpoints in a folder with their steps, oldest first.
-
-    Args:
-        folder: ``<run>/checkpoints``; need not exist. An ``-unfinished`` marker beside a checkpoint
-            excludes it.
-    """
-    if folder is None or not Path(folder).is_dir():
-        return []
-    found = []
-    for path in Path(folder).iterdir():
-        match = STEP_PATTERN.fullmatch(path.name)
-        if match and path.is_dir() and not path.with_name(f"{path.name}-unfinished").exists():
-            found.append((path, int(match[1])))
-    return sorted(found, key=lambda entry: entry[1])

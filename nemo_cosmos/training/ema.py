@@ -1,12 +1,13 @@
 """An exponential moving average of the weights, which is what gets exported and sampled from.
 
-The average is kept in float32 beside the model, one copy of what this rank holds, and is part of the
-distributed checkpoint under ``ema.*``, sharded like the weights: it loads into any parallel layout.
+The average is kept in float32 beside the model, one copy of what this rank holds, and is part of
+the distributed checkpoint under ``ema.*``, sharded like the weights: it loads into any parallel
+layout.
 
 Two kinds of decay:
 
-- constant ``decay`` with a warm-up, min(decay, (1 + n) / (10 + n)) after n updates, so that the first
-  averages do not remember the initial weights;
+- constant ``decay`` with a warm-up, min(decay, (1 + n) / (10 + n)) after n updates, so that the
+  first averages do not remember the initial weights;
 - ``power_rate``: the power-function average of Karras et al. 2024 (EDM2, section 3.1), whose memory
   grows with training; Cosmos uses a rate of 0.10.
 """
@@ -196,7 +197,8 @@ def power_exponent(rate: float) -> float:
     inverse_square = rate**-2 if rate > 0 else np.inf
     if not 0.0 < rate < 0.28:
         raise ConfigError(
-            f"A power EMA rate of {rate} is outside (0, 0.28). Cosmos uses 0.10; smaller is shorter."
+            f"A power EMA rate of {rate} is outside (0, 0.28). Cosmos uses 0.10; a smaller rate "
+            "remembers less."
         )
     roots = np.roots([1.0, 7.0, 16.0 - inverse_square, 12.0 - inverse_square])
     return float(roots.real.max())

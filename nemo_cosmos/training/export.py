@@ -21,7 +21,7 @@ def export_model(
 
     Args:
         folder: replaced as a whole; a reader sees the old export or the new one.
-        model: has a method ``export(folder, data)``, as ``DiffusionModel`` and ``TokenizerModel`` do.
+        model: has a method ``export(folder, data)``, as ``DiffusionModel`` and ``TokenizerModel``.
         trainer: that trained it.
         data: that it was trained on; the tokenizer measures its latents' statistics there.
 

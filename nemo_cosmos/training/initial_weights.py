@@ -31,9 +31,9 @@ def is_exported(folder: str | os.PathLike[str]) -> bool:
 class InitialWeights(pl.Callback, IOMixin):
     """Load an exported model's weights before the first step.
 
-    Parameters that the export lacks are allowed where they are new, such as those of a control that
-    post-training adds; they keep their initial values and are named in the log. Each rank reads only
-    its slice of a tensor that is split over ranks.
+    Parameters that the export lacks are allowed where they are new, such as those of a control
+    that post-training adds; they keep their initial values and are named in the log. Each rank
+    reads only its slice of a tensor that is split over ranks.
 
     Hooks:
 

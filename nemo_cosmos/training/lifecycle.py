@@ -17,7 +17,7 @@ from megatron.core import num_microbatches_calculator, parallel_state
 from megatron.core.rerun_state_machine import destroy_rerun_state_machine
 
 from nemo_cosmos.platform.nemo_patches import install_nemo_patches
-from nemo_cosmos.training.quiet import quiet_libraries
+from nemo_cosmos.training.quiet import quiet_nemo
 
 LOGGERS = ("nemo_logger", "megatron.core", "lightning.pytorch")
 # Set by Lightning and NeMo for one run; a launcher such as torchrun sets some of them before.
@@ -28,7 +28,7 @@ RUN_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NEMO_EXPM_VERSION", "WORLD_SIZE"
 def training_session() -> Iterator[None]:
     """Run one training in the block; tear down everything that it set up, also after an error."""
     install_nemo_patches()
-    quiet_libraries()
+    quiet_nemo()
     environment = {name: os.environ.get(name) for name in RUN_VARIABLES}
     teardown()  # inference in this process may have left its own process groups
     try:

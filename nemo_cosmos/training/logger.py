@@ -1,15 +1,6 @@
 """Where a run writes: its folder, log files, TensorBoard and, if asked for, Weights & Biases.
 
-::
-
-    <log_dir>/<name>/
-        checkpoints/step=000200/   distributed checkpoints, and step=000200-last, a link
-        metrics.jsonl              loss curves
-        tensorboard/               the same, and sample videos
-        samples/                   sample videos
-        export/                    the trained model, ready for inference
-        finished.json              written last: a run that has it is complete
-        nemo_log_*.txt             NeMo's log
+What stands in that folder is in :mod:`nemo_cosmos.training.run_folder`.
 """
 
 from __future__ import annotations
@@ -73,7 +64,7 @@ class RunLogger(nl.NeMoLogger):
         return state
 
 
-def run_folder() -> Path:
+def current_run() -> Path:
     """The folder of the run that is being trained."""
     return Path(AppState().log_dir or "outputs")
 

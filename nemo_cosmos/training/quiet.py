@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import warnings
@@ -38,6 +39,17 @@ def quiet_libraries() -> None:
         warnings.filterwarnings("ignore", message=message)
     for name, level in LEVELS.items():
         logging.getLogger(name).setLevel(level)
+
+
+def quiet_nemo() -> None:
+    """Import NeMo's logger alone and keep its warnings off the terminal.
+
+    NeMo warns of missing parts while the rest of it is imported, so this goes first. Imports torch.
+    """
+    quiet_libraries()
+    if os.environ.get(VERBOSE_VARIABLE) == "1":
+        return
+    importlib.import_module("nemo.utils")  # makes the logger and its handlers
     for handler in logging.getLogger("nemo_logger").handlers:
         if type(handler) is logging.StreamHandler:
             handler.setLevel(logging.ERROR)

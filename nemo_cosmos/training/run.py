@@ -11,16 +11,18 @@ from nemo import lightning as nl
 
 from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.storage import atomic_path
-from nemo_cosmos.training.checkpointing import list_checkpoints
 from nemo_cosmos.training.export import export_model
 from nemo_cosmos.training.fingerprint import fingerprint
 from nemo_cosmos.training.initial_weights import InitialWeights, is_exported
 from nemo_cosmos.training.lifecycle import training_session
 from nemo_cosmos.training.logger import RunLogger, default_resume
+from nemo_cosmos.training.run_folder import (
+    EXPORT_FOLDER,
+    FINISHED_FILE,
+    list_checkpoints,
+    read_finished,
+)
 from nemo_cosmos.training.signals import StopOnSignal, StoppedError
-
-FINISHED_FILE = "finished.json"
-EXPORT_FOLDER = "export"
 
 
 def train(
@@ -103,11 +105,8 @@ def _is_finished(folder: Path, max_steps: int, digest: str) -> bool:
     Raises:
         ConfigError: it holds a complete run of other arguments.
     """
-    marker = folder / FINISHED_FILE
-    if not marker.is_file() or not (folder / EXPORT_FOLDER).is_dir():
-        return False
-    finished = json.loads(marker.read_text(encoding="utf-8"))
-    if finished["step"] < max_steps:
+    finished = read_finished(folder)
+    if finished is None or finished["step"] < max_steps:
         return False
     if finished["fingerprint"] != digest:
         raise ConfigError(
@@ -136,7 +135,7 @@ def _check_ended(trainer: pl.Trainer, folder: Path) -> None:
             "at least one global batch of samples, and that trainer.max_steps is positive."
         )
     if any(stop.received for stop in stops) and trainer.global_step < trainer.max_steps:
-        saved = list_checkpoints(folder / "checkpoints")
+        saved = list_checkpoints(folder)
         step = saved[-1][1] if saved else 0
         raise StoppedError(
             f"Training stopped on a signal; step {step} is saved in '{folder}'. Run the same "

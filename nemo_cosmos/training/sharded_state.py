@@ -1,8 +1,8 @@
 """State of callbacks that is spread over ranks, inside NeMo's distributed checkpoints.
 
-A callback adds ``ShardedTensor`` entries under its own name in ``on_save_checkpoint``; Megatron-Core
-writes them with the model. NeMo's strategy loads only the model and the optimiser, so a callback
-reads its part back itself, with the functions here.
+A callback adds ``ShardedTensor`` entries under its own name in ``on_save_checkpoint``;
+Megatron-Core writes them with the model. NeMo's strategy loads only the model and the optimiser,
+so a callback reads its part back itself, with the functions here.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from nemo import lightning as nl
 
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.training.callbacks import LossCurves, Memory, Progress, Throughput
-from nemo_cosmos.training.quiet import quiet_libraries
+from nemo_cosmos.training.quiet import quiet_nemo
 from nemo_cosmos.training.random_state import RandomState
 from nemo_cosmos.training.signals import StopOnSignal
 from nemo_cosmos.training.strategy import WorldStrategy
@@ -54,7 +54,7 @@ class WorldTrainer(nl.Trainer):
                 f"There is no precision '{precision}'. Valid are "
                 f"{nearest_names(str(precision), PRECISIONS)}."
             )
-        quiet_libraries()
+        quiet_nemo()
         kwargs.setdefault("plugins", nl.MegatronMixedPrecision(precision=str(precision)))
         # The megatron sampler shards the data; logging and the bar are ours; validation is opt-in.
         kwargs = {

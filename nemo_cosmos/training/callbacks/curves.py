@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import time
-from pathlib import Path
 from typing import Any, TextIO
 
 import lightning.pytorch as pl
 import torch
 from nemo.lightning.io.mixin import IOMixin
 
-FILE_NAME = "metrics.jsonl"
+from nemo_cosmos.training.logger import current_run
+from nemo_cosmos.training.run_folder import METRICS_FILE, read_curves
+
 # NeMo's names, beside which ours are plainer.
 RENAMED = {"reduced_train_loss": "loss"}
 LEFT_OUT = frozenset({"step", "global_step"})
@@ -41,14 +42,12 @@ class LossCurves(pl.Callback, IOMixin):
         """Open the file for this run's folder; only the first rank writes."""
         if not trainer.is_global_zero:
             return
-        from nemo_cosmos.training.logger import run_folder
-
-        path = run_folder() / FILE_NAME
-        earlier = [line for line in read_curves(path) if line["step"] <= trainer.global_step]
+        folder = current_run()
+        earlier = [line for line in read_curves(folder) if line["step"] <= trainer.global_step]
         passed_s = earlier[-1]["time_s"] if earlier else 0.0
         self._started_s = time.monotonic() - passed_s
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / METRICS_FILE).open("w", encoding="utf-8")
         self._file.writelines(json.dumps(line) + "\n" for line in earlier)
         self._file.flush()
 
@@ -103,20 +102,3 @@ def number(value: Any) -> float | None:
     """A JSON number with six digits; None where the value is NaN or infinite, which JSON lacks."""
     plain = float(value.detach()) if isinstance(value, torch.Tensor) else float(value)
     return float(f"{plain:.6g}") if math.isfinite(plain) else None
-
-
-def read_curves(path: Path) -> list[dict[str, Any]]:
-    """Lines of a ``metrics.jsonl``; a last line that a kill cut short is left out.
-
-    Args:
-        path: the file; an absent one gives an empty list.
-    """
-    if not path.is_file():
-        return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines

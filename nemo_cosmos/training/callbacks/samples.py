@@ -10,7 +10,7 @@ import numpy as np
 from nemo.lightning.io.mixin import IOMixin
 
 from nemo_cosmos.training.ema import EMA
-from nemo_cosmos.training.logger import run_folder
+from nemo_cosmos.training.logger import current_run
 
 # The function gets the Lightning module in evaluation mode and returns name -> uint8 (T, H, W, 3).
 Sampler = Callable[[Any], dict[str, np.ndarray]]
@@ -67,7 +67,7 @@ class SampleVideos(pl.Callback, IOMixin):
 
         from nemo_cosmos.video import Video, encode_video
 
-        path = run_folder() / "samples" / f"step={step:06d}" / f"{name}.mp4"
+        path = current_run() / "samples" / f"step={step:06d}" / f"{name}.mp4"
         encode_video(Video(frames_THWC, fps=self.fps), path)
         video_BTCHW = torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)[None]
         for logger in trainer.loggers:

@@ -18,9 +18,8 @@ from safetensors.torch import load_file
 
 from nemo_cosmos import api
 from nemo_cosmos.errors import CheckpointError, ConfigError, MissingFileError
-from nemo_cosmos.training.callbacks.curves import read_curves
-from nemo_cosmos.training.checkpointing import list_checkpoints
 from nemo_cosmos.training.ema import EMA
+from nemo_cosmos.training.run_folder import list_checkpoints, read_curves
 from nemo_cosmos.training.signals import StoppedError
 
 TOY = Path(__file__).with_name("toy.py")
@@ -53,10 +52,10 @@ def uninterrupted(toy, tmp_path_factory) -> Path:
 
 
 def test_a_run_leaves_export_curves_checkpoints_and_marker(uninterrupted):
-    lines = read_curves(uninterrupted / "metrics.jsonl")
+    lines = read_curves(uninterrupted)
     assert [line["step"] for line in lines] == list(range(1, 10))
     assert {"loss", "grad_norm", "lr", "samples_per_s", "mfu", "memory_host_gb"} <= lines[-1].keys()
-    assert [step for _, step in list_checkpoints(uninterrupted / "checkpoints")] == [8, 9]
+    assert [step for _, step in list_checkpoints(uninterrupted)] == [8, 9]
     assert json.loads((uninterrupted / "finished.json").read_text())["step"] == 9
     assert list((uninterrupted / "tensorboard").glob("events.*"))
     assert not torch.distributed.is_initialized()
@@ -87,7 +86,7 @@ def test_a_signal_saves_and_the_same_call_goes_on_bit_identically(
     assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
     folder = api.pretrain(**toy.arguments(tmp_path, max_steps=9))
     assert_same(exported(folder), exported(uninterrupted))
-    steps = [line["step"] for line in read_curves(folder / "metrics.jsonl")]
+    steps = [line["step"] for line in read_curves(folder)]
     assert steps == list(range(1, 10))
 
 
@@ -146,7 +145,7 @@ def test_validation_uses_the_average_and_puts_the_weights_back(toy, tmp_path):
     arguments = toy.arguments(tmp_path, 4, limit_val_batches=2, val_check_interval=2)
     ema = next(c for c in arguments["trainer"].callbacks if isinstance(c, EMA))
     folder = api.pretrain(**arguments)
-    assert any("val_loss" in line for line in read_curves(folder / "metrics.jsonl"))
+    assert any("val_loss" in line for line in read_curves(folder))
     assert ema._backup is None
 
 
@@ -154,14 +153,13 @@ def test_validation_uses_the_average_and_puts_the_weights_back(toy, tmp_path):
 def test_kill_9_loses_at_most_the_steps_since_the_last_save(uninterrupted, toy, tmp_path):
     command = [sys.executable, str(TOY), str(tmp_path), "9", "0.3"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    checkpoints = tmp_path / "toy" / "checkpoints"
     until_s = time.monotonic() + 120
-    while not list_checkpoints(checkpoints) and time.monotonic() < until_s:
+    while not list_checkpoints(tmp_path / "toy") and time.monotonic() < until_s:
         assert process.poll() is None, process.stderr.read().decode()[-2000:]
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stderr.close()
-    assert [step for _, step in list_checkpoints(checkpoints)] == [4]
+    assert [step for _, step in list_checkpoints(tmp_path / "toy")] == [4]
     folder = api.pretrain(**toy.arguments(tmp_path, max_steps=9))
     assert_same(exported(folder), exported(uninterrupted))

@@ -1,0 +1,118 @@
+"""The site's settings: Hydra groups from ``conf/``, and the choices that ``configure`` keeps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nemo_cosmos
+from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.storage import atomic_path
+
+SITE_VARIABLE = "NEMO_COSMOS_SITE"
+CONFIG_NAME = "config"
+
+
+def conf_folder() -> Path:
+    """``conf/`` of a checkout, or of the installed package."""
+    package = Path(nemo_cosmos.__file__).parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def groups() -> dict[str, list[str]]:
+    """Every group with the names of its options."""
+    return {
+        folder.name: sorted(option.stem for option in folder.glob("*.yaml"))
+        for folder in sorted(conf_folder().iterdir())
+        if folder.is_dir()
+    }
+
+
+def site_file() -> Path:
+    """Where ``configure`` keeps its choices: ``$NEMO_COSMOS_SITE``, else in the user's folder."""
+    named = os.environ.get(SITE_VARIABLE)
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(base).expanduser() / "nemo_cosmos" / "site.txt"
+
+
+def kept_choices() -> list[str]:
+    """The words that ``configure`` kept, such as ``logger=wandb``."""
+    file = site_file()
+    return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
+
+
+def keep_choices(words: Sequence[str]) -> list[str]:
+    """Add words to those that are kept; a later word for the same key replaces the earlier one.
+
+    Raises:
+        ConfigError: a word names no group, option or key.
+    """
+    merged = {word.partition("=")[0]: word for word in (*kept_choices(), *words)}
+    choices = list(merged.values())
+    compose_site(choices, with_kept=False)
+    with atomic_path(site_file()) as path:
+        path.write_text("".join(f"{word}\n" for word in choices), encoding="utf-8")
+    return choices
+
+
+def compose_site(words: Sequence[str] = (), with_kept: bool = True) -> dict[str, Any]:
+    """Compose the site's configuration.
+
+    Args:
+        words: Hydra overrides, ``group=option`` or ``key=value``, after the kept ones.
+        with_kept: begin with what ``configure`` kept.
+
+    Returns:
+        plain dictionaries; ``overrides`` maps keys of a recipe to values.
+
+    Raises:
+        ConfigError: an unknown group, option or key.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    all_words = [*(kept_choices() if with_kept else ()), *words]
+    _check_options(all_words)
+    try:
+        with initialize_config_dir(str(conf_folder().absolute()), version_base="1.3"):
+            composed = compose(CONFIG_NAME, overrides=all_words)
+    except HydraException as error:
+        raise ConfigError(
+            f"The site's settings {all_words} do not compose: {str(error).splitlines()[0]} Groups "
+            f"and options are {groups()}. 'nemo-cosmos configure' shows what is in force."
+        ) from error
+    plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    return plain
+
+
+def recipe_overrides(site: dict[str, Any]) -> list[str]:
+    """What the site sets in a recipe, as ``key=value`` words."""
+    words = [f"log.log_dir={site['storage']['outputs']}"]
+    return words + [f"{key}={_as_text(value)}" for key, value in site["overrides"].items()]
+
+
+def _check_options(words: Sequence[str]) -> None:
+    """Name the nearest options of a group; Hydra's own message lists folders."""
+    known = groups()
+    for word in words:
+        key, equals, option = word.partition("=")
+        if not equals:
+            raise ConfigError(
+                f"'{word}' is not of the form group=option or key=value. Write for example "
+                "logger=wandb."
+            )
+        if key in known and option not in known[key]:
+            raise ConfigError(
+                f"The group '{key}' has no option '{option}'. The nearest are "
+                f"{nearest_names(option, known[key])}."
+            )
+
+
+def _as_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

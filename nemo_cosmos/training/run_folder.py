@@ -1,0 +1,78 @@
+"""What stands in the folder of a run, and how to read it. Imports nothing heavy.
+
+::
+
+    <log_dir>/<name>/
+        checkpoints/step=000200/   distributed checkpoints, and step=000200-last, a link
+        metrics.jsonl              loss curves
+        tensorboard/               the same, and sample videos
+        samples/                   sample videos
+        export/                    the trained model, ready for inference
+        finished.json              written last: a run that has it is complete
+        nemo_log_*.txt             NeMo's log
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+CHECKPOINTS_FOLDER = "checkpoints"
+METRICS_FILE = "metrics.jsonl"
+EXPORT_FOLDER = "export"
+FINISHED_FILE = "finished.json"
+UNFINISHED_SUFFIX = "-unfinished"  # NeMo's marker beside a checkpoint that is being written
+STEP_PATTERN = re.compile(r"step=(\d+)")
+
+
+def read_curves(run: Path) -> list[dict[str, Any]]:
+    """Lines of a run's ``metrics.jsonl``; a last line that a kill cut short is left out.
+
+    Args:
+        run: the run's folder; without curves the list is empty.
+    """
+    path = run / METRICS_FILE
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def read_finished(run: Path) -> dict[str, Any] | None:
+    """The marker of a complete run: ``step``, ``fingerprint``, ``export``; None without one."""
+    path = run / FINISHED_FILE
+    if not path.is_file() or not (run / EXPORT_FOLDER).is_dir():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def list_checkpoints(run: Path) -> list[tuple[Path, int]]:
+    """Complete checkpoints of a run with their steps, oldest first.
+
+    Args:
+        run: the run's folder. An ``-unfinished`` marker beside a checkpoint excludes it.
+    """
+    folder = run / CHECKPOINTS_FOLDER
+    if not folder.is_dir():
+        return []
+    found = []
+    for path in folder.iterdir():
+        match = STEP_PATTERN.fullmatch(path.name)
+        if match and path.is_dir() and not path.with_name(path.name + UNFINISHED_SUFFIX).exists():
+            found.append((path, int(match[1])))
+    return sorted(found, key=lambda entry: entry[1])
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Folders of runs at or below ``root``, the most recently changed first."""
+    markers = (METRICS_FILE, FINISHED_FILE)
+    runs = {path.parent for name in markers for path in root.rglob(name)}
+    return sorted(runs, key=lambda run: run.stat().st_mtime, reverse=True)

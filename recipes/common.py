@@ -1,0 +1,159 @@
+"""What recipes share: optimiser, trainer, log and starting weights as configurations."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import nemo_run as run
+from megatron.core.optimizer import OptimizerConfig
+from nemo import lightning as nl
+from nemo.lightning.pytorch.optim import CosineAnnealingScheduler, WarmupPolicyScheduler
+
+from nemo_cosmos import api
+from nemo_cosmos.training.checkpointing import StepCheckpoint
+from nemo_cosmos.training.ema import EMA
+from nemo_cosmos.training.logger import RunLogger
+from nemo_cosmos.training.strategy import WorldStrategy
+from nemo_cosmos.training.trainer import WorldTrainer
+
+
+def task(
+    model: run.Config,
+    data: run.Config,
+    trainer: run.Config,
+    optim: run.Config,
+    log: run.Config,
+    *,
+    post_training: bool,
+) -> run.Partial:
+    """A whole recipe.
+
+    Args:
+        model: of a Lightning module.
+        data: of a data module.
+        trainer: of :class:`WorldTrainer`.
+        optim: of an optimiser module.
+        log: of :class:`RunLogger`.
+        post_training: ``finetune`` with weights to be named, instead of ``pretrain``.
+    """
+    function = api.finetune if post_training else api.pretrain
+    return run.Partial(
+        function,
+        model=model,
+        data=data,
+        trainer=trainer,
+        optim=optim,
+        log=log,
+        resume=resume(post_training),
+    )
+
+
+def resume(post_training: bool) -> run.Config:
+    """Go on from the run's newest checkpoint; else start fresh, or from weights to be named."""
+    config = run.Config(nl.AutoResume, resume_if_exists=True, resume_ignore_no_checkpoint=True)
+    if post_training:
+        config.restore_config = run.Config(nl.RestoreConfig, path="")
+    return config
+
+
+def trainer(
+    max_steps: int,
+    *,
+    precision: str = "bf16-mixed",
+    num_nodes: int = 1,
+    devices: int = 1,
+    ema: run.Config | None = None,
+    log_every_n_steps: int = 10,
+    **strategy: Any,
+) -> run.Config:
+    """A trainer.
+
+    Args:
+        max_steps: optimiser steps.
+        precision: "32" or "bf16-mixed".
+        num_nodes: machines.
+        devices: on each machine.
+        ema: of :class:`EMA`, or None for none.
+        log_every_n_steps: how often curves get a point.
+        **strategy: arguments of :class:`WorldStrategy`, such as ``tensor_model_parallel_size``.
+    """
+    return run.Config(
+        WorldTrainer,
+        max_steps=max_steps,
+        precision=precision,
+        num_nodes=num_nodes,
+        devices=devices,
+        strategy=run.Config(WorldStrategy, **strategy),
+        callbacks=[ema] if ema is not None else [],
+        log_every_n_steps=log_every_n_steps,
+    )
+
+
+def ema(decay: float = 0.999, power_rate: float | None = None) -> run.Config:
+    """An average of the weights."""
+    return run.Config(EMA, decay=decay, power_rate=power_rate)
+
+
+def adamw(
+    lr: float,
+    *,
+    warmup_steps: int,
+    weight_decay: float = 0.1,
+    betas: tuple[float, float] = (0.9, 0.99),
+    eps: float = 1e-8,
+    min_lr: float | None = None,
+) -> run.Config:
+    """AdamW with a linear warm-up, then constant or a cosine.
+
+    Args:
+        lr: highest learning rate.
+        warmup_steps: until it is reached.
+        weight_decay: decoupled, not on biases and norms.
+        betas: of the moments.
+        eps: added to the root of the second moment.
+        min_lr: a cosine falls to it at the last step; None keeps ``lr``.
+    """
+    schedule = run.Config(WarmupPolicyScheduler, warmup_steps=warmup_steps)
+    if min_lr is not None:
+        schedule = run.Config(
+            CosineAnnealingScheduler, warmup_steps=warmup_steps, constant_steps=0, min_lr=min_lr
+        )
+    config = run.Config(
+        OptimizerConfig,
+        optimizer="adam",
+        lr=lr,
+        weight_decay=weight_decay,
+        adam_beta1=betas[0],
+        adam_beta2=betas[1],
+        adam_eps=eps,
+        clip_grad=1.0,
+        use_distributed_optimizer=True,
+    )
+    return run.Config(nl.MegatronOptimizerModule, config=config, lr_scheduler=schedule)
+
+
+def log(
+    name: str,
+    *,
+    every_n_train_steps: int | None = None,
+    train_time_interval_s: float | None = None,
+) -> run.Config:
+    """The run's folder ``outputs/<name>``, and when to save."""
+    checkpoint = run.Config(
+        StepCheckpoint,
+        every_n_train_steps=every_n_train_steps,
+        train_time_interval_s=train_time_interval_s,
+    )
+    return run.Config(RunLogger, name=name, log_dir="outputs", ckpt=checkpoint)
+
+
+def as_config(value: Any) -> Any:
+    """A dataclass instance as a configuration of itself, so that single fields can be set."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value) if field.init]
+        return run.Config(type(value), **{name: as_config(getattr(value, name)) for name in names})
+    if isinstance(value, Mapping):
+        return {key: as_config(item) for key, item in value.items()}
+    return value

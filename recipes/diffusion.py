@@ -1,0 +1,166 @@
+"""Recipes of the diffusion world models.
+
+Sizes are presets (``nemo_cosmos.models.diffusion.presets``); here are the training numbers, from the
+Cosmos paper (arXiv 2501.03575, table of training) and the published post-training configurations.
+What the paper does not tell, such as batch sizes in tokens, is marked as ours. A recipe for a new
+size starts from another and changes it::
+
+    def diffusion_1b_text2world(post_training: bool = False) -> run.Partial:
+        recipe = diffusion_7b_text2world(post_training)
+        recipe.model.config.num_layers = 12
+        recipe.model.config.hidden_size = 2048
+        recipe.model.config.num_attention_heads = 16
+        recipe.log.name = "diffusion_1b_text2world"
+        return recipe
+"""
+
+from __future__ import annotations
+
+import nemo_run as run
+
+from nemo_cosmos.data.modules import LatentDataModule
+from nemo_cosmos.models.diffusion.build import ControlSpec
+from nemo_cosmos.models.diffusion.config import DiTConfig
+from nemo_cosmos.models.diffusion.model import DiffusionModel
+from nemo_cosmos.models.diffusion.presets import DIFFUSION
+from nemo_cosmos.models.diffusion.process import ProcessConfig
+from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
+from recipes import common
+
+POST_TRAINING_LR = 2**-14.3
+POST_TRAINING_STEPS = 2000
+POST_TRAINING_SAVE_STEPS = 200
+# A save of a nano model takes about a second; every 150 s keeps that under 1 %.
+NANO_SAVE_INTERVAL_S = 150.0
+
+
+def diffusion_nano_text2world(post_training: bool = False) -> run.Partial:
+    """Text2World that trains in minutes on a CPU; our own size and numbers."""
+    return _nano("diffusion_nano_text2world", post_training)
+
+
+def diffusion_nano_video2world(post_training: bool = False) -> run.Partial:
+    """Video2World that trains in minutes on a CPU."""
+    return _nano("diffusion_nano_video2world", post_training)
+
+
+def diffusion_nano_action(post_training: bool = True) -> run.Partial:
+    """Nano Video2World, steered by robot actions; always starts from weights."""
+    recipe = diffusion_nano_video2world(post_training=True)
+    _add_actions(recipe, "diffusion_nano_video2world")
+    recipe.log.name = "diffusion_nano_action"
+    return recipe
+
+
+def diffusion_7b_text2world(post_training: bool = False) -> run.Partial:
+    """Text2World, 7B: 28 layers of width 4096.
+
+    Pre-training: lr 2^-15, weight decay 0.1, warm-up 2500. Post-training: lr 2^-14.3, 2000 steps,
+    a save every 200, power EMA of rate 0.10.
+    """
+    return _large("diffusion_7b_text2world", post_training, lr=2**-15, weight_decay=0.1, eps=1e-10)
+
+
+def diffusion_7b_video2world(post_training: bool = False) -> run.Partial:
+    """Video2World, 7B; the numbers of :func:`diffusion_7b_text2world`."""
+    return _large("diffusion_7b_video2world", post_training, lr=2**-15, weight_decay=0.1, eps=1e-10)
+
+
+def diffusion_7b_action(post_training: bool = True) -> run.Partial:
+    """Video2World, 7B, steered by robot actions; always starts from weights.
+
+    lr 4e-4, batch 8 (published for Bridge), 10,000 steps with a warm-up of 2600 and a floor of
+    4e-10 (the published NeMo factory).
+    """
+    recipe = diffusion_7b_video2world(post_training=True)
+    _add_actions(recipe, "diffusion_7b_video2world")
+    recipe.optim = common.adamw(4e-4, warmup_steps=2600, min_lr=4e-10, eps=1e-10)
+    recipe.trainer.max_steps = 10_000
+    recipe.data.global_batch_size = 8
+    recipe.log.name = "diffusion_7b_action"
+    return recipe
+
+
+def diffusion_14b_text2world(post_training: bool = False) -> run.Partial:
+    """Text2World, 14B: 36 layers of width 5120; lr 2^-16, weight decay 0.2, eps 1e-11."""
+    return _large("diffusion_14b_text2world", post_training, lr=2**-16, weight_decay=0.2, eps=1e-11)
+
+
+def diffusion_14b_video2world(post_training: bool = False) -> run.Partial:
+    """Video2World, 14B; the numbers of :func:`diffusion_14b_text2world`."""
+    return _large(
+        "diffusion_14b_video2world", post_training, lr=2**-16, weight_decay=0.2, eps=1e-11
+    )
+
+
+def _nano(preset: str, post_training: bool) -> run.Partial:
+    return common.task(
+        model=_model(preset),
+        data=run.Config(
+            LatentDataModule, path="", micro_batch_size=8, global_batch_size=8, text_length=64
+        ),
+        trainer=common.trainer(
+            1000 if post_training else 2000, precision="32", ema=common.ema(decay=0.995)
+        ),
+        optim=common.adamw(
+            3e-4 if post_training else 6e-4, warmup_steps=100, weight_decay=0.01, min_lr=3e-5
+        ),
+        log=common.log(preset, train_time_interval_s=NANO_SAVE_INTERVAL_S),
+        post_training=post_training,
+    )
+
+
+def _large(
+    preset: str, post_training: bool, *, lr: float, weight_decay: float, eps: float
+) -> run.Partial:
+    """Tensor parallel over the GPUs of a machine, with sequence parallelism, recomputing all."""
+    model = _model(preset)
+    model.config.recompute_granularity = "full"
+    model.config.recompute_method = "uniform"
+    model.config.recompute_num_layers = 1
+    return common.task(
+        model=model,
+        # Batch sizes are ours: 64 samples are the published 32 ranks with two accumulations each.
+        data=run.Config(LatentDataModule, path="", micro_batch_size=1, global_batch_size=64),
+        trainer=common.trainer(
+            POST_TRAINING_STEPS if post_training else 100_000,
+            num_nodes=4 if post_training else 32,
+            devices=8,
+            ema=common.ema(power_rate=0.1),
+            tensor_model_parallel_size=8,
+            sequence_parallel=True,
+            ckpt_async_save=True,
+        ),
+        optim=common.adamw(
+            POST_TRAINING_LR if post_training else lr,
+            warmup_steps=0 if post_training else 2500,
+            weight_decay=weight_decay,
+            eps=eps,
+        ),
+        log=common.log(
+            preset, every_n_train_steps=POST_TRAINING_SAVE_STEPS if post_training else 1000
+        ),
+        post_training=post_training,
+    )
+
+
+def _model(preset: str) -> run.Config:
+    chosen = DIFFUSION[preset]
+    return run.Config(
+        DiffusionModel,
+        config=run.Config(DiTConfig, **chosen.network),
+        process=common.as_config(ProcessConfig.for_preset(chosen)),
+    )
+
+
+def _add_actions(recipe: run.Partial, preset: str) -> None:
+    """Let robot actions steer the model, and load them with the data."""
+    tokenizer = TOKENIZERS[DIFFUSION[preset].tokenizer]
+    recipe.model.control = run.Config(
+        ControlSpec,
+        name="action",
+        temporal_factor=tokenizer.temporal_factor,
+        spatial_factor=tokenizer.spatial_factor,
+        options={},
+    )
+    recipe.data.controls = ["action"]

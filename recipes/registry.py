@@ -1,0 +1,92 @@
+"""Every recipe by name, found without importing NeMo.
+
+A recipe's function is imported when it is asked for. Sizes of tokenizers are presets, and each has
+a recipe of its preset's name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
+
+if TYPE_CHECKING:
+    import nemo_run as run
+
+
+@dataclass(frozen=True)
+class RecipeEntry:
+    """Where a recipe is.
+
+    Attributes:
+        module: that holds the function of the recipe's name.
+        help: one line for lists.
+        pretrains: whether it can train from scratch.
+    """
+
+    module: str
+    help: str
+    pretrains: bool = True
+
+
+_DIFFUSION = "recipes.diffusion"
+_TOKENIZER = "recipes.tokenizer"
+
+RECIPES: dict[str, RecipeEntry] = {
+    "diffusion_nano_text2world": RecipeEntry(_DIFFUSION, "Text2World in minutes on a CPU"),
+    "diffusion_nano_video2world": RecipeEntry(_DIFFUSION, "Video2World in minutes on a CPU"),
+    "diffusion_nano_action": RecipeEntry(
+        _DIFFUSION, "nano Video2World, post-trained on robot actions", pretrains=False
+    ),
+    "diffusion_7b_text2world": RecipeEntry(_DIFFUSION, "Text2World, 7B"),
+    "diffusion_7b_video2world": RecipeEntry(_DIFFUSION, "Video2World, 7B"),
+    "diffusion_7b_action": RecipeEntry(
+        _DIFFUSION, "7B Video2World, post-trained on robot actions", pretrains=False
+    ),
+    "diffusion_14b_text2world": RecipeEntry(_DIFFUSION, "Text2World, 14B"),
+    "diffusion_14b_video2world": RecipeEntry(_DIFFUSION, "Video2World, 14B"),
+    **{name: RecipeEntry(_TOKENIZER, f"{name}, by its preset") for name in TOKENIZERS},
+}
+
+
+def require_recipe(name: str, post_training: bool) -> RecipeEntry:
+    """Look a recipe up without importing it.
+
+    Args:
+        name: such as ``diffusion_7b_video2world``.
+        post_training: for ``finetune`` instead of ``pretrain``.
+
+    Raises:
+        ConfigError: there is no such recipe (with the nearest), or it cannot train from scratch.
+    """
+    if name not in RECIPES:
+        raise ConfigError(
+            f"There is no recipe '{name}'. The nearest are {nearest_names(name, RECIPES)}. "
+            "'nemo-cosmos finetune --list' lists them all."
+        )
+    if not post_training and not RECIPES[name].pretrains:
+        raise ConfigError(
+            f"The recipe '{name}' post-trains a model and cannot train one from scratch. Use "
+            f"'nemo-cosmos finetune --factory {name} --from WEIGHTS'."
+        )
+    return RECIPES[name]
+
+
+def get_recipe(name: str, post_training: bool = False) -> run.Partial:
+    """The configuration of a recipe, ready for overrides.
+
+    Args:
+        name: such as ``diffusion_7b_video2world``.
+        post_training: for ``finetune`` instead of ``pretrain``: other training numbers, and
+            weights to start from.
+
+    Raises:
+        ConfigError: there is no such recipe, or it cannot train from scratch.
+    """
+    entry = require_recipe(name, post_training)
+    function: Callable[..., run.Partial] = getattr(importlib.import_module(entry.module), name)
+    return function(post_training=post_training)
