@@ -67,7 +67,7 @@ def export_diffusion_state(
     Raises:
         CheckpointError: a weight is missing.
     """
-    exported = {}
+    exported: dict[str, torch.Tensor] = {}
     for ours, theirs in _names(config, layout).items():
         tensor = state.get(ours)
         if not isinstance(tensor, torch.Tensor):
@@ -142,7 +142,7 @@ def _names(config: DiTConfig, layout: Layout) -> dict[str, tuple[str, ...]]:
 
 def _diffusers_layer(index: int) -> dict[str, tuple[str, ...]]:
     layer = f"transformer_blocks.{index}."
-    names = {
+    names: dict[str, tuple[str, ...]] = {
         "mlp.linear_fc1.weight": (f"{layer}ff.net.0.proj.weight",),
         "mlp.linear_fc2.weight": (f"{layer}ff.net.2.weight",),
     }
@@ -161,7 +161,7 @@ def _diffusers_layer(index: int) -> dict[str, tuple[str, ...]]:
 
 def _cosmos_layer(index: int) -> dict[str, tuple[str, ...]]:
     layer = f"net.blocks.block{index}.blocks."
-    names = {
+    names: dict[str, tuple[str, ...]] = {
         "mlp.linear_fc1.weight": (f"{layer}2.block.layer1.weight",),
         "mlp.linear_fc2.weight": (f"{layer}2.block.layer2.weight",),
     }

@@ -99,7 +99,9 @@ def _init_process_group() -> None:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group(collective_backend())
         return
-    dist.init_process_group(collective_backend(), store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group(
+        collective_backend(), store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
 
 
 def _check_sizes(tp: int, pp: int, cp: int) -> None:

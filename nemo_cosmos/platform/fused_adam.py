@@ -71,7 +71,7 @@ class FusedAdam(torch.optim.Optimizer):
         kernel = torch._fused_adamw_ if self.adam_w_mode else torch._fused_adam_
         kernel(
             params,
-            [param.grad for param in params],
+            [grad for param in params if (grad := param.grad) is not None],
             [self.state[param]["exp_avg"] for param in params],
             [self.state[param]["exp_avg_sq"] for param in params],
             [],  # max_exp_avg_sqs: AMSGrad only

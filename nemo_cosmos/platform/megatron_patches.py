@@ -55,6 +55,8 @@ class CpuTorch(ModuleType):
     name is torch's own.
     """
 
+    tensor: Callable[..., torch.Tensor]
+
     def __init__(self) -> None:
         super().__init__("torch")
         self.__dict__.update(vars(torch))

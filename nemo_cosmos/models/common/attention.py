@@ -190,6 +190,8 @@ class ContextAttention(Attention):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries of the tokens, keys and values of the context (Megatron's interface)."""
         del output_gate, split_qkv
+        if key_value_states is None:
+            raise ConfigError("Cross-attention needs a context, but was given none.")
         keys, values = self.project_context(key_value_states)
         return self._queries(hidden_states), keys, values
 
@@ -204,8 +206,11 @@ class ContextAttention(Attention):
         Returns:
             (L, B, E).
         """
-        k_MBHD, v_MBHD = keys_values or self.project_context(context_MBE)
-        return _attend_and_project(self, self._queries(x_LBE), k_MBHD, v_MBHD)
+        if keys_values is None:
+            q_LBHD, k_MBHD, v_MBHD = self.get_query_key_value_tensors(x_LBE, context_MBE)
+        else:
+            q_LBHD, (k_MBHD, v_MBHD) = self._queries(x_LBE), keys_values
+        return _attend_and_project(self, q_LBHD, k_MBHD, v_MBHD)
 
     def _queries(self, x_LBE: torch.Tensor) -> torch.Tensor:
         q, _ = self.linear_q(x_LBE)

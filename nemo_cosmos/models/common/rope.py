@@ -9,7 +9,7 @@ Shape suffixes: L tokens in (t, h, w) order, B batch, H heads, D head dimension.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -100,6 +100,29 @@ def apply_rope(x_LBHD: torch.Tensor, table: RopeTable) -> torch.Tensor:
 
     The product is computed in float32 and returned in the type of ``x_LBHD``.
     """
-    a, b = x_LBHD.float().chunk(2, dim=-1)
-    cos, sin = table.cos_LB1D, table.sin_LB1D
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x_LBHD.dtype)
+    return _Rotate.apply(x_LBHD, *table)
+
+
+class _Rotate(torch.autograd.Function):
+    """A rotation, whose gradient is the rotation back: nothing but the table is kept for it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_LBHD: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _rotate(x_LBHD, cos, sin, sign=1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        return _rotate(gradients[0], cos, sin, sign=-1), None, None
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, sign: int) -> torch.Tensor:
+    a, b = x.float().chunk(2, dim=-1)
+    out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+    out_a, out_b = out.chunk(2, dim=-1)
+    torch.mul(a, cos, out=out_a).addcmul_(b, sin, value=-sign)
+    torch.mul(b, cos, out=out_b).addcmul_(a, sin, value=sign)
+    return out.to(x.dtype)

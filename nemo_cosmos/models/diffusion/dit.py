@@ -22,6 +22,7 @@ from megatron.core.tensor_parallel.mappings import (
 )
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.spec_utils import ModuleSpec
+from megatron.core.utils import get_pg_rank, get_pg_size
 from torch import nn
 from torch.nn import functional as F
 
@@ -217,11 +218,10 @@ class DiT(MegatronModule):
             None if control.timestep_BTD is None else control.timestep_BTD.transpose(0, 1),
             None if control.adaln_lora_BT3D is None else control.adaln_lora_BT3D.transpose(0, 1),
         )
-        cached = isinstance(text, TextKeysValues)
         rope = self.rope(grid_thw, fps_B, device)
         conditioning = Conditioning(
-            activated_TBE=F.silu(emb_TBE),
-            shared_TB3E=shared_TB3E,
+            activated_TBE=F.silu(self._frames_here(emb_TBE)),
+            shared_TB3E=self._frames_here(shared_TB3E),
             rope_cos_LB1D=rope.cos_LB1D,
             rope_sin_LB1D=rope.sin_LB1D,
             position_L1E=(
@@ -229,9 +229,9 @@ class DiT(MegatronModule):
                 if self.position_embed is None
                 else self._scatter(self.position_embed(grid_thw))
             ),
-            context_MBE=None if cached else self._context(text, control),
+            context_MBE=None if isinstance(text, TextKeysValues) else self._context(text, control),
         )
-        return conditioning, text.layers if cached else None
+        return conditioning, text.layers if isinstance(text, TextKeysValues) else None
 
     def _context(self, text_BMD: torch.Tensor, control: ControlEmbedding) -> torch.Tensor:
         if text_BMD.shape[-1] != self.config.crossattn_emb_channels:
@@ -250,6 +250,19 @@ class DiT(MegatronModule):
         if not self.config.sequence_parallel:
             return x_LBE
         return scatter_to_sequence_parallel_region(x_LBE, group=self.tp_group)
+
+    def _frames_here(self, x_TBE: torch.Tensor) -> torch.Tensor:
+        """The frames whose tokens this process holds; a plain slice, as gradients are summed."""
+        num_frames, size = x_TBE.shape[0], get_pg_size(self.tp_group)
+        if num_frames == 1 or not self.config.sequence_parallel:
+            return x_TBE
+        if num_frames % size:
+            raise ConfigError(
+                f"With a noise level for each frame, {num_frames} latent frames do not divide over "
+                f"{size} sequence-parallel processes. Turn sequence_parallel off, or choose a "
+                "number of frames that divides."
+            )
+        return x_TBE.chunk(size)[get_pg_rank(self.tp_group)]
 
     def _input_channels(
         self,

@@ -120,6 +120,10 @@ class LearnedPositionEmbedding(nn.Module):
     The sum is scaled to a root mean square of one; it is added to the tokens before every layer.
     """
 
+    pos_emb_t: nn.Parameter
+    pos_emb_h: nn.Parameter
+    pos_emb_w: nn.Parameter
+
     def __init__(self, config: DiTConfig, eps: float = 1e-6) -> None:
         super().__init__()
         self.eps = eps

@@ -188,6 +188,8 @@ class DiTBlock(TransformerBlock):
         """
         if not self.pre_process:
             x_LBE = self.input_tensor
+        if x_LBE is None:
+            raise ConfigError("A pipeline stage was run without the tokens of the stage before.")
         delayed = self.config.fp8 and self.config.fp8_recipe == Fp8Recipe.delayed
         with get_fp8_context(self.config) if delayed else nullcontext():
             if self.config.recompute_granularity == "full" and self.training:
