@@ -19,17 +19,20 @@ TEXT_SUFFIX = "t5.safetensors"
 _LATENT, _EMBEDDING = "latent", "embedding"
 
 
-def pack_latent(latent_CTHW: torch.Tensor, dtype: torch.dtype = torch.float16) -> bytes:
+def pack_latent(
+    latent_CTHW: torch.Tensor, dtype: torch.dtype = torch.float16, where: str = "a sample"
+) -> bytes:
     """Serialise a normalised latent ``(16, T, H, W)``.
 
     Args:
         latent_CTHW: any floating-point type.
         dtype: type on disk: float16, bfloat16 or float32.
+        where: shard and key, for the message.
 
     Raises:
         NumericsError: it holds NaN or infinity, or values that float16 cannot hold.
     """
-    return _pack(_LATENT, latent_CTHW, 4, dtype)
+    return _pack(_LATENT, latent_CTHW, 4, dtype, where)
 
 
 def unpack_latent(content: bytes, where: str = "a sample") -> torch.Tensor:
@@ -46,13 +49,13 @@ def unpack_latent(content: bytes, where: str = "a sample") -> torch.Tensor:
     return _unpack(_LATENT, content, 4, where).to(torch.float32)
 
 
-def pack_embedding(embedding_LD: torch.Tensor) -> bytes:
+def pack_embedding(embedding_LD: torch.Tensor, where: str = "a caption") -> bytes:
     """Serialise the embedding ``(L, D)`` of a caption, trimmed to its length, as float16.
 
     Raises:
         NumericsError: it holds NaN or infinity, or values that float16 cannot hold.
     """
-    return _pack(_EMBEDDING, embedding_LD, 2, torch.float16)
+    return _pack(_EMBEDDING, embedding_LD, 2, torch.float16, where)
 
 
 def unpack_embedding(content: bytes, where: str = "a sample") -> torch.Tensor:
@@ -60,11 +63,11 @@ def unpack_embedding(content: bytes, where: str = "a sample") -> torch.Tensor:
     return _unpack(_EMBEDDING, content, 2, where).to(torch.float32)
 
 
-def _pack(name: str, tensor: torch.Tensor, num_dims: int, dtype: torch.dtype) -> bytes:
+def _pack(name: str, tensor: torch.Tensor, num_dims: int, dtype: torch.dtype, where: str) -> bytes:
     if tensor.ndim != num_dims or tensor.numel() == 0:
         raise SampleError(
-            f"The {name} has shape {tuple(tensor.shape)}; expected {num_dims} dimensions, none of "
-            "them empty. Pass one sample, not a batch."
+            f"The {name} of {where} has shape {tuple(tensor.shape)}; expected {num_dims} "
+            "dimensions, none of them empty. Pass one sample, not a batch."
         )
     stored = tensor.detach().cpu().to(dtype).contiguous()
     if not bool(torch.isfinite(stored).all()):
@@ -74,8 +77,8 @@ def _pack(name: str, tensor: torch.Tensor, num_dims: int, dtype: torch.dtype) ->
             else f"reaches {float(tensor.abs().max()):.3g}, which {dtype} cannot hold"
         )
         raise NumericsError(
-            f"The {name} {reason}; expected finite values around 1. Check that the tokenizer was "
-            "trained to the end and that its latent statistics are those of its weights."
+            f"The {name} of {where} {reason}; expected finite values around 1. Check that the "
+            "encoder was trained to the end and that its statistics are those of its weights."
         )
     return bytes(save({name: stored}))
 

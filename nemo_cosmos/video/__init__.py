@@ -7,6 +7,7 @@ from nemo_cosmos.video.image import is_image, read_image
 from nemo_cosmos.video.probe import VideoInfo, index_frames, probe
 from nemo_cosmos.video.resize import (
     center_crop,
+    fitted_size,
     resize_and_pad,
     resize_frame,
     resize_frames,
@@ -22,6 +23,7 @@ __all__ = [
     "center_crop",
     "decode",
     "encode_video",
+    "fitted_size",
     "frames_to_tensor",
     "index_frames",
     "is_image",

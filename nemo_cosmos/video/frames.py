@@ -26,7 +26,7 @@ class Video:
         VideoError: the array has another shape or type, or a timestamp is missing.
     """
 
-    frames_THWC: FramesTHWC  # noqa: N815
+    frames_THWC: FramesTHWC
     fps: float
     pts_s: NDArray[np.float64] | None = None
 

@@ -42,6 +42,15 @@ def resize_longest_side(frames_THWC: NDArray[np.uint8], longest_px: int) -> NDAr
     return resize_frames(frames_THWC, size)
 
 
+def fitted_size(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Largest ``(height, width)`` of the same aspect that fits into ``size``."""
+    scale = min(size[0] / height, size[1] / width)
+    return (
+        min(size[0], max(1, round(height * scale))),
+        min(size[1], max(1, round(width * scale))),
+    )
+
+
 def resize_and_pad(
     frames_THWC: NDArray[np.uint8], size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -54,9 +63,7 @@ def resize_and_pad(
         ``(frames_THWC, padding_mask_HW)``; the mask is uint8, 0 on the picture and 1 on padding.
     """
     height, width = size
-    scale = min(height / frames_THWC.shape[1], width / frames_THWC.shape[2])
-    inner_height = min(height, max(1, round(frames_THWC.shape[1] * scale)))
-    inner_width = min(width, max(1, round(frames_THWC.shape[2] * scale)))
+    inner_height, inner_width = fitted_size(frames_THWC.shape[1], frames_THWC.shape[2], size)
     inner = resize_frames(frames_THWC, (inner_height, inner_width))
     top, left = (height - inner_height) // 2, (width - inner_width) // 2
     rows = (top, height - inner_height - top)

@@ -1,0 +1,351 @@
+"""Turn curated shards into shards of latents, text embeddings and control slices.
+
+Each input shard becomes one output shard, which appears when it is complete; a run that was
+stopped goes on with the first shard that is missing. The encoders are handed in as functions, so
+this module knows no models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nemo_cosmos.data.buckets import Size
+from nemo_cosmos.data.latents import LATENT_SUFFIX, TEXT_SUFFIX, pack_embedding, pack_latent
+from nemo_cosmos.data.layout import shard_name
+from nemo_cosmos.data.shards import (
+    SHARDS_PER_PART,
+    Sample,
+    ShardWriter,
+    list_shards,
+    read_shard,
+    sha256_of,
+)
+from nemo_cosmos.data.windows import Window, cut_windows, slice_cameras, slice_sidecar
+from nemo_cosmos.errors import ConfigError, SampleError
+from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.video import Video, encode_video, frames_to_tensor
+
+DATASET_FILE = "dataset.json"
+FORMAT, VERSION = "nemo_cosmos.latents", 1
+TEXTS_PER_CALL = 16
+
+Encode = Callable[[torch.Tensor], torch.Tensor]
+"""``video_BCTHW`` in [-1, 1] to normalised latents ``(B, 16, T, H, W)``."""
+EncodeText = Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]
+"""Captions to ``(embeddings_BLD, mask_BL)``."""
+OnClip = Callable[[int, int], None]
+"""Called with the numbers of clips done and of all clips."""
+
+
+@dataclass(frozen=True)
+class TokenizeConfig:
+    """How clips are cut and stored.
+
+    Attributes:
+        window_frames: frames N of a window; 1 makes images.
+        window_stride: frames between the starts of windows; the last window ends with the clip.
+        size: (height, width) of a window; clips of another aspect are padded by reflection.
+        batch_size: windows encoded at once.
+        keep_video: write the window's frames as mp4, too.
+        latent_dtype: type on disk: ``float16``, ``bfloat16`` or ``float32``.
+    """
+
+    window_frames: int = 17
+    window_stride: int = 8
+    size: Size = (96, 128)
+    batch_size: int = 4
+    keep_video: bool = False
+    latent_dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        numbers = (self.window_frames, self.window_stride, *self.size, self.batch_size)
+        if min(numbers) < 1:
+            raise ConfigError(
+                f"Window of {self.window_frames} frames every {self.window_stride}, size "
+                f"{self.size}, batches of {self.batch_size}: expected positive numbers only."
+            )
+        if self.latent_dtype not in _DTYPES:
+            raise ConfigError(
+                f"latent_dtype is '{self.latent_dtype}'; expected {', '.join(_DTYPES)}."
+            )
+
+
+_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclass
+class ShardReport:
+    """What became of one input shard; kept beside the output shard.
+
+    Attributes:
+        source: the input shard.
+        num_clips: clips in it.
+        num_windows: samples written.
+        skipped: clips without a window, by reason.
+        latent_shape: ``[16, T, H, W]``, or empty when nothing was written.
+    """
+
+    source: str
+    num_clips: int
+    num_windows: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    latent_shape: list[int] = field(default_factory=list)
+
+
+def tokenize_shards(
+    shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    encode: Encode,
+    encode_text: EncodeText,
+    config: TokenizeConfig,
+    describe: Mapping[str, Any] | None = None,
+    on_clip: OnClip | None = None,
+) -> dict[str, Any]:
+    """Encode every clip of some shards, or go on where an earlier call stopped.
+
+    Args:
+        shards: curated shards, or folders of them.
+        out: output folder.
+        encode: of the tokenizer.
+        encode_text: of the text encoder; each distinct caption is encoded once.
+        config: how to cut and store.
+        describe: what else ``dataset.json`` should say (tokenizer, statistics, text encoder). A
+            change of it, of ``config`` or of the list of shards needs a new folder.
+        on_clip: progress.
+
+    Returns:
+        The content of ``dataset.json``.
+
+    Raises:
+        MissingFileError: there is no shard.
+        SampleError: a sample is incomplete or damaged, or no clip is long enough.
+        NumericsError: a latent holds NaN.
+        ConfigError: ``out`` was begun with other settings.
+        StorageFullError: no space left; finished shards are intact.
+    """
+    locations = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
+    sources = [shard for location in locations for shard in list_shards(location)]
+    folder = Path(out)
+    settings = {"config": _plain(asdict(config)), "describe": _plain(describe or {})}
+    _check_same_run(folder, settings, sources)
+    clips = {source: read_shard(source, ("json", "mp4")) for source in sources}
+    total = sum(len(samples) for samples in clips.values())
+    captions: dict[str, bytes] = {}
+    reports: list[ShardReport] = []
+    done = 0
+    for number, source in enumerate(sources):
+        place = divmod(number, SHARDS_PER_PART)
+        report = _finished_report(folder, place, source)
+        if report is None:
+            shard = _Shard(config, encode, encode_text, captions)
+            progress = _offset(on_clip, done, total)
+            report = shard.write(clips[source], source, folder, place, progress)
+        reports.append(report)
+        done += len(clips[source])
+        if on_clip is not None:
+            on_clip(done, total)
+    return _write_dataset(folder, reports, config, describe or {})
+
+
+def sample_videos(
+    shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    config: TokenizeConfig,
+    max_videos: int = 64,
+) -> Iterator[torch.Tensor]:
+    """Yield ``video_BCTHW`` batches of one window a clip, from clips spread over all shards.
+
+    What latent statistics are measured on.
+    """
+    locations = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
+    clips = [
+        clip
+        for location in locations
+        for shard in list_shards(location)
+        for clip in read_shard(shard, ("json", "mp4"))
+        if clip.record.num_frames >= config.window_frames
+    ]
+    if not clips:
+        raise _nothing_long_enough(config)
+    step = max(1, len(clips) // max_videos)
+    for clip in clips[::step][:max_videos]:
+        windows = cut_windows(clip, config.window_frames, clip.record.num_frames, config.size)
+        yield frames_to_tensor(next(windows).frames_THWC)[None]
+
+
+class _Shard:
+    """Encodes the clips of one shard."""
+
+    def __init__(
+        self,
+        config: TokenizeConfig,
+        encode: Encode,
+        encode_text: EncodeText,
+        captions: dict[str, bytes],
+    ) -> None:
+        self.config = config
+        self.encode = encode
+        self.encode_text = encode_text
+        self.captions = captions
+
+    def write(
+        self,
+        clips: Sequence[Sample],
+        source: str,
+        folder: Path,
+        place: tuple[int, int],
+        on_clip: Callable[[int], None],
+    ) -> ShardReport:
+        """Write the output shard and its report; neither is there before it is complete."""
+        report = ShardReport(source, num_clips=len(clips))
+        self._embed({clip.record.caption: clip.where for clip in clips})
+        windows = self._windows(clips, report, on_clip)
+        with ShardWriter(folder, first=place, max_bytes=1 << 62) as writer:
+            while batch := list(itertools.islice(windows, self.config.batch_size)):
+                video_BCTHW = torch.stack(
+                    [frames_to_tensor(window.frames_THWC) for window in batch]
+                )
+                for window, latent_CTHW in zip(batch, self.encode(video_BCTHW), strict=True):
+                    self._add(writer, window, latent_CTHW)
+                    report.latent_shape = list(latent_CTHW.shape)
+                    report.num_windows += 1
+        with atomic_path(_report_path(folder, place)) as temporary:
+            temporary.write_text(json.dumps(asdict(report), indent=1))
+        return report
+
+    def _windows(
+        self, clips: Sequence[Sample], report: ShardReport, on_clip: Callable[[int], None]
+    ) -> Iterator[Window]:
+        for number, clip in enumerate(clips):
+            if clip.record.num_frames < self.config.window_frames:
+                report.skipped["too_short"] = report.skipped.get("too_short", 0) + 1
+            yield from cut_windows(
+                clip, self.config.window_frames, self.config.window_stride, self.config.size
+            )
+            on_clip(number + 1)
+
+    def _add(self, writer: ShardWriter, window: Window, latent_CTHW: torch.Tensor) -> None:
+        where = f"window {window.start} of {window.clip.where}"
+        files = {
+            LATENT_SUFFIX: pack_latent(latent_CTHW, _DTYPES[self.config.latent_dtype], where),
+            TEXT_SUFFIX: self.captions[window.record.caption],
+        }
+        for suffix in window.clip.members:
+            if suffix.endswith(".npy"):
+                files[suffix] = slice_sidecar(window, suffix)
+            elif suffix == "camera.npz":
+                files[suffix] = slice_cameras(window)
+        record = window.record
+        if self.config.keep_video:
+            files["mp4"] = _to_mp4(window)
+            record = record.with_changes(sha256=sha256_of(files["mp4"]))
+        writer.add(record, files)
+
+    def _embed(self, captions: Mapping[str, str]) -> None:
+        """Encode the captions that no earlier shard had, trimmed to their lengths."""
+        new = [caption for caption in captions if caption not in self.captions]
+        for begin in range(0, len(new), TEXTS_PER_CALL):
+            texts = new[begin : begin + TEXTS_PER_CALL]
+            embeddings_BLD, mask_BL = self.encode_text(texts)
+            for text, embedding_LD, mask_L in zip(texts, embeddings_BLD, mask_BL, strict=True):
+                length = max(1, int(mask_L.sum()))
+                packed = pack_embedding(embedding_LD[:length], f"the caption of {captions[text]}")
+                self.captions[text] = packed
+
+
+def _to_mp4(window: Window) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="nemo-cosmos-") as folder:
+        path = Path(folder) / "window.mp4"
+        encode_video(path, Video(window.frames_THWC, fps=window.record.fps))
+        return path.read_bytes()
+
+
+def _offset(on_clip: OnClip | None, done: int, total: int) -> Callable[[int], None]:
+    """Progress inside a shard as progress of the whole run."""
+
+    def report(clips: int) -> None:
+        if on_clip is not None:
+            on_clip(done + clips, total)
+
+    return report
+
+
+def _report_path(folder: Path, place: tuple[int, int]) -> Path:
+    return (folder / shard_name(*place)).with_suffix(".report.json")
+
+
+def _finished_report(folder: Path, place: tuple[int, int], source: str) -> ShardReport | None:
+    path = _report_path(folder, place)
+    if not path.exists():
+        return None
+    report = ShardReport(**json.loads(path.read_text()))
+    return report if report.source == source else None
+
+
+def _check_same_run(folder: Path, settings: Mapping[str, Any], sources: Sequence[str]) -> None:
+    """Remember the settings, or compare them with those that the folder was begun with."""
+    names = hashlib.sha256("\n".join(sources).encode()).hexdigest()
+    wanted = {**settings, "sources_sha256": names}
+    path = folder / "tokenize.json"
+    if path.exists():
+        begun = json.loads(path.read_text())
+        different = sorted(name for name in wanted if begun.get(name) != wanted[name])
+        if different:
+            raise ConfigError(
+                f"'{folder}' was begun with another {' and '.join(different)}: "
+                f"{begun.get(different[0])}, now {wanted[different[0]]}. Tokenize into a new "
+                "folder, or delete this one."
+            )
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(wanted, indent=1))
+
+
+def _write_dataset(
+    folder: Path,
+    reports: Sequence[ShardReport],
+    config: TokenizeConfig,
+    describe: Mapping[str, Any],
+) -> dict[str, Any]:
+    num_samples = sum(report.num_windows for report in reports)
+    if not num_samples:
+        raise _nothing_long_enough(config)
+    skipped: dict[str, int] = {}
+    for report in reports:
+        for reason, count in report.skipped.items():
+            skipped[reason] = skipped.get(reason, 0) + count
+    dataset = {
+        "format": FORMAT,
+        "version": VERSION,
+        "num_samples": num_samples,
+        "num_clips": sum(report.num_clips for report in reports),
+        "skipped": skipped,
+        "latent_shape": next(report.latent_shape for report in reports if report.num_windows),
+        "window": _plain(asdict(config)),
+        **_plain(describe),
+    }
+    with atomic_path(folder / DATASET_FILE) as temporary:
+        temporary.write_text(json.dumps(dataset, indent=1) + "\n")
+    return dataset
+
+
+def _nothing_long_enough(config: TokenizeConfig) -> SampleError:
+    return SampleError(
+        f"No clip has the {config.window_frames} frames of a window. Choose fewer with "
+        "--window-frames, or curate longer clips."
+    )
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON gives it back, so that settings can be compared."""
+    return json.loads(json.dumps(value, default=str))
