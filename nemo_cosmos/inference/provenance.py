@@ -1,0 +1,120 @@
+"""Where a video came from: the record that lies beside every generated mp4.
+
+It holds hashes, never the prompt itself, so that it can be handed on with the video.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nemo_cosmos import __version__
+from nemo_cosmos.checkpoint.folder import World
+
+FORMAT = "nemo_cosmos.provenance"
+VERSION = 1
+PACKAGES = ("torch", "megatron-core", "numpy", "av")
+_BLOCK_BYTES = 1 << 20
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def text_sha256(text: str | None) -> str | None:
+    """Return the SHA-256 of a text; None for none."""
+    return None if text is None else hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def array_sha256(array: np.ndarray | None) -> str | None:
+    """Return the SHA-256 of an array's shape, type and content; None for none."""
+    if array is None:
+        return None
+    digest = hashlib.sha256(f"{array.shape} {array.dtype.str}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def model_record(world: World) -> dict[str, Any]:
+    """Describe the weights that a video was generated with."""
+    return {
+        "name": world.folder.resolve().name,
+        "preset": world.config.preset,
+        "weights_sha256": file_sha256(world.folder / "model.safetensors"),
+        "tokenizer_sha256": file_sha256(world.folder / "tokenizer" / "model.safetensors"),
+        "text_encoder": dict(world.config.text_encoder),
+    }
+
+
+def provenance(
+    *,
+    task: str,
+    model: Mapping[str, Any],
+    prompt: str | None,
+    negative_prompt: str | None,
+    options: Mapping[str, Any],
+    given_frames_THWC: np.ndarray | None,
+    control: Mapping[str, np.ndarray],
+    verdicts: Iterable[Any],
+    frames_THWC: np.ndarray,
+    fps: float,
+) -> dict[str, Any]:
+    """Return the record of one generated video, ready for JSON.
+
+    Args:
+        task: ``generate``, ``predict`` or ``extend``.
+        model: of :func:`model_record`.
+        prompt: the text, of which only the hash is kept.
+        negative_prompt: likewise.
+        options: seed, sampler, steps, guidance and the like.
+        given_frames_THWC: the frames that were continued.
+        control: the control arrays by name.
+        verdicts: of all guards, each with ``to_dict``.
+        frames_THWC: the video as it is handed out.
+        fps: its frame rate.
+    """
+    num_frames, height, width = frames_THWC.shape[:3]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "generated_by": "an AI world model",
+        "task": task,
+        "model": dict(model),
+        "prompt_sha256": text_sha256(prompt),
+        "negative_prompt_sha256": text_sha256(negative_prompt),
+        "options": dict(options),
+        "given_frames_sha256": array_sha256(given_frames_THWC),
+        "control_sha256": {name: array_sha256(array) for name, array in control.items()},
+        "guards": [verdict.to_dict() for verdict in verdicts],
+        "video": {
+            "num_frames": num_frames,
+            "height": height,
+            "width": width,
+            "fps": fps,
+            "frames_sha256": array_sha256(frames_THWC),
+        },
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"nemo_cosmos": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # such as torch built from source in a container
+            found[package] = "unknown"
+    return found
