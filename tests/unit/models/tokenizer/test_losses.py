@@ -1,0 +1,191 @@
+"""Schedules, terms and the reader of the VGG16 weights."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nemo_cosmos.assets import asset_path
+from nemo_cosmos.errors import AssetError, ConfigError, NumericsError
+from nemo_cosmos.models.tokenizer import vgg
+from nemo_cosmos.models.tokenizer.flow import flow_loss, warp
+from nemo_cosmos.models.tokenizer.losses import (
+    COSMOS_LOSSES,
+    LAYER_WEIGHTS,
+    LossConfig,
+    LossSchedule,
+    TokenizerLosses,
+    feature_distance,
+    gram_distance,
+)
+
+ALL_TERMS = LossConfig(
+    perceptual=LossSchedule((0.1,)), gram=LossSchedule((0.06,)), flow=LossSchedule((0.01,))
+)
+
+
+@pytest.fixture(scope="module")
+def features():
+    try:
+        asset_path("lpips_vgg16")
+    except AssetError as error:
+        pytest.skip(f"the VGG16 weights cannot be had: {error}")
+    return vgg.VGG16Features()
+
+
+@pytest.fixture
+def with_features(features, monkeypatch):
+    monkeypatch.setattr("nemo_cosmos.models.tokenizer.losses.VGG16Features", lambda: features)
+
+
+def textured_video(num_frames: int, size: int = 32, shift: int = 2) -> torch.Tensor:
+    """A smooth random texture that moves right by ``shift`` pixels a frame."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(1, 3, 1, size // 4, size, generator=generator)
+    texture = torch.nn.functional.interpolate(noise, (1, size, 4 * size), mode="trilinear")
+    frames = [texture[..., 2 * size - shift * t :][..., :size] for t in range(num_frames)]
+    return torch.cat(frames, dim=2) * 2 - 1
+
+
+def test_schedule_changes_at_its_boundaries():
+    schedule = LossSchedule((0.0, 1.0, 2.0), (10, 20))
+    assert [schedule.at(step) for step in (0, 9, 10, 19, 20, 10**9)] == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(("values", "boundaries"), [((1.0,), (5,)), ((1.0, 2.0, 3.0), (9, 3))])
+def test_impossible_schedules_are_refused(values, boundaries):
+    with pytest.raises(ConfigError, match="ascending"):
+        LossSchedule(values, boundaries)
+
+
+def test_reference_weights():
+    weights = [
+        (COSMOS_LOSSES.perceptual.at(s), COSMOS_LOSSES.gram.at(s), COSMOS_LOSSES.flow.at(s))
+        for s in (0, 250_000, 500_000)
+    ]
+    assert weights == [(0.1, 0.0, 0.0), (0.1, 0.0, 0.01), (0.073, 0.062, 0.01)]
+    assert LAYER_WEIGHTS == (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)
+
+
+def test_color_is_the_mean_absolute_difference():
+    target = torch.zeros(1, 3, 5, 16, 16)
+    terms = TokenizerLosses(LossConfig(color=LossSchedule((2.0,))))(target + 0.25, target, step=0)
+    assert terms.keys() == {"color"}
+    assert terms["color"].item() == pytest.approx(0.5)
+
+
+def test_every_term_is_zero_for_a_perfect_reconstruction_and_has_a_gradient(with_features):
+    losses = TokenizerLosses(ALL_TERMS)
+    target = textured_video(3)
+    perfect = losses(target, target, step=0)
+    assert perfect.keys() == {"color", "perceptual", "gram", "flow"}
+    assert all(value.item() == pytest.approx(0, abs=1e-7) for value in perfect.values())
+    noise = 0.2 * torch.randn(target.shape, generator=torch.Generator().manual_seed(1))
+    for name, value in losses(target + noise, target, step=0).items():
+        assert value.item() > 1e-6, name
+    reconstruction = (target + noise).requires_grad_()
+    sum(losses(reconstruction, target, step=0).values()).backward()
+    assert reconstruction.grad.isfinite().all() and (reconstruction.grad != 0).any()
+
+
+def test_images_have_no_flow_term(with_features):
+    image = textured_video(1)
+    assert TokenizerLosses(ALL_TERMS)(image, image, step=0).keys() == {
+        "color",
+        "perceptual",
+        "gram",
+    }
+    assert flow_loss(image, image).item() == 0
+
+
+def test_vgg_sees_the_drawn_frames_only_and_the_same_on_resume(with_features):
+    config = LossConfig(perceptual=LossSchedule((1.0,)), vgg_frames=2)
+    target = textured_video(5)
+    reconstruction = torch.zeros_like(target).requires_grad_()
+    TokenizerLosses(config)(reconstruction, target, step=7)["perceptual"].backward()
+    seen = reconstruction.grad.abs().amax((0, 1, 3, 4)) > 0
+    assert seen.sum() == 2
+    values = [TokenizerLosses(config)(target * 0.5, target, step=7) for _ in range(2)]
+    assert values[0]["perceptual"] == values[1]["perceptual"]
+    others = [TokenizerLosses(config)(target * 0.5, target, step=s)["perceptual"] for s in range(4)]
+    assert len({value.item() for value in others}) > 1
+
+
+def test_lpips_grows_with_the_difference(features):
+    steps = torch.linspace(-1, 1, 64)
+    ramp = steps.expand(1, 3, 64, 64).contiguous()
+    assert features.lpips(features(ramp), features(ramp)).item() == 0
+    near = features.lpips(features(ramp), features(ramp * 0.9)).item()
+    far = features.lpips(features(ramp), features(ramp.transpose(2, 3))).item()
+    assert 0 < near < 0.05 < far
+
+
+def test_lpips_kind_uses_the_heads(with_features, features):
+    config = LossConfig(perceptual=LossSchedule((1.0,)), perceptual_kind="lpips")
+    target = textured_video(1)
+    term = TokenizerLosses(config)(target * 0.5, target, step=0)["perceptual"]
+    frames = target[:, :, 0]
+    expected = features.lpips(features(frames * 0.5), features(frames)).mean()
+    torch.testing.assert_close(term, expected)
+
+
+def test_feature_and_gram_distances_by_hand():
+    zeros = [torch.zeros(2, 2, 1, 1)] * 5
+    ones = [torch.ones(2, 2, 1, 1)] * 5
+    assert feature_distance(ones, zeros).item() == pytest.approx(sum(LAYER_WEIGHTS))
+    assert gram_distance(ones, zeros, batch_size=1).item() == pytest.approx(sum(LAYER_WEIGHTS))
+
+
+def test_flow_follows_the_motion():
+    target = textured_video(4, size=64)
+    moving_error = textured_video(4, size=64, shift=2) * 0.2  # travels with the texture
+    flicker = moving_error * torch.tensor([1.0, -1.0, 1.0, -1.0]).view(1, 1, 4, 1, 1)
+    steady = flow_loss(target + moving_error, target)
+    flickering = flow_loss(target + flicker, target)
+    assert steady < 0.3 * flickering
+
+
+def test_warp_fetches_from_where_the_flow_points():
+    frame = torch.arange(16.0).view(1, 1, 4, 4)
+    flow = torch.zeros(1, 2, 4, 4)
+    flow[:, 0] = 1  # one pixel to the right
+    torch.testing.assert_close(warp(frame, flow)[..., :3], frame[..., 1:], atol=1e-5, rtol=0)
+
+
+def test_a_diverged_reconstruction_is_an_error():
+    target = torch.zeros(1, 3, 1, 16, 16)
+    with pytest.raises(NumericsError, match="'color' loss of the tokenizer is nan at step 12"):
+        TokenizerLosses(LossConfig())(target * torch.nan, target, step=12)
+
+
+def test_array_pickles_are_read(tmp_path):
+    tree = {"a": {"b": np.arange(3.0)}}
+    path = tmp_path / "weights.ckpt"
+    path.write_bytes(pickle.dumps(tree))
+    np.testing.assert_array_equal(vgg.read_array_pickle(path)["a"]["b"], np.arange(3.0))
+
+
+class Dangerous:
+    def __reduce__(self):
+        return (Path.touch, (Path("must-not-exist"),))
+
+
+def test_pickles_that_would_run_code_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "weights.ckpt"
+    path.write_bytes(pickle.dumps(Dangerous()))
+    with pytest.raises(AssetError, match="not part of a NumPy"):
+        vgg.read_array_pickle(path)
+    assert not Path("must-not-exist").exists()
+    path.write_bytes(pickle.dumps({"a": np.zeros(9)})[:-20])
+    with pytest.raises(AssetError, match="damaged"):
+        vgg.read_array_pickle(path)
+
+
+def test_converted_weights_are_kept(features):
+    assert asset_path("lpips_vgg16").with_suffix(".safetensors").exists()
+    assert not any(parameter.requires_grad for parameter in features.parameters())
