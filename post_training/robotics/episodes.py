@@ -153,7 +153,9 @@ def read_record(folder: str | os.PathLike[str], key: str) -> dict[str, Any]:
             f"There is no episode '{key}' in '{folder}'. 'manifest.json' lists those that are."
         ) from error
     except json.JSONDecodeError as error:
-        raise SampleError(f"'{file}' is not valid JSON ({error}). Delete it and run again.") from error
+        raise SampleError(
+            f"'{file}' is not valid JSON ({error}). Delete it and run again."
+        ) from error
     if not isinstance(record, dict) or not {"caption", "split", "action"} <= set(record):
         raise SampleError(
             f"'{file}' is not the description of a robot episode: expected the keys 'caption', "

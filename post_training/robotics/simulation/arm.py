@@ -1,9 +1,9 @@
 """Move the arm: from a pose of the gripper to servo commands, one video frame at a time.
 
-Poses follow Bridge: a state is ``x, y, z, roll, pitch, yaw, opening`` of the point between the finger
-tips, and an action is how that pose changes within one frame, seen from the gripper as it was, with
-the opening it should have afterwards. The gripper's axes: x as the world's x when the gripper points
-straight down at yaw 0, z out of the fingers, and y to complete them.
+Poses follow Bridge: a state is ``x, y, z, roll, pitch, yaw, opening`` of the point between the
+finger tips, and an action is how that pose changes within one frame, seen from the gripper as it
+was, with the opening it should have afterwards. The gripper's axes: x as the world's x when the
+gripper points straight down at yaw 0, z out of the fingers, and y to complete them.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _HOME_RAD = np.array([0.0, 0.2, 0.0, -2.6, 0.0, 2.9, -np.pi / 4])
 # The site's axes are the gripper's axes turned half round the fingers' axis.
 _SITE_TO_TOOL = Rotation.from_euler("z", np.pi)
 _IK_STEPS = 12
-_IK_DAMPING = 0.02
-_IK_TOLERANCE = 2e-5
-_POSTURE_GAIN = 0.1
+_IK_DAMPING = 0.005
+_IK_TOLERANCE = 1e-4
+_POSTURE_GAIN = 0.05
 
 
 class Pose:
@@ -57,9 +57,7 @@ class Pose:
     def motion_to(self, other: Pose) -> np.ndarray:
         """The motion ``(6,)`` that leads to ``other``; inverse of :meth:`moved`."""
         translation = self.rotation.inv().apply(other.position_m - self.position_m)
-        return np.concatenate(
-            [translation, (self.rotation.inv() * other.rotation).as_euler("xyz")]
-        )
+        return np.concatenate([translation, (self.rotation.inv() * other.rotation).as_euler("xyz")])
 
     def as_state(self, opening: float) -> np.ndarray:
         """Seven numbers; the roll is kept near pi, where Euler angles would jump its sign."""
@@ -140,24 +138,30 @@ class Arm:
         return self._finger_sign * FINGER_TRAVEL_M * np.clip(opening, 0, 1)
 
     def _solve(self, pose: Pose, start_rad: np.ndarray) -> np.ndarray:
-        """Inverse kinematics: damped least squares, with the spare joint drawn to the home posture."""
+        """Inverse kinematics: damped least squares, drawn to the home posture."""
         mujoco, model, scratch = self._mujoco, self._model, self._scratch
         joints = start_rad.copy()
-        jacobian_p, jacobian_r = np.zeros((3, model.nv)), np.zeros((3, model.nv))
+        goal_33 = (pose.rotation * _SITE_TO_TOOL.inv()).as_matrix()
+        jacobian = np.zeros((6, model.nv))
         for _ in range(_IK_STEPS):
             scratch.qpos[self._qpos] = joints
             mujoco.mj_kinematics(model, scratch)
             mujoco.mj_comPos(model, scratch)
-            now = self._pose_of(scratch)
-            turn = (pose.rotation * now.rotation.inv()).as_rotvec()
-            error = np.concatenate([pose.position_m - now.position_m, turn])
-            mujoco.mj_jacSite(model, scratch, jacobian_p, jacobian_r, self._site)
-            jacobian = np.concatenate([jacobian_p, jacobian_r])[:, self._dof]
-            damped = jacobian @ jacobian.T + _IK_DAMPING**2 * np.eye(6)
-            inverse = jacobian.T @ np.linalg.inv(damped)
-            spare = np.eye(len(joints)) - inverse @ jacobian
-            posture = spare @ (_POSTURE_GAIN * (_HOME_RAD - joints))
+            offset = pose.position_m - scratch.site_xpos[self._site]
+            turn = _small_turn(goal_33 @ scratch.site_xmat[self._site].reshape(3, 3).T)
+            error = np.concatenate([offset, turn])
             if np.abs(error).max() < _IK_TOLERANCE:
                 break
-            joints = np.clip(joints + inverse @ error + posture, *self._range.T)
+            mujoco.mj_jacSite(model, scratch, jacobian[:3], jacobian[3:], self._site)
+            arm = jacobian[:, self._dof]
+            inverse = arm.T @ np.linalg.inv(arm @ arm.T + _IK_DAMPING**2 * np.eye(6))
+            posture = _POSTURE_GAIN * (_HOME_RAD - joints)
+            step = inverse @ error + posture - inverse @ (arm @ posture)
+            joints = np.clip(joints + step, *self._range.T)
         return joints
+
+
+def _small_turn(rotation_33: np.ndarray) -> np.ndarray:
+    """Axis times sine of the angle: close to the rotation vector, and with the same zero."""
+    antisymmetric = (rotation_33 - rotation_33.T) / 2
+    return np.array([antisymmetric[2, 1], antisymmetric[0, 2], antisymmetric[1, 0]])

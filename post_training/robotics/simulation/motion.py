@@ -10,9 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from post_training.robotics.simulation.arm import DOWN, Pose
 
-PEAK_SPEED_M_S = 0.45
-PEAK_SPEED_RAD_S = 0.45
-MAX_SLOWDOWN = 1.8
+PEAK_SPEED_M_S = 0.48
+PEAK_SPEED_RAD_S = 0.48
+MAX_SLOWDOWN = 1.6
 _FILLED = 0.9  # of the video, where slowing down allows it
 _PEAK_OPENING_PER_S = 5.0
 # The fastest moment of a minimum-jerk motion is 15/8 of its mean speed.
@@ -42,12 +42,13 @@ class Waypoint:
 
 def duration_s(start: Waypoint, end: Waypoint) -> float:
     """How long the way takes when no speed exceeds its peak."""
-    means = (
-        np.linalg.norm(end.position_m - start.position_m) * _PEAK_TO_MEAN / PEAK_SPEED_M_S,
-        np.linalg.norm(end.turn_rad - start.turn_rad) * _PEAK_TO_MEAN / PEAK_SPEED_RAD_S,
-        abs(end.opening - start.opening) * _PEAK_TO_MEAN / _PEAK_OPENING_PER_S,
+    way_m = float(np.linalg.norm(end.position_m - start.position_m))
+    turn_rad = float(np.linalg.norm(end.turn_rad - start.turn_rad))
+    opening = abs(end.opening - start.opening)
+    at_peak_s = max(
+        way_m / PEAK_SPEED_M_S, turn_rad / PEAK_SPEED_RAD_S, opening / _PEAK_OPENING_PER_S
     )
-    return float(max(means))
+    return at_peak_s * _PEAK_TO_MEAN
 
 
 def path(waypoints: list[Waypoint], num_frames: int, fps: float) -> list[tuple[Pose, float]]:

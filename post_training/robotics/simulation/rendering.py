@@ -1,7 +1,7 @@
 """Which renderer draws the pictures: OpenGL by EGL or OSMesa, else our own.
 
-EGL and OSMesa are system libraries. A failing one may end the process, so each is tried in a process
-of its own first.
+EGL and OSMesa are system libraries. A failing one may end the process, so each is tried in a
+process of its own first.
 """
 
 from __future__ import annotations

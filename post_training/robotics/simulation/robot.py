@@ -66,8 +66,8 @@ class VisualMesh:
 
     body: str
     rgba: tuple[float, ...]
-    vertices_V3: np.ndarray  # noqa: N815
-    faces_F3: np.ndarray  # noqa: N815
+    vertices_V3: np.ndarray
+    faces_F3: np.ndarray
 
 
 def robot_spec() -> Any:

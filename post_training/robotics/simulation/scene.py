@@ -181,7 +181,7 @@ def _add_table(mujoco: Any, spec: Any) -> None:
         pos=[*_TABLE_CENTER_M, 0],
         size=[*_TABLE_HALF_M, 0.1],
         material="wood",
-        friction=[0.6, 0.005, 0.0001],
+        friction=[0.4, 0.005, 0.0001],
     )
     spec.worldbody.add_geom(
         name="table_body",
@@ -202,7 +202,7 @@ def _add_block(mujoco: Any, spec: Any, index: int) -> None:
         type=mujoco.mjtGeom.mjGEOM_BOX,
         size=[BLOCK_HALF_M] * 3,
         mass=0.08,
-        friction=[1.2, 0.02, 0.0005],
+        friction=[0.4, 0.02, 0.0005],
         condim=4,
         rgba=[0.5, 0.5, 0.5, 1],
     )

@@ -1,9 +1,9 @@
 """A renderer that needs no system library: MuJoCo's own shapes drawn with OpenCV's polygon fill.
 
-The same scene as OpenGL shows: same camera, colours, lights and table, triangles sorted from back to
-front (painter's algorithm) and shaded one colour each. It leaves out what a 128x96 picture hardly
-shows: shadows that fall on the robot itself, and the true outline of a link's shadow, which is
-drawn as its convex hull.
+The same scene as OpenGL shows: same camera, colours, lights and table, triangles sorted from back
+to front (painter's algorithm) and shaded one colour each. It leaves out what a 128x96 picture
+hardly shows: shadows that fall on the robot itself, and the true outline of a link's shadow, which
+is drawn as its convex hull.
 
 Shape suffixes: V vertices, F triangles, 2 or 3 coordinates, HWC pictures.
 """
@@ -73,7 +73,10 @@ class SoftwareRenderer:
         """Gather the moving shapes once, in the frames of their geoms."""
         kinds = require("mujoco").mjtGeom
         model = self._model
-        vertices, faces, owners, geoms = [], [], [], []
+        vertices: list[np.ndarray] = []
+        faces: list[np.ndarray] = []
+        owners: list[np.ndarray] = []
+        geoms: list[int] = []
         first = 0
         for geom in range(model.ngeom):
             is_fixed = model.geom_bodyid[geom] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -161,7 +162,7 @@ class Studio:
             frames.append(self._renderer.render(self._data))
         # The measured motion, so that an action is exactly what the frames show; of the fingers
         # the command, which a held block keeps them from reaching.
-        motions = [now.motion_to(then) for now, then in zip(poses, poses[1:], strict=False)]
+        motions = [now.motion_to(then) for now, then in pairwise(poses)]
         commands = [[opening] for _, opening in targets[1:]]
         scale = action_scale(self.settings.fps)
         success = task.succeeded(

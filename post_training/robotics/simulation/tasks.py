@@ -35,11 +35,12 @@ TABLE_DIRECTIONS = ("left", "right", "forward", "back")
 TASK_CYCLE = ("move", "reach", "explore", "push", "move", "lift", "explore")
 
 _HOVER_M = 0.15
-_GRASP_HEIGHT_M = 0.025
+_GRASP_HEIGHT_M = 0.042  # any lower, and the palm would sit on the block
 _TOUCH_HEIGHT_M = 0.075
 _PUSH_M = 0.13
 _PUSH_START_M = 0.085
 _MIN_GAP_M = 0.12
+_MAX_TURN_RAD = np.array([0.15, 0.15, 0.35])
 _TRIES = 200
 
 Objects = list[np.ndarray]
@@ -95,7 +96,7 @@ def _push(rng: np.random.Generator) -> Task:
     direction = np.array(DIRECTIONS[name])
     blocks = _draw_blocks(rng, room_m=_PUSH_M * direction)
     begin = _above(blocks[0], _GRASP_HEIGHT_M) - _PUSH_START_M * direction
-    hover = begin + [0, 0, _HOVER_M - _GRASP_HEIGHT_M]
+    hover = begin + np.array([0, 0, _HOVER_M - _GRASP_HEIGHT_M])
     color = blocks[0].color
     where = {"forward": "away from the camera", "back": "towards the camera"}
     where |= {"left": "to the left", "right": "to the right"}
@@ -122,7 +123,7 @@ def _lift(rng: np.random.Generator) -> Task:
     blocks = _draw_blocks(rng, max_yaw_rad=0.25)
     turn = np.array([0, 0, blocks[0].yaw_rad])
     grasp = _above(blocks[0], _GRASP_HEIGHT_M)
-    lifted = grasp + [0, 0, rng.uniform(0.14, 0.2)]
+    lifted = grasp + np.array([0, 0, rng.uniform(0.14, 0.2)])
     color = blocks[0].color
     return Task(
         "lift",
@@ -148,8 +149,8 @@ def _move(rng: np.random.Generator) -> Task:
         direction = np.array(DIRECTIONS[name])
         start = waypoints[-1].position_m
         room = np.where(direction > 0, WORKSPACE_HIGH_M - start, start - _free_low())
-        length = min(float(room @ np.abs(direction)), rng.uniform(0.12, 0.22))
-        if length > 0.07:
+        length = min(float(room @ np.abs(direction)), rng.uniform(0.15, 0.3))
+        if length > 0.1:
             end = start + length * direction
             waypoints.append(Waypoint(end, waypoints[-1].turn_rad, waypoints[-1].opening))
             moved.append(name)
@@ -170,7 +171,7 @@ def _move(rng: np.random.Generator) -> Task:
 def _explore(rng: np.random.Generator) -> Task:
     waypoints = [_draw_start(rng)]
     for _ in range(8):
-        turn = rng.uniform([-0.2, -0.2, -0.45], [0.2, 0.2, 0.45]) * (rng.random() < 0.6)
+        turn = rng.uniform(-1, 1, 3) * _MAX_TURN_RAD * (rng.random() < 0.5)
         opening = float(rng.choice([0.0, 1.0, waypoints[-1].opening]))
         waypoints.append(Waypoint(_draw_position(rng), turn, opening))
     return Task(

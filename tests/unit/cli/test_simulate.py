@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nemo_cosmos.cli.main import main
+from nemo_cosmos.cli.simulate import parse_size
+from nemo_cosmos.errors import AssetError, WrongSizeError
+from nemo_cosmos.platform import has
+
+
+def test_simulate_prints_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not has("mujoco"):
+        pytest.skip("MuJoCo is not installed (extra 'sim')")
+    from post_training.robotics.simulation.robot import prepare_robot
+
+    try:
+        prepare_robot()
+    except AssetError as error:
+        pytest.skip(f"the robot's files cannot be fetched: {error}")
+    words = ["simulate", str(tmp_path / "robot"), "--episodes", "1", "--frames", "3"]
+    words += ["--size", "32x48", "--workers", "0", "--renderer", "software"]
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--json"])
+    assert stop.value.code == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["num_episodes"], report["num_new"]) == (1, 1)
+    assert report["renderer"] == "software"
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "1 episodes in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["96", "96x", "axb", "96x128x3"])
+def test_a_strange_size_is_refused(text: str) -> None:
+    with pytest.raises(WrongSizeError, match="expected height x width"):
+        parse_size(text)
+
+
+def test_size_is_height_by_width() -> None:
+    assert parse_size("96X128") == (96, 128)
