@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 from typing import Any, NamedTuple
 
@@ -139,6 +140,16 @@ def main(arguments: list[str] | None = None) -> None:
         if stop.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code, without a word
             typer.echo("Stopped. Run the same command again to go on.", err=True)
         raise
+
+
+def run_command(words: list[str]) -> None:
+    """Run one command line in this process and raise what goes wrong, for commands of commands.
+
+    Args:
+        words: what stands after ``nemo-cosmos``.
+    """
+    typer.echo(f"$ nemo-cosmos {shlex.join(words)}", err=True)
+    app(args=words, prog_name="nemo-cosmos", standalone_mode=False)
 
 
 def _print_error(error: NemoCosmosError) -> None:

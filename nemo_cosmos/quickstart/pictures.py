@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from nemo_cosmos.video import Video, encode
+from nemo_cosmos.video import Video, encode_video
 
 Frames = npt.NDArray[np.uint8]
 
@@ -26,7 +26,7 @@ def side_by_side(labelled: Mapping[str, Frames], scale: int = 2) -> Frames:
     """Put videos beside each other, each under its label, so that they play in step.
 
     Args:
-        labelled: label -> frames (T, H, W, 3) uint8; all of one height. A shorter one holds its last
+        labelled: label -> frames (T, H, W, 3) uint8, all of one height; a shorter one holds its last
             frame.
         scale: whole factor by which each is enlarged.
 
@@ -51,16 +51,21 @@ def film_strip(frames_THWC: Frames, num_frames: int = 6) -> Frames:
 
 def video_uri(frames_THWC: Frames, fps: float, path: Path) -> str:
     """Encode the frames to ``path`` and return the file as a data URI for the page."""
-    encode(Video(_to_even(frames_THWC), fps=fps), path, crf=14)
+    encode_video(path, Video(frames_THWC, fps=fps), crf=14)
     return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def png_bytes(image_HWC: Frames) -> bytes:
+    """The picture as a PNG file's content."""
+    done, buffer = cv2.imencode(".png", cv2.cvtColor(image_HWC, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise ValueError(f"a picture of shape {image_HWC.shape} cannot be written as PNG")
+    return bytes(buffer)
 
 
 def image_uri(image_HWC: Frames) -> str:
     """The picture as a PNG data URI."""
-    done, buffer = cv2.imencode(".png", cv2.cvtColor(image_HWC, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise ValueError(f"a picture of shape {image_HWC.shape} cannot be written as PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.tobytes()).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(png_bytes(image_HWC)).decode()}"
 
 
 def curve_svg(points: Sequence[tuple[int, float]], label: str) -> str:
@@ -97,10 +102,3 @@ def _with_label(frames_THWC: Frames, label: str, scale: int) -> Frames:
 def _hold_last(frames_THWC: Frames, num_frames: int) -> Frames:
     missing = num_frames - len(frames_THWC)
     return np.concatenate([frames_THWC, np.repeat(frames_THWC[-1:], missing, axis=0)])
-
-
-def _to_even(frames_THWC: Frames) -> Frames:
-    """Players want even sizes; one more row or column of paper gives them."""
-    _, height, width, _ = frames_THWC.shape
-    padding = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
-    return np.pad(frames_THWC, padding, constant_values=PAPER)

@@ -1,0 +1,111 @@
+"""The whole road: the parts in order, with what lies between the commands."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nemo_cosmos.quickstart import material
+from nemo_cosmos.quickstart.plan import (
+    CommandLine,
+    Layout,
+    Part,
+    evaluation_commands,
+    generation_commands,
+    plan,
+)
+from nemo_cosmos.quickstart.runner import Announce, Record, Step, run_steps
+from nemo_cosmos.quickstart.settings import QuickstartSettings
+
+RunCommand = Callable[[CommandLine], None]
+"""Runs what stands after ``nemo-cosmos``, and raises what goes wrong."""
+
+
+def walk(
+    root: Path, settings: QuickstartSettings, run_command: RunCommand, announce: Announce
+) -> list[Record]:
+    """Walk the road from simulation to evaluation; finished parts are re-used.
+
+    Args:
+        root: the quickstart's folder.
+        settings: its numbers.
+        run_command: runs one command line.
+        announce: called before each part.
+
+    Returns:
+        One record a part.
+    """
+    layout = Layout(root)
+    steps = [
+        _step(part, _prepare(part.name, layout), run_command) for part in plan(layout, settings)
+    ]
+    steps[0] = _with_definition(steps[0], settings.as_dict())
+    steps += [_generate_step(layout, settings, run_command), _evaluate_step(layout, run_command)]
+    return run_steps(root, steps, announce)
+
+
+def command_texts(
+    layout: Layout, settings: QuickstartSettings, captions: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """The command lines of each part as one would type them, the longest list cut to examples."""
+    lines = {part.name: list(part.commands) for part in plan(layout, settings)}
+    generation = generation_commands(layout, settings, captions)
+    # One example of each kind: from words, from a frame, from actions.
+    lines["generate"] = [generation[0], *generation[3:5]]
+    lines["evaluate"] = evaluation_commands(layout)
+    return {
+        name: [f"nemo-cosmos {shlex.join(line)}" for line in commands]
+        for name, commands in lines.items()
+    }
+
+
+def _step(part: Part, prepare: Callable[[], None], run_command: RunCommand) -> Step:
+    def run() -> Mapping[str, Any]:
+        prepare()
+        _run_all(part.commands, run_command)
+        return {}
+
+    return Step(part.name, part.title, {"commands": [list(c) for c in part.commands]}, run)
+
+
+def _with_definition(step: Step, more: Mapping[str, Any]) -> Step:
+    return Step(step.name, step.title, {**step.definition, "settings": dict(more)}, step.run)
+
+
+def _prepare(name: str, layout: Layout) -> Callable[[], None]:
+    """What a part needs that no command makes."""
+    if name == "curate":
+        return lambda: material.place_real_videos(layout.real)
+    return lambda: None
+
+
+def _generate_step(layout: Layout, settings: QuickstartSettings, run_command: RunCommand) -> Step:
+    def run() -> Mapping[str, Any]:
+        material.place_held_out(layout, settings)
+        material.place_told_actions(layout, settings)
+        captions = material.held_out_captions(layout)
+        commands = generation_commands(layout, settings, captions)
+        _run_all(commands, run_command)
+        return {"num_videos": len(commands)}
+
+    definition = {"sampling_steps": settings.sampling_steps, "guidance": settings.guidance}
+    return Step("generate", "Generate video from words, a frame and actions", definition, run)
+
+
+def _evaluate_step(layout: Layout, run_command: RunCommand) -> Step:
+    def run() -> Mapping[str, Any]:
+        _run_all(evaluation_commands(layout), run_command)
+        return {
+            folder.name: json.loads((folder / "metrics.json").read_text())["mean"]
+            for folder in sorted(layout.metrics.iterdir())
+        }
+
+    return Step("evaluate", "Compare with held-out episodes", {}, run)
+
+
+def _run_all(commands: Sequence[CommandLine], run_command: RunCommand) -> None:
+    for line in commands:
+        run_command(line)
