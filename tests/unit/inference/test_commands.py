@@ -1,0 +1,121 @@
+"""generate, predict and extend from the command line, with real files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nemo_cosmos.cli.main import main
+from nemo_cosmos.guardrails.audit import AUDIT_VARIABLE
+from nemo_cosmos.inference import pipeline as pipeline_module
+from nemo_cosmos.video import Video, decode, encode_video
+
+QUICK = ["--steps", "1", "--guidance", "0", "--disable-guard", "face_blur", "--json"]
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path,
+    word_encoder: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., dict[str, Any]]:
+    monkeypatch.setattr(pipeline_module, "load_text_encoder", lambda spec: word_encoder)
+    monkeypatch.setenv(AUDIT_VARIABLE, str(tmp_path / "audit.jsonl"))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str | Path) -> dict[str, Any]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in words])
+        printed = capsys.readouterr()
+        if stop.value.code:
+            return {"code": stop.value.code, "error": " ".join(printed.err.split())}
+        return {"code": 0, "out": printed.out}
+
+    return call
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "first.png")
+    return tmp_path / "first.png"
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    frames = np.random.default_rng(0).integers(0, 255, (7, 32, 48, 3), dtype=np.uint8)
+    encode_video(tmp_path / "clip.mp4", Video(frames, fps=10))
+    return tmp_path / "clip.mp4"
+
+
+def test_generate_writes_video_and_provenance(
+    run: Callable[..., dict[str, Any]], make_world: Callable[..., Path], tmp_path: Path
+) -> None:
+    world = make_world(task="text2world")
+    told = json.loads(run("generate", world, "-p", "a red block", *QUICK)["out"])
+    assert told["num_frames"] == 9 and told["video"] == "outputs/generate.mp4"
+    assert decode(tmp_path / told["video"]).num_frames == 9
+    record = json.loads((tmp_path / told["provenance"]).read_text())
+    verdicts = {verdict["guard"]: verdict["category"] for verdict in record["guards"]}
+    assert verdicts["face_blur"] == "disabled", "what was turned off is on record"
+
+
+def test_predict_from_an_image_with_actions(
+    run: Callable[..., dict[str, Any]], make_world: Callable[..., Path], image: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "actions.npy", np.zeros((8, 7), np.float32))
+    call = ["predict", make_world(control="action"), "--input", image, *QUICK]
+    told = json.loads(run(*call, "--actions", "actions.npy")["out"])
+    assert told["num_frames"] == 9
+    generic = run(*call, "--control", "action=actions.npy", "--out", "again.mp4")
+    assert json.loads(generic["out"])["video"] == "again.mp4"
+    assert np.array_equal(
+        decode(tmp_path / "again.mp4").frames_THWC, decode(tmp_path / told["video"]).frames_THWC
+    )
+
+
+def test_extend_a_clip_and_say_so_in_words(
+    run: Callable[..., dict[str, Any]], make_world: Callable[..., Path], clip: Path
+) -> None:
+    words = ["extend", make_world(), "-i", clip, "-p", "go on", "--chunks", "2", *QUICK[:-1]]
+    assert "extend.mp4: 13 frames of 48x32 at 10 fps" in run(*words)["out"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--control", "action"], "is not NAME=PATH"),
+        (["--actions", "none.npy"], "no file 'none.npy'"),
+        (["--actions", "first.png"], "not a NumPy array"),
+        (["--actions", "many.npz"], "several arrays"),
+        (["--actions", "few.npy"], "(8, 7)"),
+        (["--actions", "few.npy", "--control", "action=few.npy"], "given twice"),
+        (["--precision", "float8"], "'float32'"),
+        (["--disable-guard", "faces"], "face_blur"),
+        (["--num-frames", "10"], "9 or 13"),
+        (["--input", "nowhere.mp4"], "nowhere.mp4"),
+        (["--input", "broken.mp4"], "broken.mp4"),
+    ],
+)
+def test_bad_input_is_one_paragraph(
+    run: Callable[..., dict[str, Any]],
+    make_world: Callable[..., Path],
+    image: Path,
+    tmp_path: Path,
+    words: list[str],
+    message: str,
+) -> None:
+    np.save(tmp_path / "few.npy", np.zeros((3, 7), np.float32))
+    np.savez(tmp_path / "many.npz", a=np.zeros(3))
+    (tmp_path / "broken.mp4").write_bytes(b"not a video")
+    call = ["predict", make_world(control="action"), "--input", image, *QUICK, *words]
+    result = run(*call)
+    assert result["code"] == 2 and message in result["error"]
+    assert not (tmp_path / "outputs").exists()
