@@ -26,8 +26,8 @@ def side_by_side(labelled: Mapping[str, Frames], scale: int = 2) -> Frames:
     """Put videos beside each other, each under its label, so that they play in step.
 
     Args:
-        labelled: label -> frames (T, H, W, 3) uint8, all of one height; a shorter one holds its last
-            frame.
+        labelled: label -> frames (T, H, W, 3) uint8, all of one height; a shorter one holds its
+            last frame.
         scale: whole factor by which each is enlarged.
 
     Returns:

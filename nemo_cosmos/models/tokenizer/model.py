@@ -15,6 +15,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from megatron.core import parallel_state
+from megatron.core.enums import ModelType
 from megatron.core.optimizer import OptimizerConfig
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
@@ -46,6 +47,7 @@ class MegatronTokenizer(MegatronModule):
     def __init__(self, config: TransformerConfig, network: TokenizerNetwork) -> None:
         super().__init__(config)
         self.module = network
+        self.model_type = ModelType.encoder_or_decoder  # Megatron's schedules ask for it
 
     def forward(self, video_BCTHW: Tensor) -> Tensor:
         """Reconstruct a video."""
