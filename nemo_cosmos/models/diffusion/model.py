@@ -171,14 +171,14 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
 
         Args:
             folder: replaced as a whole.
-            data: its ``path`` is the tokenised data, where :attr:`world` does not say it all.
+            data: the tokenised data, which say what :attr:`world` would.
 
         Raises:
             ConfigError: the weights are spread over several processes, or the data do not say
                 which tokenizer made the latents.
         """
         _check_whole()
-        info = self.world or WorldInfo.from_dataset(_first_folder(data))
+        info = self.world or _info_of(data)
         config = WorldConfig(
             network=self.config.architecture(),
             process=self.process,
@@ -228,15 +228,17 @@ def _check_whole() -> None:
         )
 
 
-def _first_folder(data: pl.LightningDataModule) -> str:
-    """The folder of tokenised data, or the first of several."""
+def _info_of(data: pl.LightningDataModule) -> WorldInfo:
+    """Read what the export needs from the folder of tokenised data, or the first of several."""
     path: Any = getattr(data, "path", None)
     if path is None:
         raise ConfigError(
             f"{type(data).__name__} has no 'path' to read '{DATASET_FILE}' from. Give the model "
             "world=WorldInfo(tokenizer=..., text_encoder=..., video=...)."
         )
-    return str(path if isinstance(path, str | PathLike) else path[0])
+    folder = path if isinstance(path, str | PathLike) else path[0]
+    first = next(iter(data.train_dataloader()))
+    return WorldInfo.from_dataset(folder, fps=float(first["fps"].median()))
 
 
 class DiffusionLossReduction(MegatronLossReduction):

@@ -58,8 +58,12 @@ class WorldInfo:
     video: Mapping[str, Any]
 
     @classmethod
-    def from_dataset(cls, folder: str | PathLike[str]) -> Self:
+    def from_dataset(cls, folder: str | PathLike[str], fps: float) -> Self:
         """Read it from the ``dataset.json`` that ``nemo-cosmos tokenize`` writes.
+
+        Args:
+            folder: tokenised data.
+            fps: frame rate of the clips.
 
         Raises:
             ConfigError: the file is not there or does not say it.
@@ -67,12 +71,22 @@ class WorldInfo:
         file = Path(folder) / DATASET_FILE
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
-            return cls(str(data["tokenizer"]), dict(data["text_encoder"]), dict(data["video"]))
+            height, width = data["window"]["size"]
+            return cls(
+                tokenizer=_found(data["tokenizer"], Path(folder)),
+                text_encoder=dict(data["text_encoder"]),
+                video={
+                    "num_frames": int(data["window"]["window_frames"]),
+                    "fps": fps,
+                    "height": int(height),
+                    "width": int(width),
+                },
+            )
         except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(
-                f"'{file}' does not say which tokenizer, text encoder and video size the latents "
-                f"are of ({type(error).__name__}: {error}), so the trained model cannot be "
-                "exported. Tokenize the data again, or give the model world=WorldInfo(...)."
+                f"'{file}' does not say which tokenizer, text encoder and window the latents are "
+                f"of ({type(error).__name__}: {error}), so the trained model cannot be exported. "
+                "Tokenize the data again, or give the model world=WorldInfo(...)."
             ) from error
 
 
@@ -197,6 +211,12 @@ def check_finite(tensors: Iterable[tuple[str, Tensor]], where: str) -> None:
                 f"NaN or infinity in '{name}' of {where}. The training diverged or the file is "
                 "damaged; go back to an earlier checkpoint, with a lower learning rate if needed."
             )
+
+
+def _found(tokenizer: str, dataset: Path) -> str:
+    """A relative path holds from where tokenize ran; failing that, from the data's folder."""
+    beside = dataset / tokenizer
+    return str(beside) if not Path(tokenizer).exists() and beside.exists() else tokenizer
 
 
 def _tokenizer_folder(path: str | PathLike[str]) -> Path:

@@ -193,13 +193,17 @@ def test_missing_folder(tmp_path: Path) -> None:
 
 
 def test_world_info_comes_from_the_dataset(tmp_path: Path) -> None:
-    info = {
+    data = {
         "tokenizer": "tok",
         "text_encoder": {"kind": "embedded"},
-        "video": {"num_frames": 9, "fps": 10, "height": 32, "width": 32},
+        "window": {"window_frames": 9, "size": [32, 48]},
     }
-    (tmp_path / "dataset.json").write_text(json.dumps({**info, "num_samples": 3}))
-    assert WorldInfo.from_dataset(tmp_path) == WorldInfo(**info)
+    (tmp_path / "dataset.json").write_text(json.dumps(data))
+    info = WorldInfo.from_dataset(tmp_path, fps=10.0)
+    assert info.video == {"num_frames": 9, "fps": 10.0, "height": 32, "width": 48}
+    assert info.tokenizer == "tok" and info.text_encoder == {"kind": "embedded"}
+    (tmp_path / "tok").mkdir()
+    assert WorldInfo.from_dataset(tmp_path, fps=10.0).tokenizer == str(tmp_path / "tok")
     (tmp_path / "dataset.json").write_text("{}")
-    with pytest.raises(ConfigError, match="KeyError: 'tokenizer'"):
-        WorldInfo.from_dataset(tmp_path)
+    with pytest.raises(ConfigError, match="KeyError: 'window'"):
+        WorldInfo.from_dataset(tmp_path, fps=10.0)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
 from nemo.lightning.data import WrappedDataLoader
 
+from nemo_cosmos.api import finetune, pretrain
+from nemo_cosmos.checkpoint.folder import load_world
+from nemo_cosmos.data.latents import pack_embedding, pack_latent
+from nemo_cosmos.data.modules import LatentDataModule
+from nemo_cosmos.data.schema import ClipRecord
+from nemo_cosmos.data.shards import ShardWriter
 from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
 from nemo_cosmos.models.diffusion.build import ControlSpec
 from nemo_cosmos.models.diffusion.conditioning import ConditioningConfig
@@ -19,7 +29,12 @@ from nemo_cosmos.models.diffusion.config import DiTConfig
 from nemo_cosmos.models.diffusion.edm import EDMConfig
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.process import ProcessConfig
+from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
+from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+from nemo_cosmos.platform import ensure_model_parallel
 from nemo_cosmos.training.lifecycle import training_session
+from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.strategy import WorldStrategy
 from nemo_cosmos.training.trainer import WorldTrainer
 
@@ -210,3 +225,90 @@ def test_network_and_process_must_fit(tmp_path: Path) -> None:
 def test_text2world_takes_no_frames() -> None:
     assert not DiffusionModel(tiny_config(condition_mask=False)).process.conditioning.takes_frames
     assert DiffusionModel(tiny_config()).process.conditioning.max_condition_latents == 2
+
+
+def write_data(folder: Path, tokenizer: Path) -> None:
+    """Two tokenised clips with actions, as ``nemo-cosmos tokenize`` writes them."""
+    actions = io.BytesIO()
+    np.save(actions, np.random.default_rng(0).normal(size=(8, 7)).astype(np.float32))
+    with ShardWriter(folder) as writer:
+        for number in range(2):
+            torch.manual_seed(number)
+            record = ClipRecord(
+                key=f"clip-{number}",
+                source="episode.mp4",
+                span_s=(0.0, 0.9),
+                fps=10.0,
+                num_frames=9,
+                width=32,
+                height=32,
+                caption="the arm moves",
+            )
+            files = {
+                "latent.safetensors": pack_latent(torch.randn(16, 3, 4, 4)),
+                "t5.safetensors": pack_embedding(torch.randn(3, TEXT_DIM)),
+                "action.npy": actions.getvalue(),
+            }
+            writer.add(record, files)
+    dataset = {
+        "tokenizer": str(tokenizer),
+        "text_encoder": {"kind": "words", "path": None, "max_length": 5, "dim": TEXT_DIM},
+        "window": {"window_frames": 9, "size": [32, 32]},
+    }
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+
+
+def run_arguments(tmp_path: Path, name: str, controls: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {
+        "data": LatentDataModule(
+            str(tmp_path / "data"),
+            micro_batch_size=2,
+            global_batch_size=2,
+            text_length=5,
+            controls=controls,
+        ),
+        "trainer": WorldTrainer(max_steps=3, log_every_n_steps=1),
+        "log": RunLogger(name=name, log_dir=str(tmp_path / "runs"), tensorboard_enabled=False),
+    }
+
+
+def test_pretrain_then_post_train_with_actions_then_load_without_nemo(tmp_path: Path) -> None:
+    config = replace(TOKENIZERS["tokenizer_nano_cv4x8x8"], channels=8)
+    VideoTokenizer(TokenizerNetwork(config)).save(tmp_path / "tok")
+    write_data(tmp_path / "data", tmp_path / "tok")
+
+    base = DiffusionModel(tiny_config(), optim=optimiser(1e-3), preset="tiny")
+    pretrained = pretrain(base, **run_arguments(tmp_path, "base")) / "export"
+    control = ControlSpec("action", temporal_factor=4, options={"mean": [0.1] * 7})
+    robot = DiffusionModel(tiny_config(), optim=optimiser(1e-3), control=control)
+    resume = nl.AutoResume(restore_config=nl.RestoreConfig(path=str(pretrained)))
+    arguments = run_arguments(tmp_path, "robot", controls=("action",))
+    trained = finetune(robot, resume=resume, **arguments) / "export"
+
+    before, after = load_world(pretrained), load_world(trained)
+    assert before.config.preset == "tiny" and before.net.control is None
+    assert after.config.control == "action" and after.net.control is not None
+    assert after.net.control.mean.tolist() == pytest.approx([0.1] * 7)
+    assert after.config.video == {"num_frames": 9, "fps": 10.0, "height": 32, "width": 32}
+    weights = [world.net.blocks.state_dict() for world in (before, after)]
+    moved = max(
+        (weights[0][name] - weights[1][name]).abs().max().item()
+        for name in weights[0]
+        if torch.is_tensor(weights[0][name])
+    )
+    assert 0 < moved < 0.05, "post-training went on from the pre-trained weights"
+
+
+def test_export_needs_to_know_the_tokenizer(tmp_path: Path) -> None:
+    model = DiffusionModel(tiny_config())
+    batches = [make_batch(VIDEO, 0)]
+    fit(model, batches, tmp_path)
+    ensure_model_parallel()
+    with pytest.raises(ConfigError, match="world=WorldInfo"):
+        model.export(tmp_path / "export", Batches(batches))
+
+
+def test_operations_and_tokens_of_a_batch() -> None:
+    model = DiffusionModel(tiny_config())
+    flops, tokens = model.flops_and_tokens(make_batch(VIDEO, 0))
+    assert tokens == 2 * 3 * 2 * 2 and flops > 0
