@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -47,7 +48,10 @@ class MegatronTokenizer(MegatronModule):
     def __init__(self, config: TransformerConfig, network: TokenizerNetwork) -> None:
         super().__init__(config)
         self.module = network
-        self.model_type = ModelType.encoder_or_decoder  # Megatron's schedules ask for it
+        # Megatron's schedules ask for the type, and number the micro-batches in a transformer
+        # "decoder"; without this they would take the tokenizer's decoder for one.
+        self.model_type = ModelType.encoder_or_decoder
+        self.decoder = SimpleNamespace(layers=())
 
     def forward(self, video_BCTHW: Tensor) -> Tensor:
         """Reconstruct a video."""
