@@ -1,0 +1,104 @@
+"""What is done is not done again: one small JSON file for each finished source.
+
+An entry is written, whole, after the source's clips are in the store. It counts as long as the
+source, its sidecars, the settings and the files of its clips are what they were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_curation.sidecars import array_files
+from data_curation.stages.base import Clip, Rejection
+from data_curation.store import ClipStore
+from nemo_cosmos.storage import atomic_path
+
+#: Rejections that may not be repeated (a full memory, a bug): their sources are tried again.
+TRANSIENT = "stage_failure"
+
+
+@dataclass
+class SourceResult:
+    """What became of one source.
+
+    Attributes:
+        name: the source, as in :attr:`Clip.name`.
+        clips: what passed all stages, in order of time.
+        rejections: what did not.
+        counts: by stage, how many entered it and how many left it.
+        stage_s: seconds spent in each stage.
+        duration_s: length of the source; 0 when it could not be read.
+        reused: whether an earlier run did the work.
+    """
+
+    name: str
+    clips: list[Clip] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    stage_s: dict[str, float] = field(default_factory=dict)
+    duration_s: float = 0.0
+    reused: bool = False
+
+
+class Journal:
+    """The entries of one output folder.
+
+    Args:
+        output: the run's output folder.
+        settings: fingerprint of everything that decides what comes out.
+    """
+
+    def __init__(self, output: Path, settings: str) -> None:
+        self._folder = output / ".work" / "sources"
+        self._settings = settings
+
+    def find(self, source: Clip, store: ClipStore) -> SourceResult | None:
+        """What an earlier run made of this very source with these settings, if it is all there."""
+        path = self._path(source)
+        if not path.exists():
+            return None
+        entry = json.loads(path.read_text())
+        if entry["state"] != self._state(source):
+            return None
+        clips = [Clip.from_json(content, source.source) for content in entry["clips"]]
+        if not all(store.has(clip.clip_id, clip.suffixes) for clip in clips):
+            return None
+        return SourceResult(
+            name=source.name,
+            clips=clips,
+            rejections=[Rejection.from_json(content) for content in entry["rejections"]],
+            counts={stage: (count[0], count[1]) for stage, count in entry["counts"].items()},
+            duration_s=entry["duration_s"],
+            reused=True,
+        )
+
+    def record(self, source: Clip, result: SourceResult) -> None:
+        """Remember a finished source, unless it failed for a reason that may pass."""
+        if any(rejection.reason == TRANSIENT for rejection in result.rejections):
+            return
+        entry = {
+            "state": self._state(source),
+            "clips": [clip.to_json() for clip in result.clips],
+            "rejections": [rejection.to_json() for rejection in result.rejections],
+            "counts": result.counts,
+            "duration_s": result.duration_s,
+        }
+        with atomic_path(self._path(source)) as temporary:
+            temporary.write_text(json.dumps(entry))
+
+    def _path(self, source: Clip) -> Path:
+        digest = hashlib.sha256(source.name.encode("utf-8", "surrogateescape")).hexdigest()
+        return self._folder / digest[:2] / f"{digest[:32]}.json"
+
+    def _state(self, source: Clip) -> Mapping[str, Any]:
+        files = [source.source, source.source.with_suffix(".json"), *array_files(source.source)]
+        stats = {file.name: file.stat() for file in files if file.exists()}
+        return {
+            "settings": self._settings,
+            "files": {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()},
+        }

@@ -1,0 +1,262 @@
+"""The whole road: sources in, shards and a report out; a re-run resumes.
+
+Each source goes through the stages of scope ``clip`` by itself (that is what executors spread); its
+result is journalled. Then the stages of scope ``dataset`` see all clips in order of name, and what
+is left is sharded. Everything that is written but ``metrics.jsonl`` depends on the input and the
+settings alone: a run that was killed and run again leaves the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from data_curation.executors import Executor, InlineExecutor
+from data_curation.journal import TRANSIENT, Journal, SourceResult
+from data_curation.progress import CurateProgress
+from data_curation.report import write_report
+from data_curation.sources import find_sources
+from data_curation.stages.base import Clip, Rejection, Stage, check_order
+from data_curation.stages.caption import CaptionStage
+from data_curation.stages.deduplicate import DeduplicateStage
+from data_curation.stages.motion import MotionSettings, MotionStage
+from data_curation.stages.probe import ProbeStage
+from data_curation.stages.shard import write_shards
+from data_curation.stages.split import SplitSettings, SplitStage
+from data_curation.stages.transcode import TranscodeSettings, TranscodeStage
+from data_curation.store import ClipStore
+from nemo_cosmos.data.shards import MAX_SHARD_BYTES
+from nemo_cosmos.errors import InputError, StorageFullError
+from nemo_cosmos.storage import atomic_path
+
+#: Counts up when a stage changes what it makes, so that old journal entries are not used.
+STAGES_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CurateSettings:
+    """Everything that decides what comes out of an input."""
+
+    split: SplitSettings = field(default_factory=SplitSettings)
+    transcode: TranscodeSettings = field(default_factory=TranscodeSettings)
+    motion: MotionSettings = field(default_factory=MotionSettings)
+    max_shard_bytes: int = MAX_SHARD_BYTES
+
+    def fingerprint(self) -> str:
+        """Checksum of the settings and of the version of the stages."""
+        content = json.dumps([STAGES_VERSION, asdict(self)], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class CurateSummary:
+    """What a run left; also in ``summary.json``.
+
+    Attributes:
+        num_sources: videos found.
+        num_clips: samples written.
+        clips_s: their length in seconds.
+        sources_s: length of the sources that could be read, in seconds.
+        rejected: how many sources or spans were rejected, by reason.
+        stages: by stage, how many entered and how many left.
+        num_reused: sources whose result an earlier run left (not in ``summary.json``).
+        num_transient: sources that failed for a reason that may pass.
+    """
+
+    num_sources: int
+    num_clips: int
+    clips_s: float
+    sources_s: float
+    rejected: dict[str, int]
+    stages: dict[str, tuple[int, int]]
+    num_reused: int = 0
+    num_transient: int = 0
+
+
+class SourceWorker:
+    """Takes one source through the clip stages, or finds in the journal what came of it."""
+
+    def __init__(self, stages: Sequence[Stage], store: ClipStore, journal: Journal) -> None:
+        self.stages = list(stages)
+        self._store = store
+        self._journal = journal
+
+    def __call__(self, source: Clip) -> SourceResult:
+        """Work on one source; a bad one is a result with a rejection."""
+        found = self._journal.find(source, self._store)
+        if found is not None:
+            return found
+        result = SourceResult(source.name)
+        clips = [source]
+        for stage in self.stages:
+            started_s = time.perf_counter()
+            passed = [out for clip in clips for out in self._run(stage, clip, result)]
+            result.stage_s[stage.name] = time.perf_counter() - started_s
+            result.counts[stage.name] = (len(clips), len(passed))
+            clips = passed
+            if clips and clips[0].info is not None:
+                result.duration_s = clips[0].info.duration_s
+        result.clips = clips
+        self._journal.record(source, result)
+        return result
+
+    def _run(self, stage: Stage, clip: Clip, result: SourceResult) -> list[Clip]:
+        """One stage on one clip; every failure but a full disk becomes a counted rejection."""
+        try:
+            out = stage.process(clip)
+        except StorageFullError:
+            raise
+        except InputError as error:
+            out = Rejection.of(clip, stage.name, "decode_failure", str(error))
+        except Exception as error:  # noqa: BLE001  a poison file must not end the run; it is recorded
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            detail = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+            out = Rejection.of(clip, stage.name, TRANSIENT, detail)
+        outs = out if isinstance(out, list) else [out]
+        result.rejections += [item for item in outs if isinstance(item, Rejection)]
+        return [item for item in outs if isinstance(item, Clip)]
+
+
+def default_stages(settings: CurateSettings, store: ClipStore) -> list[Stage]:
+    """The stages of the first form, in order."""
+    return [
+        ProbeStage(),
+        SplitStage(settings.split, store),
+        TranscodeStage(settings.transcode, store),
+        MotionStage(settings.motion, store),
+        CaptionStage(store),
+        DeduplicateStage(),
+    ]
+
+
+def curate(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    settings: CurateSettings | None = None,
+    executor: Executor | None = None,
+    show_progress: bool = False,
+) -> CurateSummary:
+    """Turn raw video into shards: ``output/v0``, ``report.html``, ``summary.json``.
+
+    Args:
+        source: a folder, file, glob pattern or ``.txt`` list of videos.
+        output: folder for the results; run again with the same to go on or to add sources.
+        settings: how to split, encode and filter.
+        executor: where to run; by default in this process.
+        show_progress: draw live counts and rates on standard error.
+
+    Raises:
+        MissingFileError: the input holds no video.
+        StorageFullError: no space left; free some and run again, it goes on where it stopped.
+    """
+    settings = settings or CurateSettings()
+    target = Path(output)
+    sources = find_sources(source, target)
+    store = ClipStore(target)
+    stages = default_stages(settings, store)
+    check_order(stages)
+    worker = SourceWorker(
+        [stage for stage in stages if stage.scope == "clip"],
+        store,
+        Journal(target, settings.fingerprint()),
+    )
+    names = [stage.name for stage in stages]
+    with CurateProgress(len(sources), names, show_progress) as progress:
+        results = []
+        for result in (executor or InlineExecutor()).run(worker, sources):
+            results.append(result)
+            progress.source_done(result)
+            _append_metrics(target, result)
+        results.sort(key=lambda result: result.name)
+        clips, rejections, counts = _dataset_stages(stages, results)
+        progress.dataset_done(counts, rejections)
+        with progress.sharding(len(clips)) as advance:
+            write_shards(clips, store, target, settings.max_shard_bytes, advance)
+    summary = _summarise(results, clips, rejections, counts)
+    _write_results(target, summary, settings, clips, rejections, store)
+    store.clear()
+    return summary
+
+
+def _dataset_stages(
+    stages: Sequence[Stage], results: Sequence[SourceResult]
+) -> tuple[list[Clip], list[Rejection], dict[str, tuple[int, int]]]:
+    """Clips after the stages that see all of them, all rejections, and the counts per stage."""
+    clips = [clip for result in results for clip in result.clips]
+    rejections = [rejection for result in results for rejection in result.rejections]
+    counts = {}
+    for stage in stages:
+        if stage.scope == "clip":
+            pairs = [result.counts.get(stage.name, (0, 0)) for result in results]
+            counts[stage.name] = (sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs))
+            continue
+        outs = [stage.process(clip) for clip in clips]
+        passed = [out for out in outs if isinstance(out, Clip)]
+        rejections += [out for out in outs if isinstance(out, Rejection)]
+        counts[stage.name] = (len(clips), len(passed))
+        clips = passed
+    rejections.sort(key=lambda rejection: (rejection.name, rejection.span_s, rejection.stage))
+    return clips, rejections, counts
+
+
+def _summarise(
+    results: Sequence[SourceResult],
+    clips: Sequence[Clip],
+    rejections: Sequence[Rejection],
+    counts: dict[str, tuple[int, int]],
+) -> CurateSummary:
+    reasons = Counter(rejection.reason for rejection in rejections)
+    return CurateSummary(
+        num_sources=len(results),
+        num_clips=len(clips),
+        clips_s=round(sum(clip.num_frames / clip.fps for clip in clips), 3),
+        sources_s=round(sum(result.duration_s for result in results), 3),
+        rejected=dict(sorted(reasons.items())),
+        stages=counts,
+        num_reused=sum(result.reused for result in results),
+        num_transient=reasons[TRANSIENT],
+    )
+
+
+def _write_results(
+    target: Path,
+    summary: CurateSummary,
+    settings: CurateSettings,
+    clips: Sequence[Clip],
+    rejections: Sequence[Rejection],
+    store: ClipStore,
+) -> None:
+    """``summary.json``, ``rejected.jsonl`` and ``report.html``."""
+    content: dict[str, Any] = {**asdict(summary), "settings": asdict(settings)}
+    del content["num_reused"]
+    with atomic_path(target / "summary.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    with atomic_path(target / "rejected.jsonl") as temporary:
+        lines = [json.dumps(rejection.to_json()) for rejection in rejections]
+        temporary.write_text("".join(f"{line}\n" for line in lines))
+    write_report(target / "report.html", content, clips, rejections, store)
+
+
+def _append_metrics(target: Path, result: SourceResult) -> None:
+    """One JSON line per source for machines that watch the run."""
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "source": result.name,
+        "source_s": result.duration_s,
+        "clips": len(result.clips),
+        "rejected": Counter(rejection.reason for rejection in result.rejections),
+        "stage_s": {name: round(value, 4) for name, value in result.stage_s.items()},
+        "reused": result.reused,
+    }
+    target.mkdir(parents=True, exist_ok=True)
+    with (target / "metrics.jsonl").open("a", encoding="utf-8") as handle:
+        handle.write(json.dumps(line) + "\n")

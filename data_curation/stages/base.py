@@ -1,0 +1,184 @@
+"""What passes through the stages, and what a stage promises.
+
+A stage takes a clip and gives back the clip with more known about it, or a rejection with a reason.
+It declares which fields it reads and sets and what resources it needs; an executor elsewhere runs
+it. A stage is idempotent: the same clip gives the same result, so that a run that was interrupted
+goes on.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.video import VideoInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A source video, then a span of it, then a finished clip.
+
+    Attributes:
+        source: the file on this machine.
+        name: its path below the input folder, with forward slashes. Clip ids and records use it,
+            so that they do not depend on where the folder lies.
+        info: what :func:`nemo_cosmos.video.probe` says of the source. Set by *probe*.
+        start_frame: first frame of the span. Set by *split*, as are the next three.
+        end_frame: frame after the last one of the span.
+        span_s: the span in seconds of the source.
+        clip_id: UUID of source and span; empty for a whole source.
+        fps: of the finished clip. Set by *transcode*, as are the next four.
+        num_frames: of the finished clip.
+        width: of the finished clip, in pixels.
+        height: of the finished clip, in pixels.
+        suffixes: the finished clip's files in the store (``mp4``, ``action.npy``, ...).
+        content_sha256: checksum of the decoded frames.
+        caption: what is seen. Set by *caption*.
+        caption_source: what wrote it: ``sidecar``, ``template``, or a model's name.
+        scores: results of filters by name.
+        extra: further facts for the record, such as those of a sidecar JSON.
+    """
+
+    source: Path
+    name: str
+    info: VideoInfo | None = None
+    start_frame: int = 0
+    end_frame: int = 0
+    span_s: tuple[float, float] = (0.0, 0.0)
+    clip_id: str = ""
+    fps: float = 0.0
+    num_frames: int = 0
+    width: int = 0
+    height: int = 0
+    suffixes: tuple[str, ...] = ()
+    content_sha256: str = ""
+    caption: str = ""
+    caption_source: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the span is the whole source."""
+        return self.info is not None and (self.start_frame, self.end_frame) == (
+            0,
+            self.info.num_frames,
+        )
+
+    def with_scores(self, **scores: float) -> Self:
+        """A copy with more scores."""
+        return replace(self, scores={**self.scores, **scores})
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that the journal keeps: all but the local path and the probe's result."""
+        kept = {item.name for item in fields(self)} - {"source", "info"}
+        return {name: _plain(getattr(self, name)) for name in sorted(kept)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], source: Path) -> Self:
+        """What :meth:`to_json` wrote."""
+        values = dict(content)
+        values["span_s"] = tuple(values["span_s"])
+        values["suffixes"] = tuple(values["suffixes"])
+        return cls(source=source, **values)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a source or a span of it does not become a sample.
+
+    Attributes:
+        name: the source, as in :attr:`Clip.name`.
+        stage: name of the stage that rejected it.
+        reason: a short word that is counted, such as ``too_short``.
+        detail: one sentence with the values.
+        span_s: the span in seconds; ``(0, 0)`` for the whole source.
+        clip_id: UUID of the span, empty for a whole source; names its thumbnail.
+    """
+
+    name: str
+    stage: str
+    reason: str
+    detail: str
+    span_s: tuple[float, float] = (0.0, 0.0)
+    clip_id: str = ""
+
+    @classmethod
+    def of(cls, clip: Clip, stage: str, reason: str, detail: str) -> Self:
+        """Reject this clip."""
+        return cls(clip.name, stage, reason, detail, clip.span_s, clip.clip_id)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a JSON object."""
+        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """What :meth:`to_json` wrote."""
+        return cls(**{**content, "span_s": tuple(content["span_s"])})
+
+
+Result = Clip | Rejection
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one call of a stage occupies, for executors that schedule."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory_gb: float = 1.0
+
+
+class Stage(ABC):
+    """One step of the road from raw video to shards.
+
+    Attributes:
+        name: short name for counts, metrics and reports.
+        inputs: fields of :class:`Clip` that must be set before.
+        outputs: fields that it sets.
+        scope: ``"clip"`` stages look at one clip alone and may run anywhere in any order;
+            ``"dataset"`` stages see all clips, one after the other in order of source and span.
+        resources: what one call occupies.
+    """
+
+    name: ClassVar[str]
+    inputs: ClassVar[tuple[str, ...]] = ()
+    outputs: ClassVar[tuple[str, ...]] = ()
+    scope: ClassVar[Literal["clip", "dataset"]] = "clip"
+    resources: ClassVar[Resources] = Resources()
+
+    @abstractmethod
+    def process(self, clip: Clip) -> Result | list[Result]:
+        """Return the clip with more known about it, or a rejection; a list only when it splits.
+
+        Raises:
+            InputError: the clip is at fault; it is counted as rejected with the error as reason.
+        """
+
+
+def check_order(stages: Sequence[Stage]) -> None:
+    """Refuse stages of which one reads a field that no stage before it sets.
+
+    Raises:
+        ConfigError: names the stage and the field.
+    """
+    known = {"source", "name"}
+    for stage in stages:
+        missing = [name for name in stage.inputs if name not in known]
+        if missing:
+            raise ConfigError(
+                f"The stage '{stage.name}' reads '{missing[0]}', which no stage before it sets "
+                f"(known are: {', '.join(sorted(known))}). Put the stage that sets it before."
+            )
+        known |= set(stage.outputs)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value

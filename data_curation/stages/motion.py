@@ -1,0 +1,171 @@
+"""Motion filter: clips in which hardly anything moves are rejected.
+
+The score is read off the codec's motion vectors, as in cosmos-curate: the first half of the clip at
+two frames per second, the length of each block's vector over (height + width), averaged over all
+pixels (``global_mean``) and as the least value of a grid of 256-pixel patches
+(``per_patch_min_256``). A clip that cannot be decoded is a decode failure and never "motion".
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+from data_curation.stages.base import Clip, Rejection, Resources, Result, Stage
+from data_curation.store import ClipStore
+from nemo_cosmos.errors import VideoError
+from nemo_cosmos.video import decode
+
+SAMPLE_FPS = 2.0
+DURATION_SHARE = 0.5
+MIN_SAMPLES = 10
+PATCH_PX = 256
+#: Block sizes (width, height) in the order in which later ones overwrite earlier ones.
+_BLOCKS = ((8, 8), (16, 16), (16, 8), (8, 16))
+
+
+@dataclass(frozen=True)
+class MotionScores:
+    """How much moves, in lengths of (height + width) per frame."""
+
+    global_mean: float
+    per_patch_min_256: float
+
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """Least scores that pass; cosmos-curate's values. Zero lets everything pass."""
+
+    min_global_mean: float = 0.00098
+    min_per_patch: float = 0.000001
+
+
+class MotionStage(Stage):
+    """Scores the finished clip and rejects a still one."""
+
+    name = "motion"
+    inputs = ("suffixes",)
+    outputs = ("scores",)
+    resources = Resources(cpus=1.0)
+
+    def __init__(self, settings: MotionSettings, store: ClipStore) -> None:
+        self.settings = settings
+        self._store = store
+
+    def process(self, clip: Clip) -> Result:
+        """Score one clip."""
+        try:
+            scores = measure_motion(self._store.get(clip.clip_id, "mp4"))
+        except VideoError as error:
+            return Rejection.of(clip, self.name, "decode_failure", str(error))
+        least = self.settings
+        if scores.global_mean < least.min_global_mean:
+            detail = (
+                f"mean motion {scores.global_mean:.6f}, at least {least.min_global_mean} wanted"
+            )
+            return Rejection.of(clip, self.name, "motion", detail)
+        if scores.per_patch_min_256 < least.min_per_patch:
+            detail = (
+                f"the stillest patch moves {scores.per_patch_min_256:.7f}, "
+                f"at least {least.min_per_patch} wanted"
+            )
+            return Rejection.of(clip, self.name, "motion", detail)
+        return clip.with_scores(
+            motion_global_mean=scores.global_mean,
+            motion_per_patch_min_256=scores.per_patch_min_256,
+        )
+
+
+def measure_motion(content: bytes) -> MotionScores:
+    """Score an encoded clip by its motion vectors; by optical flow when its codec has none.
+
+    Args:
+        content: the file.
+
+    Raises:
+        VideoError: it cannot be decoded.
+    """
+    total_HW, num_samples = np.zeros((1, 1), dtype=np.float32), 0
+    try:
+        with av.open(io.BytesIO(content)) as container:
+            for frame, num_wanted in _sampled_frames(container):
+                vectors = frame.side_data.get("MOTION_VECTORS")
+                if vectors is None:  # a keyframe: it is not predicted from another frame
+                    continue
+                motion_HW = paint_vectors(vectors.to_ndarray(), frame.height, frame.width)
+                total_HW = motion_HW if num_samples == 0 else total_HW + motion_HW
+                num_samples += 1
+                if num_samples >= num_wanted:
+                    break
+    except av.error.FFmpegError as error:
+        raise VideoError(
+            f"A clip of {len(content)} bytes cannot be decoded: {error.strerror}. Its source is "
+            "probably damaged; leave it out."
+        ) from error
+    if num_samples == 0:
+        return _scores(_flow_motion(content))
+    return _scores(total_HW / num_samples)
+
+
+def paint_vectors(vectors: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Give each pixel the length of its block's vector over (height + width), float32 ``(H,W)``."""
+    painted_HW = np.zeros((height, width), dtype=np.float32)
+    scale = vectors["motion_scale"].astype(np.float32)
+    length = np.hypot(vectors["motion_x"] / scale, vectors["motion_y"] / scale)
+    for block_width, block_height in _BLOCKS:
+        chosen = (vectors["w"] == block_width) & (vectors["h"] == block_height)
+        # Blocks beyond the border paint the border, as in the reference.
+        left = np.clip(vectors["dst_x"][chosen] - block_width // 2, 0, width - 1)
+        right = np.clip(vectors["dst_x"][chosen] + block_width // 2 - 1, 0, width - 1)
+        top = np.clip(vectors["dst_y"][chosen] - block_height // 2, 0, height - 1)
+        bottom = np.clip(vectors["dst_y"][chosen] + block_height // 2 - 1, 0, height - 1)
+        boxes = np.stack([left, right, top, bottom], axis=1).tolist()
+        for (x0, x1, y0, y1), value in zip(boxes, length[chosen].tolist(), strict=True):
+            painted_HW[y0 : y1 + 1, x0 : x1 + 1] = value
+    return painted_HW / np.float32(height + width)
+
+
+def _sampled_frames(container: Any) -> Iterator[tuple[Any, int]]:
+    """Every half second's frame with its vectors, and the number of samples that are enough."""
+    stream = container.streams.video[0]
+    stream.codec_context.flags2 |= av.codec.context.Flags2.export_mvs
+    stream.thread_type = "AUTO"
+    fps = float(stream.average_rate or stream.guessed_rate or 30)
+    duration_s = int((container.duration or 0) / av.time_base) or 30
+    num_wanted = max(MIN_SAMPLES, round(SAMPLE_FPS * duration_s * DURATION_SHARE))
+    step = max(1, round(fps / SAMPLE_FPS))
+    for number, frame in enumerate(container.decode(stream)):
+        if number % step == 0:
+            yield frame, num_wanted
+
+
+def _flow_motion(content: bytes) -> np.ndarray:
+    """Mean optical flow per pixel over (height + width), of pairs of neighbouring frames."""
+    frames_THWC = decode(content).frames_THWC
+    height, width = frames_THWC.shape[1:3]
+    total_HW = np.zeros((height, width), dtype=np.float32)
+    firsts = np.unique(np.linspace(0, max(0, len(frames_THWC) - 2), MIN_SAMPLES, dtype=int))
+    flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    for first in firsts if len(frames_THWC) > 1 else ():
+        before, after = (
+            cv2.cvtColor(frames_THWC[number], cv2.COLOR_RGB2GRAY) for number in (first, first + 1)
+        )
+        total_HW += np.linalg.norm(flow_of.calc(before, after, None), axis=-1)
+    return np.asarray(total_HW / (len(firsts) * (height + width)))
+
+
+def _scores(motion_HW: np.ndarray) -> MotionScores:
+    """Both scores of a map of motion; a side below 256 pixels is one patch, taken as its mean."""
+    height, width = motion_HW.shape
+    if min(height, width) >= PATCH_PX:
+        patches = cv2.resize(motion_HW, None, fx=1 / PATCH_PX, fy=1 / PATCH_PX)
+    else:
+        size = (max(1, round(width / PATCH_PX)), max(1, round(height / PATCH_PX)))
+        patches = cv2.resize(motion_HW, size, interpolation=cv2.INTER_AREA)
+    return MotionScores(float(motion_HW.mean()), float(np.min(patches)))

@@ -1,0 +1,94 @@
+"""Where finished clips wait until the shards are written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from nemo_cosmos.data.shards import Sample, read_samples
+from nemo_cosmos.errors import MissingFileError
+from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.video import resize_longest_side
+
+THUMBNAIL_PX = 192
+_JPEG_QUALITY = 85
+
+
+class ClipStore:
+    """Files of clips by id and suffix, in the run's work folder.
+
+    Once the shards stand, the waiting files are deleted and read from the shards when a later run
+    needs them again, so that the data set is not kept twice.
+
+    Args:
+        output: the run's output folder.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self._files = output / ".work" / "clips"
+        self._thumbnails = output / ".work" / "thumbnails"
+        self._sharded: dict[str, Sample] | None = None
+
+    def path(self, clip_id: str, suffix: str) -> Path:
+        """Where a waiting file lies."""
+        return self._files / clip_id[:2] / f"{clip_id}.{suffix}"
+
+    def put(self, clip_id: str, suffix: str, content: bytes) -> None:
+        """Keep one file."""
+        with atomic_path(self.path(clip_id, suffix)) as temporary:
+            temporary.write_bytes(content)
+
+    def get(self, clip_id: str, suffix: str) -> bytes:
+        """Read one file, waiting or sharded.
+
+        Raises:
+            MissingFileError: it is in neither place.
+        """
+        path = self.path(clip_id, suffix)
+        if path.exists():
+            return path.read_bytes()
+        sample = self._shards().get(clip_id)
+        if sample is None or suffix not in sample.members:
+            raise MissingFileError(
+                f"The file '{suffix}' of clip '{clip_id}' is neither in '{self._files}' nor in the "
+                f"shards of '{self.output}'. Delete '{self.output / '.work'}' and run again."
+            )
+        return sample.read(suffix)
+
+    def has(self, clip_id: str, suffixes: tuple[str, ...]) -> bool:
+        """Whether all these files can be read."""
+        if all(self.path(clip_id, suffix).exists() for suffix in suffixes):
+            return True
+        sample = self._shards().get(clip_id)
+        return sample is not None and all(suffix in sample.members for suffix in suffixes)
+
+    def put_thumbnail(self, clip_id: str, frame_HWC: np.ndarray) -> None:
+        """Keep a small JPEG of a frame for the report."""
+        small_HWC = resize_longest_side(frame_HWC[None], THUMBNAIL_PX)[0]
+        quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+        bgr = cv2.cvtColor(small_HWC, cv2.COLOR_RGB2BGR)
+        with atomic_path(self._thumbnails / f"{clip_id}.jpg") as temporary:
+            temporary.write_bytes(cv2.imencode(".jpg", bgr, quality)[1].tobytes())
+
+    def thumbnail(self, clip_id: str) -> bytes | None:
+        """The JPEG of a clip, or None where there is none."""
+        path = self._thumbnails / f"{clip_id}.jpg"
+        return path.read_bytes() if clip_id and path.exists() else None
+
+    def clear(self) -> None:
+        """Delete the waiting files; the shards have them now."""
+        shutil.rmtree(self._files, ignore_errors=True)
+        self._sharded = None
+
+    def _shards(self) -> dict[str, Sample]:
+        """Samples of the finished shards by key, read once."""
+        if self._sharded is None:
+            folder = self.output / "v0"
+            has_shards = any(folder.rglob("*.tar"))
+            samples = read_samples(folder) if has_shards else []
+            self._sharded = {sample.key: sample for sample in samples}
+        return self._sharded

@@ -1,0 +1,124 @@
+"""Cuts by shot, stride and length."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+
+import numpy as np
+import pytest
+
+from data_curation.stages.base import Clip, Rejection
+from data_curation.stages.split import (
+    DETECTION_SIZE,
+    SplitSettings,
+    SplitStage,
+    clip_id,
+    even_parts,
+    find_cuts,
+    frame_differences,
+)
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.video import Video, decode, encode_video
+
+
+def test_hard_cuts_are_found_and_motion_is_not_a_cut(scene):
+    frames = np.concatenate([scene(1, 20), scene(2, 15), scene(3, 30)])
+    assert find_cuts(frames) == [20, 35]
+
+
+def test_a_cut_between_dark_scenes_is_found(scene):
+    frames = np.concatenate([scene(1, 20) // 8, scene(2, 15) // 8])
+    assert find_cuts(frames) == [20]
+
+
+def test_a_fade_is_not_cut(scene):
+    frames = scene(1, 40).astype(np.float32) * np.linspace(1, 0.05, 40)[:, None, None, None]
+    assert find_cuts(frames.astype(np.uint8)) == []
+
+
+@pytest.mark.parametrize("num_frames", [0, 1])
+def test_nothing_to_compare(scene, num_frames):
+    frames = scene(1, 1)[:num_frames]
+    assert find_cuts(frames) == []
+    assert frame_differences(frames).shape == (0,)
+
+
+def test_the_shots_of_a_real_film(samples_dir):
+    video = decode(samples_dir / "curation" / "test_video_30s.mp4", size=DETECTION_SIZE)
+    found = set(find_cuts(video.frames_THWC))
+    # Looked at by eye: the hard cuts of this piece of Sintel.
+    assert {286, 348, 372, 523, 573, 610, 624} <= found
+    # And the edges of three fades from and to black.
+    assert len(found) <= 10
+
+
+def test_clip_ids_are_made_as_in_cosmos_curate():
+    expected = str(uuid.uuid5(uuid.NAMESPACE_URL, "a/b.mp4_0.0_2.5"))
+    assert clip_id("a/b.mp4", 0.0, 2.5) == expected
+
+
+@pytest.mark.parametrize("length", [1, 7, 100, 101, 250])
+def test_even_parts_cover_everything_and_are_equally_long(length):
+    parts = even_parts(5, 5 + length, 100)
+    assert parts[0][0] == 5
+    assert parts[-1][1] == 5 + length
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
+    lengths = [end - start for start, end in parts]
+    assert max(lengths) <= 100
+    assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.fixture
+def split(raw, store, make_clip):
+    def split(**settings):
+        clip = make_clip(raw / "a two shots.mp4")
+        return SplitStage(SplitSettings(**settings), store).process(clip)
+
+    return split
+
+
+def spans(results) -> list[tuple[int, int]]:
+    return [(item.start_frame, item.end_frame) for item in results if isinstance(item, Clip)]
+
+
+def test_by_shot(split):
+    results = split(min_clip_s=1)
+    assert spans(results) == [(0, 20), (20, 45)]
+    assert results[1].span_s == (2.0, 4.5)
+    assert results[1].clip_id == clip_id("a two shots.mp4", 2.0, 4.5)
+
+
+def test_a_short_piece_is_rejected_with_its_length_and_a_thumbnail(split, store):
+    rejection, clip = split(min_clip_s=2.2)
+    assert isinstance(rejection, Rejection)
+    assert (rejection.reason, rejection.span_s) == ("too_short", (0.0, 2.0))
+    assert "2.00 s" in rejection.detail
+    assert store.thumbnail(rejection.clip_id) is not None
+    assert isinstance(clip, Clip)
+
+
+def test_by_stride(split):
+    assert spans(split(method="stride", stride_s=2, min_clip_s=0)) == [(0, 20), (20, 40), (40, 45)]
+
+
+def test_not_at_all_but_for_the_greatest_length(split):
+    assert spans(split(method="none")) == [(0, 45)]
+    assert spans(split(method="none", max_clip_s=3)) == [(0, 22), (22, 45)]
+
+
+def test_half_a_frame_does_not_make_a_clip_too_short(tmp_path, store, make_clip, scene):
+    # 48 frames at 23.976 fps are 2.002 s, 47 are 1.96 s.
+    encode_video(tmp_path / "v.mp4", Video(scene(1, 47), fps=24000 / 1001))
+    clip = make_clip(tmp_path / "v.mp4")
+    (result,) = SplitStage(SplitSettings(method="none", min_clip_s=1.98), store).process(clip)
+    assert isinstance(result, Clip)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"method": "shots"}, {"min_clip_s": 5, "max_clip_s": 2}, {"stride_s": 0}, {"min_clip_s": -1}],
+)
+def test_settings_that_cannot_be(settings):
+    with pytest.raises(ConfigError):
+        SplitSettings(**settings)

@@ -1,0 +1,156 @@
+"""Clips hold the frames of their span, their sidecars too, and what fits is kept as it is."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+
+from data_curation.stages import transcode
+from data_curation.stages.base import Clip, Rejection
+from data_curation.stages.transcode import TranscodeSettings, TranscodeStage, scaled_size
+from nemo_cosmos.video import Video, decode, encode_video, probe
+
+
+@pytest.fixture
+def run(store):
+    def run(clip, **settings):
+        return TranscodeStage(TranscodeSettings(**settings), store).process(clip)
+
+    return run
+
+
+def test_a_span_holds_its_frames(raw, run, store, make_clip):
+    clip = run(make_clip(raw / "a two shots.mp4", span=(20, 45)))
+    assert (clip.num_frames, clip.fps, clip.width, clip.height) == (25, 10, 96, 64)
+    found = decode(store.get(clip.clip_id, "mp4")).frames_THWC
+    wanted = decode(raw / "a two shots.mp4").frames_THWC[20:45]
+    assert found.shape == wanted.shape
+    assert np.abs(found.astype(int) - wanted).mean() < 4
+    assert store.thumbnail(clip.clip_id) is not None
+
+
+def test_chunks_make_no_difference(raw, run, store, make_clip, monkeypatch):
+    clip = make_clip(raw / "a two shots.mp4", span=(3, 40))
+    at_once, content = run(clip), store.get(clip.clip_id, "mp4")
+    monkeypatch.setattr(transcode, "CHUNK_BYTES", 7 * 64 * 96 * 3)
+    assert run(clip) == at_once
+    assert store.get(clip.clip_id, "mp4") == content
+
+
+def test_a_whole_source_that_fits_is_kept_as_it_is(raw, run, store, make_clip):
+    clip = run(make_clip(raw / "still.mp4"))
+    assert store.get(clip.clip_id, "mp4") == (raw / "still.mp4").read_bytes()
+
+
+def test_sound_is_left_out_without_encoding_anew(
+    tmp_path, run, store, make_clip, write_sound, scene
+):
+    write_sound(tmp_path / "sound.mp4", scene(1, 12))
+    clip = run(make_clip(tmp_path / "sound.mp4"))
+    content = store.get(clip.clip_id, "mp4")
+    assert not probe(content).has_audio
+    assert np.array_equal(decode(content).frames_THWC, decode(tmp_path / "sound.mp4").frames_THWC)
+    with av.open(str(tmp_path / "sound.mp4")) as source, av.open(io.BytesIO(content)) as copy:
+        sizes = [
+            [packet.size for packet in container.demux(video=0) if packet.size]
+            for container in (source, copy)
+        ]
+    assert sizes[0] == sizes[1]
+
+
+def test_another_codec_is_encoded_anew(tmp_path, run, store, make_clip, scene):
+    with av.open(str(tmp_path / "v.avi"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        for frame in scene(1, 12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    clip = run(make_clip(tmp_path / "v.avi"))
+    assert probe(store.get(clip.clip_id, "mp4")).codec == "h264"
+    assert clip.num_frames == 12
+
+
+def test_large_videos_are_scaled_to_the_shorter_side(raw, run, store, make_clip):
+    clip = run(make_clip(raw / "still.mp4"), short_side_px=32)
+    assert (clip.height, clip.width) == (32, 48)
+    info = probe(store.get(clip.clip_id, "mp4"))
+    assert (info.height, info.width) == (32, 48)
+    assert scaled_size(replace(info, width=1921, height=1080), 720) == (720, 1280)
+    assert scaled_size(replace(info, width=63, height=31), 32) == (31, 63)
+
+
+def test_a_variable_rate_keeps_every_frame_at_the_mean_rate(tmp_path, run, store, make_clip, scene):
+    times_s = np.cumsum([0, *([0.1] * 10), *([0.3] * 10)])
+    encode_video(tmp_path / "v.mp4", Video(scene(1, 21), fps=5, pts_s=times_s))
+    clip = make_clip(tmp_path / "v.mp4")
+    assert clip.info.variable_frame_rate
+    clip = run(clip)
+    info = probe(store.get(clip.clip_id, "mp4"))
+    assert not info.variable_frame_rate
+    assert info.num_frames == clip.num_frames == 21
+
+
+def test_sidecars_are_cut_with_the_span(raw, run, store, make_clip):
+    source = raw / "sub" / "robot.mp4"
+    camera = {"pose": np.arange(24 * 4).reshape(24, 4), "lens": np.arange(5)}
+    np.savez(source.with_suffix(".camera.npz"), **camera)
+    clip = run(make_clip(source, span=(4, 14)))
+    assert clip.suffixes == ("mp4", "action.npy", "camera.npz")
+    actions = np.load(io.BytesIO(store.get(clip.clip_id, "action.npy")))
+    assert np.array_equal(actions, np.load(source.with_suffix(".action.npy"))[4:13])
+    with np.load(io.BytesIO(store.get(clip.clip_id, "camera.npz"))) as found:
+        assert np.array_equal(found["pose"], camera["pose"][4:14])
+        assert np.array_equal(found["lens"], camera["lens"])
+
+
+def test_a_sidecar_of_a_longer_name_belongs_to_the_other_video(raw, run, make_clip):
+    np.save(raw / "still.1.action.npy", np.zeros((3, 7)))
+    assert run(make_clip(raw / "still.mp4")).suffixes == ("mp4",)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (np.zeros((24, 7)), "24 rows"),
+        (np.full((23, 7), np.nan), "NaN"),
+        (np.array([{"an": "object"}], dtype=object), "numpy.save"),
+        (b"no array", "numpy.save"),
+        (b"", "numpy.save"),
+    ],
+)
+def test_a_sidecar_that_does_not_fit_rejects_the_clip(raw, run, make_clip, content, text):
+    path = raw / "sub" / "robot.action.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content, allow_pickle=True)
+    result = run(make_clip(raw / "sub" / "robot.mp4"))
+    assert isinstance(result, Rejection)
+    assert result.reason == "sidecar"
+    assert text in result.detail
+
+
+@pytest.mark.parametrize("span", [None, (0, 20)])
+def test_a_damaged_stream_is_a_decode_failure_and_leaves_no_file(raw, run, store, make_clip, span):
+    source = raw / "a two shots.mp4"
+    clip = make_clip(source, span=span)
+    content = bytearray(source.read_bytes())
+    middle = content.index(b"mdat") + 700
+    content[middle : middle + 3000] = bytes(3000)
+    source.write_bytes(content)
+    result = run(clip)
+    assert isinstance(result, Rejection)
+    assert result.reason == "decode_failure"
+    assert not store.path(clip.clip_id, "mp4").exists()
+
+
+def test_the_checksum_is_of_the_content(raw, run, store, make_clip, tmp_path):
+    whole = run(make_clip(raw / "still.mp4"))
+    (tmp_path / "other.mkv").write_bytes((raw / "still.mp4").read_bytes())
+    assert isinstance(whole, Clip)
+    assert run(make_clip(tmp_path / "other.mkv")).content_sha256 == whole.content_sha256
+    assert run(make_clip(raw / "sub" / "robot.mp4")).content_sha256 != whole.content_sha256

@@ -1,0 +1,52 @@
+"""``nemo-cosmos curate`` on a folder of raw video."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from nemo_cosmos.cli.curate import command
+from nemo_cosmos.errors import ConfigError
+
+
+@pytest.fixture
+def run():
+    app = typer.Typer()
+    app.command()(command)
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if isinstance(result.exception, Exception):
+            raise result.exception
+        return result.stdout
+
+    return run
+
+
+def test_json(run, raw, tmp_path):
+    content = json.loads(run(raw, tmp_path / "out", "--min-clip-s", 1, "--json"))
+    assert content["num_clips"] == 3
+    assert content["rejected"] == {"motion": 1, "not_a_video": 1}
+
+
+def test_words(run, raw, tmp_path):
+    words = run(
+        raw, tmp_path / "out", "--split", "none", "--min-motion", 0, "--min-patch-motion", 0
+    )
+    assert "3 clips" in words and "rejected: 1 not_a_video" in words and "report.html" in words
+
+
+def test_nothing_left_is_said(run, raw, tmp_path):
+    assert "Every clip was rejected" in run(raw, tmp_path / "out", "--min-clip-s", 50)
+
+
+def test_an_unknown_way_to_split(run, raw, tmp_path):
+    with pytest.raises(ConfigError, match="shot, stride or none"):
+        run(raw, tmp_path / "out", "--split", "scene")
+
+
+def test_help_has_examples(run):
+    assert "nemo-cosmos curate raw/" in run("--help")

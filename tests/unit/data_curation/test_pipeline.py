@@ -1,0 +1,319 @@
+"""The whole road: shards, counted reasons, bad input, kill and re-run."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_curation import CurateSettings, SplitSettings, curate, pipeline
+from data_curation.stages.base import Clip, Stage, check_order
+from data_curation.stages.caption import CaptionStage
+from data_curation.stages.probe import ProbeStage
+from nemo_cosmos.data.shards import read_samples
+from nemo_cosmos.errors import ConfigError, MissingFileError, StorageFullError
+from nemo_cosmos.video import Video, decode, encode_video
+
+SETTINGS = CurateSettings(split=SplitSettings(min_clip_s=1))
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Checksums of everything that a run promises to make the same again."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in sorted(names.items())
+        if name != "metrics.jsonl" and not name.startswith(".work/")
+    }
+
+
+def test_raw_video_becomes_shards(raw, tmp_path):
+    output = tmp_path / "out"
+    summary = curate(raw, output, SETTINGS)
+    assert summary.num_clips == 3
+    assert summary.rejected == {"motion": 1, "not_a_video": 1}
+    samples = {(s.record.source, s.record.span_s): s for s in read_samples(output)}
+    assert sorted(samples) == [
+        ("a two shots.mp4", (0.0, 2.0)),
+        ("a two shots.mp4", (2.0, 4.5)),
+        ("sub/robot.mp4", (0.0, 2.4)),
+    ]
+    robot = samples["sub/robot.mp4", (0.0, 2.4)]
+    assert robot.record.caption == "push the red block"
+    assert robot.record.extra["task"] == "push"
+    assert robot.array("action.npy").shape == (23, 7)
+    robot.verify()
+    assert decode(robot.read("mp4")).num_frames == robot.record.num_frames == 24
+    assert samples["a two shots.mp4", (0.0, 2.0)].record.caption_source == "template"
+    assert (output / "v0/resolution_lt_720/aspect_ratio_4_3/duration_0_5/wdinfo.json").exists()
+
+
+def test_summary_rejections_metrics_and_report(raw, tmp_path):
+    output = tmp_path / "out"
+    (raw / "<b>&\n é.mp4").write_bytes(b"no video")
+    summary = curate(raw, output, SETTINGS)
+    content = json.loads((output / "summary.json").read_text())
+    assert content["rejected"] == summary.rejected == {"motion": 1, "not_a_video": 2}
+    assert content["stages"]["split"] == [3, 4]
+    lines = [json.loads(line) for line in (output / "rejected.jsonl").read_text().splitlines()]
+    assert sum(content["rejected"].values()) == len(lines)
+    assert all(line["stage"] and line["detail"] for line in lines)
+    metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert [line["clips"] for line in metrics] == [0, 2, 0, 0, 1]
+    report = (output / "report.html").read_text()
+    assert report.count('<img src="data:image/jpeg;base64,') == 4
+    assert "&lt;b&gt;" in report and "<b>&" not in report
+    assert "push the red block (sidecar)" in report
+    assert "not_a_video" in report
+
+
+def test_clip_ids_and_bytes_do_not_depend_on_where_the_folder_lies(raw, tmp_path):
+    curate(raw, tmp_path / "out", SETTINGS)
+    shutil.copytree(raw, tmp_path / "else where" / "raw")
+    curate(tmp_path / "else where" / "raw", tmp_path / "out2", SETTINGS)
+    first, second = tree(tmp_path / "out"), tree(tmp_path / "out2")
+    # What cannot be read is named with its full path.
+    for name in ("rejected.jsonl", "report.html"):
+        del first[name], second[name]
+    assert first == second
+
+
+def test_a_second_run_reuses_everything(raw, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    first = curate(raw, output, SETTINGS)
+    before = tree(output)
+    monkeypatch.setattr(ProbeStage, "process", lambda self, clip: pytest.fail("worked again"))
+    second = curate(raw, output, SETTINGS)
+    assert tree(output) == before
+    assert second == replace(first, num_reused=4)
+    assert not (output / ".work" / "clips").exists()
+
+
+def test_new_changed_and_removed_sources(raw, tmp_path, scene):
+    output = tmp_path / "out"
+    curate(raw, output, SETTINGS)
+    encode_video(raw / "new.mp4", Video(scene(9, 20), fps=10))
+    (raw / "sub" / "robot.json").write_text(json.dumps({"caption": "other words"}))
+    (raw / "broken.mp4").unlink()
+    summary = curate(raw, output, SETTINGS)
+    assert (summary.num_reused, summary.num_clips) == (2, 4)
+    assert "other words" in {sample.record.caption for sample in read_samples(output)}
+    curate(raw, tmp_path / "fresh", SETTINGS)
+    assert tree(output) == tree(tmp_path / "fresh")
+
+
+def test_other_settings_start_anew(raw, tmp_path):
+    curate(raw, tmp_path / "out", SETTINGS)
+    other = CurateSettings(split=SplitSettings(method="none", min_clip_s=1))
+    summary = curate(raw, tmp_path / "out", other)
+    assert (summary.num_reused, summary.num_clips) == (0, 2)
+
+
+def test_shards_are_cut_at_the_size(raw, tmp_path):
+    curate(raw, tmp_path / "out", replace(SETTINGS, max_shard_bytes=1000))
+    tars = list((tmp_path / "out").rglob("video/part_*/*.tar"))
+    assert len(tars) == 3
+
+
+KILLER = textwrap.dedent("""
+    import os, signal, sys
+    from data_curation import CurateSettings, SplitSettings, curate, pipeline
+    from data_curation.stages import shard
+    point, seen = sys.argv[3], [0]
+    def dying(function):
+        def call(*arguments, **more):
+            seen[0] += 1
+            if seen[0] == int(sys.argv[4]):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **more)
+        return call
+    if point == "source":
+        pipeline.Journal.record = dying(pipeline.Journal.record)
+    elif point == "shard":
+        shard.CuratedWriter.add = dying(shard.CuratedWriter.add)
+    else:
+        pipeline.write_report = dying(pipeline.write_report)
+    settings = CurateSettings(split=SplitSettings(min_clip_s=1))
+    curate(sys.argv[1], sys.argv[2], settings)
+""")
+
+
+@pytest.mark.parametrize(("point", "count"), [("source", 3), ("shard", 2), ("report", 1)])
+def test_killed_and_run_again_gives_the_same_bytes(raw, tmp_path, point, count):
+    command = [sys.executable, "-W", "ignore", "-c", KILLER]
+    command += [str(raw), str(tmp_path / "out"), point, str(count)]
+    killed = subprocess.run(command, check=False, cwd=Path(pipeline.__file__).parents[1])
+    assert killed.returncode == -signal.SIGKILL
+    summary = curate(raw, tmp_path / "out", SETTINGS)
+    assert summary.num_reused == (2 if point == "source" else 4)
+    curate(raw, tmp_path / "straight", SETTINGS)
+    assert tree(tmp_path / "out") == tree(tmp_path / "straight")
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_was_written(raw, tmp_path, monkeypatch, scene):
+    output = tmp_path / "out"
+    curate(raw, output, SETTINGS)
+    before = tree(output)
+    encode_video(raw / "new.mp4", Video(scene(9, 20), fps=10))
+
+    def full(*_):
+        raise StorageFullError("No space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CaptionStage, "process", full)
+        with pytest.raises(StorageFullError):
+            curate(raw, output, SETTINGS)
+    assert tree(output) == before
+    assert curate(raw, output, SETTINGS).num_clips == 4
+
+
+def test_duplicates_are_rejected_whatever_their_name_and_container(raw, tmp_path):
+    shutil.copy(raw / "sub" / "robot.mp4", raw / "z copy.mkv")
+    summary = curate(raw, tmp_path / "out", SETTINGS)
+    assert summary.rejected["duplicate"] == 1
+    rejected = (tmp_path / "out" / "rejected.jsonl").read_text()
+    assert "z copy.mkv" in rejected and "the same frames as 'sub/robot.mp4'" in rejected
+
+
+def test_a_stage_that_fails_on_one_clip_does_not_end_the_run(raw, tmp_path, monkeypatch):
+    real = CaptionStage.process
+
+    def failing(self, clip):
+        if "robot" in clip.name:
+            raise RuntimeError("out of memory")
+        return real(self, clip)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CaptionStage, "process", failing)
+        summary = curate(raw, tmp_path / "out", SETTINGS)
+    assert summary.rejected["stage_failure"] == summary.num_transient == 1
+    assert "RuntimeError: out of memory" in (tmp_path / "out" / "rejected.jsonl").read_text()
+    again = curate(raw, tmp_path / "out", SETTINGS)
+    assert (again.num_transient, again.num_clips, again.num_reused) == (0, 3, 3)
+
+
+@pytest.fixture
+def reasons(tmp_path):
+    """Reasons of rejection of the files that a test puts into a folder."""
+
+    def reasons() -> dict[str, str]:
+        curate(tmp_path / "in", tmp_path / "out", SETTINGS)
+        lines = (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()
+        return {entry["name"]: entry["reason"] for entry in map(json.loads, lines)}
+
+    (tmp_path / "in").mkdir()
+    return reasons
+
+
+def test_bad_files_are_counted_with_their_reason(tmp_path, reasons, raw, write_sound):
+    folder = tmp_path / "in"
+    content = (raw / "sub" / "robot.mp4").read_bytes()
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("no video")
+    (folder / "cut.mp4").write_bytes(content[: len(content) // 2])
+    (folder / "folder.mp4").mkdir()
+    write_sound(folder / "sound.mp4")
+    (folder / "gone.mp4").symlink_to(folder / "nowhere.mp4")
+    found = reasons()
+    assert found == {
+        "empty.mp4": "not_a_video",
+        "text.mp4": "not_a_video",
+        "cut.mp4": "not_a_video",
+        "sound.mp4": "not_a_video",
+        "gone.mp4": "unreadable",
+    }
+    assert read_samples_or_none(tmp_path / "out") == 0
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def read_samples_or_none(folder: Path) -> int:
+    return len(list(folder.rglob("*.tar")))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(tmp_path, reasons, raw):
+    shutil.copy(raw / "still.mp4", tmp_path / "in" / "secret.mp4")
+    (tmp_path / "in" / "secret.mp4").chmod(0)
+    assert reasons() == {"secret.mp4": "unreadable"}
+
+
+def test_an_input_without_video_is_an_error(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("")
+    for source in (tmp_path / "in", tmp_path / "nowhere", tmp_path / "in" / "*.mp4"):
+        with pytest.raises(MissingFileError, match="input"):
+            curate(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_patterns_lists_and_single_files(raw, tmp_path):
+    (raw / "list.txt").write_text("sub/robot.mp4\n\nstill.mp4\n")
+    found = {
+        source: [clip.name for clip in pipeline.find_sources(raw / source, tmp_path / "out")]
+        for source in ("**/*.mp4", "list.txt", "still.mp4", "*.mp4")
+    }
+    every = ["a two shots.mp4", "broken.mp4", "still.mp4", "sub/robot.mp4"]
+    assert found["**/*.mp4"] == every
+    assert found["*.mp4"] == every[:3]
+    assert found["list.txt"] == ["still.mp4", "sub/robot.mp4"]
+    assert found["still.mp4"] == ["still.mp4"]
+
+
+def test_an_output_inside_the_input_is_not_an_input(raw):
+    curate(raw, raw / "out", SETTINGS)
+    assert curate(raw, raw / "out", SETTINGS).num_sources == 4
+
+
+def test_progress_is_drawn_on_standard_error(raw, tmp_path, capsys):
+    curate(raw, tmp_path / "out", SETTINGS, show_progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "transcode" in captured.err and "1 not_a_video" in captured.err
+
+
+def test_stages_must_stand_in_an_order_that_gives_each_its_inputs(store):
+    with pytest.raises(ConfigError, match="'caption' reads 'suffixes'"):
+        check_order([ProbeStage(), CaptionStage(store)])
+
+
+def test_every_stage_says_what_it_sets(store):
+    known = set(Clip.__dataclass_fields__)
+    for stage in pipeline.default_stages(SETTINGS, store):
+        assert isinstance(stage, Stage)
+        assert set(stage.inputs) | set(stage.outputs) <= known
+
+
+def test_clips_lost_from_the_work_folder_are_made_again(raw, tmp_path):
+    output = tmp_path / "out"
+    curate(raw, output, SETTINGS)
+    before = tree(output)
+    shutil.rmtree(output / "v0")
+    assert curate(raw, output, SETTINGS).num_reused == 2
+    assert tree(output) == before
+
+
+def test_a_missing_file_of_the_store_is_an_error(store):
+    with pytest.raises(MissingFileError, match=r"\.work"):
+        store.get("no-such-clip", "mp4")
+
+
+def test_actions_in_the_shard_are_the_ones_of_the_span(raw, tmp_path):
+    settings = CurateSettings(split=SplitSettings(method="stride", stride_s=1.2, min_clip_s=1))
+    curate(raw / "sub", tmp_path / "out", settings)
+    actions = np.load(raw / "sub" / "robot.action.npy")
+    for sample in read_samples(tmp_path / "out"):
+        start = round(sample.record.span_s[0] * 10)
+        found = np.load(io.BytesIO(sample.read("action.npy")))
+        assert np.array_equal(found, actions[start : start + sample.record.num_frames - 1])
