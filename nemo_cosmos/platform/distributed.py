@@ -99,9 +99,8 @@ def _init_process_group() -> None:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group(collective_backend())
         return
-    dist.init_process_group(
-        collective_backend(), store=torch.distributed.HashStore(), rank=0, world_size=1
-    )
+    store = dist.HashStore()  # type: ignore[attr-defined]  # in memory: one process needs no port
+    dist.init_process_group(collective_backend(), store=store, rank=0, world_size=1)
 
 
 def _check_sizes(tp: int, pp: int, cp: int) -> None:
