@@ -28,7 +28,7 @@ def command(
     episode is an mp4, its 7-D actions and states as npy, and a JSON with its words; every tenth is
     for validation. The same settings give the same episodes; a second run makes what is missing.
 
-    Needs the extra "sim": pip install 'nemo-cosmos[sim]'. The robot (157 MB) is fetched once.
+    Needs the extra "sim" of the package. The robot (157 MB) is fetched once.
 
     Examples:
       nemo-cosmos simulate data/robot
@@ -67,7 +67,7 @@ def command(
             workers=workers,
             renderer=renderer,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
-            say=console.print,
+            say=lambda text: console.print(text, markup=False),
         )
         bar.update(task, completed=episodes)
     if as_json:

@@ -95,14 +95,14 @@ def simulate(
     chosen = choose_renderer(renderer, say)
     missing = [i for i in range(num_episodes) if not is_complete(target, episode_key(i))]
     # Written first, so that a run that is stopped leaves word of its settings.
-    write_manifest(target, settings.as_dict(), _complete_keys(target, num_episodes))
+    write_manifest(target, settings.as_dict(), _complete_keys(target))
     done = num_episodes - len(missing)
     for _ in _film_all(target, settings, chosen, workers, missing):
         done += 1
         if progress:
             progress(done, num_episodes)
+    write_manifest(target, settings.as_dict(), _complete_keys(target))
     keys = [episode_key(index) for index in range(num_episodes)]
-    write_manifest(target, settings.as_dict(), keys)
     succeeded = sum(bool(read_record(target, key).get("success")) for key in keys)
     return SimulationReport(
         folder=str(target),
@@ -125,8 +125,9 @@ def _check_folder(folder: Path, settings: SimulationSettings) -> None:
         )
 
 
-def _complete_keys(folder: Path, num_episodes: int) -> list[str]:
-    keys = (episode_key(index) for index in range(num_episodes))
+def _complete_keys(folder: Path) -> list[str]:
+    """All episodes that are there, more than were asked for included."""
+    keys = sorted(file.stem for file in folder.glob("episode_*.json"))
     return [key for key in keys if is_complete(folder, key)]
 
 

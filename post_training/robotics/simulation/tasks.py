@@ -142,7 +142,7 @@ def _lift(rng: np.random.Generator) -> Task:
 
 
 def _move(rng: np.random.Generator) -> Task:
-    names = rng.permutation(list(DIRECTIONS))[: rng.integers(1, 4)]
+    names = rng.permutation(list(DIRECTIONS))[: rng.integers(2, 4)]
     waypoints = [_draw_start(rng)]
     moved = []
     for name in map(str, names):

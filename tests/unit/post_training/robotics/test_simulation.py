@@ -182,6 +182,11 @@ def test_simulate_fills_a_folder_and_goes_on(_robot: None, tmp_path: Path) -> No
     assert (folder / "episode_000001.action.npy").read_bytes() == before
     assert (folder / "episode_000002.mp4").stat().st_mtime_ns == untouched
 
+    simulate(folder, 1, TINY, workers=0, renderer="software")
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    assert len(manifest["episodes"]) == 4  # those of the earlier runs are not forgotten
+
     other = SimulationSettings(num_frames=9, height=48, width=64, seed=3)
     with pytest.raises(ConfigError, match="other settings"):
         simulate(folder, 4, other, workers=0, renderer="software")
