@@ -8,6 +8,7 @@ goes on.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -109,7 +110,9 @@ class Rejection:
 
     @classmethod
     def of(cls, clip: Clip, stage: str, reason: str, detail: str) -> Self:
-        """Reject this clip."""
+        """Reject this clip; files are named as below the input folder, wherever that lies."""
+        folder = clip.name.removesuffix(clip.source.name)
+        detail = detail.replace(f"{clip.source.parent}{os.sep}", folder)
         return cls(clip.name, stage, reason, detail, clip.span_s, clip.clip_id)
 
     def to_json(self) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_raw_video_becomes_shards(raw, tmp_path):
 
 def test_summary_rejections_metrics_and_report(raw, tmp_path):
     output = tmp_path / "out"
-    (raw / "<b>&\n é.mp4").write_bytes(b"no video")
+    (raw / "<script>&\n é.mp4").write_bytes(b"no video")
     summary = curate(raw, output, SETTINGS)
     content = json.loads((output / "summary.json").read_text())
     assert content["rejected"] == summary.rejected == {"motion": 1, "not_a_video": 2}
@@ -74,7 +74,7 @@ def test_summary_rejections_metrics_and_report(raw, tmp_path):
     assert [line["clips"] for line in metrics] == [0, 2, 0, 0, 1]
     report = (output / "report.html").read_text()
     assert report.count('<img src="data:image/jpeg;base64,') == 4
-    assert "&lt;b&gt;" in report and "<b>&" not in report
+    assert "&lt;script&gt;" in report and "<script>" not in report
     assert "push the red block (sidecar)" in report
     assert "not_a_video" in report
 
@@ -83,11 +83,7 @@ def test_clip_ids_and_bytes_do_not_depend_on_where_the_folder_lies(raw, tmp_path
     curate(raw, tmp_path / "out", SETTINGS)
     shutil.copytree(raw, tmp_path / "else where" / "raw")
     curate(tmp_path / "else where" / "raw", tmp_path / "out2", SETTINGS)
-    first, second = tree(tmp_path / "out"), tree(tmp_path / "out2")
-    # What cannot be read is named with its full path.
-    for name in ("rejected.jsonl", "report.html"):
-        del first[name], second[name]
-    assert first == second
+    assert tree(tmp_path / "out") == tree(tmp_path / "out2")
 
 
 def test_a_second_run_reuses_everything(raw, tmp_path, monkeypatch):
