@@ -206,7 +206,7 @@ def _generate(layout: Layout, settings: QuickstartSettings, name: str, prompt: s
     return [
         *("generate", str(layout.export(layout.world)), "--prompt", prompt),
         *("--out", str(layout.videos("prompt") / f"{name}.mp4")),
-        *("--guidance", str(settings.guidance)),
+        *("--guidance", str(settings.guidance), "--fps", str(settings.fps)),
         *_sampling(settings),
     ]
 

@@ -210,7 +210,7 @@ def _guards_section(layout: Layout) -> Section:
         record = json.loads((layout.videos("prompt") / f"{name}.json").read_text())
         rows += [
             [name, verdict["guard"], "yes" if verdict["allowed"] else "no", verdict["reason"]]
-            for verdict in record["guards"]["verdicts"]
+            for verdict in record["guards"]
         ]
     return Section(
         "Guards",
