@@ -216,7 +216,11 @@ class RankBatches(Sampler[list[Draw]]):
 
 
 class FiniteRankBatches(RankBatches):
-    """:class:`RankBatches` with an end, so with a length, for validation."""
+    """:class:`RankBatches` with an end, so with a length, for validation: each pass is the same."""
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        self.position = 0
+        return super().__iter__()
 
     def __len__(self) -> int:
         """Number of micro-batches of this rank."""

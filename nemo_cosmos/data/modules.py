@@ -108,6 +108,16 @@ class ShardDataModule(pl.LightningDataModule):
         )
         return self._loader(dataset, batches)
 
+    def reconfigure_limit_batches(self) -> None:
+        """Make ``limit_val_batches`` count global batches; NeMo calls this before training.
+
+        NeMo itself counts micro-batches there, while one validation step takes as many as a
+        training step does.
+        """
+        limit = self.trainer.limit_val_batches
+        if isinstance(limit, int):
+            self.trainer.limit_val_batches = limit * self.data_sampler.num_microbatches
+
     def state_dict(self) -> dict[str, Any]:
         """Samples that all ranks together have consumed; the same on every rank."""
         if self.trainer is not None:

@@ -142,7 +142,9 @@ def test_start_inside_a_batch_begins_with_the_next():
 def test_finite_batches_have_a_length():
     order = SampleOrder(buckets(10), batch_size=4, shuffle=False)
     batches = FiniteRankBatches(order, micro_batch_size=2, num_batches=order.batches_per_epoch)
-    assert len(batches) == len(list(batches)) == 6
+    first = list(batches)
+    assert len(batches) == len(first) == 6
+    assert list(batches) == first, "a second validation would see other samples"
 
 
 @pytest.mark.parametrize(
