@@ -9,6 +9,7 @@ it is called.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,12 +113,12 @@ def generate(world: Folder, prompt: str, **options: Any) -> Any:
     return WorldPipeline.from_folder(world).generate(prompt, **options)
 
 
-def predict(world: Folder, prompt: str, frames_THWC: np.ndarray, **options: Any) -> Any:
+def predict(world: Folder, prompt: str | None, frames_THWC: np.ndarray, **options: Any) -> Any:
     """Continue an image or video (Video2World), with controls where the model has them.
 
     Args:
         world: an exported folder.
-        prompt: what happens in the video.
+        prompt: what happens in the video; None only for a model with a control.
         frames_THWC: the first frames, uint8 RGB.
         **options: of ``WorldPipeline.predict``, such as ``num_condition_frames`` and ``control``.
 
@@ -130,13 +131,13 @@ def predict(world: Folder, prompt: str, frames_THWC: np.ndarray, **options: Any)
 
 
 def extend(
-    world: Folder, prompt: str, frames_THWC: np.ndarray, num_chunks: int, **options: Any
+    world: Folder, prompt: str | None, frames_THWC: np.ndarray, num_chunks: int, **options: Any
 ) -> Any:
     """Make a long video chunk by chunk, each conditioned on the end of the one before.
 
     Args:
         world: an exported folder.
-        prompt: what happens in the video.
+        prompt: what happens in the video; None only for a model with a control.
         frames_THWC: the first frames, uint8 RGB.
         num_chunks: how many chunks to add.
         **options: of ``WorldPipeline.extend``.
@@ -149,17 +150,19 @@ def extend(
     return WorldPipeline.from_folder(world).extend(prompt, frames_THWC, num_chunks, **options)
 
 
-def evaluate(generated: Folder, reference: Folder, **options: Any) -> Any:
-    """Compare generated videos with real ones.
+def evaluate(
+    generated_THWC: np.ndarray, truth_THWC: np.ndarray, metrics: Sequence[str] | None = None
+) -> dict[str, float]:
+    """Compare a generated video with the true one; ``nemo-cosmos evaluate`` does so for folders.
 
     Args:
-        generated: folder of videos.
-        reference: folder of videos with the same names.
-        **options: of ``nemo_cosmos.evaluation.evaluate``.
+        generated_THWC: frames, uint8 RGB.
+        truth_THWC: frames of the same shape.
+        metrics: names such as ``"psnr"``; all where None.
 
     Returns:
-        its report.
+        one number for each metric.
     """
-    from nemo_cosmos import evaluation
+    from nemo_cosmos.evaluation import choose_metrics, evaluate_pair
 
-    return evaluation.evaluate(generated, reference, **options)
+    return evaluate_pair(generated_THWC, truth_THWC, choose_metrics(metrics))

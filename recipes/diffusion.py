@@ -1,9 +1,9 @@
 """Recipes of the diffusion world models.
 
-Sizes are presets (``nemo_cosmos.models.diffusion.presets``); here are the training numbers, from the
-Cosmos paper (arXiv 2501.03575, table of training) and the published post-training configurations.
-What the paper does not tell, such as batch sizes in tokens, is marked as ours. A recipe for a new
-size starts from another and changes it::
+Sizes are presets (``nemo_cosmos.models.diffusion.presets``); here are the training numbers, from
+the Cosmos paper (arXiv 2501.03575, table of training) and the published post-training
+configurations. What the paper does not tell, such as batch sizes, is marked as ours. A recipe for a
+new size starts from another and changes it::
 
     def diffusion_1b_text2world(post_training: bool = False) -> run.Partial:
         recipe = diffusion_7b_text2world(post_training)
@@ -150,6 +150,7 @@ def _model(preset: str) -> run.Config:
         DiffusionModel,
         config=run.Config(DiTConfig, **chosen.network),
         process=common.as_config(ProcessConfig.for_preset(chosen)),
+        preset=preset,
     )
 
 

@@ -136,6 +136,10 @@ def _check_name(node: Any, name: str, key: str, walked: str) -> dict[str, Any]:
     return known
 
 
+def _nearest(name: str, known: dict[str, Any]) -> list[str]:
+    return [quoted.strip("'") for quoted in nearest_names(name, known).split(", ")]
+
+
 def _configurable(annotation: Any) -> type | None:
     """The dataclass of an optional parameter, which a key below it may fill in."""
     if get_origin(annotation) in (Union, types.UnionType, typing.Annotated):
@@ -167,4 +171,6 @@ def _example(node: Any, leaf: str, key: str) -> str:
     if value is None:
         default = inspect.signature(fdl.get_callable(node)).parameters.get(leaf)
         value = None if default is None or default.default is default.empty else default.default
-    return f"{key}={str(value).lower() if isinstance(value, bool) or value is None else value}"
+    if isinstance(value, bool) or value is None:
+        return f"{key}={str(value).lower()}"
+    return f"{key}={list(value) if isinstance(value, tuple) else value}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import enum
 import inspect
+import json
 import types
 import typing
 from pathlib import Path
@@ -126,4 +127,4 @@ def _load(text: str) -> Any:
 
 
 def _as_text(item: Any) -> str:
-    return item if isinstance(item, str) else yaml.safe_dump(item, default_flow_style=True).strip()
+    return item if isinstance(item, str) else json.dumps(item)

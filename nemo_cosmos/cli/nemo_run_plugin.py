@@ -11,13 +11,26 @@ from typing import Any
 
 import nemo_run as run
 
-from nemo_cosmos.training.quiet import quiet_libraries
 from recipes.registry import RECIPES, get_recipe
 
-quiet_libraries()
+
+class RecipeContext(run.cli.RunContext):
+    """Reads ``key=value`` words as ``nemo-cosmos`` does.
+
+    NeMo-Run's own parser does not know annotations whose evaluation is postponed, which most of the
+    configured classes have, and names no valid keys.
+    """
+
+    def parse_fn(self, fn: Any, args: list[str], **default_kwargs: Any) -> Any:
+        """The recipe that ``--factory`` names, with the words applied."""
+        if self.factory not in RECIPES:
+            return super().parse_fn(fn, args, **default_kwargs)
+        from recipes.overrides import apply_overrides
+
+        return apply_overrides(configure(self.factory, fn), args)
 
 
-@run.cli.entrypoint(namespace="cosmos")
+@run.cli.entrypoint(namespace="cosmos", run_ctx_cls=RecipeContext)
 def pretrain(
     model: Any, data: Any, trainer: Any, log: Any = None, resume: Any = None, optim: Any = None
 ) -> Path:
@@ -27,7 +40,7 @@ def pretrain(
     return api.pretrain(model, data, trainer, log, resume, optim)
 
 
-@run.cli.entrypoint(namespace="cosmos")
+@run.cli.entrypoint(namespace="cosmos", run_ctx_cls=RecipeContext)
 def finetune(
     model: Any, data: Any, trainer: Any, log: Any = None, resume: Any = None, optim: Any = None
 ) -> Path:
@@ -37,12 +50,20 @@ def finetune(
     return api.finetune(model, data, trainer, log, resume, optim)
 
 
-def _factory(name: str, target: Callable[..., Path], post_training: bool) -> None:
-    """Register one recipe for one command."""
+def configure(name: str, target: Callable[..., Path]) -> run.Partial:
+    """A recipe as a configuration of one of this module's commands."""
+    from nemo_cosmos.training.quiet import quiet_nemo
+
+    quiet_nemo()
+    recipe = get_recipe(name, post_training=target.__name__ == finetune.__name__)
+    return run.Partial(target, **recipe.__arguments__)
+
+
+def _register(name: str, target: Callable[..., Path]) -> None:
+    """Let ``--factory NAME`` and NeMo-Run's help know the recipe."""
 
     def recipe() -> run.Partial:
-        configured = get_recipe(name, post_training)
-        return run.Partial(target, **configured.__arguments__)
+        return configure(name, target)
 
     recipe.__name__ = recipe.__qualname__ = name
     recipe.__doc__ = RECIPES[name].help
@@ -51,5 +72,5 @@ def _factory(name: str, target: Callable[..., Path], post_training: bool) -> Non
 
 for _name, _entry in RECIPES.items():
     if _entry.pretrains:
-        _factory(_name, pretrain, post_training=False)
-    _factory(_name, finetune, post_training=True)
+        _register(_name, pretrain)
+    _register(_name, finetune)

@@ -170,20 +170,19 @@ class EMA(pl.Callback, IOMixin):
                 changes["dtype"] = average.dtype
             return replace(entry, **changes)
 
-        return dict_list_map_outplace(
-            with_average, trainer.strategy.megatron_parallel.sharded_state_dict()
-        )
+        state = trainer.strategy.megatron_parallel.sharded_state_dict()
+        return _without_none(dict_list_map_outplace(with_average, state))
 
     @torch.no_grad()
     def _restore(self, trainer: pl.Trainer) -> None:
         """Read the averages; a checkpoint that was trained without EMA leaves the weights' copy."""
         if not any(key.startswith(f"{PREFIX}.") for key in saved_keys(trainer.ckpt_path)):
             return
-        wanted = _without_none(self._sharded_state(trainer))
-        holders = dict(_leaves(wanted))
-        loaded = load_sharded(trainer.ckpt_path, {PREFIX: _without_none(wanted)})[PREFIX]
+        wanted = self._sharded_state(trainer)
+        averages = {path: entry.data for path, entry in _leaves(wanted)}
+        loaded = load_sharded(trainer.ckpt_path, {PREFIX: wanted})[PREFIX]
         for path, tensor in _leaves(loaded):
-            holders[path].data.copy_(tensor)
+            averages[path].copy_(tensor)
 
 
 def power_exponent(rate: float) -> float:

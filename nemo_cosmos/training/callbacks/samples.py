@@ -68,7 +68,8 @@ class SampleVideos(pl.Callback, IOMixin):
         from nemo_cosmos.video import Video, encode_video
 
         path = current_run() / "samples" / f"step={step:06d}" / f"{name}.mp4"
-        encode_video(Video(frames_THWC, fps=self.fps), path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        encode_video(path, Video(frames_THWC, fps=self.fps))
         video_BTCHW = torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)[None]
         for logger in trainer.loggers:
             if hasattr(logger.experiment, "add_video"):

@@ -1,7 +1,7 @@
 """How fast training goes: samples, tokens and floating-point operations a second, and their share.
 
-FLOP/s counts what the model needs, by the model's own documented formula, three times the forward
-pass; recomputed activations are not counted. MFU divides by the peak of the device, from the table
+FLOP/s counts what the model needs, by the model's own documented formula, forward and backward;
+recomputed activations are not counted. MFU divides by the peak of the device, from the table
 below or, for a device that is not in it, by what a large matrix product reaches here.
 """
 
@@ -14,7 +14,8 @@ import lightning.pytorch as pl
 import torch
 from nemo.lightning.io.mixin import IOMixin
 
-BACKWARD_FACTOR = 3  # forward, gradient of the inputs, gradient of the weights
+from nemo_cosmos.training.flops import flops_and_tokens
+
 # Dense bf16 peak of one device in TFLOP/s, from NVIDIA's data sheets.
 PEAK_TFLOPS = {
     "A100": 312.0,
@@ -35,7 +36,7 @@ class Throughput(pl.Callback, IOMixin):
 
     - ``on_train_start``: start the clock and find the device's peak.
     - ``on_megatron_microbatch_end``: count samples, and tokens and FLOP where the model counts them
-      (a method ``flops_and_tokens(batch) -> (forward FLOP, tokens)`` on the Lightning module).
+      (:mod:`nemo_cosmos.training.flops`).
     - ``on_train_batch_start``, ``on_train_batch_end``: measure the time between the end of one step
       and the start of the next, which is data loading and logging; write the numbers.
 
@@ -53,7 +54,7 @@ class Throughput(pl.Callback, IOMixin):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        if self.peak_tflops is None and hasattr(pl_module, "flops_and_tokens"):
+        if self.peak_tflops is None:
             self.peak_tflops = find_peak_tflops(pl_module.device)
         self._reset()
 
@@ -65,11 +66,9 @@ class Throughput(pl.Callback, IOMixin):
     def on_megatron_microbatch_end(self, step: Any, batch: Any, *_: Any, **__: Any) -> None:
         """Count one micro-batch."""
         self._num_samples += batch_size(batch)
-        count = getattr(step.pl_module, "flops_and_tokens", None)
-        if count is not None:
-            forward_flop, num_tokens = count(batch)
-            self._flop += BACKWARD_FACTOR * forward_flop
-            self._num_tokens += num_tokens
+        flop, num_tokens = flops_and_tokens(step.pl_module, batch)
+        self._flop += flop
+        self._num_tokens += num_tokens
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any

@@ -1,0 +1,191 @@
+"""The functions of the API on tiny real models: tokenizer, world, post-training, one process."""
+
+from __future__ import annotations
+
+import io
+
+import fiddle as fdl
+import numpy as np
+import pytest
+import torch
+
+import nemo_cosmos.api as api
+from nemo_cosmos.data.schema import ClipRecord
+from nemo_cosmos.data.shards import CuratedWriter
+from nemo_cosmos.data.tokenize import TokenizeConfig, tokenize_shards
+from nemo_cosmos.training.run_folder import read_curves
+from nemo_cosmos.video import Video, encode_video
+from recipes.overrides import apply_overrides
+from recipes.registry import get_recipe
+
+NUM_FRAMES, HEIGHT, WIDTH = 5, 32, 32
+LATENT_SHAPE = (16, 2, HEIGHT // 8, WIDTH // 8)
+
+
+def record(key: str) -> ClipRecord:
+    return ClipRecord(
+        key=key,
+        source="film.mp4",
+        span_s=(0.0, 1.0),
+        fps=8.0,
+        num_frames=NUM_FRAMES,
+        width=WIDTH,
+        height=HEIGHT,
+        caption="a square moves",
+        caption_source="template",
+    )
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Four clips of noise, as curated shards."""
+    root = tmp_path_factory.mktemp("clips")
+    generator = np.random.default_rng(0)
+    with CuratedWriter(root / "shards") as writer:
+        for number in range(4):
+            frames = generator.integers(0, 255, (NUM_FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)
+            encode_video(root / "clip.mp4", Video(frames, fps=8.0))
+            actions = npy(np.full((NUM_FRAMES - 1, 7), number, np.float32))
+            files = {"mp4": (root / "clip.mp4").read_bytes(), "action.npy": actions}
+            writer.add(record(f"clip{number}"), files)
+    return root / "shards"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(clips, tmp_path_factory):
+    """A trained tokenizer's run."""
+    return train(
+        "tokenizer_nano_cv4x8x8",
+        clips,
+        tmp_path_factory.mktemp("runs"),
+        "trainer.max_steps=2",
+        "model.config.channels=8",
+        f"data.num_frames={NUM_FRAMES}",
+        f"data.size=[{HEIGHT}, {WIDTH}]",
+        "data.image_ratio=0.5",
+        "model.losses.perceptual.values=[0]",
+        "model.stats_batches=4",
+    )
+
+
+@pytest.fixture(scope="module")
+def latents(clips, tokenizer, tmp_path_factory):
+    """The clips, tokenised."""
+    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+
+    folder = tmp_path_factory.mktemp("latents") / "windows"
+    text = {"kind": "embedded", "path": None, "max_length": 64, "dim": 16}
+    tokenize_shards(
+        clips,
+        folder,
+        encode=VideoTokenizer.from_folder(tokenizer / "export").encode,
+        encode_text=lambda texts: (torch.ones(len(texts), 3, 16), torch.ones(len(texts), 3)),
+        config=TokenizeConfig(window_frames=NUM_FRAMES, size=(HEIGHT, WIDTH)),
+        describe={"tokenizer": str(tokenizer / "export"), "text_encoder": text},
+    )
+    return folder
+
+
+TINY = (
+    "model.config.num_layers=1",
+    "model.config.hidden_size=64",
+    "model.config.num_attention_heads=2",
+    "model.config.crossattn_emb_channels=16",
+    "model.config.adaln_lora_dim=8",
+    "data.micro_batch_size=2",
+    "data.global_batch_size=4",
+    "trainer.log_every_n_steps=1",
+)
+
+
+def train(name, data, outputs, *words, post_training=False):
+    recipe = get_recipe(name, post_training)
+    apply_overrides(recipe, [f"data.path={data}", f"log.log_dir={outputs}", *words])
+    return fdl.build(recipe)()
+
+
+@pytest.fixture(scope="module")
+def world(latents, tmp_path_factory):
+    outputs = tmp_path_factory.mktemp("runs")
+    return train("diffusion_nano_video2world", latents, outputs, "trainer.max_steps=3", *TINY)
+
+
+def test_a_tokenizer_recipe_exports_a_tokenizer(tokenizer):
+    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+
+    trained = VideoTokenizer.from_folder(tokenizer / "export")
+    assert trained.stats is not None
+    z = trained.encode(torch.zeros(1, 3, NUM_FRAMES, HEIGHT, WIDTH))
+    assert z.shape == (1, *LATENT_SHAPE)
+    assert "loss/color" in read_curves(tokenizer)[-1]
+
+
+def test_a_world_recipe_exports_a_world(world):
+    from nemo_cosmos.checkpoint.folder import load_world
+
+    loaded = load_world(world / "export")
+    assert loaded.config.preset == "diffusion_nano_video2world"
+    line = read_curves(world)[-1]
+    assert line["tokens_per_s"] > 0 and line["tflops_per_device"] > 0
+    assert line["consumed_samples"] == 12
+
+
+def test_actions_are_added_in_post_training(world, latents, tmp_path):
+    from nemo_cosmos.checkpoint.folder import load_world
+
+    tuned = train(
+        "diffusion_nano_action",
+        latents,
+        tmp_path,
+        "trainer.max_steps=2",
+        f"resume.restore_config.path={world / 'export'}",
+        *TINY,
+        post_training=True,
+    )
+    loaded = load_world(tuned / "export")
+    assert loaded.config.control == "action"
+    assert loaded.net.control is not None
+
+
+def test_training_goes_on_to_more_steps(world, latents):
+    words = ("trainer.max_steps=4", *TINY)
+    again = train("diffusion_nano_video2world", latents, world.parent, *words)
+    assert [line["step"] for line in read_curves(again)] == [1, 2, 3, 4]
+
+
+def test_short_ways_reach_the_pipeline(monkeypatch):
+    calls = []
+
+    class Pipeline:
+        @classmethod
+        def from_folder(cls, path):
+            calls.append(path)
+            return cls()
+
+        def __getattr__(self, name):
+            return lambda *args, **options: (name, args, options)
+
+    import nemo_cosmos.inference
+
+    monkeypatch.setattr(nemo_cosmos.inference, "WorldPipeline", Pipeline)
+    frames = np.zeros((1, 8, 8, 3), np.uint8)
+    assert api.generate("w", "a cat", steps=2) == ("generate", ("a cat",), {"steps": 2})
+    assert api.predict("w", None, frames)[0] == "predict"
+    assert api.extend("w", None, frames, 2)[1][2] == 2
+    assert calls == ["w"] * 3
+
+
+def test_evaluate_compares_two_videos():
+    frames = np.zeros((2, 16, 16, 3), np.uint8)
+    frames[..., :8] = 90
+    assert api.evaluate(frames, frames, metrics=["ssim"]) == {"ssim": pytest.approx(1.0)}
+
+
+def test_the_api_is_what_it_says():
+    assert set(api.__all__) == {"pretrain", "finetune", "generate", "predict", "extend", "evaluate"}
