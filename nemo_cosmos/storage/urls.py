@@ -30,8 +30,8 @@ def open_url(location: str | os.PathLike[str], mode: str = "rb") -> IO[Any]:
     name = os.fspath(location)
     try:
         if not is_url(name):
-            # fsspec takes ten times as long, which shows where thousands of samples are read.
-            return cast("IO[Any]", Path(name).open(mode))
+            # Several times faster than through fsspec, which shows where many samples are read.
+            return Path(name).open(mode)
         return cast("IO[Any]", fsspec.open(name, mode).open())
     except ImportError as error:
         raise MissingDependencyError(
