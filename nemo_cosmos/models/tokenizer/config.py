@@ -29,6 +29,10 @@ class TokenizerConfig:
         channels_mult: width of each level as a multiple of ``channels``.
         num_res_blocks: residual blocks a level in the encoder; the decoder has one more.
         patch_size: side of the Haar wavelet patch, in pixels (and frames).
+        high_band_gain: factor on all wavelet bands but the mean, undone after the decoder. The
+            reference has 1. Beyond it, the fine bands, whose values are small, weigh more in the
+            first convolution and suffer less from the noise of large learning rates in the last:
+            a small network trained for minutes needs that.
         z_channels: width between encoder and ``quant_conv``.
         latent_channels: channels of a continuous latent.
         fsq_levels: quantisation levels of each of a discrete latent's channels.
@@ -46,6 +50,7 @@ class TokenizerConfig:
     channels_mult: tuple[int, ...] = (2, 4, 4)
     num_res_blocks: int = 2
     patch_size: int = 4
+    high_band_gain: float = 1.0
     z_channels: int = 16
     latent_channels: int = 16
     fsq_levels: tuple[int, ...] = (8, 8, 8, 5, 5, 5)

@@ -67,7 +67,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         widths = [config.channels * mult for mult in (1, *config.channels_mult)]
-        self.patcher = HaarPatcher(config.patch_size, num_axes=2)
+        self.patcher = HaarPatcher(config.patch_size, 2, config.high_band_gain)
         self.conv_in = nn.Conv2d(config.patch_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         for level, width in enumerate(widths[1:]):
@@ -103,7 +103,7 @@ class ImageDecoder(nn.Module):
             self.up.append(ImageLevel(level_widths, config.dropout, upsample=step))
         self.norm_out = group_norm(widths[0])
         self.conv_out = nn.Conv2d(widths[0], config.patch_channels, 3, padding=1)
-        self.unpatcher = HaarUnpatcher(config.patch_size, num_axes=2)
+        self.unpatcher = HaarUnpatcher(config.patch_size, 2, config.high_band_gain)
 
     def forward(self, z_BCTHW: Tensor, cache: CausalCache | None = None) -> Tensor:
         """(B,z_channels,T,H/s,W/s) to (B,3,T,H,W); the cache is not needed."""

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from nemo_cosmos.errors import ConfigError, InputError, NumericsError
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
+from nemo_cosmos.models.tokenizer.initialise import initialise
 from nemo_cosmos.models.tokenizer.latent_stats import compute_latent_stats
 from nemo_cosmos.models.tokenizer.losses import COLOR_ONLY, LossConfig, TokenizerLosses
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
@@ -111,7 +112,9 @@ class TokenizerModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         """
         if getattr(self, "module", None) is None:
             _check_parallelism()
-            self.module = MegatronTokenizer(self.config, TokenizerNetwork(self.tokenizer_config))
+            network = TokenizerNetwork(self.tokenizer_config)
+            initialise(network)
+            self.module = MegatronTokenizer(self.config, network)
 
     def forward(self, video_BCTHW: Tensor) -> Tensor:
         """Reconstruct a video in [-1, 1]."""

@@ -34,6 +34,7 @@ _NANO_CV4X8X8 = TokenizerConfig(
     channels=32,
     channels_mult=(1, 2),
     num_res_blocks=1,
+    high_band_gain=8.0,
     training_frames=17,
 )
 

@@ -67,7 +67,7 @@ class VideoEncoder(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         widths = [config.channels * mult for mult in (1, *config.channels_mult)]
-        self.patcher3d = HaarPatcher(config.patch_size, num_axes=3)
+        self.patcher3d = HaarPatcher(config.patch_size, 3, config.high_band_gain)
         self.conv_in = factorised_conv(config.patch_channels, widths[0])
         self.down = nn.ModuleList()
         for level, width in enumerate(widths[1:]):
@@ -106,7 +106,7 @@ class VideoDecoder(nn.Module):
             self.up.append(VideoLevel(level_widths, config.dropout, upsample=step))
         self.norm_out = FrameNorm(widths[0])
         self.conv_out = factorised_conv(widths[0], config.patch_channels)
-        self.unpatcher3d = HaarUnpatcher(config.patch_size, num_axes=3)
+        self.unpatcher3d = HaarUnpatcher(config.patch_size, 3, config.high_band_gain)
 
     def forward(self, z_BCTHW: Tensor, cache: CausalCache | None = None) -> Tensor:
         """(B,z_channels,t,h,w) to (B,3,T,H,W)."""

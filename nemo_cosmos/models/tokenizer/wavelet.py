@@ -21,14 +21,19 @@ _HAAR = (1 / math.sqrt(2), 1 / math.sqrt(2))
 
 
 class HaarPatcher(nn.Module):
-    """Pixels to wavelet patches, ``num_axes`` 2 (height, width) or 3 (time too).
+    """Pixels to wavelet patches.
 
     The buffers are those of the reference's state dict; nothing is computed from them.
+
+    Args:
+        patch_size: side of a block, a power of two.
+        num_axes: 2 for blocks of height and width, 3 for time too.
+        high_band_gain: factor on all bands but the block's mean.
     """
 
-    def __init__(self, patch_size: int, num_axes: int) -> None:
+    def __init__(self, patch_size: int, num_axes: int, high_band_gain: float = 1.0) -> None:
         super().__init__()
-        self.patch_size, self.num_axes = patch_size, num_axes
+        self.patch_size, self.num_axes, self.gain = patch_size, num_axes, high_band_gain
         _register_reference_buffers(self)
         if num_axes == 3:
             size = torch.full((1,), patch_size, dtype=torch.int32)
@@ -50,8 +55,8 @@ class HaarPatcher(nn.Module):
         B, C, T, H, W = video_BCTHW.shape
         blocks = video_BCTHW.reshape(B, C, T // pt, pt, H // p, p, W // p, p)
         blocks = blocks.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(B, T // pt, H // p, W // p, C, -1)
-        matrix = haar_matrix(p, self.num_axes, video_BCTHW.dtype, video_BCTHW.device)
-        bands = blocks @ matrix.T
+        forward, _ = haar_matrices(p, self.num_axes, self.gain, blocks.dtype, blocks.device)
+        bands = blocks @ forward.T
         patches_BTHWC = bands.transpose(-1, -2).flatten(-2)  # channel index is band * C + colour
         return patches_BTHWC.permute(0, 4, 1, 2, 3)
 
@@ -59,9 +64,9 @@ class HaarPatcher(nn.Module):
 class HaarUnpatcher(nn.Module):
     """Wavelet patches back to pixels, the exact inverse of :class:`HaarPatcher`."""
 
-    def __init__(self, patch_size: int, num_axes: int) -> None:
+    def __init__(self, patch_size: int, num_axes: int, high_band_gain: float = 1.0) -> None:
         super().__init__()
-        self.patch_size, self.num_axes = patch_size, num_axes
+        self.patch_size, self.num_axes, self.gain = patch_size, num_axes, high_band_gain
         _register_reference_buffers(self)
 
     def forward(self, patches_BCTHW: Tensor, *, at_start: bool = True) -> Tensor:
@@ -71,29 +76,35 @@ class HaarUnpatcher(nn.Module):
         B, _, T, H, W = patches_BCTHW.shape
         num_bands = pt * p * p
         bands = patches_BCTHW.permute(0, 2, 3, 4, 1).unflatten(-1, (num_bands, -1))
-        matrix = haar_matrix(p, self.num_axes, patches_BCTHW.dtype, patches_BCTHW.device)
-        # The rows are orthogonal with squared norm 1 / num_bands, so this is the inverse.
-        blocks = bands.transpose(-1, -2).contiguous() @ (num_bands * matrix)
+        _, inverse = haar_matrices(p, self.num_axes, self.gain, bands.dtype, bands.device)
+        blocks = bands.transpose(-1, -2).contiguous() @ inverse.T
         blocks = blocks.reshape(B, T, H, W, -1, pt, p, p).permute(0, 4, 1, 5, 2, 6, 3, 7)
         video_BCTHW = blocks.reshape(B, -1, T * pt, H * p, W * p)
         return video_BCTHW[:, :, pt - 1 :] if at_start else video_BCTHW
 
 
 @functools.cache
-def haar_matrix(patch_size: int, num_axes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The map from a block's samples to its coefficients, (p^axes, p^axes).
+def haar_matrices(
+    patch_size: int, num_axes: int, gain: float, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The map from a block's samples to its coefficients, (p^axes, p^axes), and its inverse.
 
-    Rows are bands in the reference's order: low before high, the last level outermost, and within
-    a level time, height, width from the outside in for videos but width, height for images.
-    Columns are samples in (time,) height, width order. Made by sending every unit impulse through
-    the transform.
+    Rows of the map are bands in the reference's order: low before high, the last level outermost,
+    and within a level time, height, width from the outside in for videos but width, height for
+    images. Columns are samples in (time,) height, width order. Made by sending every unit impulse
+    through the transform.
     """
     with torch.inference_mode(False), torch.no_grad():
         size = patch_size**num_axes
         impulses = torch.eye(size, device=device).reshape(size, 1, *[patch_size] * num_axes)
         while impulses.shape[-1] > 1:
             impulses = _haar_level(impulses, num_axes)
-        return impulses.reshape(size, size).T.contiguous().to(dtype)
+        forward = impulses.reshape(size, size).T
+        gains = torch.full((size, 1), gain, device=device)
+        gains[0] = 1.0
+        # The rows are orthogonal with squared norm 1 / size, so the transpose all but inverts.
+        inverse = size * (forward / gains).T
+        return (forward * gains).contiguous().to(dtype), inverse.contiguous().to(dtype)
 
 
 def _haar_level(x: Tensor, num_axes: int) -> Tensor:

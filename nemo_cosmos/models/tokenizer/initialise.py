@@ -1,0 +1,62 @@
+"""Initial weights of a tokenizer that is trained from scratch.
+
+With torch's own initial values a deep stack of convolutions lets so little of its input through
+that training spends its first thousands of steps on the mean image. Here the network starts as a
+nearly linear map from pixels to pixels:
+
+- convolutions keep the variance of their input (LeCun normal), biases are zero;
+- convolutions over time pass the present frame on unchanged;
+- residual branches and attention start at zero (as in Fixup, Zhang et al. 2019), so that blocks
+  pass their input on;
+- the last convolution starts small, because the inverse wavelet sums many of its channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nemo_cosmos.models.tokenizer.layers2d import Attention2d, ResBlock2d
+from nemo_cosmos.models.tokenizer.layers3d import (
+    ResBlock3d,
+    SpatialAttention,
+    TemporalAttention,
+    TemporalConv,
+)
+from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+
+_OUTPUT_SCALE = 0.1
+
+
+@torch.no_grad()
+def initialise(net: TokenizerNetwork) -> None:
+    """Set the weights of ``net`` to start training from; draws from torch's generator."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            fan_in = module.weight[0].numel()
+            nn.init.normal_(module.weight, std=fan_in**-0.5)
+            _zero(module.bias)
+    for module in net.modules():
+        if isinstance(module, TemporalConv):
+            _pass_present_frame(module.conv3d)
+    for module in net.modules():
+        if isinstance(module, ResBlock3d):
+            _zero(module.conv2[1].conv3d.weight)
+        elif isinstance(module, ResBlock2d):
+            _zero(module.conv2.weight)
+        elif isinstance(module, SpatialAttention | TemporalAttention):
+            _zero(module.proj_out.conv3d.weight)
+        elif isinstance(module, Attention2d):
+            _zero(module.proj_out.weight)
+    next(net.decoder.get_submodule("conv_out").parameters()).mul_(_OUTPUT_SCALE)
+
+
+def _pass_present_frame(conv: nn.Conv3d) -> None:
+    """Make a (3,1,1) convolution the identity on the last of its three frames."""
+    conv.weight.zero_()
+    conv.weight[:, :, -1, 0, 0].fill_diagonal_(1.0)
+
+
+def _zero(parameter: Tensor | None) -> None:
+    if parameter is not None:
+        parameter.zero_()
