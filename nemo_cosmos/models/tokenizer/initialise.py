@@ -14,7 +14,7 @@ nearly linear map from pixels to pixels:
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nemo_cosmos.models.tokenizer.layers2d import Attention2d, ResBlock2d
 from nemo_cosmos.models.tokenizer.layers3d import (
@@ -26,6 +26,13 @@ from nemo_cosmos.models.tokenizer.layers3d import (
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 
 _OUTPUT_SCALE = 0.1
+_LAST_OF_BRANCH: dict[type[nn.Module], str] = {
+    ResBlock3d: "conv2.1.conv3d.weight",
+    ResBlock2d: "conv2.weight",
+    SpatialAttention: "proj_out.conv3d.weight",
+    TemporalAttention: "proj_out.conv3d.weight",
+    Attention2d: "proj_out.weight",
+}
 
 
 @torch.no_grad()
@@ -35,19 +42,14 @@ def initialise(net: TokenizerNetwork) -> None:
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             fan_in = module.weight[0].numel()
             nn.init.normal_(module.weight, std=fan_in**-0.5)
-            _zero(module.bias)
+            if module.bias is not None:
+                module.bias.zero_()
     for module in net.modules():
         if isinstance(module, TemporalConv):
             _pass_present_frame(module.conv3d)
     for module in net.modules():
-        if isinstance(module, ResBlock3d):
-            _zero(module.conv2[1].conv3d.weight)
-        elif isinstance(module, ResBlock2d):
-            _zero(module.conv2.weight)
-        elif isinstance(module, SpatialAttention | TemporalAttention):
-            _zero(module.proj_out.conv3d.weight)
-        elif isinstance(module, Attention2d):
-            _zero(module.proj_out.weight)
+        if type(module) in _LAST_OF_BRANCH:
+            module.get_parameter(_LAST_OF_BRANCH[type(module)]).zero_()
     next(net.decoder.get_submodule("conv_out").parameters()).mul_(_OUTPUT_SCALE)
 
 
@@ -55,8 +57,3 @@ def _pass_present_frame(conv: nn.Conv3d) -> None:
     """Make a (3,1,1) convolution the identity on the last of its three frames."""
     conv.weight.zero_()
     conv.weight[:, :, -1, 0, 0].fill_diagonal_(1.0)
-
-
-def _zero(parameter: Tensor | None) -> None:
-    if parameter is not None:
-        parameter.zero_()
