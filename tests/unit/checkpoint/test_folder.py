@@ -80,6 +80,7 @@ def folder(
     return tmp_path / "world"
 
 
+@torch.no_grad()
 def output(net: WorldNetwork) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 16, 3, 4, 4, generator=generator)
