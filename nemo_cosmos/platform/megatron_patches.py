@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from nemo_cosmos.platform.cuda_stubs import CPU
@@ -39,6 +40,13 @@ _MODULES_WITH_CUDA_LITERALS = (
     "megatron.core.rerun_state_machine",
     "megatron.core.tensor_parallel.data",
     "megatron.core.utils",
+)
+# What makes a parallel linear layer more than a linear layer.
+_LINEAR_OPTIONS = (
+    "allreduce_dgrad",
+    "gradient_accumulation_fusion",
+    "grad_output_buffer",
+    "sequence_parallel",
 )
 _FACTORIES = ("arange", "empty", "empty_like", "full", "ones", "tensor", "zeros", "zeros_like")
 
@@ -107,6 +115,7 @@ def patch_megatron() -> None:
     _use_cpu_torch()
     _patch_random_states()
     _patch_linear_autocast()
+    _use_plain_linear_alone()
     _patch_optimizers()
     _undo_jit()
 
@@ -146,6 +155,40 @@ def _patch_linear_autocast() -> None:
         forward = torch.amp.custom_fwd(function.forward.__wrapped__, device_type="cpu")
         backward = torch.amp.custom_bwd(function.backward.__wrapped__, device_type="cpu")
         function.forward, function.backward = staticmethod(forward), staticmethod(backward)
+
+
+def _use_plain_linear_alone() -> None:
+    """Where a process has no tensor-parallel partner, compute its linear layers as torch does.
+
+    Megatron's layers go through autograd functions in Python that communicate, or would. At nano
+    size on a CPU these cost several per cent of a step; alone, there is nothing for them to do.
+    """
+    from megatron.core.tensor_parallel import layers
+
+    parallel_linear = layers.linear_with_grad_accumulation_and_async_allreduce
+
+    @functools.wraps(parallel_linear)
+    def linear(input: torch.Tensor, weight: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        if any(kwargs.get(name) for name in _LINEAR_OPTIONS):
+            result: torch.Tensor = parallel_linear(input, weight, **kwargs)
+            return result
+        return F.linear(input, weight, kwargs.get("bias"))
+
+    layers.linear_with_grad_accumulation_and_async_allreduce = linear
+    for name in (
+        "copy_to_tensor_model_parallel_region",
+        "reduce_from_tensor_model_parallel_region",
+    ):
+        setattr(layers, name, _identity_alone(getattr(layers, name)))
+
+
+def _identity_alone(mapping: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    @functools.wraps(mapping)
+    def map_region(input_: torch.Tensor, group: Any = None) -> torch.Tensor:
+        alone = group is not None and group.size() == 1
+        return input_ if alone else mapping(input_, group=group)
+
+    return map_region
 
 
 def _patch_optimizers() -> None:
