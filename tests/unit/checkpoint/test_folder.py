@@ -91,9 +91,18 @@ def output(net: WorldNetwork) -> torch.Tensor:
     return net(x, torch.tensor([0.3]), text, control=control)
 
 
+def assert_same(net: WorldNetwork, other: WorldNetwork) -> None:
+    state, other_state = net.state_dict(), other.state_dict()
+    assert state.keys() == other_state.keys()
+    for name, value in state.items():
+        assert value is None or torch.equal(value, other_state[name]), name
+    # Equal weights at another alignment in memory round differently in the last bit.
+    torch.testing.assert_close(output(net), output(other), rtol=1e-6, atol=1e-6)
+
+
 def test_a_saved_world_computes_the_same(folder: Path, net: WorldNetwork) -> None:
     world: World = load_world(folder)
-    assert torch.equal(output(world.net), output(net))
+    assert_same(world.net, net)
     assert world.config.process == PROCESS and world.config.control_options == STATS
     assert world.tokenizer.config.temporal_factor == 4
     assert world.net.control is not None and world.net.control.std.tolist() == [2.0] * 7
@@ -123,7 +132,7 @@ def test_a_failed_save_leaves_the_old_folder(
     torch.nn.init.constant_(broken.final_layer.linear.weight, float("inf"))
     with pytest.raises(NumericsError, match=r"final_layer\.linear\.weight"):
         save_world(folder, broken, config, tokenizer)
-    assert torch.equal(output(load_world(folder).net), output(net))
+    assert_same(load_world(folder).net, net)
 
 
 def spoil(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:
