@@ -54,7 +54,9 @@ def parameters(target: Any) -> dict[str, Any]:
     """
     callables = [target]
     if inspect.isclass(target):
-        callables = [kind.__init__ for kind in target.__mro__ if "__init__" in vars(kind)]
+        callables = [
+            vars(kind)["__init__"] for kind in inspect.getmro(target) if "__init__" in vars(kind)
+        ]
     found: dict[str, Any] = {}
     for function in callables:
         signature = inspect.signature(function)

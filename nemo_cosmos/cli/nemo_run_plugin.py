@@ -30,7 +30,7 @@ class RecipeContext(run.cli.RunContext):
         return apply_overrides(configure(self.factory, fn), args)
 
 
-@run.cli.entrypoint(namespace="cosmos", run_ctx_cls=RecipeContext)
+@run.cli.entrypoint(namespace="cosmos", run_ctx_cls=RecipeContext)  # type: ignore[untyped-decorator]
 def pretrain(
     model: Any, data: Any, trainer: Any, log: Any = None, resume: Any = None, optim: Any = None
 ) -> Path:
@@ -40,7 +40,7 @@ def pretrain(
     return api.pretrain(model, data, trainer, log, resume, optim)
 
 
-@run.cli.entrypoint(namespace="cosmos", run_ctx_cls=RecipeContext)
+@run.cli.entrypoint(namespace="cosmos", run_ctx_cls=RecipeContext)  # type: ignore[untyped-decorator]
 def finetune(
     model: Any, data: Any, trainer: Any, log: Any = None, resume: Any = None, optim: Any = None
 ) -> Path:

@@ -37,6 +37,9 @@ class RunLogger(nl.NeMoLogger):
     log_dir: str | None = "outputs"
     use_datetime_version: bool = False
     update_logger_directory: bool = False
+    ckpt: Any = None
+    tensorboard: Any = None
+    wandb: Any = None
     tensorboard_enabled: bool = True
     wandb_project: str | None = None
 

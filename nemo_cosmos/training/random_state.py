@@ -68,7 +68,8 @@ class RandomState(pl.Callback, IOMixin):
 def generator_states() -> dict[str, torch.Tensor]:
     """The state of Python's, NumPy's, torch's and Megatron's generators as 1-d integer tensors."""
     _, words, gauss = random.getstate()
-    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    legacy: Any = np.random.get_state(legacy=True)
+    _, keys, position, has_gauss, cached = legacy
     states = {
         "torch": torch.get_rng_state(),
         "device": torch.cuda.get_rng_state(),

@@ -1,0 +1,139 @@
+"""The recipes, their registry, and the words that change them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import fiddle as fdl
+import nemo_run as run
+import pytest
+
+from nemo_cosmos import api
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.diffusion.presets import DIFFUSION
+from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
+from recipes.overrides import apply_overrides, parameters
+from recipes.registry import RECIPES, get_recipe, require_recipe
+
+
+@pytest.fixture
+def recipe() -> run.Partial:
+    return get_recipe("diffusion_7b_video2world", post_training=True)
+
+
+def test_every_preset_has_a_recipe():
+    assert set(DIFFUSION) | set(TOKENIZERS) <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_configures_its_task(name):
+    tuned = get_recipe(name, post_training=True)
+    assert fdl.get_callable(tuned) is api.finetune
+    assert tuned.resume.restore_config.path == ""
+    assert tuned.log.name == name
+    if RECIPES[name].pretrains:
+        assert fdl.get_callable(get_recipe(name)) is api.pretrain
+
+
+@pytest.mark.parametrize("name", ["diffusion_nano_action", "tokenizer_nano_cv4x8x8"])
+def test_recipes_build(name):
+    task = fdl.build(get_recipe(name, post_training=True))
+    assert task.keywords["trainer"].max_steps > 0
+
+
+def test_published_numbers(recipe):
+    assert recipe.optim.config.lr == pytest.approx(2**-14.3)
+    assert recipe.trainer.max_steps == 2000
+    assert recipe.log.ckpt.every_n_train_steps == 200
+    large = get_recipe("diffusion_14b_text2world")
+    assert large.optim.config.lr == 2**-16
+    assert large.optim.config.weight_decay == 0.2
+    assert large.optim.config.adam_eps == 1e-11
+    assert large.model.process.edm.adjust_video_noise
+
+
+def test_actions_enter_model_and_data():
+    action = get_recipe("diffusion_nano_action", post_training=True)
+    assert action.model.control.name == "action"
+    assert action.model.control.temporal_factor == 4
+    assert action.data.controls == ["action"]
+
+
+def test_registry_lists_without_heavy_imports():
+    code = (
+        "import recipes.registry, sys;"
+        "assert not {'torch', 'nemo', 'megatron', 'nemo_run'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_recipe_names_the_nearest():
+    with pytest.raises(ConfigError, match="diffusion_7b_video2world"):
+        require_recipe("diffusion_7b_vide2world", post_training=True)
+
+
+def test_a_post_training_recipe_cannot_pretrain():
+    with pytest.raises(ConfigError, match="finetune --factory diffusion_nano_action"):
+        get_recipe("diffusion_nano_action")
+
+
+def test_overrides_reach_every_level(recipe):
+    words = [
+        "data.path=/data/my latents",
+        "trainer.max_steps=100",
+        "trainer.num_nodes=2",
+        "optim.config.lr=1e-4",
+        "model.config.num_layers=2",
+        "model.process.conditioning.text_dropout=0.3",
+        "trainer.callbacks.EMA.decay=0.5",
+        "trainer.callbacks.0.every_n_steps=2",
+        "trainer.strategy.context_parallel_size=2",
+        "log.ckpt.keep=3",
+    ]
+    assert apply_overrides(recipe, words) is recipe
+    assert recipe.data.path == "/data/my latents"
+    assert recipe.trainer.max_steps == 100
+    assert recipe.optim.config.lr == 1e-4
+    assert recipe.model.config.num_layers == 2
+    assert recipe.model.process.conditioning.text_dropout == 0.3
+    assert recipe.trainer.callbacks[0].decay == 0.5
+    assert recipe.trainer.callbacks[0].every_n_steps == 2
+    assert recipe.trainer.strategy.context_parallel_size == 2
+
+
+def test_an_unset_configuration_is_filled_in():
+    recipe = get_recipe("diffusion_7b_text2world")
+    apply_overrides(recipe, ["resume.restore_config.path=/w"])
+    assert recipe.resume.restore_config.path == "/w"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("trainer.max_step=3", "'trainer.max_steps'"),
+        ("trainer.max_steps=abc", r"whole number.*trainer\.max_steps=2000"),
+        ("modle.config.x=1", "'model'"),
+        ("optim.config.lrr=3", r"'optim\.config\.lr'"),
+        ("log.name.x=3", r"log\.name=\.\.\. as a whole"),
+        ("data.path", "key=value"),
+        ("trainer.strategy.tensor_parallel=2", "'trainer.strategy.tensor_model_parallel_size'"),
+        ("trainer.callbacks.EMAA.decay=1", "'EMA'"),
+        ("model.config=3", r"own keys.*model\.config\.\w+="),
+        ("trainer.callbacks.decay=1", "'trainer.callbacks' has no keys of its own"),
+        ("trainer.precision.x=1", "as a whole"),
+    ],
+)
+def test_wrong_words(recipe, word, message):
+    with pytest.raises(ConfigError, match=message):
+        apply_overrides(recipe, [word])
+
+
+def test_parameters_of_base_classes_count():
+    class Base:
+        def __init__(self, depth: int = 1) -> None: ...
+
+    class Derived(Base):
+        def __init__(self, width: int = 2, **kwargs) -> None: ...
+
+    assert list(parameters(Derived)) == ["width", "depth"]
