@@ -1,6 +1,8 @@
 """Decode with torchcodec, which needs FFmpeg's libraries on the system.
 
-torchcodec 0.13 is the release that loads with torch 2.13.
+torchcodec 0.13 is the release that loads with torch 2.13. It turns rotated video upright by itself,
+which is undone here since the dispatch does it, and it loses frames of files with edit lists and
+of MPEG transport streams: their timestamps differ from the index, and the file is refused.
 """
 
 from __future__ import annotations
@@ -52,9 +54,11 @@ def read_frames(
                 f"{index.info.num_frames}. Use backend='pyav'."
             )
         for start in range(0, len(wanted), FRAMES_PER_CALL):
-            chunk = wanted[start : start + FRAMES_PER_CALL].tolist()
-            for frame_HWC in decoder.get_frames_at(indices=chunk).data.numpy():
-                yield np.ascontiguousarray(frame_HWC)
+            chunk = wanted[start : start + FRAMES_PER_CALL]
+            batch = decoder.get_frames_at(indices=chunk.tolist())
+            _check_timestamps(batch.pts_seconds.numpy(), index, chunk, source)
+            for frame_HWC in batch.data.numpy():
+                yield np.rot90(frame_HWC, k=-index.info.rotation // 90)
     except (RuntimeError, ValueError) as error:
         if isinstance(error, VideoError):
             raise
@@ -62,6 +66,17 @@ def read_frames(
             f"torchcodec cannot decode {source_name(source)}: {' '.join(str(error).split())[:300]} "
             "Use backend='pyav', which brings its own FFmpeg."
         ) from error
+
+
+def _check_timestamps(
+    found_s: NDArray[np.float64], index: FrameIndex, numbers: NDArray[np.int64], source: Source
+) -> None:
+    expected_s = index.pts[numbers] * float(index.time_base)
+    if np.abs(found_s - expected_s).max() > 0.5 / index.info.fps:
+        raise VideoError(
+            f"torchcodec gives frames at {found_s[0]:.3f} s and on for {source_name(source)}, "
+            f"expected {expected_s[0]:.3f} s and on. Use backend='pyav'."
+        )
 
 
 def _decoder_class() -> Any:
