@@ -10,9 +10,8 @@ import hashlib
 import io
 import json
 import os
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,14 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.data.layout import bin_folder, shard_name
+from nemo_cosmos.data.open_shard import METAS, VIDEO, OpenShard
 from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.tar import Member, add_member, index_tar
+from nemo_cosmos.data.tar import Member, index_tar
 from nemo_cosmos.errors import MissingFileError, NemoCosmosError, SampleError
 from nemo_cosmos.storage import atomic_path, is_url
 
 MAX_SHARD_BYTES = 500 * 1024 * 1024
 SHARDS_PER_PART = 100
-VIDEO, METAS = "video", "metas"
 
 
 def sha256_of(content: bytes) -> str:
@@ -72,7 +71,7 @@ class ShardWriter:
         self.finished: list[str] = []
         self.num_samples = 0
         self._part, self._number = first or (_next_part(self.folder), 0)
-        self._open: _OpenShard | None = None
+        self._open: OpenShard | None = None
         self._keys: set[str] = set()
 
     def add(self, record: ClipRecord, files: Mapping[str, bytes]) -> None:
@@ -93,7 +92,7 @@ class ShardWriter:
             self._finish()
         if self._open is None:
             tars = {kind: self._path(kind) for kind in ((VIDEO, METAS) if self.split else ("",))}
-            self._open = _OpenShard(tars)
+            self._open = OpenShard(tars)
         self._open.add(record.key, contents)
         self._keys.add(record.key)
         self.num_samples += 1
@@ -128,53 +127,6 @@ class ShardWriter:
         self._number += 1
         if self._number == SHARDS_PER_PART:
             self._part, self._number = self._part + 1, 0
-
-
-class _OpenShard:
-    """The tars of one number while they are written."""
-
-    def __init__(self, tars: Mapping[str, Path]) -> None:
-        self.size_bytes = 0
-        self._tars = tars
-        self._stack = ExitStack()
-        self._archives: dict[str, tarfile.TarFile] = {}
-        with self._discarding():
-            # Entered first is renamed last: the video tar says that the shard is complete.
-            for kind, path in tars.items():
-                temporary = self._stack.enter_context(atomic_path(path))
-                archive = tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
-                self._archives[kind] = archive
-                self._stack.callback(archive.close)
-
-    def add(self, key: str, contents: Mapping[str, bytes]) -> None:
-        """Append the files of one sample, in alphabetical order."""
-        with self._discarding():
-            for suffix, content in sorted(contents.items()):
-                kind = VIDEO if suffix == "mp4" else METAS
-                archive = self._archives[kind if kind in self._archives else ""]
-                add_member(archive, f"{key}.{suffix}", content)
-                self.size_bytes += len(content)
-
-    def finish(self) -> None:
-        """Move the tars to their places and write their indexes."""
-        with self._discarding():
-            self._stack.close()
-        for path in self._tars.values():
-            with atomic_path(path.with_suffix(".idx")) as temporary:
-                temporary.write_text(_dali_index(index_tar(path)))
-
-    def discard(self, error: BaseException) -> None:
-        """Remove what was not finished."""
-        self._stack.__exit__(type(error), error, error.__traceback__)
-
-    @contextmanager
-    def _discarding(self) -> Iterator[None]:
-        """Remove the unfinished tars on an error, which atomic_path may translate."""
-        try:
-            yield
-        except BaseException as error:
-            self.discard(error)
-            raise
 
 
 class CuratedWriter:
@@ -229,10 +181,12 @@ class CuratedWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None:
+        with ExitStack() as stack:
+            for writer in self._writers.values():
+                stack.push(writer.__exit__)
+            if error is not None:
+                raise error
             self.close()
-        for writer in self._writers.values():
-            writer.__exit__(kind, error, traceback)
 
 
 @dataclass(frozen=True)
@@ -392,16 +346,6 @@ def _next_part(folder: Path) -> int:
         for path in (folder / kind).glob("part_[0-9]*")
     ]
     return max(parts, default=-1) + 1
-
-
-def _dali_index(members: Iterable[Member]) -> str:
-    """The index that DALI's ``wds2idx`` (v1.2) writes: suffix, offset, size and name of files."""
-    lines: dict[str, list[str]] = {}
-    for member in members:
-        key, _, suffix = member.name.partition(".")
-        entry = f"{suffix} {member.offset} {member.size_bytes} {member.name}"
-        lines.setdefault(key, []).append(entry)
-    return "\n".join([f"v1.2 {len(lines)}", *(" ".join(line) for line in lines.values())]) + "\n"
 
 
 def _write_wdinfo(root: Path, folder: str) -> None:

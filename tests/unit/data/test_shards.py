@@ -9,6 +9,7 @@ import tarfile
 import numpy as np
 import pytest
 
+from nemo_cosmos.data import open_shard
 from nemo_cosmos.data import shards as shards_module
 from nemo_cosmos.data.shards import (
     CuratedWriter,
@@ -98,7 +99,7 @@ class TestWriter:
         assert tree(tmp_path) == ["part_000000/000000.idx", "part_000000/000000.tar"]
 
     def test_no_space_left(self, tmp_path, make_record, monkeypatch):
-        real, calls = shards_module.add_member, []
+        real, calls = open_shard.add_member, []
 
         def add_until_full(archive, name, content):
             calls.append(name)
@@ -106,7 +107,7 @@ class TestWriter:
                 raise OSError(errno.ENOSPC, "No space left on device")
             real(archive, name, content)
 
-        monkeypatch.setattr(shards_module, "add_member", add_until_full)
+        monkeypatch.setattr(open_shard, "add_member", add_until_full)
         with (
             pytest.raises(StorageFullError, match="No space left"),
             ShardWriter(tmp_path, max_bytes=1) as writer,
@@ -209,6 +210,20 @@ class TestCuratedLayout:
             writer.add(make_record(), {"mp4": b"x"})
             raise RuntimeError
         assert tree(tmp_path) == []
+
+    def test_no_space_left_at_the_end_keeps_what_was_finished(
+        self, curated, make_record, mp4, monkeypatch
+    ):
+        def full(*args):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        before = tree(curated)
+        with pytest.raises(StorageFullError), CuratedWriter(curated) as writer:
+            writer.add(make_record("a"), {"mp4": mp4})
+            writer.add(make_record("b", width=64, height=96), {"mp4": mp4})
+            monkeypatch.setattr("nemo_cosmos.storage.atomic.os.fsync", full)
+        assert tree(curated) == before
+        assert len(read_samples(curated)) == 3
 
     def test_missing_metas(self, curated):
         for path in curated.rglob("metas/part_000000/000001.tar"):
