@@ -17,7 +17,7 @@ from nemo_cosmos.storage import atomic_path
 
 #: Thumbnails of each kind that the page shows; it says how many there are in all.
 MAX_THUMBNAILS = 120
-_NUM_BINS = 12
+_NUM_BINS = 8
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,12 @@ def write_report(
             "Length / s": histogram([clip.num_frames / clip.fps for clip in clips]),
             "Frames per second": histogram([clip.fps for clip in clips]),
             "Height / pixels": histogram([float(clip.height) for clip in clips]),
-            "Motion (global mean)": histogram(
-                [score for clip in clips if (score := clip.scores.get("motion_global_mean"))]
+            "Motion (global mean) x 1000": histogram(
+                [
+                    1000 * clip.scores["motion_global_mean"]
+                    for clip in clips
+                    if "motion_global_mean" in clip.scores
+                ]
             ),
         },
         kept=[_kept(clip, store) for clip in clips[:MAX_THUMBNAILS]],
@@ -76,7 +80,7 @@ def write_report(
 
 
 def histogram(values: Sequence[float]) -> list[Bar]:
-    """At most twelve bars; one bar per value when there are few different ones."""
+    """At most eight bars; one bar per value when there are few different ones."""
     if not values:
         return []
     distinct = sorted(set(values))

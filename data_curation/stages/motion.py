@@ -135,7 +135,9 @@ def _sampled_frames(container: Any) -> Iterator[tuple[Any, int]]:
     """Every half second's frame with its vectors, and the number of samples that are enough."""
     stream = container.streams.video[0]
     stream.codec_context.flags2 |= av.codec.context.Flags2.export_mvs
-    stream.thread_type = "AUTO"
+    # One thread: FFmpeg's frame threads now and then export vectors of a frame half decoded, and
+    # the scores must not change from run to run.
+    stream.codec_context.thread_count = 1
     fps = float(stream.average_rate or stream.guessed_rate or 30)
     duration_s = int((container.duration or 0) / av.time_base) or 30
     num_wanted = max(MIN_SAMPLES, round(SAMPLE_FPS * duration_s * DURATION_SHARE))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -77,7 +79,7 @@ def test_what_cannot_be_decoded_raises():
 def stage(store):
     def stage(clip_bytes, **settings):
         store.put("c", "mp4", clip_bytes)
-        clip = Clip(source=None, name="v.mp4", clip_id="c", suffixes=("mp4",))  # type: ignore[arg-type]
+        clip = Clip(source=Path("v.mp4"), name="v.mp4", clip_id="c", suffixes=("mp4",))
         return MotionStage(MotionSettings(**settings), store).process(clip)
 
     return stage
