@@ -88,9 +88,7 @@ def _factory_on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch
 
 
 def _autocast_on_cpu(device_type: str, *args: Any, **kwargs: Any) -> torch.autocast:
-    return torch.autocast(
-        on_cpu(device_type).type if device_type == "cuda" else device_type, *args, **kwargs
-    )
+    return torch.autocast("cpu" if device_type == "cuda" else device_type, *args, **kwargs)
 
 
 class CudaTypeNames(TorchFunctionMode):

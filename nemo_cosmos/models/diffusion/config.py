@@ -107,11 +107,11 @@ class DiTConfig(TransformerConfig):
                 "Choose a multiple of the number of heads."
             )
         head_dim = self.hidden_size // self.num_attention_heads
-        if head_dim % 2 or head_dim < 18:
+        if head_dim % 2 or head_dim < 12:
             raise ConfigError(
                 f"A head has {head_dim} channels (hidden_size={self.hidden_size} over "
                 f"{self.num_attention_heads} heads), but the rotary embedding over time, height "
-                "and width needs an even number of at least 18. Use fewer heads or a larger width."
+                "and width needs an even number of at least 12. Use fewer heads or a larger width."
             )
         if self.layer_spec not in ("auto", "local", "transformer_engine"):
             raise ConfigError(

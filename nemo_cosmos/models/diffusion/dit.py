@@ -218,6 +218,12 @@ class DiT(MegatronModule):
             None if control.timestep_BTD is None else control.timestep_BTD.transpose(0, 1),
             None if control.adaln_lora_BT3D is None else control.adaln_lora_BT3D.transpose(0, 1),
         )
+        for num_frames in (emb_TBE.shape[0], shared_TB3E.shape[0]):
+            if num_frames not in (1, grid_thw[0]):
+                raise WrongFrameCountError(
+                    f"A control has {num_frames} values along time, but the latent has "
+                    f"{grid_thw[0]} frames. Give one value for the video, or one a frame."
+                )
         rope = self.rope(grid_thw, fps_B, device)
         conditioning = Conditioning(
             activated_TBE=F.silu(self._frames_here(emb_TBE)),

@@ -150,6 +150,12 @@ def test_every_control_enters_and_receives_a_gradient() -> None:
         assert field.grad.abs().max() > 0
 
 
+def test_a_control_of_another_length() -> None:
+    control = ControlEmbedding(timestep_BTD=torch.zeros(2, FRAMES + 1, WIDTH))
+    with pytest.raises(WrongFrameCountError, match=r"5 values along time.*4 frames"):
+        make_net()(**inputs(), control=control)
+
+
 @torch.no_grad()
 def test_encoded_text_takes_the_controls_tokens() -> None:
     net, batch = make_net().eval(), inputs()
@@ -243,7 +249,7 @@ def test_wrong_widths_say_what_was_built() -> None:
     ("overrides", "message"),
     [
         ({"hidden_size": 70}, "does not divide"),
-        ({"hidden_size": 48}, "at least 18"),
+        ({"hidden_size": 24}, "at least 12"),
         ({"layer_spec": "flash"}, "'flash' is unknown"),
     ],
 )
