@@ -14,7 +14,7 @@ import os
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -183,7 +183,7 @@ def curate(
             write_shards(clips, store, target, settings.max_shard_bytes, advance)
     summary = _summarise(results, clips, rejections, counts)
     _write_results(target, summary, settings, clips, rejections, store)
-    store.clear()
+    store.clear(keep=_ids(clip for result in results for clip in result.clips) - _ids(clips))
     return summary
 
 
@@ -206,6 +206,10 @@ def _dataset_stages(
         clips = passed
     rejections.sort(key=lambda rejection: (rejection.name, rejection.span_s, rejection.stage))
     return clips, rejections, counts
+
+
+def _ids(clips: Iterable[Clip]) -> set[str]:
+    return {clip.clip_id for clip in clips}
 
 
 def _summarise(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import cv2
@@ -79,9 +79,16 @@ class ClipStore:
         path = self._thumbnails / f"{clip_id}.jpg"
         return path.read_bytes() if clip_id and path.exists() else None
 
-    def clear(self) -> None:
-        """Delete the waiting files; the shards have them now."""
-        shutil.rmtree(self._files, ignore_errors=True)
+    def clear(self, keep: Collection[str] = ()) -> None:
+        """Delete the waiting files that the shards have now.
+
+        Args:
+            keep: ids of clips that are in no shard and that a later run may want, such as
+                duplicates, whose first one may be gone then.
+        """
+        for path in self._files.glob("*/*"):
+            if path.name.partition(".")[0] not in keep:
+                path.unlink()
         self._sharded = None
 
     def _shards(self) -> dict[str, Sample]:
