@@ -15,6 +15,7 @@ from nemo_cosmos import api
 from nemo_cosmos.training.checkpointing import StepCheckpoint
 from nemo_cosmos.training.ema import EMA
 from nemo_cosmos.training.logger import RunLogger
+from nemo_cosmos.training.resume import RunResume
 from nemo_cosmos.training.strategy import WorldStrategy
 from nemo_cosmos.training.trainer import WorldTrainer
 
@@ -52,7 +53,7 @@ def task(
 
 def resume(post_training: bool) -> run.Config:
     """Go on from the run's newest checkpoint; else start fresh, or from weights to be named."""
-    config = run.Config(nl.AutoResume, resume_if_exists=True, resume_ignore_no_checkpoint=True)
+    config = run.Config(RunResume)
     if post_training:
         config.restore_config = run.Config(nl.RestoreConfig, path="")
     return config

@@ -70,8 +70,3 @@ class RunLogger(nl.NeMoLogger):
 def current_run() -> Path:
     """The folder of the run that is being trained."""
     return Path(AppState().log_dir or "outputs")
-
-
-def default_resume() -> nl.AutoResume:
-    """Go on from the newest checkpoint of the run's folder, or start where there is none."""
-    return nl.AutoResume(resume_if_exists=True, resume_ignore_no_checkpoint=True)

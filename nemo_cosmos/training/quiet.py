@@ -25,6 +25,7 @@ EXPECTED_WARNINGS = (
     "Apex is not installed",
     "Transformer Engine and Apex are not installed",
     "Checkpoint directory .* exists and is not empty",
+    "You're resuming from a checkpoint that ended before the epoch ended",
 )
 
 

@@ -15,7 +15,8 @@ from nemo_cosmos.training.export import export_model
 from nemo_cosmos.training.fingerprint import fingerprint
 from nemo_cosmos.training.initial_weights import InitialWeights, is_exported
 from nemo_cosmos.training.lifecycle import training_session
-from nemo_cosmos.training.logger import RunLogger, default_resume
+from nemo_cosmos.training.logger import RunLogger
+from nemo_cosmos.training.resume import RunResume
 from nemo_cosmos.training.run_folder import (
     EXPORT_FOLDER,
     FINISHED_FILE,
@@ -52,7 +53,7 @@ def train(
         ConfigError: the folder holds a finished run of other arguments.
     """
     log = log if log is not None else RunLogger(name="run")
-    resume = resume if resume is not None else default_resume()
+    resume = resume if resume is not None else RunResume()
     folder = run_folder_of(log)
     digest = fingerprint(model, data, optim, resume.restore_config)
     if _is_finished(folder, trainer.max_steps, digest):

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from nemo_cosmos import api
 from nemo_cosmos.errors import CheckpointError, ConfigError, MissingFileError
 from nemo_cosmos.training.ema import EMA
+from nemo_cosmos.training.resume import RunResume
 from nemo_cosmos.training.run_folder import list_checkpoints, read_curves
 from nemo_cosmos.training.signals import StoppedError
 
@@ -84,7 +85,9 @@ def test_a_signal_saves_and_the_same_call_goes_on_bit_identically(
         api.pretrain(**stopped)
     assert not (tmp_path / "toy" / "export").exists()
     assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
-    folder = api.pretrain(**toy.arguments(tmp_path, max_steps=9))
+    arguments = toy.arguments(tmp_path, max_steps=9)
+    folder = api.pretrain(**arguments)
+    assert Path(arguments["trainer"].ckpt_path).parent.name == "step=000006"
     assert_same(exported(folder), exported(uninterrupted))
     steps = [line["step"] for line in read_curves(folder)]
     assert steps == list(range(1, 10))
@@ -108,11 +111,8 @@ def test_finetune_starts_from_an_export_and_names_new_parameters(uninterrupted, 
     arguments = toy.arguments(tmp_path, max_steps=1, ema=False)
     arguments["model"] = toy.ToyModel(control=True)
     arguments["optim"] = toy.optimizer(lr=0.0)
-    arguments["resume"] = nl.AutoResume(
-        resume_if_exists=True,
-        resume_ignore_no_checkpoint=True,
-        restore_config=nl.RestoreConfig(path=str(uninterrupted / "export")),
-    )
+    restore = nl.RestoreConfig(path=str(uninterrupted / "export"))
+    arguments["resume"] = RunResume(restore_config=restore)
     folder = api.finetune(**arguments)
     tuned, start = exported(folder), exported(uninterrupted)
     assert set(tuned) - set(start) == {"control.weight", "control.bias"}
@@ -161,5 +161,8 @@ def test_kill_9_loses_at_most_the_steps_since_the_last_save(uninterrupted, toy, 
     process.wait()
     process.stderr.close()
     assert [step for _, step in list_checkpoints(tmp_path / "toy")] == [4]
-    folder = api.pretrain(**toy.arguments(tmp_path, max_steps=9))
+    (tmp_path / "toy" / "checkpoints" / "step=000004-last").unlink(missing_ok=True)
+    arguments = toy.arguments(tmp_path, max_steps=9)
+    folder = api.pretrain(**arguments)
+    assert Path(arguments["trainer"].ckpt_path).parent.name == "step=000004"
     assert_same(exported(folder), exported(uninterrupted))
