@@ -59,6 +59,7 @@ def _pair(
             scale = parameter.shape[-1] ** -0.5 if parameter.ndim == 2 else 0.3
             noise = torch.randn(parameter.shape, generator=generator) * scale
             parameter.copy_(noise if parameter.ndim == 2 else 1 + noise)
+        reference.proj_out.weight.mul_(0.6)  # outputs of about unit size, as in training
     config = DiTConfig(
         num_layers=LAYERS,
         hidden_size=WIDTH,
