@@ -64,7 +64,9 @@ class Throughput(pl.Callback, IOMixin):
             self._between_s += time.perf_counter() - self._step_ended_s
 
     def on_megatron_microbatch_end(self, step: Any, batch: Any, *_: Any, **__: Any) -> None:
-        """Count one micro-batch."""
+        """Count one micro-batch of training; validation runs through the same hook."""
+        if not step.pl_module.training:
+            return
         self._num_samples += batch_size(batch)
         flop, num_tokens = flops_and_tokens(step.pl_module, batch)
         self._flop += flop

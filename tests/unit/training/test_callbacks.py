@@ -88,6 +88,7 @@ def test_sample_videos_are_written_with_the_generator_untouched(tmp_path, monkey
 def test_throughput_counts_between_logs():
     class Module:
         device = torch.device("cpu")
+        training = True
 
         def __init__(self):
             self.logged = {}
@@ -101,6 +102,8 @@ def test_throughput_counts_between_logs():
     callback, module = Throughput(peak_tflops=2.0), Module()
     trainer = fake_trainer(world_size=4)
     callback.on_train_start(trainer, module)
+    callback.on_megatron_microbatch_end(SimpleNamespace(pl_module=module), {"x": torch.ones(8, 2)})
+    module.training = False
     callback.on_megatron_microbatch_end(SimpleNamespace(pl_module=module), {"x": torch.ones(8, 2)})
     callback.on_train_batch_start(trainer)
     callback.on_train_batch_end(trainer, module)
