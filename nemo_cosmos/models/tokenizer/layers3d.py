@@ -44,11 +44,15 @@ class SpatialConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, size: int = 3, stride: int = 1) -> None:
         super().__init__()
         self.conv3d = nn.Conv3d(in_channels, out_channels, (1, size, size), (1, stride, stride))
-        self.stride = stride
+        self.size, self.stride = size, stride
         self.padding = size // 2 if stride == 1 else 0
 
     def forward(self, x_BCTHW: Tensor, cache: CausalCache | None = None) -> Tensor:
         """Convolve each frame; the cache is not needed."""
+        if self.size == 1:
+            x_BTHWC = x_BCTHW.permute(0, 2, 3, 4, 1)
+            y_BTHWC = F.linear(x_BTHWC, self.conv3d.weight.flatten(1), self.conv3d.bias)
+            return y_BTHWC.permute(0, 4, 1, 2, 3)
         x_NCHW = fold_frames(x_BCTHW)
         if self.stride == 2:
             x_NCHW = F.pad(x_NCHW, (0, 1, 0, 1))

@@ -40,6 +40,10 @@ class TokenizerNetwork(nn.Module):
             self.post_quant_conv = SpatialConv(codes, z, size=1)
         if config.discrete:
             self.quantizer = FSQ(config.fsq_levels)
+        # Activations are channels-last; weights that are too need no reordering at every call.
+        is_image = config.kind == "image"
+        layout = torch.channels_last if is_image else torch.channels_last_3d
+        self.to(memory_format=layout)  # type: ignore[call-overload]
 
     def encode(self, video_BCTHW: Tensor, cache: CausalCache | None = None) -> Tensor:
         """Pixels to latents.

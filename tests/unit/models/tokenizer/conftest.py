@@ -39,16 +39,16 @@ def _random_video(*shape_BTHW: int, seed: int = 1) -> torch.Tensor:
     return torch.rand(B, 3, T, H, W, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config():
     return _tiny_config
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_network():
     return _tiny_network
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def random_video():
     return _random_video
