@@ -1,0 +1,83 @@
+"""The commands of the quickstart: each goes on from where the one before left off."""
+
+from pathlib import Path
+
+import pytest
+
+from nemo_cosmos.cli.main import COMMANDS
+from nemo_cosmos.quickstart.plan import (
+    Layout,
+    evaluation_commands,
+    generation_commands,
+    plan,
+)
+from nemo_cosmos.quickstart.road import command_texts, walk
+from nemo_cosmos.quickstart.settings import QuickstartSettings
+
+SETTINGS = QuickstartSettings()
+CAPTIONS = {"episode_000000": "One.", "episode_000001": "It's two."}
+
+
+@pytest.fixture
+def layout():
+    return Layout(Path("out dir"))
+
+
+def all_commands(layout):
+    planned = [line for part in plan(layout, SETTINGS) for line in part.commands]
+    generation = generation_commands(layout, SETTINGS, CAPTIONS)
+    return [*planned, *generation, *evaluation_commands(layout)]
+
+
+def test_every_command_exists(layout):
+    assert {line[0] for line in all_commands(layout)} <= set(COMMANDS)
+
+
+def test_training_runs_lie_where_later_commands_look(layout):
+    text = "\n".join(" ".join(line) for line in all_commands(layout))
+    for run in ("tokenizer", "world", "action_world"):
+        assert f"log.log_dir=out dir log.name={run}" in text
+        assert str(Path("out dir") / run / "export") in text
+
+
+def test_other_actions_are_those_of_another_episode(layout):
+    lines = generation_commands(layout, SETTINGS, CAPTIONS)
+    others = [line for line in lines if any("other_actions" in word for word in line)]
+    assert len(others) == len(CAPTIONS)
+    for line in others:
+        out = Path(line[line.index("--out") + 1])
+        actions = Path(line[line.index("--actions") + 1])
+        assert out.stem != actions.stem
+
+
+def test_held_out_episodes_have_another_seed(layout):
+    seeds = [
+        line[line.index("--seed") + 1] for line in all_commands(layout) if line[0] == "simulate"
+    ]
+    assert len(set(seeds)) == 2
+
+
+def test_shown_commands_can_be_pasted_into_a_shell(layout):
+    import shlex
+
+    for lines in command_texts(layout, SETTINGS, CAPTIONS).values():
+        for line in lines:
+            words = shlex.split(line)
+            assert words[0] == "nemo-cosmos"
+            assert "out dir" in line or "'out dir" in line
+
+
+def test_walk_stops_at_the_part_that_fails(tmp_path):
+    ran = []
+
+    def run_command(words):
+        ran.append(words[0])
+        if words[0] == "pretrain":
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        walk(tmp_path, QuickstartSettings.tiny(), run_command, lambda *_: None)
+    assert ran == ["simulate", "simulate", "curate", "curate", "pretrain"]
+    assert (tmp_path / "steps" / "curate.json").exists()
+    assert not (tmp_path / "steps" / "tokenizer.json").exists()
+    assert (tmp_path / "raw" / "real" / "bikes.mp4").exists()
