@@ -6,6 +6,7 @@ import nemo_run as run
 import pytest
 import yaml
 
+import recipes.diffusion  # noqa: F401 - NeMo does not import while standard output is captured
 from nemo_cosmos import api
 from nemo_cosmos.cli import finetune, pretrain, site, training
 from nemo_cosmos.cli.launch import executor_for

@@ -8,6 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from nemo_cosmos.platform import install_cpu_backend
+
+
+@pytest.fixture(autouse=True, scope="session")
+def backend() -> None:
+    """Callbacks call torch.cuda, as they do in a run."""
+    install_cpu_backend()
+
 
 @pytest.fixture(scope="session")
 def toy():
