@@ -249,8 +249,8 @@ def psnr_db(reconstruction: Tensor, target: Tensor) -> Tensor:
 
 def _check_parallelism() -> None:
     sizes = {
-        "tensor": parallel_state.get_tensor_model_parallel_world_size(),
-        "pipeline": parallel_state.get_pipeline_model_parallel_world_size(),
+        "tensor_model": parallel_state.get_tensor_model_parallel_world_size(),
+        "pipeline_model": parallel_state.get_pipeline_model_parallel_world_size(),
         "context": parallel_state.get_context_parallel_world_size(),
     }
     for name, size in sizes.items():

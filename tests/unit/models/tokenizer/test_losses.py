@@ -186,6 +186,27 @@ def test_pickles_that_would_run_code_are_refused(tmp_path, monkeypatch):
         vgg.read_array_pickle(path)
 
 
+def test_jax_names_and_kernels_become_the_module_s_state(features):
+    state = features.state_dict()
+    convs = sorted({key.rsplit(".", 1)[0] for key in state if key.startswith("stages")})
+    layers = {
+        f"Conv_{index}": {
+            "kernel": state[f"{name}.weight"].permute(2, 3, 1, 0).numpy(),
+            "bias": state[f"{name}.bias"].numpy(),
+        }
+        for index, name in enumerate(convs)
+    }
+    heads = {
+        f"NetLinLayer_{index}": {
+            "Conv_0": {"kernel": state[f"heads.{index}.weight"].permute(2, 3, 1, 0).numpy()}
+        }
+        for index in range(5)
+    }
+    renamed = vgg._rename({"VGG16_0": layers, **heads})
+    assert renamed.keys() == state.keys()
+    assert all(torch.equal(renamed[key], value) for key, value in state.items())
+
+
 def test_converted_weights_are_kept(features):
     assert asset_path("lpips_vgg16").with_suffix(".safetensors").exists()
     assert not any(parameter.requires_grad for parameter in features.parameters())

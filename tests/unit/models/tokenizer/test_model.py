@@ -12,7 +12,13 @@ from nemo import lightning as nl
 from safetensors.torch import load_file
 
 from nemo_cosmos import api
-from nemo_cosmos.errors import InputError, NumericsError, WrongFrameCountError, WrongSizeError
+from nemo_cosmos.errors import (
+    ConfigError,
+    InputError,
+    NumericsError,
+    WrongFrameCountError,
+    WrongSizeError,
+)
 from nemo_cosmos.models.tokenizer.losses import LossConfig, LossSchedule
 from nemo_cosmos.models.tokenizer.model import MeanLoss, TokenizerModel, batch_video, psnr_db
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
@@ -103,6 +109,18 @@ def test_bad_batches_are_refused(tiny_config):
             model.data_step(iter([(batch, 0, 0)]))
     fetched = model.data_step(iter([{"video": clip, "key": ["a"]}]))
     assert fetched["key"] == ["a"] and torch.equal(fetched["video"], clip)
+
+
+@pytest.mark.parametrize("kind", ["tensor_model", "pipeline_model", "context"])
+def test_other_than_data_parallelism_is_refused(kind, tiny_config, monkeypatch):
+    from megatron.core import parallel_state
+
+    for name in ("tensor_model", "pipeline_model", "context"):
+        size = 2 if name == kind else 1
+        function = f"get_{name}_parallel_world_size"
+        monkeypatch.setattr(parallel_state, function, lambda size=size: size)
+    with pytest.raises(ConfigError, match=f"{kind}_parallel_size=2"):
+        TokenizerModel(tiny_config("tokenizer_cv4x8x8")).configure_model()
 
 
 def test_psnr_in_decibels():
