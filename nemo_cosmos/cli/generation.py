@@ -59,7 +59,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line on sta
 
 
 def load_pipeline(model: Path, disabled_guards: list[str] | None, precision: str) -> WorldPipeline:
-    """Load a world-model folder with its guards.
+    """Load a world-model folder with the site's guards, but those that are turned off by name.
 
     Raises:
         ConfigError: an unknown precision or guard.
@@ -78,10 +78,13 @@ def load_pipeline(model: Path, disabled_guards: list[str] | None, precision: str
     quiet_libraries()
     import torch
 
+    from nemo_cosmos.cli.site import compose_site
     from nemo_cosmos.guardrails import GuardPolicy
     from nemo_cosmos.inference import WorldPipeline
 
-    guards = GuardPolicy.default(disabled=disabled_guards or ())
+    site = compose_site()["guardrails"]
+    disabled = [*site["disabled"], *(disabled_guards or ())]
+    guards = GuardPolicy.default(disabled, audit_path=site["audit_log"])
     return WorldPipeline.from_folder(model, guards, dtype=getattr(torch, precision))
 
 

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 def pins():
     """Dependency name -> full requirement string, of the base and all extras."""
     extras = PYPROJECT["project"]["optional-dependencies"]
-    requirements = [*PYPROJECT["project"]["dependencies"], *sum(extras.values(), [])]
+    requirements = PYPROJECT["project"]["dependencies"] + list(chain(*extras.values()))
     return {re.split(r"[\[<>=~! ]", line)[0].lower(): line for line in requirements}
 
 

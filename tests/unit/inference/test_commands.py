@@ -119,3 +119,21 @@ def test_bad_input_is_one_paragraph(
     result = run(*call)
     assert result["code"] == 2 and message in result["error"]
     assert not (tmp_path / "outputs").exists()
+
+
+def test_site_can_go_without_a_guard_by_its_name(monkeypatch, tmp_path):
+    from nemo_cosmos.cli import generation
+
+    asked = {}
+
+    def from_folder(model, guards, dtype):
+        asked["disabled"] = guards.disabled
+        asked["audit"] = guards.audit.path
+
+    monkeypatch.setenv("NEMO_COSMOS_SITE", str(tmp_path / "site.txt"))
+    (tmp_path / "site.txt").write_text(
+        f"guardrails.disabled=[face_blur]\nguardrails.audit_log={tmp_path / 'audit.jsonl'}\n"
+    )
+    monkeypatch.setattr("nemo_cosmos.inference.WorldPipeline.from_folder", from_folder)
+    generation.load_pipeline(tmp_path, None, "float32")
+    assert asked == {"disabled": frozenset({"face_blur"}), "audit": tmp_path / "audit.jsonl"}
