@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from nemo_cosmos.cli.sizes import parse_size
+
 
 def command(
     out: Annotated[Path, typer.Argument(help="Folder for the episodes; may hold some already.")],
@@ -78,20 +80,3 @@ def command(
             f"({report.seconds:.0f} s, renderer {report.renderer}); the task came out in "
             f"{report.num_succeeded}."
         )
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width of ``96x128``.
-
-    Raises:
-        WrongSizeError: it is not two numbers with an x between.
-    """
-    from nemo_cosmos.errors import WrongSizeError
-
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
-        raise WrongSizeError(
-            f"The size '{text}' is not understood; expected height x width in pixels, such as "
-            "96x128."
-        )
-    return int(parts[0]), int(parts[1])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from nemo_cosmos.cli.sizes import parse_size
 
 if TYPE_CHECKING:
     from nemo_cosmos.data.tokenize import TokenizeConfig
@@ -71,23 +72,6 @@ def command(
         typer.echo(json.dumps(dataset))
     else:
         _print_summary(dataset, out)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Parse ``HEIGHTxWIDTH``.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    from nemo_cosmos.errors import ConfigError
-
-    match = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
-    if match is None:
-        raise ConfigError(
-            f"The size '{text}' is not HEIGHTxWIDTH; expected two numbers of pixels, for example "
-            "--size 96x128."
-        )
-    return int(match[1]), int(match[2])
 
 
 def text_encoder_spec(name: str, max_length: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nemo_cosmos.cli.main import main
-from nemo_cosmos.cli.simulate import parse_size
+from nemo_cosmos.cli.sizes import parse_size
 from nemo_cosmos.errors import AssetError, WrongSizeError
 from nemo_cosmos.platform import has
 
@@ -35,7 +35,7 @@ def test_simulate_prints_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("text", ["96", "96x", "axb", "96x128x3"])
 def test_a_strange_size_is_refused(text: str) -> None:
-    with pytest.raises(WrongSizeError, match="expected height x width"):
+    with pytest.raises(WrongSizeError, match="HEIGHTxWIDTH"):
         parse_size(text)
 
 

@@ -116,7 +116,7 @@ def test_summary_for_people(shards, tokenizer_folder, tmp_path, text_encoder):
     [
         (["--window-frames", 6], WrongFrameCountError),
         (["--size", "30x48"], WrongSizeError),
-        (["--size", "96"], ConfigError),
+        (["--size", "96"], WrongSizeError),
         (["--window-stride", 0], ConfigError),
     ],
 )
