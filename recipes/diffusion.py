@@ -97,13 +97,13 @@ def _nano(preset: str, post_training: bool) -> run.Partial:
     return common.task(
         model=_model(preset),
         data=run.Config(
-            LatentDataModule, path="", micro_batch_size=8, global_batch_size=8, text_length=64
+            LatentDataModule, path="", micro_batch_size=8, global_batch_size=8, text_length=32
         ),
         trainer=common.trainer(
-            1000 if post_training else 2000, precision="32", ema=common.ema(decay=0.995)
+            1000 if post_training else 2000, precision="32", ema=common.ema(decay=0.99)
         ),
         optim=common.adamw(
-            3e-4 if post_training else 6e-4, warmup_steps=100, weight_decay=0.01, min_lr=3e-5
+            1.2e-3 if post_training else 1.5e-3, warmup_steps=50, weight_decay=0.01, min_lr=3e-5
         ),
         log=common.log(preset, train_time_interval_s=NANO_SAVE_INTERVAL_S),
         post_training=post_training,

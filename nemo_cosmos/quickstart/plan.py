@@ -27,6 +27,10 @@ TOLD = ("left", "right", "up", "down")
 """Directions in which the robot is told to move from one and the same frame."""
 
 
+TEXT_LENGTH = 32
+"""Tokens of a caption; the longest here has 21."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One part of the road.
@@ -143,7 +147,7 @@ def _tokenize(layout: Layout, settings: QuickstartSettings) -> list[CommandLine]
             *("--window-stride", str(settings.window_stride)),
             *("--size", settings.size),
             *("--text-encoder", "embedded"),
-            *("--text-length", "64"),
+            *("--text-length", str(TEXT_LENGTH)),
         ]
         for shards, latents in folders
     ]
@@ -154,7 +158,7 @@ def _world(layout: Layout, settings: QuickstartSettings) -> list[CommandLine]:
         [
             *("pretrain", "--factory", "diffusion_nano_video2world"),
             f"data.path=[{layout.robot_latents},{layout.real_latents}]",
-            f"trainer.max_steps={settings.world_steps}",
+            *_diffusion_keys(settings.world_steps),
             *_run_folder(layout.world),
         ]
     ]
@@ -166,10 +170,16 @@ def _action(layout: Layout, settings: QuickstartSettings) -> list[CommandLine]:
             *("finetune", "--factory", "diffusion_nano_action"),
             *("--from", str(layout.export(layout.world))),
             f"data.path={layout.robot_latents}",
-            f"trainer.max_steps={settings.action_steps}",
+            *_diffusion_keys(settings.action_steps),
             *_run_folder(layout.action_world),
         ]
     ]
+
+
+def _diffusion_keys(num_steps: int) -> list[str]:
+    # Every second sample is told its first latent frame; none is told more, as none is asked for.
+    given = "model.process.conditioning.max_condition_latents=1"
+    return [f"trainer.max_steps={num_steps}", f"data.text_length={TEXT_LENGTH}", given]
 
 
 def _run_folder(folder: Path) -> list[str]:

@@ -30,7 +30,7 @@ class QuickstartSettings:
         seed: of all randomness.
     """
 
-    num_episodes: int = 200
+    num_episodes: int = 150
     num_held_out: int = 8
     num_episode_frames: int = 33
     fps: float = 10.0
@@ -40,7 +40,7 @@ class QuickstartSettings:
     window_stride: int = 4
     tokenizer_steps: int = 900
     world_steps: int = 400
-    action_steps: int = 400
+    action_steps: int = 550
     sampling_steps: int = 12
     guidance: float = 1.0
     workers: int = 2

@@ -45,9 +45,9 @@ class DiffusionPreset:
 
 
 _NANO: dict[str, Any] = {
-    "num_layers": 6,
-    "hidden_size": 256,
-    "num_attention_heads": 8,
+    "num_layers": 4,
+    "hidden_size": 192,
+    "num_attention_heads": 6,
     "crossattn_emb_channels": 512,
     "adaln_lora_dim": 64,
     "max_frames": 32,
