@@ -70,6 +70,7 @@ def tokenizer(clips, tmp_path_factory):
         f"data.size=[{HEIGHT}, {WIDTH}]",
         "data.image_ratio=0.5",
         "model.losses.perceptual.values=[0]",
+        "model.losses.perceptual.boundaries=[]",
         "model.stats_batches=4",
     )
 
