@@ -16,6 +16,8 @@ new size starts from another and changes it::
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import nemo_run as run
 
 from nemo_cosmos.data.modules import LatentDataModule
@@ -32,6 +34,13 @@ POST_TRAINING_STEPS = 2000
 POST_TRAINING_SAVE_STEPS = 200
 # A save of a nano model takes about a second; every 150 s keeps that under 1 %.
 NANO_SAVE_INTERVAL_S = 150.0
+# Actions in Bridge's scale (20 times metres or radians a frame) lie within [-1, 1] but are mostly
+# small; unnormalised, a model needs many more steps to notice them. These are the simulator's,
+# rounded; ``post_training.robotics.action.action_stats`` measures those of other data.
+ACTION_STATS = {
+    "mean": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.45),
+    "std": (0.25, 0.25, 0.25, 0.1, 0.1, 0.2, 0.5),
+}
 
 
 def diffusion_nano_text2world(post_training: bool = False) -> run.Partial:
@@ -47,7 +56,7 @@ def diffusion_nano_video2world(post_training: bool = False) -> run.Partial:
 def diffusion_nano_action(post_training: bool = True) -> run.Partial:
     """Nano Video2World, steered by robot actions; always starts from weights."""
     recipe = diffusion_nano_video2world(post_training=True)
-    _add_actions(recipe, "diffusion_nano_video2world")
+    _add_actions(recipe, "diffusion_nano_video2world", ACTION_STATS)
     recipe.log.name = "diffusion_nano_action"
     return recipe
 
@@ -73,7 +82,7 @@ def diffusion_7b_action(post_training: bool = True) -> run.Partial:
     4e-10 (the published NeMo factory).
     """
     recipe = diffusion_7b_video2world(post_training=True)
-    _add_actions(recipe, "diffusion_7b_video2world")
+    _add_actions(recipe, "diffusion_7b_video2world", ACTION_STATS)
     recipe.optim = common.adamw(4e-4, warmup_steps=2600, min_lr=4e-10, eps=1e-10)
     recipe.trainer.max_steps = 10_000
     recipe.data.global_batch_size = 8
@@ -102,9 +111,7 @@ def _nano(preset: str, post_training: bool) -> run.Partial:
         trainer=common.trainer(
             1000 if post_training else 2000, precision="32", ema=common.ema(decay=0.99)
         ),
-        optim=common.adamw(
-            1.2e-3 if post_training else 1.5e-3, warmup_steps=50, weight_decay=0.01, min_lr=3e-5
-        ),
+        optim=common.adamw(1.5e-3, warmup_steps=50, weight_decay=0.01, min_lr=3e-5),
         log=common.log(preset, train_time_interval_s=NANO_SAVE_INTERVAL_S),
         post_training=post_training,
     )
@@ -154,14 +161,22 @@ def _model(preset: str) -> run.Config:
     )
 
 
-def _add_actions(recipe: run.Partial, preset: str) -> None:
-    """Let robot actions steer the model, and load them with the data."""
+def _add_actions(
+    recipe: run.Partial, preset: str, action_stats: Mapping[str, Sequence[float]]
+) -> None:
+    """Let robot actions steer the model, and load them with the data.
+
+    Args:
+        recipe: changed in place.
+        preset: of the model.
+        action_stats: ``mean`` and ``std`` that normalise the actions.
+    """
     tokenizer = TOKENIZERS[DIFFUSION[preset].tokenizer]
     recipe.model.control = run.Config(
         ControlSpec,
         name="action",
         temporal_factor=tokenizer.temporal_factor,
         spatial_factor=tokenizer.spatial_factor,
-        options={},
+        options={name: list(values) for name, values in action_stats.items()},
     )
     recipe.data.controls = ["action"]
