@@ -147,9 +147,13 @@ def run_command(words: list[str]) -> None:
 
     Args:
         words: what stands after ``nemo-cosmos``.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM stopped the command, which typer returns as a code.
     """
     typer.echo(f"$ nemo-cosmos {shlex.join(words)}", err=True)
-    app(args=words, prog_name="nemo-cosmos", standalone_mode=False)
+    if app(args=words, prog_name="nemo-cosmos", standalone_mode=False) == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
 
 
 def _print_error(error: NemoCosmosError) -> None:

@@ -97,3 +97,12 @@ def test_interrupt_says_how_to_go_on(fake_command, capsys):
     fake_command(command)
     assert run("fake") == cli.EXIT_INTERRUPTED
     assert "again" in capsys.readouterr().err
+
+
+def test_a_command_of_a_command_that_is_stopped_stops_its_caller(fake_command):
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    fake_command(stopped)
+    with pytest.raises(KeyboardInterrupt):
+        cli.run_command(["fake"])
