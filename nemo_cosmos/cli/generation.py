@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
+    from nemo_cosmos.guardrails import GuardPolicy
     from nemo_cosmos.inference import Result, WorldPipeline
     from nemo_cosmos.inference.pipeline import Progress
 
@@ -78,14 +79,24 @@ def load_pipeline(model: Path, disabled_guards: list[str] | None, precision: str
     quiet_libraries()
     import torch
 
+    from nemo_cosmos.inference import WorldPipeline
+
+    guards = site_guards(disabled_guards)
+    return WorldPipeline.from_folder(model, guards, dtype=getattr(torch, precision))
+
+
+def site_guards(disabled_guards: list[str] | None) -> GuardPolicy:
+    """The guards that the site's settings ask for, but those that are turned off by name.
+
+    Raises:
+        ConfigError: an unknown guard.
+    """
     from nemo_cosmos.cli.site import compose_site
     from nemo_cosmos.guardrails import GuardPolicy
-    from nemo_cosmos.inference import WorldPipeline
 
     site = compose_site()["guardrails"]
     disabled = [*site["disabled"], *(disabled_guards or ())]
-    guards = GuardPolicy.default(disabled, audit_path=site["audit_log"])
-    return WorldPipeline.from_folder(model, guards, dtype=getattr(torch, precision))
+    return GuardPolicy.default(disabled, audit_path=site["audit_log"])
 
 
 def read_frames(path: Path) -> np.ndarray:

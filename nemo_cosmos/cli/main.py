@@ -2,7 +2,8 @@
 
 A command is a function ``command`` in ``nemo_cosmos/cli/<module>.py``. The table below gives its
 name and the line that ``nemo-cosmos --help`` shows, so that the overview needs no torch, NeMo or
-MuJoCo.
+MuJoCo. A module that holds a table ``COMMANDS`` of its own instead is a group of commands, such as
+``guard text`` and ``guard video``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import importlib
 import os
 import shlex
 import sys
+from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import typer
@@ -53,6 +56,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "generate": CommandEntry("generate", GENERATION, "Generate a video from a prompt."),
     "predict": CommandEntry("predict", GENERATION, "Continue an image or video, with controls."),
     "extend": CommandEntry("extend", GENERATION, "Continue a video chunk by chunk."),
+    "guard": CommandEntry("guard", GENERATION, "Ask the guards about a prompt or a video."),
     "models": CommandEntry("models", HOUSE, "List every preset with its parameter count."),
     "status": CommandEntry("status", HOUSE, "Show runs, their steps and checkpoints."),
     "configure": CommandEntry("configure", HOUSE, "Show or set where things run and live."),
@@ -60,33 +64,53 @@ COMMANDS: dict[str, CommandEntry] = {
 
 
 class LazyCommands(TyperGroup):
-    """A group that shows the table in its help and imports a module when it is called."""
+    """A group that shows a table in its help and imports a module when it is called."""
+
+    table: Mapping[str, CommandEntry] = COMMANDS
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names in the order of the table."""
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A command that carries nothing but its line in the overview."""
-        entry = COMMANDS[cmd_name]
+        entry = self.table[cmd_name]
         return TyperCommand(cmd_name, help=entry.help, rich_help_panel=entry.panel)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Import and build the command that was called.
+        """Import and build the command or group that was called.
 
         Raises:
             ConfigError: there is no such command.
         """
         name, *rest = args
-        if name not in COMMANDS:
+        if name not in self.table:
             raise ConfigError(
-                f"There is no command '{name}'. The nearest are {nearest_names(name, COMMANDS)}. "
-                "'nemo-cosmos --help' lists them all."
+                f"There is no command '{name}'. The nearest are {nearest_names(name, self.table)}. "
+                f"'{ctx.command_path} --help' lists them all."
             )
-        module = importlib.import_module(f"nemo_cosmos.cli.{COMMANDS[name].module}")
-        single = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
+        module = importlib.import_module(f"nemo_cosmos.cli.{self.table[name].module}")
+        return name, typer.main.get_command(_build(name, module)), rest
+
+
+def _build(name: str, module: ModuleType) -> typer.Typer:
+    """The typer application of one module: a single command, or a group with a table of its own."""
+    options: dict[str, Any] = {"rich_markup_mode": "rich", "pretty_exceptions_enable": False}
+    if not hasattr(module, "COMMANDS"):
+        single = typer.Typer(**options)
         single.command(name=name, context_settings=HELP_OPTIONS)(module.command)
-        return name, typer.main.get_command(single), rest
+        return single
+    commands = type("GroupCommands", (LazyCommands,), {"table": module.COMMANDS})
+    group = typer.Typer(
+        cls=commands,
+        help=module.__doc__,
+        no_args_is_help=True,
+        add_completion=False,
+        context_settings=HELP_OPTIONS,
+        **options,
+    )
+    group.callback()(lambda: None)
+    return group
 
 
 app = typer.Typer(

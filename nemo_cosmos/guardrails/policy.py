@@ -25,6 +25,7 @@ from nemo_cosmos.guardrails.base import (
     DISABLED,
     FAILURE,
     INVALID,
+    SAFE,
     Guard,
     RefusedError,
     Verdict,
@@ -181,6 +182,17 @@ class GuardPolicy:
                 "can be written, or repair the log (verify_log tells what is wrong with it).",
                 [*verdicts, Verdict(False, "audit", FAILURE, reason)],
             ) from error
+
+
+def summary(verdicts: Sequence[Verdict]) -> Verdict:
+    """One verdict for many: the first refusal, else one of "policy" that names who was asked."""
+    for verdict in verdicts:
+        if not verdict.allowed:
+            return verdict
+    asked = ", ".join(v.guard for v in verdicts if v.category != DISABLED) or "no guard"
+    off = ", ".join(v.guard for v in verdicts if v.category == DISABLED)
+    reason = f"passed {asked}" + (f"; turned off: {off}" if off else "")
+    return Verdict(True, "policy", SAFE if asked != "no guard" else DISABLED, reason)
 
 
 def _apply(guard: VideoFilter, result: list[np.ndarray]) -> Verdict:
