@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from nemo_cosmos.data.shards import Sample, read_samples
+from nemo_cosmos.data.sample import Sample
+from nemo_cosmos.data.shards import read_samples
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import resize_longest_side

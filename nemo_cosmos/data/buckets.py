@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,6 @@ Size = tuple[int, int]
 """``(height, width)`` in pixels."""
 Box = tuple[int, int, int, int]
 """``(top, left, bottom, right)`` in pixels; bottom and right are exclusive."""
-
-KeyT = TypeVar("KeyT", bound=Hashable)
 
 
 @dataclass(frozen=True, order=True)
@@ -63,14 +60,6 @@ def longest_fit(num_frames: int, lengths: Sequence[int]) -> int | None:
             "example [17]."
         )
     return max((length for length in lengths if length <= num_frames), default=None)
-
-
-def group(keys: Sequence[KeyT]) -> dict[KeyT, NDArray[np.int64]]:
-    """Positions of each key, in the order in which keys first appear."""
-    places: dict[KeyT, list[int]] = {}
-    for place, key in enumerate(keys):
-        places.setdefault(key, []).append(place)
-    return {key: np.asarray(found, dtype=np.int64) for key, found in places.items()}
 
 
 def padding_mask(size: Size, content: Box | None = None) -> NDArray[np.float32]:

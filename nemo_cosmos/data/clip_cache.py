@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.data.buckets import Size
-from nemo_cosmos.data.shards import Sample
+from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.errors import SampleError, VideoError
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import decode

@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 
+from nemo_cosmos.data.bad_shards import BadShards
 from nemo_cosmos.data.buckets import Bucket, padding_mask
+from nemo_cosmos.data.controls import control_reader, read_control
+from nemo_cosmos.data.corpus import Corpus
 from nemo_cosmos.data.latents import LATENT_SUFFIX, TEXT_SUFFIX, unpack_embedding, unpack_latent
-from nemo_cosmos.data.loader import Draw
-from nemo_cosmos.data.shards import Sample, read_samples
-from nemo_cosmos.errors import NumericsError, SampleError
-
-CONTROL_SUFFIXES = {
-    "action": "action.npy",
-    "trajectory": "trajectory.npy",
-}
-"""Sidecars that are one array, by the name under which the batch carries them."""
+from nemo_cosmos.data.loader import Draw, ShardDataset
+from nemo_cosmos.data.sample import Sample
+from nemo_cosmos.data.schema import ClipRecord
+from nemo_cosmos.errors import ConfigError
 
 PADDING_BOX = "content_box"
 """Field of a record with the box (top, left, bottom, right) that is picture, not padding."""
 
 
-class LatentDataset(Dataset[dict[str, Any]]):
-    """Samples of ``nemo-cosmos tokenize``, drawn by :class:`Draw`.
+class LatentDataset(ShardDataset):
+    """Samples of ``nemo-cosmos tokenize``.
 
     Args:
         folders: folders of tokenised shards.
         text_length: tokens L that text embeddings are padded to, with zeros.
-        controls: sidecars to load, by name (:data:`CONTROL_SUFFIXES`).
+        controls: whose sidecars to load, by name (:mod:`nemo_cosmos.data.controls`).
+        packed: samples of all shapes in one bucket, and none in place of a damaged one.
+        bad: counts shards that cannot be read.
+        excluded: of :class:`Corpus`.
+        seed: of what stands in for damaged samples.
 
     Raises:
         MissingFileError: a folder is not there or holds no shard.
@@ -44,46 +45,53 @@ class LatentDataset(Dataset[dict[str, Any]]):
         *,
         text_length: int = 512,
         controls: Sequence[str] = (),
+        packed: bool = False,
+        bad: BadShards | None = None,
+        excluded: Iterable[str] | None = None,
+        seed: int = 0,
     ) -> None:
         self.text_length = text_length
-        self.controls = {name: control_suffix(name) for name in controls}
-        required = ("json", LATENT_SUFFIX, TEXT_SUFFIX, *self.controls.values())
-        self.samples: list[Sample] = [
-            sample for folder in folders for sample in read_samples(folder, required)
-        ]
-        self.buckets = [_bucket(sample) for sample in self.samples]
+        self.readers = [control_reader(name) for name in controls]
+        sidecars = [suffix for reader in self.readers for suffix in reader.sidecars]
+        self.suffixes = ("json", LATENT_SUFFIX, TEXT_SUFFIX, *sidecars)
+        corpus = Corpus(
+            folders,
+            required=self.suffixes,
+            buckets_of=_one_bucket if packed else _own_bucket,
+            bad=bad or BadShards(),
+            excluded=excluded,
+        )
+        super().__init__(corpus, seed, replaces=not packed)
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+    def decode(self, sample: Sample, draw: Draw) -> dict[str, Any]:
         """Return one sample; keys and shapes as in the batch, without the batch dimension."""
-        sample = self.samples[draw.index]
-        record = sample.record
-        latent_CTHW = unpack_latent(sample.read(LATENT_SUFFIX), sample.where)
-        embedding_LD = unpack_embedding(sample.read(TEXT_SUFFIX), sample.where)
-        text_LD, mask_L = self._pad_text(embedding_LD, sample)
+        where = sample.where
+        files = dict(zip(self.suffixes, sample.read_files(self.suffixes), strict=True))
+        record = ClipRecord.from_json(files["json"], where)
+        text_LD, mask_L = self._pad_text(unpack_embedding(files[TEXT_SUFFIX], where), where)
         size = (record.height, record.width)
         mask_1HW = padding_mask(size, record.extra.get(PADDING_BOX))
-        return {
+        item = {
             "key": f"{sample.key}@{draw.position}",
-            "latent": latent_CTHW,
+            "latent": unpack_latent(files[LATENT_SUFFIX], where),
             "t5_text_embeddings": text_LD,
             "t5_text_mask": mask_L,
             "fps": torch.tensor(record.fps, dtype=torch.float32),
             "num_frames": torch.tensor(record.num_frames, dtype=torch.float32),
             "image_size": torch.tensor([*size, *size], dtype=torch.float32),
             "padding_mask": torch.from_numpy(mask_1HW),
-            **{name: self._control(sample, name) for name in self.controls},
         }
+        for reader in self.readers:
+            item |= read_control(reader, files, record.num_frames, where)
+        return item
 
     def _pad_text(
-        self, embedding_LD: torch.Tensor, sample: Sample
+        self, embedding_LD: torch.Tensor, where: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
         length, dim = embedding_LD.shape
         if length > self.text_length:
-            raise SampleError(
-                f"The text embedding of {sample.where} has {length} tokens, but text_length is "
+            raise ConfigError(
+                f"The text embedding of {where} has {length} tokens, but text_length is "
                 f"{self.text_length}. Raise text_length to at least {length}, or tokenize again "
                 "with shorter captions."
             )
@@ -93,44 +101,12 @@ class LatentDataset(Dataset[dict[str, Any]]):
         mask_L[:length] = 1
         return text_LD, mask_L
 
-    def _control(self, sample: Sample, name: str) -> torch.Tensor:
-        values = torch.from_numpy(sample.array(self.controls[name])).to(torch.float32)
-        if not bool(torch.isfinite(values).all()):
-            raise NumericsError(
-                f"The {name} of {sample.where} holds NaN or infinity. Repair the recording, or "
-                "leave the clip out."
-            )
-        return values
+
+def _own_bucket(num_frames: int, height: int, width: int) -> tuple[Bucket]:
+    """Samples that were tokenised alike share a batch."""
+    return (Bucket(num_frames, height, width),)
 
 
-def control_suffix(name: str) -> str:
-    """Suffix of a control's sidecar; a name of your own is the array ``{key}.{name}.npy``."""
-    return CONTROL_SUFFIXES.get(name, f"{name}.npy")
-
-
-def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Stack tensors; gather everything else in lists.
-
-    Raises:
-        SampleError: samples of one batch differ in shape.
-    """
-    batch: dict[str, Any] = {}
-    for name, first in samples[0].items():
-        values = [sample[name] for sample in samples]
-        if not torch.is_tensor(first):
-            batch[name] = values
-            continue
-        shapes = {tuple(value.shape) for value in values}
-        if len(shapes) > 1:
-            raise SampleError(
-                f"'{name}' has the shapes {sorted(shapes)} in one batch (samples "
-                f"{[sample.get('key') for sample in samples]}); expected one. The folders were "
-                "tokenised by different tokenizers or text encoders; train on one of them."
-            )
-        batch[name] = torch.stack(values)
-    return batch
-
-
-def _bucket(sample: Sample) -> Bucket:
-    record = sample.record
-    return Bucket(record.num_frames, record.height, record.width)
+def _one_bucket(num_frames: int, height: int, width: int) -> tuple[Bucket]:
+    """A pack takes samples of any shape."""
+    return (Bucket(0, 0, 0),)

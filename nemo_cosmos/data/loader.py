@@ -1,153 +1,91 @@
-"""Which sample comes when: a pure function of the seed and the number of the batch.
+"""The share of one data-parallel rank in the global order, and how it is loaded.
 
-The order is one list of global batches, the same for any number of ranks and workers. Rank r of w
-takes its share of each global batch, so a run that stopped after n samples goes on with sample n
-on any number of ranks; its whole state is that one number.
-
-1. Each epoch, the samples of each bucket are shuffled and cut into global batches; the last one is
-   filled up with samples from the beginning of the same shuffle, so nothing is left out.
-2. The batches of all buckets are shuffled among each other.
-3. Where images and videos are mixed by ratio, each kind has its own endless sequence of epochs, and
-   batch i is of images when ``floor((i + 1) * ratio)`` passes ``floor(i * ratio)``.
+Rank r of w takes its share of each global batch. What a sample is given at random (its place in a
+clip, what stands in for it when it is damaged) depends on its position in the global order alone,
+so neither ranks nor worker processes change what a model sees.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from torch.utils.data import Sampler
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from nemo_cosmos.errors import ConfigError, SampleError
+from nemo_cosmos.data.bad_shards import BadShards
+from nemo_cosmos.data.buckets import Bucket
+from nemo_cosmos.data.corpus import Corpus
+from nemo_cosmos.data.order import BatchOrder, OnePass
+from nemo_cosmos.data.sample import Sample
+from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError
+
+MAX_REPLACEMENTS = 100
+_SKIPPED = "skipped"
 
 
-@dataclass(frozen=True)
-class Draw:
+class Draw(NamedTuple):
     """One sample at one moment of training.
 
     Attributes:
-        index: which sample.
+        number: of the sample in its corpus.
+        bucket: in which it is drawn.
         position: how many samples were drawn before it, over all ranks since training began; what
-            is random about the sample (crops) is seeded with it.
+            is random about the sample is seeded with it.
     """
 
-    index: int
+    number: int
+    bucket: Bucket
     position: int
 
 
-class BatchOrder(Protocol):
-    """What decides which samples form global batch ``number``."""
-
-    batch_size: int
-
-    def batch(self, number: int) -> NDArray[np.int64]:
-        """Indices of the samples of one global batch."""
-        ...
-
-
-class SampleOrder:
-    """Shuffled epochs of bucketed samples.
+class ShardDataset(Dataset[dict[str, Any]]):
+    """Samples of a corpus as tensors; a subclass says how one is decoded.
 
     Args:
-        buckets: indices of the samples of each bucket; a batch never mixes two buckets.
-        batch_size: global batch size.
-        seed: of the shuffles.
-        shuffle: off for validation.
-
-    Raises:
-        SampleError: there is no sample.
+        corpus: the samples.
+        seed: of what is random about a sample.
+        replaces: give another sample of the bucket in place of a damaged one; else give none, and
+            the batch is smaller.
     """
 
-    def __init__(
-        self,
-        buckets: Sequence[NDArray[np.int64]],
-        *,
-        batch_size: int,
-        seed: int = 0,
-        shuffle: bool = True,
-    ) -> None:
-        self.buckets = [bucket for bucket in buckets if len(bucket)]
-        if not self.buckets:
-            raise SampleError(
-                "There is no sample to train on; expected at least one. Check the data folder and "
-                "the shortest clip length it must have."
-            )
-        self.batch_size = batch_size
+    def __init__(self, corpus: Corpus, seed: int = 0, *, replaces: bool = True) -> None:
+        self.corpus = corpus
         self.seed = seed
-        self.shuffle = shuffle
-        self.batches_per_epoch = sum(-(-len(bucket) // batch_size) for bucket in self.buckets)
-        # An epoch is shuffled once, not once a batch; two, as prefetching looks over the edge.
-        self._epoch = lru_cache(maxsize=2)(self._make_epoch)
+        self.replaces = replaces
 
-    def batch(self, number: int) -> NDArray[np.int64]:
-        """Indices of the samples of global batch ``number``, counted from 0 over all epochs."""
-        epoch, place = divmod(number, self.batches_per_epoch)
-        batch: NDArray[np.int64] = self._epoch(epoch)[place]
-        return batch
+    def __len__(self) -> int:
+        return len(self.corpus)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the cache behind when a worker process is started."""
-        return {name: value for name, value in self.__dict__.items() if name != "_epoch"}
+    def decode(self, sample: Sample, draw: Draw) -> dict[str, Any]:
+        """Turn a sample into tensors.
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._epoch = lru_cache(maxsize=2)(self._make_epoch)
+        Raises:
+            MissingFileError: its shard is gone.
+            SampleError: it is damaged.
+        """
+        raise NotImplementedError
 
-    def _make_epoch(self, epoch: int) -> NDArray[np.int64]:
-        """All batches of an epoch, ``(batches_per_epoch, batch_size)``."""
-        random = np.random.default_rng([self.seed, epoch])
-        batches = []
-        for bucket in self.buckets:
-            order = random.permutation(bucket) if self.shuffle else bucket
-            num_batches = -(-len(bucket) // self.batch_size)
-            filled = np.resize(order, num_batches * self.batch_size)
-            batches.append(filled.reshape(num_batches, self.batch_size))
-        stacked = np.concatenate(batches)
-        return random.permutation(stacked, axis=0) if self.shuffle else stacked
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        """Return a sample, or another of its bucket where it cannot be read, or none.
 
-
-class MixedOrder:
-    """Batches of images between batches of videos, by a fixed ratio.
-
-    Args:
-        videos: order of the videos.
-        images: order of the images, with the same batch size.
-        image_ratio: share of batches that are of images, above 0 and below 1.
-
-    Raises:
-        ConfigError: the ratio is no share.
-    """
-
-    def __init__(self, videos: SampleOrder, images: SampleOrder, image_ratio: float) -> None:
-        check_image_ratio(image_ratio)
-        self.videos, self.images, self.image_ratio = videos, images, image_ratio
-        self.batch_size = videos.batch_size
-        self.batches_per_epoch = videos.batches_per_epoch
-
-    def batch(self, number: int) -> NDArray[np.int64]:
-        """Indices of the samples of global batch ``number``."""
-        images_before = math.floor(number * self.image_ratio)
-        if math.floor((number + 1) * self.image_ratio) > images_before:
-            return self.images.batch(images_before)
-        return self.videos.batch(number - images_before)
-
-
-def check_image_ratio(image_ratio: float) -> None:
-    """Refuse what is no share of batches.
-
-    Raises:
-        ConfigError: it is below 0 or not below 1.
-    """
-    if not 0 <= image_ratio < 1:
-        raise ConfigError(
-            f"image_ratio is {image_ratio}; expected a share of the batches, at least 0 and below "
-            "1, for example 0.2 for one batch of images in five."
-        )
+        What could not be read is reported in the item; :class:`ShardLoader` takes it out and counts
+        it in the training process, whichever worker met it.
+        """
+        reports: list[tuple[str, str]] = []
+        random = np.random.default_rng([self.seed, draw.position])
+        num_candidates = int(self.corpus.counts[draw.bucket].sum())
+        number = draw.number
+        for _ in range(MAX_REPLACEMENTS if self.replaces else 1):
+            try:
+                item = self.decode(self.corpus.sample(number), draw)
+                return {**item, _SKIPPED: reports}
+            except (MissingFileError, SampleError) as error:
+                shard = self.corpus.shards[self.corpus.shard_of(number)]
+                reports.append((shard.location, str(error)))
+                number = self.corpus.nth(draw.bucket, int(random.integers(num_candidates)))
+        return {_SKIPPED: reports}
 
 
 class RankBatches(Sampler[list[Draw]]):
@@ -158,8 +96,8 @@ class RankBatches(Sampler[list[Draw]]):
         micro_batch_size: samples of one micro-batch on one rank.
         rank: data-parallel rank.
         world_size: number of data-parallel ranks.
-        start: samples that all ranks together have consumed before.
-        num_batches: end after this many global batches; endless by default.
+        first: number of the global batch to begin with.
+        samples_before: what was drawn before global batch 0.
 
     Raises:
         ConfigError: the global batch does not divide among the ranks.
@@ -172,14 +110,14 @@ class RankBatches(Sampler[list[Draw]]):
         micro_batch_size: int,
         rank: int = 0,
         world_size: int = 1,
-        start: int = 0,
-        num_batches: int | None = None,
+        first: int = 0,
+        samples_before: int = 0,
     ) -> None:
         self.order = order
         self.micro_batch_size = micro_batch_size
         self.rank, self.world_size = rank, world_size
-        self.position = start
-        self.num_batches = num_batches
+        self.first = first
+        self.samples_before = samples_before
         per_round = micro_batch_size * world_size
         if micro_batch_size < 1 or order.batch_size % per_round:
             raise ConfigError(
@@ -190,41 +128,120 @@ class RankBatches(Sampler[list[Draw]]):
         self.micro_batches = order.batch_size // per_round
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        # A start inside a global batch comes from another batch size: begin with the next one.
-        first = -(-self.position // self.order.batch_size)
-        number = first
-        while self.num_batches is None or number < first + self.num_batches:
-            batch = self.order.batch(number)
-            base = number * self.order.batch_size
-            for turn in range(self.micro_batches):
-                begin = (turn * self.world_size + self.rank) * self.micro_batch_size
-                places = range(begin, begin + self.micro_batch_size)
-                self.position = base + (turn + 1) * self.micro_batch_size * self.world_size
-                yield [Draw(int(batch[place]), base + place) for place in places]
+        number = self.first
+        while True:
+            yield from self._share(number)
             number += 1
 
-    def state_dict(self) -> dict[str, int]:
-        """Samples consumed by all ranks together; the same on every rank.
-
-        It counts what was handed out: with prefetching workers, count what was consumed instead.
-        """
-        return {"consumed_samples": self.position}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on behind the samples that were consumed, whatever the number of ranks was."""
-        self.position = state["consumed_samples"]
+    def _share(self, number: int) -> Iterator[list[Draw]]:
+        """This rank's micro-batches of one global batch."""
+        batch = self.order.batch(number)
+        before = self.samples_before + number * self.order.batch_size
+        for turn in range(self.micro_batches):
+            begin = (turn * self.world_size + self.rank) * self.micro_batch_size
+            yield [
+                Draw(int(batch.numbers[place]), batch.bucket, before + place)
+                for place in range(begin, begin + self.micro_batch_size)
+            ]
 
 
 class FiniteRankBatches(RankBatches):
     """:class:`RankBatches` with an end, so with a length, for validation: each pass is the same."""
 
+    order: OnePass
+
     def __iter__(self) -> Iterator[list[Draw]]:
-        self.position = 0
-        return super().__iter__()
+        for number in range(len(self.order)):
+            yield from self._share(number)
 
     def __len__(self) -> int:
         """Number of micro-batches of this rank."""
-        return (self.num_batches or 0) * self.micro_batches
+        return len(self.order) * self.micro_batches
+
+
+class ShardLoader(DataLoader[Any]):
+    """A ``DataLoader`` that counts bad shards.
+
+    Args:
+        dataset: yields samples.
+        batches: of this rank.
+        bad: counts what the samples report.
+        collate: makes a batch of samples.
+        num_workers: processes that read.
+    """
+
+    def __init__(
+        self,
+        dataset: ShardDataset,
+        batches: Sampler[list[Draw]],
+        bad: BadShards,
+        collate: Any,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=_Reporting(collate, may_drop=not dataset.replaces),
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+        )
+        self.bad = bad
+
+    def __iter__(self) -> Any:
+        """Yield batches.
+
+        Raises:
+            SampleError: more shards cannot be read than may be; names the last of them.
+        """
+        for batch, reports in super().__iter__():
+            for shard, reason in reports:
+                self.bad.add(shard, reason)
+            if batch is None:
+                shard, reason = reports[-1]
+                raise SampleError(
+                    "Nothing readable is left for a batch. The last sample that was tried is in "
+                    f"'{shard}': {reason} Repair the data."
+                )
+            yield batch
+
+
+class _Reporting:
+    """Takes the reports out of the samples and makes a batch of the rest; None where it cannot."""
+
+    def __init__(self, collate: Any, may_drop: bool) -> None:
+        self.collate = collate
+        self.may_drop = may_drop
+
+    def __call__(
+        self, samples: list[dict[str, Any]]
+    ) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
+        reports = [report for sample in samples for report in sample.pop(_SKIPPED)]
+        kept = [sample for sample in samples if sample]
+        is_whole = len(kept) == len(samples) or (self.may_drop and kept)
+        return self.collate(kept) if is_whole else None, reports
+
+
+def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Stack tensors; gather everything else in lists.
+
+    Raises:
+        SampleError: samples of one batch differ in shape.
+    """
+    batch: dict[str, Any] = {}
+    for name, first in samples[0].items():
+        values = [sample[name] for sample in samples]
+        if not torch.is_tensor(first):
+            batch[name] = values
+            continue
+        shapes = {tuple(value.shape) for value in values}
+        if len(shapes) > 1:
+            raise SampleError(
+                f"'{name}' has the shapes {sorted(shapes)} in one batch (samples "
+                f"{[sample.get('key') for sample in samples]}); expected one. The folders were "
+                "tokenised by different tokenizers or text encoders; train on one of them."
+            )
+        batch[name] = torch.stack(values)
+    return batch
 
 
 def _nearest_multiples(value: int, step: int) -> str:

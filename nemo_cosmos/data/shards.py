@@ -6,36 +6,25 @@ A sample is a group of files ``{key}.{suffix}`` in one tar, or in the tars of on
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-import fsspec
-import numpy as np
-from numpy.typing import NDArray
+from typing import Self
 
 from nemo_cosmos.data.layout import bin_folder, shard_name
 from nemo_cosmos.data.open_shard import METAS, VIDEO, OpenShard
+from nemo_cosmos.data.sample import Sample, sha256_of
 from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.tar import Member, index_tar
-from nemo_cosmos.errors import MissingFileError, NemoCosmosError, SampleError
-from nemo_cosmos.storage import atomic_path, is_url
+from nemo_cosmos.data.shard_index import INDEX_SUFFIX, load_index
+from nemo_cosmos.data.tar import index_tar
+from nemo_cosmos.errors import MissingFileError, SampleError
+from nemo_cosmos.storage import atomic_path, filesystem_of, is_url
 
 MAX_SHARD_BYTES = 500 * 1024 * 1024
 SHARDS_PER_PART = 100
-
-
-def sha256_of(content: bytes) -> str:
-    """Checksum in hexadecimal, as kept in :attr:`ClipRecord.sha256`."""
-    return hashlib.sha256(content).hexdigest()
 
 
 class ShardWriter:
@@ -189,87 +178,18 @@ class CuratedWriter:
             self.close()
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One sample of a shard; its files are read when they are asked for.
-
-    Attributes:
-        key: its name.
-        shard: path or URL of its shard, for messages.
-        members: its files by suffix (``mp4``, ``json``, ``action.npy``, ...).
-    """
-
-    key: str
-    shard: str
-    members: Mapping[str, Member]
-
-    def read(self, suffix: str) -> bytes:
-        """Return the content of one file.
-
-        Raises:
-            SampleError: the sample has no such file.
-        """
-        if suffix not in self.members:
-            raise SampleError(
-                f"{self.where} has no '{suffix}' (it has: {', '.join(sorted(self.members))}). "
-                f"{_REMEDIES.get(suffix, 'Write the shard again with it.')}"
-            )
-        return self.members[suffix].read()
-
-    def array(self, suffix: str) -> NDArray[Any]:
-        """Return an ``.npy`` file as an array; pickled objects are refused."""
-        try:
-            return np.load(io.BytesIO(self.read(suffix)), allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            if isinstance(error, NemoCosmosError):
-                raise
-            raise SampleError(
-                f"'{suffix}' of {self.where} is not an array of numbers: {error}. Write the shard "
-                "again."
-            ) from error
-
-    @property
-    def where(self) -> str:
-        """Shard and key, for messages."""
-        return f"sample '{self.key}' of '{self.shard}'"
-
-    @cached_property
-    def record(self) -> ClipRecord:
-        """What its JSON says."""
-        return ClipRecord.from_json(self.read("json"), self.where)
-
-    def verify(self) -> None:
-        """Compare the mp4 with the checksum in the JSON.
-
-        Raises:
-            SampleError: they differ.
-        """
-        found = sha256_of(self.read("mp4"))
-        if self.record.sha256 and found != self.record.sha256:
-            raise SampleError(
-                f"The mp4 of {self.where} has sha256 {found}, expected {self.record.sha256}. The "
-                "shard is damaged; copy or write it again."
-            )
-
-
-_REMEDIES = {
-    "latent.safetensors": "Make latents with 'nemo-cosmos tokenize' and train on its output.",
-    "t5.safetensors": "Run 'nemo-cosmos tokenize' with --text-encoder.",
-    "action.npy": "Train without action control, or use shards that carry actions.",
-    "mp4": "Use curated shards, or run 'nemo-cosmos tokenize' with --keep-video.",
-}
-
-
 def list_shards(location: str | os.PathLike[str]) -> list[str]:
     """Find the shards of a tar, a folder or a URL, in alphabetical order.
 
-    Of a pair ``video/...`` and ``metas/...`` the video tar stands for both.
+    Of a pair ``video/...`` and ``metas/...`` the video tar stands for both. A tar whose index is
+    there while it is not is missing; it is listed, so that whoever reads it says so.
 
     Raises:
         MissingFileError: nothing is there, or it holds no tar.
     """
     name = os.fspath(location)
-    filesystem, path = fsspec.core.url_to_fs(name)
+    filesystem, path = filesystem_of(name)
+    filesystem.invalidate_cache()
     if not filesystem.exists(path):
         raise MissingFileError(
             f"There is no file or folder '{name}'. Name a shard, or a folder with shards that "
@@ -277,12 +197,12 @@ def list_shards(location: str | os.PathLike[str]) -> list[str]:
         )
     if filesystem.isfile(path):
         return [name]
-    found = [
-        filesystem.unstrip_protocol(entry) if is_url(name) else entry
-        for entry in sorted(filesystem.find(path))
-        if entry.endswith(".tar") and not _is_leftover(entry)
-    ]
-    shards = [entry for entry in found if f"/{METAS}/part_" not in entry]
+    found = {
+        (filesystem.unstrip_protocol(entry) if is_url(name) else entry).removesuffix(INDEX_SUFFIX)
+        for entry in filesystem.find(path)
+        if entry.endswith((".tar", f".tar{INDEX_SUFFIX}")) and not _is_leftover(entry)
+    }
+    shards = sorted(entry for entry in found if f"/{METAS}/part_" not in entry)
     if not shards:
         raise MissingFileError(
             f"The folder '{name}' holds no shard (a file that ends in .tar). Name a folder that "
@@ -293,43 +213,28 @@ def list_shards(location: str | os.PathLike[str]) -> list[str]:
 
 
 def read_shard(shard: str | os.PathLike[str], required: Iterable[str] = ("json",)) -> list[Sample]:
-    """Index one shard.
+    """All samples of one shard, in order.
 
     Args:
         shard: a tar, as :func:`list_shards` gives it.
         required: suffixes that every sample must have.
 
-    Returns:
-        Its samples, in order.
-
     Raises:
+        MissingFileError: a tar is not there.
         SampleError: a tar is truncated or damaged, or a sample lacks a file; names both.
     """
-    name = os.fspath(shard)
-    tars = [name]
-    if f"/{VIDEO}/part_" in name:
-        tars.append(name.replace(f"/{VIDEO}/part_", f"/{METAS}/part_"))
-    grouped: dict[str, dict[str, Member]] = {}
-    for tar in tars:
-        for member in index_tar(tar):
-            key, _, suffix = member.name.rpartition("/")[2].partition(".")
-            grouped.setdefault(key, {})[suffix] = member
-    samples = [Sample(key, name, members) for key, members in grouped.items()]
-    for sample in samples:
-        absent = [suffix for suffix in required if suffix not in sample.members]
-        if absent:
-            raise SampleError(
-                f"{sample.where} has no {' and no '.join(repr(suffix) for suffix in absent)} (it "
-                f"has: {', '.join(sorted(sample.members))}). "
-                f"{_REMEDIES.get(absent[0], 'Write the shard again.')}"
-            )
-    return samples
+    index = load_index(shard, keep=False)
+    for suffix in required:
+        row = index.row_without(suffix)
+        if row is not None:
+            Sample(index, row).read(suffix)  # says what is missing, and what to do
+    return [Sample(index, row) for row in range(len(index))]
 
 
 def read_samples(
     location: str | os.PathLike[str], required: Iterable[str] = ("json",)
 ) -> list[Sample]:
-    """Index every shard below a location; see :func:`list_shards` and :func:`read_shard`."""
+    """All samples of every shard below a location; see :func:`list_shards`."""
     wanted = tuple(required)
     return [sample for shard in list_shards(location) for sample in read_shard(shard, wanted)]
 

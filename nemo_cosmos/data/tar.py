@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from dataclasses import dataclass
-from typing import IO
+from collections.abc import Iterator
+from typing import IO, NamedTuple
 
 from nemo_cosmos.errors import SampleError
 from nemo_cosmos.storage import open_url
@@ -21,8 +21,7 @@ _PLAIN_FILE = (b"0", b"\0")
 _EMPTY_BLOCK = bytes(BLOCK_BYTES)
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One file inside a tar.
 
     Attributes:
@@ -37,23 +36,6 @@ class Member:
     offset: int
     size_bytes: int
 
-    def read(self) -> bytes:
-        """Return the content.
-
-        Raises:
-            MissingFileError: the tar is gone.
-            SampleError: it became shorter since it was indexed.
-        """
-        with open_url(self.tar) as handle:
-            handle.seek(self.offset)
-            content: bytes = handle.read(self.size_bytes)
-        if len(content) != self.size_bytes:
-            raise SampleError(
-                f"'{self.tar}' ends inside '{self.name}': it was truncated after it was opened. "
-                "Copy or write the shard again."
-            )
-        return content
-
 
 def add_member(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     """Append a file whose header holds nothing of the time, the user or the machine."""
@@ -64,53 +46,49 @@ def add_member(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def index_tar(location: str | os.PathLike[str]) -> list[Member]:
-    """List the files of a tar, in order.
-
-    Args:
-        location: path or URL.
-
-    Raises:
-        MissingFileError: nothing readable is there.
-        SampleError: it is not a tar, or is truncated or damaged.
-    """
+    """List the files of a tar, in order; raises as :func:`walk_tar`."""
     name = os.fspath(location)
     with open_url(name) as handle:
-        size_bytes = handle.seek(0, os.SEEK_END)
-        handle.seek(0)
-        try:
-            return _walk(handle, name, size_bytes)
-        except _UnusualHeaderError:
-            handle.seek(0)
-            return _walk_with_tarfile(handle, name)
+        return list(walk_tar(handle, name))
 
 
-class _UnusualHeaderError(Exception):
-    """A header that the plain walk does not know, for example of a long name."""
+def walk_tar(handle: IO[bytes], tar: str) -> Iterator[Member]:
+    """Yield the files of an open tar, in order; read one where its ``offset`` is, if you want to.
 
+    Args:
+        handle: of the tar, at its beginning.
+        tar: its path or URL, for messages.
 
-def _walk(handle: IO[bytes], tar: str, size_bytes: int) -> list[Member]:
-    members: list[Member] = []
-    position = 0
+    Raises:
+        SampleError: it is not a tar, or is truncated or damaged.
+    """
+    size_bytes = handle.seek(0, os.SEEK_END)
+    position, last = 0, ""
     while True:
+        handle.seek(position)
         header = handle.read(BLOCK_BYTES)
         if header == _EMPTY_BLOCK:
-            return members
+            return
         if len(header) < BLOCK_BYTES:
-            raise _truncated(tar, members)
+            raise _truncated(tar, last)
         _check_sum(header, tar, position)
-        kind = header[156:157]
-        if kind not in _PLAIN_FILE or header[124] & 0x80:
-            raise _UnusualHeaderError
+        if header[156:157] not in _PLAIN_FILE or header[124] & 0x80:
+            handle.seek(position)
+            yield from _walk_with_tarfile(handle, tar)
+            return
         length = int(header[124:136].rstrip(b" \0") or b"0", 8)
-        prefix = header[345:500].rstrip(b"\0") if header[257:262] == b"ustar" else b""
-        path = header[:100].rstrip(b"\0").decode()
         content_at = position + BLOCK_BYTES
         if content_at + length > size_bytes:
-            raise _truncated(tar, members)
-        full_path = f"{prefix.decode()}/{path}" if prefix else path
-        members.append(Member(tar, full_path, content_at, length))
+            raise _truncated(tar, last)
+        last = _name_in(header)
+        yield Member(tar, last, content_at, length)
         position = content_at + -(-length // BLOCK_BYTES) * BLOCK_BYTES
-        handle.seek(position)
+
+
+def _name_in(header: bytes) -> str:
+    path = header[:100].rstrip(b"\0").decode()
+    prefix = header[345:500].rstrip(b"\0") if header[257:262] == b"ustar" else b""
+    return f"{prefix.decode()}/{path}" if prefix else path
 
 
 def _check_sum(header: bytes, tar: str, position: int) -> None:
@@ -124,8 +102,8 @@ def _check_sum(header: bytes, tar: str, position: int) -> None:
         )
 
 
-def _truncated(tar: str, members: list[Member]) -> SampleError:
-    after = f"after '{members[-1].name}'" if members else "before its first file"
+def _truncated(tar: str, last: str) -> SampleError:
+    after = f"after '{last}'" if last else "before its first file"
     return SampleError(
         f"'{tar}' is truncated {after}: it has no end mark. The copy did not finish; copy or "
         "write the shard again."

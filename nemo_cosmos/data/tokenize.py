@@ -20,22 +20,17 @@ from typing import Any
 import torch
 
 from nemo_cosmos.data.buckets import Size
+from nemo_cosmos.data.dataset_info import DATASET_FILE
 from nemo_cosmos.data.latents import LATENT_SUFFIX, TEXT_SUFFIX, pack_embedding, pack_latent
 from nemo_cosmos.data.layout import shard_name
-from nemo_cosmos.data.shards import (
-    SHARDS_PER_PART,
-    Sample,
-    ShardWriter,
-    list_shards,
-    read_shard,
-    sha256_of,
-)
-from nemo_cosmos.data.windows import Window, cut_windows, slice_cameras, slice_sidecar
+from nemo_cosmos.data.sample import Sample, sha256_of
+from nemo_cosmos.data.shard_index import load_index
+from nemo_cosmos.data.shards import SHARDS_PER_PART, ShardWriter, list_shards, read_shard
+from nemo_cosmos.data.windows import Window, cut_windows, slice_arrays, slice_sidecar
 from nemo_cosmos.errors import ConfigError, SampleError
-from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.storage import atomic_path, path_from_folder
 from nemo_cosmos.video import Video, encode_video, frames_to_tensor
 
-DATASET_FILE = "dataset.json"
 FORMAT, VERSION = "nemo_cosmos.latents", 1
 TEXTS_PER_CALL = 16
 
@@ -120,8 +115,9 @@ def tokenize_shards(
         encode: of the tokenizer.
         encode_text: of the text encoder; each distinct caption is encoded once.
         config: how to cut and store.
-        describe: what else ``dataset.json`` should say (tokenizer, statistics, text encoder). A
-            change of it, of ``config`` or of the list of shards needs a new folder.
+        describe: what else ``dataset.json`` should say (tokenizer, statistics, text encoder); the
+            path under ``tokenizer`` is written relative to ``out``. A change of it, of ``config``
+            or of the list of shards needs a new folder.
         on_clip: progress.
 
     Returns:
@@ -137,7 +133,10 @@ def tokenize_shards(
     locations = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
     sources = [shard for location in locations for shard in list_shards(location)]
     folder = Path(out)
-    settings = {"config": _plain(asdict(config)), "describe": _plain(describe or {})}
+    described = dict(describe or {})
+    if "tokenizer" in described:  # typed from the working folder of now, read from any other
+        described["tokenizer"] = path_from_folder(described["tokenizer"], folder)
+    settings = {"config": _plain(asdict(config)), "describe": _plain(described)}
     _check_same_run(folder, settings, sources)
     clips = {source: read_shard(source, ("json", "mp4")) for source in sources}
     total = sum(len(samples) for samples in clips.values())
@@ -155,7 +154,7 @@ def tokenize_shards(
         done += len(clips[source])
         if on_clip is not None:
             on_clip(done, total)
-    return _write_dataset(folder, reports, config, describe or {})
+    return _write_dataset(folder, reports, config, described)
 
 
 def sample_videos(
@@ -243,8 +242,8 @@ class _Shard:
         for suffix in window.clip.members:
             if suffix.endswith(".npy"):
                 files[suffix] = slice_sidecar(window, suffix)
-            elif suffix == "camera.npz":
-                files[suffix] = slice_cameras(window)
+            elif suffix.endswith(".npz"):
+                files[suffix] = slice_arrays(window, suffix)
         record = window.record
         if self.config.keep_video:
             files["mp4"] = _to_mp4(window)
@@ -334,6 +333,8 @@ def _write_dataset(
         "window": _plain(asdict(config)),
         **_plain(describe),
     }
+    for shard in list_shards(folder):
+        load_index(shard)  # here once, instead of on every rank when training starts
     with atomic_path(folder / DATASET_FILE) as temporary:
         temporary.write_text(json.dumps(dataset, indent=1) + "\n")
     return dataset

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
+from nemo_cosmos.data.bad_shards import BadShards
 from nemo_cosmos.data.buckets import Bucket, Size, longest_fit, nearest_size
 from nemo_cosmos.data.clip_cache import ClipCache
-from nemo_cosmos.data.loader import Draw
-from nemo_cosmos.data.shards import Sample, read_samples
+from nemo_cosmos.data.corpus import Corpus
+from nemo_cosmos.data.loader import Draw, ShardDataset
+from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.errors import SampleError
 
 logger = logging.getLogger(__name__)
 
 
-class VideoDataset(Dataset[dict[str, Any]]):
-    """Windows of curated clips at random places in time and space, drawn by :class:`Draw`.
+class VideoDataset(ShardDataset):
+    """Windows of curated clips at random places in time and space.
 
-    Entries are of two kinds: videos, in the bucket of the longest length that the clip fills and
-    the size of the nearest aspect; and, behind them, images: one frame of any clip.
+    A clip serves as a video, in the bucket of the longest length that it fills and the size of the
+    nearest aspect, and as an image: one of its frames.
 
     Args:
         folders: folders of curated shards.
@@ -33,6 +34,12 @@ class VideoDataset(Dataset[dict[str, Any]]):
         sizes: (height, width) that a video may have; a clip is scaled to cover the nearest.
         cache: where decoded clips are kept.
         seed: of the random places.
+        bad: counts shards that cannot be read.
+        excluded: of :class:`Corpus`.
+
+    Attributes:
+        videos: buckets of videos.
+        images: buckets of images.
 
     Raises:
         MissingFileError: a folder is not there or holds no shard.
@@ -47,43 +54,37 @@ class VideoDataset(Dataset[dict[str, Any]]):
         sizes: Sequence[Size],
         cache: ClipCache,
         seed: int = 0,
+        bad: BadShards | None = None,
+        excluded: Iterable[str] | None = None,
     ) -> None:
         self.cache = cache
-        self.seed = seed
-        self.entries: list[tuple[Sample, Bucket]] = []
-        self.skipped: Counter[str] = Counter()
-        images: list[tuple[Sample, Bucket]] = []
-        for folder in folders:
-            for sample in read_samples(folder, ("json", "mp4")):
-                record = sample.record
-                size = nearest_size(record.height, record.width, sizes)
-                length = longest_fit(record.num_frames, lengths)
-                images.append((sample, Bucket(1, *size)))
-                if length is None:
-                    self.skipped["too_short"] += 1
-                else:
-                    self.entries.append((sample, Bucket(length, *size)))
-        self.num_videos = len(self.entries)
-        self.entries += images
-        if self.skipped:
+        corpus = Corpus(
+            folders,
+            required=("json", "mp4"),
+            buckets_of=partial(_video_and_image, tuple(lengths), tuple(sizes)),
+            bad=bad or BadShards(),
+            excluded=excluded,
+        )
+        super().__init__(corpus, seed)
+        self.videos = [bucket for bucket in corpus.counts if bucket.num_frames in lengths]
+        self.images = [bucket for bucket in corpus.counts if bucket.num_frames == 1]
+        num_videos = sum(int(corpus.counts[bucket].sum()) for bucket in self.videos)
+        if num_videos < len(corpus):
             logger.warning(
                 "%d of %d clips are shorter than %d frames and serve as images only.",
-                self.skipped["too_short"],
-                len(images),
+                len(corpus) - num_videos,
+                len(corpus),
                 min(lengths),
             )
-        if not self.num_videos:
+        if not num_videos:
             raise SampleError(
-                f"None of the {len(images)} clips in {[os.fspath(folder) for folder in folders]} "
+                f"None of the {len(corpus)} clips in {[os.fspath(folder) for folder in folders]} "
                 f"has {min(lengths)} frames. Train on fewer frames, or curate longer clips."
             )
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+    def decode(self, sample: Sample, draw: Draw) -> dict[str, Any]:
         """Return ``video (3, T, H, W)`` uint8 and where it was taken from."""
-        sample, bucket = self.entries[draw.index]
+        bucket = draw.bucket
         frames_THWC = self.cache.get(sample, (bucket.height, bucket.width))
         random = np.random.default_rng([self.seed, draw.position])
         wanted = (bucket.num_frames, bucket.height, bucket.width)
@@ -100,3 +101,11 @@ class VideoDataset(Dataset[dict[str, Any]]):
             "video": torch.from_numpy(video_CTHW),
             "fps": torch.tensor(sample.record.fps, dtype=torch.float32),
         }
+
+
+def _video_and_image(
+    lengths: Sequence[int], sizes: Sequence[Size], num_frames: int, height: int, width: int
+) -> set[Bucket]:
+    size = nearest_size(height, width, sizes)
+    length = longest_fit(num_frames, lengths)
+    return {Bucket(1, *size)} | (set() if length is None else {Bucket(length, *size)})

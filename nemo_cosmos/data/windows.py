@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.data.buckets import Size, content_box
 from nemo_cosmos.data.latent_dataset import PADDING_BOX
+from nemo_cosmos.data.sample import Sample, decode_sidecar
 from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.shards import Sample
 from nemo_cosmos.errors import SampleError, VideoError
 from nemo_cosmos.video import decode, fitted_size, resize_and_pad
 
@@ -113,26 +113,21 @@ def slice_sidecar(window: Window, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
-def slice_cameras(window: Window, suffix: str = "camera.npz") -> bytes:
-    """Return the cameras of a window; arrays of the npz with one row a frame are cut.
+def slice_arrays(window: Window, suffix: str) -> bytes:
+    """Return the part of a clip's ``.npz`` that belongs to a window, such as its cameras.
+
+    Arrays with one row a frame are cut; the others, such as intrinsics, hold for all frames.
 
     Raises:
         SampleError: the file is damaged or holds pickled objects.
     """
-    content = window.clip.read(suffix)
+    arrays = decode_sidecar(suffix, window.clip.read(suffix), window.clip.where)
     num_frames, start = window.clip.record.num_frames, window.start
     end = start + window.record.num_frames
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            cut = {
-                name: array[start:end] if array.shape[:1] == (num_frames,) else array
-                for name, array in arrays.items()
-            }
-    except (ValueError, OSError, EOFError) as error:
-        raise SampleError(
-            f"'{suffix}' of {window.clip.where} is not a file of arrays: {error}. Write the shard "
-            "again."
-        ) from error
+    cut = {
+        name: array[start:end] if array.shape[:1] == (num_frames,) else array
+        for name, array in arrays.items()
+    }
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **cut)
     return buffer.getvalue()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -28,11 +30,34 @@ def open_url(location: str | os.PathLike[str], mode: str = "rb") -> IO[Any]:
         MissingDependencyError: the scheme needs a package that is not installed.
     """
     name = os.fspath(location)
-    try:
+    with clear_errors(name):
         if not is_url(name):
             # Several times faster than through fsspec, which shows where many samples are read.
             return Path(name).open(mode)
         return cast("IO[Any]", fsspec.open(name, mode).open())
+
+
+def filesystem_of(location: str | os.PathLike[str]) -> tuple[Any, str]:
+    """The fsspec file system of a path or URL, and the path inside it.
+
+    Ask for it each time and never keep it: most of them do not survive a fork, and fsspec itself
+    hands out a fresh one in the child.
+
+    Raises:
+        MissingFileError: no such scheme.
+        MissingDependencyError: the scheme needs a package that is not installed.
+    """
+    name = os.fspath(location)
+    with clear_errors(name):
+        filesystem, path = fsspec.core.url_to_fs(name)
+    return filesystem, str(path)
+
+
+@contextmanager
+def clear_errors(name: str) -> Iterator[None]:
+    """Turn what storage raises about a missing file or client into our errors."""
+    try:
+        yield
     except ImportError as error:
         raise MissingDependencyError(
             f"Opening '{name}' needs a package that is not installed: {error}. "
@@ -44,7 +69,7 @@ def open_url(location: str | os.PathLike[str], mode: str = "rb") -> IO[Any]:
             "a file, and that you may read it."
         ) from error
     except ValueError as error:
-        if not is_url(name):
+        if not is_url(name) or isinstance(error, MissingFileError):
             raise
         raise MissingFileError(
             f"'{name}' cannot be opened: {error}. Expected a path, or a URL that begins with "

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from nemo_cosmos.errors import CheckpointError, ConfigError, MissingFileError, NumericsError
 from nemo_cosmos.models.diffusion.process import ProcessConfig
-from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.storage import atomic_path, resolve_from_folder
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -73,7 +73,7 @@ class WorldInfo:
             data = json.loads(file.read_text(encoding="utf-8"))
             height, width = data["window"]["size"]
             return cls(
-                tokenizer=_found(data["tokenizer"], Path(folder)),
+                tokenizer=resolve_from_folder(data["tokenizer"], folder),
                 text_encoder=dict(data["text_encoder"]),
                 video={
                     "num_frames": int(data["window"]["window_frames"]),
@@ -211,12 +211,6 @@ def check_finite(tensors: Iterable[tuple[str, Tensor]], where: str) -> None:
                 f"NaN or infinity in '{name}' of {where}. The training diverged or the file is "
                 "damaged; go back to an earlier checkpoint, with a lower learning rate if needed."
             )
-
-
-def _found(tokenizer: str, dataset: Path) -> str:
-    """A relative path holds from where tokenize ran; failing that, from the data's folder."""
-    beside = dataset / tokenizer
-    return str(beside) if not Path(tokenizer).exists() and beside.exists() else tokenizer
 
 
 def _tokenizer_folder(path: str | PathLike[str]) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -129,7 +132,7 @@ class TestLatentBatches:
 
     def test_text_longer_than_text_length(self, write_latents):
         data = LatentDataModule(write_latents(tokens=5), text_length=4)
-        with pytest.raises(SampleError, match="at least 5"):
+        with pytest.raises(ConfigError, match="at least 5"):
             take(data.train_dataloader(), 1)
 
     def test_validation_is_one_pass_in_a_fixed_order(self, write_latents):
@@ -151,21 +154,67 @@ class TestResume:
         assert resumed.state_dict() == {"consumed_samples": 13}
         assert keys(take(resumed.train_dataloader(), 12)) == whole[13:]
 
-    def test_state_counts_steps_of_the_trainer(self, write_latents):
+    def test_state_counts_steps_of_the_trainer_not_batches_fetched(self, write_latents):
         data = LatentDataModule(write_latents(), micro_batch_size=2, global_batch_size=4)
+        data.load_state_dict({"consumed_samples": 8})
+        data.trainer = SimpleNamespace(global_step=2)
+        take(data.train_dataloader(), 6)
+        assert data.state_dict()["consumed_samples"] == 8
+        data.trainer.global_step = 7
+        assert data.state_dict()["consumed_samples"] == 28
 
-        class Trainer:
-            global_step = 7
+    def test_the_state_is_plain_data(self, write_latents):
+        data = LatentDataModule(write_latents())
+        data.train_dataloader()
+        state = data.state_dict()
+        assert json.loads(json.dumps(state)) == state
 
-        data.trainer = Trainer()
-        assert data.state_dict() == {"consumed_samples": 28}
+    def test_other_global_batch_size_goes_on_with_the_next_sample(self, write_latents):
+        folder = write_latents(count=12)
+        first = LatentDataModule(folder, global_batch_size=4)
+        seen = keys(take(first.train_dataloader(), 4))
+        first.trainer = SimpleNamespace(global_step=1)
+        second = LatentDataModule(folder, global_batch_size=2, num_workers=2)
+        second.load_state_dict(first.state_dict())
+        seen += keys(take(second.train_dataloader(), 8))
+        assert sorted(key.split("@")[0] for key in seen) == sorted(f"s{n}" for n in range(12))
+        assert [int(key.split("@")[1]) for key in seen] == list(range(12))
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"seed": 2}, "seed was 1, now 2"),
+            ({"shuffle_window": 5}, "shuffle_window was 65536, now 5"),
+            ({"image_ratio": 0.0}, "image_ratio was None, now 0.0"),
+        ],
+    )
+    def test_another_order_is_refused(self, write_latents, changes, message):
+        folder = write_latents()
+        first = LatentDataModule(folder, seed=1)
+        first.train_dataloader()
+        other = LatentDataModule(folder, **{"seed": 1, **changes})
+        other.load_state_dict(first.state_dict())
+        with pytest.raises(ConfigError, match=message):
+            other.train_dataloader()
+
+    def test_added_shards_are_refused_and_moved_ones_are_not(self, write_latents, tmp_path):
+        first = LatentDataModule(write_latents())
+        first.train_dataloader()
+        moved = LatentDataModule((tmp_path / "latents").rename(tmp_path / "moved"))
+        moved.load_state_dict(first.state_dict())
+        moved.train_dataloader()
+        write_latents("moved", 1, first=50)
+        more = LatentDataModule(tmp_path / "moved")
+        more.load_state_dict(first.state_dict())
+        with pytest.raises(ConfigError, match="some were added"):
+            more.train_dataloader()
 
     def test_ranks_share_the_global_batch_of_one_process(self, write_latents, monkeypatch):
         folder = write_latents()
 
         def keys_of(rank, world_size):
             monkeypatch.setattr(
-                "nemo_cosmos.data.modules._data_parallel_place", lambda: (rank, world_size)
+                "nemo_cosmos.data.shard_module.data_parallel_place", lambda: (rank, world_size)
             )
             data = LatentDataModule(folder, micro_batch_size=1, global_batch_size=4)
             loader = data.train_dataloader()

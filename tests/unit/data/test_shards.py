@@ -270,8 +270,16 @@ class TestReader:
         sample = read_samples(written)[0]
         path = written / "part_000000" / "000000.tar"
         path.write_bytes(path.read_bytes()[:600])
-        with pytest.raises(SampleError, match="truncated after it was opened"):
+        with pytest.raises(MissingFileError, match="has changed since it was indexed"):
             sample.read("bin")
+
+    def test_truncated_while_it_is_read(self, written):
+        first, second = read_samples(written)[:2]
+        assert first.read("bin") == bytes(1000)
+        path = written / "part_000000" / "000000.tar"
+        path.write_bytes(path.read_bytes()[:2600])
+        with pytest.raises(SampleError, match="truncated after it was opened"):
+            second.read("bin")
 
     @pytest.mark.parametrize("content", [b"", b"no tar" * 200, bytes(range(256)) * 4])
     def test_no_tar(self, tmp_path, content):

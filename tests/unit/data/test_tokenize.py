@@ -74,7 +74,8 @@ def test_windows_reach_the_end_of_the_clip(num_frames, expected):
 
 
 def test_writes_what_the_data_module_reads(curated, tmp_path, encoders):
-    dataset = run(curated, tmp_path / "out", encoders, describe={"tokenizer": "tok"})
+    describe = {"tokenizer": tmp_path / "out" / "tok"}
+    dataset = run(curated, tmp_path / "out", encoders, describe=describe)
     assert dataset["num_samples"] == 9
     assert dataset["num_clips"] == 3
     assert dataset["latent_shape"] == [16, 2, 4, 6]

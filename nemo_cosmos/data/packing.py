@@ -1,0 +1,209 @@
+"""Pack samples of different length, size and aspect into sequences of one length.
+
+A pack is what a model takes as one sequence with a boundary between samples ("THD"): attention
+stays inside each sample, and each has its own noise level, fps, text and loss weight.
+
+Shape suffixes: N samples of a pack.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nemo_cosmos.errors import ConfigError
+
+PatchSize = tuple[int, int, int]
+"""Latent frames, rows and columns of one token."""
+
+
+@dataclass(frozen=True)
+class PackConfig:
+    """How samples are packed.
+
+    Attributes:
+        max_tokens: of a pack.
+        patch: latent frames, rows and columns of one token; those of the model.
+        window: consecutive samples of the order that are packed together; more of them waste less
+            of the packs, and mix the order more.
+        linear_cost: a in the cost ``a n + b n^2`` of a sample of n tokens.
+        quadratic_cost: b. A transformer layer of width D takes about 24 n D^2 operations in its
+            linear maps and 4 n^2 D in attention, so b/a is 1/(6 D); the default is for D = 4096.
+    """
+
+    max_tokens: int
+    patch: PatchSize = (1, 2, 2)
+    window: int = 4096
+    linear_cost: float = 1.0
+    quadratic_cost: float = 1 / (6 * 4096)
+
+    def __post_init__(self) -> None:
+        if min(self.max_tokens, self.window, *self.patch) < 1:
+            raise ConfigError(
+                f"Packs of {self.max_tokens} tokens from windows of {self.window} samples in "
+                f"patches of {self.patch}: expected positive numbers."
+            )
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Where each sample of a pack lies in its sequence.
+
+    Attributes:
+        grid_N3: tokens of each sample along frames, rows and columns, int64.
+        cu_seqlens: first token of each sample, and behind the last the end, ``(N + 1,)`` int32:
+            what variable-length attention kernels and Megatron's ``PackedSeqParams`` take.
+    """
+
+    grid_N3: torch.Tensor
+    cu_seqlens: torch.Tensor
+
+    @classmethod
+    def of(cls, latent_shapes: Sequence[Sequence[int]], patch: PatchSize) -> Pack:
+        """Lay samples end to end.
+
+        Args:
+            latent_shapes: (C, T, H, W) of each.
+            patch: latent frames, rows and columns of one token.
+
+        Raises:
+            ConfigError: a latent does not divide into patches.
+        """
+        grids = [token_grid(shape, patch) for shape in latent_shapes]
+        grid_N3 = torch.tensor(grids, dtype=torch.int64)
+        ends = grid_N3.prod(dim=1).cumsum(0)
+        return cls(grid_N3, torch.cat([ends.new_zeros(1), ends]).to(torch.int32))
+
+    @property
+    def num_samples(self) -> int:
+        """N."""
+        return len(self.grid_N3)
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the sequence."""
+        return int(self.cu_seqlens[-1])
+
+    @property
+    def max_seqlen(self) -> int:
+        """Length of the longest sample in tokens."""
+        return int(self.cu_seqlens.diff().max())
+
+
+def token_grid(latent_shape: Sequence[int], patch: PatchSize) -> tuple[int, int, int]:
+    """Tokens of a latent (C, T, H, W) along frames, rows and columns.
+
+    Raises:
+        ConfigError: it does not divide into patches.
+    """
+    sizes = tuple(int(size) for size in latent_shape[1:])
+    if len(sizes) != 3 or min(sizes) < 1 or any(n % p for n, p in zip(sizes, patch, strict=True)):
+        raise ConfigError(
+            f"A latent of shape {tuple(latent_shape)} does not divide into patches of {patch} "
+            "frames, rows and columns. Tokenize at a size that does, or pack for another patch."
+        )
+    return sizes[0] // patch[0], sizes[1] // patch[1], sizes[2] // patch[2]
+
+
+def collate_pack(samples: Sequence[Mapping[str, Any]], patch: PatchSize) -> dict[str, Any]:
+    """Make one pack of samples.
+
+    Returns:
+        ``pack`` (:class:`Pack`); stacked, what has one shape for all samples: ``fps (N,)``,
+        ``num_frames (N,)``, ``image_size (N, 4)``, ``t5_text_embeddings (N, L, D)``,
+        ``t5_text_mask (N, L)``; as lists of N, what has not: ``latent``, each (C, T, H, W),
+        ``padding_mask`` and the controls; ``key``, a list of texts.
+    """
+    batch: dict[str, Any] = {
+        "pack": Pack.of([tuple(sample["latent"].shape) for sample in samples], patch)
+    }
+    for name, first in samples[0].items():
+        values = [sample[name] for sample in samples]
+        fixed = torch.is_tensor(first) and name in _ONE_SHAPE
+        batch[name] = torch.stack(values) if fixed else values
+    return batch
+
+
+_ONE_SHAPE = ("t5_text_embeddings", "t5_text_mask", "fps", "num_frames", "image_size")
+
+
+def first_fit_decreasing(lengths: NDArray[np.int64], capacity: int) -> list[NDArray[np.int64]]:
+    """Put items into as few bins as first-fit-decreasing finds: at most 11/9 of the fewest + 6/9.
+
+    The longest go first, each into the first bin with room. Items of one length are put away
+    together: the first bins take as many as fit into each. So the work grows with the number of
+    different lengths, not with that of items.
+
+    Args:
+        lengths: of the items, positive.
+        capacity: of a bin.
+
+    Returns:
+        Indices of the items of each bin.
+
+    Raises:
+        ConfigError: an item is longer than a bin, or has no length.
+    """
+    if not len(lengths):
+        return []
+    if lengths.min() < 1 or lengths.max() > capacity:
+        raise ConfigError(
+            f"A sample has {int(lengths.max())} tokens (the shortest {int(lengths.min())}), but a "
+            f"pack holds 1 to {capacity}. Raise max_tokens to at least {int(lengths.max())}, or "
+            "tokenize into smaller windows."
+        )
+    room = np.empty(len(lengths), np.int64)
+    bin_of = np.empty(len(lengths), np.int64)
+    by_length = np.argsort(-lengths, kind="stable")
+    distinct, counts = np.unique(-lengths, return_counts=True)
+    num_bins = done = 0
+    for length, count in zip((-distinct).tolist(), counts.tolist(), strict=True):
+        fitting = np.cumsum(room[:num_bins] // length)
+        in_old = min(int(fitting[-1]) if num_bins else 0, count)
+        places = np.searchsorted(fitting, np.arange(in_old), side="right")
+        rest, per_bin = count - in_old, capacity // length
+        new_bins = num_bins + np.arange(rest) // per_bin
+        num_new = -(-rest // per_bin)
+        room[num_bins : num_bins + num_new] = capacity
+        num_bins += num_new
+        chosen = np.concatenate([places, new_bins])
+        bin_of[by_length[done : done + count]] = chosen
+        room[:num_bins] -= length * np.bincount(chosen, minlength=num_bins)
+        done += count
+    # Within a bin the longest comes first, as it was put in.
+    ordered = by_length[np.argsort(bin_of[by_length], kind="stable")]
+    return np.split(ordered, np.cumsum(np.bincount(bin_of, minlength=num_bins))[:-1])
+
+
+def balance(costs: NDArray[np.float64], num_ranks: int) -> list[NDArray[np.int64]]:
+    """Share items among ranks, the same number to each, so that the costliest share is small.
+
+    The costliest items go first, each to the rank with the least so far that still takes one.
+
+    Args:
+        costs: of the items; their number is a multiple of ``num_ranks``.
+        num_ranks: to share among.
+
+    Returns:
+        Indices of the items of each rank, ascending.
+    """
+    each, rest = divmod(len(costs), num_ranks)
+    if rest:
+        raise ConfigError(
+            f"{len(costs)} packs cannot be shared equally among {num_ranks} data-parallel ranks. "
+            f"Set global_batch_size to a multiple of {num_ranks}."
+        )
+    shares: list[list[int]] = [[] for _ in range(num_ranks)]
+    ranks = [(0.0, rank) for rank in range(num_ranks)]
+    for item in np.argsort(-costs, kind="stable").tolist():
+        load, rank = heapq.heappop(ranks)
+        shares[rank].append(item)
+        if len(shares[rank]) < each:
+            heapq.heappush(ranks, (load + float(costs[item]), rank))
+    return [np.array(sorted(share), np.int64) for share in shares]

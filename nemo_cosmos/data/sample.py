@@ -1,0 +1,141 @@
+"""One sample of a shard; its files are read when they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_cosmos.data.schema import ClipRecord
+from nemo_cosmos.data.shard_index import ShardIndex
+from nemo_cosmos.data.tar import Member
+from nemo_cosmos.errors import NemoCosmosError, SampleError
+
+
+def sha256_of(content: bytes) -> str:
+    """Checksum in hexadecimal, as kept in :attr:`ClipRecord.sha256`."""
+    return hashlib.sha256(content).hexdigest()
+
+
+class Sample:
+    """One sample of a shard.
+
+    Args:
+        index: of its shard.
+        row: its place there.
+    """
+
+    def __init__(self, index: ShardIndex, row: int) -> None:
+        self._index = index
+        self._row = row
+
+    @property
+    def key(self) -> str:
+        """Its name."""
+        return self._index.keys[self._row]
+
+    @property
+    def shard(self) -> str:
+        """Path or URL of its shard."""
+        return self._index.shard
+
+    @property
+    def where(self) -> str:
+        """Shard and key, for messages."""
+        return f"sample '{self.key}' of '{self.shard}'"
+
+    @cached_property
+    def members(self) -> dict[str, Member]:
+        """Its files by suffix (``mp4``, ``json``, ``action.npy``, ...)."""
+        return self._index.members(self._row)
+
+    def read(self, suffix: str) -> bytes:
+        """Return the content of one file; raises as :meth:`read_files`."""
+        return self.read_files((suffix,))[0]
+
+    def read_files(self, suffixes: tuple[str, ...]) -> list[bytes]:
+        """Return the contents of several files, which from afar takes one request.
+
+        Raises:
+            MissingFileError: the shard is gone, or is another one by now.
+            SampleError: the sample has no such file, or the shard was cut off.
+        """
+        for suffix in suffixes:
+            if suffix not in self.members:
+                raise SampleError(
+                    f"{self.where} has no '{suffix}' (it has: {', '.join(sorted(self.members))}). "
+                    f"{_REMEDIES.get(suffix, 'Write the shard again with it.')}"
+                )
+        contents = self._index.read(self._row, suffixes)
+        for suffix, content in zip(suffixes, contents, strict=True):
+            if len(content) != self.members[suffix].size_bytes:
+                raise SampleError(
+                    f"'{self.members[suffix].tar}' ends inside '{self.members[suffix].name}': it "
+                    "was truncated after it was opened. Copy or write the shard again."
+                )
+        return contents
+
+    @cached_property
+    def record(self) -> ClipRecord:
+        """What the JSON says."""
+        return ClipRecord.from_json(self.read("json"), self.where)
+
+    def array(self, suffix: str) -> NDArray[Any]:
+        """Return an ``.npy`` file as an array; pickled objects are refused."""
+        array: NDArray[Any] = decode_sidecar(suffix, self.read(suffix), self.where)
+        return array
+
+    def verify(self) -> None:
+        """Compare the mp4 with the checksum in the JSON.
+
+        Raises:
+            SampleError: they differ.
+        """
+        found = sha256_of(self.read("mp4"))
+        if self.record.sha256 and found != self.record.sha256:
+            raise SampleError(
+                f"The mp4 of {self.where} has sha256 {found}, expected {self.record.sha256}. The "
+                "shard is damaged; copy or write it again."
+            )
+
+
+def decode_sidecar(suffix: str, content: bytes, where: str) -> Any:
+    """Decode a sidecar by its ending.
+
+    Args:
+        suffix: ``*.npy`` is one array, ``*.npz`` arrays by name, ``*.json`` plain data; anything
+            else stays bytes.
+        content: of the file.
+        where: shard and key, for the message.
+
+    Raises:
+        SampleError: it is damaged or holds pickled objects.
+    """
+    try:
+        if suffix.endswith(".npy"):
+            return np.load(io.BytesIO(content), allow_pickle=False)
+        if suffix.endswith(".npz"):
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays}
+        return json.loads(content) if suffix.endswith(".json") else content
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        if isinstance(error, NemoCosmosError):
+            raise
+        kind = "plain data" if suffix.endswith(".json") else "an array of numbers"
+        raise SampleError(
+            f"'{suffix}' of {where} is not {kind}: {error}. Write the shard again."
+        ) from error
+
+
+_REMEDIES = {
+    "latent.safetensors": "Make latents with 'nemo-cosmos tokenize' and train on its output.",
+    "t5.safetensors": "Run 'nemo-cosmos tokenize' with --text-encoder.",
+    "action.npy": "Train without action control, or use shards that carry actions.",
+    "mp4": "Use curated shards, or run 'nemo-cosmos tokenize' with --keep-video.",
+}

@@ -1,0 +1,202 @@
+"""What the data modules share: batch sizes, rank sharding, order and resumption.
+
+Orders, resumption and loading are in modules of their own; this one only connects them to Lightning
+and, lazily, to NeMo.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader
+
+from nemo_cosmos.data.bad_shards import BadShards
+from nemo_cosmos.data.buckets import Bucket
+from nemo_cosmos.data.loader import FiniteRankBatches, ShardDataset, ShardLoader, collate
+from nemo_cosmos.data.order import OnePass
+from nemo_cosmos.data.resume import Plan, State, check_same_order
+from nemo_cosmos.errors import ConfigError
+
+Folders = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+DatasetT = TypeVar("DatasetT", bound=ShardDataset)
+
+
+class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
+    """What the data modules share: batch sizes, rank sharding, order and resumption.
+
+    The order of samples is a pure function of the seed, so the state in a checkpoint is a position:
+    training goes on with the very next sample on any number of ranks and workers.
+
+    Args:
+        path: folder, or folders, of shards; also URLs such as ``s3://bucket/latents``.
+        val_path: the same for validation; none by default.
+        micro_batch_size: samples of one forward pass on one rank.
+        global_batch_size: samples of one optimiser step on all ranks.
+        seed: of the order and of what is random about samples.
+        num_workers: processes that read; the order does not depend on it.
+        shuffle_window: samples that are shuffled among each other, beside the shuffling of shards.
+        max_bad_shards: how many shards may be missing, truncated or damaged. They are skipped and
+            logged with the reason; one more ends the run.
+    """
+
+    def __init__(
+        self,
+        path: Folders,
+        val_path: Folders | None,
+        *,
+        micro_batch_size: int,
+        global_batch_size: int,
+        seed: int,
+        num_workers: int,
+        shuffle_window: int,
+        max_bad_shards: int,
+    ) -> None:
+        super().__init__()
+        if min(micro_batch_size, global_batch_size, shuffle_window) < 1 or num_workers < 0:
+            raise ConfigError(
+                f"micro_batch_size is {micro_batch_size}, global_batch_size {global_batch_size}, "
+                f"shuffle_window {shuffle_window} and num_workers {num_workers}; expected positive "
+                "batch sizes, a positive window and at least 0 workers."
+            )
+        self.path, self.val_path = path, val_path
+        self.micro_batch_size = micro_batch_size
+        self.global_batch_size = global_batch_size
+        self.seed = seed
+        self.num_workers = num_workers
+        self.shuffle_window = shuffle_window
+        self.bad_shards = BadShards(max_bad_shards)
+        self._loaded: State = {}
+        self._plan: Plan | None = None
+        self._first_step = 0
+
+    @abstractmethod
+    def make_dataset(
+        self, folders: Sequence[str | os.PathLike[str]], excluded: Iterable[str] | None
+    ) -> DatasetT:
+        """The samples of some folders; ``excluded`` is :class:`Corpus`'s."""
+
+    @abstractmethod
+    def make_plan(self, dataset: DatasetT, state: State) -> Plan:
+        """What to train on from a state on."""
+
+    @abstractmethod
+    def val_buckets(self, dataset: DatasetT) -> Sequence[Bucket]:
+        """What to validate on."""
+
+    @cached_property
+    def data_sampler(self) -> Any:
+        """NeMo's view of the batch sizes; it leaves our loaders as they are."""
+        from nemo_cosmos.data.nemo_sampler import OwnOrderDataSampler
+
+        return OwnOrderDataSampler(
+            seq_len=1,
+            micro_batch_size=self.micro_batch_size,
+            global_batch_size=self.global_batch_size,
+        )
+
+    @property
+    def order_settings(self) -> dict[str, Any]:
+        """All that the order depends on, by argument."""
+        return {"seed": self.seed, "shuffle_window": self.shuffle_window}
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Endless micro-batches of this rank, from the first sample not yet consumed."""
+        state = self.state_dict()
+        check_same_order(state, self._settings())
+        self._plan = self.make_plan(self._train_dataset, state)
+        if self.trainer is not None:
+            self._first_step = self.trainer.global_step
+            self.data_sampler.init_global_step = self._first_step
+            self.data_sampler.init_consumed_samples = state.get("consumed_samples", 0)
+        batches = self._plan.share(self.micro_batch_size, *data_parallel_place())
+        return ShardLoader(
+            self._train_dataset, batches, self.bad_shards, self.collate, self.num_workers
+        )
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """One pass over the validation samples, always the same."""
+        if self.val_path is None:
+            return []
+        dataset = self._val_dataset
+        order = OnePass(dataset.corpus, self.val_buckets(dataset), self.global_batch_size)
+        rank, world_size = data_parallel_place()
+        batches = FiniteRankBatches(
+            order, micro_batch_size=self.micro_batch_size, rank=rank, world_size=world_size
+        )
+        return ShardLoader(dataset, batches, self.bad_shards, collate, self.num_workers)
+
+    @property
+    def collate(self) -> Callable[[Sequence[dict[str, Any]]], dict[str, Any]]:
+        """Makes a training batch of samples."""
+        return collate
+
+    def reconfigure_limit_batches(self) -> None:
+        """Make ``limit_val_batches`` count global batches; NeMo calls this before training.
+
+        NeMo itself counts micro-batches there, while one validation step takes as many as a
+        training step does.
+        """
+        limit = self.trainer.limit_val_batches
+        if isinstance(limit, int):
+            self.trainer.limit_val_batches = limit * self.data_sampler.num_microbatches
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position that all ranks together have reached; the same on every rank."""
+        if self._plan is None:
+            return dict(self._loaded)
+        # Steps of the optimiser, not batches fetched: prefetching runs ahead of training.
+        num_steps = 0 if self.trainer is None else self.trainer.global_step - self._first_step
+        return {
+            **self._plan.state_after(num_steps),
+            "settings": self._settings(),
+            "excluded": sorted(self._train_dataset.corpus.excluded),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on behind the samples that were consumed."""
+        self._loaded = dict(state_dict)
+
+    def _settings(self) -> dict[str, Any]:
+        return {**self.order_settings, "samples": self._train_dataset.corpus.fingerprint()}
+
+    @cached_property
+    def _train_dataset(self) -> DatasetT:
+        return self.make_dataset(as_list(self.path), self._loaded.get("excluded"))
+
+    @cached_property
+    def _val_dataset(self) -> DatasetT:
+        return self.make_dataset(as_list(self.val_path or ()), None)
+
+
+def data_parallel_place() -> tuple[int, int]:
+    """Rank and number of data-parallel ranks; one process where nothing is initialised.
+
+    Not those of the whole world: ranks that share a model (tensor, pipeline, context parallel) must
+    see the same samples.
+    """
+    # Megatron takes seconds to import; where nobody has imported it, nobody has initialised it.
+    parallel_state = sys.modules.get("megatron.core.parallel_state")
+    if parallel_state is None or not parallel_state.model_parallel_is_initialized():
+        return 0, 1
+    return (
+        parallel_state.get_data_parallel_rank(),
+        parallel_state.get_data_parallel_world_size(),
+    )
+
+
+def as_list(path: Folders) -> list[str | os.PathLike[str]]:
+    """One folder or several as a list."""
+    return [path] if isinstance(path, str | os.PathLike) else list(path)
+
+
+def plain_paths(path: Folders | None) -> str | list[str] | None:
+    """Paths as text, for a configuration that is written to a file."""
+    if path is None or isinstance(path, str | os.PathLike):
+        return None if path is None else os.fspath(path)
+    return [os.fspath(item) for item in path]

@@ -1,0 +1,39 @@
+"""Paths written into a folder's files, which hold wherever one works and move with the folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nemo_cosmos.storage.urls import is_url
+
+
+def path_from_folder(location: str | os.PathLike[str], folder: str | os.PathLike[str]) -> str:
+    """What to write into a file of ``folder`` to name another place.
+
+    Args:
+        location: path as it holds from the working folder, or a URL.
+        folder: where the file is written.
+
+    Returns:
+        A path relative to ``folder``; an absolute one where the two have no folder in common below
+        the root; a URL as it is.
+    """
+    name = os.fspath(location)
+    if is_url(name) or is_url(folder):
+        return name if is_url(name) else str(Path(name).resolve())
+    target, base = Path(name).resolve(), Path(folder).resolve()
+    shared = os.path.commonpath([target, base])
+    return str(target) if shared == target.anchor else os.path.relpath(target, base)
+
+
+def resolve_from_folder(written: str, folder: str | os.PathLike[str]) -> str:
+    """The place that :func:`path_from_folder` wrote.
+
+    Earlier releases wrote the path as it was typed; where there is nothing at the path from the
+    folder, that is tried too.
+    """
+    if is_url(written) or is_url(folder) or Path(written).is_absolute():
+        return written
+    beside = Path(os.path.normpath(Path(folder) / written))
+    return written if not beside.exists() and Path(written).exists() else str(beside)
