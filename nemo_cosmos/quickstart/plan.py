@@ -177,7 +177,7 @@ def _action(layout: Layout, settings: QuickstartSettings) -> list[CommandLine]:
 
 
 def _diffusion_keys(num_steps: int) -> list[str]:
-    # Every second sample is told its first latent frame; none is told more, as none is asked for.
+    # No sample is told more than its first latent frame, as none is asked for more.
     given = "model.process.conditioning.max_condition_latents=1"
     return [f"trainer.max_steps={num_steps}", f"data.text_length={TEXT_LENGTH}", given]
 

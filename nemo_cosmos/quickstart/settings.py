@@ -39,8 +39,8 @@ class QuickstartSettings:
     window_frames: int = 17
     window_stride: int = 4
     tokenizer_steps: int = 750
-    world_steps: int = 250
-    action_steps: int = 470
+    world_steps: int = 400
+    action_steps: int = 1300
     sampling_steps: int = 12
     guidance: float = 1.0
     workers: int = 2

@@ -7,6 +7,11 @@ Row t of a clip's actions moves frame t to frame t+1. The tokenizer makes one la
 they are concatenated. The first frame is where the robot starts: nothing led to it, and its
 embedding is zero. Two MLPs put the actions into the timestep embedding (7f -> 4D -> D) and into
 the shared AdaLN-LoRA vector (7f -> 4D -> 3D).
+
+Where the gripper is at a latent frame is the sum of all actions up to it. With ``cumulative``, each
+latent frame is told that sum as well (7f + 6 inputs), which a small model would otherwise have to
+gather by attention over the frames. The sum is exact while the gripper keeps its orientation, and
+first-order otherwise.
 """
 
 from __future__ import annotations
@@ -24,6 +29,8 @@ from nemo_cosmos.models.diffusion.control import Control, ControlEmbedding, Netw
 
 SIDECAR = "action.npy"
 ACTION_DIM = 7
+MOTION_DIM = 6
+"""Numbers of an action that are a motion and add up; the seventh is the gripper's opening."""
 
 
 class ActionControl(Control):
@@ -43,6 +50,7 @@ class ActionControl(Control):
         temporal_factor: int,
         mean: Sequence[float] = (0.0,) * ACTION_DIM,
         std: Sequence[float] = (1.0,) * ACTION_DIM,
+        cumulative: bool = False,
     ) -> None:
         """Make the two MLPs.
 
@@ -51,6 +59,7 @@ class ActionControl(Control):
             temporal_factor: pixel frames a latent frame.
             mean: mean of each number of the training actions.
             std: standard deviation of each.
+            cumulative: whether each latent frame is also told the motion since the first frame.
         """
         super().__init__()
         if len(mean) != ACTION_DIM or len(std) != ACTION_DIM or min(std) <= 0:
@@ -59,15 +68,16 @@ class ActionControl(Control):
                 f"deviations; got {list(mean)} and {list(std)}. 'action_stats' computes them."
             )
         self.temporal_factor = temporal_factor
+        self.cumulative = cumulative
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
-        num_inputs = ACTION_DIM * temporal_factor
+        num_inputs = ACTION_DIM * temporal_factor + MOTION_DIM * cumulative
         self.timestep = _mlp(num_inputs, 4 * hidden_size, hidden_size)
         self.adaln_lora = _mlp(num_inputs, 4 * hidden_size, 3 * hidden_size)
 
     @classmethod
     def build(cls, dims: NetworkDims, **options: Any) -> Self:
-        """Make the control; ``options`` may hold ``mean`` and ``std``."""
+        """Make the control; ``options`` may hold ``mean``, ``std`` and ``cumulative``."""
         return cls(dims.hidden_size, dims.temporal_factor, **options)
 
     @classmethod
@@ -119,7 +129,8 @@ class ActionControl(Control):
             num_latent_frames: T.
 
         Returns:
-            (B, T - 1, 7 * temporal_factor), float32.
+            (B, T - 1, 7 * temporal_factor) float32, with 6 more columns if ``cumulative``: the
+            normalised motion since the first frame, in actions a latent frame.
 
         Raises:
             SampleError: another number of actions, or of numbers an action.
@@ -132,9 +143,12 @@ class ActionControl(Control):
                 f"{ACTION_DIM}): one action between every two pixel frames."
             )
         normalised = (action_BNA.float() - self.mean.float()) / self.std.float()
-        return normalised.reshape(
-            action_BNA.shape[0], num_latent_frames - 1, ACTION_DIM * self.temporal_factor
-        )
+        groups_BTNA = normalised.unflatten(1, (num_latent_frames - 1, self.temporal_factor))
+        grouped_BTA = groups_BTNA.flatten(2)
+        if not self.cumulative:
+            return grouped_BTA
+        so_far_BTA = groups_BTNA[..., :MOTION_DIM].mean(dim=2).cumsum(dim=1)
+        return torch.cat([grouped_BTA, so_far_BTA], dim=-1)
 
 
 def check_actions(actions: np.ndarray, num_frames: int) -> None:

@@ -27,8 +27,9 @@ class ConditioningConfig:
     """How conditions are drawn in training; the defaults are those of the published models.
 
     Attributes:
-        max_condition_latents: in training, 0 to this many first latent frames are given
+        max_condition_latents: in training, up to this many first latent frames are given
             (``first_random_n``). 0 makes a Text2World model, which has no mask channel.
+        min_condition_latents: in training, at least this many are given.
         augment_log_mean: mean of ln(augment sigma) in training.
         augment_log_std: standard deviation of ln(augment sigma) in training.
         text_dropout: share of samples that are trained without their text.
@@ -38,6 +39,7 @@ class ConditioningConfig:
     """
 
     max_condition_latents: int = 0
+    min_condition_latents: int = 0
     augment_log_mean: float = -3.0
     augment_log_std: float = 2.0
     text_dropout: float = 0.2
@@ -49,6 +51,11 @@ class ConditioningConfig:
             raise ConfigError(
                 f"max_condition_latents is {self.max_condition_latents}; it must be 0 "
                 "(Text2World) or more."
+            )
+        if not 0 <= self.min_condition_latents <= self.max_condition_latents:
+            raise ConfigError(
+                f"min_condition_latents is {self.min_condition_latents}; it must be from 0 to "
+                f"max_condition_latents, {self.max_condition_latents}."
             )
         for name in ("text_dropout", "frame_dropout", "control_dropout"):
             value = getattr(self, name)

@@ -121,6 +121,7 @@ def draw(
     channels, frames, height, width = latent_shape_BCTHW[1:]
     conditioning = config.conditioning
     max_given = min(conditioning.max_condition_latents, frames - 1)
+    min_given = min(conditioning.min_condition_latents, max_given)
     normal, uniform, noise, augment_noise = [], [], [], []
     for key in keys:
         generator = torch.Generator().manual_seed(_seed_of(seed, step, key))
@@ -134,7 +135,7 @@ def draw(
     return Draws(
         sigma_B=training_sigma(normal_2B[0], frames, config.edm),
         noise_BCTHW=torch.stack(noise),
-        num_given_B=(uniform_4B[0] * (max_given + 1)).floor(),
+        num_given_B=min_given + (uniform_4B[0] * (max_given - min_given + 1)).floor(),
         augment_sigma_B=augment_log_B.exp(),
         augment_noise_BCTHW=torch.stack(augment_noise),
         keep_text_B=(uniform_4B[1] >= conditioning.text_dropout).float(),

@@ -98,7 +98,13 @@ def test_augmentation_of_a_long_video_follows_the_reference_list() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"max_condition_latents": -1}, {"text_dropout": 1.5}, {"control_dropout": -0.1}]
+    "bad",
+    [
+        {"max_condition_latents": -1},
+        {"min_condition_latents": 1},
+        {"text_dropout": 1.5},
+        {"control_dropout": -0.1},
+    ],
 )
 def test_impossible_configuration(bad: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):

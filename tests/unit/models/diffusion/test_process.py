@@ -61,6 +61,15 @@ def test_draws_have_the_published_distribution() -> None:
     assert drawn.augment_noise_BCTHW[:, :, :2].std().item() == pytest.approx(1, abs=0.02)
 
 
+def test_some_first_frames_can_be_given_to_every_sample() -> None:
+    config = ProcessConfig(
+        conditioning=ConditioningConfig(max_condition_latents=2, min_condition_latents=1)
+    )
+    shape = (200, 1, 3, 2, 2)
+    drawn = draw(shape, [str(i) for i in range(200)], 0, 0, config)
+    assert drawn.num_given_B.unique().tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("num_frames", [1, 2])
 def test_at_least_one_frame_is_left_to_predict(num_frames: int) -> None:
     shape = (200, 1, num_frames, 2, 2)

@@ -59,6 +59,23 @@ def test_actions_are_normalised_and_kept_in_order(control: ActionControl) -> Non
     assert torch.equal(grouped, ((actions - 1) / 2).view(1, 2, 28))
 
 
+def test_cumulative_actions_end_where_the_robot_is() -> None:
+    actions_BNA = torch.randn(2, 2 * FACTOR, 7)
+    plain = ActionControl(HIDDEN, FACTOR).group(actions_BNA, 3)
+    grouped = ActionControl(HIDDEN, FACTOR, cumulative=True).group(actions_BNA, 3)
+    torch.testing.assert_close(grouped[..., : 7 * FACTOR], plain)
+    moved = torch.stack([actions_BNA[:, :FACTOR].sum(dim=1), actions_BNA.sum(dim=1)], dim=1)
+    torch.testing.assert_close(grouped[..., 7 * FACTOR :], moved[..., :6] / FACTOR)
+
+
+def test_cumulative_actions_embed_videos_and_images() -> None:
+    control = trained(ActionControl(HIDDEN, FACTOR, cumulative=True))
+    embedded = control({"action": torch.ones(2, 2 * FACTOR, 7)}, LATENT_SHAPE)
+    assert embedded.timestep_BTD.shape == (2, 3, HIDDEN)
+    assert not torch.equal(embedded.timestep_BTD[:, 1], embedded.timestep_BTD[:, 2])
+    assert control({}, (2, 16, 1, 4, 4)).timestep_BTD.shape == (2, 1, HIDDEN)
+
+
 def test_statistics_are_saved_with_the_weights(control: ActionControl) -> None:
     other = ActionControl(HIDDEN, FACTOR)
     other.load_state_dict(control.state_dict())
