@@ -38,9 +38,9 @@ class QuickstartSettings:
     width: int = 128
     window_frames: int = 17
     window_stride: int = 4
-    tokenizer_steps: int = 750
-    world_steps: int = 400
-    action_steps: int = 1300
+    tokenizer_steps: int = 700
+    world_steps: int = 300
+    action_steps: int = 950
     sampling_steps: int = 12
     guidance: float = 1.0
     workers: int = 2
