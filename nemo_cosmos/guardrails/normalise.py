@@ -55,6 +55,20 @@ def plain(text: str) -> str:
     return "".join(kept).translate(_HOMOGLYPHS).casefold().translate(_HOMOGLYPHS)
 
 
+def legible(text: str) -> str:
+    """One text for a reader of meaning: disguises undone where a word is surely disguised.
+
+    Digits and signs become letters only between letters (``b0mb``, not ``4k``), spelled-out words
+    are closed up (``b o m b``); punctuation stays.
+    """
+    chunks = [
+        _unleet(chunk, LEET_TABLES[0]) if re.search(r"[a-z][0-9@$!|+]+[a-z]", chunk) else chunk
+        for chunk in plain(text).split(" ")
+    ]
+    closed = re.sub(r"(?<=[a-z])[^a-z0-9\s](?=[a-z]\b)", "", " ".join(chunks))
+    return re.sub(r"\b[a-z](?: [a-z]){2,}\b", lambda match: match.group().replace(" ", ""), closed)
+
+
 def readings(text: str) -> list[tuple[str, ...]]:
     """The plain readings of a text, each a sequence of words of ``a-z`` and digits.
 

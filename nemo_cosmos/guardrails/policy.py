@@ -80,10 +80,22 @@ class GuardPolicy:
         disabled: Iterable[str] = (),
         audit_path: str | os.PathLike[str] | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        enabled: Iterable[str] = (),
     ) -> GuardPolicy:
-        """All guards that are active by default, built-in and installed, but those named."""
+        """All guards that are active by default, built-in and installed, and those ``enabled``.
+
+        Args:
+            disabled: names of guards that are not asked, whether by default or enabled.
+            audit_path: the audit log; by default the user's.
+            timeout_s: seconds that each guard has for its answer.
+            enabled: names of guards that are off by default, such as ``qwen3guard``.
+
+        Raises:
+            ConfigError: a name is not known.
+        """
         disabled = frozenset(disabled)
-        guards = [build_guard(name) for name in default_guards() if name not in disabled]
+        names = dict.fromkeys([*default_guards(), *enabled])
+        guards = [build_guard(name) for name in names if name not in disabled]
         return cls(guards, disabled, AuditLog(audit_path), timeout_s)
 
     def check_prompt(self, prompt: str, context: Mapping[str, Any] | None = None) -> list[Verdict]:

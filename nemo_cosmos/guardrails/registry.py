@@ -29,7 +29,7 @@ class BuiltinGuard:
     Attributes:
         target: ``module:callable``, imported when the guard is built.
         kind: what it looks at.
-        default: whether it is active unless disabled by name.
+        default: whether it is active unless disabled by name; others are enabled by name.
     """
 
     target: str
@@ -39,6 +39,16 @@ class BuiltinGuard:
 
 BUILTIN_GUARDS: dict[str, BuiltinGuard] = {
     "keywords": BuiltinGuard("nemo_cosmos.guardrails.keywords:KeywordGuard", "prompt"),
+    "text_classifier": BuiltinGuard(
+        "nemo_cosmos.guardrails.text_classifier:TextClassifierGuard", "prompt"
+    ),
+    "aegis": BuiltinGuard("nemo_cosmos.guardrails.llm_guard:build_aegis", "prompt", default=False),
+    "llama_guard": BuiltinGuard(
+        "nemo_cosmos.guardrails.llm_guard:build_llama_guard", "prompt", default=False
+    ),
+    "qwen3guard": BuiltinGuard(
+        "nemo_cosmos.guardrails.llm_guard:build_qwen3guard", "prompt", default=False
+    ),
     "face_blur": BuiltinGuard("nemo_cosmos.guardrails.face_blur:FaceBlur", "filter"),
 }
 

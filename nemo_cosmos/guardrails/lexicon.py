@@ -1,0 +1,77 @@
+"""What else a written word may be: its dictionary form, a stem, or a listed word misspelled.
+
+A misspelling counts only where the word is no English one, so that "heroine" stays a heroine and
+"Essex" a county while "suicde" and "terorist" are what they look like.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
+
+import simplemma
+from rapidfuzz.distance import OSA
+
+#: Shorter words are never taken for a misspelling: too many names are one letter from a term.
+MIN_NEAR_LENGTH = 6
+#: From this length on two letters may be wrong.
+TWO_ERRORS_LENGTH = 10
+_SUFFIXES = ("s", "es", "ed", "d", "ing", "er", "ers", "r", "rs")
+
+
+class Lexicon:
+    """Relates written words to the words of a list of terms.
+
+    Args:
+        vocabulary: the words of all terms.
+    """
+
+    def __init__(self, vocabulary: Iterable[str]) -> None:
+        self._vocabulary = frozenset(vocabulary)
+        self._by_letter: defaultdict[str, list[str]] = defaultdict(list)
+        for word in self._vocabulary:
+            if len(word) >= MIN_NEAR_LENGTH:
+                self._by_letter[word[0]].append(word)
+        self._cached = lru_cache(maxsize=20_000)(self._forms)
+
+    def forms(self, word: str) -> frozenset[str]:
+        """The word, and the words of the vocabulary that it may be a form or misspelling of."""
+        return self._cached(word)
+
+    def _forms(self, word: str) -> frozenset[str]:
+        found = {word, *(self._vocabulary & _stems(word))}
+        lemma = simplemma.lemmatize(word, lang="en")
+        found.add(lemma)
+        if found.isdisjoint(self._vocabulary) and not simplemma.is_known(word, lang="en"):
+            found |= self._near(word) | self._near(word.removesuffix("s"))
+        return frozenset(found)
+
+    def _near(self, word: str) -> set[str]:
+        """Words of the vocabulary with the same first letter and one or two letters different."""
+        if len(word) < MIN_NEAR_LENGTH:
+            return set()
+        errors = 2 if len(word) >= TWO_ERRORS_LENGTH else 1
+        return {
+            term
+            for term in self._by_letter.get(word[0], ())
+            if abs(len(term) - len(word)) <= errors
+            and OSA.distance(word, term, score_cutoff=errors) <= errors
+        }
+
+
+def _stems(word: str) -> set[str]:
+    """Stems by rule, which also part a noun from its verb: bombing and bombers -> bomb."""
+    found = set()
+    for suffix in _SUFFIXES:
+        stem = word.removesuffix(suffix)
+        if stem == word or len(stem) < 3:
+            continue
+        found.add(stem)
+        if suffix in ("ing", "er", "ers"):
+            found.add(stem + "e")
+        if len(stem) > 3 and stem[-1] == stem[-2]:
+            found.add(stem[:-1])
+    if word.endswith("ies"):
+        found.add(word[:-3] + "y")
+    return found
