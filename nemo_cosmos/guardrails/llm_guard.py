@@ -58,7 +58,7 @@ class TransformersBackend:
         device = default_device()
         net: Any = AutoModelForCausalLM.from_pretrained(
             model,
-            torch_dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+            dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
         )
@@ -74,7 +74,8 @@ class TransformersBackend:
         """
         import torch
 
-        inputs = self._tokenize(prompt, asked).to(self._net.device)
+        tokens = self._tokenize(prompt, asked).to(self._net.device)
+        inputs = {name: tokens[name] for name in ("input_ids", "attention_mask")}
         with torch.inference_mode():
             if not torch.isfinite(self._net(**inputs).logits[:, -1]).all():
                 raise GuardrailError(
