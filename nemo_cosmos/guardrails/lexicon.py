@@ -41,6 +41,8 @@ class Lexicon:
 
     def _forms(self, word: str) -> frozenset[str]:
         found = {word, *(self._vocabulary & _stems(word))}
+        if not word.isalpha():
+            return frozenset(found)
         lemma = simplemma.lemmatize(word, lang="en")
         found.add(lemma)
         if found.isdisjoint(self._vocabulary) and not simplemma.is_known(word, lang="en"):

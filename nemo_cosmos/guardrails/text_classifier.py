@@ -135,11 +135,12 @@ def passages(text: str) -> list[str]:
     if not re.search(r"\w", text):
         return []
     found = {text: None}
+    whole = " ".join(text.rstrip(" .!?;\n").split())  # one sentence is not judged twice
     for sentence in re.split(r"[.!?;\n]+\s*", text):
         words = sentence.split()
         for start in range(0, max(1, len(words) - WINDOW_STEP), WINDOW_STEP):
             window = words[start : start + WINDOW_WORDS]
-            if len(window) >= MIN_WORDS:
+            if len(window) >= MIN_WORDS and " ".join(window) != whole:
                 found[" ".join(window)] = None
     return list(found)
 

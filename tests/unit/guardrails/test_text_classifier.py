@@ -141,6 +141,14 @@ def test_the_shipped_head_fits_the_encoder():
     assert np.allclose(uniform.sum(axis=1), 1)
 
 
+def test_a_single_sentence_is_judged_once():
+    assert passages("A robot  picks up a cup.") == ["A robot  picks up a cup."]
+    assert passages("A robot waits there. It picks up a cup!")[1:] == [
+        "A robot waits there",
+        "It picks up a cup",
+    ]
+
+
 def test_every_word_of_a_long_prompt_is_in_some_passage():
     words = [f"w{number}" for number in range(137)]
     windows = passages(" ".join(words))[1:]
