@@ -39,6 +39,9 @@ def command(
 
       nemo-cosmos guard text - --json < prompts.txt
     """
+    from nemo_cosmos.training.quiet import quiet_libraries
+
+    quiet_libraries()
     policy = site_guards(disable_guard)
     refused = False
     for text in _read_lines() if prompt == FROM_STDIN else [prompt]:

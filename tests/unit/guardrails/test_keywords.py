@@ -63,6 +63,9 @@ HIDDEN = [
     "k!ll p3ople",
     "sui\u00adcide",  # a soft hyphen
     "c h i l d p o r n",
+    "pornografy",
+    "terorist attack",
+    "knives that stabbed the child; he strangled her",
 ]
 
 
@@ -93,6 +96,21 @@ def test_frames_are_not_a_prompt():
 @settings(max_examples=150, deadline=None)
 def test_any_text_gets_a_verdict(text):
     assert isinstance(GUARD.check(text).allowed, bool)
+
+
+_ODD = ["\u200b", "\u0301", "\ufdfa", "\u0130", "\u00df", "\U0001f17f", "\ud800", "\x00"]
+PIECES = ["a", "kill", "people", "0", "@", "!", "p", "bomb", "b0mb", ".", "-", "_", "'s", *_ODD]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=60), st.sampled_from(["", " ", "\n"]))
+@settings(max_examples=150, deadline=None)
+def test_any_mixture_of_disguises_gets_a_verdict(pieces, separator):
+    assert isinstance(GUARD.check(separator.join(pieces)).allowed, bool)
+
+
+def test_a_prompt_too_long_to_judge_is_refused():
+    verdict = GUARD.check("a cup " * 2_000)
+    assert (verdict.allowed, verdict.category) == (False, "invalid_input")
 
 
 @given(st.text(alphabet=" .-_*\u200b\u0301\u2060", max_size=2), st.sampled_from(["upper", "title"]))
