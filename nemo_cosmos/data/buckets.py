@@ -31,6 +31,10 @@ class Bucket:
     width: int
 
 
+ANY_SHAPE = Bucket(0, 0, 0)
+"""The one bucket of samples that are packed."""
+
+
 def nearest_size(height: int, width: int, sizes: Sequence[Size]) -> Size:
     """Choose the size of the closest aspect ratio; among equals the closest area.
 

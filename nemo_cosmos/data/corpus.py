@@ -188,7 +188,9 @@ class Corpus:
 
     def _load(self, shard: int) -> ShardIndex:
         location = self.shards[shard].location
-        index = load_index(location)
+        # The one of the start, though the shard may have become bad since: the order must stay, and
+        # reading finds out.
+        index = stored_index(location) or load_index(location)
         size = self._starts[shard + 1] - self._starts[shard]
         if len(index) != size:
             raise SampleError(

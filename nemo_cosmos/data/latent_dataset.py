@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from nemo_cosmos.data.bad_shards import BadShards
-from nemo_cosmos.data.buckets import Bucket, padding_mask
+from nemo_cosmos.data.buckets import ANY_SHAPE, Bucket, padding_mask
 from nemo_cosmos.data.controls import control_reader, read_control
 from nemo_cosmos.data.corpus import Corpus
 from nemo_cosmos.data.latents import LATENT_SUFFIX, TEXT_SUFFIX, unpack_embedding, unpack_latent
@@ -29,7 +29,7 @@ class LatentDataset(ShardDataset):
         folders: folders of tokenised shards.
         text_length: tokens L that text embeddings are padded to, with zeros.
         controls: whose sidecars to load, by name (:mod:`nemo_cosmos.data.controls`).
-        packed: samples of all shapes in one bucket, and none in place of a damaged one.
+        packed: put samples of all shapes into one bucket.
         bad: counts shards that cannot be read.
         excluded: of :class:`Corpus`.
         seed: of what stands in for damaged samples.
@@ -61,7 +61,7 @@ class LatentDataset(ShardDataset):
             bad=bad or BadShards(),
             excluded=excluded,
         )
-        super().__init__(corpus, seed, replaces=not packed)
+        super().__init__(corpus, seed)
 
     def decode(self, sample: Sample, draw: Draw) -> dict[str, Any]:
         """Return one sample; keys and shapes as in the batch, without the batch dimension."""
@@ -109,4 +109,4 @@ def _own_bucket(num_frames: int, height: int, width: int) -> tuple[Bucket]:
 
 def _one_bucket(num_frames: int, height: int, width: int) -> tuple[Bucket]:
     """A pack takes samples of any shape."""
-    return (Bucket(0, 0, 0),)
+    return (ANY_SHAPE,)

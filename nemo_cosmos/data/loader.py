@@ -7,6 +7,7 @@ so neither ranks nor worker processes change what a model sees.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nemo_cosmos.data.bad_shards import BadShards
-from nemo_cosmos.data.buckets import Bucket
+from nemo_cosmos.data.buckets import ANY_SHAPE, Bucket
 from nemo_cosmos.data.corpus import Corpus
 from nemo_cosmos.data.order import BatchOrder, OnePass
 from nemo_cosmos.data.sample import Sample
@@ -46,14 +47,11 @@ class ShardDataset(Dataset[dict[str, Any]]):
     Args:
         corpus: the samples.
         seed: of what is random about a sample.
-        replaces: give another sample of the bucket in place of a damaged one; else give none, and
-            the batch is smaller.
     """
 
-    def __init__(self, corpus: Corpus, seed: int = 0, *, replaces: bool = True) -> None:
+    def __init__(self, corpus: Corpus, seed: int = 0) -> None:
         self.corpus = corpus
         self.seed = seed
-        self.replaces = replaces
 
     def __len__(self) -> int:
         return len(self.corpus)
@@ -68,24 +66,34 @@ class ShardDataset(Dataset[dict[str, Any]]):
         raise NotImplementedError
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """Return a sample, or another of its bucket where it cannot be read, or none.
+        """Return a sample, or where it cannot be read another of its bucket that is no larger.
 
         What could not be read is reported in the item; :class:`ShardLoader` takes it out and counts
         it in the training process, whichever worker met it.
         """
         reports: list[tuple[str, str]] = []
-        random = np.random.default_rng([self.seed, draw.position])
-        num_candidates = int(self.corpus.counts[draw.bucket].sum())
-        number = draw.number
-        for _ in range(MAX_REPLACEMENTS if self.replaces else 1):
+        for number in itertools.chain([draw.number], self._others(draw)):
             try:
                 item = self.decode(self.corpus.sample(number), draw)
                 return {**item, _SKIPPED: reports}
             except (MissingFileError, SampleError) as error:
                 shard = self.corpus.shards[self.corpus.shard_of(number)]
                 reports.append((shard.location, str(error)))
-                number = self.corpus.nth(draw.bucket, int(random.integers(num_candidates)))
         return {_SKIPPED: reports}
+
+    def _others(self, draw: Draw) -> Iterator[int]:
+        """What may stand in for a sample, drawn by its position."""
+        random = np.random.default_rng([self.seed, draw.position])
+        num_candidates = int(self.corpus.counts[draw.bucket].sum())
+        for _ in range(MAX_REPLACEMENTS):
+            number = self.corpus.nth(draw.bucket, int(random.integers(num_candidates)))
+            if draw.bucket != ANY_SHAPE or self._is_no_larger(number, draw.number):
+                yield number
+
+    def _is_no_larger(self, number: int, than: int) -> bool:
+        """Whether a sample fits where another was packed."""
+        sizes = self.corpus.latent_shapes(np.array([number, than])).prod(axis=1)
+        return bool(sizes[0] <= sizes[1])
 
 
 class RankBatches(Sampler[list[Draw]]):
@@ -181,7 +189,7 @@ class ShardLoader(DataLoader[Any]):
         super().__init__(
             dataset,
             batch_sampler=batches,
-            collate_fn=_Reporting(collate, may_drop=not dataset.replaces),
+            collate_fn=_Reporting(collate),
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
         )
@@ -200,7 +208,7 @@ class ShardLoader(DataLoader[Any]):
                 shard, reason = reports[-1]
                 raise SampleError(
                     "Nothing readable is left for a batch. The last sample that was tried is in "
-                    f"'{shard}': {reason} Repair the data."
+                    f"'{shard}': {reason}"
                 )
             yield batch
 
@@ -208,17 +216,14 @@ class ShardLoader(DataLoader[Any]):
 class _Reporting:
     """Takes the reports out of the samples and makes a batch of the rest; None where it cannot."""
 
-    def __init__(self, collate: Any, may_drop: bool) -> None:
+    def __init__(self, collate: Any) -> None:
         self.collate = collate
-        self.may_drop = may_drop
 
     def __call__(
         self, samples: list[dict[str, Any]]
     ) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
         reports = [report for sample in samples for report in sample.pop(_SKIPPED)]
-        kept = [sample for sample in samples if sample]
-        is_whole = len(kept) == len(samples) or (self.may_drop and kept)
-        return self.collate(kept) if is_whole else None, reports
+        return self.collate(samples) if all(samples) else None, reports
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import fiddle as fdl
 import numpy as np
 
-from nemo_cosmos.data.buckets import Bucket, Size
+from nemo_cosmos.data.buckets import ANY_SHAPE, Bucket, Size
 from nemo_cosmos.data.clip_cache import ClipCache
 from nemo_cosmos.data.dataset_info import check_tokenizer
 from nemo_cosmos.data.latent_dataset import LatentDataset
@@ -148,8 +148,7 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         if self.packing is None:
             order = partial(self._order, dataset)
             return BatchPlan(order, self.global_batch_size, state)
-        (bucket,) = corpus.counts
-        stream = Stream(corpus, bucket, seed=self.seed, window=self.shuffle_window)
+        stream = Stream(corpus, ANY_SHAPE, seed=self.seed, window=self.shuffle_window)
         packs = PackOrder(stream, partial(_num_tokens, dataset, self.packing), self.packing)
         return PackPlan(packs, self.global_batch_size, state)
 

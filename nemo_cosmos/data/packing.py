@@ -159,26 +159,24 @@ def first_fit_decreasing(lengths: NDArray[np.int64], capacity: int) -> list[NDAr
             "tokenize into smaller windows."
         )
     room = np.empty(len(lengths), np.int64)
-    bin_of = np.empty(len(lengths), np.int64)
-    by_length = np.argsort(-lengths, kind="stable")
+    num_bins = 0
+    placed = []
     distinct, counts = np.unique(-lengths, return_counts=True)
-    num_bins = done = 0
     for length, count in zip((-distinct).tolist(), counts.tolist(), strict=True):
-        fitting = np.cumsum(room[:num_bins] // length)
-        in_old = min(int(fitting[-1]) if num_bins else 0, count)
-        places = np.searchsorted(fitting, np.arange(in_old), side="right")
-        rest, per_bin = count - in_old, capacity // length
-        new_bins = num_bins + np.arange(rest) // per_bin
-        num_new = -(-rest // per_bin)
-        room[num_bins : num_bins + num_new] = capacity
-        num_bins += num_new
-        chosen = np.concatenate([places, new_bins])
-        bin_of[by_length[done : done + count]] = chosen
-        room[:num_bins] -= length * np.bincount(chosen, minlength=num_bins)
-        done += count
-    # Within a bin the longest comes first, as it was put in.
-    ordered = by_length[np.argsort(bin_of[by_length], kind="stable")]
-    return np.split(ordered, np.cumsum(np.bincount(bin_of, minlength=num_bins))[:-1])
+        with_room = np.flatnonzero(room[:num_bins] >= length)[:count]
+        chosen = np.repeat(with_room, room[with_room] // length)[:count]
+        rest, per_bin = count - len(chosen), capacity // length
+        if rest:
+            num_new = -(-rest // per_bin)
+            room[num_bins : num_bins + num_new] = capacity
+            chosen = np.concatenate([chosen, num_bins + np.arange(rest) // per_bin])
+            num_bins += num_new
+        np.subtract.at(room, chosen, length)
+        placed.append(chosen)
+    bins = np.concatenate(placed)
+    by_length = np.argsort(-lengths, kind="stable")
+    by_bin = by_length[np.argsort(bins, kind="stable")]  # within a bin, the longest comes first
+    return np.split(by_bin, np.cumsum(np.bincount(bins, minlength=num_bins))[:-1])
 
 
 def balance(costs: NDArray[np.float64], num_ranks: int) -> list[NDArray[np.int64]]:

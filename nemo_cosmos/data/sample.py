@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -59,27 +60,21 @@ class Sample:
         """Return the content of one file; raises as :meth:`read_files`."""
         return self.read_files((suffix,))[0]
 
-    def read_files(self, suffixes: tuple[str, ...]) -> list[bytes]:
+    def read_files(self, suffixes: Sequence[str]) -> list[bytes]:
         """Return the contents of several files, which from afar takes one request.
 
         Raises:
             MissingFileError: the shard is gone, or is another one by now.
             SampleError: the sample has no such file, or the shard was cut off.
         """
-        for suffix in suffixes:
-            if suffix not in self.members:
-                raise SampleError(
-                    f"{self.where} has no '{suffix}' (it has: {', '.join(sorted(self.members))}). "
-                    f"{_REMEDIES.get(suffix, 'Write the shard again with it.')}"
-                )
-        contents = self._index.read(self._row, suffixes)
-        for suffix, content in zip(suffixes, contents, strict=True):
-            if len(content) != self.members[suffix].size_bytes:
-                raise SampleError(
-                    f"'{self.members[suffix].tar}' ends inside '{self.members[suffix].name}': it "
-                    "was truncated after it was opened. Copy or write the shard again."
-                )
-        return contents
+        try:
+            return self._index.read(self._row, suffixes)
+        except KeyError:
+            absent = next(suffix for suffix in suffixes if suffix not in self.members)
+            raise SampleError(
+                f"{self.where} has no '{absent}' (it has: {', '.join(sorted(self.members))}). "
+                f"{_REMEDIES.get(absent, 'Write the shard again with it.')}"
+            ) from None
 
     @cached_property
     def record(self) -> ClipRecord:

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
@@ -27,7 +28,7 @@ from safetensors.numpy import load, save
 from nemo_cosmos.data.latents import LATENT_SUFFIX
 from nemo_cosmos.data.open_shard import METAS, VIDEO
 from nemo_cosmos.data.tar import Member, walk_tar
-from nemo_cosmos.errors import InputError, MissingFileError, StorageFullError
+from nemo_cosmos.errors import InputError, MissingFileError, SampleError, StorageFullError
 from nemo_cosmos.storage import FileStamp, open_url, read_ranges, stamp_of, write_bytes
 
 logger = logging.getLogger(__name__)
@@ -77,23 +78,32 @@ class ShardIndex:
             if offset != _ABSENT
         }
 
-    def read(self, row: int, suffixes: tuple[str, ...]) -> list[bytes]:
-        """Contents of files that the sample has, with one read for each tar."""
-        offsets, sizes, columns = self.offset_NS[row], self.size_NS[row], self._column_of
-        if len(self.tars) == 1:
-            places = [
-                (int(offsets[column]), int(sizes[column]))
-                for column in (columns[suffix] for suffix in suffixes)
-            ]
-            return read_ranges(self.tars[0], self.stamps[0], places)
-        found: dict[str, bytes] = {}
+    def read(self, row: int, suffixes: Sequence[str]) -> list[bytes]:
+        """Contents of files of a sample, with one read for each tar.
+
+        Raises:
+            KeyError: the sample has no such file.
+            MissingFileError: a tar is gone, or is another one by now.
+            SampleError: a tar was cut off.
+        """
+        offsets, sizes = self.offset_NS[row].tolist(), self.size_NS[row].tolist()
+        columns = [self._column_of[suffix] for suffix in suffixes]
+        found: dict[int, bytes] = {}
         for number, tar in enumerate(self.tars):
-            mine = [name for name in suffixes if self.columns[columns[name]][0] == number]
-            places = [(int(offsets[columns[name]]), int(sizes[columns[name]])) for name in mine]
+            mine = [column for column in columns if self.columns[column][0] == number]
+            if any(offsets[column] == _ABSENT for column in mine):
+                raise KeyError(suffixes)
             if mine:
-                contents = read_ranges(tar, self.stamps[number], places)
-                found |= zip(mine, contents, strict=True)
-        return [found[suffix] for suffix in suffixes]
+                ranges = [(offsets[column], sizes[column]) for column in mine]
+                found.update(zip(mine, read_ranges(tar, self.stamps[number], ranges), strict=True))
+        for column in columns:
+            if len(found[column]) != sizes[column]:
+                which, suffix = self.columns[column]
+                raise SampleError(
+                    f"'{self.tars[which]}' ends inside '{self.keys[row]}.{suffix}': it was "
+                    "truncated after it was opened. Copy or write the shard again."
+                )
+        return [found[column] for column in columns]
 
     def row_without(self, suffix: str) -> int | None:
         """The first sample that lacks a kind of file."""
