@@ -129,14 +129,18 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         return collate if self.packing is None else partial(collate_pack, patch=self.packing.patch)
 
     def make_dataset(
-        self, folders: Sequence[str | os.PathLike[str]], excluded: Iterable[str] | None
+        self,
+        folders: Sequence[str | os.PathLike[str]],
+        *,
+        for_training: bool,
+        excluded: Iterable[str] | None = None,
     ) -> LatentDataset:
         """Tokenised samples."""
         return LatentDataset(
             folders,
             text_length=self.text_length,
             controls=self.controls,
-            packed=self.packing is not None,
+            packed=for_training and self.packing is not None,
             bad=self.bad_shards,
             excluded=excluded,
             seed=self.seed,
@@ -262,7 +266,11 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
         return {**super().order_settings, "image_ratio": self.image_ratio}
 
     def make_dataset(
-        self, folders: Sequence[str | os.PathLike[str]], excluded: Iterable[str] | None
+        self,
+        folders: Sequence[str | os.PathLike[str]],
+        *,
+        for_training: bool,
+        excluded: Iterable[str] | None = None,
     ) -> VideoDataset:
         """Windows of dataset."""
         return VideoDataset(

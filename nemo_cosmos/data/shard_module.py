@@ -77,7 +77,11 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
 
     @abstractmethod
     def make_dataset(
-        self, folders: Sequence[str | os.PathLike[str]], excluded: Iterable[str] | None
+        self,
+        folders: Sequence[str | os.PathLike[str]],
+        *,
+        for_training: bool,
+        excluded: Iterable[str] | None = None,
     ) -> DatasetT:
         """The samples of some folders; ``excluded`` is :class:`Corpus`'s."""
 
@@ -167,11 +171,13 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
 
     @cached_property
     def _train_dataset(self) -> DatasetT:
-        return self.make_dataset(as_list(self.path), self._loaded.get("excluded"))
+        return self.make_dataset(
+            as_list(self.path), for_training=True, excluded=self._loaded.get("excluded")
+        )
 
     @cached_property
     def _val_dataset(self) -> DatasetT:
-        return self.make_dataset(as_list(self.val_path or ()), None)
+        return self.make_dataset(as_list(self.val_path or ()), for_training=False)
 
 
 def data_parallel_place() -> tuple[int, int]:

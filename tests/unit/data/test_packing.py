@@ -204,8 +204,14 @@ class TestPackedData:
         assert len(data.bad_shards.reasons) == 1
 
     def test_validation_is_not_packed(self, folders):
-        data = module(folders[:1], val_path=folders[0])
-        assert next(iter(data.val_dataloader()))["latent"].shape == (1, 16, 3, 8, 12)
+        data = module(folders, val_path=folders)
+        batches = list(data.val_dataloader())
+        assert {name for name in names(batches)} == set(ALL)
+        assert {tuple(batch["latent"].shape) for batch in batches} == {
+            (1, 16, 3, 8, 12),
+            (1, 16, 3, 8, 8),
+            (1, 16, 1, 8, 12),
+        }
 
     @pytest.mark.parametrize(
         ("options", "message"),
