@@ -35,10 +35,23 @@ def install_nemo_patches() -> None:
     if _installed:
         return
     _translate_optimizer_arguments()
+    _leave_out_telemetry()
     if on_cpu:
         _patch_checkpoint_devices()
         _patch_logged_tensors()
     _installed = True
+
+
+def _leave_out_telemetry() -> None:
+    """Take NVIDIA's internal telemetry out of NeMo's callbacks.
+
+    It is on wherever a launcher sets ``RANK=0``, wants settings that only NeMo's own recipes make,
+    and ends the run at its first checkpoint without them.
+    """
+    module = importlib.import_module("nemo.lightning.callback_group")
+    telemetry = importlib.import_module("nemo.lightning.one_logger_callback").OneLoggerNeMoCallback
+    group = module.CallbackGroup.get_instance()
+    group._callbacks = [one for one in group._callbacks if not isinstance(one, telemetry)]
 
 
 def optimizer_overrides(

@@ -206,7 +206,7 @@ class TestPackedData:
     def test_validation_is_not_packed(self, folders):
         data = module(folders, val_path=folders)
         batches = list(data.val_dataloader())
-        assert {name for name in names(batches)} == set(ALL)
+        assert set(names(batches)) == set(ALL)
         assert {tuple(batch["latent"].shape) for batch in batches} == {
             (1, 16, 3, 8, 12),
             (1, 16, 3, 8, 8),
