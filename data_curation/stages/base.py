@@ -147,6 +147,7 @@ class Stage(ABC):
         scope: ``"clip"`` stages look at one clip alone and may run anywhere in any order;
             ``"dataset"`` stages see all clips, one after the other in order of source and span.
         resources: what one call occupies.
+        optional: whether a run may leave it out (``CurateSettings.skip``).
     """
 
     name: ClassVar[str]
@@ -154,6 +155,14 @@ class Stage(ABC):
     outputs: ClassVar[tuple[str, ...]] = ()
     scope: ClassVar[Literal["clip", "dataset"]] = "clip"
     resources: ClassVar[Resources] = Resources()
+    optional: ClassVar[bool] = False
+
+    def prepare(self) -> None:  # noqa: B027  most stages need nothing
+        """Get what the stage needs (weights, a server's answer), before the first clip.
+
+        Raises:
+            NemoCosmosError: it cannot be had; the run ends before any work is done.
+        """
 
     @abstractmethod
     def process(self, clip: Clip) -> Result | list[Result]:
@@ -162,6 +171,11 @@ class Stage(ABC):
         Raises:
             InputError: the clip is at fault; it is counted as rejected with the error as reason.
         """
+
+    def process_all(self, clips: Sequence[Clip]) -> list[Result]:
+        """What a ``"dataset"`` stage makes of all clips: one result for each, in their order."""
+        outs = [self.process(clip) for clip in clips]
+        return [out for out in outs if not isinstance(out, list)]
 
 
 def check_order(stages: Sequence[Stage]) -> None:

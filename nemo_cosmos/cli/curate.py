@@ -34,6 +34,13 @@ def command(
     min_patch_motion: Annotated[
         float, typer.Option(help="Least motion of the stillest 256-pixel patch; 0: any.")
     ] = 0.000001,
+    embedder: Annotated[
+        str,
+        typer.Option(help="'efficientnet-lite0', or a folder with a CLIP or other vision model."),
+    ] = "efficientnet-lite0",
+    skip: Annotated[
+        str, typer.Option(help="Stages to leave out: 'embed', or 'all' that may be.")
+    ] = "",
     shard_mb: Annotated[float, typer.Option(help="Size of a tar in MB.")] = 500.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -59,7 +66,9 @@ def command(
     from typing import cast
 
     from data_curation import (
+        OPTIONAL_STAGES,
         CurateSettings,
+        EmbedSettings,
         MotionSettings,
         SplitSettings,
         TranscodeSettings,
@@ -71,6 +80,8 @@ def command(
         split=SplitSettings(cast("SplitMethod", split), min_clip_s, max_clip_s, stride_s),
         transcode=TranscodeSettings(short_side, crf),
         motion=MotionSettings(min_motion, min_patch_motion),
+        embed=EmbedSettings(embedder),
+        skip=OPTIONAL_STAGES if skip == "all" else _names(skip),
         max_shard_bytes=round(shard_mb * 1024 * 1024),
     )
     summary = curate(source, output, settings, show_progress=not as_json)
@@ -80,6 +91,11 @@ def command(
         typer.echo(json.dumps({**asdict(summary), "output": str(output)}))
     else:
         _print_summary(summary, output)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _print_summary(summary: CurateSummary, output: Path) -> None:

@@ -113,8 +113,10 @@ def _simulate(layout: Layout, settings: QuickstartSettings) -> list[CommandLine]
 
 def _curate(layout: Layout) -> list[CommandLine]:
     # Episodes are whole as they are and the table does not move, so that neither cuts nor the
-    # motion filter, which looks at the whole picture, have anything to do there.
+    # motion filter, which looks at the whole picture, have anything to do there; and as all of them
+    # show the same table, neither have the stages that compare and sort clips.
     whole = ["--split", "none", "--min-clip-s", "1", "--min-motion", "0", "--min-patch-motion", "0"]
+    whole += ["--skip", "all"]
     return [
         ["curate", str(layout.robot), str(layout.robot_shards), *whole],
         ["curate", str(layout.real), str(layout.real_shards), "--split", "shot"],

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_curation import CurateSettings, SplitSettings, curate, pipeline
+from data_curation import OPTIONAL_STAGES, CurateSettings, SplitSettings, curate, pipeline
 from data_curation.stages.base import Clip, Stage, check_order
 from data_curation.stages.caption import CaptionStage
 from data_curation.stages.probe import ProbeStage
@@ -25,7 +25,8 @@ from nemo_cosmos.data.shards import read_samples
 from nemo_cosmos.errors import ConfigError, MissingFileError, StorageFullError
 from nemo_cosmos.video import Video, decode, encode_video
 
-SETTINGS = CurateSettings(split=SplitSettings(min_clip_s=1))
+# What is optional has tests of its own; here it would cost time only.
+SETTINGS = CurateSettings(split=SplitSettings(min_clip_s=1), skip=OPTIONAL_STAGES)
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -112,7 +113,7 @@ def test_new_changed_and_removed_sources(raw, tmp_path, scene):
 
 def test_other_settings_start_anew(raw, tmp_path):
     curate(raw, tmp_path / "out", SETTINGS)
-    other = CurateSettings(split=SplitSettings(method="none", min_clip_s=1))
+    other = replace(SETTINGS, split=SplitSettings(method="none", min_clip_s=1))
     summary = curate(raw, tmp_path / "out", other)
     assert (summary.num_reused, summary.num_clips) == (0, 2)
 
@@ -125,7 +126,7 @@ def test_shards_are_cut_at_the_size(raw, tmp_path):
 
 KILLER = textwrap.dedent("""
     import os, signal, sys
-    from data_curation import CurateSettings, SplitSettings, curate, pipeline
+    from data_curation import OPTIONAL_STAGES, CurateSettings, SplitSettings, curate, pipeline
     from data_curation.stages import shard
     point, seen = sys.argv[3], [0]
     def dying(function):
@@ -141,7 +142,7 @@ KILLER = textwrap.dedent("""
         shard.CuratedWriter.add = dying(shard.CuratedWriter.add)
     else:
         pipeline.write_report = dying(pipeline.write_report)
-    settings = CurateSettings(split=SplitSettings(min_clip_s=1))
+    settings = CurateSettings(split=SplitSettings(min_clip_s=1), skip=OPTIONAL_STAGES)
     curate(sys.argv[1], sys.argv[2], settings)
 """)
 
@@ -312,7 +313,7 @@ def test_a_missing_file_of_the_store_is_an_error(store):
 
 
 def test_actions_in_the_shard_are_the_ones_of_the_span(raw, tmp_path):
-    settings = CurateSettings(split=SplitSettings(method="stride", stride_s=1.2, min_clip_s=1))
+    settings = replace(SETTINGS, split=SplitSettings(method="stride", stride_s=1.2, min_clip_s=1))
     curate(raw / "sub", tmp_path / "out", settings)
     actions = np.load(raw / "sub" / "robot.action.npy")
     for sample in read_samples(tmp_path / "out"):

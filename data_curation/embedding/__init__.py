@@ -1,0 +1,1 @@
+"""From frames to vectors: what clips are compared, searched and sorted by."""

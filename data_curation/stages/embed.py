@@ -1,0 +1,72 @@
+"""Embed: one vector and a few thumbnails for each clip, to compare, search and sort by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from data_curation.deduplication.perceptual import clip_signature
+from data_curation.embedding.encoders import EMBEDDED, load_encoder, pool
+from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
+from data_curation.stages.base import Clip, Rejection, Resources, Result, Stage
+from data_curation.store import ClipStore
+from nemo_cosmos.errors import ConfigError, VideoError
+from nemo_cosmos.video import decode
+
+
+@dataclass(frozen=True)
+class EmbedSettings:
+    """What clips are embedded with.
+
+    Attributes:
+        model: ``efficientnet-lite0``, or a folder with a vision model of ``transformers``.
+        num_frames: frames that are looked at, evenly over the clip.
+    """
+
+    model: str = EMBEDDED
+    num_frames: int = 8
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1:
+            raise ConfigError(f"{self.num_frames} frames cannot be embedded; expected 1 or more.")
+
+
+class EmbedStage(Stage):
+    """Writes ``embedding.safetensors`` beside every clip."""
+
+    name = "embed"
+    inputs = ("suffixes", "num_frames")
+    outputs = ("suffixes",)
+    resources = Resources(cpus=1.0, memory_gb=1.0)
+    optional = True
+
+    def __init__(self, settings: EmbedSettings, store: ClipStore) -> None:
+        self.settings = settings
+        self._store = store
+
+    def prepare(self) -> None:
+        """Load the model."""
+        load_encoder(self.settings.model)
+
+    def process(self, clip: Clip) -> Result:
+        """Embed one clip."""
+        encoder = load_encoder(self.settings.model)
+        numbers = spread(clip.num_frames, self.settings.num_frames)
+        content = self._store.get(clip.clip_id, "mp4")
+        try:
+            frames = decode(content, frame_indices=numbers, size=encoder.image_size).frames_THWC
+        except VideoError as error:
+            return Rejection.of(clip, self.name, "decode_failure", str(error))
+        vector_D, norm = pool(encoder.encode(frames), f"'{clip.name}'")
+        embedding = ClipEmbedding(
+            encoder.name, vector_D.astype(np.float16), norm, clip_signature(frames)
+        )
+        self._store.put(clip.clip_id, EMBEDDING_SUFFIX, embedding.to_bytes())
+        suffixes = dict.fromkeys((*clip.suffixes, EMBEDDING_SUFFIX))
+        return replace(clip, suffixes=tuple(suffixes))
+
+
+def spread(num_frames: int, count: int) -> np.ndarray:
+    """Numbers of ``count`` frames in the middles of equal parts of a clip."""
+    return np.asarray((np.arange(count) + 0.5) * num_frames / count, dtype=np.int64)
