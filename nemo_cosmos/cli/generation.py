@@ -146,6 +146,7 @@ def _read_array(path: Path) -> np.ndarray:
             f"'{path}' is not a NumPy array of numbers: {error}. Write one with numpy.save."
         ) from error
     if not isinstance(array, np.ndarray):
+        array.close()
         raise SampleError(f"'{path}' holds several arrays (.npz); give one, as a .npy file.")
     return array
 

@@ -7,6 +7,7 @@ a verdict counts as *not allowed*, with the reason.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -60,6 +61,9 @@ class Guard(Protocol):
         name: unique, lower case; what ``--disable-guard`` takes.
         kind: ``"prompt"`` (``check`` takes the text), ``"video"`` (``check`` takes the frames,
             ``uint8 (T,H,W,3)`` RGB) or ``"filter"`` (see :class:`VideoFilter`).
+
+    A video guard may say in an attribute ``frames_per_s`` how many frames it needs of each second;
+    it is then given no more, the first and the last frame always among them.
     """
 
     name: str
@@ -80,6 +84,22 @@ class VideoFilter(Protocol):
     def apply(self, frames_THWC: np.ndarray) -> tuple[np.ndarray, Verdict]:
         """Return a safe copy of the frames (same shape and type) and a verdict."""
         ...
+
+
+def frames_to_judge(num_frames: int, fps: float | None, frames_per_s: float | None) -> list[int]:
+    """Numbers of the frames that a guard is given.
+
+    Args:
+        num_frames: of the video.
+        fps: its frame rate; without a positive one, every frame is judged.
+        frames_per_s: how many the guard needs of each second; None is every frame.
+
+    Returns:
+        Frames no further apart than ``1 / frames_per_s``, where the video has that many.
+    """
+    known = fps is not None and math.isfinite(fps) and fps > 0
+    step = max(1, int(fps / frames_per_s)) if known and frames_per_s and fps else 1
+    return sorted({*range(0, num_frames, step), num_frames - 1})
 
 
 class BrokenGuard:

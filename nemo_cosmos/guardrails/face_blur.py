@@ -1,91 +1,59 @@
-"""Make faces unrecognisable: the embedded post-guard.
+"""Make faces unrecognisable: the filter after the video guards.
 
-Faces are found by YuNet (Wu et al., 2023, "YuNet: a tiny millisecond-level face detector"), whose
-weights a package on the index carries, and pixelated on a copy. Large frames are searched at a
-reduced scale as well, because the detector misses faces that fill them; small ones are enlarged.
+Faces are found in every frame by two small networks whose weights packages on the index carry
+(RetinaFace on MobileNet, and YuNet, which sees smaller ones), or by the reference's RetinaFace on
+ResNet-50 where ``NEMO_COSMOS_RETINAFACE`` names its checkpoint. They are followed through the
+video, and pixelated on a copy.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
-from nemo_cosmos.assets import asset_path
 from nemo_cosmos.guardrails.base import FAILURE, SAFE, GuardKind, Verdict, video_problem
+from nemo_cosmos.guardrails.faces.boxes import Face, FaceDetector, suppress
+from nemo_cosmos.guardrails.faces.retinaface_mobile import MobileRetinaFace
+from nemo_cosmos.guardrails.faces.tracks import cover
+from nemo_cosmos.guardrails.faces.yunet import YuNetDetector
 
-SCORE_THRESHOLD = 0.7
-NMS_THRESHOLD = 0.4
-TOP_K = 5000
-MIN_FACE_PX = 20
+#: Names the reference's ``Resnet50_Final.pth``.
+RETINAFACE_VARIABLE = "NEMO_COSMOS_RETINAFACE"
 PIXEL_BLOCKS = 5
 #: Share of the box's size that is added on each side, so that hair line and chin are covered.
 MARGIN = 0.1
-#: Longest side, in pixels, at which YuNet finds faces of all usual sizes.
-_SMALL_SIDE_PX, _LARGE_SIDE_PX = 320, 640
 
 
-@dataclass(frozen=True)
-class Face:
-    """A face in a frame, in pixels of the frame."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    score: float
-
-
-class YuNetDetector:
-    """Finds faces in one frame at a time.
-
-    Args:
-        model: the ONNX file; by default the asset ``yunet_face_detector``.
+class EmbeddedDetector:
+    """The faces that at least one of the two embedded networks finds.
 
     Raises:
         AssetError: the weights cannot be had.
     """
 
-    def __init__(self, model: Path | None = None, score_threshold: float = SCORE_THRESHOLD) -> None:
-        path = str(model if model is not None else asset_path("yunet_face_detector"))
-        self._net: Any = cv2.FaceDetectorYN.create(
-            path, "", (_SMALL_SIDE_PX, _SMALL_SIDE_PX), score_threshold, NMS_THRESHOLD, TOP_K
-        )
+    def __init__(self) -> None:
+        self._detectors: tuple[FaceDetector, ...] = (MobileRetinaFace(), YuNetDetector())
 
     def __call__(self, frame_HWC: np.ndarray) -> list[Face]:
-        """Faces of an RGB frame, uint8 ``(H,W,3)``; one face may be reported once per scale."""
-        frame_bgr = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2BGR)
-        return [
-            face for scale in _scales(frame_HWC.shape) for face in self._detect(frame_bgr, scale)
-        ]
-
-    def _detect(self, frame_bgr: np.ndarray, scale: float) -> list[Face]:
-        net_height, net_width = (max(1, round(side * scale)) for side in frame_bgr.shape[:2])
-        scaled = cv2.resize(frame_bgr, (net_width, net_height)) if scale != 1 else frame_bgr
-        self._net.setInputSize((net_width, net_height))
-        _, rows = self._net.detect(scaled)
-        faces = []
-        for row in rows if rows is not None else ():
-            x, y, width, height = (float(value) / scale for value in row[:4])
-            faces.append(Face(x, y, width, height, float(row[-1])))
-        return faces
+        """Faces of an RGB frame, uint8 ``(H,W,3)``."""
+        return suppress([face for detector in self._detectors for face in detector(frame_HWC)])
 
 
 class FaceBlur:
     """Pixelates every face of at least 20 px, on a copy.
 
     Args:
-        detector: finds the faces of one frame; by default YuNet, loaded with the first video. When
-            it cannot be loaded or fails on a frame, the whole video is refused.
+        detector: finds the faces of one frame; loaded with the first video by default. When it
+            cannot be loaded or fails on a frame, the whole video is refused.
     """
 
     name = "face_blur"
     kind: GuardKind = "filter"
 
-    def __init__(self, detector: YuNetDetector | None = None) -> None:
+    def __init__(self, detector: FaceDetector | None = None) -> None:
         self._detector = detector
 
     def apply(self, frames_THWC: np.ndarray) -> tuple[np.ndarray, Verdict]:
@@ -97,16 +65,13 @@ class FaceBlur:
         problem = video_problem(frames_THWC)
         if problem is not None:
             return frames_THWC, Verdict(False, self.name, FAILURE, problem)
-        if self._detector is None:
-            self._detector = YuNetDetector()
+        detector = self._detector = self._detector or _default_detector()
+        covered_T = cover([detector(frame_HWC) for frame_HWC in frames_THWC])
         safe_THWC = frames_THWC.copy()
-        num_frames_with_faces = 0
-        for frame_HWC in safe_THWC:
-            faces = [face for face in self._detector(frame_HWC) if _is_large_enough(face)]
-            num_frames_with_faces += bool(faces)
+        for frame_HWC, faces in zip(safe_THWC, covered_T, strict=True):
             for face in faces:
                 pixelate(frame_HWC, face)
-        reason = f"faces pixelated in {num_frames_with_faces} of {len(safe_THWC)} frames"
+        reason = f"faces pixelated in {sum(map(bool, covered_T))} of {len(safe_THWC)} frames"
         return safe_THWC, Verdict(True, self.name, SAFE, reason)
 
 
@@ -125,13 +90,11 @@ def pixelate(frame_HWC: np.ndarray, face: Face) -> None:
     box_HWC[:] = cv2.resize(blocks, size, interpolation=cv2.INTER_NEAREST)
 
 
-def _is_large_enough(face: Face) -> bool:
-    return min(face.width, face.height) >= MIN_FACE_PX
+def _default_detector() -> FaceDetector:
+    checkpoint = os.environ.get(RETINAFACE_VARIABLE)
+    if checkpoint:
+        # Torch loads slowly, and only this detector needs it.
+        from nemo_cosmos.guardrails.faces.retinaface_resnet import ResNetRetinaFace
 
-
-def _scales(shape: tuple[int, ...]) -> list[float]:
-    """Scales at which to search: as it is, and towards a size that suits the detector."""
-    longest = max(shape[:2])
-    if longest > _LARGE_SIDE_PX:
-        return [1.0, _SMALL_SIDE_PX / longest]
-    return [1.0] if longest >= _SMALL_SIDE_PX else [_SMALL_SIDE_PX / longest]
+        return ResNetRetinaFace(Path(checkpoint))
+    return EmbeddedDetector()

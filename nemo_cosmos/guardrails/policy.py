@@ -31,6 +31,7 @@ from nemo_cosmos.guardrails.base import (
     Verdict,
     VideoFilter,
     ask,
+    frames_to_judge,
     video_problem,
 )
 from nemo_cosmos.guardrails.registry import (
@@ -120,13 +121,17 @@ class GuardPolicy:
         return _passed("The prompt", verdicts, "Rephrase the prompt")
 
     def check_video(
-        self, frames_THWC: np.ndarray, context: Mapping[str, Any] | None = None
+        self,
+        frames_THWC: np.ndarray,
+        context: Mapping[str, Any] | None = None,
+        fps: float | None = None,
     ) -> tuple[np.ndarray, list[Verdict]]:
         """Ask every video guard, then let every filter make a safe copy.
 
         Args:
             frames_THWC: uint8 RGB ``(T,H,W,3)``; never changed.
             context: JSON values for the audit log.
+            fps: frames a second; with it, a guard may judge fewer than every frame.
 
         Returns:
             The safe frames, a new array of the same shape, and one verdict per guard.
@@ -142,7 +147,7 @@ class GuardPolicy:
         else:
             safe_THWC = frames_THWC.copy()
             # Guards get the copy, so that one that writes into it cannot change the caller's array.
-            verdicts = self._ask_all("video", safe_THWC)
+            verdicts = self._ask_all("video", safe_THWC, fps)
             if all(verdict.allowed for verdict in verdicts):
                 safe_THWC, filtered = self._filter(safe_THWC)
                 verdicts += filtered
@@ -150,12 +155,12 @@ class GuardPolicy:
         self._record("video", verdicts, {"frames_sha256": digest, **(context or {})})
         return safe_THWC, _passed("The video", verdicts, "Try another prompt or seed")
 
-    def _ask_all(self, kind: Door, x: str | np.ndarray) -> list[Verdict]:
+    def _ask_all(self, kind: Door, x: str | np.ndarray, fps: float | None = None) -> list[Verdict]:
         """Verdicts of the guards that only look; without any guard at all, a refusal."""
         verdicts = self._disabled_verdicts(kind)
         for guard in self.guards:
             if guard.kind == kind and isinstance(guard, Guard):
-                verdicts.append(ask(guard.name, partial(guard.check, x), self.timeout_s))
+                verdicts.append(ask(guard.name, partial(_check, guard, x, fps), self.timeout_s))
         has_filter = kind == "video" and any(guard.kind == "filter" for guard in self.guards)
         return verdicts if verdicts or has_filter else [_nobody(kind)]
 
@@ -219,6 +224,13 @@ def _apply(guard: VideoFilter, result: list[np.ndarray]) -> Verdict:
             return Verdict(False, guard.name, FAILURE, problem)
         result[0] = after
     return verdict
+
+
+def _check(guard: Guard, x: str | np.ndarray, fps: float | None) -> Verdict:
+    """Ask a guard about a prompt, or about the frames of a video that it needs."""
+    if isinstance(x, np.ndarray):
+        x = x[frames_to_judge(len(x), fps, getattr(guard, "frames_per_s", None))]
+    return guard.check(x)
 
 
 def _nobody(kind: Door) -> Verdict:

@@ -49,6 +49,12 @@ BUILTIN_GUARDS: dict[str, BuiltinGuard] = {
     "qwen3guard": BuiltinGuard(
         "nemo_cosmos.guardrails.llm_guard:build_qwen3guard", "prompt", default=False
     ),
+    "video_classifier": BuiltinGuard(
+        "nemo_cosmos.guardrails.video_classifier:VideoClassifierGuard", "video"
+    ),
+    "siglip": BuiltinGuard(
+        "nemo_cosmos.guardrails.siglip_guard:SiglipGuard", "video", default=False
+    ),
     "face_blur": BuiltinGuard("nemo_cosmos.guardrails.face_blur:FaceBlur", "filter"),
 }
 

@@ -327,8 +327,8 @@ class WorldPipeline:
     ) -> Result:
         """Let the video guards judge, and put video and provenance together."""
         context = {"model": self.world.folder.name, "seed": options.seed}
-        safe_THWC, video_verdicts = self.guards.check_video(frames_THWC, context)
         fps = float(options.fps or 0)
+        safe_THWC, video_verdicts = self.guards.check_video(frames_THWC, context, fps)
         record = provenance(
             task=task,
             model=self._model_record,

@@ -11,7 +11,14 @@ import pytest
 from nemo_cosmos import assets
 from nemo_cosmos.errors import AssetError
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError
-from nemo_cosmos.guardrails.face_blur import Face, FaceBlur, YuNetDetector, pixelate
+from nemo_cosmos.guardrails.face_blur import (
+    RETINAFACE_VARIABLE,
+    EmbeddedDetector,
+    FaceBlur,
+    pixelate,
+)
+from nemo_cosmos.guardrails.faces.boxes import SCORE_THRESHOLD, Face
+from nemo_cosmos.guardrails.faces.yunet import YuNetDetector
 
 
 class FixedDetector:
@@ -79,7 +86,7 @@ def test_missing_weights_refuse_the_video(monkeypatch, tmp_path):
     def missing(name):
         raise AssetError("no network")
 
-    monkeypatch.setattr("nemo_cosmos.guardrails.face_blur.asset_path", missing)
+    monkeypatch.setattr("nemo_cosmos.guardrails.faces.retinaface_mobile.asset_path", missing)
     policy = GuardPolicy([FaceBlur()], audit=AuditLog(tmp_path / "a.jsonl"))
     with pytest.raises(RefusedError, match="no network"):
         policy.check_video(noise())
@@ -98,7 +105,8 @@ def face_frames() -> np.ndarray:
 
     try:
         paths: list[Path] = [
-            assets.asset_path(n) for n in ("video_carphone", "yunet_face_detector")
+            assets.asset_path(name)
+            for name in ("video_carphone", "yunet_face_detector", "retinaface_mobilenet")
         ]
     except AssetError as error:
         pytest.skip(str(error))
@@ -112,8 +120,9 @@ def test_a_real_face_is_found_in_every_frame_and_not_after_the_blur(face_frames,
     frames = face_frames if size is None else np.stack([cv2.resize(f, size) for f in face_frames])
     safe, verdict = FaceBlur().apply(frames)
     assert f"{len(frames)} of {len(frames)}" in verdict.reason
-    detector = YuNetDetector()
-    assert [len(detector(frame)) for frame in safe] == [0] * len(safe)
+    detector = EmbeddedDetector()
+    sure = [[face for face in detector(frame) if face.score >= SCORE_THRESHOLD] for frame in safe]
+    assert sure == [[]] * len(safe)
 
 
 def test_frames_without_a_face_stay(face_frames):
@@ -122,3 +131,28 @@ def test_frames_without_a_face_stay(face_frames):
     safe, verdict = FaceBlur().apply(frames)
     assert (safe == frames).all()
     assert verdict.allowed
+
+
+def test_a_frame_in_which_the_detector_fails_is_covered_by_the_track(face_frames):
+    class Blinking(EmbeddedDetector):
+        """Sees nothing in every third frame."""
+
+        count = 0
+
+        def __call__(self, frame_HWC):
+            self.count += 1
+            return [] if self.count % 3 == 2 else super().__call__(frame_HWC)
+
+    safe, verdict = FaceBlur(Blinking()).apply(face_frames)
+    assert f"{len(face_frames)} of {len(face_frames)}" in verdict.reason
+    detector = EmbeddedDetector()
+    assert not [f for frame in safe for f in detector(frame) if f.score >= SCORE_THRESHOLD]
+
+
+def test_the_variable_names_the_reference_checkpoint_and_a_missing_one_refuses(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv(RETINAFACE_VARIABLE, str(tmp_path / "Resnet50_Final.pth"))
+    policy = GuardPolicy([FaceBlur()], audit=AuditLog(tmp_path / "a.jsonl"))
+    with pytest.raises(RefusedError, match="Resnet50_Final"):
+        policy.check_video(noise())

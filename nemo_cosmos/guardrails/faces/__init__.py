@@ -1,0 +1,1 @@
+"""Find faces in frames, follow them through a video, and cover them."""

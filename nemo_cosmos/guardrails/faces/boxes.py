@@ -1,0 +1,121 @@
+"""Boxes of faces, and how a RetinaFace network's numbers become them.
+
+RetinaFace (Deng et al. 2019, arXiv:1905.00641) predicts, for every prior box, how far the face is
+from it. Priors are squares of two sizes at every cell of three feature maps. With variances
+``v_c = 0.1`` and ``v_s = 0.2``, a prior of centre ``p``, size ``s`` and the prediction ``(d, e)``
+give the centre ``p + d v_c s`` and the size ``s exp(e v_s)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from nemo_cosmos.errors import GuardrailError
+
+#: A face that is surely one; it begins a track.
+SCORE_THRESHOLD = 0.7
+#: What may be a face; it continues a track, and nothing else.
+CANDIDATE_THRESHOLD = 0.3
+NMS_THRESHOLD = 0.4
+#: Candidates before suppression, and faces after it, in one frame.
+TOP_K, KEEP_K = 5000, 750
+MIN_FACE_PX = 20
+
+STRIDES = (8, 16, 32)
+PRIOR_SIZES_PX = ((16, 32), (64, 128), (256, 512))
+_VARIANCE_CENTRE, _VARIANCE_SIZE = 0.1, 0.2
+#: What is subtracted from the colours, in the order of the network's channels: blue, green, red.
+MEAN_BGR = (104.0, 117.0, 123.0)
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in a frame, in pixels of the frame."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is large enough to be recognised."""
+        return min(self.width, self.height) >= MIN_FACE_PX
+
+
+class FaceDetector(Protocol):
+    """Finds faces in one frame at a time."""
+
+    def __call__(self, frame_HWC: np.ndarray) -> list[Face]:
+        """Faces of an RGB frame, uint8 ``(H,W,3)``, from ``CANDIDATE_THRESHOLD`` on."""
+        ...
+
+
+@lru_cache(maxsize=8)
+def prior_boxes(height: int, width: int) -> np.ndarray:
+    """Priors of a picture, float64 ``(N,3)``: centre x, centre y and side in pixels."""
+    boxes = []
+    for stride, sizes in zip(STRIDES, PRIOR_SIZES_PX, strict=True):
+        rows, columns = -(-height // stride), -(-width // stride)
+        y, x, size = np.meshgrid(
+            (np.arange(rows) + 0.5) * stride, (np.arange(columns) + 0.5) * stride, sizes,
+            indexing="ij",
+        )  # fmt: skip
+        boxes.append(np.stack([x, y, size], axis=-1).reshape(-1, 3))
+    return np.concatenate(boxes)
+
+
+def decode_faces(loc_N4: np.ndarray, face_N: np.ndarray, height: int, width: int) -> list[Face]:
+    """The faces that a RetinaFace network sees in one picture.
+
+    Args:
+        loc_N4: offsets of centre and size for every prior.
+        face_N: probability of a face for every prior.
+        height: of the picture that the network got.
+        width: likewise.
+
+    Returns:
+        Faces in pixels of that picture, best first, overlapping ones suppressed.
+
+    Raises:
+        GuardrailError: the shapes do not belong to such a picture, or a number is not finite.
+    """
+    priors_N3 = prior_boxes(height, width)
+    if loc_N4.shape != (len(priors_N3), 4) or face_N.shape != (len(priors_N3),):
+        raise GuardrailError(
+            f"The face detector answered with shapes {loc_N4.shape} and {face_N.shape}, expected "
+            f"{len(priors_N3)} boxes for {width}x{height}. Its weights are not those of a "
+            "RetinaFace with the usual priors; fetch them again."
+        )
+    if not (np.isfinite(loc_N4).all() and np.isfinite(face_N).all()):
+        raise GuardrailError(
+            "The face detector gave NaN or infinite values. Its weights are damaged; fetch them "
+            "again."
+        )
+    likely = np.flatnonzero(face_N >= CANDIDATE_THRESHOLD)
+    likely = likely[np.argsort(-face_N[likely], kind="stable")[:TOP_K]]
+    prior, loc = priors_N3[likely], loc_N4[likely].astype(np.float64)
+    centre = prior[:, :2] + loc[:, :2] * _VARIANCE_CENTRE * prior[:, 2:]
+    size = prior[:, 2:] * np.exp(np.clip(loc[:, 2:] * _VARIANCE_SIZE, -20, 20))
+    rows = np.column_stack([centre - size / 2, size, face_N[likely]]).tolist()
+    return suppress([Face(*row) for row in rows])
+
+
+def suppress(faces: Sequence[Face], threshold: float = NMS_THRESHOLD) -> list[Face]:
+    """Keep the best of faces that overlap by more than the threshold (NMS), best first."""
+    boxes = [(face.x, face.y, face.width, face.height) for face in faces]
+    scores = [face.score for face in faces]
+    kept = cv2.dnn.NMSBoxes(boxes, scores, 0.0, threshold) if boxes else ()
+    return [faces[int(index)] for index in kept][:KEEP_K]
+
+
+def scaled(face: Face, scale: float) -> Face:
+    """The face in a picture that is ``scale`` times as large."""
+    return Face(face.x * scale, face.y * scale, face.width * scale, face.height * scale, face.score)

@@ -1,0 +1,118 @@
+"""Follow faces through a video, so that a frame in which one was not found is covered, too.
+
+A face that is surely one begins a track; in the frames before and after, a detection that is less
+sure continues it where it overlaps the place the face should be at (as ByteTrack does, Zhang et al.
+2022). Where detections are missing between two of a track, the boxes are interpolated; before its
+first and after its last one, the box is held for a few frames. A track never crosses a cut by more
+than that.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from nemo_cosmos.guardrails.faces.boxes import SCORE_THRESHOLD, Face
+
+#: Frames without a detection after which a face is another one.
+MAX_GAP_FRAMES = 24
+#: Frames for which a box is held before and after its track.
+HOLD_FRAMES = 4
+#: Overlap (IoU) with the expected place that continues a track.
+MIN_OVERLAP = 0.2
+
+
+@dataclass
+class Track:
+    """The detections of one face by their frame, in order."""
+
+    faces: dict[int, Face] = field(default_factory=dict)
+
+    @property
+    def last_frame(self) -> int:
+        """The last frame in which the face was found."""
+        return max(self.faces)
+
+    def expected(self, frame: int) -> Face:
+        """Where the face should be in a later frame, if it moves on as it did."""
+        *before, last = sorted(self.faces)
+        face = self.faces[last]
+        if not before:
+            return face
+        earlier = self.faces[before[-1]]
+        steps = min(frame - last, HOLD_FRAMES) / (last - before[-1])
+        return replace(
+            face, x=face.x + (face.x - earlier.x) * steps, y=face.y + (face.y - earlier.y) * steps
+        )
+
+
+def cover(faces_T: Sequence[Sequence[Face]]) -> list[list[Face]]:
+    """The boxes to cover in every frame.
+
+    Args:
+        faces_T: what the detector found in each frame, sure and less sure.
+
+    Returns:
+        For every frame all sure faces that are large enough, and the places of those faces in the
+        frames around where they were seen less well or not at all.
+    """
+    forward = _cover_forward(faces_T)
+    backward = _cover_forward(faces_T[::-1])[::-1]
+    return [list(dict.fromkeys(a + b)) for a, b in zip(forward, backward, strict=True)]
+
+
+def overlap(a: Face, b: Face) -> float:
+    """Intersection over union of two boxes."""
+    width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
+    height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / (a.width * a.height + b.width * b.height - shared)
+
+
+def between(a: Face, b: Face, share: float) -> Face:
+    """The box on the way from ``a`` (share 0) to ``b`` (share 1)."""
+    ends = ((a.x, b.x), (a.y, b.y), (a.width, b.width), (a.height, b.height), (a.score, b.score))
+    return Face(*(start + (end - start) * share for start, end in ends))
+
+
+def _cover_forward(faces_T: Sequence[Sequence[Face]]) -> list[list[Face]]:
+    """Boxes of the tracks that are followed from their first sure detection on."""
+    covered: list[list[Face]] = [[] for _ in faces_T]
+    for track in _follow(faces_T):
+        known = sorted(track.faces)
+        for first, second in itertools.pairwise(known):
+            for frame in range(first, second):
+                share = (frame - first) / (second - first)
+                covered[frame].append(between(track.faces[first], track.faces[second], share))
+        for frame in range(known[-1], min(known[-1] + HOLD_FRAMES + 1, len(faces_T))):
+            covered[frame].append(track.faces[known[-1]])
+    return covered
+
+
+def _follow(faces_T: Sequence[Sequence[Face]]) -> list[Track]:
+    """Link detections, the best overlap of a frame first."""
+    tracks: list[Track] = []
+    for frame, faces in enumerate(faces_T):
+        active = [track for track in tracks if frame - track.last_frame <= MAX_GAP_FRAMES]
+        pairs = [
+            (overlap(track.expected(frame), face), track_number, face_number)
+            for track_number, track in enumerate(active)
+            for face_number, face in enumerate(faces)
+        ]
+        free_tracks, free_faces = set(range(len(active))), set(range(len(faces)))
+        for shared, track_number, face_number in sorted(pairs, reverse=True):
+            if shared < MIN_OVERLAP:
+                break
+            if track_number in free_tracks and face_number in free_faces:
+                active[track_number].faces[frame] = faces[face_number]
+                free_tracks.remove(track_number)
+                free_faces.remove(face_number)
+        tracks += [Track({frame: faces[n]}) for n in sorted(free_faces) if _begins(faces[n])]
+    return tracks
+
+
+def _begins(face: Face) -> bool:
+    return face.score >= SCORE_THRESHOLD and face.is_large
