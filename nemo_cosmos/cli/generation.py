@@ -96,7 +96,12 @@ def site_guards(disabled_guards: list[str] | None) -> GuardPolicy:
 
     site = compose_site()["guardrails"]
     disabled = [*site["disabled"], *(disabled_guards or ())]
-    return GuardPolicy.default(disabled, audit_path=site["audit_log"], enabled=site["enabled"])
+    return GuardPolicy.default(
+        disabled,
+        audit_path=site["audit_log"],
+        enabled=site["enabled"],
+        record_text=site["audit_text"],
+    )
 
 
 def read_frames(path: Path) -> np.ndarray:

@@ -57,8 +57,11 @@ COMMANDS: dict[str, CommandEntry] = {
     "predict": CommandEntry("predict", GENERATION, "Continue an image or video, with controls."),
     "extend": CommandEntry("extend", GENERATION, "Continue a video chunk by chunk."),
     "guard": CommandEntry("guard", GENERATION, "Ask the guards about a prompt or a video."),
+    "audit": CommandEntry("audit", HOUSE, "Check the log of the guards' verdicts."),
     "models": CommandEntry("models", HOUSE, "List every preset with its parameter count."),
-    "status": CommandEntry("status", HOUSE, "Show runs, their steps and checkpoints."),
+    "status": CommandEntry(
+        "status", HOUSE, "Show runs, their checkpoints, and what guards refused."
+    ),
     "configure": CommandEntry("configure", HOUSE, "Show or set where things run and live."),
 }
 

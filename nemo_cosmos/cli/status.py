@@ -17,9 +17,11 @@ def command(
     outputs: Annotated[
         Path | None, typer.Argument(help="Folder of runs; the site's outputs by default.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Show the runs below a folder: step, loss, newest checkpoint, state.
+    """Show the runs below a folder (step, loss, newest checkpoint, state), and what guards refused.
+
+    Refusals are those in the site's audit log, counted by category.
 
     [bold]Examples[/bold]
 
@@ -27,17 +29,27 @@ def command(
 
       nemo-cosmos status outputs/quickstart --json
     """
+    from nemo_cosmos.cli.audit_verify import site_log
+    from nemo_cosmos.guardrails.audit import count_violations
+
+    named = outputs
     if outputs is None:
         from nemo_cosmos.cli.site import compose_site
 
         outputs = Path(compose_site()["storage"]["outputs"])
-    rows = list_runs(outputs)
+    # Before the first training there is no folder of outputs, and that is no error.
+    rows = list_runs(outputs) if named is not None or outputs.is_dir() else []
+    violations = count_violations(site_log())
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-    elif rows:
+        typer.echo(json.dumps({"runs": rows, "violations": violations}, indent=2))
+        return
+    if rows:
         _print_table(rows)
     else:
         typer.echo(f"There are no runs in '{outputs}'.")
+    if violations:
+        told = ", ".join(f"{category} {count}" for category, count in violations.items())
+        typer.echo(f"Refused by guards: {told}.")
 
 
 def list_runs(outputs: Path) -> list[dict[str, Any]]:

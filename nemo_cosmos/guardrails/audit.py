@@ -3,7 +3,8 @@
 Each line is a JSON object that carries the SHA-256 of the line before (``previous``) and of itself
 (``hash``, over the object without that field, keys sorted). A small file beside the log,
 ``<log>.head``, holds the number and hash of the last line, so that cutting off the end shows too.
-Someone who may rewrite both files can forge both: keep the head elsewhere where that matters.
+Someone who may rewrite both files can cut both; that shows to whoever noted a hash elsewhere and
+looks for it (``verify_log(path, contains=hash)``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import getpass
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,10 +31,17 @@ GENESIS = "0" * 64
 
 @dataclass(frozen=True)
 class AuditCheck:
-    """What :func:`verify_log` found: ``problem`` is None when the log is whole."""
+    """What :func:`verify_log` found.
+
+    Attributes:
+        num_records: the number of records up to the problem, or of all.
+        problem: None when the log is whole.
+        last_hash: of a whole log's last record; worth noting elsewhere.
+    """
 
     num_records: int
     problem: str | None = None
+    last_hash: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -45,11 +54,6 @@ def default_log_path() -> Path:
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     chosen = os.environ.get(AUDIT_VARIABLE)
     return Path(chosen or f"{base}/nemo_cosmos/audit.jsonl").expanduser()
-
-
-def text_sha256(text: str) -> str:
-    """SHA-256 of a prompt; the log holds this, not the text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class AuditLog:
@@ -118,14 +122,21 @@ class AuditLog:
             temporary.write_text(json.dumps({"number": number, "hash": digest}))
 
 
-def verify_log(path: str | os.PathLike[str]) -> AuditCheck:
+def verify_log(path: str | os.PathLike[str], contains: str | None = None) -> AuditCheck:
     """Check a whole log: every hash, every link, every number, and the head.
+
+    Args:
+        path: the log.
+        contains: the hash of a record that was noted elsewhere and must be in the log.
 
     Raises:
         MissingFileError: there is neither a log nor a head at ``path``.
     """
     log = Path(path)
-    head = _read_head(log)
+    try:
+        head = _read_head(log)
+    except (ValueError, TypeError, KeyError):
+        return AuditCheck(0, "the head file is damaged")
     if not log.exists():
         if head is None:
             raise MissingFileError(
@@ -133,24 +144,43 @@ def verify_log(path: str | os.PathLike[str]) -> AuditCheck:
                 f"{AUDIT_VARIABLE}; a log is made by the first verdict."
             )
         return AuditCheck(0, f"the log is gone, its head counts {head[0]} records")
-    number, previous, before_last = 0, GENESIS, GENESIS
+    number, previous, before_last, found = 0, GENESIS, GENESIS, contains is None
     for line in log.read_bytes().splitlines():
         problem = _line_problem(line, number + 1, previous)
         if problem is not None:
             return AuditCheck(number, f"line {number + 1}: {problem}")
         number, before_last, previous = number + 1, previous, json.loads(line)["hash"]
+        found = found or previous == contains
     # A process that died between the line and its head leaves the head one record behind.
     if head is None and number > 0:
         return AuditCheck(number, "the head file is gone")
     if head is not None and head not in {(number, previous), (number - 1, before_last)}:
         return AuditCheck(number, f"the head counts {head[0]} records, the log holds {number}")
-    return AuditCheck(number)
+    if not found:
+        return AuditCheck(number, f"the record {contains} was removed")
+    return AuditCheck(number, last_hash=previous)
 
 
 def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """All records of a log, oldest first; an empty list where there is none."""
     log = Path(path)
     return [json.loads(line) for line in log.read_bytes().splitlines()] if log.exists() else []
+
+
+def count_violations(path: str | os.PathLike[str]) -> dict[str, int]:
+    """Refusals in a log by category, the most frequent first.
+
+    A line that is no record counts as ``unreadable``; :func:`verify_log` tells what is wrong.
+    """
+    counts: Counter[str] = Counter()
+    log = Path(path)
+    for line in log.read_bytes().splitlines() if log.exists() else ():
+        try:
+            verdicts = json.loads(line)["verdicts"]
+            counts.update(v["category"] for v in verdicts if not v["allowed"])
+        except (ValueError, TypeError, KeyError):
+            counts["unreadable"] += 1
+    return dict(counts.most_common())
 
 
 def _line_problem(line: bytes, number: int, previous: str) -> str | None:

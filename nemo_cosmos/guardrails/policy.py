@@ -12,15 +12,15 @@ verdict of its own in the audit log and in the provenance of the video.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from nemo_cosmos.guardrails.audit import AUDIT_VARIABLE, AuditLog, text_sha256
+from nemo_cosmos.guardrails.audit import AUDIT_VARIABLE, AuditLog
 from nemo_cosmos.guardrails.base import (
     DISABLED,
     FAILURE,
@@ -34,6 +34,8 @@ from nemo_cosmos.guardrails.base import (
     frames_to_judge,
     video_problem,
 )
+from nemo_cosmos.guardrails.hashes import array_sha256, text_sha256
+from nemo_cosmos.guardrails.metrics import observe
 from nemo_cosmos.guardrails.registry import (
     BUILTIN_GUARDS,
     build_guard,
@@ -55,6 +57,7 @@ class GuardPolicy:
         disabled: names of guards that are not asked. A name that is not known is an error.
         audit: where verdicts are recorded; by default the user's audit log.
         timeout_s: seconds that each guard has for its answer.
+        record_text: write prompts themselves into the audit log, not their hash alone.
 
     Raises:
         ConfigError: ``disabled`` names a guard that does not exist.
@@ -66,11 +69,13 @@ class GuardPolicy:
         disabled: Iterable[str] = (),
         audit: AuditLog | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        record_text: bool = False,
     ) -> None:
         self.disabled = frozenset(disabled)
         self.guards = [guard for guard in guards if guard.name not in self.disabled]
         self.audit = audit if audit is not None else AuditLog()
         self.timeout_s = timeout_s
+        self.record_text = record_text
         self._kinds = {guard.name: guard.kind for guard in guards}
         for name in sorted(self.disabled - {*self._kinds, *guard_names()}):
             raise unknown_guard(name)
@@ -82,6 +87,7 @@ class GuardPolicy:
         audit_path: str | os.PathLike[str] | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         enabled: Iterable[str] = (),
+        record_text: bool = False,
     ) -> GuardPolicy:
         """All guards that are active by default, built-in and installed, and those ``enabled``.
 
@@ -90,6 +96,7 @@ class GuardPolicy:
             audit_path: the audit log; by default the user's.
             timeout_s: seconds that each guard has for its answer.
             enabled: names of guards that are off by default, such as ``qwen3guard``.
+            record_text: write prompts themselves into the audit log, not their hash alone.
 
         Raises:
             ConfigError: a name is not known.
@@ -97,7 +104,7 @@ class GuardPolicy:
         disabled = frozenset(disabled)
         names = dict.fromkeys([*default_guards(), *enabled])
         guards = [build_guard(name) for name in names if name not in disabled]
-        return cls(guards, disabled, AuditLog(audit_path), timeout_s)
+        return cls(guards, disabled, AuditLog(audit_path), timeout_s, record_text)
 
     def check_prompt(self, prompt: str, context: Mapping[str, Any] | None = None) -> list[Verdict]:
         """Ask every prompt guard.
@@ -116,8 +123,11 @@ class GuardPolicy:
             verdicts = [Verdict(False, "policy", INVALID, "the prompt is not text")]
         else:
             verdicts = self._ask_all("prompt", prompt)
-        digest = text_sha256(prompt) if isinstance(prompt, str) else None
-        self._record("prompt", verdicts, {"prompt_sha256": digest, **(context or {})})
+        is_text = isinstance(prompt, str)
+        fields: dict[str, Any] = {"prompt_sha256": text_sha256(prompt) if is_text else None}
+        if is_text and self.record_text:
+            fields["prompt"] = prompt
+        self._record("prompt", verdicts, {**fields, **(context or {})})
         return _passed("The prompt", verdicts, "Rephrase the prompt")
 
     def check_video(
@@ -151,7 +161,7 @@ class GuardPolicy:
             if all(verdict.allowed for verdict in verdicts):
                 safe_THWC, filtered = self._filter(safe_THWC)
                 verdicts += filtered
-        digest = _frames_sha256(safe_THWC) if problem is None else None
+        digest = array_sha256(safe_THWC) if problem is None else None
         self._record("video", verdicts, {"frames_sha256": digest, **(context or {})})
         return safe_THWC, _passed("The video", verdicts, "Try another prompt or seed")
 
@@ -160,9 +170,16 @@ class GuardPolicy:
         verdicts = self._disabled_verdicts(kind)
         for guard in self.guards:
             if guard.kind == kind and isinstance(guard, Guard):
-                verdicts.append(ask(guard.name, partial(_check, guard, x, fps), self.timeout_s))
+                verdicts.append(self._ask(guard.name, partial(_check, guard, x, fps)))
         has_filter = kind == "video" and any(guard.kind == "filter" for guard in self.guards)
         return verdicts if verdicts or has_filter else [_nobody(kind)]
+
+    def _ask(self, name: str, question: Callable[[], Verdict]) -> Verdict:
+        """Ask one guard, and keep the verdict and its time as metrics."""
+        start_s = time.perf_counter()
+        verdict = ask(name, question, self.timeout_s)
+        observe(name, verdict, time.perf_counter() - start_s)
+        return verdict
 
     def _filter(self, frames_THWC: np.ndarray) -> tuple[np.ndarray, list[Verdict]]:
         """Frames after every filter, up to the first that refuses."""
@@ -170,7 +187,7 @@ class GuardPolicy:
         for guard in self.guards:
             if guard.kind == "filter" and isinstance(guard, VideoFilter):
                 result = [frames_THWC]
-                verdicts.append(ask(guard.name, partial(_apply, guard, result), self.timeout_s))
+                verdicts.append(self._ask(guard.name, partial(_apply, guard, result)))
                 if not verdicts[-1].allowed:
                     break
                 frames_THWC = result[0]
@@ -235,10 +252,6 @@ def _check(guard: Guard, x: str | np.ndarray, fps: float | None) -> Verdict:
 
 def _nobody(kind: Door) -> Verdict:
     return Verdict(False, "policy", FAILURE, f"there is no guard for the {kind}")
-
-
-def _frames_sha256(frames_THWC: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(frames_THWC).data).hexdigest()
 
 
 def _passed(what: str, verdicts: list[Verdict], advice: str) -> list[Verdict]:

@@ -101,7 +101,7 @@ class WorldPipeline:
         """
         chosen = GenerationOptions.make(options, self.world)
         self._check_control({})
-        verdicts = self._check_prompt(prompt)
+        verdicts = self._check_prompt(prompt, chosen)
         text = self._encode_text(prompt, chosen)
         frames_THWC = self._sample(text, chosen, progress=progress)
         return self._result("generate", prompt, chosen, frames_THWC, verdicts)
@@ -138,7 +138,7 @@ class WorldPipeline:
         given_THWC = _last_frames(frames_THWC, num_condition_frames, chosen)
         arrays = self._check_control(control or {})
         embedding = self._embed_control(arrays, chosen, first_frame=0)
-        verdicts = self._check_prompt(prompt)
+        verdicts = self._check_prompt(prompt, chosen)
         text = self._encode_text(prompt, chosen)
         video_THWC = self._sample(
             text, chosen, given_THWC=given_THWC, control=embedding, progress=progress
@@ -183,7 +183,7 @@ class WorldPipeline:
         arrays = self._check_control(control or {})
         step = chosen.length - overlap
         controls = [self._embed_control(arrays, chosen, n * step) for n in range(num_chunks)]
-        verdicts = self._check_prompt(prompt)
+        verdicts = self._check_prompt(prompt, chosen)
         text = self._encode_text(prompt, chosen)
         video_THWC = given_THWC = _last_frames(frames_THWC, first, chosen)
         for chunk, embedding in enumerate(controls):
@@ -204,7 +204,7 @@ class WorldPipeline:
         """The model's part of the provenance; hashing large weights takes a while."""
         return model_record(self.world)
 
-    def _check_prompt(self, prompt: str | None) -> list[Verdict]:
+    def _check_prompt(self, prompt: str | None, options: GenerationOptions) -> list[Verdict]:
         """Let the prompt guards judge; nothing is asked where a control alone steers."""
         if prompt is None:
             if self.world.net.control is None:
@@ -212,7 +212,8 @@ class WorldPipeline:
                     "There is no prompt. This model is steered by text; say what happens."
                 )
             return []
-        return self.guards.check_prompt(prompt, {"model": self.world.folder.name})
+        context = {"model": self.world.folder.name, "seed": options.seed}
+        return self.guards.check_prompt(prompt, context)
 
     def _encode_text(self, prompt: str | None, options: GenerationOptions) -> tuple[Tensor, Tensor]:
         """Return the prompt's and the negative prompt's embeddings; zeros for none.

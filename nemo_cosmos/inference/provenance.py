@@ -17,6 +17,7 @@ import numpy as np
 
 from nemo_cosmos import __version__
 from nemo_cosmos.checkpoint.folder import World
+from nemo_cosmos.guardrails.hashes import array_sha256, text_sha256
 
 FORMAT = "nemo_cosmos.provenance"
 VERSION = 1
@@ -30,20 +31,6 @@ def file_sha256(path: Path) -> str:
     with path.open("rb") as handle:
         while block := handle.read(_BLOCK_BYTES):
             digest.update(block)
-    return digest.hexdigest()
-
-
-def text_sha256(text: str | None) -> str | None:
-    """Return the SHA-256 of a text; None for none."""
-    return None if text is None else hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def array_sha256(array: np.ndarray | None) -> str | None:
-    """Return the SHA-256 of an array's shape, type and content; None for none."""
-    if array is None:
-        return None
-    digest = hashlib.sha256(f"{array.shape} {array.dtype.str}".encode())
-    digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
@@ -93,10 +80,12 @@ def provenance(
         "generated_by": "an AI world model",
         "task": task,
         "model": dict(model),
-        "prompt_sha256": text_sha256(prompt),
-        "negative_prompt_sha256": text_sha256(negative_prompt),
+        "prompt_sha256": None if prompt is None else text_sha256(prompt),
+        "negative_prompt_sha256": None if negative_prompt is None else text_sha256(negative_prompt),
         "options": dict(options),
-        "given_frames_sha256": array_sha256(given_frames_THWC),
+        "given_frames_sha256": (
+            None if given_frames_THWC is None else array_sha256(given_frames_THWC)
+        ),
         "control_sha256": {name: array_sha256(array) for name, array in control.items()},
         "guards": [verdict.to_dict() for verdict in verdicts],
         "video": {

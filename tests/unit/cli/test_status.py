@@ -9,6 +9,16 @@ import pytest
 
 from nemo_cosmos.cli import status
 from nemo_cosmos.errors import MissingFileError
+from nemo_cosmos.guardrails import AuditLog
+from nemo_cosmos.guardrails.audit import AUDIT_VARIABLE
+
+
+@pytest.fixture(autouse=True)
+def audit_log(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("site")
+    monkeypatch.setenv("NEMO_COSMOS_SITE", str(folder / "site.txt"))
+    monkeypatch.setenv(AUDIT_VARIABLE, str(folder / "audit.jsonl"))
+    return folder / "audit.jsonl"
 
 
 @pytest.fixture
@@ -25,7 +35,9 @@ def outputs(tmp_path):
 
 def test_states_and_numbers(outputs, capsys):
     status.command(outputs, as_json=True)
-    rows = {row["run"].rsplit("/", 1)[1]: row for row in json.loads(capsys.readouterr().out)}
+    rows = {
+        row["run"].rsplit("/", 1)[1]: row for row in json.loads(capsys.readouterr().out)["runs"]
+    }
     assert rows["done"]["state"] == "finished"
     assert rows["done"]["loss"] == 0.25 and rows["done"]["val_loss"] == 0.5
     assert rows["stopped"]["state"] == "stopped"
@@ -51,3 +63,25 @@ def test_no_runs_and_no_folder(tmp_path, capsys):
     assert "no runs" in capsys.readouterr().out
     with pytest.raises(MissingFileError, match="nowhere"):
         status.command(tmp_path / "nowhere")
+
+
+def verdicts(*categories):
+    return {"verdicts": [{"allowed": c == "safe", "category": c} for c in categories]}
+
+
+def test_refusals_are_counted_by_category(tmp_path, capsys, audit_log):
+    for categories in (["safe"], ["violence", "safe"], ["violence", "sexual"]):
+        AuditLog(audit_log).append("prompt", verdicts(*categories))
+    status.command(tmp_path)
+    assert "Refused by guards: violence 2, sexual 1." in capsys.readouterr().out
+    with audit_log.open("a") as handle:
+        handle.write("no record\n")
+    status.command(tmp_path, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"runs": [], "violations": {"violence": 2, "sexual": 1, "unreadable": 1}}
+
+
+def test_before_the_first_training_there_are_no_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status.command()
+    assert "no runs" in capsys.readouterr().out

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -133,3 +135,23 @@ def test_the_variable_names_the_default_log(monkeypatch, tmp_path):
     assert default_log_path() == tmp_path / "a.jsonl"
     assert AuditLog().path == tmp_path / "a.jsonl"
     assert read_log(tmp_path / "a.jsonl") == []
+
+
+def test_processes_at_the_same_time_keep_one_chain(log):
+    code = (
+        "import sys; from nemo_cosmos.guardrails.audit import AuditLog\n"
+        "for n in range(10): AuditLog(sys.argv[1]).append('prompt', {'n': n})"
+    )
+    command = [sys.executable, "-c", code, str(log.path)]
+    writers = [subprocess.Popen(command) for _ in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert verify_log(log.path).num_records == 34
+    assert verify_log(log.path).ok
+
+
+@pytest.mark.parametrize("content", ["", "no json", "[]", "{}", '{"number": "x", "hash": 3}'])
+def test_a_damaged_head_shows_and_stops_the_log(log, content):
+    log.path.with_name("audit.jsonl.head").write_text(content)
+    assert not verify_log(log.path).ok
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        log.append("prompt", {})

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from nemo_cosmos.errors import ConfigError, GuardrailError
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError, Verdict, registry
-from nemo_cosmos.guardrails.audit import read_log, text_sha256
+from nemo_cosmos.guardrails.audit import read_log
+from nemo_cosmos.guardrails.hashes import array_sha256, text_sha256
 
 FRAMES = np.full((3, 32, 48, 3), 90, dtype=np.uint8)
 
@@ -170,6 +172,32 @@ def test_the_log_holds_the_hash_of_a_prompt_and_not_its_text(log):
     GuardPolicy([Answer(OK)], audit=log).check_prompt("a secret place")
     assert "secret" not in log.path.read_text()
     assert read_log(log.path)[0]["prompt_sha256"] == text_sha256("a secret place")
+
+
+def test_the_text_itself_is_recorded_where_a_site_wants_it(log):
+    GuardPolicy([Answer(OK)], audit=log, record_text=True).check_prompt("a secret place")
+    assert read_log(log.path)[0]["prompt"] == "a secret place"
+
+
+def test_the_log_holds_the_hash_of_the_frames_that_are_handed_out(log):
+    safe, _ = GuardPolicy([Whiten()], audit=log).check_video(FRAMES, {"seed": 3})
+    record = read_log(log.path)[0]
+    assert record["frames_sha256"] == array_sha256(safe) != array_sha256(FRAMES)
+    assert record["seed"] == 3
+
+
+def test_verdicts_and_seconds_are_metrics(log):
+    def value(name, **labels):
+        return REGISTRY.get_sample_value(name, labels) or 0
+
+    refusal = Verdict(False, "measured", "violence", "bad")
+    name = "nemo_cosmos_guard_verdicts_total"
+    labels = {"guard": "measured", "category": "violence", "allowed": "false"}
+    before = value(name, **labels)
+    with pytest.raises(RefusedError):
+        GuardPolicy([Answer(refusal, "measured")], audit=log).check_prompt("x")
+    assert value(name, **labels) == before + 1
+    assert value("nemo_cosmos_guard_seconds_count", guard="measured") >= 1
 
 
 def test_refusals_are_recorded_too(log):

@@ -1,0 +1,19 @@
+"""The hashes that the audit log and the provenance of a video share."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+
+def text_sha256(text: str) -> str:
+    """SHA-256 of a prompt; logs hold this, not the text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def array_sha256(array: np.ndarray) -> str:
+    """SHA-256 of an array's shape, type and content."""
+    digest = hashlib.sha256(f"{array.shape} {array.dtype.str}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

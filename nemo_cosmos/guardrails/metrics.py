@@ -1,0 +1,33 @@
+"""What a server tells of its guards: verdicts and the time they took.
+
+The metrics stand in ``prometheus_client``'s registry of the process, where an API finds them::
+
+    nemo_cosmos_guard_verdicts_total{guard="keywords",category="violence",allowed="false"} 3
+    nemo_cosmos_guard_seconds_bucket{guard="face_blur",le="0.5"} 17
+
+The audit log keeps the same counts beyond the process: ``audit.count_violations``.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+from nemo_cosmos.guardrails.base import Verdict
+
+VERDICTS = Counter(
+    "nemo_cosmos_guard_verdicts",
+    "Verdicts of guards; allowed=false are violations and failures.",
+    ["guard", "category", "allowed"],
+)
+SECONDS = Histogram(
+    "nemo_cosmos_guard_seconds",
+    "Seconds that a guard took for a prompt or a video.",
+    ["guard"],
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
+)
+
+
+def observe(guard: str, verdict: Verdict, seconds: float) -> None:
+    """Count one verdict; an unknown ``category`` of a plug-in is a label value like any other."""
+    VERDICTS.labels(guard, str(verdict.category), str(verdict.allowed).lower()).inc()
+    SECONDS.labels(guard).observe(seconds)
