@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from data_curation.deduplication.index import write_index
 from data_curation.executors import Executor, InlineExecutor
 from data_curation.journal import TRANSIENT, Journal, SourceResult
 from data_curation.progress import CurateProgress
@@ -27,7 +28,7 @@ from data_curation.report import write_report
 from data_curation.sources import find_sources
 from data_curation.stages.base import Clip, Rejection, Stage, check_order
 from data_curation.stages.caption import CaptionStage
-from data_curation.stages.deduplicate import DeduplicateStage
+from data_curation.stages.deduplicate import DeduplicateSettings, DeduplicateStage
 from data_curation.stages.embed import EmbedSettings, EmbedStage
 from data_curation.stages.motion import MotionSettings, MotionStage
 from data_curation.stages.probe import ProbeStage
@@ -43,6 +44,8 @@ from nemo_cosmos.storage import atomic_path
 STAGES_VERSION = 2
 #: Stages that a run may leave out.
 OPTIONAL_STAGES = ("embed",)
+#: Settings that decide nothing about a single source: a change of them works on none anew.
+_DATASET_SETTINGS = ("deduplicate", "max_shard_bytes")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class CurateSettings:
         transcode: how clips are encoded.
         motion: which clips are too still.
         embed: what clips are compared by.
+        deduplicate: what counts as the same.
         skip: names of optional stages to leave out.
         max_shard_bytes: size of a tar.
 
@@ -65,6 +69,7 @@ class CurateSettings:
     transcode: TranscodeSettings = field(default_factory=TranscodeSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)
     embed: EmbedSettings = field(default_factory=EmbedSettings)
+    deduplicate: DeduplicateSettings = field(default_factory=DeduplicateSettings)
     skip: tuple[str, ...] = ()
     max_shard_bytes: int = MAX_SHARD_BYTES
 
@@ -77,8 +82,11 @@ class CurateSettings:
                 )
 
     def fingerprint(self) -> str:
-        """Checksum of the settings and of the version of the stages."""
-        content = json.dumps([STAGES_VERSION, asdict(self)], sort_keys=True)
+        """Checksum of what decides the result of one source, and of the version of the stages."""
+        decisive = {
+            name: value for name, value in asdict(self).items() if name not in _DATASET_SETTINGS
+        }
+        content = json.dumps([STAGES_VERSION, decisive], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -160,7 +168,7 @@ def default_stages(settings: CurateSettings, store: ClipStore) -> list[Stage]:
         MotionStage(settings.motion, store),
         CaptionStage(store),
         EmbedStage(settings.embed, store),
-        DeduplicateStage(),
+        DeduplicateStage(settings.deduplicate, store),
     ]
     return [stage for stage in stages if stage.name not in settings.skip]
 
@@ -210,6 +218,7 @@ def curate(
         progress.dataset_done(counts, rejections)
         with progress.sharding(len(clips)) as advance:
             write_shards(clips, store, target, settings.max_shard_bytes, advance)
+    write_index(clips, store, target)
     summary = _summarise(results, clips, rejections, counts)
     _write_results(target, summary, settings, clips, rejections, store)
     store.clear(keep=_ids(clip for result in results for clip in result.clips) - _ids(clips))

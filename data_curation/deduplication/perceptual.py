@@ -6,8 +6,8 @@ Hashes are looked up by bands: two clips are compared when they agree in some al
 them, so that the work grows with the number of look-alikes and not with the square of the clips.
 
 A hash alone would call two recordings of a fixed camera the same. Candidates are therefore judged
-by their thumbnails: what differs between the clips, after a change of brightness and contrast, must
-be small against what changes within them.
+by their thumbnails: what differs between the clips, after a change of brightness, contrast and a
+slight crop, must be small against what changes within them.
 
 Shape suffixes: N clips, T thumbnails, Y X pixels of one, B bands.
 """
@@ -23,13 +23,18 @@ from numpy.typing import NDArray
 THUMBNAIL_PX = 16
 HASH_PX = 8
 #: Largest share of differing bits of candidates.
-MAX_HASH_DISTANCE = 0.15
+MAX_HASH_DISTANCE = 0.2
 #: What may differ, as a share of the variance over time within the clip, plus a floor in grey
 #: levels squared for the noise of encoders.
-MAX_CHANGE_SHARE, NOISE_FLOOR = 0.10, 6.0
+MAX_CHANGE_SHARE, NOISE_FLOOR = 0.6, 6.0
+#: Crops that are tried, as a zoom about the centre, and pixels of the border that they leave out.
+ZOOMS, _BORDER_PX = (1.0, 1.04, 1 / 1.04, 1.08, 1 / 1.08), 1
 #: Clips that agree in a band are compared with each other, unless they are more than this: then the
 #: band says nothing (black or flat pictures), and the other bands decide.
 MAX_BAND_GROUP = 2048
+
+#: Clips and pairs that are worked on at once.
+_BLOCK_CLIPS, _BLOCK_PAIRS = 8192, 1 << 18
 
 Signatures = NDArray[np.uint8]
 Hashes = NDArray[np.uint64]
@@ -44,8 +49,15 @@ def clip_signature(frames_THWC: NDArray[np.uint8]) -> Signatures:
 
 def hash_signatures(signature_NTYX: Signatures) -> Hashes:
     """Hashes ``(N, T)``, one 64-bit number for each thumbnail."""
+    blocks = range(0, len(signature_NTYX), _BLOCK_CLIPS)
+    hashes = [_hash_block(signature_NTYX[start : start + _BLOCK_CLIPS]) for start in blocks]
+    empty = np.empty((0, signature_NTYX.shape[1]), dtype=np.uint64)
+    return np.concatenate([empty, *hashes])
+
+
+def _hash_block(signature_NTYX: Signatures) -> Hashes:
     basis = _cosines()[:HASH_PX]
-    low = np.einsum("uy,ntyx,vx->ntuv", basis, signature_NTYX.astype(np.float32), basis)
+    low = basis @ signature_NTYX.astype(np.float32) @ basis.T
     low = low.reshape(*low.shape[:2], HASH_PX * HASH_PX)
     # The first coefficient is the mean brightness and would always be above the median.
     median = np.median(low[..., 1:], axis=-1, keepdims=True)
@@ -61,9 +73,20 @@ def hash_distance(first_NT: Hashes, second_NT: Hashes) -> NDArray[np.float64]:
 
 def look_the_same(first_NTYX: Signatures, second_NTYX: Signatures) -> NDArray[np.bool_]:
     """Whether pairs of clips show the same, ``(N,)``; see the module's docstring."""
+    same = np.zeros(len(first_NTYX), dtype=bool)
+    for zoom in ZOOMS:
+        left = np.flatnonzero(~same)
+        if not len(left):
+            break
+        same[left] = _are_equal(_zoomed(first_NTYX[left], zoom), _inner(second_NTYX[left]))
+    return same
+
+
+def _are_equal(
+    first_NTYX: NDArray[np.float32], second_NTYX: NDArray[np.float32]
+) -> NDArray[np.bool_]:
     first, second = (
-        clip.reshape(len(clip), clip.shape[1], -1).astype(np.float32)
-        for clip in (first_NTYX, second_NTYX)
+        clip.reshape(len(clip), clip.shape[1], -1) for clip in (first_NTYX, second_NTYX)
     )
     centred, other = (clip - clip.mean(axis=(1, 2), keepdims=True) for clip in (first, second))
     # The least-squares gain between the clips; a duplicate may be graded, but not turned negative.
@@ -72,6 +95,20 @@ def look_the_same(first_NTYX: Signatures, second_NTYX: Signatures) -> NDArray[np
     residual = ((other / gain - centred) ** 2).mean(axis=(1, 2))
     within = np.minimum(_variance_over_time(first), _variance_over_time(second))
     return np.asarray(residual <= MAX_CHANGE_SHARE * within + NOISE_FLOOR)
+
+
+def _zoomed(clip_NTYX: Signatures, zoom: float) -> NDArray[np.float32]:
+    """Zoom into (or out of) the centre by linear interpolation, without the border."""
+    place = np.arange(THUMBNAIL_PX, dtype=np.float32)
+    center = (THUMBNAIL_PX - 1) / 2
+    source = np.clip(center + (place - center) / zoom, 0, THUMBNAIL_PX - 1)
+    weights = np.maximum(0, 1 - np.abs(source[:, None] - place[None, :])).astype(np.float32)
+    return _inner(weights @ clip_NTYX.astype(np.float32) @ weights.T)
+
+
+def _inner(clip_NTYX: NDArray[np.generic]) -> NDArray[np.float32]:
+    inner = slice(_BORDER_PX, -_BORDER_PX)
+    return np.asarray(clip_NTYX[..., inner, inner], dtype=np.float32)
 
 
 def candidate_pairs(hash_NT: Hashes) -> Iterator[NDArray[np.int64]]:
@@ -104,19 +141,19 @@ def perceptual_pairs(signature_NTYX: Signatures) -> NDArray[np.int64]:
     for pairs in _batched(candidate_pairs(hash_NT)):
         near = hash_distance(hash_NT[pairs[:, 0]], hash_NT[pairs[:, 1]]) <= MAX_HASH_DISTANCE
         near_pairs = np.unique(pairs[near], axis=0)
-        same = look_the_same(signature_NTYX[near_pairs[:, 0]], signature_NTYX[near_pairs[:, 1]])
-        found.append(near_pairs[same])
+        for start in range(0, len(near_pairs), _BLOCK_CLIPS):
+            some = near_pairs[start : start + _BLOCK_CLIPS]
+            same = look_the_same(signature_NTYX[some[:, 0]], signature_NTYX[some[:, 1]])
+            found.append(some[same])
     return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
-def _batched(
-    groups: Iterator[NDArray[np.int64]], size: int = 1 << 18
-) -> Iterator[NDArray[np.int64]]:
-    """Join small groups of pairs, so that each is not a call of its own."""
+def _batched(groups: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+    """Join small groups of pairs and cut large ones, so that each call does about as much."""
     waiting: list[NDArray[np.int64]] = []
     for group in groups:
-        waiting.append(group)
-        if sum(map(len, waiting)) >= size:
+        waiting += [group[at : at + _BLOCK_PAIRS] for at in range(0, len(group), _BLOCK_PAIRS)]
+        if sum(map(len, waiting)) >= _BLOCK_PAIRS:
             yield np.concatenate(waiting)
             waiting = []
     if waiting:

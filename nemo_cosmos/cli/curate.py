@@ -38,6 +38,13 @@ def command(
         str,
         typer.Option(help="'efficientnet-lite0', or a folder with a CLIP or other vision model."),
     ] = "efficientnet-lite0",
+    min_cosine: Annotated[
+        float, typer.Option(help="Clips this alike are semantic duplicates; 1 keeps them.")
+    ] = 0.97,
+    known: Annotated[
+        list[str] | None,
+        typer.Option(help="Output of an earlier run, whose clips are not taken again; repeatable."),
+    ] = None,
     skip: Annotated[
         str, typer.Option(help="Stages to leave out: 'embed', or 'all' that may be.")
     ] = "",
@@ -46,14 +53,14 @@ def command(
 ) -> None:
     """Turn raw video into training shards.
 
-    Probes, cuts by shot, transcodes to H.264, rejects still clips, captions, removes exact
-    duplicates, and writes WebDataset shards in cosmos-curate's layout with report.html,
-    summary.json and rejected.jsonl. Nothing is dropped without a recorded reason. Run the same
-    command again to resume, or to add new videos.
+    Probes, cuts by shot, transcodes to H.264, rejects still clips, captions, embeds, removes
+    duplicates (equal, re-encoded or alike), and writes WebDataset shards in cosmos-curate's layout
+    with report.html, summary.json and rejected.jsonl. Nothing is dropped without a recorded reason.
+    Run the same command again to resume, or to add new videos.
 
     "name.json" (caption or language), "name.action.npy" and other arrays beside "name.mp4" are
     carried along and cut with it. A fixed camera on a small robot moves little: lower --min-motion
-    and --min-patch-motion for it.
+    and --min-patch-motion for it, and keep clips that look alike with --min-cosine 1.
 
     Examples:
       nemo-cosmos curate raw/ outputs/curated
@@ -68,6 +75,7 @@ def command(
     from data_curation import (
         OPTIONAL_STAGES,
         CurateSettings,
+        DeduplicateSettings,
         EmbedSettings,
         MotionSettings,
         SplitSettings,
@@ -81,6 +89,7 @@ def command(
         transcode=TranscodeSettings(short_side, crf),
         motion=MotionSettings(min_motion, min_patch_motion),
         embed=EmbedSettings(embedder),
+        deduplicate=DeduplicateSettings(min_cosine, tuple(known or ())),
         skip=OPTIONAL_STAGES if skip == "all" else _names(skip),
         max_shard_bytes=round(shard_mb * 1024 * 1024),
     )

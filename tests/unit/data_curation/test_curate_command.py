@@ -27,15 +27,14 @@ def run():
 
 
 def test_json(run, raw, tmp_path):
-    content = json.loads(run(raw, tmp_path / "out", "--min-clip-s", 1, "--json"))
+    content = json.loads(run(raw, tmp_path / "out", "--min-clip-s", 1, "--skip", "all", "--json"))
     assert content["num_clips"] == 3
     assert content["rejected"] == {"motion": 1, "not_a_video": 1}
 
 
 def test_words(run, raw, tmp_path):
-    words = run(
-        raw, tmp_path / "out", "--split", "none", "--min-motion", 0, "--min-patch-motion", 0
-    )
+    still = ["--min-motion", 0, "--min-patch-motion", 0]
+    words = run(raw, tmp_path / "out", "--split", "none", "--skip", "all", *still)
     assert "3 clips" in words and "rejected: 1 not_a_video" in words and "report.html" in words
 
 
