@@ -23,6 +23,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.packed import Boundaries
 from nemo_cosmos.models.common.rope import RopeTable, apply_rope
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
@@ -66,12 +67,30 @@ class LocalCoreAttention(MegatronModule):
         k_MBHD: torch.Tensor,
         v_MBHD: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
+        packed_seq_params: Boundaries | None = None,
         **unused: Any,
     ) -> torch.Tensor:
-        """Attend; returns (L, B, H * D). The mask must be ``None``."""
+        """Attend; returns (L, B, H * D). The mask must be ``None``.
+
+        With ``packed_seq_params``, queries, keys and values have no batch axis (Megatron's "thd")
+        and attend within their samples; returns (L, H * D).
+        """
         del unused
         if attention_mask is not None:
             raise ConfigError("The local attention takes no mask, but was given one.")
+        if packed_seq_params is None:
+            return self._attend(q_LBHD, k_MBHD, v_MBHD)
+        samples = zip(
+            q_LBHD[:, None].split(packed_seq_params.lengths_q),
+            k_MBHD[:, None].split(packed_seq_params.lengths_kv),
+            v_MBHD[:, None].split(packed_seq_params.lengths_kv),
+            strict=True,
+        )
+        return torch.cat([self._attend(*sample) for sample in samples]).squeeze(1)
+
+    def _attend(
+        self, q_LBHD: torch.Tensor, k_MBHD: torch.Tensor, v_MBHD: torch.Tensor
+    ) -> torch.Tensor:
         out_BHLD = F.scaled_dot_product_attention(
             q_LBHD.permute(1, 2, 0, 3),
             k_MBHD.permute(1, 2, 0, 3),
@@ -96,11 +115,13 @@ class RopeSelfAttention(SelfAttention):
                 self.linear_qkv.weight, config.hidden_size, self.linear_qkv_out_dim, num_fused=3
             )
 
-    def forward(self, x_LBE: torch.Tensor, rope: RopeTable) -> torch.Tensor:
-        """Attend to the tokens themselves; returns (L, B, E)."""
+    def forward(
+        self, x_LBE: torch.Tensor, rope: RopeTable, boundaries: Boundaries | None = None
+    ) -> torch.Tensor:
+        """Attend to the tokens themselves, of the same sample if packed; returns (L, B, E)."""
         q_LBHD, k_LBHD, v_LBHD = self.get_query_key_value_tensors(x_LBE)
         q_LBHD, k_LBHD = apply_rope(q_LBHD, rope), apply_rope(k_LBHD, rope)
-        return _attend_and_project(self, q_LBHD, k_LBHD, v_LBHD)
+        return _attend_and_project(self, q_LBHD, k_LBHD, v_LBHD, boundaries)
 
 
 @dataclass
@@ -200,8 +221,15 @@ class ContextAttention(Attention):
         x_LBE: torch.Tensor,
         context_MBE: torch.Tensor | None = None,
         keys_values: KeysValues | None = None,
+        boundaries: Boundaries | None = None,
     ) -> torch.Tensor:
         """Attend to the context, or to its keys and values from :meth:`project_context`.
+
+        Args:
+            x_LBE: tokens.
+            context_MBE: the context.
+            keys_values: its keys and values instead.
+            boundaries: of packed samples, each of which attends to its own part of the context.
 
         Returns:
             (L, B, E).
@@ -210,7 +238,7 @@ class ContextAttention(Attention):
             q_LBHD, k_MBHD, v_MBHD = self.get_query_key_value_tensors(x_LBE, context_MBE)
         else:
             q_LBHD, (k_MBHD, v_MBHD) = self._queries(x_LBE), keys_values
-        return _attend_and_project(self, q_LBHD, k_MBHD, v_MBHD)
+        return _attend_and_project(self, q_LBHD, k_MBHD, v_MBHD, boundaries)
 
     def _queries(self, x_LBE: torch.Tensor) -> torch.Tensor:
         q, _ = self.linear_q(x_LBE)
@@ -218,16 +246,26 @@ class ContextAttention(Attention):
 
 
 def _attend_and_project(
-    attention: Attention, q_LBHD: torch.Tensor, k_MBHD: torch.Tensor, v_MBHD: torch.Tensor
+    attention: Attention,
+    q_LBHD: torch.Tensor,
+    k_MBHD: torch.Tensor,
+    v_MBHD: torch.Tensor,
+    boundaries: Boundaries | None,
 ) -> torch.Tensor:
-    if attention.checkpoint_core_attention and attention.training:
-        out = attention._checkpointed_attention_forward(
-            q_LBHD, k_MBHD, v_MBHD, None, attn_mask_type=attention.attn_mask_type
-        )
-    else:
-        out = attention.core_attention(
-            q_LBHD, k_MBHD, v_MBHD, None, attn_mask_type=attention.attn_mask_type
-        )
+    if boundaries is not None:  # Megatron's convention: packed samples have no batch axis
+        q_LBHD, k_MBHD, v_MBHD = (x.squeeze(1) for x in (q_LBHD, k_MBHD, v_MBHD))
+    recompute = attention.checkpoint_core_attention and attention.training
+    attend = attention._checkpointed_attention_forward if recompute else attention.core_attention
+    out = attend(
+        q_LBHD,
+        k_MBHD,
+        v_MBHD,
+        None,
+        attn_mask_type=attention.attn_mask_type,
+        packed_seq_params=boundaries,
+    )
+    if boundaries is not None:
+        out = out.reshape(out.shape[0], 1, -1)
     projected, _ = attention.linear_proj(out)
     return projected
 

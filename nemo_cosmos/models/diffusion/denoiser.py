@@ -9,8 +9,9 @@ from torch import Tensor
 
 from nemo_cosmos.models.diffusion.conditioning import FrameCondition, guide
 from nemo_cosmos.models.diffusion.control import ControlEmbedding, mask_embedding
-from nemo_cosmos.models.diffusion.dit import DiT, TextKeysValues
+from nemo_cosmos.models.diffusion.dit import DiT
 from nemo_cosmos.models.diffusion.edm import scaling
+from nemo_cosmos.models.diffusion.network_input import TextKeysValues
 from nemo_cosmos.models.diffusion.process import ProcessConfig
 from nemo_cosmos.models.diffusion.samplers import Denoiser
 

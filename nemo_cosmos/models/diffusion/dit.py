@@ -11,7 +11,8 @@ tokens, E model width, K values of a patch. Inside, tokens come first: (L, B, E)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from typing import Any
 
 import torch
 from megatron.core.enums import ModelType
@@ -26,9 +27,10 @@ from megatron.core.utils import get_pg_rank, get_pg_size
 from torch import nn
 from torch.nn import functional as F
 
-from nemo_cosmos.errors import ConfigError, WrongFrameCountError, WrongSizeError
+from nemo_cosmos.errors import ConfigError, WrongFrameCountError
 from nemo_cosmos.models.common.attention import KeysValues
 from nemo_cosmos.models.common.norms import ReplicatedLinear
+from nemo_cosmos.models.common.packed import Packing
 from nemo_cosmos.models.common.rope import Rope3D
 from nemo_cosmos.models.diffusion.config import DiTConfig
 from nemo_cosmos.models.diffusion.control_embedding import ControlEmbedding
@@ -41,16 +43,13 @@ from nemo_cosmos.models.diffusion.embeddings import (
 from nemo_cosmos.models.diffusion.layer_specs import dit_layer_spec
 from nemo_cosmos.models.diffusion.layers import Conditioning, DiTBlock
 from nemo_cosmos.models.diffusion.modulation import AdaLNLoRA, modulate
-
-
-@dataclass
-class TextKeysValues:
-    """The text's keys and values in every layer, computed once for all steps of a sampler.
-
-    Made by :meth:`DiT.encode_text`; given to :meth:`DiT.forward` in place of the text.
-    """
-
-    layers: list[KeysValues]
+from nemo_cosmos.models.diffusion.network_input import (
+    NetworkInput,
+    TextKeysValues,
+    stack_channels,
+    token_grid,
+)
+from nemo_cosmos.models.diffusion.packs import pack_conditioning
 
 
 class FinalLayer(nn.Module):
@@ -66,7 +65,7 @@ class FinalLayer(nn.Module):
     def forward(self, x_LBE: torch.Tensor, c: Conditioning) -> torch.Tensor:
         """Return (L, B, K)."""
         shift, scale = self.adaln(c.activated_TBE, c.shared_TB3E)
-        return self.linear(modulate(x_LBE, shift, scale))
+        return self.linear(modulate(x_LBE, shift, scale, c.row_L))
 
 
 class DiT(MegatronModule):
@@ -128,22 +127,26 @@ class DiT(MegatronModule):
 
     def forward(
         self,
-        x_BCTHW: torch.Tensor,
-        c_noise: torch.Tensor,
-        crossattn_emb_BLD: torch.Tensor | TextKeysValues,
-        fps_B: torch.Tensor | None = None,
-        padding_mask_B1HW: torch.Tensor | None = None,
-        condition_mask_B1THW: torch.Tensor | None = None,
-        control: ControlEmbedding | None = None,
-    ) -> torch.Tensor:
-        """Predict from a noisy latent video.
+        x_BCTHW: Any,
+        c_noise: Any,
+        crossattn_emb_BLD: Any,
+        fps_B: Any = None,
+        padding_mask_B1HW: Any = None,
+        condition_mask_B1THW: Any = None,
+        control: Any = None,
+    ) -> Any:
+        """Predict from a noisy latent video, or from a pack of samples of any lengths and sizes.
+
+        For a pack, every argument is a list with one entry a sample, each a batch of one, or
+        ``None`` for all samples; so is the result. The samples lie end to end in one sequence and
+        do not see each other.
 
         Args:
             x_BCTHW: latent, already scaled by the preconditioning's ``c_in``.
             c_noise: a quarter of the noise level's natural logarithm, (B,) or, with a noise level
                 for each latent frame, (B, T).
             crossattn_emb_BLD: text embedding, zero beyond its length, or its keys and values from
-                :meth:`encode_text`.
+                :meth:`encode_text` (not for a pack).
             fps_B: frame rate of each sample in Hz; ``None`` counts time at the base rate (images).
             padding_mask_B1HW: 1 where the picture is padding, at any resolution; ``None`` means
                 no padding.
@@ -159,18 +162,59 @@ class DiT(MegatronModule):
             WrongFrameCountError: the number of latent frames does not, or ``c_noise`` has another.
             ConfigError: an input does not fit the configuration.
         """
-        control = control or ControlEmbedding()
-        grid_thw = self._grid(x_BCTHW)
-        conditioning, keys_values = self._condition(
-            grid_thw, c_noise, crossattn_emb_BLD, fps_B, control, x_BCTHW.device
+        given = NetworkInput(
+            x_BCTHW,
+            c_noise,
+            crossattn_emb_BLD,
+            fps_B,
+            padding_mask_B1HW,
+            condition_mask_B1THW,
+            control,
         )
-        tokens_LBE = None
+        if isinstance(x_BCTHW, torch.Tensor):
+            return self._forward_batch(given)
+        return self._forward_pack(given.samples())
+
+    def _forward_batch(self, given: NetworkInput) -> torch.Tensor:
+        """Predict for samples of one shape."""
+        grid_thw = token_grid(given.x_BCTHW, self.config)
+        conditioning = self._condition(grid_thw, given)
+        text = given.text_BLD
+        keys_values = text.layers if isinstance(text, TextKeysValues) else None
+        tokens_LBE = self._embed(given) if self.pre_process else None
+        out = self._run(tokens_LBE, conditioning, keys_values)
+        return self._unpatchify(out, grid_thw, given) if self.post_process else out
+
+    def _forward_pack(self, samples: list[NetworkInput]) -> list[torch.Tensor] | torch.Tensor:
+        """Predict for samples of different shapes, laid end to end."""
+        grids = [token_grid(sample.x_BCTHW, self.config) for sample in samples]
+        lengths = [math.prod(grid) for grid in grids]
+        parts = [self._condition(*each) for each in zip(grids, samples, strict=True)]
+        size = get_pg_size(self.tp_group) if self.config.sequence_parallel else 1
+        num_padding = -sum(lengths) % size
+        conditioning, packing = pack_conditioning(parts, lengths, num_padding)
+        tokens_L1E = None
         if self.pre_process:
-            channels = self._input_channels(
-                x_BCTHW, padding_mask_B1HW, condition_mask_B1THW, control.latent_channels_BCTHW
-            )
-            tokens_LBE = self._scatter(self.patch_embed(channels))
-        tokens_LBE = self.blocks(tokens_LBE, conditioning, keys_values)
+            tokens_L1E = torch.cat([self._embed(sample) for sample in samples])
+            tokens_L1E = F.pad(tokens_L1E, (0, 0, 0, 0, 0, num_padding))
+        out = self._run(tokens_L1E, conditioning, None, packing)
+        if not self.post_process:
+            return out
+        outputs = out[: sum(lengths)].split(lengths)
+        return [self._unpatchify(*each) for each in zip(outputs, grids, samples, strict=True)]
+
+    def _run(
+        self,
+        tokens_LBE: torch.Tensor | None,
+        conditioning: Conditioning,
+        keys_values: list[KeysValues] | None,
+        packing: Packing | None = None,
+    ) -> torch.Tensor:
+        """The layers of this stage, and the final layer if it is the last: (L, B, K)."""
+        if tokens_LBE is not None:
+            tokens_LBE = self._scatter(tokens_LBE)
+        conditioning = self._shard(conditioning)
+        tokens_LBE = self.blocks(tokens_LBE, conditioning, keys_values, packing)
         if not self.post_process:
             return tokens_LBE
         out_LBK = self.final_layer(tokens_LBE, conditioning)
@@ -178,8 +222,7 @@ class DiT(MegatronModule):
             out_LBK = gather_from_sequence_parallel_region(
                 out_LBK, tensor_parallel_output_grad=False, group=self.tp_group
             )
-        patch_thw = (self.config.patch_temporal, *(self.config.patch_spatial,) * 2)
-        return unpatchify(out_LBK, grid_thw, patch_thw).to(x_BCTHW.dtype)
+        return out_LBK
 
     def encode_text(
         self, crossattn_emb_BLD: torch.Tensor, control: ControlEmbedding | None = None
@@ -191,22 +234,16 @@ class DiT(MegatronModule):
             control: its ``context_BLD`` is appended to the text; give the same to ``forward``.
         """
         context_MBE = self._context(crossattn_emb_BLD, control or ControlEmbedding())
-        return TextKeysValues(self.blocks.project_context(context_MBE))
+        return TextKeysValues(self.blocks.project_context(self._scatter(context_MBE)))
 
     @property
     def dtype(self) -> torch.dtype:
         """The type of the parameters."""
         return self.timestep_embed.linear_1.weight.dtype
 
-    def _condition(
-        self,
-        grid_thw: tuple[int, int, int],
-        c_noise: torch.Tensor,
-        text: torch.Tensor | TextKeysValues,
-        fps_B: torch.Tensor | None,
-        control: ControlEmbedding,
-        device: torch.device,
-    ) -> tuple[Conditioning, list[KeysValues] | None]:
+    def _condition(self, grid_thw: tuple[int, int, int], given: NetworkInput) -> Conditioning:
+        """What the layers see besides the tokens, of the whole sequence."""
+        c_noise, control = given.c_noise, given.control or ControlEmbedding()
         c_noise_TB = c_noise.reshape(c_noise.shape[0], -1).t()
         if c_noise_TB.shape[0] not in (1, grid_thw[0]):
             raise WrongFrameCountError(
@@ -224,20 +261,36 @@ class DiT(MegatronModule):
                     f"A control has {num_frames} values along time, but the latent has "
                     f"{grid_thw[0]} frames. Give one value for the video, or one a frame."
                 )
-        rope = self.rope(grid_thw, fps_B, device)
-        conditioning = Conditioning(
-            activated_TBE=F.silu(self._frames_here(emb_TBE)),
-            shared_TB3E=self._frames_here(shared_TB3E),
+        rope = self.rope(grid_thw, given.fps_B, given.x_BCTHW.device)
+        text = given.text_BLD
+        return Conditioning(
+            activated_TBE=F.silu(emb_TBE),
+            shared_TB3E=shared_TB3E,
             rope_cos_LB1D=rope.cos_LB1D,
             rope_sin_LB1D=rope.sin_LB1D,
-            position_L1E=(
-                None
-                if self.position_embed is None
-                else self._scatter(self.position_embed(grid_thw))
-            ),
+            position_L1E=None if self.position_embed is None else self.position_embed(grid_thw),
             context_MBE=None if isinstance(text, TextKeysValues) else self._context(text, control),
         )
-        return conditioning, text.layers if isinstance(text, TextKeysValues) else None
+
+    def _shard(self, c: Conditioning) -> Conditioning:
+        """Keep what belongs to this process's share of the tokens under sequence parallelism.
+
+        Rotary tables stay whole: attention gathers the tokens of a head.
+        """
+        if not self.config.sequence_parallel:
+            return c
+        rank, size = get_pg_rank(self.tp_group), get_pg_size(self.tp_group)
+        if c.row_L is not None:
+            c = c._replace(row_L=c.row_L.chunk(size)[rank])
+        else:
+            c = c._replace(
+                activated_TBE=self._frames_here(c.activated_TBE),
+                shared_TB3E=self._frames_here(c.shared_TB3E),
+            )
+        return c._replace(
+            position_L1E=None if c.position_L1E is None else self._scatter(c.position_L1E),
+            context_MBE=None if c.context_MBE is None else self._scatter(c.context_MBE),
+        )
 
     def _context(self, text_BMD: torch.Tensor, control: ControlEmbedding) -> torch.Tensor:
         if text_BMD.shape[-1] != self.config.crossattn_emb_channels:
@@ -249,7 +302,7 @@ class DiT(MegatronModule):
         context_BMD = text_BMD.to(self.dtype)
         if control.context_BLD is not None:
             context_BMD = torch.cat([context_BMD, control.context_BLD.to(self.dtype)], dim=1)
-        return self._scatter(context_BMD.transpose(0, 1).contiguous())
+        return context_BMD.transpose(0, 1).contiguous()
 
     def _scatter(self, x_LBE: torch.Tensor) -> torch.Tensor:
         """Keep this process's share of the tokens under sequence parallelism."""
@@ -260,7 +313,7 @@ class DiT(MegatronModule):
     def _frames_here(self, x_TBE: torch.Tensor) -> torch.Tensor:
         """The frames whose tokens this process holds; a plain slice, as gradients are summed."""
         num_frames, size = x_TBE.shape[0], get_pg_size(self.tp_group)
-        if num_frames == 1 or not self.config.sequence_parallel:
+        if num_frames == 1:
             return x_TBE
         if num_frames % size:
             raise ConfigError(
@@ -270,64 +323,12 @@ class DiT(MegatronModule):
             )
         return x_TBE.chunk(size)[get_pg_rank(self.tp_group)]
 
-    def _input_channels(
-        self,
-        x_BCTHW: torch.Tensor,
-        padding_mask_B1HW: torch.Tensor | None,
-        condition_mask_B1THW: torch.Tensor | None,
-        control_BCTHW: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Stack latent, condition mask, control channels and padding mask, in this order."""
-        batch, _, time, height, width = x_BCTHW.shape
-        channels = [x_BCTHW.to(self.dtype)]
-        if self.config.condition_mask:
-            if condition_mask_B1THW is None:
-                condition_mask_B1THW = x_BCTHW.new_zeros(batch, 1, time, height, width)
-            channels.append(condition_mask_B1THW.to(self.dtype))
-        elif condition_mask_B1THW is not None:
-            raise ConfigError(
-                "A condition mask was given to a network that was built without one "
-                "(condition_mask=False, Text2World). Use a Video2World preset."
-            )
-        if control_BCTHW is not None:
-            channels.append(control_BCTHW.to(self.dtype))
-        if self.config.concat_padding_mask:
-            if padding_mask_B1HW is None:
-                padding_mask_B1HW = x_BCTHW.new_zeros(batch, 1, height, width)
-            mask_B1HW = F.interpolate(padding_mask_B1HW.to(self.dtype), size=(height, width))
-            channels.append(mask_B1HW[:, :, None].expand(batch, 1, time, height, width))
-        stacked = torch.cat(channels, dim=1)
-        if stacked.shape[1] != self.config.input_channels:
-            raise ConfigError(
-                f"The network's input has {stacked.shape[1]} channels, but it was built for "
-                f"{self.config.input_channels}: {self.config.in_channels} of the latent, "
-                f"{self.config.control_channels} of a control and the masks. Check the latent's "
-                "channels and the control's."
-            )
-        return stacked
+    def _embed(self, given: NetworkInput) -> torch.Tensor:
+        """Tokens (L, B, E) of the latent and what is stacked on it."""
+        return self.patch_embed(stack_channels(given, self.config, self.dtype))
 
-    def _grid(self, x_BCTHW: torch.Tensor) -> tuple[int, int, int]:
-        """Tokens along time, height and width; checks that the latent can be cut so."""
-        config = self.config
-        time, height, width = x_BCTHW.shape[2:]
-        if time % config.patch_temporal or not 0 < time <= config.max_frames:
-            raise WrongFrameCountError(
-                f"The latent has {time} frames, but this network takes up to {config.max_frames}, "
-                f"in steps of {config.patch_temporal}. Generate a shorter video, or extend one."
-            )
-        for name, size, limit in (
-            ("height", height, config.max_height),
-            ("width", width, config.max_width),
-        ):
-            if size % config.patch_spatial or not 0 < size <= limit:
-                step = config.patch_spatial
-                nearest = min(max(round(size / step), 1) * step, limit)
-                raise WrongSizeError(
-                    f"The latent's {name} is {size}, but this network takes multiples of {step} "
-                    f"up to {limit}. The nearest is {nearest}."
-                )
-        return (
-            time // config.patch_temporal,
-            height // config.patch_spatial,
-            width // config.patch_spatial,
-        )
+    def _unpatchify(
+        self, out_LBK: torch.Tensor, grid_thw: tuple[int, int, int], given: NetworkInput
+    ) -> torch.Tensor:
+        patch_thw = (self.config.patch_temporal, *(self.config.patch_spatial,) * 2)
+        return unpatchify(out_LBK, grid_thw, patch_thw).to(given.x_BCTHW.dtype)

@@ -33,6 +33,7 @@ from megatron.core.utils import get_pg_rank, make_viewless_tensor
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.attention import KeysValues
+from nemo_cosmos.models.common.packed import Packing
 from nemo_cosmos.models.common.rope import RopeTable
 from nemo_cosmos.models.diffusion.config import DiTConfig
 from nemo_cosmos.models.diffusion.modulation import AdaLNLoRA, add_gated, modulate
@@ -48,6 +49,8 @@ class Conditioning(NamedTuple):
         rope_sin_LB1D: the same.
         position_L1E: the learned position embedding, if there is one.
         context_MBE: the text, unless its keys and values are given.
+        row_L: in a packed sequence, which of the T modulations each token takes; None where the
+            tokens are T equal frames.
     """
 
     activated_TBE: torch.Tensor
@@ -56,6 +59,7 @@ class Conditioning(NamedTuple):
     rope_sin_LB1D: torch.Tensor
     position_L1E: torch.Tensor | None
     context_MBE: torch.Tensor | None
+    row_L: torch.Tensor | None = None
 
 
 @dataclass
@@ -116,6 +120,7 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
         x_LBE: torch.Tensor,
         conditioning: Conditioning,
         keys_values: KeysValues | None = None,
+        packing: Packing | None = None,
     ) -> torch.Tensor:
         """Return the tokens after this layer, (L, B, E).
 
@@ -123,22 +128,26 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
             x_LBE: tokens.
             conditioning: see :class:`Conditioning`.
             keys_values: this layer's keys and values of the text, instead of the text.
+            packing: where the samples of a packed sequence begin and end.
         """
         c = conditioning
+        own, context = (None, None) if packing is None else packing
         if c.position_L1E is not None:
             x_LBE = x_LBE + c.position_L1E
 
         shift, scale, gate = self.adaln_self_attention(c.activated_TBE, c.shared_TB3E)
         rope = RopeTable(c.rope_cos_LB1D, c.rope_sin_LB1D)
-        x_LBE = add_gated(x_LBE, gate, self.self_attention(modulate(x_LBE, shift, scale), rope))
+        update = self.self_attention(modulate(x_LBE, shift, scale, c.row_L), rope, own)
+        x_LBE = add_gated(x_LBE, gate, update, c.row_L)
 
         shift, scale, gate = self.adaln_cross_attention(c.activated_TBE, c.shared_TB3E)
-        update = self.cross_attention(modulate(x_LBE, shift, scale), c.context_MBE, keys_values)
-        x_LBE = add_gated(x_LBE, gate, update)
+        normed = modulate(x_LBE, shift, scale, c.row_L)
+        update = self.cross_attention(normed, c.context_MBE, keys_values, context)
+        x_LBE = add_gated(x_LBE, gate, update, c.row_L)
 
         shift, scale, gate = self.adaln_mlp(c.activated_TBE, c.shared_TB3E)
-        update, _ = self.mlp(modulate(x_LBE, shift, scale))
-        return add_gated(x_LBE, gate, update)
+        update, _ = self.mlp(modulate(x_LBE, shift, scale, c.row_L))
+        return add_gated(x_LBE, gate, update, c.row_L)
 
 
 class DiTBlock(TransformerBlock):
@@ -178,6 +187,7 @@ class DiTBlock(TransformerBlock):
         x_LBE: torch.Tensor | None,
         conditioning: Conditioning,
         keys_values: Sequence[KeysValues] | None = None,
+        packing: Packing | None = None,
     ) -> torch.Tensor:
         """Run the layers; returns (L, B, E).
 
@@ -185,6 +195,7 @@ class DiTBlock(TransformerBlock):
             x_LBE: tokens; ignored on a later pipeline stage, which gets them from the stage before.
             conditioning: see :class:`Conditioning`.
             keys_values: of the text, one for each layer, instead of the text.
+            packing: where the samples of a packed sequence begin and end.
         """
         if not self.pre_process:
             x_LBE = self.input_tensor
@@ -193,13 +204,12 @@ class DiTBlock(TransformerBlock):
         delayed = self.config.fp8 and self.config.fp8_recipe == Fp8Recipe.delayed
         with get_fp8_context(self.config) if delayed else nullcontext():
             if self.config.recompute_granularity == "full" and self.training:
-                x_LBE = self._forward_recomputing(x_LBE, conditioning)
+                x_LBE = self._forward_recomputing(x_LBE, conditioning, packing)
             else:
                 for index, layer in enumerate(self.layers):
                     with self._precision_of(layer):
-                        x_LBE = layer(
-                            x_LBE, conditioning, keys_values[index] if keys_values else None
-                        )
+                        own = keys_values[index] if keys_values else None
+                        x_LBE = layer(x_LBE, conditioning, own, packing)
         # The pipeline schedule frees a stage's output, which must therefore not be a view.
         return x_LBE if self.post_process else make_viewless_tensor(x_LBE, True, True)
 
@@ -207,7 +217,9 @@ class DiTBlock(TransformerBlock):
         """The text's keys and values for each layer."""
         return [layer.cross_attention.project_context(context_MBE) for layer in self.layers]
 
-    def _forward_recomputing(self, x_LBE: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+    def _forward_recomputing(
+        self, x_LBE: torch.Tensor, conditioning: Conditioning, packing: Packing | None
+    ) -> torch.Tensor:
         """Keep only the inputs of groups of layers, as ``config.recompute_*`` says."""
         step = self.config.recompute_num_layers
         num_layers = len(self.layers)
@@ -225,7 +237,7 @@ class DiTBlock(TransformerBlock):
             def run(x: torch.Tensor, *tensors: Any, span: tuple[int, int] = (first, end)) -> Any:
                 for layer in self.layers[span[0] : span[1]]:
                     with self._precision_of(layer):
-                        x = layer(x, Conditioning(*tensors))
+                        x = layer(x, Conditioning(*tensors), packing=packing)
                 return x
 
             x_LBE = (

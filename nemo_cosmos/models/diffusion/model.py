@@ -27,13 +27,13 @@ from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
 from nemo_cosmos.models.diffusion.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.config import DiTConfig
 from nemo_cosmos.models.diffusion.flops import dit_flops
+from nemo_cosmos.models.diffusion.packs import is_pack, split_pack
 from nemo_cosmos.models.diffusion.process import (
     Batch,
     ProcessConfig,
     check_batch,
-    draw,
+    prepare_step,
     sample_keys,
-    training_step,
 )
 from nemo_cosmos.models.diffusion.world import (
     DATASET_FILE,
@@ -86,9 +86,30 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             config=OptimizerConfig(lr=1e-4, use_distributed_optimizer=True)
         )
         self.optim.connect(self)
-        self._loss_reduction = DiffusionLossReduction()
+        self._loss_reduction = DiffusionLossReduction(config)
         self._draws_step: int | None = None
         self._num_micro_batches = 0
+
+    def setup(self, stage: str) -> None:
+        """Before anything is built: settle what training on packs needs.
+
+        Raises:
+            ConfigError: packs are to be spread over processes that share a sequence.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if stage != "fit" or getattr(data, "packing", None) is None:
+            return
+        num_sharing = self.trainer.strategy.context_parallel_size
+        if num_sharing > 1:
+            raise ConfigError(
+                f"data.packing is set with {num_sharing} context-parallel "
+                "processes, but the samples of a pack are not split over processes. Set "
+                "trainer.strategy.context_parallel_size=1, or do not pack."
+            )
+        # Packs hold different numbers of samples and tokens: a step's loss is the mean over its
+        # samples, not over its packs, and pipeline stages cannot expect one length.
+        self.config.calculate_per_token_loss = True
+        self.config.variable_seq_lengths = True
 
     def configure_model(self, vp_stage: int | None = None) -> None:
         """Build the network once; NeMo calls this inside the initialised process groups."""
@@ -97,7 +118,7 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             transform = self.model_transform
             self.module = network if transform is None else transform(network)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network."""
         return self.module(*args, **kwargs)
 
@@ -111,22 +132,17 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         fetched = next(dataloader_iter)
         batch: dict[str, Any] = fetched[0] if isinstance(fetched, tuple) else fetched
         check_batch(batch)
-        device = default_device()
-        return {
-            name: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
-            for name, value in batch.items()
-        }
+        return {name: _to_device(value) for name, value in batch.items()}
 
     def forward_step(self, batch: Batch) -> Tensor:
-        """Return loss_B of a batch; on a pipeline stage but the last, the hidden states."""
+        """Return loss_B of a batch or a pack; on a pipeline stage but the last, hidden states."""
         network = self._network()
         keys = self._keys(batch)
-        draws = draw(batch["latent"].shape, keys, self._seed(), self._step(), self.process)
-        step = training_step(batch, draws, self.process, control=network.control)
+        step = prepare_step(batch, keys, self._seed(), self._step(), self.process, network.control)
         output = self(**step.inputs)
         if not parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=self.vp_stage):
             return output
-        logvar_B = None if network.logvar is None else network.logvar(step.inputs["c_noise"])
+        logvar_B = None if network.logvar is None else network.logvar(step.c_noise_B)
         return step.loss(output, logvar_B)
 
     def training_step(self, batch: Batch, batch_idx: int | None = None) -> Tensor:
@@ -158,13 +174,16 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         return stage
 
     def flops_and_tokens(self, batch: Batch) -> tuple[float, int]:
-        """Return the operations of a forward pass over a batch, and its tokens."""
+        """Return the operations of a training step over a batch or a pack, and its tokens."""
+        if is_pack(batch):
+            parts = [self.flops_and_tokens(sample) for sample in split_pack(batch)]
+            return sum(flops for flops, _ in parts), sum(tokens for _, tokens in parts)
         size, _, *latent_thw = batch["latent"].shape
         frames, height, width = latent_thw
         num_text_tokens = batch["t5_text_embeddings"].shape[1]
         per_frame = frames if self.control is not None else 1
         flops = dit_flops(self.config, (frames, height, width), num_text_tokens, size, per_frame)
-        return float(flops.forward), size * frames * height * width // self.config.patch_volume
+        return float(flops.training), size * frames * height * width // self.config.patch_volume
 
     def export(self, folder: Path, data: pl.LightningDataModule) -> None:
         """Write a world-model folder with the present weights.
@@ -241,19 +260,42 @@ def _info_of(data: pl.LightningDataModule) -> WorldInfo:
     return WorldInfo.from_dataset(folder, fps=float(first["fps"].median()))
 
 
-class DiffusionLossReduction(MegatronLossReduction):
-    """Means over samples, micro-batches and data-parallel ranks."""
+def _to_device(value: Any) -> Any:
+    """A tensor, or a list of tensors, on the device of the network; anything else as it is."""
+    if isinstance(value, list):
+        return [_to_device(item) for item in value]
+    return value.to(default_device(), non_blocking=True) if torch.is_tensor(value) else value
 
-    def forward(self, batch: Batch, forward_out: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the micro-batch's mean loss and what :meth:`reduce` needs of it."""
-        loss = forward_out.mean()
-        return loss, {"loss": loss.detach().clone().view(1)}
+
+class DiffusionLossReduction(MegatronLossReduction):
+    """Means over samples, micro-batches and data-parallel ranks.
+
+    Micro-batches of one size are averaged one after the other. Packs hold different numbers of
+    samples; with ``config.calculate_per_token_loss`` Megatron sums their losses and gradients and
+    divides by the number of samples in the whole step.
+
+    Args:
+        config: of the network.
+    """
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, batch: Batch, forward_out: Tensor) -> tuple[Any, ...]:
+        """Return the micro-batch's loss and what :meth:`reduce` needs of it."""
+        total, count = forward_out.sum(), forward_out.numel()
+        parts = {"loss_and_count": torch.stack([total.detach(), total.new_tensor(count)])}
+        if self.config.calculate_per_token_loss:
+            return total, torch.tensor(count, dtype=torch.int, device=total.device), parts
+        return forward_out.mean(), parts
 
     def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Tensor]]) -> Tensor:
-        """Return the mean loss over all micro-batches of all data-parallel ranks."""
+        """Return the mean loss over all samples of all data-parallel ranks."""
         if not losses_reduced_per_micro_batch:
             return torch.zeros((), device=default_device())
-        loss = torch.cat([part["loss"] for part in losses_reduced_per_micro_batch]).mean()
+        parts = [part["loss_and_count"] for part in losses_reduced_per_micro_batch]
+        loss_and_count = torch.stack(parts).sum(dim=0)
         group = parallel_state.get_data_parallel_group(with_context_parallel=True)
-        torch.distributed.all_reduce(loss, group=group)
-        return loss / torch.distributed.get_world_size(group)
+        torch.distributed.all_reduce(loss_and_count, group=group)
+        return loss_and_count[0] / loss_and_count[1]

@@ -46,17 +46,36 @@ class AdaLNLoRA(nn.Module):
         return (own + shared_TB3E[..., : own.shape[-1]]).chunk(self.num_parts, dim=-1)
 
 
-def modulate(x_LBE: torch.Tensor, shift_TBE: torch.Tensor, scale_TBE: torch.Tensor) -> torch.Tensor:
-    """Normalise tokens over their width, then scale by ``1 + scale`` and shift, frame by frame."""
+def modulate(
+    x_LBE: torch.Tensor,
+    shift_TBE: torch.Tensor,
+    scale_TBE: torch.Tensor,
+    row_L: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Normalise tokens over their width, then scale by ``1 + scale`` and shift, frame by frame.
+
+    Args:
+        x_LBE: tokens.
+        shift_TBE: of each frame.
+        scale_TBE: the same.
+        row_L: which of the T rows each token takes; by default the tokens are T equal frames.
+    """
+    if row_L is not None:
+        shift_TBE, scale_TBE = shift_TBE[row_L], scale_TBE[row_L]
     normed = F.layer_norm(x_LBE, x_LBE.shape[-1:], eps=1e-6)
     frames = normed.unflatten(0, (shift_TBE.shape[0], -1))
     return torch.addcmul(shift_TBE[:, None], frames, 1 + scale_TBE[:, None]).flatten(0, 1)
 
 
 def add_gated(
-    x_LBE: torch.Tensor, gate_TBE: torch.Tensor, update_LBE: torch.Tensor
+    x_LBE: torch.Tensor,
+    gate_TBE: torch.Tensor,
+    update_LBE: torch.Tensor,
+    row_L: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return ``x + gate * update``, frame by frame."""
+    """Return ``x + gate * update``, frame by frame; ``row_L`` as in :func:`modulate`."""
+    if row_L is not None:
+        gate_TBE = gate_TBE[row_L]
     num_frames = gate_TBE.shape[0]
     frames, update = (x.unflatten(0, (num_frames, -1)) for x in (x_LBE, update_LBE))
     return torch.addcmul(frames, gate_TBE[:, None], update).flatten(0, 1)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -27,6 +28,7 @@ from nemo_cosmos.models.diffusion.edm import (
     scaling,
     training_sigma,
 )
+from nemo_cosmos.models.diffusion.packs import is_pack, split_pack
 
 if TYPE_CHECKING:
     from nemo_cosmos.models.diffusion.presets import DiffusionPreset
@@ -164,6 +166,12 @@ class TrainingStep:
     frames: FrameCondition | None
     config: ProcessConfig
 
+    @property
+    def c_noise_B(self) -> Tensor:
+        """What the learned variance depends on."""
+        c_noise: Tensor = self.inputs["c_noise"]
+        return c_noise
+
     def loss(self, output_BCTHW: Tensor, logvar_B: Tensor | None = None) -> Tensor:
         """Return loss_B from the network's output."""
         edm = self.config.edm
@@ -220,13 +228,90 @@ def training_step(
     return TrainingStep(inputs, x0_BCTHW, noisy_BCTHW, draws.sigma_B, frames, config)
 
 
+@dataclass(frozen=True)
+class PackedTrainingStep:
+    """A pack made ready for the network: every sample as the batch of one that it would be alone.
+
+    Attributes:
+        samples: of the pack.
+    """
+
+    samples: list[TrainingStep]
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The network's arguments by name: lists, or None where no sample has any."""
+        lists = {
+            name: [sample.inputs[name] for sample in self.samples]
+            for name in self.samples[0].inputs
+        }
+        return {name: None if values[0] is None else values for name, values in lists.items()}
+
+    @property
+    def c_noise_B(self) -> Tensor:
+        """What the learned variance depends on."""
+        return torch.cat([sample.c_noise_B for sample in self.samples])
+
+    def loss(self, outputs: Sequence[Tensor], logvar_B: Tensor | None = None) -> Tensor:
+        """Return loss_B, one a sample, from the network's outputs."""
+        rows = repeat(None) if logvar_B is None else logvar_B.split(1)
+        return torch.cat(
+            [
+                sample.loss(output, row)
+                for sample, output, row in zip(self.samples, outputs, rows, strict=False)
+            ]
+        )
+
+
+def prepare_step(
+    batch: Batch,
+    keys: Sequence[str],
+    seed: int,
+    step: int,
+    config: ProcessConfig,
+    control: Control | None = None,
+) -> TrainingStep | PackedTrainingStep:
+    """Draw a batch's randomness and make it ready for the network.
+
+    Args:
+        batch: a batch, or a pack of samples of any shapes; on the network's device.
+        keys: what identifies each sample among those of the step.
+        seed: of the run.
+        step: of the optimiser.
+        config: of the process.
+        control: embeds the batch's control tensors, where the model has a control.
+    """
+    if is_pack(batch):
+        pairs = zip(split_pack(batch), keys, strict=True)
+        return PackedTrainingStep(
+            [_prepare(sample, [key], seed, step, config, control) for sample, key in pairs]
+        )
+    return _prepare(batch, keys, seed, step, config, control)
+
+
+def _prepare(
+    batch: Batch,
+    keys: Sequence[str],
+    seed: int,
+    step: int,
+    config: ProcessConfig,
+    control: Control | None,
+) -> TrainingStep:
+    draws = draw(batch["latent"].shape, keys, seed, step, config)
+    return training_step(batch, draws, config, control)
+
+
 def check_batch(batch: Batch) -> None:
-    """Check a training batch before it costs a step.
+    """Check a training batch, or every sample of a pack, before it costs a step.
 
     Raises:
         SampleError: latents or text embeddings are missing, or are of another rank.
         NumericsError: latents hold NaN or infinity; names the samples.
     """
+    if is_pack(batch):
+        for sample in split_pack(batch):
+            check_batch(sample)
+        return
     for name, num_dims in (("latent", 5), ("t5_text_embeddings", 3)):
         tensor = batch.get(name)
         if tensor is None or tensor.dim() != num_dims:
@@ -250,7 +335,7 @@ def sample_keys(batch: Batch, prefix: str) -> list[str]:
     """Return the keys of the batch's samples; without any, their rows behind ``prefix``."""
     keys = batch.get("key")
     if keys is None:
-        return [f"{prefix}{row}" for row in range(batch["latent"].shape[0])]
+        return [f"{prefix}{row}" for row in range(len(batch["latent"]))]
     return [str(key) for key in keys]
 
 

@@ -137,3 +137,9 @@ def test_parameters_of_base_classes_count():
         def __init__(self, width: int = 2, **kwargs) -> None: ...
 
     assert list(parameters(Derived)) == ["width", "depth"]
+
+
+def test_a_key_turns_packing_on(recipe):
+    words = ["data.packing.max_tokens=8192", "data.path=latents", "data.micro_batch_size=1"]
+    data = fdl.build(apply_overrides(recipe, words).data)
+    assert data.packing.max_tokens == 8192
