@@ -21,6 +21,7 @@ def command(
     seed: g.Seed = 1,
     negative_prompt: g.Negative = None,
     disable_guard: g.DisableGuard = None,
+    enable_guard: g.EnableGuard = None,
     precision: g.Precision = "float32",
     as_json: g.AsJson = False,
 ) -> None:
@@ -36,7 +37,7 @@ def command(
 
       nemo-cosmos generate my_world -p "rain in a city" --json
     """
-    pipe = g.load_pipeline(model, disable_guard, precision)
+    pipe = g.load_pipeline(model, disable_guard, precision, enable_guard)
     g.run_and_save(
         "Generating",
         out,

@@ -55,12 +55,21 @@ DisableGuard = Annotated[
     list[str] | None,
     typer.Option("--disable-guard", help="Turn off a guard by its name; recorded. Repeatable."),
 ]
+EnableGuard = Annotated[
+    list[str] | None,
+    typer.Option("--enable-guard", help="Ask a guard that is off by default, too. Repeatable."),
+]
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line on standard output.")]
 
 
-def load_pipeline(model: Path, disabled_guards: list[str] | None, precision: str) -> WorldPipeline:
-    """Load a world-model folder with the site's guards, but those that are turned off by name.
+def load_pipeline(
+    model: Path,
+    disabled_guards: list[str] | None,
+    precision: str,
+    enabled_guards: list[str] | None = None,
+) -> WorldPipeline:
+    """Load a world-model folder with the site's guards and those that are turned on or off by name.
 
     Raises:
         ConfigError: an unknown precision or guard.
@@ -81,12 +90,14 @@ def load_pipeline(model: Path, disabled_guards: list[str] | None, precision: str
 
     from nemo_cosmos.inference import WorldPipeline
 
-    guards = site_guards(disabled_guards)
+    guards = site_guards(disabled_guards, enabled_guards)
     return WorldPipeline.from_folder(model, guards, dtype=getattr(torch, precision))
 
 
-def site_guards(disabled_guards: list[str] | None) -> GuardPolicy:
-    """The guards that the site's settings ask for, but those that are turned off by name.
+def site_guards(
+    disabled_guards: list[str] | None, enabled_guards: list[str] | None = None
+) -> GuardPolicy:
+    """The guards that the site's settings ask for, and those that are turned on or off by name.
 
     Raises:
         ConfigError: an unknown guard.
@@ -99,7 +110,7 @@ def site_guards(disabled_guards: list[str] | None) -> GuardPolicy:
     return GuardPolicy.default(
         disabled,
         audit_path=site["audit_log"],
-        enabled=site["enabled"],
+        enabled=[*site["enabled"], *(enabled_guards or ())],
         record_text=site["audit_text"],
     )
 

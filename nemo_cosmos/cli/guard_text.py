@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nemo_cosmos.cli.generation import DisableGuard, site_guards
+from nemo_cosmos.cli.generation import DisableGuard, EnableGuard, site_guards
 
 if TYPE_CHECKING:
     from nemo_cosmos.guardrails import GuardPolicy, Verdict
@@ -27,6 +27,7 @@ def command(
         bool, typer.Option("--json", help="One JSON object a prompt: the verdict.")
     ] = False,
     disable_guard: DisableGuard = None,
+    enable_guard: EnableGuard = None,
 ) -> None:
     """Ask every prompt guard, and record the verdicts in the audit log.
 
@@ -42,7 +43,7 @@ def command(
     from nemo_cosmos.training.quiet import quiet_libraries
 
     quiet_libraries()
-    policy = site_guards(disable_guard)
+    policy = site_guards(disable_guard, enable_guard)
     refused = False
     for text in _read_lines() if prompt == FROM_STDIN else [prompt]:
         verdict = judge(policy, text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nemo_cosmos.cli.generation import DisableGuard, site_guards
+from nemo_cosmos.cli.generation import DisableGuard, EnableGuard, site_guards
 from nemo_cosmos.cli.guard_text import EXIT_REFUSED
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object: the verdict.")] = False,
     disable_guard: DisableGuard = None,
+    enable_guard: EnableGuard = None,
 ) -> None:
     """Ask every video guard, cover faces on a copy, and record the verdicts in the audit log.
 
@@ -39,7 +40,7 @@ def command(
     from nemo_cosmos.training.quiet import quiet_libraries
 
     quiet_libraries()
-    verdict = judge(site_guards(disable_guard), file, out)
+    verdict = judge(site_guards(disable_guard, enable_guard), file, out)
     if as_json:
         typer.echo(json.dumps(verdict.to_dict()))
     else:
@@ -75,5 +76,15 @@ def judge(policy: GuardPolicy, file: Path, out: Path | None) -> Verdict:
     except RefusedError as refusal:
         return summary(refusal.verdicts)
     if out is not None:
-        encode_video(out, Video(safe_THWC, video.fps, video.pts_s))
+        encode_video(out, Video(safe_THWC, video.fps, video.pts_s), metadata=_kept_tags(file))
     return summary(verdicts)
+
+
+def _kept_tags(file: Path) -> dict[str, str]:
+    """The tags by which a generated video says what it is; its copy says so, too."""
+    from nemo_cosmos.guardrails.manifest import PROVENANCE_TAG, SOURCE_TYPE_TAG, SYNTHETIC_TAG
+    from nemo_cosmos.video import is_image, probe
+
+    tags = {} if is_image(file) else probe(file).metadata
+    kept = (SYNTHETIC_TAG, SOURCE_TYPE_TAG, PROVENANCE_TAG)
+    return {name: tags[name] for name in kept if name in tags}

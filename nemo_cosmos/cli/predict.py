@@ -26,6 +26,7 @@ def command(
     seed: g.Seed = 1,
     negative_prompt: g.Negative = None,
     disable_guard: g.DisableGuard = None,
+    enable_guard: g.EnableGuard = None,
     precision: g.Precision = "float32",
     as_json: g.AsJson = False,
 ) -> None:
@@ -43,7 +44,7 @@ def command(
     """
     arrays = g.read_controls(actions, control)
     frames_THWC = g.read_frames(input)
-    pipe = g.load_pipeline(model, disable_guard, precision)
+    pipe = g.load_pipeline(model, disable_guard, precision, enable_guard)
     g.run_and_save(
         "Predicting",
         out,

@@ -175,12 +175,33 @@ def count_violations(path: str | os.PathLike[str]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     log = Path(path)
     for line in log.read_bytes().splitlines() if log.exists() else ():
-        try:
-            verdicts = json.loads(line)["verdicts"]
-            counts.update(v["category"] for v in verdicts if not v["allowed"])
-        except (ValueError, TypeError, KeyError):
+        verdicts = _verdicts(line)
+        if verdicts is None:
             counts["unreadable"] += 1
+        else:
+            counts.update(str(v["category"]) for v in verdicts if not v["allowed"])
     return dict(counts.most_common())
+
+
+def find_record(path: str | os.PathLike[str], guard: str, reason: str) -> dict[str, Any] | None:
+    """The newest record in which that guard gave a reason with these words; None without one."""
+    log = Path(path)
+    for line in reversed(log.read_bytes().splitlines() if log.exists() else []):
+        verdicts = _verdicts(line) or ()
+        if any(v["guard"] == guard and reason in v["reason"] for v in verdicts):
+            record: dict[str, Any] = json.loads(line)
+            return record
+    return None
+
+
+def _verdicts(line: bytes) -> list[dict[str, Any]] | None:
+    """The verdicts of one line, or None where it is no record."""
+    try:
+        verdicts: list[dict[str, Any]] = json.loads(line)["verdicts"]
+        complete = all({"guard", "category", "reason", "allowed"} <= {*v} for v in verdicts)
+    except (ValueError, TypeError, KeyError):
+        return None
+    return verdicts if complete else None
 
 
 def _line_problem(line: bytes, number: int, previous: str) -> str | None:

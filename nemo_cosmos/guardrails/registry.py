@@ -56,6 +56,9 @@ BUILTIN_GUARDS: dict[str, BuiltinGuard] = {
         "nemo_cosmos.guardrails.siglip_guard:SiglipGuard", "video", default=False
     ),
     "face_blur": BuiltinGuard("nemo_cosmos.guardrails.face_blur:FaceBlur", "filter"),
+    "watermark": BuiltinGuard(
+        "nemo_cosmos.guardrails.watermark:WatermarkFilter", "filter", default=False
+    ),
 }
 
 

@@ -5,33 +5,21 @@ It holds hashes, never the prompt itself, so that it can be handed on with the v
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nemo_cosmos import __version__
 from nemo_cosmos.checkpoint.folder import World
-from nemo_cosmos.guardrails.hashes import array_sha256, text_sha256
+from nemo_cosmos.guardrails.hashes import array_sha256, file_sha256, text_sha256
 
 FORMAT = "nemo_cosmos.provenance"
 VERSION = 1
 PACKAGES = ("torch", "megatron-core", "numpy", "av")
-_BLOCK_BYTES = 1 << 20
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def model_record(world: World) -> dict[str, Any]:

@@ -8,10 +8,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from nemo_cosmos.guardrails.manifest import synthetic_tags, write_manifest
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import Video, encode_video
-
-PROVENANCE_TAG = "nemo_cosmos_provenance"
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,9 @@ class Result:
     provenance: dict[str, Any]
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the mp4, and the provenance beside it under the same name with ``.json``.
+        """Write the mp4, and beside it the provenance (.json) and the manifest (.c2pa.json).
 
-        The provenance is also in the mp4's own metadata.
+        The mp4's own tags say that it is synthetic, and hold the provenance, too.
 
         Args:
             path: of the mp4; what is there is replaced.
@@ -41,8 +40,8 @@ class Result:
             StorageFullError: no space left; files that were there before are intact.
         """
         target = Path(path)
-        record = json.dumps(self.provenance)
-        encode_video(target, self.video, metadata={PROVENANCE_TAG: record})
+        encode_video(target, self.video, metadata=synthetic_tags(self.provenance))
+        write_manifest(target, self.provenance)
         beside = target.with_suffix(".json")
         with atomic_path(beside) as temporary:
             temporary.write_text(json.dumps(self.provenance, indent=2) + "\n", encoding="utf-8")

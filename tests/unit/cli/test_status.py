@@ -9,7 +9,7 @@ import pytest
 
 from nemo_cosmos.cli import status
 from nemo_cosmos.errors import MissingFileError
-from nemo_cosmos.guardrails import AuditLog
+from nemo_cosmos.guardrails import AuditLog, Verdict
 from nemo_cosmos.guardrails.audit import AUDIT_VARIABLE
 
 
@@ -66,7 +66,7 @@ def test_no_runs_and_no_folder(tmp_path, capsys):
 
 
 def verdicts(*categories):
-    return {"verdicts": [{"allowed": c == "safe", "category": c} for c in categories]}
+    return {"verdicts": [Verdict(c == "safe", "g", c, "").to_dict() for c in categories]}
 
 
 def test_refusals_are_counted_by_category(tmp_path, capsys, audit_log):
