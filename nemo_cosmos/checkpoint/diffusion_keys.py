@@ -7,11 +7,19 @@ after the other. The other two keep one matrix each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from nemo_cosmos.checkpoint.tensors import (
+    MemorySource,
+    Shapes,
+    TensorSource,
+    TensorSpec,
+    TensorStream,
+    check_fit,
+)
 from nemo_cosmos.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -48,87 +56,153 @@ _POSITION = {
     )
     for axis in "thw"
 }
-# What original checkpoints carry beyond the network: the training process's variance head and
-# position counters.
-_IGNORED_PREFIXES = ("logvar.", "pos_embedder.")
+# The learned variance of the loss, which only original checkpoints carry.
+_LOGVAR = {
+    "logvar.freqs": "logvar.0.freqs",
+    "logvar.phases": "logvar.0.phases",
+    "logvar.weight": "logvar.1.weight",
+}
+_ONE_ROW = "logvar.weight"  # a vector in ours, a matrix of one row in theirs
+_COSMOS_PREFIX = "net."
+_IGNORED_PREFIXES = ("pos_embedder.", "logvar.")  # position counters, and a variance not asked for
+
+
+def export_stream(
+    source: TensorSource, config: DiTConfig, layout: Layout, learned_variance: bool = False
+) -> TensorStream:
+    """Rename and split our weights into another layout, one at a time.
+
+    Args:
+        source: the weights of a whole :class:`~nemo_cosmos.models.diffusion.dit.DiT`.
+        config: its configuration.
+        layout: ``"diffusers"`` (``CosmosTransformer3DModel``) or ``"cosmos"`` (names start with
+            ``net.``).
+        learned_variance: write ``logvar``, too; ``"cosmos"`` only.
+
+    Raises:
+        CheckpointError: a weight is missing.
+    """
+    names = _names(config, layout, learned_variance)
+    missing = [name for name in names if name not in source.specs]
+    if missing:
+        raise CheckpointError(
+            f"The diffusion network's state lacks the weight '{missing[0]}'. Pass the state of a "
+            "whole network (one pipeline stage, unsharded) of the same configuration."
+        )
+    specs = {}
+    for ours, theirs in names.items():
+        spec = source.specs[ours]
+        shape = _foreign_shape(ours, spec.shape, len(theirs))
+        specs.update(dict.fromkeys(theirs, TensorSpec(shape, spec.dtype)))
+
+    def tensors() -> Iterator[tuple[str, torch.Tensor]]:
+        for ours, theirs in names.items():
+            parts = _unfuse(source.read(ours), len(theirs), config.num_attention_heads)
+            for name, part in zip(theirs, parts, strict=True):
+                yield name, part.reshape(specs[name].shape)
+
+    return TensorStream(specs, tensors())
+
+
+def import_stream(
+    source: TensorSource, config: DiTConfig, layout: Layout, expected: Shapes | None = None
+) -> TensorStream:
+    """Rename and fuse the weights of another layout into ours, one at a time.
+
+    Args:
+        source: weights; for ``"cosmos"`` with or without the prefix ``net.``.
+        config: configuration of the network that will take them.
+        layout: ``"diffusers"`` or ``"cosmos"``.
+        expected: our names and shapes; with ``logvar.*`` among them the learned variance is read.
+            Without it only names are compared, and ``logvar.*`` is left out.
+
+    Returns:
+        what a ``DiT`` has.
+
+    Raises:
+        CheckpointError: the checkpoint is of another model; names what is missing, unknown or of
+            another shape.
+    """
+    names = _names(config, layout, expected is not None and _ONE_ROW in expected)
+    given = {_with_prefix(name, layout): name for name in source.specs}
+    wanted = {
+        _with_prefix(name, layout): _foreign_shape(
+            ours, (expected or {}).get(ours, ()), len(theirs)
+        )
+        for ours, theirs in names.items()
+        for name in theirs
+    }
+    found = {
+        name: source.specs[own].shape if expected else ()
+        for name, own in given.items()
+        if name in wanted or not _is_ignored(name, layout)
+    }
+    advice = "Choose the preset that it was trained with by --model, or another checkpoint."
+    check_fit(wanted, found, source.place, f"this network under {layout} names", advice)
+    own_names = {
+        ours: [given[_with_prefix(name, layout)] for name in theirs]
+        for ours, theirs in names.items()
+    }
+    specs = {}
+    for ours, parts in own_names.items():
+        spec = source.specs[parts[0]]
+        shape = (spec.shape[0] * len(parts), *spec.shape[1:])
+        specs[ours] = TensorSpec(shape[1:] if ours == _ONE_ROW else shape, spec.dtype)
+
+    def tensors() -> Iterator[tuple[str, torch.Tensor]]:
+        for ours, parts in own_names.items():
+            fused = _fuse([source.read(name) for name in parts], config.num_attention_heads)
+            yield ours, fused.reshape(specs[ours].shape)
+
+    return TensorStream(specs, tensors())
 
 
 def export_diffusion_state(
     state: Mapping[str, object], config: DiTConfig, layout: Layout
 ) -> dict[str, torch.Tensor]:
-    """Rename and split our weights into another layout.
-
-    Args:
-        state: the state dict of a whole :class:`~nemo_cosmos.models.diffusion.dit.DiT`.
-        config: its configuration.
-        layout: ``"diffusers"`` (``CosmosTransformer3DModel``) or ``"cosmos"`` (names start with
-            ``net.``).
-
-    Raises:
-        CheckpointError: a weight is missing.
-    """
-    exported: dict[str, torch.Tensor] = {}
-    for ours, theirs in _names(config, layout).items():
-        tensor = state.get(ours)
-        if not isinstance(tensor, torch.Tensor):
-            raise CheckpointError(
-                f"The diffusion network's state lacks the weight '{ours}'. Pass the state dict of "
-                "a whole network (one pipeline stage, unsharded) of the same configuration."
-            )
-        parts = _unfuse(tensor, len(theirs), config.num_attention_heads)
-        exported.update(zip(theirs, parts, strict=True))
-    return exported
+    """:func:`export_stream` of a state dict in memory."""
+    return dict(export_stream(MemorySource(state), config, layout).tensors)
 
 
 def import_diffusion_state(
     foreign: Mapping[str, torch.Tensor], config: DiTConfig, layout: Layout
 ) -> dict[str, torch.Tensor]:
-    """Rename and fuse the weights of another layout into ours.
-
-    Args:
-        foreign: weights by name; for ``"cosmos"`` with or without the prefix ``net.``.
-        config: configuration of the network that will take them.
-        layout: ``"diffusers"`` or ``"cosmos"``.
-
-    Returns:
-        A state dict for ``DiT.load_state_dict``.
-
-    Raises:
-        CheckpointError: a weight is missing, or one is left over: the checkpoint is of another
-            model.
-    """
-    prefix = "net." if layout == "cosmos" else ""
-    remaining = {
-        name if name.startswith(prefix) else prefix + name: tensor
-        for name, tensor in foreign.items()
-    }
-    state = {}
-    for ours, theirs in _names(config, layout).items():
-        missing = [name for name in theirs if name not in remaining]
-        if missing:
-            raise CheckpointError(
-                f"The {layout} checkpoint lacks the weight '{missing[0]}'. It is incomplete, or of "
-                "another model; choose the preset it was trained with."
-            )
-        parts = [remaining.pop(name) for name in theirs]
-        state[ours] = _fuse(parts, config.num_attention_heads)
-    ignored = tuple(prefix + name for name in _IGNORED_PREFIXES)
-    unknown = [name for name in remaining if not name.startswith(ignored)]
-    if unknown:
-        raise CheckpointError(
-            f"The {layout} checkpoint has {len(unknown)} weights that this network has no place "
-            f"for, the first of them '{unknown[0]}'. It is of another model; choose the preset it "
-            "was trained with."
-        )
-    return state
+    """:func:`import_stream` of a state dict in memory, for ``DiT.load_state_dict``."""
+    return dict(import_stream(MemorySource(foreign), config, layout).tensors)
 
 
-def _names(config: DiTConfig, layout: Layout) -> dict[str, tuple[str, ...]]:
+def has_learned_variance(names: Iterable[str]) -> bool:
+    """Whether a checkpoint of original names carries the learned variance."""
+    present = {name.removeprefix(_COSMOS_PREFIX) for name in names}
+    return present.issuperset(_LOGVAR.values())
+
+
+def _with_prefix(name: str, layout: Layout) -> str:
+    """The name of an original weight with its prefix, whether the file has it or not."""
+    if layout != "cosmos" or name.startswith((_COSMOS_PREFIX, "logvar.")):
+        return name
+    return _COSMOS_PREFIX + name
+
+
+def _is_ignored(name: str, layout: Layout) -> bool:
+    return layout == "cosmos" and name.removeprefix(_COSMOS_PREFIX).startswith(_IGNORED_PREFIXES)
+
+
+def _foreign_shape(ours: str, shape: tuple[int, ...], num_parts: int) -> tuple[int, ...]:
+    """Shape of each of the parts that one of our weights is in the other layout."""
+    if not shape:
+        return ()
+    if ours == _ONE_ROW:
+        return (1, *shape)
+    return (shape[0] // num_parts, *shape[1:])
+
+
+def _names(config: DiTConfig, layout: Layout, learned_variance: bool) -> dict[str, tuple[str, ...]]:
     """Our names, each with the names of its parts in the other layout."""
     if layout not in ("diffusers", "cosmos"):
         raise ConfigError(f"The layout '{layout}' is unknown. Use 'diffusers' or 'cosmos'.")
     column = 0 if layout == "diffusers" else 1
-    prefix = "net." if layout == "cosmos" else ""
+    prefix = _COSMOS_PREFIX if layout == "cosmos" else ""
     table = {**_NETWORK, **(_POSITION if config.extra_pos_emb else {})}
     names: dict[str, tuple[str, ...]] = {
         ours: (prefix + theirs[column],) for ours, theirs in table.items()
@@ -137,6 +211,8 @@ def _names(config: DiTConfig, layout: Layout) -> dict[str, tuple[str, ...]]:
         layer = _diffusers_layer(index) if layout == "diffusers" else _cosmos_layer(index)
         for ours, parts in layer.items():
             names[f"blocks.layers.{index}.{ours}"] = parts
+    if learned_variance and layout == "cosmos":
+        names.update({ours: (theirs,) for ours, theirs in _LOGVAR.items()})
     return names
 
 

@@ -8,15 +8,15 @@ missing, unknown, of another shape, NaN or infinite is one clear error.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 
+from nemo_cosmos.checkpoint.safetensors_files import SafetensorsSource
+from nemo_cosmos.checkpoint.tensors import check_fit, finite, shapes_of, stream_of
 from nemo_cosmos.errors import CheckpointError, MissingFileError
 from nemo_cosmos.models.diffusion.build import ControlSpec, WorldNetwork, build_network
 from nemo_cosmos.models.diffusion.config import DiTConfig
@@ -26,7 +26,6 @@ from nemo_cosmos.models.diffusion.world import (
     WEIGHTS_FILE,
     WorldConfig,
     WorldInfo,
-    check_finite,
     named_tensors,
     save_world,
 )
@@ -34,8 +33,6 @@ from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import default_device, ensure_model_parallel
 
 __all__ = ["World", "WorldConfig", "WorldInfo", "load_world", "read_config", "save_world"]
-
-MAX_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ def control_spec(config: WorldConfig, tokenizer: VideoTokenizer) -> ControlSpec 
 
 @torch.no_grad()
 def load_weights(net: nn.Module, file: Path) -> None:
-    """Copy a safetensors file into a network, strictly.
+    """Copy a safetensors file, or its shards, into a network, strictly.
 
     Raises:
         MissingFileError: there is no such file.
@@ -129,45 +126,16 @@ def load_weights(net: nn.Module, file: Path) -> None:
         NumericsError: it holds NaN or infinity.
     """
     targets = named_tensors(net)
-    try:
-        with safe_open(_existing(file), framework="pt") as weights:
-            names = set(weights.keys())
-            shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in names}
-            _check_fit(targets, shapes, file)
-            for name, target in targets.items():
-                value = weights.get_tensor(name)
-                check_finite([(name, value)], f"'{file}'")
-                target.copy_(value)
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"'{file}' is not a readable safetensors file: {error}. It is damaged or was only "
-            "partly copied; export or copy the folder again."
-        ) from error
-
-
-def _check_fit(
-    targets: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], file: Path
-) -> None:
-    """Compare the names and shapes of a file with those of the network."""
-    missing = sorted(targets.keys() - shapes.keys())
-    extra = sorted(shapes.keys() - targets.keys())
-    reshaped = [
-        f"{name} {shapes[name]} instead of {tuple(targets[name].shape)}"
-        for name in sorted(targets.keys() & shapes.keys())
-        if shapes[name] != tuple(targets[name].shape)
-    ]
-    found = {"missing": missing, "unknown": extra, "of another shape": reshaped}
-    problems = [
-        f"{len(names)} {what} ({', '.join(names[:MAX_NAMED])}{', ...' * (len(names) > MAX_NAMED)})"
-        for what, names in found.items()
-        if names
-    ]
-    if problems:
-        raise CheckpointError(
-            f"'{file}' does not hold the weights that '{CONFIG_FILE}' describes ({len(targets)} "
-            f"tensors expected): {'; '.join(problems)}. The two are of different models; export "
-            "the folder again."
-        )
+    weights = SafetensorsSource(file)
+    check_fit(
+        {name: tuple(target.shape) for name, target in targets.items()},
+        shapes_of(weights.specs),
+        weights.place,
+        f"the model in '{CONFIG_FILE}'",
+        "The two are of different models; export the folder again.",
+    )
+    for name, value in finite(stream_of(weights).tensors, f"'{file}'"):
+        targets[name].copy_(value)
 
 
 def _existing(path: Path) -> Path:

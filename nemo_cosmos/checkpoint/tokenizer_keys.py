@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
-from nemo_cosmos.errors import CheckpointError
+from nemo_cosmos.checkpoint.tensors import check_fit
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 
@@ -35,6 +36,9 @@ _TO_DIFFUSERS = [
 ]
 
 
+_UNUSED = re.compile(r"\.(downsample|upsample)\.conv[123]\.conv3d\.")
+
+
 def diffusers_key(key: str, config: TokenizerConfig) -> str:
     """The name in diffusers of one of our weights (of a continuous video tokenizer)."""
     num_levels = len(config.channels_mult)
@@ -54,7 +58,9 @@ def to_diffusers(net: TokenizerNetwork) -> dict[str, Tensor]:
     return {diffusers_key(key, net.config): value for key, value in net.named_parameters()}
 
 
-def from_diffusers(state: Mapping[str, Tensor], config: TokenizerConfig) -> dict[str, Tensor]:
+def from_diffusers(
+    state: Mapping[str, Tensor], config: TokenizerConfig, place: str = "the state dict"
+) -> dict[str, Tensor]:
     """Diffusers' weights under our names, complete with the constants of our state dict.
 
     Raises:
@@ -63,10 +69,12 @@ def from_diffusers(state: Mapping[str, Tensor], config: TokenizerConfig) -> dict
     expected = _expected_state(config)
     names = {diffusers_key(key, config): key for key in expected}
     renamed = {names.get(key, key): value for key, value in state.items()}
-    return complete_state(renamed, config)
+    return complete_state(renamed, config, place)
 
 
-def complete_state(state: Mapping[str, Tensor], config: TokenizerConfig) -> dict[str, Tensor]:
+def complete_state(
+    state: Mapping[str, Tensor], config: TokenizerConfig, place: str = "the state dict"
+) -> dict[str, Tensor]:
     """Check a reference checkpoint against ``config`` and make it loadable with ``strict=True``.
 
     Constants that the checkpoint lacks are added; convolutions that the network never uses are
@@ -75,35 +83,41 @@ def complete_state(state: Mapping[str, Tensor], config: TokenizerConfig) -> dict
     Args:
         state: tensors under the reference's names, with or without its constants.
         config: the tokenizer that the weights are meant for.
+        place: what to call them in messages.
 
     Raises:
         CheckpointError: a weight is missing, surplus or of another shape.
     """
     expected = _expected_state(config)
-    unused = re.compile(r"\.(downsample|upsample)\.conv[123]\.conv3d\.|quantizer\.")
-    given = {key: v for key, v in state.items() if key in expected or not unused.search(key)}
-    constants = {key: v for key, v in expected.items() if _is_constant(key)}
-    missing = sorted(expected.keys() - given.keys() - constants.keys())
-    surplus = sorted(given.keys() - expected.keys())
-    other_shape = sorted(k for k in given.keys() & expected if given[k].shape != expected[k].shape)
-    if missing or surplus or other_shape:
-        raise CheckpointError(
-            f"These weights are not of tokenizer '{config.name}': {_count(missing, 'missing')}, "
-            f"{_count(surplus, 'unknown')}, {_count(other_shape, 'of another shape')}. Choose the "
-            "preset that the checkpoint was trained with, or another checkpoint."
-        )
+    given = {key: v for key, v in state.items() if key in expected or not is_unused(key)}
+    constants = {key: v for key, v in expected.items() if is_constant(key)}
+    check_fit(
+        expected_shapes(config),
+        {key: tuple(value.shape) for key, value in given.items() if key not in constants},
+        place,
+        f"tokenizer '{config.name}'",
+        "Choose the preset that the checkpoint was trained with, or another checkpoint.",
+    )
     return {**given, **constants}
+
+
+def expected_shapes(config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what a checkpoint must hold: all but the constants."""
+    with torch.device("meta"):
+        state = TokenizerNetwork(config).state_dict()
+    return {key: tuple(value.shape) for key, value in state.items() if not is_constant(key)}
+
+
+def is_unused(key: str) -> bool:
+    """Whether it is a constant, or a convolution that reference checkpoints carry unused."""
+    return bool(_UNUSED.search(key)) or is_constant(key)
+
+
+def is_constant(key: str) -> bool:
+    """Whether it is no weight: wavelets and codebooks follow from the configuration."""
+    return "patcher" in key or key.startswith("quantizer.")
 
 
 def _expected_state(config: TokenizerConfig) -> dict[str, Tensor]:
     """Names and shapes of a network's state, with real constants and untouched weights."""
     return TokenizerNetwork(config).state_dict()
-
-
-def _is_constant(key: str) -> bool:
-    return "patcher" in key or key.startswith("quantizer.")
-
-
-def _count(keys: list[str], what: str) -> str:
-    example = f" (such as '{keys[0]}')" if keys else ""
-    return f"{len(keys)} {what}{example}"

@@ -62,6 +62,8 @@ COMMANDS: dict[str, CommandEntry] = {
     "status": CommandEntry(
         "status", HOUSE, "Show runs, their checkpoints, and what guards refused."
     ),
+    "import": CommandEntry("import_model", HOUSE, "Turn weights of other formats into ours."),
+    "export": CommandEntry("export_model", HOUSE, "Turn a world model into another format."),
     "configure": CommandEntry("configure", HOUSE, "Show or set where things run and live."),
 }
 

@@ -6,15 +6,17 @@ It holds hashes, never the prompt itself, so that it can be handed on with the v
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nemo_cosmos import __version__
 from nemo_cosmos.checkpoint.folder import World
+from nemo_cosmos.checkpoint.safetensors_files import weight_files
 from nemo_cosmos.guardrails.hashes import array_sha256, file_sha256, text_sha256
 
 FORMAT = "nemo_cosmos.provenance"
@@ -22,12 +24,18 @@ VERSION = 1
 PACKAGES = ("torch", "megatron-core", "numpy", "av")
 
 
+def files_sha256(paths: Sequence[Path]) -> str:
+    """The SHA-256 of a file; of several, that of their hashes one after the other."""
+    hashes = [file_sha256(path) for path in paths]
+    return hashes[0] if len(hashes) == 1 else str(text_sha256("".join(hashes)))
+
+
 def model_record(world: World) -> dict[str, Any]:
     """Describe the weights that a video was generated with."""
     return {
         "name": world.folder.resolve().name,
         "preset": world.config.preset,
-        "weights_sha256": file_sha256(world.folder / "model.safetensors"),
+        "weights_sha256": files_sha256(weight_files(world.folder / "model.safetensors")),
         "tokenizer_sha256": file_sha256(world.folder / "tokenizer" / "model.safetensors"),
         "text_encoder": dict(world.config.text_encoder),
     }

@@ -11,21 +11,19 @@ import lightning.pytorch as pl
 import torch
 from megatron.core.dist_checkpointing.mapping import ShardedTensor
 from nemo.lightning.io.mixin import IOMixin
-from safetensors import safe_open
 from torch import nn
 
+from nemo_cosmos.checkpoint.safetensors_files import SafetensorsSource, has_weights
+from nemo_cosmos.checkpoint.tensors import MAX_NAMED
 from nemo_cosmos.errors import CheckpointError, nearest_names
-
-WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
-MAX_NAMED = 4
+from nemo_cosmos.models.diffusion.world import CONFIG_FILE, WEIGHTS_FILE
 
 logger = logging.getLogger(__name__)
 
 
 def is_exported(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder is an export (``config.json`` and ``model.safetensors``)."""
-    return (Path(folder) / CONFIG_FILE).is_file() and (Path(folder) / WEIGHTS_FILE).is_file()
+    return (Path(folder) / CONFIG_FILE).is_file() and has_weights(Path(folder) / WEIGHTS_FILE)
 
 
 class InitialWeights(pl.Callback, IOMixin):
@@ -73,7 +71,8 @@ def load_exported(network: nn.Module, weights: Path) -> list[str]:
 
     Args:
         network: may be split over tensor-parallel ranks.
-        weights: of the whole network, names as in ``network.state_dict()``.
+        weights: of the whole network, in one file or in shards, with the names of
+            ``network.state_dict()``.
 
     Returns:
         names of the network's parameters that the file lacks.
@@ -85,27 +84,26 @@ def load_exported(network: nn.Module, weights: Path) -> list[str]:
     state = network.state_dict(keep_vars=True)
     targets = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
     slices = _slices(network)
-    with safe_open(str(weights), framework="pt") as file:
-        saved = set(file.keys())
-        unknown = sorted(saved - targets.keys())
-        if unknown or not saved:
+    file = SafetensorsSource(weights)
+    saved = set(file.specs)
+    unknown = sorted(saved - targets.keys())
+    if unknown or not saved:
+        raise CheckpointError(
+            f"'{weights}' holds {len(unknown)} tensors that this model does not have, such as "
+            f"{', '.join(unknown[:MAX_NAMED])}. The nearest names of the model are "
+            f"{nearest_names((unknown or [''])[0], targets)}. Use the recipe that the weights were "
+            "trained with, or one that adds a control to it."
+        )
+    for name in sorted(saved):
+        target = targets[name]
+        part = file.read_part(name, slices.get(name, ()))
+        if tuple(part.shape) != tuple(target.shape):
             raise CheckpointError(
-                f"'{weights}' holds {len(unknown)} tensors that this model does not have, such as "
-                f"{', '.join(unknown[:MAX_NAMED])}. The nearest names of the model are "
-                f"{nearest_names((unknown or [''])[0], targets)}. Use the recipe that the weights "
-                "were trained with, or one that adds a control to it."
+                f"'{name}' has shape {file.specs[name].shape} in '{weights}' but "
+                f"{tuple(target.shape)} in this model. Use the recipe that the weights were "
+                "trained with."
             )
-        for name in sorted(saved):
-            target = targets[name]
-            whole = file.get_slice(name)
-            part = whole[slices[name]] if name in slices else whole[...]
-            if tuple(part.shape) != tuple(target.shape):
-                raise CheckpointError(
-                    f"'{name}' has shape {tuple(whole.get_shape())} in '{weights}' but "
-                    f"{tuple(target.shape)} in this model. Use the recipe that the weights were "
-                    "trained with."
-                )
-            target.copy_(part)
+        target.copy_(part)
     return sorted(targets.keys() - saved)
 
 

@@ -54,14 +54,12 @@ def test_original_names_with_or_without_prefix_and_with_their_extras(net: DiT) -
 
 def test_a_checkpoint_of_another_model(net: DiT) -> None:
     foreign = export_diffusion_state(net.state_dict(), net.config, "diffusers")
-    with pytest.raises(CheckpointError, match=r"no place for.*'controlnet\.weight'"):
+    with pytest.raises(CheckpointError, match=r"1 unknown \(controlnet\.weight\)"):
         import_diffusion_state(
             {**foreign, "controlnet.weight": torch.zeros(1)}, net.config, "diffusers"
         )
     del foreign["transformer_blocks.1.attn2.to_v.weight"]
-    with pytest.raises(
-        CheckpointError, match=r"lacks the weight 'transformer_blocks\.1\.attn2\.to_v"
-    ):
+    with pytest.raises(CheckpointError, match=r"1 missing \(transformer_blocks\.1\.attn2\.to_v"):
         import_diffusion_state(foreign, net.config, "diffusers")
     with pytest.raises(CheckpointError, match=r"lacks the weight 'patch_embed\.proj\.weight'"):
         export_diffusion_state({}, net.config, "diffusers")

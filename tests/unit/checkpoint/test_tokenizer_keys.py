@@ -75,7 +75,7 @@ def test_weights_of_another_tokenizer_are_refused():
         complete_state(wider, CONFIG)
     state = TokenizerNetwork(CONFIG).state_dict()
     del state["quant_conv.conv3d.bias"]
-    with pytest.raises(CheckpointError, match=r"1 missing \(such as 'quant_conv.conv3d.bias'\)"):
+    with pytest.raises(CheckpointError, match=r"1 missing \(quant_conv\.conv3d\.bias\)"):
         complete_state(state, CONFIG)
     with pytest.raises(CheckpointError, match="1 unknown"):
         from_diffusers({"decoder.other": torch.zeros(1)}, CONFIG)

@@ -22,8 +22,9 @@ class T5TextEncoder(TextEncoder):
     """``T5EncoderModel`` with its tokenizer.
 
     Args:
-        path: a folder with ``config.json``, weights and tokenizer (then nothing is downloaded), or
-            a name on the hub such as ``google-t5/t5-11b``.
+        path: a folder with ``config.json``, weights and tokenizer (then nothing is downloaded), a
+            diffusers folder with ``text_encoder/`` and ``tokenizer/``, or a name on the hub such as
+            ``google-t5/t5-11b``.
         max_length: token positions.
         device: where the encoder runs; results come back to the CPU.
         dtype: ``float32``, or ``bfloat16`` to halve the memory of the large ones.
@@ -80,9 +81,11 @@ def _load(path: str, dtype: torch.dtype) -> tuple[Any, Any]:
 
     folder = Path(path).expanduser()
     is_folder = folder.is_dir()
-    source = str(folder) if is_folder else path
+    source = words = str(folder) if is_folder else path
+    if (folder / "text_encoder").is_dir():
+        source, words = str(folder / "text_encoder"), str(folder / "tokenizer")
     try:
-        tokenizer = _load_tokenizer(source, is_folder)
+        tokenizer = _load_tokenizer(words, is_folder)
         model = T5EncoderModel.from_pretrained(
             source, local_files_only=is_folder, dtype=dtype, low_cpu_mem_usage=True
         )

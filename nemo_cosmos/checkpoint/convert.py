@@ -1,0 +1,254 @@
+"""``nemo-cosmos import`` and ``export``: world models and tokenizers between formats, streaming.
+
+A model is never in memory as a whole: each tensor is read, renamed, and written before the next.
+Nothing is unpickled that could run code, and nothing is overwritten.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from nemo_cosmos.checkpoint.descriptions import meta_network, write_description
+from nemo_cosmos.checkpoint.diffusers_folder import write_diffusers_folder
+from nemo_cosmos.checkpoint.diffusion_keys import export_stream
+from nemo_cosmos.checkpoint.folder import read_config
+from nemo_cosmos.checkpoint.foreign import (
+    format_of,
+    is_foreign_tokenizer,
+    open_world,
+    tokenizer_place,
+)
+from nemo_cosmos.checkpoint.nemo_weights import write_nemo_weights
+from nemo_cosmos.checkpoint.safetensors_files import SafetensorsSource, write_safetensors
+from nemo_cosmos.checkpoint.tensors import TensorStream, check_fit, finite, shapes_of, stream_of
+from nemo_cosmos.checkpoint.tokenizer_files import (
+    MODEL_FILE,
+    export_diffusers_vae,
+    export_original_tokenizer,
+    import_tokenizer,
+)
+from nemo_cosmos.checkpoint.torch_files import write_torch_file
+from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
+from nemo_cosmos.models.diffusion.config import DiTConfig
+from nemo_cosmos.models.diffusion.world import (
+    CONFIG_FILE,
+    TOKENIZER_FOLDER,
+    WEIGHTS_FILE,
+    WorldConfig,
+    named_tensors,
+)
+from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+from nemo_cosmos.storage import atomic_path
+
+FORMATS = ("diffusers", "cosmos", "nemo")
+
+Place = str | os.PathLike[str]
+Progress = Callable[[int, int], None]
+"""Called after every tensor with the bytes done and the bytes in all."""
+
+
+def import_checkpoint(
+    source: Place,
+    target: Place,
+    *,
+    model: str | None = None,
+    tokenizer: Place | None = None,
+    use_average: bool = True,
+    progress: Progress | None = None,
+) -> Path:
+    """Turn a checkpoint of another format into a world folder, or a tokenizer folder.
+
+    Args:
+        source: a diffusers folder; an original ``model.pt``, or a folder with it; the files of an
+            original tokenizer; or a NeMo distributed checkpoint.
+        target: the new folder.
+        model: the preset that the weights are of, where the files do not say it.
+        tokenizer: of the world model, where the source has none: a tokenizer folder of ours, of
+            diffusers, or of original files.
+        use_average: take the moving average of the weights, where a NeMo checkpoint has one.
+        progress: called after every tensor.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        MissingFileError: a file is not there.
+        CheckpointError: a file is damaged, could run code when it is loaded, or is of another
+            model; names what is missing, unknown or of another shape.
+        NumericsError: a weight is NaN or infinite.
+        InputError: ``target`` exists, or something has to be named.
+    """
+    place, folder = Path(source), Path(target)
+    if not place.exists():
+        raise MissingFileError(f"There is no '{place}' to import. Check the spelling.")
+    check_new(folder)
+    if is_foreign_tokenizer(place):
+        import_tokenizer(place, model).save(folder)
+        return folder
+    found = import_tokenizer(tokenizer_place(place, None if tokenizer is None else Path(tokenizer)))
+    world = open_world(place, found.config, model, use_average)
+    expected = {
+        name: tuple(value.shape)
+        for name, value in named_tensors(meta_network(world.config, found.config)).items()
+    }
+    write_world(folder, world.config, world.stream(expected), found, world.place, progress)
+    return folder
+
+
+def export_checkpoint(
+    source: Place, target: Place, format: str, progress: Progress | None = None
+) -> Path:
+    """Turn a world folder, or a tokenizer folder, into another format.
+
+    Args:
+        source: a world folder, such as ``<run>/export``, or a tokenizer folder.
+        target: the new folder.
+        format: ``"diffusers"``, ``"cosmos"`` or ``"nemo"``.
+        progress: called after every tensor.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        ConfigError: an unknown format, or one that has no place for such a model.
+        MissingFileError: a file is not there.
+        CheckpointError: a file is damaged.
+        InputError: ``target`` exists.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"There is no format '{format}'. Valid are {', '.join(FORMATS)}.")
+    place, folder = Path(source), Path(target)
+    check_new(folder)
+    if format_of(place) == "nemo_cosmos.tokenizer":
+        _export_tokenizer(VideoTokenizer.from_folder(place), folder, format)
+        return folder
+    config = read_config(place)
+    tokenizer = VideoTokenizer.from_folder(place / TOKENIZER_FOLDER)
+    net = meta_network(config, tokenizer.config)
+    weights = SafetensorsSource(place / WEIGHTS_FILE)
+    expected = {name: tuple(value.shape) for name, value in named_tensors(net).items()}
+    check_fit(
+        expected,
+        shapes_of(weights.specs),
+        weights.place,
+        f"the model in '{CONFIG_FILE}'",
+        "The two are of different models; export or copy the folder again.",
+    )
+    watched = _WatchedSource(weights, progress)
+    with atomic_path(folder) as temporary:
+        if format == "diffusers":
+            write_diffusers_folder(temporary, config, watched, tokenizer)
+        elif format == "cosmos":
+            _write_original(temporary, config, watched, tokenizer)
+        else:
+            write_nemo_weights(temporary, net, stream_of(watched))
+            tokenizer.save(temporary / TOKENIZER_FOLDER)
+            write_description(temporary, config)
+    return folder
+
+
+def write_world(
+    folder: Path,
+    config: WorldConfig,
+    stream: TensorStream,
+    tokenizer: VideoTokenizer,
+    place: str,
+    progress: Progress | None = None,
+) -> None:
+    """Write a world folder from a stream, whole or not at all; large weights in shards.
+
+    Args:
+        folder: what is there is replaced.
+        config: of the world model.
+        stream: its weights under our names.
+        tokenizer: its tokenizer.
+        place: of the weights, for messages.
+        progress: called after every tensor.
+
+    Raises:
+        NumericsError: a weight is NaN or infinite.
+    """
+    watched = _watch(finite(stream.tensors, f"'{place}'"), stream, progress)
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        text = json.dumps(config.to_dict(), indent=2) + "\n"
+        (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
+        write_safetensors(temporary / WEIGHTS_FILE, replace(stream, tensors=watched))
+        tokenizer.save(temporary / TOKENIZER_FOLDER)
+
+
+def check_new(folder: Path) -> None:
+    """Require a place where nothing is.
+
+    Raises:
+        InputError: something is there.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            f"'{folder}' exists and is not empty. Nothing is overwritten: name another folder, or "
+            "delete this one."
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _export_tokenizer(tokenizer: VideoTokenizer, folder: Path, format: str) -> None:
+    if format == "nemo":
+        raise ConfigError(
+            "A tokenizer is not exported as a NeMo checkpoint. Use --format diffusers or cosmos."
+        )
+    write = export_diffusers_vae if format == "diffusers" else export_original_tokenizer
+    with atomic_path(folder) as temporary:
+        write(tokenizer, temporary)
+
+
+def _write_original(
+    folder: Path, config: WorldConfig, source: _WatchedSource, tokenizer: VideoTokenizer
+) -> None:
+    """``model.pt`` under the original names, with its tokenizer beside it."""
+    if config.control is not None:
+        raise ConfigError(
+            f"The model has the control '{config.control}', which original checkpoints have no "
+            "place for. Export it with --format nemo, which keeps everything."
+        )
+    network = DiTConfig.from_architecture(config.network)
+    learned = config.process.edm.learned_variance
+    export_original_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
+    write_torch_file(folder / MODEL_FILE, export_stream(source, network, "cosmos", learned))
+    write_description(folder, config)
+
+
+class _WatchedSource:
+    """A source that checks every tensor for NaN and tells how far it is."""
+
+    def __init__(self, source: SafetensorsSource, progress: Progress | None) -> None:
+        self._source, self._progress = source, progress
+        self.place, self.specs = source.place, source.specs
+        self._total = sum(spec.num_bytes for spec in source.specs.values())
+        self._done = 0
+
+    def read(self, name: str) -> Tensor:
+        """One tensor."""
+        ((_, tensor),) = finite([(name, self._source.read(name))], f"'{self.place}'")
+        self._done += self.specs[name].num_bytes
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+        return tensor
+
+
+def _watch(
+    tensors: Iterable[tuple[str, Tensor]], stream: TensorStream, progress: Progress | None
+) -> Iterator[tuple[str, Tensor]]:
+    """Tell how far a stream is."""
+    total = sum(spec.num_bytes for spec in stream.specs.values())
+    done = 0
+    for name, tensor in tensors:
+        yield name, tensor
+        done += stream.specs[name].num_bytes
+        if progress is not None:
+            progress(done, total)

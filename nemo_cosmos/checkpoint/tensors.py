@@ -1,0 +1,145 @@
+"""Tensors by name that are read one at a time, so that any model converts in little memory.
+
+A :class:`TensorSource` is a file or folder with weights; a :class:`TensorStream` is what a writer
+takes: every name, shape and type first, then one tensor after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from nemo_cosmos.errors import CheckpointError
+from nemo_cosmos.models.diffusion.world import check_finite
+
+MAX_NAMED = 4
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape and type of a tensor."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def num_bytes(self) -> int:
+        """Size in bytes."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> TensorSpec:
+        """The spec of a tensor."""
+        return cls(tuple(tensor.shape), tensor.dtype)
+
+
+class TensorSource(Protocol):
+    """Weights in a file or folder."""
+
+    @property
+    def place(self) -> str:
+        """What to call it in messages."""
+        ...
+
+    @property
+    def specs(self) -> Mapping[str, TensorSpec]:
+        """Of all its tensors."""
+        ...
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, in memory of its own."""
+        ...
+
+
+@dataclass(frozen=True)
+class TensorStream:
+    """What a writer takes.
+
+    Attributes:
+        specs: of every tensor, in the order in which they come.
+        tensors: pairs of name and tensor in that order, each made when it is asked for.
+    """
+
+    specs: Mapping[str, TensorSpec]
+    tensors: Iterable[tuple[str, Tensor]]
+
+
+class MemorySource:
+    """A state dict as a source, for small models and those that are in memory anyway."""
+
+    def __init__(self, state: Mapping[str, object], place: str = "the state dict") -> None:
+        self.place = place
+        self._state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        self.specs = {name: TensorSpec.of(value) for name, value in self._state.items()}
+
+    def read(self, name: str) -> Tensor:
+        """The tensor itself."""
+        return self._state[name].detach().cpu()
+
+
+def shapes_of(specs: Mapping[str, TensorSpec]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes."""
+    return {name: spec.shape for name, spec in specs.items()}
+
+
+def stream_of(source: TensorSource) -> TensorStream:
+    """All tensors of a source under their own names."""
+    return TensorStream(source.specs, ((name, source.read(name)) for name in source.specs))
+
+
+def finite(tensors: Iterable[tuple[str, Tensor]], place: str) -> Iterator[tuple[str, Tensor]]:
+    """Pass tensors on, and stop at the first that holds NaN or infinity.
+
+    Raises:
+        NumericsError: names it.
+    """
+    for name, tensor in tensors:
+        check_finite([(name, tensor)], place)
+        yield name, tensor
+
+
+def fit_problems(expected: Shapes, found: Shapes) -> list[str]:
+    """What is missing, unknown or of another shape, a few names of each; empty where all fits."""
+    reshaped = [
+        f"{name} {found[name]} instead of {expected[name]}"
+        for name in sorted(expected.keys() & found.keys())
+        if found[name] != expected[name]
+    ]
+    kinds = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unknown": sorted(found.keys() - expected.keys()),
+        "of another shape": reshaped,
+    }
+    return [
+        f"{len(names)} {what} ({', '.join(names[:MAX_NAMED])}{', ...' * (len(names) > MAX_NAMED)})"
+        for what, names in kinds.items()
+        if names
+    ]
+
+
+def check_fit(expected: Shapes, found: Shapes, place: str, model: str, advice: str) -> None:
+    """Compare the names and shapes in a file with those that a model has.
+
+    Args:
+        expected: of the model.
+        found: in the file.
+        place: of the file.
+        model: what the file is taken for.
+        advice: what to do.
+
+    Raises:
+        CheckpointError: they differ; one message names what is missing, unknown or misshapen.
+    """
+    problems = fit_problems(expected, found)
+    if problems:
+        raise CheckpointError(
+            f"'{place}' does not hold the weights of {model} ({len(expected)} tensors expected): "
+            f"{'; '.join(problems)}. {advice}"
+        )
