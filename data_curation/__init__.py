@@ -5,6 +5,7 @@ from data_curation.stages.deduplicate import DeduplicateSettings
 from data_curation.stages.embed import EmbedSettings
 from data_curation.stages.motion import MotionSettings
 from data_curation.stages.split import SplitSettings
+from data_curation.stages.text_overlay import TextOverlaySettings
 from data_curation.stages.transcode import TranscodeSettings
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "EmbedSettings",
     "MotionSettings",
     "SplitSettings",
+    "TextOverlaySettings",
     "TranscodeSettings",
     "curate",
 ]

@@ -34,6 +34,7 @@ from data_curation.stages.motion import MotionSettings, MotionStage
 from data_curation.stages.probe import ProbeStage
 from data_curation.stages.shard import write_shards
 from data_curation.stages.split import SplitSettings, SplitStage
+from data_curation.stages.text_overlay import TextOverlaySettings, TextOverlayStage
 from data_curation.stages.transcode import TranscodeSettings, TranscodeStage
 from data_curation.store import ClipStore
 from nemo_cosmos.data.shards import MAX_SHARD_BYTES
@@ -43,7 +44,7 @@ from nemo_cosmos.storage import atomic_path
 #: Counts up when a stage changes what it makes, so that old journal entries are not used.
 STAGES_VERSION = 2
 #: Stages that a run may leave out.
-OPTIONAL_STAGES = ("embed",)
+OPTIONAL_STAGES = ("text_overlay", "embed")
 #: Settings that decide nothing about a single source: a change of them works on none anew.
 _DATASET_SETTINGS = ("deduplicate", "max_shard_bytes")
 
@@ -56,6 +57,7 @@ class CurateSettings:
         split: how sources are cut.
         transcode: how clips are encoded.
         motion: which clips are too still.
+        text_overlay: how much text passes.
         embed: what clips are compared by.
         deduplicate: what counts as the same.
         skip: names of optional stages to leave out.
@@ -68,6 +70,7 @@ class CurateSettings:
     split: SplitSettings = field(default_factory=SplitSettings)
     transcode: TranscodeSettings = field(default_factory=TranscodeSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)
+    text_overlay: TextOverlaySettings = field(default_factory=TextOverlaySettings)
     embed: EmbedSettings = field(default_factory=EmbedSettings)
     deduplicate: DeduplicateSettings = field(default_factory=DeduplicateSettings)
     skip: tuple[str, ...] = ()
@@ -166,6 +169,7 @@ def default_stages(settings: CurateSettings, store: ClipStore) -> list[Stage]:
         SplitStage(settings.split, store),
         TranscodeStage(settings.transcode, store),
         MotionStage(settings.motion, store),
+        TextOverlayStage(settings.text_overlay, store),
         CaptionStage(store),
         EmbedStage(settings.embed, store),
         DeduplicateStage(settings.deduplicate, store),

@@ -34,6 +34,9 @@ def command(
     min_patch_motion: Annotated[
         float, typer.Option(help="Least motion of the stillest 256-pixel patch; 0: any.")
     ] = 0.000001,
+    max_overlay: Annotated[
+        float, typer.Option(help="Most burnt-in text, as a share of the picture; 1: any.")
+    ] = 0.003,
     embedder: Annotated[
         str,
         typer.Option(help="'efficientnet-lite0', or a folder with a CLIP or other vision model."),
@@ -46,17 +49,17 @@ def command(
         typer.Option(help="Output of an earlier run, whose clips are not taken again; repeatable."),
     ] = None,
     skip: Annotated[
-        str, typer.Option(help="Stages to leave out: 'embed', or 'all' that may be.")
+        str, typer.Option(help="Stages to leave out, such as 'text_overlay,embed', or 'all'.")
     ] = "",
     shard_mb: Annotated[float, typer.Option(help="Size of a tar in MB.")] = 500.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Turn raw video into training shards.
 
-    Probes, cuts by shot, transcodes to H.264, rejects still clips, captions, embeds, removes
-    duplicates (equal, re-encoded or alike), and writes WebDataset shards in cosmos-curate's layout
-    with report.html, summary.json and rejected.jsonl. Nothing is dropped without a recorded reason.
-    Run the same command again to resume, or to add new videos.
+    Probes, cuts by shot, transcodes to H.264, rejects still clips and burnt-in text, captions,
+    embeds, removes duplicates (equal, re-encoded or alike), and writes WebDataset shards in
+    cosmos-curate's layout with report.html, summary.json and rejected.jsonl. Nothing is dropped
+    without a recorded reason. Run the same command again to resume, or to add new videos.
 
     "name.json" (caption or language), "name.action.npy" and other arrays beside "name.mp4" are
     carried along and cut with it. A fixed camera on a small robot moves little: lower --min-motion
@@ -79,6 +82,7 @@ def command(
         EmbedSettings,
         MotionSettings,
         SplitSettings,
+        TextOverlaySettings,
         TranscodeSettings,
         curate,
     )
@@ -88,6 +92,7 @@ def command(
         split=SplitSettings(cast("SplitMethod", split), min_clip_s, max_clip_s, stride_s),
         transcode=TranscodeSettings(short_side, crf),
         motion=MotionSettings(min_motion, min_patch_motion),
+        text_overlay=TextOverlaySettings(max_overlay),
         embed=EmbedSettings(embedder),
         deduplicate=DeduplicateSettings(min_cosine, tuple(known or ())),
         skip=OPTIONAL_STAGES if skip == "all" else _names(skip),
