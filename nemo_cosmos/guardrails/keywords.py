@@ -67,6 +67,10 @@ class TermIndex:
     def __len__(self) -> int:
         return len(self.squeezed)
 
+    def mend(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        """The words with the pieces of a listed word joined."""
+        return self._lexicon.mend(words)
+
     def find(self, words: tuple[str, ...], inflect: bool) -> Iterator[tuple[Term, int, int]]:
         """Every term that occurs in the words, with the span of words that it covers."""
         lemmas = [self._lexicon.forms(word) if inflect else frozenset({word}) for word in words]
@@ -117,7 +121,8 @@ class KeywordGuard:
         all_readings = readings(x)
         if not any(all_readings):
             return Verdict(False, self.name, INVALID, "the prompt is empty")
-        for index, words in enumerate(all_readings):
+        mended = self._custom.mend(all_readings[0])
+        for index, words in enumerate(dict.fromkeys([*all_readings, mended])):
             term = self._find(words, ordinary=index == 0)
             if term is not None:
                 return Verdict(

@@ -39,6 +39,18 @@ class Lexicon:
         """The word, and the words of the vocabulary that it may be a form or misspelling of."""
         return self._cached(word)
 
+    def mend(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        """The words with neighbours joined that spell a listed word only together (``kn ife``)."""
+        mended: list[str] = []
+        for word in words:
+            joined = mended[-1] + word if mended else word
+            broken = mended and not (_is_word(mended[-1]) and _is_word(word))
+            if broken and not self._vocabulary.isdisjoint(self.forms(joined)):
+                mended[-1] = joined
+            else:
+                mended.append(word)
+        return tuple(mended)
+
     def _forms(self, word: str) -> frozenset[str]:
         found = {word, *(self._vocabulary & _stems(word))}
         if not word.isalpha():
@@ -60,6 +72,11 @@ class Lexicon:
             if abs(len(term) - len(word)) <= errors
             and OSA.distance(word, term, score_cutoff=errors) <= errors
         }
+
+
+def _is_word(word: str) -> bool:
+    known: bool = simplemma.is_known(word, lang="en")
+    return known
 
 
 def _stems(word: str) -> set[str]:

@@ -33,3 +33,14 @@ def test_forms_and_misspellings_of_a_listed_word(word, listed):
 )
 def test_other_words_are_not_taken_for_a_listed_one(word):
     assert LEXICON.forms(word).isdisjoint(LEXICON._vocabulary)
+
+
+def test_pieces_of_a_listed_word_are_joined_and_whole_words_stay():
+    assert LEXICON.mend(("a", "kn", "ife", "and", "coc", "aine")) == (
+        "a",
+        "knife",
+        "and",
+        "cocaine",
+    )
+    assert LEXICON.mend(("the", "car", "park")) == ("the", "car", "park")
+    assert LEXICON.mend(()) == ()
