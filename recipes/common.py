@@ -63,6 +63,7 @@ def trainer(
     max_steps: int,
     *,
     precision: str = "bf16-mixed",
+    grad_reduce_in_fp32: bool = True,
     num_nodes: int = 1,
     devices: int = 1,
     ema: run.Config | None = None,
@@ -74,6 +75,7 @@ def trainer(
     Args:
         max_steps: optimiser steps.
         precision: "32" or "bf16-mixed".
+        grad_reduce_in_fp32: whether gradients are accumulated in float32.
         num_nodes: machines.
         devices: on each machine.
         ema: of :class:`EMA`, or None for none.
@@ -84,6 +86,7 @@ def trainer(
         WorldTrainer,
         max_steps=max_steps,
         precision=precision,
+        grad_reduce_in_fp32=grad_reduce_in_fp32,
         num_nodes=num_nodes,
         devices=devices,
         strategy=run.Config(WorldStrategy, **strategy),

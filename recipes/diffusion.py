@@ -137,6 +137,7 @@ def _large(
         data=run.Config(LatentDataModule, path="", micro_batch_size=1, global_batch_size=64),
         trainer=common.trainer(
             POST_TRAINING_STEPS if post_training else 100_000,
+            grad_reduce_in_fp32=False,  # 2 bytes a gradient, as published (paper, section 5.2)
             num_nodes=4 if post_training else 32,
             devices=8,
             ema=common.ema(power_rate=0.1),

@@ -52,6 +52,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "train": CommandEntry("pretrain", TRAINING, "The same as pretrain."),
     "finetune": CommandEntry("finetune", TRAINING, "Post-train a model with a recipe."),
     "fine-tune": CommandEntry("finetune", TRAINING, "The same as finetune."),
+    "plan": CommandEntry("plan", TRAINING, "Say what a training run needs, and its best layout."),
     "evaluate": CommandEntry("evaluate", TRAINING, "Compare generated with real videos."),
     "generate": CommandEntry("generate", GENERATION, "Generate a video from a prompt."),
     "predict": CommandEntry("predict", GENERATION, "Continue an image or video, with controls."),

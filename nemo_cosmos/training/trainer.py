@@ -25,6 +25,8 @@ class WorldTrainer(nl.Trainer):
         max_steps: optimiser steps.
         precision: ``"32"``, ``"bf16-mixed"`` or ``"16-mixed"``, by Megatron's mixed precision: the
             optimiser keeps float32 weights.
+        grad_reduce_in_fp32: accumulate and reduce gradients in float32, also in mixed precision;
+            otherwise in the precision of the forward pass, for half the memory and traffic.
         devices: processes on this machine.
         strategy: the parallel layout; one process where None.
         callbacks: beside those that every run has: random state, stop on signals, throughput,
@@ -40,6 +42,7 @@ class WorldTrainer(nl.Trainer):
         *,
         max_steps: int = 1000,
         precision: str = "32",
+        grad_reduce_in_fp32: bool = True,
         devices: int = 1,
         strategy: WorldStrategy | None = None,
         callbacks: Sequence[pl.Callback] | None = None,
@@ -55,7 +58,10 @@ class WorldTrainer(nl.Trainer):
                 f"{nearest_names(str(precision), PRECISIONS)}."
             )
         quiet_nemo()
-        kwargs.setdefault("plugins", nl.MegatronMixedPrecision(precision=str(precision)))
+        plugin = nl.MegatronMixedPrecision(
+            precision=str(precision), grad_reduce_in_fp32=grad_reduce_in_fp32
+        )
+        kwargs.setdefault("plugins", plugin)
         # The megatron sampler shards the data; logging and the bar are ours; validation is opt-in.
         kwargs = {
             "num_sanity_val_steps": 0,

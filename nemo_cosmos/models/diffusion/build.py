@@ -70,14 +70,22 @@ def build_network(
         post_process=parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=vp_stage),
         vp_stage=vp_stage,
     )
-    network.control = _build_control(control, config)
+    network.control = build_control_module(control, config)
     learned = process.edm.learned_variance and network.post_process
     network.logvar = LogVariance() if learned else None
     return network
 
 
-def _build_control(spec: ControlSpec | None, config: DiTConfig) -> Control | None:
-    """Build the control in the network's precision, tagged for sequence parallelism."""
+def build_control_module(spec: ControlSpec | None, config: DiTConfig) -> Control | None:
+    """Build the control in the network's precision, tagged for sequence parallelism.
+
+    Args:
+        spec: which control; None for none.
+        config: of the network that it steers.
+
+    Raises:
+        ConfigError: the control adds other channels than the network was built for.
+    """
     if spec is None:
         return None
     dims = NetworkDims(

@@ -52,6 +52,11 @@ class DiTFlops:
         """Forward and backward pass, without recomputation."""
         return 3 * self.forward
 
+    @property
+    def recomputed_training(self) -> int:
+        """The same with full recomputation of activations: the forward pass twice."""
+        return 4 * self.forward
+
 
 def dit_flops(
     config: DiTConfig,

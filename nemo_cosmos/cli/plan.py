@@ -1,0 +1,170 @@
+"""``nemo-cosmos plan``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def command(
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="Name of a recipe.")],
+    gpus: Annotated[int, typer.Option("--gpus", "-n", min=1, help="How many GPUs.")],
+    gpu_memory_gb: Annotated[
+        float, typer.Option("--gpu-memory-gb", min=1, help="Memory of each, in 10^9 bytes.")
+    ] = 80.0,
+    gpu: Annotated[str, typer.Option("--gpu", help="a100, h100, h200 or b200.")] = "h100",
+    num_frames: Annotated[
+        int | None, typer.Option(help="Frames of a training video; default: data's or published.")
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="Its height in pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Its width in pixels.")] = None,
+    post_training: Annotated[
+        bool, typer.Option("--post-training", help="Plan 'finetune' instead of 'pretrain'.")
+    ] = False,
+    conf: Annotated[
+        list[str] | None,
+        typer.Option("--conf", help="A setting of the site, GROUP=OPTION; may be given often."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Values of the recipe's keys."),
+    ] = None,
+) -> None:
+    """Say what a training run needs and how to spread it, without a GPU.
+
+    Prints parameters, memory by kind, operations a step, and the fastest legal layout that fits,
+    by a cost model whose figures stand in nemo_cosmos/training/plan/hardware.py.
+
+    [bold]Examples[/bold]
+
+      nemo-cosmos plan --recipe diffusion_14b_text2world --gpus 64 --gpu-memory-gb 80
+
+      nemo-cosmos plan -r diffusion_7b_video2world -n 32 --num-frames 57 --height 512 --width 640
+
+      nemo-cosmos plan --recipe diffusion_7b_action --gpus 8 --gpu h200 --gpu-memory-gb 141 --json
+
+      nemo-cosmos plan --recipe tokenizer_cv8x8x8 --gpus 8 data.global_batch_size=16
+    """
+    from recipes.registry import RECIPES, require_recipe
+
+    require_recipe(recipe, post_training=True)
+    post_training = post_training or not RECIPES[recipe].pretrains
+    from nemo_cosmos.training.plan.hardware import GB, get_gpu
+
+    kind = get_gpu(gpu)
+    from nemo_cosmos.cli.site import compose_site
+    from nemo_cosmos.cli.training import configure_recipe
+
+    site = compose_site(conf or [])
+    configured = configure_recipe(recipe, overrides or [], site, post_training)
+    from nemo_cosmos.training.plan.recipe import Video, plan_recipe
+
+    video = Video(num_frames, height, width)
+    plan = plan_recipe(configured, kind, gpus, gpu_memory_gb * GB, video)
+    told = {"recipe": recipe, **plan.to_dict()}
+    if as_json:
+        typer.echo(json.dumps(told, indent=2))
+        return
+    print_plan(told)
+
+
+def print_plan(told: dict[str, Any]) -> None:
+    """Show a plan as tables.
+
+    Args:
+        told: what ``--json`` prints.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    clip = told.get("latent_thw") or told["clip_thw"]
+    size = f"{clip[0]}x{clip[1]}x{clip[2]}"
+    tokens = f", {told['tokens_per_sample']:,} tokens" if "tokens_per_sample" in told else ""
+    console.print(
+        f"[bold]{told['recipe']}[/bold]: {told['parameters']:,} parameters, {told['precision']}, "
+        f"{'latents' if tokens else 'clips'} of {size}{tokens}, "
+        f"a global batch of {told['global_batch_size']}"
+    )
+    _print_memory(console, told)
+    _print_layouts(console, told)
+    flops = told["flops_per_step"]
+    console.print(
+        f"A step: {flops:.3g} FLOP, {told['forward_flops_per_sample']:.3g} forward for a sample; "
+        f"expected {told['step_time_s']:.2f} s, bubble {told['bubble']:.1%}"
+        + (f", {told['mfu']:.0%} of the peak" if "mfu" in told else "")
+    )
+    if "overrides" in told:
+        words = " ".join(f"{key}={_word(value)}" for key, value in told["overrides"].items())
+        console.print(f"To use it: nemo-cosmos pretrain --factory {told['recipe']} {words}")
+    if "paper_accounting" in told:
+        paper = told["paper_accounting"]
+        console.print(
+            f"The paper's accounting (20 bytes a parameter; 15 values a token and layer): "
+            f"{paper['model_state_gb']:.0f} GB of model state and {paper['activation_gb']:.0f} GB "
+            "of activations for one sample",
+            style="dim",
+        )
+
+
+def _print_memory(console: Console, told: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table("memory", "in all, GB", "on the fullest GPU, GB", title="Memory", min_width=50)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    total = told.get("model_state_gb", {})
+    for kind, size in told["memory_gb_per_gpu"].items():
+        if kind != "total":
+            table.add_row(kind, f"{total[kind]:.1f}" if kind in total else "", f"{size:.2f}")
+    table.add_section()
+    table.add_row(
+        "all", f"{told['model_state_gb_total']:.1f}", f"{told['memory_gb_per_gpu']['total']:.2f}"
+    )
+    console.print(table)
+    by_mode = told["activation_gb_per_gpu_by_recompute"]
+    if len(by_mode) > 1:
+        modes = ", ".join(f"{mode} {size:.1f} GB" for mode, size in by_mode.items())
+        console.print(f"Activations on a GPU by recomputation: {modes}")
+
+
+def _print_layouts(console: Console, told: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table("layout", "GB a GPU", "s a step", "bubble", title="Layouts that fit")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    rows = [("fastest", told), *(("", other) for other in told.get("others", []))]
+    if told.get("recipe_layout"):
+        fits = told["recipe_layout"]["fits"]
+        label = "the recipe's" if fits else "the recipe's, does not fit"
+        rows.append((label, told["recipe_layout"]))
+    for label, row in rows:
+        table.add_row(
+            f"{describe(row['layout'])}{f'  [{label}]' if label else ''}".replace("[", "\\["),
+            f"{row['memory_gb_per_gpu']['total']:.1f}",
+            f"{row['step_time_s']:.2f}",
+            f"{row['bubble']:.1%}",
+        )
+    console.print(table)
+
+
+def describe(layout: dict[str, Any]) -> str:
+    """One line for a layout of the JSON form."""
+    data = "FSDP" if layout["fsdp"] else "DP"
+    text = (
+        f"TP{layout['tensor_model_parallel_size']} CP{layout['context_parallel_size']} "
+        f"PP{layout['pipeline_model_parallel_size']} {data}{layout['data_parallel_size']}"
+    )
+    if layout["recompute"] != "none":
+        text += f", {layout['recompute']} recomputation"
+    return text
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -1,0 +1,126 @@
+"""A parallel layout: how many ways a step is split, and what is legal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nemo_cosmos.training.plan.workload import Workload
+
+RECOMPUTE_MODES = ("none", "selective", "full")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a step is spread over GPUs.
+
+    Attributes:
+        tp: tensor-parallel size; above 1 always with sequence parallelism.
+        cp: context-parallel size.
+        pp: pipeline stages.
+        dp: data-parallel size.
+        fsdp: whether weights, gradients and optimiser are sharded over data-parallel processes
+            (Megatron-FSDP) instead of the optimiser alone.
+        recompute: ``"none"``, ``"selective"`` (attention) or ``"full"`` (whole layers).
+        num_micro_batches: forward passes of one step.
+    """
+
+    tp: int
+    cp: int
+    pp: int
+    dp: int
+    fsdp: bool
+    recompute: str
+    num_micro_batches: int
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs in all."""
+        return self.tp * self.cp * self.pp * self.dp
+
+    @property
+    def shards(self) -> int:
+        """Processes that share the optimiser's state, or all state under FSDP."""
+        return self.dp * self.cp
+
+    @property
+    def bubble(self) -> float:
+        """Share of a step that a pipeline stage idles, 1F1B: (p - 1) / (m + p - 1)."""
+        return (self.pp - 1) / (self.num_micro_batches + self.pp - 1)
+
+    def overrides(self) -> dict[str, Any]:
+        """The layout as keys of a recipe."""
+        keys: dict[str, Any] = {
+            "trainer.strategy.tensor_model_parallel_size": self.tp,
+            "trainer.strategy.context_parallel_size": self.cp,
+            "trainer.strategy.pipeline_model_parallel_size": self.pp,
+            "trainer.strategy.sequence_parallel": self.tp > 1,
+            "model.config.recompute_granularity": None
+            if self.recompute == "none"
+            else (self.recompute),
+        }
+        if self.recompute == "full":
+            keys["model.config.recompute_method"] = "uniform"
+            keys["model.config.recompute_num_layers"] = 1
+        if self.fsdp:
+            keys["trainer.strategy.fsdp"] = "megatron"
+        return keys
+
+    def describe(self) -> str:
+        """One short line."""
+        data = "FSDP" if self.fsdp else "DP"
+        recompute = "" if self.recompute == "none" else f", {self.recompute} recomputation"
+        return f"TP{self.tp} x CP{self.cp} x PP{self.pp} x {data}{self.dp}{recompute}"
+
+
+def legal_layouts(workload: Workload, num_gpus: int, per_node: int) -> Iterator[Layout]:
+    """Every layout of ``num_gpus`` that Megatron-Core and the network accept.
+
+    Args:
+        workload: what is trained.
+        num_gpus: in all.
+        per_node: GPUs of a machine; tensor parallelism stays within one.
+    """
+    config = workload.config
+    for tp in divisors(num_gpus):
+        if tp > per_node or illegal_tp(workload, tp):
+            continue
+        for cp in divisors(num_gpus // tp):
+            if illegal_cp(workload, tp, cp):
+                continue
+            for pp in divisors(num_gpus // (tp * cp)):
+                if config.num_layers % pp:
+                    continue
+                dp = num_gpus // (tp * cp * pp)
+                if workload.global_batch_size % (workload.micro_batch_size * dp):
+                    continue
+                num = workload.global_batch_size // (workload.micro_batch_size * dp)
+                for recompute in RECOMPUTE_MODES:
+                    yield Layout(tp, cp, pp, dp, False, recompute, num)
+                    # Megatron-FSDP and pipeline stages do not combine in Megatron-Core 0.16.
+                    if pp == 1 and dp * cp > 1:
+                        yield Layout(tp, cp, pp, dp, True, recompute, num)
+
+
+def illegal_tp(workload: Workload, tp: int) -> bool:
+    """Whether heads, feed-forward width or text tokens do not divide over ``tp`` processes."""
+    config = workload.config
+    sizes = (
+        config.num_attention_heads,
+        config.ffn_hidden_size or 4 * config.hidden_size,
+        workload.num_text_tokens,
+    )
+    return any(size % tp for size in sizes)
+
+
+def illegal_cp(workload: Workload, tp: int, cp: int) -> bool:
+    """Whether the tokens (or, with a noise level each, the frames) do not divide over them."""
+    if workload.noise_levels > 1 and workload.noise_levels % (tp * cp):
+        return True
+    return workload.num_tokens % (tp * cp) != 0
+
+
+def divisors(number: int) -> list[int]:
+    """Divisors from small to large."""
+    return [n for n in range(1, number + 1) if number % n == 0]

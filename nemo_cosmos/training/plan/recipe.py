@@ -1,0 +1,173 @@
+"""Plan from a recipe's configuration, as ``nemo-cosmos plan`` does.
+
+Nothing is built but the network's configuration and, on the meta device, its parameters.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import fiddle as fdl
+import nemo_run as run
+
+from nemo_cosmos.data.dataset_info import read_dataset_info
+from nemo_cosmos.errors import ConfigError, WrongFrameCountError, WrongSizeError
+from nemo_cosmos.models.diffusion.model import DiffusionModel
+from nemo_cosmos.models.diffusion.presets import DIFFUSION
+from nemo_cosmos.models.tokenizer.model import TokenizerModel
+from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
+from nemo_cosmos.training.ema import EMA
+from nemo_cosmos.training.plan import parameters
+from nemo_cosmos.training.plan.hardware import Gpu
+from nemo_cosmos.training.plan.planner import Plan, make_plan
+from nemo_cosmos.training.plan.tokenizer import TokenizerPlan, plan_tokenizer
+from nemo_cosmos.training.plan.workload import Precision, Workload
+
+PUBLISHED_VIDEO = (121, 704, 1280)
+"""Frames, height and width that the published models were trained on last."""
+NANO_VIDEO = (17, 96, 128)
+"""The same of the quickstart, for networks that do not take the published size."""
+FP8_FIELDS = ("fp8", "fp8_recipe", "fp8_param", "first_last_layers_bf16")
+
+
+@dataclass(frozen=True)
+class Video:
+    """The size of a training video; what is None is taken from the data or the recipe.
+
+    Attributes:
+        num_frames: frames.
+        height: in pixels.
+        width: in pixels.
+    """
+
+    num_frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+
+    def or_else(self, thw: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Fill in what is None."""
+        asked = (self.num_frames, self.height, self.width)
+        frames, height, width = (
+            given if own is None else own for own, given in zip(asked, thw, strict=True)
+        )
+        return frames, height, width
+
+
+def plan_recipe(
+    recipe: run.Partial, gpu: Gpu, num_gpus: int, memory_bytes: float, video: Video | None = None
+) -> Plan | TokenizerPlan:
+    """Plan a configured recipe.
+
+    Args:
+        recipe: with its overrides applied.
+        gpu: kind of GPU.
+        num_gpus: how many.
+        memory_bytes: of each.
+        video: size of the training videos; by default that of ``data.path``, where it is tokenised
+            data, else the published one.
+
+    Raises:
+        ConfigError: the recipe is of another kind of model, no layout is legal, or none fits.
+        WrongFrameCountError, WrongSizeError: the tokenizer or network does not take the video.
+    """
+    video = video or Video()
+    model = fdl.get_callable(recipe.model)
+    if model is TokenizerModel:
+        config = fdl.build(recipe.model.config)
+        clip = video.or_else((recipe.data.num_frames, *recipe.data.size))
+        config.check_video((1, config.pixel_channels, *clip))
+        batch = (recipe.data.micro_batch_size, recipe.data.global_batch_size)
+        return plan_tokenizer(config, clip, _precision(recipe), batch, gpu, num_gpus, memory_bytes)
+    if model is not DiffusionModel:
+        raise ConfigError(
+            f"The planner knows DiffusionModel and TokenizerModel, but this recipe trains a "
+            f"{model.__name__}. Plan one of the recipes that 'nemo-cosmos pretrain --list' shows."
+        )
+    workload, counted = _diffusion(recipe, video)
+    strategy = recipe.trainer.strategy
+    configured = (
+        getattr(strategy, "tensor_model_parallel_size", 1) or 1,
+        getattr(strategy, "context_parallel_size", 1) or 1,
+        getattr(strategy, "pipeline_model_parallel_size", 1) or 1,
+        getattr(strategy, "fsdp", None) is not None,
+    )
+    recompute = getattr(recipe.model.config, "recompute_granularity", None) or "none"
+    return make_plan(workload, counted, gpu, num_gpus, memory_bytes, configured, recompute)
+
+
+def _diffusion(recipe: run.Partial, video: Video) -> tuple[Workload, parameters.Parameters]:
+    network = copy.deepcopy(recipe.model.config)
+    for name in FP8_FIELDS:  # planning for FP8 needs no Transformer Engine here
+        if name in network.__arguments__:
+            delattr(network, name)
+    config = fdl.build(network)
+    process = fdl.build(recipe.model.process)
+    control = None if recipe.model.control is None else fdl.build(recipe.model.control)
+    tokenizer = TOKENIZERS[DIFFUSION[recipe.model.preset].tokenizer]
+    frames, height, width = video.or_else(_training_video(recipe, config, tokenizer))
+    tokenizer.check_video((1, tokenizer.pixel_channels, frames, height, width))
+    latent_thw = (
+        1 + (frames - 1) // tokenizer.temporal_factor,
+        height // tokenizer.spatial_factor,
+        width // tokenizer.spatial_factor,
+    )
+    _check_latent(config, latent_thw)
+    workload = Workload(
+        config=config,
+        latent_thw=latent_thw,
+        num_text_tokens=getattr(recipe.data, "text_length", 512),
+        micro_batch_size=recipe.data.micro_batch_size,
+        global_batch_size=recipe.data.global_batch_size,
+        precision=_precision(recipe),
+        noise_levels=1 if control is None else latent_thw[0],
+    )
+    return workload, parameters.count(config, control, process.edm.learned_variance)
+
+
+def _precision(recipe: run.Partial) -> Precision:
+    trainer = recipe.trainer
+    kinds = [fdl.get_callable(callback) for callback in trainer.callbacks]
+    return Precision.of(
+        str(trainer.precision),
+        grad_reduce_in_fp32=getattr(trainer, "grad_reduce_in_fp32", True),
+        ema=EMA in kinds,
+        fp8=bool(getattr(trainer, "fp8", None)),
+    )
+
+
+def _training_video(recipe: run.Partial, config: Any, tokenizer: Any) -> tuple[int, int, int]:
+    """Frames, height and width of the data, else the largest usual size that the network takes."""
+    path = recipe.data.path
+    if path:
+        window = read_dataset_info(path if isinstance(path, str) else path[0])["window"]
+        height, width = window["size"]
+        return int(window["window_frames"]), int(height), int(width)
+    frames, height, width = PUBLISHED_VIDEO
+    fits = (
+        1 + (frames - 1) // tokenizer.temporal_factor <= config.max_frames
+        and height // tokenizer.spatial_factor <= config.max_height
+        and width // tokenizer.spatial_factor <= config.max_width
+    )
+    return PUBLISHED_VIDEO if fits else NANO_VIDEO
+
+
+def _check_latent(config: Any, latent_thw: tuple[int, int, int]) -> None:
+    """Require a latent that the network takes."""
+    frames, rows, columns = latent_thw
+    if frames > config.max_frames:
+        raise WrongFrameCountError(
+            f"The video has {frames} latent frames, but the network takes up to "
+            f"{config.max_frames}. Plan with fewer frames (--num-frames)."
+        )
+    if (
+        rows > config.max_height
+        or columns > config.max_width
+        or (rows % config.patch_spatial or columns % config.patch_spatial)
+    ):
+        raise WrongSizeError(
+            f"The latents are {rows}x{columns}, but the network takes multiples of "
+            f"{config.patch_spatial} up to {config.max_height}x{config.max_width}. Plan with "
+            "another --height or --width."
+        )
