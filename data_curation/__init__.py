@@ -1,12 +1,35 @@
-"""From raw video to training shards."""
+"""From raw video to training shards.
 
-from data_curation.pipeline import OPTIONAL_STAGES, CurateSettings, CurateSummary, curate
-from data_curation.stages.deduplicate import DeduplicateSettings
-from data_curation.stages.embed import EmbedSettings
-from data_curation.stages.motion import MotionSettings
-from data_curation.stages.split import SplitSettings
-from data_curation.stages.text_overlay import TextOverlaySettings
-from data_curation.stages.transcode import TranscodeSettings
+The names below are loaded when they are asked for: the settings are needed for ``--help``, where
+the pipeline would take too long.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from data_curation.pipeline import CurateSummary, curate
+    from data_curation.settings import OPTIONAL_STAGES, CurateSettings
+    from data_curation.stages.deduplicate import DeduplicateSettings
+    from data_curation.stages.embed import EmbedSettings
+    from data_curation.stages.motion import MotionSettings
+    from data_curation.stages.split import SplitSettings
+    from data_curation.stages.text_overlay import TextOverlaySettings
+    from data_curation.stages.transcode import TranscodeSettings
+
+_HOMES = {
+    "OPTIONAL_STAGES": "settings",
+    "CurateSettings": "settings",
+    "CurateSummary": "pipeline",
+    "DeduplicateSettings": "stages.deduplicate",
+    "EmbedSettings": "stages.embed",
+    "MotionSettings": "stages.motion",
+    "SplitSettings": "stages.split",
+    "TextOverlaySettings": "stages.text_overlay",
+    "TranscodeSettings": "stages.transcode",
+    "curate": "pipeline",
+}
 
 __all__ = [
     "OPTIONAL_STAGES",
@@ -20,3 +43,12 @@ __all__ = [
     "TranscodeSettings",
     "curate",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load one of the names above."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'data_curation' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(f"data_curation.{_HOMES[name]}"), name)

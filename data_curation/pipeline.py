@@ -15,7 +15,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,72 +25,13 @@ from data_curation.executors import Executor, InlineExecutor
 from data_curation.journal import TRANSIENT, Journal, SourceResult
 from data_curation.progress import CurateProgress
 from data_curation.report import write_report
+from data_curation.settings import CurateSettings
 from data_curation.sources import find_sources
-from data_curation.stages.base import Clip, Rejection, Stage, check_order
-from data_curation.stages.caption import CaptionStage
-from data_curation.stages.deduplicate import DeduplicateSettings, DeduplicateStage
-from data_curation.stages.embed import EmbedSettings, EmbedStage
-from data_curation.stages.motion import MotionSettings, MotionStage
-from data_curation.stages.probe import ProbeStage
+from data_curation.stages.base import Clip, Rejection, Result, Stage, check_order
 from data_curation.stages.shard import write_shards
-from data_curation.stages.split import SplitSettings, SplitStage
-from data_curation.stages.text_overlay import TextOverlaySettings, TextOverlayStage
-from data_curation.stages.transcode import TranscodeSettings, TranscodeStage
 from data_curation.store import ClipStore
-from nemo_cosmos.data.shards import MAX_SHARD_BYTES
-from nemo_cosmos.errors import ConfigError, InputError, StorageFullError, nearest_names
+from nemo_cosmos.errors import InputError, StorageFullError
 from nemo_cosmos.storage import atomic_path
-
-#: Counts up when a stage changes what it makes, so that old journal entries are not used.
-STAGES_VERSION = 2
-#: Stages that a run may leave out.
-OPTIONAL_STAGES = ("text_overlay", "embed")
-#: Settings that decide nothing about a single source: a change of them works on none anew.
-_DATASET_SETTINGS = ("deduplicate", "max_shard_bytes")
-
-
-@dataclass(frozen=True)
-class CurateSettings:
-    """Everything that decides what comes out of an input.
-
-    Attributes:
-        split: how sources are cut.
-        transcode: how clips are encoded.
-        motion: which clips are too still.
-        text_overlay: how much text passes.
-        embed: what clips are compared by.
-        deduplicate: what counts as the same.
-        skip: names of optional stages to leave out.
-        max_shard_bytes: size of a tar.
-
-    Raises:
-        ConfigError: a stage that is to be skipped is not optional.
-    """
-
-    split: SplitSettings = field(default_factory=SplitSettings)
-    transcode: TranscodeSettings = field(default_factory=TranscodeSettings)
-    motion: MotionSettings = field(default_factory=MotionSettings)
-    text_overlay: TextOverlaySettings = field(default_factory=TextOverlaySettings)
-    embed: EmbedSettings = field(default_factory=EmbedSettings)
-    deduplicate: DeduplicateSettings = field(default_factory=DeduplicateSettings)
-    skip: tuple[str, ...] = ()
-    max_shard_bytes: int = MAX_SHARD_BYTES
-
-    def __post_init__(self) -> None:
-        for name in self.skip:
-            if name not in OPTIONAL_STAGES:
-                raise ConfigError(
-                    f"The stage '{name}' cannot be skipped. Those that can are "
-                    f"{nearest_names(name, OPTIONAL_STAGES)}."
-                )
-
-    def fingerprint(self) -> str:
-        """Checksum of what decides the result of one source, and of the version of the stages."""
-        decisive = {
-            name: value for name, value in asdict(self).items() if name not in _DATASET_SETTINGS
-        }
-        content = json.dumps([STAGES_VERSION, decisive], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -135,7 +76,9 @@ class SourceWorker:
         clips = [source]
         for stage in self.stages:
             started_s = time.perf_counter()
-            passed = [out for clip in clips for out in self._run(stage, clip, result)]
+            passed = [
+                out for batch in _batches(stage, clips) for out in self._run(stage, batch, result)
+            ]
             result.stage_s[stage.name] = time.perf_counter() - started_s
             result.counts[stage.name] = (len(clips), len(passed))
             clips = passed
@@ -145,10 +88,18 @@ class SourceWorker:
         self._journal.record(source, result)
         return result
 
-    def _run(self, stage: Stage, clip: Clip, result: SourceResult) -> list[Clip]:
-        """One stage on one clip; every failure but a full disk becomes a counted rejection."""
+    def _run(self, stage: Stage, clips: list[Clip], result: SourceResult) -> list[Clip]:
+        """One stage on one batch; every failure but a full disk becomes a counted rejection."""
+        if len(clips) > 1:
+            try:
+                return _sort_out(stage.process_batch(clips), result)
+            except StorageFullError:
+                raise
+            except Exception:  # noqa: BLE001  the clip at fault is found below
+                return [out for clip in clips for out in self._run(stage, [clip], result)]
+        (clip,) = clips
         try:
-            out = stage.process(clip)
+            out = stage.process(clip) if stage.scope == "clip" else stage.process_batch(clips)
         except StorageFullError:
             raise
         except InputError as error:
@@ -157,24 +108,28 @@ class SourceWorker:
             where = traceback.extract_tb(error.__traceback__)[-1]
             detail = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
             out = Rejection.of(clip, stage.name, TRANSIENT, detail)
-        outs = out if isinstance(out, list) else [out]
-        result.rejections += [item for item in outs if isinstance(item, Rejection)]
-        return [item for item in outs if isinstance(item, Clip)]
+        return _sort_out(out if isinstance(out, list) else [out], result)
 
 
-def default_stages(settings: CurateSettings, store: ClipStore) -> list[Stage]:
-    """All stages in order, without those that the settings skip."""
-    stages: list[Stage] = [
-        ProbeStage(),
-        SplitStage(settings.split, store),
-        TranscodeStage(settings.transcode, store),
-        MotionStage(settings.motion, store),
-        TextOverlayStage(settings.text_overlay, store),
-        CaptionStage(store),
-        EmbedStage(settings.embed, store),
-        DeduplicateStage(settings.deduplicate, store),
+def _batches(stage: Stage, clips: list[Clip]) -> list[list[Clip]]:
+    size = stage.batch_size if stage.scope == "batch" else 1
+    return [clips[first : first + size] for first in range(0, len(clips), size)]
+
+
+def _sort_out(outs: Sequence[Result], result: SourceResult) -> list[Clip]:
+    """The clips that passed; rejections go into the result."""
+    result.rejections += [item for item in outs if isinstance(item, Rejection)]
+    return [item for item in outs if isinstance(item, Clip)]
+
+
+def fingerprint(stages: Iterable[Stage], settings: CurateSettings) -> str:
+    """Checksum of everything that decides what these stages make of a source."""
+    parts = [
+        [stage.name, stage.version, asdict(getattr(settings, stage.name))]
+        for stage in stages
+        if stage.scope != "dataset"
     ]
-    return [stage for stage in stages if stage.name not in settings.skip]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def curate(
@@ -201,14 +156,14 @@ def curate(
     target = Path(output)
     sources = find_sources(source, target)
     store = ClipStore(target)
-    stages = default_stages(settings, store)
+    stages = settings.build_stages(store)
     check_order(stages)
     for stage in stages:
         stage.prepare()
     worker = SourceWorker(
-        [stage for stage in stages if stage.scope == "clip"],
+        [stage for stage in stages if stage.scope != "dataset"],
         store,
-        Journal(target, settings.fingerprint()),
+        Journal(target, fingerprint(stages, settings)),
     )
     names = [stage.name for stage in stages]
     with CurateProgress(len(sources), names, show_progress) as progress:
@@ -237,7 +192,7 @@ def _dataset_stages(
     rejections = [rejection for result in results for rejection in result.rejections]
     counts = {}
     for stage in stages:
-        if stage.scope == "clip":
+        if stage.scope != "dataset":
             pairs = [result.counts.get(stage.name, (0, 0)) for result in results]
             counts[stage.name] = (sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs))
             continue

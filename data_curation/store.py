@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from nemo_cosmos.data.sample import Sample
-from nemo_cosmos.data.shards import read_samples
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import resize_longest_side
+
+if TYPE_CHECKING:
+    from nemo_cosmos.data.sample import Sample
 
 THUMBNAIL_PX = 192
 _JPEG_QUALITY = 85
@@ -95,6 +97,8 @@ class ClipStore:
     def _shards(self) -> dict[str, Sample]:
         """Samples of the finished shards by key, read once."""
         if self._sharded is None:
+            from nemo_cosmos.data.shards import read_samples  # brings torch: not for --help
+
             folder = self.output / "v0"
             has_shards = any(folder.rglob("*.tar"))
             samples = read_samples(folder) if has_shards else []

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_curation.deduplication import KEPT
 from data_curation.deduplication.clusters import assign, choose_num_clusters, fit_centres
 from data_curation.deduplication.vectors import VectorFile
 
-KEPT = -1
 #: Similarities held at once, in numbers.
 _BLOCK_NUMBERS = 8 * 1024 * 1024
 

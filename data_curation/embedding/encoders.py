@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_curation.embedding import EMBEDDED
 from data_curation.embedding.efficientnet_lite import (
     IMAGE_SIZE,
     load_efficientnet_lite0,
@@ -20,8 +21,6 @@ from data_curation.embedding.efficientnet_lite import (
 )
 from nemo_cosmos.errors import ConfigError, NumericsError
 from nemo_cosmos.platform import default_device
-
-EMBEDDED = "efficientnet-lite0"
 
 
 class FrameEncoder(Protocol):

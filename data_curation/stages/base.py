@@ -4,6 +4,24 @@ A stage takes a clip and gives back the clip with more known about it, or a reje
 It declares which fields it reads and sets and what resources it needs; an executor elsewhere runs
 it. A stage is idempotent: the same clip gives the same result, so that a run that was interrupted
 goes on.
+
+A stage is one file with its settings, whose fields are options of the command line, and one line in
+:class:`data_curation.settings.CurateSettings`::
+
+    @dataclass(frozen=True)
+    class SharpnessSettings(StageSettings):
+        min_sharpness: float = setting(0.1, "Least sharpness; 0 lets everything pass.")
+
+        def build(self, store: ClipStore) -> Stage:
+            return SharpnessStage(self, store)
+
+
+    class SharpnessStage(Stage):
+        name = "sharpness"
+        inputs = ("suffixes",)
+        outputs = ("scores",)
+
+        def process(self, clip: Clip) -> Result: ...
 """
 
 from __future__ import annotations
@@ -13,10 +31,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.video import VideoInfo
+
+if TYPE_CHECKING:
+    from data_curation.store import ClipStore
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +153,7 @@ Result = Clip | Rejection
 
 @dataclass(frozen=True)
 class Resources:
-    """What one call of a stage occupies, for executors that schedule."""
+    """What one worker of a stage occupies, for executors that schedule."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -140,22 +163,31 @@ class Resources:
 class Stage(ABC):
     """One step of the road from raw video to shards.
 
+    It is built where the run starts and sent to its workers by pickle: models and connections are
+    opened when they are first needed, and not in the constructor.
+
     Attributes:
         name: short name for counts, metrics and reports.
         inputs: fields of :class:`Clip` that must be set before.
         outputs: fields that it sets.
-        scope: ``"clip"`` stages look at one clip alone and may run anywhere in any order;
-            ``"dataset"`` stages see all clips, one after the other in order of source and span.
-        resources: what one call occupies.
-        optional: whether a run may leave it out (``CurateSettings.skip``).
+        scope: ``"clip"`` stages look at one clip alone (:meth:`process`) and may run anywhere in
+            any order; ``"batch"`` stages look at some clips of one source at once
+            (:meth:`process_batch`), so that what comes out does not depend on which sources happen
+            to be worked on together; ``"dataset"`` stages see all clips, in order of source and
+            span (:meth:`process_all`).
+        batch_size: most clips in one call of a ``"batch"`` stage.
+        resources: what one worker occupies.
+        version: counts up when the stage makes something else of the same clip and settings, so
+            that results of an earlier version are not used.
     """
 
     name: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]] = ()
     outputs: ClassVar[tuple[str, ...]] = ()
-    scope: ClassVar[Literal["clip", "dataset"]] = "clip"
+    scope: ClassVar[Literal["clip", "batch", "dataset"]] = "clip"
+    batch_size: int = 16
     resources: ClassVar[Resources] = Resources()
-    optional: ClassVar[bool] = False
+    version: ClassVar[int] = 1
 
     def prepare(self) -> None:  # noqa: B027  most stages need nothing
         """Get what the stage needs (weights, a server's answer), before the first clip.
@@ -172,10 +204,42 @@ class Stage(ABC):
             InputError: the clip is at fault; it is counted as rejected with the error as reason.
         """
 
+    def process_batch(self, clips: Sequence[Clip]) -> list[Result]:
+        """What a ``"batch"`` stage makes of some clips: one result for each, in their order.
+
+        When it raises, the clips are tried one by one, so that a bad one costs no other.
+        """
+        return self.process_all(clips)
+
     def process_all(self, clips: Sequence[Clip]) -> list[Result]:
         """What a ``"dataset"`` stage makes of all clips: one result for each, in their order."""
         outs = [self.process(clip) for clip in clips]
         return [out for out in outs if not isinstance(out, list)]
+
+
+class StageSettings(ABC):
+    """Everything that decides what one stage makes; its subclasses are frozen dataclasses.
+
+    Attributes:
+        optional: whether a run may leave the stage out (``CurateSettings.skip``).
+    """
+
+    optional: ClassVar[bool] = False
+
+    @abstractmethod
+    def build(self, store: ClipStore) -> Stage:
+        """The stage with these settings; ``store`` holds the files of clips."""
+
+
+def setting(default: T, help: str, *, flag: str = "") -> T:
+    """A field of a :class:`StageSettings` that is an option of the command line.
+
+    Args:
+        default: its value when the option is not given.
+        help: its line in ``--help``.
+        flag: its name there; by default ``--{stage}-{field}``.
+    """
+    return field(default=default, metadata={"help": help, "flag": flag})
 
 
 def check_order(stages: Sequence[Stage]) -> None:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from data_curation.sidecars import read_words
-from data_curation.stages.base import Clip, Rejection, Resources, Result, Stage
+from data_curation.stages.base import Clip, Rejection, Resources, Result, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.errors import SampleError
@@ -30,6 +30,15 @@ _LIGHT_WORDS = ((50, "dark"), (90, "dimly lit"), (170, "evenly lit"))
 #: Upper edges of the hue in degrees.
 _HUE_WORDS = ((20, "red"), (45, "orange"), (70, "yellow"), (165, "green"), (200, "cyan"))
 _HUE_WORDS_REST = ((260, "blue"), (320, "purple"), (360, "red"))
+
+
+@dataclass(frozen=True)
+class CaptionSettings(StageSettings):
+    """Nothing to choose yet."""
+
+    def build(self, store: ClipStore) -> Stage:
+        """The stage."""
+        return CaptionStage(store)
 
 
 class CaptionStage(Stage):

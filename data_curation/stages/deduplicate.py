@@ -16,12 +16,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_curation.deduplication import KEPT
 from data_curation.deduplication.index import EmbeddingIndex, read_blocks, read_embedding
 from data_curation.deduplication.perceptual import perceptual_pairs
-from data_curation.deduplication.semantic import KEPT, semantic_duplicates
 from data_curation.deduplication.vectors import VectorFile, write_vectors
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX
-from data_curation.stages.base import Clip, Rejection, Resources, Result, Stage
+from data_curation.stages.base import (
+    Clip,
+    Rejection,
+    Resources,
+    Result,
+    Stage,
+    StageSettings,
+    setting,
+)
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError
 
@@ -30,7 +38,7 @@ MIN_COSINE = 0.97
 
 
 @dataclass(frozen=True)
-class DeduplicateSettings:
+class DeduplicateSettings(StageSettings):
     """What counts as the same.
 
     Attributes:
@@ -39,8 +47,12 @@ class DeduplicateSettings:
         known: output folders of earlier runs, whose clips are not taken again.
     """
 
-    min_cosine: float = MIN_COSINE
-    known: tuple[str, ...] = ()
+    min_cosine: float = setting(
+        MIN_COSINE, "Clips this alike are semantic duplicates; 1 keeps them.", flag="--min-cosine"
+    )
+    known: tuple[str, ...] = setting(
+        (), "Output of an earlier run, whose clips are not taken again; repeatable.", flag="--known"
+    )
 
     def __post_init__(self) -> None:
         if not self.min_cosine > 0:
@@ -48,6 +60,10 @@ class DeduplicateSettings:
                 f"The least cosine of duplicates is {self.min_cosine}; expected a number above 0, "
                 f"such as {MIN_COSINE}, or 1 to keep semantic duplicates."
             )
+
+    def build(self, store: ClipStore) -> Stage:
+        """The stage with these settings."""
+        return DeduplicateStage(self, store)
 
 
 class DeduplicateStage(Stage):
@@ -113,6 +129,8 @@ class DeduplicateStage(Stage):
         return [row for row in rest if isinstance(results[row], Clip)]
 
     def _semantic(self, clips: Sequence[Clip], rest: list[int], results: dict[int, Result]) -> None:
+        from data_curation.deduplication.semantic import semantic_duplicates  # brings torch
+
         chosen = [clips[row] for row in rest]
         if not chosen:
             return

@@ -7,16 +7,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data_curation.deduplication.perceptual import clip_signature
-from data_curation.embedding.encoders import EMBEDDED, load_encoder, pool
+from data_curation.embedding import EMBEDDED
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
-from data_curation.stages.base import Clip, Rejection, Resources, Result, Stage
+from data_curation.stages.base import (
+    Clip,
+    Rejection,
+    Resources,
+    Result,
+    Stage,
+    StageSettings,
+    setting,
+)
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, VideoError
 from nemo_cosmos.video import decode
 
 
 @dataclass(frozen=True)
-class EmbedSettings:
+class EmbedSettings(StageSettings):
     """What clips are embedded with.
 
     Attributes:
@@ -24,12 +32,22 @@ class EmbedSettings:
         num_frames: frames that are looked at, evenly over the clip.
     """
 
-    model: str = EMBEDDED
-    num_frames: int = 8
+    optional = True
+
+    model: str = setting(
+        EMBEDDED,
+        "'efficientnet-lite0', or a folder with a CLIP or other vision model.",
+        flag="--embedder",
+    )
+    num_frames: int = setting(8, "Frames that are looked at, evenly over the clip.")
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
             raise ConfigError(f"{self.num_frames} frames cannot be embedded; expected 1 or more.")
+
+    def build(self, store: ClipStore) -> Stage:
+        """The stage with these settings."""
+        return EmbedStage(self, store)
 
 
 class EmbedStage(Stage):
@@ -39,7 +57,6 @@ class EmbedStage(Stage):
     inputs = ("suffixes", "num_frames")
     outputs = ("suffixes",)
     resources = Resources(cpus=1.0, memory_gb=1.0)
-    optional = True
 
     def __init__(self, settings: EmbedSettings, store: ClipStore) -> None:
         self.settings = settings
@@ -47,10 +64,14 @@ class EmbedStage(Stage):
 
     def prepare(self) -> None:
         """Load the model."""
+        from data_curation.embedding.encoders import load_encoder  # brings torch: not for --help
+
         load_encoder(self.settings.model)
 
     def process(self, clip: Clip) -> Result:
         """Embed one clip."""
+        from data_curation.embedding.encoders import load_encoder, pool
+
         encoder = load_encoder(self.settings.model)
         numbers = spread(clip.num_frames, self.settings.num_frames)
         content = self._store.get(clip.clip_id, "mp4")

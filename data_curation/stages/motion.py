@@ -17,7 +17,15 @@ import av
 import cv2
 import numpy as np
 
-from data_curation.stages.base import Clip, Rejection, Resources, Result, Stage
+from data_curation.stages.base import (
+    Clip,
+    Rejection,
+    Resources,
+    Result,
+    Stage,
+    StageSettings,
+    setting,
+)
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.video import decode
@@ -39,11 +47,19 @@ class MotionScores:
 
 
 @dataclass(frozen=True)
-class MotionSettings:
+class MotionSettings(StageSettings):
     """Least scores that pass; cosmos-curate's values. Zero lets everything pass."""
 
-    min_global_mean: float = 0.00098
-    min_per_patch: float = 0.000001
+    min_global_mean: float = setting(
+        0.00098, "Least mean motion, in (height + width) per frame; 0: any.", flag="--min-motion"
+    )
+    min_per_patch: float = setting(
+        0.000001, "Least motion of the stillest 256-pixel patch; 0: any.", flag="--min-patch-motion"
+    )
+
+    def build(self, store: ClipStore) -> Stage:
+        """The stage with these settings."""
+        return MotionStage(self, store)
 
 
 class MotionStage(Stage):

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from data_curation.stages.base import Clip, Rejection, Resources, Stage
+from data_curation.stages.base import Clip, Rejection, Resources, Stage, StageSettings
+from data_curation.store import ClipStore
 from nemo_cosmos.errors import MissingFileError, VideoError
 from nemo_cosmos.video import probe
+
+
+@dataclass(frozen=True)
+class ProbeSettings(StageSettings):
+    """Nothing to choose yet."""
+
+    def build(self, store: ClipStore) -> Stage:
+        """The stage."""
+        return ProbeStage()
 
 
 class ProbeStage(Stage):

@@ -18,7 +18,15 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from data_curation.stages.base import Clip, Rejection, Resources, Result, Stage
+from data_curation.stages.base import (
+    Clip,
+    Rejection,
+    Resources,
+    Result,
+    Stage,
+    StageSettings,
+    setting,
+)
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.video import decode
@@ -35,7 +43,7 @@ NEIGHBOURS = 6
 
 
 @dataclass(frozen=True)
-class SplitSettings:
+class SplitSettings(StageSettings):
     """How sources are cut.
 
     Attributes:
@@ -48,10 +56,12 @@ class SplitSettings:
         ConfigError: a length is not positive, or the least is more than the most.
     """
 
-    method: SplitMethod = "shot"
-    min_clip_s: float = 2.0
-    max_clip_s: float = 60.0
-    stride_s: float = 10.0
+    method: SplitMethod = setting(
+        "shot", "Where to cut: 'shot', 'stride' or 'none' (whole videos).", flag="--split"
+    )
+    min_clip_s: float = setting(2.0, "Shorter clips are rejected.", flag="--min-clip-s")
+    max_clip_s: float = setting(60.0, "Longer clips are cut evenly.", flag="--max-clip-s")
+    stride_s: float = setting(10.0, "Clip length with --split stride.", flag="--stride-s")
 
     def __post_init__(self) -> None:
         if self.method not in ("shot", "stride", "none"):
@@ -65,6 +75,10 @@ class SplitSettings:
             )
         if self.stride_s <= 0:
             raise ConfigError(f"The stride is {self.stride_s} s; expected a positive number.")
+
+    def build(self, store: ClipStore) -> Stage:
+        """The stage with these settings."""
+        return SplitStage(self, store)
 
 
 class SplitStage(Stage):

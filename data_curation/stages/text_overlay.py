@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_curation.stages.base import Clip, Rejection, Resources, Result, Stage
+from data_curation.stages.base import (
+    Clip,
+    Rejection,
+    Resources,
+    Result,
+    Stage,
+    StageSettings,
+    setting,
+)
 from data_curation.store import ClipStore
 from data_curation.text_overlay.detector import coverage, load_detector, network_size
 from data_curation.text_overlay.persistence import burnt_in
@@ -18,7 +26,7 @@ GAP_S = 0.5
 
 
 @dataclass(frozen=True)
-class TextOverlaySettings:
+class TextOverlaySettings(StageSettings):
     """How much text passes.
 
     Attributes:
@@ -27,9 +35,13 @@ class TextOverlaySettings:
         num_looks: places in the clip that are looked at.
     """
 
-    max_overlay_share: float = 0.003
-    max_text_share: float = 0.25
-    num_looks: int = 3
+    optional = True
+
+    max_overlay_share: float = setting(
+        0.003, "Most burnt-in text, as a share of the picture; 1: any.", flag="--max-overlay"
+    )
+    max_text_share: float = setting(0.25, "Most text of any kind, as a share; 1: any.")
+    num_looks: int = setting(3, "Places in the clip that are looked at.")
 
     def __post_init__(self) -> None:
         if not (0 <= self.max_overlay_share <= 1 and 0 <= self.max_text_share <= 1):
@@ -39,6 +51,10 @@ class TextOverlaySettings:
             )
         if self.num_looks < 1:
             raise ConfigError(f"{self.num_looks} looks find no text; expected 1 or more.")
+
+    def build(self, store: ClipStore) -> Stage:
+        """The stage with these settings."""
+        return TextOverlayStage(self, store)
 
 
 @dataclass(frozen=True)
@@ -56,7 +72,6 @@ class TextOverlayStage(Stage):
     inputs = ("suffixes", "num_frames", "fps", "width", "height")
     outputs = ("scores",)
     resources = Resources(cpus=1.0, memory_gb=1.0)
-    optional = True
 
     def __init__(self, settings: TextOverlaySettings, store: ClipStore) -> None:
         self.settings = settings

@@ -19,7 +19,15 @@ import av
 import numpy as np
 
 from data_curation.sidecars import cut_arrays
-from data_curation.stages.base import Clip, Rejection, Resources, Result, Stage
+from data_curation.stages.base import (
+    Clip,
+    Rejection,
+    Resources,
+    Result,
+    Stage,
+    StageSettings,
+    setting,
+)
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import SampleError, VideoError
 from nemo_cosmos.storage import atomic_path
@@ -27,11 +35,11 @@ from nemo_cosmos.video import Video, VideoInfo, decode, encode_video
 
 #: Decoded frames that are held in memory at once.
 CHUNK_BYTES = 512 * 1024 * 1024
-CRF = 18
+CRF = 18.0
 
 
 @dataclass(frozen=True)
-class TranscodeSettings:
+class TranscodeSettings(StageSettings):
     """How clips are encoded.
 
     Attributes:
@@ -39,8 +47,14 @@ class TranscodeSettings:
         crf: x264's quality, 0 best to 51 worst.
     """
 
-    short_side_px: int = 0
-    crf: float = CRF
+    short_side_px: int = setting(
+        0, "Scale down to this shorter side in pixels; 0 keeps the size.", flag="--short-side"
+    )
+    crf: float = setting(CRF, "H.264 quality, 0 best to 51 worst.", flag="--crf")
+
+    def build(self, store: ClipStore) -> Stage:
+        """The stage with these settings."""
+        return TranscodeStage(self, store)
 
 
 class TranscodeStage(Stage):

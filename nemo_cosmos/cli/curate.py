@@ -4,55 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from data_curation.settings import OPTIONAL_STAGES, CurateSettings
+from nemo_cosmos.cli.settings_options import settings_from, with_settings
 
 if TYPE_CHECKING:
     from data_curation import CurateSummary
 
 
+@with_settings(CurateSettings)
 def command(
     source: Annotated[
         str,
         typer.Argument(metavar="INPUT", help="Folder, video, 'glob pattern', or .txt list."),
     ],
     output: Annotated[Path, typer.Argument(help="Folder for shards and report.")],
-    split: Annotated[
-        str, typer.Option(help="Where to cut: 'shot', 'stride' or 'none' (whole videos).")
-    ] = "shot",
-    min_clip_s: Annotated[float, typer.Option(help="Shorter clips are rejected.")] = 2.0,
-    max_clip_s: Annotated[float, typer.Option(help="Longer clips are cut evenly.")] = 60.0,
-    stride_s: Annotated[float, typer.Option(help="Clip length with --split stride.")] = 10.0,
-    short_side: Annotated[
-        int, typer.Option(help="Scale down to this shorter side in pixels; 0 keeps the size.")
-    ] = 0,
-    crf: Annotated[float, typer.Option(help="H.264 quality, 0 best to 51 worst.")] = 18.0,
-    min_motion: Annotated[
-        float, typer.Option(help="Least mean motion, in (height + width) per frame; 0: any.")
-    ] = 0.00098,
-    min_patch_motion: Annotated[
-        float, typer.Option(help="Least motion of the stillest 256-pixel patch; 0: any.")
-    ] = 0.000001,
-    max_overlay: Annotated[
-        float, typer.Option(help="Most burnt-in text, as a share of the picture; 1: any.")
-    ] = 0.003,
-    embedder: Annotated[
-        str,
-        typer.Option(help="'efficientnet-lite0', or a folder with a CLIP or other vision model."),
-    ] = "efficientnet-lite0",
-    min_cosine: Annotated[
-        float, typer.Option(help="Clips this alike are semantic duplicates; 1 keeps them.")
-    ] = 0.97,
-    known: Annotated[
-        list[str] | None,
-        typer.Option(help="Output of an earlier run, whose clips are not taken again; repeatable."),
-    ] = None,
     skip: Annotated[
-        str, typer.Option(help="Stages to leave out, such as 'text_overlay,embed', or 'all'.")
+        str,
+        typer.Option(help="Stages to leave out, such as 'text_overlay,embed', or 'all'."),
     ] = "",
     shard_mb: Annotated[float, typer.Option(help="Size of a tar in MB.")] = 500.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    **options: Any,
 ) -> None:
     """Turn raw video into training shards.
 
@@ -73,28 +49,11 @@ def command(
 
       nemo-cosmos curate 'raw/**/*.mp4' outputs/curated --split stride --stride-s 5 --short-side 720
     """
-    from typing import cast
+    from data_curation.pipeline import curate
 
-    from data_curation import (
-        OPTIONAL_STAGES,
+    settings = settings_from(
         CurateSettings,
-        DeduplicateSettings,
-        EmbedSettings,
-        MotionSettings,
-        SplitSettings,
-        TextOverlaySettings,
-        TranscodeSettings,
-        curate,
-    )
-    from data_curation.stages.split import SplitMethod
-
-    settings = CurateSettings(
-        split=SplitSettings(cast("SplitMethod", split), min_clip_s, max_clip_s, stride_s),
-        transcode=TranscodeSettings(short_side, crf),
-        motion=MotionSettings(min_motion, min_patch_motion),
-        text_overlay=TextOverlaySettings(max_overlay),
-        embed=EmbedSettings(embedder),
-        deduplicate=DeduplicateSettings(min_cosine, tuple(known or ())),
+        options,
         skip=OPTIONAL_STAGES if skip == "all" else _names(skip),
         max_shard_bytes=round(shard_mb * 1024 * 1024),
     )

@@ -14,6 +14,7 @@ VERSION_FOLDER = "v0"
 RESOLUTIONS = ("1080", "720", "lt_720")
 ASPECT_RATIOS = ("9_16", "3_4", "1_1", "4_3", "16_9")
 DURATIONS = ("0_5", "5_10", "10_30", "30_inf")
+MAX_SHARD_BYTES = 500 * 1024 * 1024
 
 # Upper edges, which belong to the lower bin; what is wider than 10:1 counts as 16:9 here.
 _ASPECT_EDGES = (0.65, 0.88, 1.16, 1.55)

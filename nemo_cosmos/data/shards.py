@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from nemo_cosmos.data.layout import bin_folder, shard_name
+from nemo_cosmos.data.layout import MAX_SHARD_BYTES, bin_folder, shard_name
 from nemo_cosmos.data.open_shard import METAS, VIDEO, OpenShard
 from nemo_cosmos.data.sample import Sample, sha256_of
 from nemo_cosmos.data.schema import ClipRecord
@@ -23,7 +23,6 @@ from nemo_cosmos.data.tar import index_tar
 from nemo_cosmos.errors import MissingFileError, SampleError
 from nemo_cosmos.storage import atomic_path, filesystem_of, is_url
 
-MAX_SHARD_BYTES = 500 * 1024 * 1024
 SHARDS_PER_PART = 100
 
 

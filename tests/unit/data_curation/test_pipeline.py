@@ -293,7 +293,7 @@ def test_stages_must_stand_in_an_order_that_gives_each_its_inputs(store):
 
 def test_every_stage_says_what_it_sets(store):
     known = set(Clip.__dataclass_fields__)
-    for stage in pipeline.default_stages(SETTINGS, store):
+    for stage in SETTINGS.build_stages(store):
         assert isinstance(stage, Stage)
         assert set(stage.inputs) | set(stage.outputs) <= known
 

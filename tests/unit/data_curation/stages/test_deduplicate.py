@@ -11,9 +11,9 @@ import pytest
 from skimage import data
 
 from data_curation import CurateSettings, DeduplicateSettings, SplitSettings, curate
+from data_curation.deduplication import KEPT
 from data_curation.deduplication.index import INDEX_FOLDER, EmbeddingIndex
-from data_curation.deduplication.semantic import KEPT
-from data_curation.pipeline import OPTIONAL_STAGES
+from data_curation.settings import OPTIONAL_STAGES
 from data_curation.stages.deduplicate import best_of_pairs
 from nemo_cosmos.data.shards import read_samples
 from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError

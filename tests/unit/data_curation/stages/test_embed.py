@@ -11,7 +11,7 @@ from skimage import data
 
 from data_curation import CurateSettings, EmbedSettings, SplitSettings, curate
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
-from data_curation.pipeline import OPTIONAL_STAGES
+from data_curation.settings import OPTIONAL_STAGES
 from data_curation.stages.base import Rejection
 from data_curation.stages.embed import EmbedStage, spread
 from nemo_cosmos.data.shards import read_samples

@@ -1,0 +1,62 @@
+"""What decides what comes out of an input: the stages in their order, and the settings of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from data_curation.stages.base import Stage, StageSettings
+from data_curation.stages.caption import CaptionSettings
+from data_curation.stages.deduplicate import DeduplicateSettings
+from data_curation.stages.embed import EmbedSettings
+from data_curation.stages.motion import MotionSettings
+from data_curation.stages.probe import ProbeSettings
+from data_curation.stages.split import SplitSettings
+from data_curation.stages.text_overlay import TextOverlaySettings
+from data_curation.stages.transcode import TranscodeSettings
+from data_curation.store import ClipStore
+from nemo_cosmos.data.layout import MAX_SHARD_BYTES
+from nemo_cosmos.errors import ConfigError, nearest_names
+
+
+@dataclass(frozen=True)
+class CurateSettings:
+    """One field for each stage, in the order in which clips pass them; then those of the run.
+
+    Attributes:
+        skip: names of optional stages to leave out.
+        max_shard_bytes: size of a tar.
+
+    Raises:
+        ConfigError: a stage that is to be skipped is not optional.
+    """
+
+    probe: ProbeSettings = field(default_factory=ProbeSettings)
+    split: SplitSettings = field(default_factory=SplitSettings)
+    transcode: TranscodeSettings = field(default_factory=TranscodeSettings)
+    motion: MotionSettings = field(default_factory=MotionSettings)
+    text_overlay: TextOverlaySettings = field(default_factory=TextOverlaySettings)
+    caption: CaptionSettings = field(default_factory=CaptionSettings)
+    embed: EmbedSettings = field(default_factory=EmbedSettings)
+    deduplicate: DeduplicateSettings = field(default_factory=DeduplicateSettings)
+    skip: tuple[str, ...] = ()
+    max_shard_bytes: int = MAX_SHARD_BYTES
+
+    def __post_init__(self) -> None:
+        """Check the names of stages that are to be left out."""
+        for name in self.skip:
+            if name not in OPTIONAL_STAGES:
+                raise ConfigError(
+                    f"The stage '{name}' cannot be skipped. Those that can are "
+                    f"{nearest_names(name, OPTIONAL_STAGES)}."
+                )
+
+    def build_stages(self, store: ClipStore) -> list[Stage]:
+        """The stages in order, without those that are skipped."""
+        values = [getattr(self, item.name) for item in fields(self) if item.name not in self.skip]
+        return [value.build(store) for value in values if isinstance(value, StageSettings)]
+
+
+#: Stages that a run may leave out.
+OPTIONAL_STAGES = tuple(
+    item.name for item in fields(CurateSettings) if getattr(item.default_factory, "optional", False)
+)

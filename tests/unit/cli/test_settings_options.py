@@ -1,0 +1,80 @@
+"""Options of a command come from the fields of its settings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import typer
+from typer.testing import CliRunner
+
+from data_curation.stages.base import Stage, StageSettings, setting
+from nemo_cosmos.cli.settings_options import settings_from, with_settings
+
+
+@dataclass(frozen=True)
+class SharpnessSettings(StageSettings):
+    least: float = setting(0.5, "Least sharpness.")
+    way: Literal["fast", "slow"] = setting("fast", "How.", flag="--way")
+    strict: bool = setting(False, "All frames.")
+    names: tuple[str, ...] = setting((), "Only these.", flag="--name")
+
+    def build(self, store: Any) -> Stage:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class OtherSettings(StageSettings):
+    number: int = setting(3, "How many.")
+
+    def build(self, store: Any) -> Stage:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    sharp_edges: SharpnessSettings = field(default_factory=SharpnessSettings)
+    other: OtherSettings = field(default_factory=OtherSettings)
+    size: int = 1
+
+
+def run(stages, *arguments):
+    seen = []
+    app = typer.Typer()
+
+    @app.command()
+    @with_settings(RunSettings, stages)
+    def command(place: str, **options: Any) -> None:
+        seen.append((place, settings_from(RunSettings, options, size=7)))
+
+    result = CliRunner().invoke(app, list(arguments))
+    return (seen or [result.output])[0]
+
+
+def test_every_field_is_an_option_with_its_default():
+    assert run(None, "here") == ("here", RunSettings(size=7))
+    given = ["--sharp-edges-least", "0.7", "--way", "slow", "--sharp-edges-strict"]
+    given += ["--name", "a", "--name", "b c", "--other-number", "5"]
+    sharp = SharpnessSettings(0.7, "slow", True, ("a", "b c"))
+    assert run(None, "here", *given) == ("here", RunSettings(sharp, OtherSettings(5), 7))
+
+
+def test_a_command_with_some_of_the_stages():
+    assert run(["other"], "here", "--other-number", "4")[1].other.number == 4
+    assert "No such option" in run(["other"], "here", "--way", "slow")
+    assert "Least sharpness." in run(None, "--help")
+
+
+def test_help_of_curate_brings_no_torch():
+    code = (
+        "import sys\nfrom nemo_cosmos.cli.main import main\n"
+        "try:\n main(['curate', '--help'])\nexcept SystemExit:\n pass\n"
+        "print([m for m in ('torch', 'nemo', 'transformers', 'ray') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "--min-clip-s" in result.stdout
+    assert result.stdout.splitlines()[-1] == "[]"
