@@ -36,6 +36,7 @@ install: .venv/.installed
 	fi
 	@echo "Installing nemo_cosmos and what it needs (a few minutes)"
 	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable ".[curation,eval,sim,dev]"
+	$(PIP) install --quiet --no-deps --constraint $(CONSTRAINTS) scenedetect  # its dependencies would bring a second OpenCV
 	@touch $@
 
 quickstart: install

