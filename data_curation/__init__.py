@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from data_curation.pipeline import CurateSummary, curate
     from data_curation.settings import OPTIONAL_STAGES, CurateSettings
+    from data_curation.stages.annotate import AnnotateSettings
     from data_curation.stages.deduplicate import DeduplicateSettings
     from data_curation.stages.embed import EmbedSettings
     from data_curation.stages.motion import MotionSettings
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "OPTIONAL_STAGES": "settings",
+    "AnnotateSettings": "stages.annotate",
     "CurateSettings": "settings",
     "CurateSummary": "pipeline",
     "DeduplicateSettings": "stages.deduplicate",
@@ -33,6 +35,7 @@ _HOMES = {
 
 __all__ = [
     "OPTIONAL_STAGES",
+    "AnnotateSettings",
     "CurateSettings",
     "CurateSummary",
     "DeduplicateSettings",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
+from data_curation.stages.annotate import AnnotateSettings
 from data_curation.stages.base import Stage, StageSettings
 from data_curation.stages.caption import CaptionSettings
 from data_curation.stages.deduplicate import DeduplicateSettings
@@ -38,6 +39,7 @@ class CurateSettings:
     caption: CaptionSettings = field(default_factory=CaptionSettings)
     embed: EmbedSettings = field(default_factory=EmbedSettings)
     deduplicate: DeduplicateSettings = field(default_factory=DeduplicateSettings)
+    annotate: AnnotateSettings = field(default_factory=AnnotateSettings)
     skip: tuple[str, ...] = ()
     max_shard_bytes: int = MAX_SHARD_BYTES
 

@@ -14,6 +14,7 @@
     ├── NumericsError                  NaN or infinity where there must be none
     ├── CheckpointError                a checkpoint is missing, incomplete or of another model
     ├── GuardrailError                 a guard refused, or could not be asked (which is a refusal)
+    ├── ServiceError                   a server that was asked gave no answer, however often
     ├── StorageFullError (OSError)     no space left; what was written before is intact
     ├── MissingDependencyError (ImportError)   an optional package is not installed
     └── AssetError                     a file that a pinned package carries cannot be had
@@ -74,6 +75,10 @@ class CheckpointError(NemoCosmosError):
 
 class GuardrailError(NemoCosmosError):
     """A guard refused, or could not be asked, which counts as a refusal."""
+
+
+class ServiceError(NemoCosmosError):
+    """A server that was asked gave no answer in all tries; it may be there again later."""
 
 
 class StorageFullError(NemoCosmosError, OSError):

@@ -47,6 +47,9 @@ def command(
       nemo-cosmos curate robot/ outputs/robot --split none --min-clip-s 0.5 --min-motion 0
       --min-patch-motion 0
 
+      nemo-cosmos curate raw/ outputs/curated --vlm-url http://localhost:8000/v1
+      --vlm-model Qwen/Qwen2.5-VL-7B-Instruct
+
       nemo-cosmos curate 'raw/**/*.mp4' outputs/curated --split stride --stride-s 5 --short-side 720
     """
     from data_curation.pipeline import curate

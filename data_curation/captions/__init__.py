@@ -1,0 +1,1 @@
+"""Captions by a vision-language model behind an OpenAI-compatible endpoint."""

@@ -1,0 +1,259 @@
+"""The stage *annotate* against a real HTTP server that speaks the protocol, and misbehaves."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import cv2
+import numpy as np
+import pytest
+
+from data_curation import AnnotateSettings, CurateSettings, SplitSettings, curate
+from data_curation.captions.endpoint import KEY_VARIABLE
+from data_curation.settings import OPTIONAL_STAGES
+from data_curation.stages.annotate import PROMPT, AnnotateStage
+from data_curation.stages.base import Rejection
+from nemo_cosmos.data.shards import read_samples
+from nemo_cosmos.errors import ConfigError, ServiceError
+from nemo_cosmos.video import Video, encode_video
+
+Reply = tuple[int, bytes, dict[str, str]] | None
+
+
+def words(text: str, finish: str = "stop") -> Reply:
+    choice = {"message": {"role": "assistant", "content": text}, "finish_reason": finish}
+    return 200, json.dumps({"choices": [choice]}).encode(), {}
+
+
+class Server:
+    """Answers ``/v1/chat/completions``; ``script`` decides the first replies, then all is well."""
+
+    def __init__(self) -> None:
+        self.script: list[Callable[[], Reply]] = []
+        self.requests: list[dict] = []
+        self.keys: list[str | None] = []
+        self.delay_s = 0.0
+        self.at_once = self.most_at_once = 0
+        self._lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                reply = server._reply(self.path, body, self.headers.get("authorization"))
+                if reply is None:  # hang up without a word
+                    self.close_connection = True
+                    return
+                status, content, headers = reply
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def _reply(self, path: str, body: dict, key: str | None) -> Reply:
+        with self._lock:
+            self.requests.append(body)
+            self.keys.append(key)
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            scripted = self.script.pop(0) if self.script else None
+        try:
+            if path != "/v1/chat/completions":
+                return 404, b"no such path", {}
+            time.sleep(self.delay_s)
+            return scripted() if scripted else words(f" A scene,\n seen in {pictures(body)}. ")
+        finally:
+            with self._lock:
+                self.at_once -= 1
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+def pictures(body: dict) -> int:
+    return sum(item["type"] == "image_url" for item in body["messages"][0]["content"])
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def annotate(store, make_clip, server, tmp_path, scene):
+    def annotate(num_clips=1, num_frames=20, **settings):
+        clips = []
+        for number in range(num_clips):
+            source = tmp_path / f"{number}.mp4"
+            if not source.exists():
+                encode_video(source, Video(scene(number, num_frames), fps=10))
+            clip = replace(
+                make_clip(source), clip_id=f"clip-{number}", num_frames=num_frames, fps=10,
+                width=96, height=64, suffixes=("mp4",), content_sha256=f"{number}",
+                caption="A video.", caption_source="template",
+            )  # fmt: skip
+            store.put(clip.clip_id, "mp4", source.read_bytes())
+            clips.append(clip)
+        given = {"url": server.url, "model": "vlm", "pause_s": 0.01, **settings}
+        return AnnotateStage(AnnotateSettings(**given), store).process_all(clips)
+
+    return annotate
+
+
+def test_the_model_sees_two_frames_a_second_and_the_prompt_of_the_paper(
+    annotate, server, monkeypatch
+):
+    monkeypatch.setenv(KEY_VARIABLE, "secret")
+    (clip,) = annotate()
+    assert (clip.caption, clip.caption_source) == ("A scene, seen in 4.", "vlm")
+    (body,) = server.requests
+    assert (body["model"], body["max_tokens"], body["temperature"]) == ("vlm", 8192, 0)
+    content = body["messages"][0]["content"]
+    assert content[-1] == {"type": "text", "text": PROMPT}
+    head, _, data = content[0]["image_url"]["url"].partition(",")
+    assert head == "data:image/jpeg;base64"
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (64, 96, 3)
+    assert server.keys == ["Bearer secret"]
+
+
+def test_long_clips_are_captioned_window_by_window(annotate, server):
+    (clip,) = annotate(num_frames=50, window_frames=20, remainder_frames=10)
+    spans = [(window["start_frame"], window["end_frame"]) for window in clip.extra["windows"]]
+    assert spans == [(0, 19), (20, 39), (40, 49)]
+    assert clip.caption == "A scene, seen in 4. A scene, seen in 4. A scene, seen in 2."
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        lambda: (429, b"slow down", {"retry-after": "0"}),
+        lambda: (500, b"oops", {}),
+        lambda: (503, b"", {"retry-after": "tomorrow"}),
+        lambda: (200, b"<html>no JSON", {}),
+        lambda: (200, b'{"choices": []}', {}),
+        lambda: (200, b'{"choices": [{"message": {"content": null}}]}', {}),
+        lambda: words("   "),
+        lambda: words("A scene that is cut", finish="length"),
+        lambda: None,
+    ],
+)
+def test_what_passes_is_tried_again(annotate, server, trouble):
+    server.script = [trouble, trouble]
+    (clip,) = annotate()
+    assert clip.caption_source == "vlm" and len(server.requests) == 3
+
+
+def test_a_time_out_is_tried_again(annotate, server):
+    server.script = [lambda: time.sleep(1.0) or words("too late")]
+    (clip,) = annotate(timeout_s=0.3)
+    assert clip.caption == "A scene, seen in 4." and len(server.requests) == 2
+
+
+def test_a_server_may_name_the_pause(annotate, server):
+    server.script = [lambda: (429, b"", {"retry-after": "0.4"})]
+    started = time.monotonic()
+    annotate(pause_s=0.0)
+    assert time.monotonic() - started >= 0.4
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_does_not_pass_ends_the_run_at_once(annotate, server, status):
+    server.script = [lambda: (status, b"wrong", {})] * 9
+    with pytest.raises(ConfigError, match=f"status {status}.*{KEY_VARIABLE}"):
+        annotate()
+    assert len(server.requests) == 1
+
+
+def test_a_bad_url_is_an_error(annotate):
+    with pytest.raises(ConfigError, match="not the URL"):
+        annotate(url="localhost:1/v1")
+
+
+def test_a_request_that_the_server_does_not_take_rejects_the_clip(annotate, server):
+    server.script = [lambda: (400, b"too many images", {})]
+    first, second = annotate(num_clips=2, concurrency=1)
+    assert isinstance(first, Rejection) and first.reason == "caption_failure"
+    assert "too many images" in first.detail
+    assert second.caption_source == "vlm"
+
+
+def test_a_model_that_never_says_a_word_rejects_the_clip(annotate, server):
+    server.script = [lambda: words("")] * 3
+    (clip,) = annotate(max_tries=3)
+    assert isinstance(clip, Rejection) and "without words, 3 times" in clip.detail
+
+
+def test_a_server_that_is_down_ends_the_run_and_what_it_said_is_kept(annotate, server):
+    fine, down = (lambda: words("Good.")), (lambda: (500, b"", {}))
+    server.script = [fine, fine, *[down] * 2]
+    with pytest.raises(ServiceError, match="run the same command again"):
+        annotate(num_clips=4, concurrency=1, max_tries=2)
+    asked = len(server.requests)
+    clips = annotate(num_clips=4, concurrency=1)
+    assert len(server.requests) - asked == 2
+    assert [clip.caption for clip in clips[:2]] == ["Good.", "Good."]
+    assert [clip.caption for clip in clips[2:]] == ["A scene, seen in 4."] * 2
+
+
+def test_another_question_is_asked_anew(annotate, server):
+    annotate()
+    annotate()
+    assert len(server.requests) == 1
+    annotate(prompt="Which animals are there?")
+    assert len(server.requests) == 2
+
+
+def test_requests_run_side_by_side_up_to_the_bound(annotate, server):
+    server.delay_s = 0.15
+    annotate(num_clips=8, concurrency=3)
+    assert server.most_at_once == 3 and len(server.requests) == 8
+
+
+def test_it_works_inside_a_running_event_loop(annotate):
+    import asyncio
+
+    async def notebook():
+        return annotate()
+
+    (clip,) = asyncio.run(notebook())
+    assert clip.caption_source == "vlm"
+
+
+def test_a_whole_run_keeps_words_that_came_along(raw, tmp_path, server):
+    settings = CurateSettings(
+        split=SplitSettings(min_clip_s=1),
+        annotate=AnnotateSettings(url=server.url, model="vlm"),
+        skip=OPTIONAL_STAGES,
+    )
+    curate(raw, tmp_path / "out", settings)
+    records = [sample.record for sample in read_samples(tmp_path / "out")]
+    assert sorted(record.caption_source for record in records) == ["sidecar", "vlm", "vlm"]
+    assert all("windows" in r.extra for r in records if r.caption_source == "vlm")
+    asked = len(server.requests)
+    again = curate(raw, tmp_path / "out", settings)
+    assert len(server.requests) == asked == 2 and again.num_reused == 4
+
+
+@pytest.mark.parametrize("wrong", [{"url": "http://x/v1"}, {"sample_fps": 0}, {"max_tries": 0}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        AnnotateSettings(**wrong)
