@@ -19,9 +19,9 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from nemo_cosmos.platform import kernels
 from nemo_cosmos.platform.cuda_stubs import CPU
 from nemo_cosmos.platform.fused_adam import FusedAdam
 
@@ -156,7 +156,7 @@ def _patch_linear_autocast() -> None:
 
 
 def _use_plain_linear_alone() -> None:
-    """Where a process has no tensor-parallel partner, compute its linear layers as torch does.
+    """Where a process has no tensor-parallel partner, compute its linear layers without Megatron.
 
     Megatron's layers go through autograd functions in Python that communicate, or would. At nano
     size on a CPU these cost several per cent of a step; alone, there is nothing for them to do.
@@ -170,7 +170,7 @@ def _use_plain_linear_alone() -> None:
         if any(kwargs.get(name) for name in _LINEAR_OPTIONS):
             result: torch.Tensor = parallel_linear(input, weight, **kwargs)
             return result
-        return F.linear(input, weight, kwargs.get("bias"))
+        return kernels.linear(input, weight, kwargs.get("bias"))
 
     layers.linear_with_grad_accumulation_and_async_allreduce = linear
     for name in (

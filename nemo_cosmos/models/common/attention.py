@@ -20,11 +20,11 @@ from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.spec_utils import build_module
 from megatron.core.transformer.transformer_config import TransformerConfig
-from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.packed import Boundaries
 from nemo_cosmos.models.common.rope import RopeTable, apply_rope
+from nemo_cosmos.platform import kernels
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 """Keys and values of a context, each (M, B, H, D)."""
@@ -33,7 +33,7 @@ KeysValues = tuple[torch.Tensor, torch.Tensor]
 class LocalCoreAttention(MegatronModule):
     """Softmax attention over the tokens of this process, on any device.
 
-    The ``core_attention`` of a local layer spec: PyTorch's scaled dot product, without a mask.
+    The ``core_attention`` of a local layer spec: the platform's attention, without a mask.
     Context parallelism has a core attention of its own, chosen by the layer spec.
     """
 
@@ -91,14 +91,11 @@ class LocalCoreAttention(MegatronModule):
     def _attend(
         self, q_LBHD: torch.Tensor, k_MBHD: torch.Tensor, v_MBHD: torch.Tensor
     ) -> torch.Tensor:
-        out_BHLD = F.scaled_dot_product_attention(
-            q_LBHD.permute(1, 2, 0, 3),
-            k_MBHD.permute(1, 2, 0, 3),
-            v_MBHD.permute(1, 2, 0, 3),
-            dropout_p=self.dropout if self.training else 0.0,
-            scale=self.softmax_scale,
+        dropout = self.dropout if self.training else 0.0
+        out_LBHD = kernels.attention(
+            q_LBHD, k_MBHD, v_MBHD, scale=self.softmax_scale, dropout=dropout
         )
-        return out_BHLD.permute(2, 0, 1, 3).flatten(2)
+        return out_LBHD.flatten(2)
 
 
 class RopeSelfAttention(SelfAttention):

@@ -7,6 +7,8 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import nn
 from torch.nn import functional as F
 
+from nemo_cosmos.platform import kernels
+
 
 class RMSNorm(nn.Module):
     """Root-mean-square normalisation over the last axis, with a learned scale.
@@ -80,4 +82,4 @@ class ReplicatedLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``x`` of shape (..., in_features) to (..., out_features)."""
-        return F.linear(x, self.weight)
+        return kernels.linear(x, self.weight)

@@ -1,0 +1,181 @@
+"""The matrix products and the attention of this device.
+
+On CUDA these are torch's own. On a CPU, two of torch's own leave half of the machine idle: float32
+products go to a library that uses the widest vector instructions of one maker's processors only,
+and the attention, which multiplies small tiles, is slower than whole products in both precisions.
+Here float32 products go to oneDNN, which torch carries too, and attention is done in whole products
+over blocks of queries. Small problems, where calling costs more than computing, stay with torch.
+
+Shape suffixes: L queries, M keys, B batch, H heads, D head dimension.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+# Multiplications from which on a product gains more than a call through Python costs.
+_LARGE_PRODUCT = 2**22
+# Scores of one head from which on whole products beat tiles.
+_MANY_SCORES = 2**16
+# Scores that are held at a time: 1 MB in float32, which fits into a core's second-level cache.
+# Larger ones are also given back to the operating system and come anew, page by page, which was
+# seen to take as long as the products.
+_BLOCK_SCORES = 2**18
+_MIN_BLOCK_ROWS = 64
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """``x @ weight.T + bias``, as :func:`torch.nn.functional.linear`.
+
+    Args:
+        x: (..., in).
+        weight: (out, in).
+        bias: (out,) or None.
+    """
+    large = x.numel() * weight.shape[0] >= _LARGE_PRODUCT
+    if bias is None and large and x.dtype == weight.dtype == torch.float32 and _has_onednn(x):
+        product: torch.Tensor = _Linear.apply(x.flatten(0, -2), weight)
+        return product.unflatten(0, x.shape[:-1])
+    return F.linear(x, weight, bias)
+
+
+def attention(
+    q_LBHD: torch.Tensor,
+    k_MBHD: torch.Tensor,
+    v_MBHD: torch.Tensor,
+    *,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """Softmax attention without a mask; the memory grows with L + M, not with their product.
+
+    Args:
+        q_LBHD: queries.
+        k_MBHD: keys.
+        v_MBHD: values.
+        scale: of the scores; ``D ** -0.5`` by default.
+        dropout: share of the weights that is dropped.
+
+    Returns:
+        (L, B, H, D).
+    """
+    many = q_LBHD.shape[0] * k_MBHD.shape[0] >= _MANY_SCORES
+    same = q_LBHD.dtype == k_MBHD.dtype == v_MBHD.dtype
+    known = q_LBHD.dtype in (torch.float32, torch.bfloat16)
+    if many and same and known and not dropout and _has_onednn(q_LBHD):
+        scale = q_LBHD.shape[-1] ** -0.5 if scale is None else scale
+        attended: torch.Tensor = _BlockedAttention.apply(q_LBHD, k_MBHD, v_MBHD, scale)
+        return attended
+    q, k, v = (x.permute(1, 2, 0, 3) for x in (q_LBHD, k_MBHD, v_MBHD))
+    out_BHLD = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
+    return out_BHLD.permute(2, 0, 1, 3)
+
+
+def _has_onednn(x: torch.Tensor) -> bool:
+    """Whether a tensor's products can go to oneDNN; autocast, which chooses types, comes first."""
+    return (
+        x.device.type == "cpu"
+        and torch.backends.mkldnn.is_available()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """``x @ weight.T`` of float32 matrices by oneDNN."""
+    # It has no fast path for rows with gaps between them.
+    if not (weight.is_contiguous() or weight.t().is_contiguous()):
+        weight = weight.contiguous()
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return product
+
+
+class _Linear(torch.autograd.Function):
+    """A float32 linear map."""
+
+    @staticmethod
+    def forward(ctx: Any, x_LI: torch.Tensor, weight_OI: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x_LI, weight_OI)
+        return _product(x_LI, weight_OI)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (g_LO,) = gradients
+        x_LI, weight_OI = ctx.saved_tensors
+        needs_x, needs_weight = ctx.needs_input_grad
+        return (
+            _product(g_LO, weight_OI.t()) if needs_x else None,
+            _product(g_LO.t(), x_LI.t()) if needs_weight else None,
+        )
+
+
+class _BlockedAttention(torch.autograd.Function):
+    """Attention, head by head and block by block; the backward pass computes the weights again.
+
+    Scores and their softmax are float32 for inputs of either type, as in torch's own.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q_LBHD: torch.Tensor, k_MBHD: torch.Tensor, v_MBHD: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        ctx.save_for_backward(q_LBHD, k_MBHD, v_MBHD)
+        ctx.scale = scale
+        out_LBHD = torch.empty(q_LBHD.shape, dtype=q_LBHD.dtype)
+        for q, k, v, out in _heads(q_LBHD, k_MBHD, v_MBHD, out_LBHD):
+            keys, values = k.float().contiguous(), v.contiguous()
+            for rows in _blocks(len(q), len(k)):
+                weights = _weights(q[rows], keys, scale).to(v.dtype)
+                out[rows] = _times(weights, values)
+        return out_LBHD
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        q_LBHD, k_MBHD, v_MBHD = ctx.saved_tensors
+        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in ctx.saved_tensors)
+        for q, k, v, g, dq_h, dk_h, dv_h in _heads(
+            q_LBHD, k_MBHD, v_MBHD, gradients[0], dq, dk, dv
+        ):
+            q, k, v, g = (x.contiguous() for x in (q, k, v, g))
+            keys = k.float()
+            dk_sum, dv_sum = torch.zeros_like(keys), torch.zeros_like(keys)
+            for rows in _blocks(len(q), len(k)):
+                weights = _weights(q[rows], keys, ctx.scale)
+                d_weights = _times(g[rows], v.t())
+                weights = weights.to(q.dtype)
+                d_scores = torch._softmax_backward_data(d_weights, weights, -1, q.dtype)
+                dq_h[rows] = _times(d_scores, k).mul_(ctx.scale)
+                dk_sum += _times(d_scores.t(), q[rows])
+                dv_sum += _times(weights.t(), g[rows])
+            dk_h.copy_(dk_sum.mul_(ctx.scale))
+            dv_h.copy_(dv_sum)
+        return dq, dk, dv, None
+
+
+def _heads(*tensors_LBHD: torch.Tensor) -> Any:
+    """The matrices (L or M, D) of each head."""
+    _, batch, heads, _ = tensors_LBHD[0].shape
+    for b in range(batch):
+        for h in range(heads):
+            yield tuple(x[:, b, h] for x in tensors_LBHD)
+
+
+def _blocks(num_queries: int, num_keys: int) -> list[slice]:
+    rows = max(_BLOCK_SCORES // num_keys, _MIN_BLOCK_ROWS)
+    return [slice(first, first + rows) for first in range(0, num_queries, rows)]
+
+
+def _weights(q: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
+    """Attention weights of some queries, float32."""
+    return torch.softmax(_product(q.float() * scale, keys), -1)
+
+
+def _times(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """``left @ right`` in the type of both."""
+    if left.dtype != torch.float32:
+        return left @ right
+    if left.is_contiguous():
+        return _product(left, right.t())
+    return _product(right.t().contiguous(), left).t()

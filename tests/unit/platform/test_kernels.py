@@ -1,0 +1,86 @@
+"""The platform's products and attention against float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nemo_cosmos.platform import kernels
+
+Tensors = tuple[torch.Tensor, ...]
+
+
+def attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: torch.Tensor) -> Tensors:
+    """Output and gradients of plain attention in float64."""
+    q, k, v = (x.detach().double().requires_grad_() for x in (q, k, v))
+    weights = torch.einsum("lbhd,mbhd->bhlm", q * q.shape[-1] ** -0.5, k).softmax(-1)
+    out = torch.einsum("bhlm,mbhd->lbhd", weights, v)
+    return (out, *torch.autograd.grad(out, (q, k, v), g.double()))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 8e-3)])
+@pytest.mark.parametrize("length", [300, 700])  # the second in several blocks
+def test_attention_and_its_gradients(
+    dtype: torch.dtype, tolerance: float, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queries and keys with gaps between their rows, as they come out of one fused projection."""
+    monkeypatch.setattr(F, "scaled_dot_product_attention", None)  # must not be needed
+    generator = torch.Generator().manual_seed(0)
+    fused = torch.randn(length, 2, 2, 3 * 16, generator=generator).to(dtype)
+    q, k, _ = (part.requires_grad_() for part in fused.chunk(3, dim=-1))
+    k = k[:500].detach().requires_grad_()
+    v = torch.randn(k.shape, generator=generator).to(dtype).requires_grad_()
+    g = torch.randn(q.shape, generator=generator).to(dtype)
+    out = kernels.attention(q, k, v)
+    found = (out, *torch.autograd.grad(out, (q, k, v), g))
+    for got, expected in zip(found, attended(q, k, v, g), strict=True):
+        assert got.dtype == dtype
+        assert (got.double() - expected).norm() <= tolerance * expected.norm()
+
+
+def test_large_scores_do_not_overflow() -> None:
+    q = torch.full((256, 1, 1, 16), 50.0)
+    v = torch.randn(256, 1, 1, 16)
+    out = kernels.attention(q, q, v)
+    torch.testing.assert_close(out, v.mean(0, keepdim=True).expand_as(v))
+
+
+@pytest.mark.parametrize("options", [{"dropout": 0.5}, {"scale": 0.3}])
+def test_small_or_random_attention_is_torchs(options: dict[str, Any]) -> None:
+    q, k, v = (torch.randn(length, 2, 3, 8) for length in (5, 7, 7))
+    torch.manual_seed(0)
+    out = kernels.attention(q, k, v, **options)
+    torch.manual_seed(0)
+    expected = F.scaled_dot_product_attention(
+        *(x.permute(1, 2, 0, 3) for x in (q, k, v)),
+        dropout_p=options.get("dropout", 0.0),
+        scale=options.get("scale"),
+    )
+    torch.testing.assert_close(out, expected.permute(2, 0, 1, 3))
+
+
+def test_linear_and_its_gradients() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(96, 2, 200, requires_grad=True)
+    weight = torch.randn(130, 200, requires_grad=True)
+    g = torch.randn(96, 2, 130)
+    out = kernels.linear(x, weight)
+    assert out.grad_fn.name() != F.linear(x, weight).grad_fn.name(), "it is not torch's"
+    found = (out, *torch.autograd.grad(out, (x, weight), g))
+    wide = (x.double(), weight.double())
+    expected_out = F.linear(*wide)
+    expected = (expected_out, *torch.autograd.grad(expected_out, (x, weight), g.double()))
+    for got, right in zip(found, expected, strict=True):
+        assert (got - right).norm() <= 1e-6 * right.norm()
+    frozen = kernels.linear(x.detach(), weight).sum()
+    frozen.backward()
+    assert weight.grad is not None
+
+
+def test_autocast_chooses_the_type() -> None:
+    x, weight = torch.randn(256, 256), torch.randn(256, 256)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert kernels.linear(x, weight).dtype == torch.bfloat16
