@@ -49,7 +49,18 @@ def read_description(folder: Path) -> WorldConfig | None:
     Raises:
         CheckpointError: it is damaged or of another release.
     """
-    file = folder / WORLD_FILE
+    data = _read_json(folder / WORLD_FILE)
+    return None if data is None else WorldConfig.from_dict(data)
+
+
+def recorded_tokenizer(folder: Path) -> Path | None:
+    """Where the tokenizer was when training wrote a checkpoint."""
+    data = _read_json(folder / WORLD_FILE)
+    place = None if data is None else data.get("tokenizer")
+    return Path(place) if isinstance(place, str) else None
+
+
+def _read_json(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
@@ -59,7 +70,7 @@ def read_description(folder: Path) -> WorldConfig | None:
             f"'{file}' is not valid JSON: {error}. Copy it again, or delete it and name the model "
             "with --model."
         ) from error
-    return WorldConfig.from_dict(data if isinstance(data, dict) else {})
+    return data if isinstance(data, dict) else {}
 
 
 def published_world(preset: DiffusionPreset, tokenizer: TokenizerConfig) -> WorldConfig:

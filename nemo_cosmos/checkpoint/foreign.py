@@ -11,6 +11,7 @@ from nemo_cosmos.checkpoint.descriptions import (
     original_preset,
     published_world,
     read_description,
+    recorded_tokenizer,
     with_learned_variance,
 )
 from nemo_cosmos.checkpoint.diffusers_folder import VAE, DiffusersWorld, is_diffusers_folder
@@ -132,6 +133,9 @@ def tokenizer_place(place: Path, given: Path | None) -> Path:
     for name in (VAE, TOKENIZER_FOLDER):
         if (folder / name / CONFIG_FILE).is_file() or (folder / name / MODEL_FILE).is_file():
             return folder / name
+    recorded = recorded_tokenizer(folder)
+    if recorded is not None and (recorded / CONFIG_FILE).is_file():
+        return recorded
     raise InputError(
         f"'{place}' comes without a tokenizer, which a world model needs to turn latents into "
         "pixels. Name the one it was trained with: --tokenizer FOLDER, a folder of ours, of "

@@ -36,6 +36,7 @@ def install_nemo_patches() -> None:
         return
     _translate_optimizer_arguments()
     _leave_out_telemetry()
+    _restore_background_saves()
     if on_cpu:
         _patch_checkpoint_devices()
         _patch_logged_tensors()
@@ -52,6 +53,20 @@ def _leave_out_telemetry() -> None:
     telemetry = importlib.import_module("nemo.lightning.one_logger_callback").OneLoggerNeMoCallback
     group = module.CallbackGroup.get_instance()
     group._callbacks = [one for one in group._callbacks if not isinstance(one, telemetry)]
+
+
+def _restore_background_saves() -> None:
+    """Give NeMo's background saves the two classes that they are made of.
+
+    NeMo imports them together with Megatron-Core's tensorstore format, which 0.16 no longer has,
+    takes the failed import for a missing Megatron-Core, and refuses every asynchronous save.
+    """
+    module: Any = importlib.import_module("nemo.utils.callbacks.dist_ckpt_io")
+    if module.HAVE_MEGATRON_CORE:
+        return
+    calls = importlib.import_module("megatron.core.dist_checkpointing.strategies.async_utils")
+    module.AsyncCallsQueue, module.AsyncRequest = calls.AsyncCallsQueue, calls.AsyncRequest
+    module.HAVE_MEGATRON_CORE = True
 
 
 def optimizer_overrides(

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from megatron.core import parallel_state
+from nemo.lightning.ckpt_utils import ckpt_to_dir
 from nemo.lightning.pytorch.callbacks import ModelCheckpoint
+from torch.distributed.checkpoint.api import CheckpointException
 
-from nemo_cosmos.training.run_folder import list_checkpoints
+from nemo_cosmos.errors import ConfigError, StorageFullError
+from nemo_cosmos.training.ema import EMA
+from nemo_cosmos.training.run_folder import WORLD_FILE, list_checkpoints
+
+FLOAT_BYTES, NUM_OPTIMIZER_STATES = 4, 3
+"""The optimiser keeps a float32 weight and two moments of each parameter."""
+FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StepCheckpoint(ModelCheckpoint):
@@ -75,6 +91,31 @@ class StepCheckpoint(ModelCheckpoint):
         self.best_model_path = next(reversed(found), "")
         self.best_model_score = found.get(self.best_model_path)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Before the first step, require room for at least one checkpoint.
+
+        Raises:
+            StorageFullError: there is none.
+        """
+        super().on_train_start(trainer, pl_module)
+        check_room(Path(self.dirpath), checkpoint_bytes(trainer))
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        """Save, with a description of the model beside the weights."""
+        if trainer.is_global_zero:
+            self._describe(trainer, ckpt_to_dir(filepath))
+        super()._save_checkpoint(trainer, filepath)
+
+    def _describe(self, trainer: pl.Trainer, folder: Path) -> None:
+        """Write what ``nemo-cosmos import`` needs to know, where the model can tell it."""
+        describe = getattr(trainer.lightning_module, "describe", None)
+        content = None if describe is None else describe(trainer.datamodule)
+        if content is not None:
+            self.set_checkpoint_unfinished_marker(folder)  # the folder is no checkpoint yet
+            folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(content, indent=2) + "\n"
+            (folder / WORLD_FILE).write_text(text, encoding="utf-8")
+
     def _monitor_candidates(self, trainer: pl.Trainer) -> dict[str, torch.Tensor]:
         """Count steps that are done; NeMo's logged metric of that name lags by one."""
         candidates = super()._monitor_candidates(trainer)
@@ -90,3 +131,76 @@ class StepCheckpoint(ModelCheckpoint):
         candidates = self._monitor_candidates(trainer)
         self._save_topk_checkpoint(trainer, candidates)
         self._save_last_checkpoint(trainer, candidates)
+
+
+def checkpoint_bytes(trainer: pl.Trainer) -> int:
+    """About the size of a checkpoint: weights, their average and the optimiser's state."""
+    parameters = list(trainer.strategy.model.parameters())
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    has_average = any(isinstance(callback, EMA) for callback in trainer.callbacks)
+    state = trained * FLOAT_BYTES * (NUM_OPTIMIZER_STATES + int(has_average))
+    parts = parallel_state.get_tensor_model_parallel_world_size()
+    parts *= parallel_state.get_pipeline_model_parallel_world_size()
+    return (weights + state) * parts
+
+
+def check_room(folder: Path, num_bytes: int) -> None:
+    """Require so many free bytes where a folder is or will be.
+
+    Raises:
+        StorageFullError: there are fewer.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free_bytes = shutil.disk_usage(place).free
+    if free_bytes < num_bytes:
+        raise StorageFullError(
+            f"A checkpoint of this run takes about {num_bytes / 1e9:.2f} GB, but '{place}' has "
+            f"{free_bytes / 1e9:.2f} GB free. Training has not started. Free some space, or write "
+            "elsewhere with log.log_dir=..."
+        )
+
+
+def check_writable(folder: Path) -> None:
+    """Require that files can be written into a folder, which is made.
+
+    Raises:
+        ConfigError: they cannot; says why.
+    """
+    probe = folder / f".tmp-{uuid.uuid4().hex[:8]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"0")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"The run's folder '{folder}' cannot be written: {error.strerror}. Training has not "
+            "started. Choose another place with log.log_dir=..., or change its permissions."
+        ) from error
+
+
+@contextmanager
+def clear_storage_errors(folder: Path) -> Iterator[None]:
+    """Turn what a full disk makes of training into one clear error.
+
+    Megatron-Core writes in child processes, passes their errors on as text, and raises them when a
+    background save is looked after, which may be steps later.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        StorageFullError: the disk is full; what was saved before is intact.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, CheckpointException) as error:
+        if not any(os.strerror(number) in str(error) for number in FULL_ERRORS):
+            raise
+        saved = list_checkpoints(folder)
+        newest = f"'{saved[-1][0].name}' is intact" if saved else "there is none yet"
+        raise StorageFullError(
+            f"No space left while saving into '{folder}'. The unfinished checkpoint is not used; "
+            f"of the complete ones, {newest}. Free some space and run the same command again: it "
+            "goes on from there."
+        ) from error

@@ -11,6 +11,7 @@ from nemo import lightning as nl
 
 from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.training.checkpointing import check_writable, clear_storage_errors
 from nemo_cosmos.training.export import export_model
 from nemo_cosmos.training.fingerprint import fingerprint
 from nemo_cosmos.training.initial_weights import InitialWeights, is_exported
@@ -50,7 +51,9 @@ def train(
 
     Raises:
         StoppedError: a signal stopped the run after it saved.
-        ConfigError: the folder holds a finished run of other arguments.
+        ConfigError: the folder holds a finished run of other arguments, or cannot be written.
+        CheckpointError: the checkpoint to go on from is damaged or of another model.
+        StorageFullError: the disk has no room for a checkpoint.
     """
     log = log if log is not None else RunLogger(name="run")
     resume = resume if resume is not None else RunResume()
@@ -58,13 +61,15 @@ def train(
     digest = fingerprint(model, data, optim, resume.restore_config)
     if _is_finished(folder, trainer.max_steps, digest):
         return folder
+    check_writable(folder)
     with training_session():
         resume = _split_restore(resume, trainer)
         log.setup(trainer, resume_if_exists=resume.resume_if_exists)
         if optim is not None:
             optim.connect(model)
         resume.setup(trainer, model)
-        trainer.fit(model, data)
+        with clear_storage_errors(folder):
+            trainer.fit(model, data)
         _check_ended(trainer, folder)
         export_model(folder / EXPORT_FOLDER, model, trainer, data)
         _mark_finished(folder, trainer, digest)

@@ -8,41 +8,68 @@ so a callback reads its part back itself, with the functions here.
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-from megatron.core import dist_checkpointing
+from megatron.core import dist_checkpointing, parallel_state
+from megatron.core.dist_checkpointing.mapping import ShardedTensor
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
-from nemo_cosmos.errors import CheckpointError
+from nemo_cosmos.checkpoint.nemo_files import read_metadata, verify_checkpoint, weights_folder
+from nemo_cosmos.checkpoint.tensors import check_fit
 
-WEIGHTS_FOLDER = "weights"
-
-
-def weights_folder(checkpoint: str | os.PathLike[str] | None) -> Path:
-    """The folder with the distributed tensors of a NeMo checkpoint.
-
-    Args:
-        checkpoint: the checkpoint's folder, or the ``weights`` folder in it.
-
-    Raises:
-        CheckpointError: there is no distributed checkpoint.
-    """
-    folder = Path(checkpoint or "").with_suffix("") if checkpoint else Path()
-    inner = folder / WEIGHTS_FOLDER
-    folder = inner if inner.is_dir() else folder
-    if checkpoint is None or not (folder / "metadata.json").is_file():
-        raise CheckpointError(
-            f"'{checkpoint}' is not a NeMo distributed checkpoint: it has no 'metadata.json' in "
-            f"'{WEIGHTS_FOLDER}/'. Give the folder of one checkpoint, such as "
-            "'<run>/checkpoints/step=1000'."
-        )
-    return folder
+MODEL_PREFIX = "module."
 
 
 def saved_keys(checkpoint: str | os.PathLike[str] | None) -> dict[str, tuple[int, ...]]:
     """Names and global shapes of the tensors in a checkpoint."""
-    metadata = dist_checkpointing.load_tensors_metadata(str(weights_folder(checkpoint)))
-    return {key: tuple(tensor.global_shape) for key, tensor in metadata.items()}
+    return _shapes(read_metadata(weights_folder(checkpoint)))
+
+
+def check_loadable(checkpoint: str | os.PathLike[str], model_state: dict[str, Any]) -> None:
+    """Require a checkpoint to be whole and of this model, before anything of it is loaded.
+
+    Args:
+        checkpoint: folder of a NeMo distributed checkpoint.
+        model_state: the model's sharded state, of this rank.
+
+    Raises:
+        CheckpointError: it is incomplete, damaged or of another model; names what differs.
+    """
+    saved = _shapes(verify_checkpoint(checkpoint))
+    expected = {
+        entry.key: tuple(entry.global_shape)
+        for entry in _values(model_state)
+        if isinstance(entry, ShardedTensor)
+    }
+    found = {key: shape for key, shape in saved.items() if key.startswith(MODEL_PREFIX)}
+    if parallel_state.get_pipeline_model_parallel_world_size() > 1:  # this rank has a part of it
+        found = {key: shape for key, shape in found.items() if key in expected}
+    check_fit(
+        expected,
+        found,
+        str(checkpoint),
+        "this run's model",
+        "It is of another model: choose another name with log.name=..., or the recipe that the "
+        "checkpoint was trained with.",
+    )
+
+
+def _shapes(table: Metadata) -> dict[str, tuple[int, ...]]:
+    return {
+        key: tuple(entry.size)
+        for key, entry in table.state_dict_metadata.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
+
+
+def _values(state: Any) -> Iterator[Any]:
+    """Everything in a nested dictionary."""
+    if isinstance(state, dict):
+        for value in state.values():
+            yield from _values(value)
+    else:
+        yield state
 
 
 def load_sharded(checkpoint: str | os.PathLike[str] | None, state: dict[str, Any]) -> Any:

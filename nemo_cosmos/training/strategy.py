@@ -7,13 +7,15 @@ Differences from the class it builds on:
 - optimiser state is written in the fully reshardable form, so that a checkpoint of one layout loads
   into any other;
 - a synchronous save hands its results over in this process. Megatron-Core starts a manager process
-  for that, which costs seconds at the first save and is left behind when training is killed.
+  for that, which costs seconds at the first save and is left behind when training is killed;
+- a checkpoint is verified and compared with the model before Megatron-Core loads it.
 """
 
 from __future__ import annotations
 
 import queue
 import random
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -22,6 +24,8 @@ import torch
 from megatron.core import parallel_state, tensor_parallel
 from megatron.core.dist_checkpointing.strategies import filesystem_async
 from nemo import lightning as nl
+
+from nemo_cosmos.training.sharded_state import check_loadable
 
 DEFAULT_SEED = 1234
 
@@ -63,6 +67,19 @@ class WorldStrategy(nl.MegatronStrategy):
         # A background save runs in a child process and needs Megatron's own queue.
         filesystem_async._results_queue = None if self.async_save else queue.Queue()
         super().setup(trainer)
+
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, selective_restore: bool = False
+    ) -> dict[str, Any]:
+        """Load a checkpoint that is whole and of this model.
+
+        Raises:
+            CheckpointError: it is not; nothing has been loaded.
+        """
+        if self.save_ckpt_format == "torch_dist":
+            check_loadable(checkpoint_path, self.megatron_parallel.sharded_state_dict())
+        loaded: dict[str, Any] = super().load_checkpoint(checkpoint_path, selective_restore)
+        return loaded
 
 
 def seed_everything(seed: int) -> None:

@@ -42,6 +42,7 @@ from nemo_cosmos.models.diffusion.world import (
     save_world,
 )
 from nemo_cosmos.platform import default_device
+from nemo_cosmos.storage import is_url
 
 DEFAULT_SEED = 1234
 VALIDATION_STEP = -1
@@ -89,6 +90,7 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         self._loss_reduction = DiffusionLossReduction(config)
         self._draws_step: int | None = None
         self._num_micro_batches = 0
+        self._fps: float | None = None  # of the first batch: what the export says of the videos
 
     def setup(self, stage: str) -> None:
         """Before anything is built: settle what training on packs needs.
@@ -132,6 +134,8 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         fetched = next(dataloader_iter)
         batch: dict[str, Any] = fetched[0] if isinstance(fetched, tuple) else fetched
         check_batch(batch)
+        if self._fps is None and "fps" in batch:
+            self._fps = _median_fps(batch)
         return {name: _to_device(value) for name, value in batch.items()}
 
     def forward_step(self, batch: Batch) -> Tensor:
@@ -197,8 +201,27 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
                 which tokenizer made the latents.
         """
         _check_whole()
-        info = self.world or _info_of(data)
-        config = WorldConfig(
+        info = self.world or self._info_of(data)
+        if self.trainer.is_global_zero:
+            save_world(folder, self._network(), self._world_config(info), info.tokenizer)
+
+    def describe(self, data: pl.LightningDataModule) -> dict[str, Any] | None:
+        """What a checkpoint records besides the weights: ``config.json`` and the tokenizer's place.
+
+        Returns:
+            plain data; None where neither the model nor the data say what :attr:`world` would.
+        """
+        if self.world is None and self._fps is None:
+            return None
+        try:
+            info = self.world or self._info_of(data)
+        except ConfigError:
+            return None
+        place = info.tokenizer if is_url(info.tokenizer) else str(Path(info.tokenizer).resolve())
+        return {**self._world_config(info).to_dict(), "tokenizer": place}
+
+    def _world_config(self, info: WorldInfo) -> WorldConfig:
+        return WorldConfig(
             network=self.config.architecture(),
             process=self.process,
             text_encoder=info.text_encoder,
@@ -207,8 +230,19 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             control=None if self.control is None else self.control.name,
             control_options={} if self.control is None else self.control.options,
         )
-        if self.trainer.is_global_zero:
-            save_world(folder, self._network(), config, info.tokenizer)
+
+    def _info_of(self, data: pl.LightningDataModule) -> WorldInfo:
+        """What the folder of tokenised data says, or the first of several."""
+        path: Any = getattr(data, "path", None)
+        if path is None:
+            raise ConfigError(
+                f"{type(data).__name__} has no 'path' to read '{DATASET_FILE}' from. Give the "
+                "model world=WorldInfo(tokenizer=..., text_encoder=..., video=...)."
+            )
+        folder = path if isinstance(path, str | PathLike) else path[0]
+        if self._fps is None:
+            self._fps = _median_fps(next(iter(data.train_dataloader())))
+        return WorldInfo.from_dataset(folder, fps=self._fps)
 
     def _network(self) -> Any:
         """The network without the wrappers of precision and data parallelism."""
@@ -247,17 +281,8 @@ def _check_whole() -> None:
         )
 
 
-def _info_of(data: pl.LightningDataModule) -> WorldInfo:
-    """Read what the export needs from the folder of tokenised data, or the first of several."""
-    path: Any = getattr(data, "path", None)
-    if path is None:
-        raise ConfigError(
-            f"{type(data).__name__} has no 'path' to read '{DATASET_FILE}' from. Give the model "
-            "world=WorldInfo(tokenizer=..., text_encoder=..., video=...)."
-        )
-    folder = path if isinstance(path, str | PathLike) else path[0]
-    first = next(iter(data.train_dataloader()))
-    return WorldInfo.from_dataset(folder, fps=float(first["fps"].median()))
+def _median_fps(batch: Batch) -> float:
+    return float(torch.as_tensor(batch["fps"], dtype=torch.float32).median())
 
 
 def _to_device(value: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from nemo.utils import AppState
 
+from nemo_cosmos.checkpoint.nemo_files import weights_folder
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.training.callbacks import Progress, SampleVideos, Throughput
 from nemo_cosmos.training.callbacks.curves import number
@@ -17,7 +18,6 @@ from nemo_cosmos.training.callbacks.throughput import batch_size, find_peak_tflo
 from nemo_cosmos.training.fingerprint import fingerprint
 from nemo_cosmos.training.random_state import generator_states, set_generator_states
 from nemo_cosmos.training.run_folder import find_runs, list_checkpoints, read_curves
-from nemo_cosmos.training.sharded_state import weights_folder
 from nemo_cosmos.training.signals import StopOnSignal
 from nemo_cosmos.training.trainer import WorldTrainer
 

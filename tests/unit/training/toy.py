@@ -25,17 +25,18 @@ from torch import nn
 from nemo_cosmos.training.checkpointing import StepCheckpoint
 from nemo_cosmos.training.ema import EMA
 from nemo_cosmos.training.logger import RunLogger
+from nemo_cosmos.training.strategy import WorldStrategy
 from nemo_cosmos.training.trainer import WorldTrainer
 
 WIDTH = 8
 
 
 class ToyNetwork(MegatronModule):
-    def __init__(self, config: TransformerConfig, control: bool = False) -> None:
+    def __init__(self, config: TransformerConfig, control: bool = False, width: int = 16) -> None:
         super().__init__(config)
         self.model_type = ModelType.encoder_or_decoder
-        self.inner = nn.Linear(WIDTH, 16)
-        self.outer = nn.Linear(16, WIDTH)
+        self.inner = nn.Linear(WIDTH, width)
+        self.outer = nn.Linear(width, WIDTH)
         if control:
             self.control = nn.Linear(WIDTH, WIDTH)
 
@@ -55,8 +56,9 @@ class Mean(MegatronLossReduction):
 
 
 class ToyModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin):
-    def __init__(self, control: bool = False, delay_s: float = 0.0) -> None:
+    def __init__(self, control: bool = False, delay_s: float = 0.0, width: int = 16) -> None:
         super().__init__()
+        self.width = width
         self.config = TransformerConfig(
             num_layers=1, hidden_size=WIDTH, num_attention_heads=1, use_cpu_initialization=True
         )
@@ -68,7 +70,7 @@ class ToyModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin):
 
     def configure_model(self) -> None:
         if self.module is None:
-            self.module = ToyNetwork(self.config, self.control)
+            self.module = ToyNetwork(self.config, self.control, self.width)
 
     def forward(self, x):
         return self.module(x)
@@ -146,7 +148,10 @@ def optimizer(lr: float = 1e-2) -> nl.MegatronOptimizerModule:
     )
 
 
-def arguments(folder, max_steps, save_every=4, delay_s=0.0, name="toy", ema=True, **trainer):
+def arguments(
+    folder, max_steps, save_every=4, delay_s=0.0, name="toy", ema=True, async_save=False, **trainer
+):
+    trainer.setdefault("strategy", WorldStrategy(ckpt_async_save=async_save))
     return {
         "model": ToyModel(delay_s=delay_s),
         "data": ToyData(),
