@@ -25,8 +25,11 @@ from recipes import common
 
 CROP_PIXELS = 256
 # VGG16 takes more operations on two frames than the nano network on all seventeen, so the first
-# thousand steps, which learn the most, do without.
-NANO_LOSSES = LossConfig(perceptual=LossSchedule((0.0, 0.1), (1000,)), vgg_frames=2)
+# thousand steps, which learn the most, do without. The squared term brings small coloured things
+# out: in 700 steps on robot episodes, 26.9 dB instead of 25.5.
+NANO_LOSSES = LossConfig(
+    squared=LossSchedule((4.0,)), perceptual=LossSchedule((0.0, 0.1), (1000,)), vgg_frames=2
+)
 NANO_SAVE_INTERVAL_S = 150.0
 
 

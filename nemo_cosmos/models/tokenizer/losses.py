@@ -17,6 +17,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError, NumericsError
 from nemo_cosmos.models.tokenizer.flow import flow_loss
@@ -61,6 +62,9 @@ class LossConfig:
 
     Attributes:
         color: weight of the mean absolute pixel difference.
+        squared: weight of the mean squared pixel difference. Small things of a rare colour count
+            little in the mean absolute difference, whose best guess for them is the background;
+            a short training needs their large errors to count more. The reference has no such term.
         perceptual: weight of the distance of VGG16 features.
         gram: weight of the distance of their Gram matrices (texture).
         flow: weight of the error's flicker along the motion (:mod:`.flow`).
@@ -71,6 +75,7 @@ class LossConfig:
     """
 
     color: LossSchedule = field(default=LossSchedule((1.0,)))
+    squared: LossSchedule = field(default=_OFF)
     perceptual: LossSchedule = field(default=_OFF)
     gram: LossSchedule = field(default=_OFF)
     flow: LossSchedule = field(default=_OFF)
@@ -115,6 +120,8 @@ class TokenizerLosses:
         terms: dict[str, Tensor] = {}
         if weight := config.color.at(step):
             terms["color"] = weight * (reconstruction_BCTHW - target_BCTHW).abs().mean()
+        if weight := config.squared.at(step):
+            terms["squared"] = weight * F.mse_loss(reconstruction_BCTHW, target_BCTHW)
         if config.perceptual.at(step) or config.gram.at(step):
             terms.update(self._vgg_terms(reconstruction_BCTHW, target_BCTHW, step))
         if (weight := config.flow.at(step)) and target_BCTHW.shape[2] > 1:

@@ -78,6 +78,17 @@ def test_color_is_the_mean_absolute_difference():
     assert terms["color"].item() == pytest.approx(0.5)
 
 
+def test_squared_is_the_mean_squared_difference_and_favours_small_strong_errors():
+    target = torch.zeros(1, 3, 5, 16, 16)
+    spot, haze = target.clone(), target + 1 / 256
+    spot[..., 3, 4] = 1.0
+    config = LossConfig(squared=LossSchedule((4.0,)))
+    of_spot, of_haze = (TokenizerLosses(config)(x, target, step=0) for x in (spot, haze))
+    assert of_spot["color"].item() == pytest.approx(of_haze["color"].item()) == 1 / 256
+    assert of_spot["squared"].item() == pytest.approx(4 / 256)
+    assert of_haze["squared"].item() == pytest.approx(4 / 256**2)
+
+
 def test_every_term_is_zero_for_a_perfect_reconstruction_and_has_a_gradient(with_features):
     losses = TokenizerLosses(ALL_TERMS)
     target = textured_video(3)
