@@ -3,34 +3,93 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from data_curation.stages.base import Clip, Rejection, Resources, Stage, StageSettings
+from data_curation.stages.base import (
+    Clip,
+    Rejection,
+    Resources,
+    Result,
+    Stage,
+    StageSettings,
+    setting,
+)
 from data_curation.store import ClipStore
-from nemo_cosmos.errors import MissingFileError, VideoError
+from nemo_cosmos.errors import ConfigError, MissingFileError, VideoError
 from nemo_cosmos.video import probe
+
+#: How much is read at either end of a file to tell why it cannot be decoded.
+_LOOK_BYTES = 4 * 1024 * 1024
+_STILL_CODECS = frozenset(("png", "mjpeg", "webp", "bmp", "tiff", "gif"))
 
 
 @dataclass(frozen=True)
 class ProbeSettings(StageSettings):
-    """Nothing to choose yet."""
+    """Sizes that are worth working on.
+
+    Attributes:
+        min_side_px: sources with a smaller side are rejected as ``too_small``.
+        max_side_px: sources with a larger side are rejected as ``too_large``.
+
+    Raises:
+        ConfigError: the least is more than the most.
+    """
+
+    min_side_px: int = setting(16, "Sources with a smaller side, in pixels, are rejected.")
+    max_side_px: int = setting(8192, "Sources with a larger side, in pixels, are rejected.")
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_side_px <= self.max_side_px:
+            raise ConfigError(
+                f"Sides of {self.min_side_px} to {self.max_side_px} pixels cannot be; expected a "
+                "least side of 1 or more and a most side that is not below it."
+            )
 
     def build(self, store: ClipStore) -> Stage:
-        """The stage."""
-        return ProbeStage()
+        """The stage with these settings."""
+        return ProbeStage(self)
 
 
 class ProbeStage(Stage):
-    """Reads the packets of a source; rejects what is no readable video."""
+    """Reads the packets of a source; rejects what is no readable video of a sensible size."""
 
     name = "probe"
     outputs = ("info",)
     resources = Resources(cpus=0.5)
+    version = 2
 
-    def process(self, clip: Clip) -> Clip | Rejection:
+    def __init__(self, settings: ProbeSettings | None = None) -> None:
+        self.settings = settings or ProbeSettings()
+
+    def process(self, clip: Clip) -> Result:
         """Probe one source."""
         try:
-            return replace(clip, info=probe(clip.source))
+            info = probe(clip.source)
         except MissingFileError as error:
             return Rejection.of(clip, self.name, "unreadable", str(error))
         except VideoError as error:
+            if is_encrypted(clip.source):
+                detail = "its samples are encrypted (Common Encryption). Decrypt it first."
+                return Rejection.of(clip, self.name, "encrypted", detail)
             return Rejection.of(clip, self.name, "not_a_video", str(error))
+        if info.num_frames == 1 and info.codec in _STILL_CODECS:
+            detail = f"a single picture ({info.codec}), expected a video"
+            return Rejection.of(clip, self.name, "still_image", detail)
+        small, large = sorted((info.height, info.width))
+        size = f"{info.width}x{info.height} pixels"
+        if small < self.settings.min_side_px:
+            detail = f"{size}, expected sides of at least {self.settings.min_side_px}"
+            return Rejection.of(clip, self.name, "too_small", detail)
+        if large > self.settings.max_side_px:
+            detail = f"{size}, expected sides of at most {self.settings.max_side_px}"
+            return Rejection.of(clip, self.name, "too_large", detail)
+        return replace(clip, info=info)
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether an mp4 names encrypted samples (ISO/IEC 23001-7: an ``encv`` entry with ``sinf``)."""
+    with path.open("rb") as handle:
+        head = handle.read(_LOOK_BYTES)
+        handle.seek(max(path.stat().st_size - _LOOK_BYTES, 0))
+        content = head + handle.read()
+    return b"encv" in content and b"sinf" in content

@@ -1,8 +1,13 @@
 """Transcode: each span becomes an H.264 mp4 of constant rate, with its sidecars cut to the span.
 
-A source that fits already (H.264 in yuv420p, constant rate, upright, small enough) and is not cut
-is kept as it is; only its sound is left out. Every frame is decoded in any case, so that a clip
-that leaves this stage is known to be whole, and its content has a checksum.
+A source that fits already (H.264 in yuv420p, constant rate, upright, small enough, with closed and
+short groups of pictures) and is not cut is kept as it is; only its sound is left out. Every frame
+is decoded in any case, so that a clip that leaves this stage is known to be whole, and its content
+has a checksum. High dynamic range is tone-mapped.
+
+A variable rate becomes its mean rate: each output frame is the one that a player shows at its time,
+so that motion keeps its speed. Where sidecars belong to the frames one by one, every frame is kept
+instead, and their spacing is evened out.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from typing import Any, cast
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from data_curation.sidecars import cut_arrays
 from data_curation.stages.base import (
@@ -29,13 +35,16 @@ from data_curation.stages.base import (
     setting,
 )
 from data_curation.store import ClipStore
-from nemo_cosmos.errors import SampleError, VideoError
-from nemo_cosmos.storage import atomic_path
-from nemo_cosmos.video import Video, VideoInfo, decode, encode_video
+from nemo_cosmos.errors import ConfigError, SampleError, VideoError
+from nemo_cosmos.video import Video, VideoInfo, decode, encode_video, index_frames, probe
+from nemo_cosmos.video.encoders import ENCODERS, choose_encoder
+from nemo_cosmos.video.source import open_video
 
 #: Decoded frames that are held in memory at once.
 CHUNK_BYTES = 512 * 1024 * 1024
 CRF = 18.0
+#: Largest shorter side of each profile; 0 for any.
+PROFILES = {"source": 0, "720p": 720, "1080p": 1080}
 
 
 @dataclass(frozen=True)
@@ -45,12 +54,49 @@ class TranscodeSettings(StageSettings):
     Attributes:
         short_side_px: larger videos are scaled down to this shorter side; 0 keeps every size.
         crf: x264's quality, 0 best to 51 worst.
+        profile: ``720p`` or ``1080p``: no shorter side above that, whatever ``short_side_px`` says;
+            ``source`` keeps sizes.
+        keyframe_s: longest time between keyframes, at which a reader can start.
+        encoder: ``auto`` (NVENC where there, else x264, else OpenH264) or one of them by name.
+
+    Raises:
+        ConfigError: a value that cannot be.
     """
 
     short_side_px: int = setting(
         0, "Scale down to this shorter side in pixels; 0 keeps the size.", flag="--short-side"
     )
     crf: float = setting(CRF, "H.264 quality, 0 best to 51 worst.", flag="--crf")
+    profile: str = setting(
+        "source", "Largest picture: 'source' (any), '720p' or '1080p'.", flag="--profile"
+    )
+    keyframe_s: float = setting(
+        2.0, "Longest time between keyframes; shorter is faster to read at random."
+    )
+    encoder: str = setting(
+        "auto", "H.264 encoder: 'auto', 'h264_nvenc', 'libx264' or 'libopenh264'.", flag="--encoder"
+    )
+
+    def __post_init__(self) -> None:
+        if self.profile not in PROFILES:
+            raise ConfigError(
+                f"There is no profile '{self.profile}'; expected {', '.join(PROFILES)}."
+            )
+        if self.keyframe_s <= 0 or self.short_side_px < 0:
+            raise ConfigError(
+                f"Keyframes every {self.keyframe_s} s and a shorter side of {self.short_side_px} "
+                "pixels cannot be; expected a positive time and a side of 0 or more."
+            )
+        if self.encoder not in ("auto", *ENCODERS):
+            raise ConfigError(
+                f"There is no encoder '{self.encoder}'; expected auto, {', '.join(ENCODERS)}."
+            )
+
+    @property
+    def largest_side_px(self) -> int:
+        """Largest shorter side that comes out; 0 for any."""
+        limits = [limit for limit in (self.short_side_px, PROFILES[self.profile]) if limit]
+        return min(limits, default=0)
 
     def build(self, store: ClipStore) -> Stage:
         """The stage with these settings."""
@@ -64,10 +110,15 @@ class TranscodeStage(Stage):
     inputs = ("info", "start_frame", "end_frame", "clip_id")
     outputs = ("fps", "num_frames", "width", "height", "suffixes", "content_sha256")
     resources = Resources(cpus=2.0, memory_gb=2.0)
+    version = 2
 
     def __init__(self, settings: TranscodeSettings, store: ClipStore) -> None:
         self.settings = settings
         self._store = store
+
+    def prepare(self) -> None:
+        """Find out whether the encoder works here."""
+        choose_encoder(self.settings.encoder)
 
     def process(self, clip: Clip) -> Result:
         """Encode, copy or reject one span."""
@@ -76,16 +127,25 @@ class TranscodeStage(Stage):
             arrays = cut_arrays(clip.source, clip.info.num_frames, clip.start_frame, clip.end_frame)
         except SampleError as error:
             return Rejection.of(clip, self.name, "sidecar", str(error))
-        frames = FrameStream(clip, self.settings.short_side_px)
+        settings = self.settings
+        frames = FrameStream(clip, settings.largest_side_px, keep_every_frame=bool(arrays))
         path = self._store.path(clip.clip_id, "mp4")
         try:
-            if clip.whole and fits(clip.source, clip.info, frames.size):
+            keep = clip.whole and fits(clip.source, clip.info, frames.size, settings.keyframe_s)
+            content = copied(clip.source, clip.info) if keep else None
+            if content is not None:
                 for _ in frames:  # decode everything: a damaged stream is found here
                     pass
-                _copy(clip.source, clip.info, path)
+                self._store.put(clip.clip_id, "mp4", content)
             else:
                 # The encoder reads the frames once, one by one, so that a stream will do.
-                encode_video(path, cast("Video", frames), crf=self.settings.crf)
+                encode_video(
+                    path,
+                    cast("Video", frames),
+                    crf=settings.crf,
+                    keyframe_interval=max(1, round(settings.keyframe_s * clip.info.fps)),
+                    encoder=settings.encoder,
+                )
         except VideoError as error:
             return Rejection.of(clip, self.name, "decode_failure", str(error))
         for suffix, content in arrays.items():
@@ -105,20 +165,22 @@ class TranscodeStage(Stage):
 class FrameStream:
     """The frames of a span, decoded chunk by chunk; looks like a :class:`Video` that is read once.
 
-    Frames of a variable rate follow each other at the mean rate: none is dropped or repeated, so
-    that per-frame sidecars stay in step.
-
     Args:
         clip: source and span.
         short_side_px: scale down to this shorter side; 0 keeps the size.
+        keep_every_frame: of a variable rate, whether frames follow each other as they are instead
+            of by their times.
     """
 
-    def __init__(self, clip: Clip, short_side_px: int) -> None:
+    def __init__(self, clip: Clip, short_side_px: int, keep_every_frame: bool = False) -> None:
         assert clip.info is not None
         self._clip = clip
         self.size = scaled_size(clip.info, short_side_px)
         self.height, self.width = self.size
-        self.num_frames = clip.end_frame - clip.start_frame
+        self._numbers = np.arange(clip.start_frame, clip.end_frame)
+        if clip.info.variable_frame_rate and not keep_every_frame:
+            self._numbers = frames_by_time(clip)
+        self.num_frames = len(self._numbers)
         self.fps = clip.info.fps
         self.pts_s = None
         self.middle_HWC = np.zeros((1, 1, 3), dtype=np.uint8)
@@ -141,13 +203,12 @@ class FrameStream:
             VideoError: a frame cannot be decoded.
         """
         chunk = max(1, CHUNK_BYTES // (3 * self.height * self.width))
-        middle = (self._clip.start_frame + self._clip.end_frame) // 2
-        for first in range(self._clip.start_frame, self._clip.end_frame, chunk):
-            numbers = range(first, min(first + chunk, self._clip.end_frame))
+        for first in range(0, self.num_frames, chunk):
+            numbers = self._numbers[first : first + chunk]
             frames = decode(self._clip.source, frame_indices=numbers, size=self.size).frames_THWC
-            for number, frame_HWC in zip(numbers, frames, strict=True):
+            for place, frame_HWC in enumerate(frames, first):
                 self._digest.update(np.ascontiguousarray(frame_HWC).data)
-                if number == middle:
+                if place == self.num_frames // 2:
                     self.middle_HWC = frame_HWC.copy()
                 yield frame_HWC
 
@@ -161,22 +222,63 @@ def scaled_size(info: VideoInfo, short_side_px: int) -> tuple[int, int]:
     return 2 * max(1, round(info.height * scale / 2)), 2 * max(1, round(info.width * scale / 2))
 
 
-def fits(source: Path, info: VideoInfo, size: tuple[int, int]) -> bool:
-    """Whether a stream can be kept: H.264, yuv420p, constant rate, upright, and of this size."""
-    if info.codec != "h264" or info.variable_frame_rate or info.rotation:
+def frames_by_time(clip: Clip) -> NDArray[np.int64]:
+    """Of a variable rate, the frame that is shown at each tick of the mean rate."""
+    assert clip.info is not None
+    pts_s = index_frames(clip.source).pts_s[clip.start_frame : clip.end_frame]
+    # The last frame is shown for a mean period.
+    count = max(1, round((pts_s[-1] - pts_s[0]) * clip.info.fps) + 1)
+    times_s = pts_s[0] + np.arange(count) / clip.info.fps
+    # Half a millisecond of tolerance: timestamps are rounded to ticks.
+    places = np.searchsorted(pts_s, times_s + 5e-4, side="right") - 1
+    return np.asarray(clip.start_frame + places, dtype=np.int64)
+
+
+def fits(source: Path, info: VideoInfo, size: tuple[int, int], keyframe_s: float) -> bool:
+    """Whether a stream can be kept as it is.
+
+    It must be H.264 in yuv420p, of constant rate, upright, of this size, and with keyframes that
+    are near enough to each other and can be started from.
+    """
+    plain = info.codec == "h264" and info.pixel_format == "yuv420p" and not info.hdr
+    steady = not info.variable_frame_rate and not info.rotation
+    if not (plain and steady and (info.height, info.width) == size):
         return False
-    with av.open(os.fspath(source)) as container:
-        pixel_format = container.streams.video[0].codec_context.pix_fmt
-    return pixel_format == "yuv420p" and (info.height, info.width) == size
+    index = index_frames(source)
+    keyframes_s = (index.keyframe_pts - index.pts[0]) * float(index.time_base)
+    gaps_s = np.diff(np.append(keyframes_s, index.info.duration_s))
+    # A frame and a half of tolerance, since intervals are whole frames.
+    return bool(gaps_s.max() <= keyframe_s + 1.5 / info.fps) and has_closed_groups(source)
 
 
-def _copy(source: Path, info: VideoInfo, target: Path) -> None:
-    """Keep the file, or only its pictures when it holds more than one stream or is no mp4."""
+def has_closed_groups(source: Path) -> bool:
+    """Whether no frame that is shown before a keyframe is stored after it."""
+    last_keyframe_pts = None
+    with open_video(source) as (container, stream):
+        for packet in container.demux(stream):
+            if packet.pts is None:
+                continue
+            if last_keyframe_pts is not None and packet.pts < last_keyframe_pts:
+                return False
+            if packet.is_keyframe:
+                last_keyframe_pts = packet.pts
+    return True
+
+
+def copied(source: Path, info: VideoInfo) -> bytes | None:
+    """The file, or only its pictures when it holds more than one stream or is no mp4.
+
+    None where an mp4 would show other frames, such as those before the time zero.
+    """
     with av.open(os.fspath(source)) as container:
         is_plain = len(container.streams) == 1 and "mp4" in container.format.name.split(",")
         content = source.read_bytes() if is_plain else _remux(container, info)
-    with atomic_path(target) as temporary:
-        temporary.write_bytes(content)
+    try:
+        kept = probe(content)
+    except VideoError:
+        return None
+    same = (kept.num_frames, round(kept.fps, 3)) == (info.num_frames, round(info.fps, 3))
+    return content if same else None
 
 
 def _remux(container: Any, info: VideoInfo) -> bytes:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.video.probe import FrameIndex
 from nemo_cosmos.video.source import Source, open_video, source_name
+from nemo_cosmos.video.tone import tone_map
 
 
 def read_frames(
@@ -38,7 +39,10 @@ def read_frames(
                 f"{index.info.num_frames} frames were expected. Check that the download finished, "
                 "or leave the file out."
             )
-        yield frame.to_ndarray(format="rgb24")
+        if index.info.hdr:
+            yield tone_map(frame.to_ndarray(format="rgb48le"), index.info.hdr)
+        else:
+            yield frame.to_ndarray(format="rgb24")
 
 
 def _count_and_decode(

@@ -63,10 +63,17 @@ def decode(
         InputError: the arguments contradict each other.
         MissingDependencyError: the backend is not installed.
     """
-    read_frames = _backend(backend)
     if is_image(source):
         return _decode_image(source, frame_indices, size)
     index = index_frames(source)
+    if index.info.hdr and backend != "pyav":
+        if backend != "auto":
+            raise VideoError(
+                f"{source_name(source)} is of high dynamic range ({index.info.hdr}), which the "
+                f"backend '{backend}' gives eight bits of. Use 'pyav' or 'auto', which tone-map it."
+            )
+        backend = "pyav"
+    read_frames = _backend(backend)
     numbers = _choose_frames(index, source, frame_indices, start_s, end_s, fps)
     wanted, places = np.unique(numbers, return_inverse=True)
     height, width = size or (index.info.height, index.info.width)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.video.encoders import choose_encoder, encoder_options
 from nemo_cosmos.video.frames import Video
 from nemo_cosmos.video.probe import SIZE_KEY
 
@@ -28,9 +29,6 @@ from nemo_cosmos.video.probe import SIZE_KEY
 _SMPTE170M = 6
 _LIMITED_RANGE = 1
 _TICKS_PER_S = 90_000
-# Macroblock trees save some bits, but with them the x264 of PyAV's wheels writes different bytes
-# from run to run (seen on 64x96 and 256x320), and shards are compared by their checksums.
-_X264_PARAMS = "open-gop=0:mbtree=0"
 
 
 def encode_video(
@@ -40,6 +38,7 @@ def encode_video(
     crf: float = 18,
     preset: str = "medium",
     keyframe_interval: int | None = None,
+    encoder: str = "libx264",
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write a video as an H.264 mp4, whole or not at all.
@@ -52,6 +51,8 @@ def encode_video(
         crf: x264's constant rate factor: 0 best (but not lossless), 18 visually clean, 51 worst.
         preset: x264's speed, ``ultrafast`` to ``veryslow``.
         keyframe_interval: frames between keyframes; by default two seconds.
+        encoder: one of :data:`nemo_cosmos.video.encoders.ENCODERS`, or ``auto`` for the fastest
+            that this machine has.
         metadata: container tags, for example a provenance record as JSON text.
 
     Raises:
@@ -60,11 +61,12 @@ def encode_video(
     """
     _check(video, path, crf)
     interval = keyframe_interval or max(1, round(2 * video.fps))
-    options = {"crf": f"{crf:g}", "preset": preset, "x264-params": _X264_PARAMS}
+    encoder = choose_encoder(encoder)
+    options = encoder_options(encoder, crf, preset)
     tags = {**(metadata or {}), SIZE_KEY: f"{video.width}x{video.height}"}
     with atomic_path(path) as temporary:
         try:
-            _write(temporary, video, options, interval, tags)
+            _write(temporary, video, encoder, options, interval, tags)
         except av.error.FFmpegError as error:
             if error.errno > 0 and not isinstance(error, ValueError):
                 raise OSError(error.errno, error.strerror) from error
@@ -91,6 +93,7 @@ def _check(video: Video, path: str | os.PathLike[str], crf: float) -> None:
 def _write(
     path: os.PathLike[str],
     video: Video,
+    encoder: str,
     options: dict[str, str],
     keyframe_interval: int,
     tags: dict[str, str],
@@ -101,7 +104,7 @@ def _write(
     with av.open(os.fspath(path), "w", format="mp4", options=container_options) as container:
         container.metadata.update(tags)
         rate = Fraction(video.fps).limit_denominator(100_000)
-        stream: Any = container.add_stream("libx264", rate=rate, options=options)
+        stream: Any = container.add_stream(encoder, rate=rate, options=options)
         stream.height = video.height + video.height % 2
         stream.width = video.width + video.width % 2
         stream.pix_fmt = "yuv420p"

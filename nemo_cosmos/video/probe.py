@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.video.source import Source, open_video, source_name
+from nemo_cosmos.video.tone import HDR_TRANSFERS
 
 SIZE_KEY = "nemo_cosmos_size"
 """Container tag with the true ``WIDTHxHEIGHT`` of a video that was padded to even sizes."""
@@ -40,6 +41,9 @@ class VideoInfo:
             picture by.
         has_audio: whether there is a sound stream (which nemo_cosmos ignores).
         metadata: tags of the container.
+        pixel_format: FFmpeg's name, for example ``yuv420p10le``.
+        hdr: the transfer curve of high dynamic range, ``pq`` or ``hlg``; empty for all else.
+            Decoded frames are tone-mapped to standard range.
     """
 
     codec: str
@@ -52,6 +56,8 @@ class VideoInfo:
     rotation: int
     has_audio: bool
     metadata: dict[str, str]
+    pixel_format: str = ""
+    hdr: str = ""
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,8 @@ def _summarise(
         rotation=rotation,
         has_audio=bool(container.streams.audio),
         metadata={str(key): str(value) for key, value in container.metadata.items()},
+        pixel_format=str(stream.codec_context.pix_fmt),
+        hdr=HDR_TRANSFERS.get(int(first.color_trc), ""),
     )
     return FrameIndex(
         info=info,

@@ -11,8 +11,9 @@ import pytest
 
 from data_curation.stages import transcode
 from data_curation.stages.base import Clip, Rejection
-from data_curation.stages.transcode import TranscodeSettings, TranscodeStage, scaled_size
-from nemo_cosmos.video import Video, decode, encode_video, probe
+from data_curation.stages.transcode import TranscodeSettings, TranscodeStage, fits, scaled_size
+from nemo_cosmos.errors import ConfigError, MissingDependencyError
+from nemo_cosmos.video import Video, decode, encode_video, encoders, index_frames, probe
 
 
 @pytest.fixture
@@ -92,6 +93,76 @@ def test_a_variable_rate_keeps_every_frame_at_the_mean_rate(tmp_path, run, store
     info = probe(store.get(clip.clip_id, "mp4"))
     assert not info.variable_frame_rate
     assert info.num_frames == clip.num_frames == 21
+
+
+def test_a_variable_rate_keeps_the_speed_of_motion(tmp_path, run, store, make_clip, scene):
+    times_s = np.cumsum([0, *([0.1] * 10), *([0.3] * 10)])
+    frames = scene(1, 21)
+    encode_video(tmp_path / "v.mp4", Video(frames, fps=5, pts_s=times_s), crf=1)
+    clip = run(make_clip(tmp_path / "v.mp4"))
+    found = decode(store.get(clip.clip_id, "mp4")).frames_THWC.astype(int)
+    # At 5 frames a second, the second frame is the one at 0.2 s, the last but one that at 3.8 s.
+    for place, number in ((0, 0), (1, 2), (5, 10), (10, 13), (19, 19), (20, 20)):
+        distances = np.abs(frames.astype(int) - found[place]).mean(axis=(1, 2, 3))
+        assert distances.argmin() == number
+
+
+def test_with_sidecars_every_frame_of_a_variable_rate_is_kept(
+    tmp_path, run, store, make_clip, scene
+):
+    times_s = np.cumsum([0, *([0.1] * 10), *([0.3] * 10)])
+    frames = scene(1, 21)
+    encode_video(tmp_path / "v.mp4", Video(frames, fps=5, pts_s=times_s), crf=1)
+    np.save(tmp_path / "v.action.npy", np.zeros((20, 7)))
+    clip = run(make_clip(tmp_path / "v.mp4"))
+    found = decode(store.get(clip.clip_id, "mp4")).frames_THWC.astype(int)
+    for number, frame in enumerate(found):
+        assert np.abs(frames.astype(int) - frame).mean(axis=(1, 2, 3)).argmin() == number
+
+
+def test_long_groups_of_pictures_are_encoded_anew(tmp_path, run, store, make_clip, scene):
+    encode_video(tmp_path / "v.mp4", Video(scene(1, 60), fps=10), keyframe_interval=60)
+    clip = make_clip(tmp_path / "v.mp4")
+    assert not fits(clip.source, clip.info, (64, 96), 2.0)
+    assert fits(clip.source, clip.info, (64, 96), 6.0)
+    run(clip)
+    index = index_frames(store.get(clip.clip_id, "mp4"))
+    assert np.diff(index.keyframe_pts).max() * float(index.time_base) == pytest.approx(2.0)
+
+
+def test_open_groups_of_pictures_are_encoded_anew(tmp_path, make_clip, scene):
+    for is_open in (0, 1):
+        with av.open(str(tmp_path / f"{is_open}.mp4"), "w") as container:
+            options = {"x264-params": f"open-gop={is_open}:keyint=10:bframes=3:b-adapt=0"}
+            stream = container.add_stream("libx264", rate=10, options=options)
+            stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+            for frame in scene(1, 40):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode(None))
+    assert transcode.has_closed_groups(tmp_path / "0.mp4")
+    assert not transcode.has_closed_groups(tmp_path / "1.mp4")
+
+
+def test_profiles_limit_the_shorter_side():
+    assert TranscodeSettings(profile="720p").largest_side_px == 720
+    assert TranscodeSettings(profile="1080p", short_side_px=480).largest_side_px == 480
+    assert TranscodeSettings().largest_side_px == 0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"profile": "4k"}, {"keyframe_s": 0}, {"short_side_px": -1}, {"encoder": "h265"}],
+)
+def test_settings_that_cannot_be(settings):
+    with pytest.raises(ConfigError):
+        TranscodeSettings(**settings)
+
+
+def test_an_encoder_that_is_not_there_ends_the_run_before_it_starts(store, monkeypatch):
+    monkeypatch.setattr(encoders, "can_open", lambda encoder: encoder == "libx264")
+    TranscodeStage(TranscodeSettings(), store).prepare()
+    with pytest.raises(MissingDependencyError, match="h264_nvenc"):
+        TranscodeStage(TranscodeSettings(encoder="h264_nvenc"), store).prepare()
 
 
 def test_sidecars_are_cut_with_the_span(raw, run, store, make_clip):

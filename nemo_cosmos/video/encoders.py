@@ -1,0 +1,76 @@
+"""Which H.264 encoder this machine has, and how each is asked for the same quality.
+
+NVENC is taken where the GPU has it (A100 and H100 have none), else x264, else OpenH264, which
+FFmpeg builds without GPL parts carry. Whether an encoder is there is found out by opening it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import av
+
+from nemo_cosmos.errors import MissingDependencyError, VideoError
+
+# Macroblock trees save some bits, but with them the x264 of PyAV's wheels writes different bytes
+# from run to run (seen on 64x96 and 256x320), and shards are compared by their checksums.
+_X264_PARAMS = "open-gop=0:mbtree=0"
+#: Best first.
+ENCODERS = ("h264_nvenc", "libx264", "libopenh264")
+#: NVENC refuses pictures smaller than this.
+_TRIAL_SIZE = 256
+
+
+def choose_encoder(name: str = "auto", works: Callable[[str], bool] | None = None) -> str:
+    """The encoder to use.
+
+    Args:
+        name: one of :data:`ENCODERS`, or ``auto`` for the first that works.
+        works: tells whether an encoder can be used; by default by opening it.
+
+    Raises:
+        VideoError: there is no such encoder.
+        MissingDependencyError: it does not work here.
+    """
+    works = works or can_open
+    if name != "auto" and name not in ENCODERS:
+        raise VideoError(
+            f"There is no encoder '{name}'; expected 'auto', {', '.join(map(repr, ENCODERS))}."
+        )
+    for encoder in ENCODERS if name == "auto" else (name,):
+        if works(encoder):
+            return encoder
+    raise MissingDependencyError(
+        f"The H.264 encoder '{name}' cannot be opened on this machine (NVENC needs a GPU that has "
+        "it and its driver; the others an FFmpeg that was built with them). Use 'auto', or "
+        "reinstall the package 'av' from its wheel."
+    )
+
+
+@cache
+def can_open(encoder: str) -> bool:
+    """Whether this encoder can be opened on this machine; asked once."""
+    try:
+        context = av.CodecContext.create(encoder, "w")
+        context.width = context.height = _TRIAL_SIZE
+        context.pix_fmt, context.framerate = "yuv420p", 24
+        context.open()
+    except (av.error.FFmpegError, av.codec.codec.UnknownCodecError):
+        return False
+    return True
+
+
+def encoder_options(encoder: str, crf: float, preset: str) -> dict[str, str]:
+    """Options for closed groups of pictures of constant quality.
+
+    Args:
+        encoder: one of :data:`ENCODERS`.
+        crf: x264's scale, 0 best to 51 worst; NVENC's ``cq`` is close to it.
+        preset: x264's speed; the others have one setting.
+    """
+    if encoder == "h264_nvenc":
+        return {"preset": "p5", "rc": "vbr", "cq": f"{crf:g}", "strict_gop": "1", "b_ref_mode": "0"}
+    if encoder == "libopenh264":
+        return {"rc_mode": "quality", "allow_skip_frames": "0"}
+    return {"crf": f"{crf:g}", "preset": preset, "x264-params": _X264_PARAMS}
