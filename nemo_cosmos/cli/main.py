@@ -1,9 +1,9 @@
 """``nemo-cosmos``: the place that knows every command, and imports none until it is asked for.
 
-A command is a function ``command`` in ``nemo_cosmos/cli/<module>.py``. The table below gives its
-name and the line that ``nemo-cosmos --help`` shows, so that the overview needs no torch, NeMo or
-MuJoCo. A module that holds a table ``COMMANDS`` of its own instead is a group of commands, such as
-``guard text`` and ``guard video``.
+A command is a function, by default ``command``, in ``nemo_cosmos/cli/<module>.py``. The table below
+gives its name and the line that ``nemo-cosmos --help`` shows, so that the overview needs no torch,
+NeMo or MuJoCo. A module that holds a table ``COMMANDS`` of its own instead is a group of commands,
+such as ``guard text`` and ``guard video``.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class CommandEntry(NamedTuple):
     module: str
     panel: str
     help: str
+    function: str = "command"
 
 
 DATA, TRAINING, GENERATION, HOUSE = "Data", "Training", "Generation", "House-keeping"
@@ -48,6 +49,7 @@ COMMANDS: dict[str, CommandEntry] = {
     ),
     "curate": CommandEntry("curate", DATA, "Turn raw video into training shards."),
     "tokenize": CommandEntry("tokenize", DATA, "Encode shards into cached latents."),
+    "dataset": CommandEntry("dataset", DATA, "Search, compare and export versions of data sets."),
     "pretrain": CommandEntry("pretrain", TRAINING, "Train a model from scratch with a recipe."),
     "train": CommandEntry("pretrain", TRAINING, "The same as pretrain."),
     "finetune": CommandEntry("finetune", TRAINING, "Post-train a model with a recipe."),
@@ -96,15 +98,16 @@ class LazyCommands(TyperGroup):
                 f"'{ctx.command_path} --help' lists them all."
             )
         module = importlib.import_module(f"nemo_cosmos.cli.{self.table[name].module}")
-        return name, typer.main.get_command(_build(name, module)), rest
+        function = self.table[name].function
+        return name, typer.main.get_command(_build(name, module, function)), rest
 
 
-def _build(name: str, module: ModuleType) -> typer.Typer:
+def _build(name: str, module: ModuleType, function: str) -> typer.Typer:
     """The typer application of one module: a single command, or a group with a table of its own."""
     options: dict[str, Any] = {"rich_markup_mode": "rich", "pretty_exceptions_enable": False}
     if not hasattr(module, "COMMANDS"):
         single = typer.Typer(**options)
-        single.command(name=name, context_settings=HELP_OPTIONS)(module.command)
+        single.command(name=name, context_settings=HELP_OPTIONS)(getattr(module, function))
         return single
     commands = type("GroupCommands", (LazyCommands,), {"table": module.COMMANDS})
     group = typer.Typer(
