@@ -165,7 +165,8 @@ class SQLiteStore:
     ) -> Iterator[Document]:
         """See :class:`DocumentStore`."""
         self._prepare(collection)
-        clauses, values = ["1"], []
+        clauses: list[str] = ["1"]
+        values: list[Any] = []
         for field, operator, value in checked(where):
             place = "id" if field == "_id" else f"json_extract(doc, '$.{field}')"
             wanted = list(value) if operator == "$in" else [value]

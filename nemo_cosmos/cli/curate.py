@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from data_curation.settings import OPTIONAL_STAGES, CurateSettings
+from nemo_cosmos.cli.dataset_commands import open_site_catalogue
 from nemo_cosmos.cli.settings_options import settings_from, with_settings
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ def command(
         typer.Option(help="Stages to leave out, such as 'text_overlay,embed', or 'all'."),
     ] = "",
     shard_mb: Annotated[float, typer.Option(help="Size of a tar in MB.")] = 500.0,
+    name: Annotated[
+        str | None, typer.Option(help="Of the data set in the catalogue; else the folder's.")
+    ] = None,
+    catalogue: Annotated[
+        str | None,
+        typer.Option(help="File or mongodb:// URL of the catalogue; the site's by default."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     **options: Any,
 ) -> None:
@@ -35,7 +43,8 @@ def command(
     Probes, cuts by shot, transcodes to H.264, rejects still clips and burnt-in text, captions,
     embeds, removes duplicates (equal, re-encoded or alike), and writes WebDataset shards in
     cosmos-curate's layout with report.html, summary.json and rejected.jsonl. Nothing is dropped
-    without a recorded reason. Run the same command again to resume, or to add new videos.
+    without a recorded reason. Run the same command again to resume, or to add new videos. What was
+    made becomes the next version of a data set: see nemo-cosmos dataset.
 
     "name.json" (caption or language), "name.action.npy" and other arrays beside "name.mp4" are
     carried along and cut with it. A fixed camera on a small robot moves little: lower --min-motion
@@ -61,12 +70,21 @@ def command(
         max_shard_bytes=round(shard_mb * 1024 * 1024),
     )
     summary = curate(source, output, settings, show_progress=not as_json)
+    version = ""
+    if summary.num_clips:
+        with open_site_catalogue(catalogue) as opened:
+            root = source if Path(source).is_dir() else ""  # what the sources' names are below
+            added = opened.add(output, name or output.absolute().name, root)
+            version = f"{added['name']}@{added['version']}"
     if as_json:
         from dataclasses import asdict
 
-        typer.echo(json.dumps({**asdict(summary), "output": str(output)}))
+        content = {**asdict(summary), "output": str(output), "version": version}
+        typer.echo(json.dumps(content))
     else:
         _print_summary(summary, output)
+        if version:
+            typer.echo(f"Version: {version}")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -8,8 +8,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from data_curation.catalogue import open_catalogue
 from nemo_cosmos.cli.curate import command
 from nemo_cosmos.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """The site's catalogue lies below the working folder unless the site says otherwise."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NEMO_COSMOS_SITE", str(tmp_path / "site.txt"))
 
 
 @pytest.fixture
@@ -36,6 +44,18 @@ def test_words(run, raw, tmp_path):
     still = ["--min-motion", 0, "--min-patch-motion", 0]
     words = run(raw, tmp_path / "out", "--split", "none", "--skip", "all", *still)
     assert "3 clips" in words and "rejected: 1 not_a_video" in words and "report.html" in words
+
+
+def test_each_run_becomes_a_version_that_leads_back_to_its_sources(run, raw, tmp_path):
+    arguments = [raw, tmp_path / "out", "--min-clip-s", 1, "--skip", "all", "--name", "arm"]
+    assert "Version: arm@1" in run(*arguments)
+    assert json.loads(run(*arguments, "--json"))["version"] == "arm@1"  # nothing new
+    assert "Version: arm@2" in run(*arguments, "--min-motion", 0, "--min-patch-motion", 0)
+    with open_catalogue(tmp_path / "outputs" / "catalogue.db") as opened:
+        first, second = opened.datasets("arm")
+        (added,) = opened.diff(first, second).added
+        (clip,) = opened.lineage(added)
+    assert clip["video"]["location"] == str(raw / "still.mp4")
 
 
 def test_nothing_left_is_said(run, raw, tmp_path):
