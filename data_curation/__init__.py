@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from data_curation.stages.annotate import AnnotateSettings
     from data_curation.stages.deduplicate import DeduplicateSettings
     from data_curation.stages.embed import EmbedSettings
+    from data_curation.stages.embed_text import EmbedTextSettings
     from data_curation.stages.motion import MotionSettings
     from data_curation.stages.split import SplitSettings
     from data_curation.stages.text_overlay import TextOverlaySettings
@@ -26,6 +27,7 @@ _HOMES = {
     "CurateSummary": "pipeline",
     "DeduplicateSettings": "stages.deduplicate",
     "EmbedSettings": "stages.embed",
+    "EmbedTextSettings": "stages.embed_text",
     "MotionSettings": "stages.motion",
     "SplitSettings": "stages.split",
     "TextOverlaySettings": "stages.text_overlay",
@@ -40,6 +42,7 @@ __all__ = [
     "CurateSummary",
     "DeduplicateSettings",
     "EmbedSettings",
+    "EmbedTextSettings",
     "MotionSettings",
     "SplitSettings",
     "TextOverlaySettings",

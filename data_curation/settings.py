@@ -9,6 +9,7 @@ from data_curation.stages.base import Stage, StageSettings
 from data_curation.stages.caption import CaptionSettings
 from data_curation.stages.deduplicate import DeduplicateSettings
 from data_curation.stages.embed import EmbedSettings
+from data_curation.stages.embed_text import EmbedTextSettings
 from data_curation.stages.motion import MotionSettings
 from data_curation.stages.probe import ProbeSettings
 from data_curation.stages.split import SplitSettings
@@ -40,6 +41,7 @@ class CurateSettings:
     embed: EmbedSettings = field(default_factory=EmbedSettings)
     deduplicate: DeduplicateSettings = field(default_factory=DeduplicateSettings)
     annotate: AnnotateSettings = field(default_factory=AnnotateSettings)
+    embed_text: EmbedTextSettings = field(default_factory=EmbedTextSettings)
     skip: tuple[str, ...] = ()
     max_shard_bytes: int = MAX_SHARD_BYTES
 

@@ -12,10 +12,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from nemo_cosmos.data.layout import TEXT_SUFFIX as TEXT_SUFFIX
 from nemo_cosmos.errors import NumericsError, SampleError
 
 LATENT_SUFFIX = "latent.safetensors"
-TEXT_SUFFIX = "t5.safetensors"
 _LATENT, _EMBEDDING = "latent", "embedding"
 
 

@@ -1,7 +1,8 @@
 """Folders of curated shards: the layout of cosmos-curate, so that either toolkit reads the other's.
 
-``v0/resolution_720/aspect_ratio_16_9/duration_5_10/{video,metas}/part_000000/000000.tar``. The one
-addition is ``duration_0_5``: cosmos-curate drops clips under five seconds, here nothing is dropped.
+``v0/resolution_720/aspect_ratio_16_9/duration_5_10/{video,metas,t5_xxl}/part_000000/000000.tar``.
+The one addition is ``duration_0_5``: cosmos-curate drops clips under five seconds, here nothing is
+dropped.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import bisect
 from nemo_cosmos.errors import SampleError
 
 VERSION_FOLDER = "v0"
+#: Suffix of the text embedding of a sample.
+TEXT_SUFFIX = "t5.safetensors"
 RESOLUTIONS = ("1080", "720", "lt_720")
 ASPECT_RATIOS = ("9_16", "3_4", "1_1", "4_3", "16_9")
 DURATIONS = ("0_5", "5_10", "10_30", "30_inf")

@@ -7,17 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from nemo_cosmos.data.layout import TEXT_SUFFIX
 from nemo_cosmos.data.tar import Member, add_member, index_tar
 from nemo_cosmos.storage import atomic_path
 
-VIDEO, METAS = "video", "metas"
+VIDEO, METAS, TEXT = "video", "metas", "t5_xxl"
 
 
 class OpenShard:
-    """One tar, or a pair below ``video/`` and ``metas/``; whole when finished, else not there.
+    """One tar, or those below ``video/``, ``metas/`` and ``t5_xxl/``; whole when finished.
 
     Args:
-        tars: path of each tar by kind: :data:`VIDEO` and :data:`METAS`, or ``""`` for one of all.
+        tars: path of each tar by kind: :data:`VIDEO`, :data:`METAS` and, where there are text
+            embeddings, :data:`TEXT`; or ``""`` for one of all.
     """
 
     def __init__(self, tars: Mapping[str, Path]) -> None:
@@ -37,10 +39,15 @@ class OpenShard:
         """Append the files of one sample, in alphabetical order."""
         with self._discarding():
             for suffix, content in sorted(contents.items()):
-                kind = VIDEO if suffix == "mp4" else METAS
-                archive = self._archives[kind if kind in self._archives else ""]
+                archive = self._archives[self._kind(suffix)]
                 add_member(archive, f"{key}.{suffix}", content)
                 self.size_bytes += len(content)
+
+    def _kind(self, suffix: str) -> str:
+        if "" in self._archives:
+            return ""
+        wanted = {"mp4": VIDEO, TEXT_SUFFIX: TEXT}.get(suffix, METAS)
+        return wanted if wanted in self._archives else METAS
 
     def finish(self) -> None:
         """Move the tars to their places and write their indexes."""

@@ -13,10 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_cosmos.data.latents import TEXT_SUFFIX, unpack_embedding
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shard_index import ShardIndex
+from nemo_cosmos.data.t5_pickle import parse_t5_pickle
 from nemo_cosmos.data.tar import Member
-from nemo_cosmos.errors import NemoCosmosError, SampleError
+from nemo_cosmos.errors import NemoCosmosError, NumericsError, SampleError
+
+#: Suffix of cosmos-curate's text embeddings.
+PICKLE_SUFFIX = "pickle"
 
 
 def sha256_of(content: bytes) -> str:
@@ -85,6 +90,28 @@ class Sample:
         """Return an ``.npy`` file as an array; pickled objects are refused."""
         array: NDArray[Any] = decode_sidecar(suffix, self.read(suffix), self.where)
         return array
+
+    def text_embedding(self) -> NDArray[np.float32]:
+        """The embedding ``(L, D)`` of the caption, as we or cosmos-curate stored it.
+
+        Of cosmos-curate's pickle, which has an array for each window, the arrays are joined along
+        the tokens, as the captions are in the record. Nothing in it is run.
+
+        Raises:
+            SampleError: there is none, or it is damaged.
+            NumericsError: it holds NaN or infinity.
+        """
+        if TEXT_SUFFIX not in self.members and PICKLE_SUFFIX in self.members:
+            where = f"'{PICKLE_SUFFIX}' of {self.where}"
+            arrays = parse_t5_pickle(self.read(PICKLE_SUFFIX), where)
+            joined = np.concatenate(arrays).astype(np.float32)
+            if not np.isfinite(joined).all():
+                raise NumericsError(f"{where} holds NaN or infinity. Write the embedding again.")
+            return joined
+        embedding: NDArray[np.float32] = unpack_embedding(
+            self.read(TEXT_SUFFIX), self.where
+        ).numpy()
+        return embedding
 
     def verify(self) -> None:
         """Compare the mp4 with the checksum in the JSON.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
+from nemo_cosmos.data.cosmos_curate import own_fields
 from nemo_cosmos.errors import SampleError
 
 MAX_KEY_LENGTH = 80  # "{key}.trajectory.npy" must fit the 100 characters of a plain tar header
@@ -99,7 +100,7 @@ class ClipRecord:
 
     @classmethod
     def from_json(cls, content: bytes | str, where: str = "a sample") -> Self:
-        """Parse and check.
+        """Parse and check; the JSON of a clip that cosmos-curate wrote is understood, too.
 
         Args:
             content: JSON text of an object.
@@ -115,6 +116,7 @@ class ClipRecord:
                 f"The JSON of {where} cannot be parsed: {error}. The shard is damaged; write it "
                 "again."
             ) from error
+        data = own_fields(data)
         if not isinstance(data, dict):
             raise SampleError(
                 f"The JSON of {where} is a {type(data).__name__}; expected an object with the "

@@ -25,11 +25,19 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from nemo_cosmos.data.cosmos_curate import own_fields
 from nemo_cosmos.data.latents import LATENT_SUFFIX
-from nemo_cosmos.data.open_shard import METAS, VIDEO
+from nemo_cosmos.data.open_shard import METAS, TEXT, VIDEO
 from nemo_cosmos.data.tar import Member, walk_tar
 from nemo_cosmos.errors import InputError, MissingFileError, SampleError, StorageFullError
-from nemo_cosmos.storage import FileStamp, open_url, read_ranges, stamp_of, write_bytes
+from nemo_cosmos.storage import (
+    FileStamp,
+    filesystem_of,
+    open_url,
+    read_ranges,
+    stamp_of,
+    write_bytes,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -119,10 +127,16 @@ class ShardIndex:
 
 
 def tars_of(shard: str) -> tuple[str, ...]:
-    """The tars of a shard: a curated ``video/part_...`` has a twin below ``metas/``."""
-    if f"/{VIDEO}/part_" in shard:
-        return shard, shard.replace(f"/{VIDEO}/part_", f"/{METAS}/part_")
-    return (shard,)
+    """The tars of a shard: a curated ``video/part_...`` has a twin below ``metas/``.
+
+    Where there are text embeddings, it has another one below ``t5_xxl/``.
+    """
+    mark = f"/{VIDEO}/part_"
+    if mark not in shard:
+        return (shard,)
+    metas, text = (shard.replace(mark, f"/{kind}/part_") for kind in (METAS, TEXT))
+    filesystem, path = filesystem_of(text)
+    return (shard, metas, text) if filesystem.exists(path) else (shard, metas)
 
 
 def load_index(shard: str | os.PathLike[str], *, keep: bool = True) -> ShardIndex:
@@ -243,7 +257,7 @@ def _clip_shape(handle: IO[bytes], member: Member) -> tuple[int, ...]:
     """Frames, height and width; zeros where the JSON is wrong, which reading the sample reports."""
     handle.seek(member.offset)
     try:
-        record = json.loads(handle.read(member.size_bytes))
+        record = own_fields(json.loads(handle.read(member.size_bytes)))
         return tuple(int(record[name]) for name in ("num_frames", "height", "width"))
     except (ValueError, KeyError, TypeError, OverflowError):
         return (0, 0, 0)

@@ -1,7 +1,8 @@
 """Write and read WebDataset shards.
 
 A sample is a group of files ``{key}.{suffix}`` in one tar, or in the tars of one number below
-``video/`` and ``metas/`` (the layout of curated data, see :mod:`nemo_cosmos.data.layout`).
+``video/``, ``metas/`` and ``t5_xxl/`` (the layout of curated data, see
+:mod:`nemo_cosmos.data.layout`).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from nemo_cosmos.data.layout import MAX_SHARD_BYTES, bin_folder, shard_name
-from nemo_cosmos.data.open_shard import METAS, VIDEO, OpenShard
+from nemo_cosmos.data.layout import MAX_SHARD_BYTES, TEXT_SUFFIX, bin_folder, shard_name
+from nemo_cosmos.data.open_shard import METAS, TEXT, VIDEO, OpenShard
 from nemo_cosmos.data.sample import Sample, sha256_of
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shard_index import INDEX_SUFFIX, load_index
@@ -35,8 +36,8 @@ class ShardWriter:
 
     Args:
         folder: where ``part_NNNNNN/`` go.
-        split: write ``video/part_...`` (mp4) and ``metas/part_...`` (all else) as cosmos-curate
-            does, instead of one tar for all.
+        split: write ``video/part_...`` (mp4), ``t5_xxl/part_...`` (text embeddings) and
+            ``metas/part_...`` (all else) as cosmos-curate does, instead of one tar for all.
         max_bytes: start a new tar before this size is passed; one sample may be larger.
         first: ``(part, number)`` of the first shard; by default the next free part.
 
@@ -79,8 +80,10 @@ class ShardWriter:
         if self._open is not None and self._open.size_bytes + size_bytes > self.max_bytes:
             self._finish()
         if self._open is None:
-            tars = {kind: self._path(kind) for kind in ((VIDEO, METAS) if self.split else ("",))}
-            self._open = OpenShard(tars)
+            # The samples of a data set have text embeddings, or none has.
+            text = (TEXT,) if TEXT_SUFFIX in files else ()
+            kinds = (VIDEO, METAS, *text) if self.split else ("",)
+            self._open = OpenShard({kind: self._path(kind) for kind in kinds})
         self._open.add(record.key, contents)
         self._keys.add(record.key)
         self.num_samples += 1
@@ -180,8 +183,8 @@ class CuratedWriter:
 def list_shards(location: str | os.PathLike[str]) -> list[str]:
     """Find the shards of a tar, a folder or a URL, in alphabetical order.
 
-    Of a pair ``video/...`` and ``metas/...`` the video tar stands for both. A tar whose index is
-    there while it is not is missing; it is listed, so that whoever reads it says so.
+    Of ``video/...``, ``metas/...`` and ``t5_xxl/...`` the video tar stands for all. A tar whose
+    index is there while it is not is missing; it is listed, so that whoever reads it says so.
 
     Raises:
         MissingFileError: nothing is there, or it holds no tar.
@@ -201,7 +204,8 @@ def list_shards(location: str | os.PathLike[str]) -> list[str]:
         for entry in filesystem.find(path)
         if entry.endswith((".tar", f".tar{INDEX_SUFFIX}")) and not _is_leftover(entry)
     }
-    shards = sorted(entry for entry in found if f"/{METAS}/part_" not in entry)
+    twins = tuple(f"/{kind}/part_" for kind in (METAS, TEXT))
+    shards = sorted(entry for entry in found if not any(twin in entry for twin in twins))
     if not shards:
         raise MissingFileError(
             f"The folder '{name}' holds no shard (a file that ends in .tar). Name a folder that "
@@ -246,7 +250,7 @@ def _is_leftover(path: str) -> bool:
 def _next_part(folder: Path) -> int:
     parts = [
         int(path.name.removeprefix("part_"))
-        for kind in (".", VIDEO, METAS)
+        for kind in (".", VIDEO, METAS, TEXT)
         for path in (folder / kind).glob("part_[0-9]*")
     ]
     return max(parts, default=-1) + 1
@@ -256,8 +260,9 @@ def _write_wdinfo(root: Path, folder: str) -> None:
     """Describe one bin as cosmos-curate does."""
     tars = sorted((root / folder / VIDEO).glob("part_*/*.tar"))
     keys = sum(len({member.name.partition(".")[0] for member in index_tar(tar)}) for tar in tars)
+    kinds = [kind for kind in (VIDEO, METAS, TEXT) if (root / folder / kind).is_dir()]
     info = {
-        "data_keys": [VIDEO, METAS],
+        "data_keys": kinds,
         "chunk_size": SHARDS_PER_PART,
         "data_list": [tar.relative_to(root / folder / VIDEO).as_posix() for tar in tars],
         "root": folder,

@@ -11,7 +11,6 @@ from nemo_cosmos.models.common.text.embedded import EmbeddedTextEncoder
 from nemo_cosmos.models.common.text.loading import TEXT_ENCODER_KINDS, load_text_encoder
 from nemo_cosmos.models.common.text.nano import build_nano_t5, train_sentencepiece
 from nemo_cosmos.models.common.text.t5 import T5TextEncoder
-from nemo_cosmos.models.common.text.t5_pickle import read_t5_pickle
 
 __all__ = [
     "REFERENCE_MAX_LENGTH",
@@ -21,6 +20,5 @@ __all__ = [
     "TextEncoder",
     "build_nano_t5",
     "load_text_encoder",
-    "read_t5_pickle",
     "train_sentencepiece",
 ]

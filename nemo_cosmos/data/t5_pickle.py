@@ -85,22 +85,35 @@ def read_t5_pickle(path: str | os.PathLike[str]) -> list[np.ndarray]:
         raise MissingFileError(
             f"The T5 pickle '{path}' cannot be read: {error.strerror}. Check the spelling."
         ) from error
+    return parse_t5_pickle(data, f"'{os.fspath(path)}'")
+
+
+def parse_t5_pickle(content: bytes, where: str) -> list[np.ndarray]:
+    """The arrays of a ``t5_xxl`` pickle; see :func:`read_t5_pickle`.
+
+    Args:
+        content: of the file.
+        where: the file, for the message.
+
+    Raises:
+        SampleError: it is not such a pickle, or names anything but arrays of numbers.
+    """
     try:
-        loaded = _NumbersUnpickler(io.BytesIO(data)).load()
+        loaded = _NumbersUnpickler(io.BytesIO(content)).load()
     # A damaged pickle raises nearly anything; nothing of it has run, and it is one and the same
     # refusal for the caller.
     except Exception as error:
-        raise _refusal(path, f"it holds {error}") from error
+        raise _refusal(where, f"it holds {error}") from error
     arrays = [getattr(item, "array", None) for item in loaded] if isinstance(loaded, list) else []
     checked = [array for array in arrays if array is not None and array.ndim == 2]
     if not checked or len(checked) != len(arrays):
-        raise _refusal(path, f"it holds {type(loaded).__name__} of something else")
+        raise _refusal(where, f"it holds {type(loaded).__name__} of something else")
     return checked
 
 
-def _refusal(path: str | os.PathLike[str], reason: str) -> SampleError:
+def _refusal(where: str, reason: str) -> SampleError:
     return SampleError(
-        f"'{path}' is not a T5 pickle of cosmos-curate: {reason}. Expected a list of "
+        f"{where} is not a T5 pickle of cosmos-curate: {reason}. Expected a list of "
         "floating-point arrays (n, channels); nothing else is unpickled, because a pickle can run "
         "code. Write the embeddings again as safetensors with 'nemo-cosmos curate'."
     )
