@@ -13,6 +13,7 @@ from nemo_cosmos.platform.device import (
     collective_backend,
     default_device,
     has_cuda,
+    seeded,
 )
 from nemo_cosmos.platform.distributed import ensure_model_parallel, shutdown_model_parallel
 
@@ -26,5 +27,6 @@ __all__ = [
     "has_cuda",
     "install_cpu_backend",
     "require",
+    "seeded",
     "shutdown_model_parallel",
 ]

@@ -5,6 +5,8 @@ Nothing outside this package asks whether there is a GPU: it asks these function
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # torch takes seconds to import; the command line imports this package for --help
@@ -42,6 +44,17 @@ def autocast_dtype(precision: str) -> torch.dtype | None:
     if name.startswith("bf16"):
         return torch.bfloat16
     return torch.float16 if name.startswith("16") else None
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within the block, random numbers follow from ``seed``; after it they go on as before."""
+    import torch
+
+    devices = [default_device()] if has_cuda() else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
 
 
 def autocast(dtype: torch.dtype | None) -> torch.autocast:

@@ -128,7 +128,7 @@ class ProcessPool:
         # is a new one for each case, so that none finds the addresses of an earlier case's groups.
         tcp_store: Any = dist.TCPStore  # type: ignore[attr-defined]
         store = tcp_store(HOST, 0, is_master=True, wait_for_workers=False)
-        case = _Case(_Reference.to(function), args, kwargs, store.port)
+        case = _Case(_Reference.to(function), pickle.dumps((args, kwargs)), store.port)
         for rank in self._ranks:
             rank.connection.send_bytes(pickle.dumps(case))
         try:
@@ -246,9 +246,10 @@ class _Reference:
 
 @dataclass(frozen=True)
 class _Case:
+    """What to call. The arguments may be of the function's module, so it is imported first."""
+
     function: _Reference
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    arguments: bytes
     port: int
 
 
@@ -297,7 +298,9 @@ def _answer(message: bytes) -> _Report:
     try:
         case: _Case = pickle.loads(message)  # noqa: S301  # our parent's
         os.environ["MASTER_PORT"] = str(case.port)
-        result = case.function.load()(*case.args, **case.kwargs)
+        function = case.function.load()
+        args, kwargs = pickle.loads(case.arguments)  # noqa: S301  # our parent's
+        result = function(*args, **kwargs)
         pickle.dumps(result)
         _tear_down()
     except BaseException:  # noqa: BLE001  # whatever it was, the parent has to know, and at once

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from megatron.core.dist_checkpointing.mapping import ShardedTensor
+import torch.distributed as dist
 from nemo.lightning.io.mixin import IOMixin
 from torch import nn
 
 from nemo_cosmos.checkpoint.safetensors_files import SafetensorsSource, has_weights
 from nemo_cosmos.checkpoint.tensors import MAX_NAMED
 from nemo_cosmos.errors import CheckpointError, nearest_names
+from nemo_cosmos.models.common.shards import shards_of
 from nemo_cosmos.models.diffusion.world import CONFIG_FILE, WEIGHTS_FILE
 
 logger = logging.getLogger(__name__)
@@ -50,8 +52,8 @@ class InitialWeights(pl.Callback, IOMixin):
         """Load the weights."""
         if trainer.ckpt_path:
             return
-        network = bare_network(pl_module)
-        self.new_names = load_exported(network, Path(self.folder) / WEIGHTS_FILE)
+        networks = bare_networks(trainer)
+        self.new_names = load_exported(networks, Path(self.folder) / WEIGHTS_FILE)
         for optimizer in trainer.strategy.optimizers:
             optimizer.reload_model_params()
         if self.new_names:
@@ -65,12 +67,18 @@ def bare_network(module: Any) -> nn.Module:
     return module
 
 
+def bare_networks(trainer: pl.Trainer) -> list[nn.Module]:
+    """The networks of this process: one, or one a virtual pipeline stage."""
+    return [bare_network(chunk) for chunk in trainer.strategy.megatron_parallel]
+
+
 @torch.no_grad()
-def load_exported(network: nn.Module, weights: Path) -> list[str]:
+def load_exported(networks: Sequence[nn.Module], weights: Path) -> list[str]:
     """Copy tensors of a safetensors file into a network.
 
     Args:
-        network: may be split over tensor-parallel ranks.
+        networks: this process's part of the network, or its parts where a pipeline stage has
+            several. Each process reads only its part of each tensor.
         weights: of the whole network, in one file or in shards, with the names of
             ``network.state_dict()``.
 
@@ -81,43 +89,40 @@ def load_exported(network: nn.Module, weights: Path) -> list[str]:
         CheckpointError: the file holds tensors that the network lacks, or of another shape, or
             shares no name with it.
     """
-    state = network.state_dict(keep_vars=True)
-    targets = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    slices = _slices(network)
+    shards = [shard for network in networks for shard in shards_of(network)]
     file = SafetensorsSource(weights)
     saved = set(file.specs)
-    unknown = sorted(saved - targets.keys())
+    _check_names(saved, {shard.name for shard in shards}, weights)
+    for shard in shards:
+        if shard.name not in saved:
+            continue
+        part = file.read_part(shard.name, shard.part)
+        if tuple(file.specs[shard.name].shape) != shard.whole_shape:
+            raise CheckpointError(
+                f"'{shard.name}' has shape {file.specs[shard.name].shape} in '{weights}' but "
+                f"{shard.whole_shape} in this model. Use the recipe that the weights were "
+                "trained with."
+            )
+        shard.tensor.copy_(part)
+    return sorted({shard.name for shard in shards} - saved)
+
+
+def _check_names(saved: set[str], here: set[str], weights: Path) -> None:
+    """Refuse a file with tensors that no process has.
+
+    Raises:
+        CheckpointError: names some of them.
+    """
+    known = here
+    if dist.is_initialized() and dist.get_world_size() > 1:  # stages hold different layers
+        listed: list[set[str]] = [set()] * dist.get_world_size()
+        dist.all_gather_object(listed, here)
+        known = set().union(*listed)
+    unknown = sorted(saved - known)
     if unknown or not saved:
         raise CheckpointError(
             f"'{weights}' holds {len(unknown)} tensors that this model does not have, such as "
             f"{', '.join(unknown[:MAX_NAMED])}. The nearest names of the model are "
-            f"{nearest_names((unknown or [''])[0], targets)}. Use the recipe that the weights were "
+            f"{nearest_names((unknown or [''])[0], known)}. Use the recipe that the weights were "
             "trained with, or one that adds a control to it."
         )
-    for name in sorted(saved):
-        target = targets[name]
-        part = file.read_part(name, slices.get(name, ()))
-        if tuple(part.shape) != tuple(target.shape):
-            raise CheckpointError(
-                f"'{name}' has shape {file.specs[name].shape} in '{weights}' but "
-                f"{tuple(target.shape)} in this model. Use the recipe that the weights were "
-                "trained with."
-            )
-        target.copy_(part)
-    return sorted(targets.keys() - saved)
-
-
-def _slices(network: nn.Module) -> dict[str, tuple[slice, ...]]:
-    """Which part of a whole tensor this rank holds, for tensors that Megatron splits."""
-    sharded_state_dict = getattr(network, "sharded_state_dict", None)
-    if sharded_state_dict is None:
-        return {}
-    parts = {}
-    for name, entry in sharded_state_dict().items():
-        if isinstance(entry, ShardedTensor):
-            axes = entry.prepend_axis_num
-            offsets, sizes = entry.global_offset[axes:], entry.local_shape
-            parts[name] = tuple(
-                slice(start, start + size) for start, size in zip(offsets, sizes, strict=True)
-            )
-    return parts

@@ -34,7 +34,7 @@ class LocalCoreAttention(MegatronModule):
     """Softmax attention over the tokens of this process, on any device.
 
     The ``core_attention`` of a local layer spec: the platform's attention, without a mask.
-    Context parallelism has a core attention of its own, chosen by the layer spec.
+    Self-attention over context-parallel processes has one of its own, chosen by the layer spec.
     """
 
     def __init__(
@@ -49,11 +49,6 @@ class LocalCoreAttention(MegatronModule):
     ) -> None:
         del layer_number, attention_type, cp_comm_type, pg_collection
         super().__init__(config)
-        if config.context_parallel_size > 1:
-            raise ConfigError(
-                f"The local attention cannot span {config.context_parallel_size} context-parallel "
-                "processes. Set context_parallel_size to 1, or use the transformer_engine spec."
-            )
         if attn_mask_type is not AttnMaskType.no_mask:
             raise ConfigError(
                 f"The local attention takes no mask, but the layer spec asks for {attn_mask_type}."

@@ -51,7 +51,11 @@ class Rope3D(nn.Module):
         self.base_fps = base_fps
 
     def forward(
-        self, grid_thw: tuple[int, int, int], fps_B: torch.Tensor | None, device: torch.device
+        self,
+        grid_thw: tuple[int, int, int],
+        fps_B: torch.Tensor | None,
+        device: torch.device,
+        origin_thw: tuple[int, int, int] = (0, 0, 0),
     ) -> RopeTable:
         """Compute the table for a grid.
 
@@ -59,14 +63,17 @@ class Rope3D(nn.Module):
             grid_thw: tokens along time, height and width.
             fps_B: frame rate of each sample in Hz, or ``None`` for the base rate (images).
             device: where the table is wanted.
+            origin_thw: position of the grid's first token.
         """
         time, height, width = grid_thw
-        position_Bt = torch.arange(time, dtype=torch.float32, device=device)[None]
+        position_t, position_h, position_w = (
+            torch.arange(first, first + size, dtype=torch.float32, device=device)
+            for first, size in zip(origin_thw, grid_thw, strict=True)
+        )
+        position_Bt = position_t[None]
         if fps_B is not None:
             fps_B1 = fps_B.to(device=device, dtype=torch.float32).reshape(-1, 1)
             position_Bt = position_Bt / fps_B1 * self.base_fps
-        position_h = torch.arange(height, dtype=torch.float32, device=device)
-        position_w = torch.arange(width, dtype=torch.float32, device=device)
         freq_t, freq_h, freq_w = self._frequencies(device)
         num_samples = position_Bt.shape[0]
         angles = torch.cat(

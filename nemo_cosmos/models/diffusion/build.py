@@ -14,6 +14,7 @@ from nemo_cosmos.models.diffusion.control import Control, NetworkDims, build_con
 from nemo_cosmos.models.diffusion.dit import DiT
 from nemo_cosmos.models.diffusion.edm import LogVariance
 from nemo_cosmos.models.diffusion.process import ProcessConfig
+from nemo_cosmos.models.diffusion.stages import same_on_all_stages, tag_copies
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ def build_network(
         post_process=parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=vp_stage),
         vp_stage=vp_stage,
     )
-    network.control = build_control_module(control, config)
+    with same_on_all_stages(network.pp_group, salt=1):
+        network.control = build_control_module(control, config)
+    tag_copies([network.control], network.pp_group, network.pre_process)
     learned = process.edm.learned_variance and network.post_process
     network.logvar = LogVariance() if learned else None
     return network

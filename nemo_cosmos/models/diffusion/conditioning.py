@@ -94,6 +94,7 @@ class FrameCondition:
         noise_BCTHW: Tensor,
         augment_sigma_B: Tensor,
         visible_B: Tensor | None = None,
+        first_frame: int = 0,
     ) -> FrameCondition:
         """Give the first ``num_given_B`` latent frames of each sample.
 
@@ -103,8 +104,9 @@ class FrameCondition:
             noise_BCTHW: standard normal noise.
             augment_sigma_B: noise level of the augmentation.
             visible_B: 0 where the network shall not see the given frames; None shows all.
+            first_frame: number of the latents' first frame, where they are a part of the video.
         """
-        frame_T = torch.arange(x0_BCTHW.shape[2], device=x0_BCTHW.device)
+        frame_T = first_frame + torch.arange(x0_BCTHW.shape[2], device=x0_BCTHW.device)
         given_BT = (frame_T[None] < num_given_B[:, None]).to(x0_BCTHW.dtype)
         given_B1T11 = given_BT[:, None, :, None, None]
         visible = 1.0 if visible_B is None else broadcast_sigma(visible_B.to(x0_BCTHW.dtype))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from megatron.core.transformer.transformer_config import TransformerConfig
@@ -35,6 +35,11 @@ _ARCHITECTURE_FIELDS = (
     "max_height",
     "max_width",
 )
+
+
+def divisors(number: int) -> list[int]:
+    """The numbers that divide ``number``, for a message."""
+    return [size for size in range(1, number + 1) if number % size == 0]
 
 
 @dataclass
@@ -80,6 +85,9 @@ class DiTConfig(TransformerConfig):
     max_width: int = 240
     layer_spec: str = "auto"
 
+    has_cond_embedder: ClassVar[bool] = True
+    """Megatron then adds up, over pipeline stages, the gradients of what all of them hold."""
+
     # Megatron's fields, where the DiT differs from a language model.
     add_bias_linear: bool = False
     normalization: str = "RMSNorm"  # of queries and keys, the only Megatron norms in the DiT
@@ -87,6 +95,8 @@ class DiTConfig(TransformerConfig):
     qk_layernorm: bool = True  # Megatron then sums these norms' gradients over tensor parallelism
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
+    variable_seq_lengths: bool = True  # pipeline stages tell each other how many tokens there are
+    moe_token_dispatcher_type: str = "alltoall"  # unused; the default allows but one length
     activation_func: Callable[..., Any] = F.gelu  # the exact form
     init_method: Callable[..., Any] | None = torch.nn.init.xavier_uniform_
     output_layer_init_method: Callable[..., Any] | None = torch.nn.init.xavier_uniform_
@@ -106,6 +116,7 @@ class DiTConfig(TransformerConfig):
                 f"num_attention_heads={self.num_attention_heads} equal heads. "
                 "Choose a multiple of the number of heads."
             )
+        self._check_layout()
         head_dim = self.hidden_size // self.num_attention_heads
         if head_dim % 2 or head_dim < 12:
             raise ConfigError(
@@ -118,13 +129,50 @@ class DiTConfig(TransformerConfig):
                 f"layer_spec='{self.layer_spec}' is unknown. Use 'auto', 'local' or "
                 "'transformer_engine'."
             )
+        if self.virtual_pipeline_model_parallel_size is not None:
+            # In one batch of messages, two stages would mistake each other's activations and
+            # gradients: of a pair of processes, each is before and behind the other.
+            self.overlap_p2p_comm, self.batch_p2p_comm = True, False
         super().__post_init__()
+
+    def _check_layout(self) -> None:
+        """Heads must divide over tensor-parallel processes, layers over pipeline stages."""
+        tp, heads = self.tensor_model_parallel_size, self.num_attention_heads
+        if heads % tp:
+            raise ConfigError(
+                f"num_attention_heads={heads} does not divide over tensor_model_parallel_size={tp} "
+                f"processes. Set it to one of {divisors(heads)}."
+            )
+        stages = self.pipeline_model_parallel_size
+        virtual = self.virtual_pipeline_model_parallel_size or 1
+        uneven = (
+            self.num_layers_in_first_pipeline_stage,
+            self.num_layers_in_last_pipeline_stage,
+            self.pipeline_model_parallel_layout,
+        )
+        if self.num_layers % (stages * virtual) and not any(uneven):
+            raise ConfigError(
+                f"num_layers={self.num_layers} does not divide over "
+                f"pipeline_model_parallel_size={stages} stages of {virtual} virtual ones each. "
+                "Choose the two so that their product is one of "
+                f"{divisors(self.num_layers)}."
+            )
+        if virtual > 1 and stages == 1:
+            raise ConfigError(
+                f"virtual_pipeline_model_parallel_size={virtual} needs a pipeline. Set "
+                "pipeline_model_parallel_size to 2 or more, or the virtual size to none."
+            )
 
     @property
     def input_channels(self) -> int:
         """Channels of the patch embedding's input: latent, masks and control."""
         masks = int(self.condition_mask) + int(self.concat_padding_mask)
         return self.in_channels + masks + self.control_channels
+
+    @property
+    def patch_thw(self) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of a patch."""
+        return self.patch_temporal, self.patch_spatial, self.patch_spatial
 
     @property
     def patch_volume(self) -> int:

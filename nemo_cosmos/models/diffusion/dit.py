@@ -50,6 +50,11 @@ from nemo_cosmos.models.diffusion.network_input import (
     token_grid,
 )
 from nemo_cosmos.models.diffusion.packs import pack_conditioning
+from nemo_cosmos.models.diffusion.stages import (
+    number_copies,
+    same_on_all_stages,
+    tag_copies,
+)
 
 
 class FinalLayer(nn.Module):
@@ -97,17 +102,20 @@ class DiT(MegatronModule):
         self.share_embeddings_and_output_weights = False
         self.pre_process, self.post_process, self.vp_stage = pre_process, post_process, vp_stage
         groups = pg_collection or ProcessGroupCollection.use_mpu_process_groups()
-        self.tp_group = groups.tp
+        self.tp_group, self.pp_group = groups.tp, groups.pp
 
         if pre_process:
             self.patch_embed = PatchEmbed(config)
-        self.timestep_embed = TimestepEmbedding(config)
+        with same_on_all_stages(self.pp_group):
+            self.timestep_embed = TimestepEmbedding(config)
+            position = LearnedPositionEmbedding(config) if config.extra_pos_emb else None
         self.rope = Rope3D(
             config.hidden_size // config.num_attention_heads,
             config.rope_ratios_thw,
             config.base_fps,
         )
-        self.position_embed = LearnedPositionEmbedding(config) if config.extra_pos_emb else None
+        self.position_embed = position
+        tag_copies((self.timestep_embed, position), self.pp_group, pre_process)
         self.blocks = DiTBlock(
             config,
             layer_spec or dit_layer_spec(config.layer_spec),
@@ -118,6 +126,20 @@ class DiT(MegatronModule):
         )
         if post_process:
             self.final_layer = FinalLayer(config)
+
+    def sharded_state_dict(
+        self,
+        prefix: str = "",
+        sharded_offsets: tuple[tuple[int, int, int], ...] = (),
+        metadata: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Megatron's sharded state, with what every pipeline stage holds in it once."""
+        state: dict[str, Any] = super().sharded_state_dict(prefix, sharded_offsets, metadata)
+        if not self.pre_process:
+            copies = ("timestep_embed.", "position_embed.", "control.")
+            number = 1 + get_pg_rank(self.pp_group) + (self.vp_stage or 0)
+            number_copies(state, tuple(prefix + name for name in copies), number)
+        return state
 
     def set_input_tensor(self, input_tensor: torch.Tensor | list[torch.Tensor]) -> None:
         """Take the tokens of the pipeline stage before (called by Megatron's schedules)."""
@@ -134,6 +156,7 @@ class DiT(MegatronModule):
         padding_mask_B1HW: Any = None,
         condition_mask_B1THW: Any = None,
         control: Any = None,
+        origin_thw: tuple[int, int, int] | None = None,
     ) -> Any:
         """Predict from a noisy latent video, or from a pack of samples of any lengths and sizes.
 
@@ -152,6 +175,8 @@ class DiT(MegatronModule):
                 no padding.
             condition_mask_B1THW: 1 on the latent frames that are given; ``None`` means none is.
             control: further conditions; see :class:`ControlEmbedding`.
+            origin_thw: position of the first token, where the latent is a context-parallel
+                process's part of a larger one (:mod:`nemo_cosmos.models.diffusion.window`).
 
         Returns:
             The prediction in the shape and type of ``x_BCTHW`` (``out_channels`` channels); on
@@ -170,6 +195,7 @@ class DiT(MegatronModule):
             padding_mask_B1HW,
             condition_mask_B1THW,
             control,
+            origin_thw,
         )
         if isinstance(x_BCTHW, torch.Tensor):
             return self._forward_batch(given)
@@ -261,14 +287,16 @@ class DiT(MegatronModule):
                     f"A control has {num_frames} values along time, but the latent has "
                     f"{grid_thw[0]} frames. Give one value for the video, or one a frame."
                 )
-        rope = self.rope(grid_thw, given.fps_B, given.x_BCTHW.device)
+        origin_thw = given.origin_thw or (0, 0, 0)
+        rope = self.rope(grid_thw, given.fps_B, given.x_BCTHW.device, origin_thw)
+        position = self.position_embed
         text = given.text_BLD
         return Conditioning(
             activated_TBE=F.silu(emb_TBE),
             shared_TB3E=shared_TB3E,
             rope_cos_LB1D=rope.cos_LB1D,
             rope_sin_LB1D=rope.sin_LB1D,
-            position_L1E=None if self.position_embed is None else self.position_embed(grid_thw),
+            position_L1E=None if position is None else position(grid_thw, origin_thw),
             context_MBE=None if isinstance(text, TextKeysValues) else self._context(text, control),
         )
 
@@ -308,6 +336,13 @@ class DiT(MegatronModule):
         """Keep this process's share of the tokens under sequence parallelism."""
         if not self.config.sequence_parallel:
             return x_LBE
+        size = get_pg_size(self.tp_group)
+        if x_LBE.shape[0] % size:
+            raise ConfigError(
+                f"{x_LBE.shape[0]} tokens do not divide over {size} sequence-parallel processes. "
+                "Turn sequence_parallel off, or choose a length and size of video, and a length of "
+                f"text, whose tokens are a multiple of {size}."
+            )
         return scatter_to_sequence_parallel_region(x_LBE, group=self.tp_group)
 
     def _frames_here(self, x_TBE: torch.Tensor) -> torch.Tensor:

@@ -140,13 +140,17 @@ class LearnedPositionEmbedding(nn.Module):
                 nn.init.trunc_normal_(table, std=std, a=-3 * std, b=3 * std)
             self.register_parameter(f"pos_emb_{axis}", table)
 
-    def forward(self, grid_thw: tuple[int, int, int]) -> torch.Tensor:
-        """Return the embedding of a grid's tokens, (L, 1, E)."""
-        t, h, w = grid_thw
+    def forward(
+        self, grid_thw: tuple[int, int, int], origin_thw: tuple[int, int, int] = (0, 0, 0)
+    ) -> torch.Tensor:
+        """Return the embedding of a grid's tokens, (L, 1, E), whose first is at ``origin_thw``."""
+        t, h, w = (
+            slice(first, first + size) for first, size in zip(origin_thw, grid_thw, strict=True)
+        )
         emb = (
-            self.pos_emb_t[:t, None, None]
-            + self.pos_emb_h[None, :h, None]
-            + self.pos_emb_w[None, None, :w]
+            self.pos_emb_t[t, None, None]
+            + self.pos_emb_h[None, h, None]
+            + self.pos_emb_w[None, None, w]
         ).flatten(0, 2)
         norm = torch.linalg.vector_norm(emb, dim=-1, keepdim=True, dtype=torch.float32)
         rms = norm * emb.shape[-1] ** -0.5

@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
+from copy import copy
+from typing import Any
+
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.attention import SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.spec_utils import ModuleSpec
+from megatron.core.transformer.transformer_config import TransformerConfig
 
 from nemo_cosmos.models.common.attention import (
     ContextAttention,
@@ -18,6 +22,7 @@ from nemo_cosmos.models.common.attention import (
     LocalCoreAttention,
     RopeSelfAttention,
 )
+from nemo_cosmos.models.common.context_parallel import ContextParallelAttention
 from nemo_cosmos.models.common.norms import RMSNorm
 from nemo_cosmos.models.diffusion.layers import DiTLayer, DiTLayerSubmodules
 from nemo_cosmos.platform import has, has_cuda, require
@@ -39,7 +44,13 @@ def dit_layer_spec(name: str = "auto") -> ModuleSpec:
 
 
 def _local_spec() -> ModuleSpec:
-    return _layer(ColumnParallelLinear, RowParallelLinear, LocalCoreAttention, RMSNorm)
+    return _layer(
+        ColumnParallelLinear,
+        RowParallelLinear,
+        ContextParallelAttention,
+        LocalCoreAttention,
+        RMSNorm,
+    )
 
 
 def _transformer_engine_spec() -> ModuleSpec:
@@ -51,10 +62,26 @@ def _transformer_engine_spec() -> ModuleSpec:
         TERowParallelLinear,
     )
 
-    return _layer(TEColumnParallelLinear, TERowParallelLinear, TEDotProductAttention, TENorm)
+    class TEContextAttention(TEDotProductAttention):
+        """The context is whole on every process: its keys and values are not to be gathered."""
+
+        def __init__(self, config: TransformerConfig, *args: Any, **kwargs: Any) -> None:
+            config = copy(config)
+            config.context_parallel_size = 1
+            super().__init__(config, *args, **kwargs)
+
+    return _layer(
+        TEColumnParallelLinear,
+        TERowParallelLinear,
+        TEDotProductAttention,
+        TEContextAttention,
+        TENorm,
+    )
 
 
-def _layer(column: type, row: type, core_attention: type, norm: type) -> ModuleSpec:
+def _layer(
+    column: type, row: type, self_attention: type, context_attention: type, norm: type
+) -> ModuleSpec:
     no_mask = {"attn_mask_type": AttnMaskType.no_mask}
     return ModuleSpec(
         module=DiTLayer,
@@ -64,7 +91,7 @@ def _layer(column: type, row: type, core_attention: type, norm: type) -> ModuleS
                 params=no_mask,
                 submodules=SelfAttentionSubmodules(
                     linear_qkv=column,
-                    core_attention=core_attention,
+                    core_attention=self_attention,
                     linear_proj=row,
                     q_layernorm=norm,
                     k_layernorm=norm,
@@ -76,7 +103,7 @@ def _layer(column: type, row: type, core_attention: type, norm: type) -> ModuleS
                 submodules=ContextAttentionSubmodules(
                     linear_q=column,
                     linear_kv=column,
-                    core_attention=core_attention,
+                    core_attention=context_attention,
                     linear_proj=row,
                     q_layernorm=norm,
                     k_layernorm=norm,

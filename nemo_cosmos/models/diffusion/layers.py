@@ -102,7 +102,12 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
             "pg_collection": groups,
         }
         self.adaln_self_attention = AdaLNLoRA(config)
-        self.self_attention = build_module(submodules.self_attention, **attention)
+        kinds = config.cp_comm_type
+        self.self_attention = build_module(
+            submodules.self_attention,
+            cp_comm_type=kinds[self.layer_number - 1] if isinstance(kinds, list) else kinds,
+            **attention,
+        )
         self.adaln_cross_attention = AdaLNLoRA(config)
         self.cross_attention = build_module(
             submodules.cross_attention, context_size=config.crossattn_emb_channels, **attention

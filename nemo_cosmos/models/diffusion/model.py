@@ -32,9 +32,12 @@ from nemo_cosmos.models.diffusion.process import (
     Batch,
     ProcessConfig,
     check_batch,
+    cut_batch,
     prepare_step,
     sample_keys,
+    whole_latent_shape,
 )
+from nemo_cosmos.models.diffusion.window import LatentWindow
 from nemo_cosmos.models.diffusion.world import (
     DATASET_FILE,
     WorldConfig,
@@ -113,8 +116,26 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         self.config.calculate_per_token_loss = True
         self.config.variable_seq_lengths = True
 
+    def reinit(self) -> DiffusionModel:
+        """Make the part of the network for a further virtual pipeline stage; NeMo calls this.
+
+        It shares the configuration, into which the strategy has written the layout.
+        """
+        part = DiffusionModel(
+            self.config,
+            self.process,
+            control=self.control,
+            preset=self.preset,
+            world=self.world,
+            model_transform=self.model_transform,
+        )
+        part.trainer = self.trainer
+        return part
+
     def configure_model(self, vp_stage: int | None = None) -> None:
         """Build the network once; NeMo calls this inside the initialised process groups."""
+        if vp_stage is None and self.config.virtual_pipeline_model_parallel_size is not None:
+            vp_stage = 0
         if getattr(self, "module", None) is None:
             network = build_network(self.config, self.process, self.control, vp_stage)
             transform = self.model_transform
@@ -127,15 +148,19 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
     def data_step(self, dataloader_iter: Iterator[Any]) -> dict[str, Any]:
         """Take the next batch, check it while it is on the CPU, and move it to the device.
 
+        Under context parallelism, this is where a process takes its part of the video.
+
         Raises:
             NumericsError: NaN or infinity in the latents.
             SampleError: the batch lacks latents or text embeddings.
+            ConfigError: its tokens do not divide over the context-parallel processes.
         """
         fetched = next(dataloader_iter)
         batch: dict[str, Any] = fetched[0] if isinstance(fetched, tuple) else fetched
         check_batch(batch)
         if self._fps is None and "fps" in batch:
             self._fps = _median_fps(batch)
+        batch = self._own_part(batch)
         return {name: _to_device(value) for name, value in batch.items()}
 
     def forward_step(self, batch: Batch) -> Tensor:
@@ -182,7 +207,7 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         if is_pack(batch):
             parts = [self.flops_and_tokens(sample) for sample in split_pack(batch)]
             return sum(flops for flops, _ in parts), sum(tokens for _, tokens in parts)
-        size, _, *latent_thw = batch["latent"].shape
+        size, _, *latent_thw = whole_latent_shape(batch)
         frames, height, width = latent_thw
         num_text_tokens = batch["t5_text_embeddings"].shape[1]
         per_frame = frames if self.control is not None else 1
@@ -251,11 +276,28 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             network = network.module
         return network
 
+    def _own_part(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """This context-parallel process's part of a batch."""
+        size = parallel_state.get_context_parallel_world_size()
+        if size == 1:
+            return batch
+        if is_pack(batch):
+            raise ConfigError(
+                f"Packed samples cannot be spread over {size} context-parallel processes. Set "
+                "trainer.strategy.context_parallel_size=1, or train without data.packing."
+            )
+        rank = parallel_state.get_context_parallel_rank()
+        whole_thw = batch["latent"].shape[2:]
+        return cut_batch(batch, LatentWindow.of(whole_thw, self.config.patch_thw, size, rank))
+
     def _seed(self) -> int:
         return int(getattr(self.trainer.strategy, "seed", DEFAULT_SEED))
 
     def _step(self) -> int:
-        return VALIDATION_STEP if not self.training else int(self.trainer.global_step)
+        # Of virtual pipeline stages, Lightning puts the first alone into evaluation mode.
+        trainer = self.trainer
+        validates = trainer.validating or trainer.sanity_checking
+        return VALIDATION_STEP if validates else int(trainer.global_step)
 
     def _keys(self, batch: Batch) -> list[str]:
         """What identifies each sample within the step: its key, else rank, micro-batch and row."""
@@ -295,6 +337,8 @@ def _to_device(value: Any) -> Any:
 class DiffusionLossReduction(MegatronLossReduction):
     """Means over samples, micro-batches and data-parallel ranks.
 
+    The losses of context-parallel ranks are parts of a sample's loss, and are added.
+
     Micro-batches of one size are averaged one after the other. Packs hold different numbers of
     samples; with ``config.calculate_per_token_loss`` Megatron sums their losses and gradients and
     divides by the number of samples in the whole step.
@@ -323,4 +367,5 @@ class DiffusionLossReduction(MegatronLossReduction):
         loss_and_count = torch.stack(parts).sum(dim=0)
         group = parallel_state.get_data_parallel_group(with_context_parallel=True)
         torch.distributed.all_reduce(loss_and_count, group=group)
-        return loss_and_count[0] / loss_and_count[1]
+        num_parts = parallel_state.get_context_parallel_world_size()
+        return loss_and_count[0] / (loss_and_count[1] / num_parts)

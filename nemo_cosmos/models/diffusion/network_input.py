@@ -37,6 +37,7 @@ class NetworkInput(NamedTuple):
     padding_mask_B1HW: torch.Tensor | None
     condition_mask_B1THW: torch.Tensor | None
     control: ControlEmbedding | None
+    origin_thw: tuple[int, int, int] | None = None
 
     def samples(self) -> list[NetworkInput]:
         """The samples of a pack, whose arguments are lists.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,6 +29,7 @@ from nemo_cosmos.models.diffusion.edm import (
     training_sigma,
 )
 from nemo_cosmos.models.diffusion.packs import is_pack, split_pack
+from nemo_cosmos.models.diffusion.window import LatentWindow
 
 if TYPE_CHECKING:
     from nemo_cosmos.models.diffusion.presets import DiffusionPreset
@@ -157,6 +158,8 @@ class TrainingStep:
         sigma_B: the noise levels.
         frames: the given frames; None for Text2World.
         config: of the process.
+        loss_weight_B: what the mean loss of this part of the video counts in that of the whole, if
+            it is spread over processes; those of all parts add up to 1.
     """
 
     inputs: dict[str, Any]
@@ -165,6 +168,7 @@ class TrainingStep:
     sigma_B: Tensor
     frames: FrameCondition | None
     config: ProcessConfig
+    loss_weight_B: Tensor | None = None
 
     @property
     def c_noise_B(self) -> Tensor:
@@ -173,14 +177,15 @@ class TrainingStep:
         return c_noise
 
     def loss(self, output_BCTHW: Tensor, logvar_B: Tensor | None = None) -> Tensor:
-        """Return loss_B from the network's output."""
+        """Return loss_B from the network's output; over all parts of the video, their sum is it."""
         edm = self.config.edm
         scale = scaling(self.sigma_B, edm.sigma_data)
         x0_pred = scale.c_skip * self.composed_BCTHW + scale.c_out * output_BCTHW.float()
         counted = None if self.frames is None else 1 - self.frames.given_B1T11
-        return edm_loss(
+        loss_B = edm_loss(
             x0_pred, self.x0_BCTHW, self.sigma_B, edm, counted_B1T11=counted, logvar_B=logvar_B
         )
+        return loss_B if self.loss_weight_B is None else loss_B * self.loss_weight_B
 
 
 def training_step(
@@ -189,8 +194,9 @@ def training_step(
     """Add noise to a batch and gather what the network is told.
 
     Args:
-        batch: see ``Batch``; its tensors are on the network's device.
-        draws: of :func:`draw`; moved to that device here.
+        batch: see ``Batch``; its tensors are on the network's device. With a ``window``, its
+            latents are this process's part of the video.
+        draws: of :func:`draw`, for the same part; moved to that device here.
         config: of the process.
         control: embeds the batch's control tensors, where the model has a control.
     """
@@ -198,6 +204,7 @@ def training_step(
     draws = _to_device(draws, latent_BCTHW.device)
     x0_BCTHW = latent_BCTHW * config.edm.sigma_data
     noisy_BCTHW = x0_BCTHW + broadcast_sigma(draws.sigma_B) * draws.noise_BCTHW
+    window: LatentWindow | None = batch.get("window")
     frames, mask_B1THW = None, None
     if config.conditioning.takes_frames:
         frames = FrameCondition.first_frames(
@@ -206,13 +213,15 @@ def training_step(
             draws.augment_noise_BCTHW,
             draws.augment_sigma_B,
             visible_B=draws.keep_frames_B,
+            first_frame=0 if window is None else window.start_thw[0],
         )
         noisy_BCTHW = frames.compose(noisy_BCTHW, draws.sigma_B, config.edm.sigma_data)
         mask_B1THW = frames.mask_B1THW()
     embedding = None
     if control is not None:
-        embedding = control(batch, tuple(latent_BCTHW.shape))
+        embedding = control(batch, whole_latent_shape(batch))
         embedding = mask_embedding(embedding, draws.keep_control_B)
+        embedding = embedding if window is None else window.cut_control(embedding)
     scale = scaling(draws.sigma_B, config.edm.sigma_data)
     text_BLD = batch["t5_text_embeddings"] * draws.keep_text_B[:, None, None]
     inputs = {
@@ -225,7 +234,37 @@ def training_step(
         "condition_mask_B1THW": mask_B1THW,
         "control": embedding,
     }
-    return TrainingStep(inputs, x0_BCTHW, noisy_BCTHW, draws.sigma_B, frames, config)
+    step = TrainingStep(inputs, x0_BCTHW, noisy_BCTHW, draws.sigma_B, frames, config)
+    return step if window is None else _in_window(step, window, draws.num_given_B)
+
+
+def _in_window(step: TrainingStep, window: LatentWindow, num_given_B: Tensor) -> TrainingStep:
+    """Tell the network where its part of the video lies, and the loss what the part counts."""
+    num_frames_B = torch.full_like(num_given_B, window.whole_thw[0])
+    num_here_B = torch.full_like(num_given_B, window.size_thw[0])
+    if step.frames is not None:
+        num_frames_B = num_frames_B - num_given_B
+        num_here_B = num_here_B - step.frames.given_B1T11.sum(dim=(1, 2, 3, 4))
+    return replace(
+        step,
+        inputs={**step.inputs, "origin_thw": window.origin_thw},
+        loss_weight_B=window.loss_weight_B(num_frames_B, num_here_B),
+    )
+
+
+def cut_batch(batch: Mapping[str, Any], window: LatentWindow) -> dict[str, Any]:
+    """Keep this process's part of a batch's latents and padding, and say which it is."""
+    cut = {**batch, "window": window, "latent": window.cut(batch["latent"])}
+    if batch.get("padding_mask") is not None:
+        cut["padding_mask"] = window.cut_padding(batch["padding_mask"])
+    return cut
+
+
+def whole_latent_shape(batch: Batch) -> tuple[int, ...]:
+    """Shape of a batch's latents before :func:`cut_batch`."""
+    batch_size, channels, *size_thw = batch["latent"].shape
+    window: LatentWindow | None = batch.get("window")
+    return (batch_size, channels, *(size_thw if window is None else window.whole_thw))
 
 
 @dataclass(frozen=True)
@@ -297,7 +336,14 @@ def _prepare(
     config: ProcessConfig,
     control: Control | None,
 ) -> TrainingStep:
-    draws = draw(batch["latent"].shape, keys, seed, step, config)
+    draws = draw(whole_latent_shape(batch), keys, seed, step, config)
+    window: LatentWindow | None = batch.get("window")
+    if window is not None:  # the noise is the whole video's, whoever holds which part
+        draws = replace(
+            draws,
+            noise_BCTHW=window.cut(draws.noise_BCTHW),
+            augment_noise_BCTHW=window.cut(draws.augment_noise_BCTHW),
+        )
     return training_step(batch, draws, config, control)
 
 

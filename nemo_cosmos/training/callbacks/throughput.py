@@ -94,15 +94,19 @@ class Throughput(pl.Callback, IOMixin):
             * strategy.pipeline_model_parallel_size
             * strategy.context_parallel_size
         )
+        # Every virtual stage of a pipeline reports each micro-batch.
+        num_reports = strategy.virtual_pipeline_model_parallel_size or 1
+        num_samples, num_tokens = self._num_samples / num_reports, self._num_tokens / num_reports
         data_parallel = max(trainer.world_size // model_parallel, 1)
         rates = {
             "step_time_s": passed_s / self._num_steps,
             "between_steps_s": self._between_s / self._num_steps,
-            "samples_per_s": self._num_samples * data_parallel / passed_s,
+            "samples_per_s": num_samples * data_parallel / passed_s,
         }
         if self._num_tokens:
-            rates["tokens_per_s"] = self._num_tokens * data_parallel / passed_s
-            rates["tflops_per_device"] = self._flop / model_parallel / passed_s / 1e12
+            flop = self._flop / num_reports
+            rates["tokens_per_s"] = num_tokens * data_parallel / passed_s
+            rates["tflops_per_device"] = flop / model_parallel / passed_s / 1e12
         if self._num_tokens and self.peak_tflops:
             rates["mfu"] = rates["tflops_per_device"] / self.peak_tflops
         return rates

@@ -37,6 +37,7 @@ def fake_trainer(**changes):
             tensor_model_parallel_size=1,
             pipeline_model_parallel_size=1,
             context_parallel_size=1,
+            virtual_pipeline_model_parallel_size=None,
         ),
     }
     return SimpleNamespace(**{**values, **changes})

@@ -13,6 +13,7 @@ from nemo_cosmos.errors import (
     WrongFrameCountError,
     WrongSizeError,
 )
+from nemo_cosmos.models.common.context_parallel import check_kind
 from nemo_cosmos.models.diffusion.config import DiTConfig
 from nemo_cosmos.models.diffusion.control_embedding import ControlEmbedding
 from nemo_cosmos.models.diffusion.dit import DiT
@@ -266,8 +267,8 @@ def test_transformer_engine_is_never_silently_absent(overrides: dict[str, Any]) 
 
 
 def test_the_local_attention_refuses_what_it_cannot_do() -> None:
-    with pytest.raises(ConfigError, match="2 context-parallel processes"):
-        make_net(context_parallel_size=2)
+    with pytest.raises(ConfigError, match=r"'ulysses' is not one of a2a, p2p"):
+        make_net(cp_comm_type="ulysses")
     net, batch = make_net(), inputs()
     attention = net.blocks.layers[0].self_attention.core_attention
     q = torch.zeros(3, 1, 2, 4)
@@ -276,6 +277,25 @@ def test_the_local_attention_refuses_what_it_cannot_do() -> None:
     with pytest.raises(ConfigError, match="needs a context"):
         net.blocks.layers[0].cross_attention(torch.zeros(3, 1, WIDTH))
     del batch
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"tensor_model_parallel_size": 2}, r"num_attention_heads=3.*one of \[1, 3"),
+        ({"pipeline_model_parallel_size": 7}, r"num_layers=.*=7 stages.*one of \[1, 2"),
+        ({"virtual_pipeline_model_parallel_size": 2}, "needs a pipeline"),
+    ],
+)
+def test_a_layout_that_does_not_divide(layout: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_net(**layout)
+
+
+def test_all_to_all_needs_heads_that_divide() -> None:
+    assert check_kind(None, num_heads=3, cp_size=2) == "p2p"
+    with pytest.raises(ConfigError, match=r"6 heads.*4 context.*\[1, 2, 3, 6\].*p2p"):
+        check_kind("a2a", num_heads=6, cp_size=4)
 
 
 def test_architecture_round_trip() -> None:

@@ -1,0 +1,116 @@
+"""Every layout gives one process's loss and gradients, through NeMo's trainer, for three steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from nemo_cosmos.platform.testing import ProcessPool
+from tests.distributed.training_case import (
+    STEPS,
+    TASKS,
+    Layout,
+    Report,
+    put_together,
+    train,
+    write_weights,
+)
+
+RELATIVE = 1e-4
+RECOMPUTE_FULL = {
+    "recompute_granularity": "full",
+    "recompute_method": "uniform",
+    "recompute_num_layers": 1,
+}
+TWO = {
+    "tp": Layout(tensor_model_parallel_size=2),
+    "tp_sp": Layout(tensor_model_parallel_size=2, sequence_parallel=True),
+    "cp_a2a": Layout(context_parallel_size=2, config={"cp_comm_type": "a2a"}),
+    "cp_p2p": Layout(context_parallel_size=2, config={"cp_comm_type": "p2p"}),
+    "pp": Layout(pipeline_model_parallel_size=2),
+    "vpp": Layout(pipeline_model_parallel_size=2, virtual_pipeline_model_parallel_size=2),
+    "dp": Layout(),
+    "recompute_full": Layout(config=RECOMPUTE_FULL),
+    "recompute_selective": Layout(config={"recompute_granularity": "selective"}),
+    "tp_sp_recompute": Layout(
+        tensor_model_parallel_size=2, sequence_parallel=True, config=RECOMPUTE_FULL
+    ),
+}
+FOUR = {
+    "tp_cp": Layout(tensor_model_parallel_size=2, sequence_parallel=True, context_parallel_size=2),
+    "tp_pp": Layout(
+        tensor_model_parallel_size=2, sequence_parallel=True, pipeline_model_parallel_size=2
+    ),
+    "tp_dp": Layout(tensor_model_parallel_size=2),
+    "pp_dp": Layout(pipeline_model_parallel_size=2),
+}
+
+Expected = Callable[[str], tuple[str, Report]]
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Expected]:
+    """By task, the folder of the initial weights and what one process reports."""
+    folder = tmp_path_factory.mktemp("one_process")
+    preload = ("nemo_cosmos.models.diffusion.model", "nemo_cosmos.training.trainer")
+    with ProcessPool(1, preload=preload) as pool:
+
+        @cache
+        def expected(task: str) -> tuple[str, Report]:
+            weights = str(folder / task)
+            pool.run(write_weights, task, weights)
+            (report,) = pool.run(train, task, Layout(), weights, str(folder))
+            return weights, report
+
+        yield expected
+
+
+def compare(found: list[Report], expected: Report) -> None:
+    assert len(expected.losses) == len(expected.gradients) == STEPS
+    # NeMo tells the loss to the first rank; others of a pipeline log zero.
+    assert found[0].losses == pytest.approx(expected.losses, rel=RELATIVE)
+    for report in found:
+        assert report.norms == pytest.approx(expected.norms, rel=RELATIVE)
+    for step in range(STEPS):
+        whole = put_together([report.gradients[step] for report in found])
+        check_equal(whole, put_together([expected.gradients[step]]), f"gradient in step {step}")
+    check_equal(
+        put_together([report.weights for report in found]),
+        put_together([expected.weights]),
+        "weight after training",
+    )
+
+
+def check_equal(
+    found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], what: str
+) -> None:
+    assert found.keys() == expected.keys()
+    for name, wanted in expected.items():
+        error = torch.linalg.vector_norm(found[name] - wanted)
+        size = torch.linalg.vector_norm(wanted)
+        assert size > 0, f"{name} has no {what}: it is not tested"
+        assert error <= RELATIVE * size, f"{what} of {name} differs by {error / size:.1e}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", TWO)
+def test_two_processes(
+    name: str, task: str, two_processes: ProcessPool, one_process: Expected, tmp_path: Path
+) -> None:
+    weights, expected = one_process(task)
+    compare(two_processes.run(train, task, TWO[name], weights, str(tmp_path)), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", FOUR)
+def test_four_processes(
+    name: str, task: str, four_processes: ProcessPool, one_process: Expected, tmp_path: Path
+) -> None:
+    weights, expected = one_process(task)
+    compare(four_processes.run(train, task, FOUR[name], weights, str(tmp_path)), expected)

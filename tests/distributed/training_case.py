@@ -1,0 +1,264 @@
+"""Train a tiny world model under a layout, and say what the loss and every gradient were.
+
+The cases run in the pools of processes (``nemo_cosmos.platform.testing``), through NeMo's trainer.
+Each rank reports the parts of the gradients that it holds; :func:`whole_gradients` puts them
+together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TEXT_TOKENS, TEXT_DIM = 6, 12
+VIDEO, IMAGE = (16, 4, 4, 4), (16, 1, 4, 4)
+STEPS = 3
+GLOBAL_BATCH = 4
+TASKS = ("text2world", "video2world", "mixed")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a case is spread over processes; the names are the strategy's."""
+
+    tensor_model_parallel_size: int = 1
+    sequence_parallel: bool = False
+    context_parallel_size: int = 1
+    pipeline_model_parallel_size: int = 1
+    virtual_pipeline_model_parallel_size: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    micro_batch: int = 1
+
+    def strategy(self) -> dict[str, Any]:
+        names = [name for name in self.__dataclass_fields__ if "parallel" in name]
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a rank knows of a gradient."""
+
+    name: str
+    whole_shape: tuple[int, ...]
+    part: tuple[slice, ...]
+    value: Tensor
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a rank saw: by step, the loss and the gradients' pieces and norm; then the weights."""
+
+    losses: list[float]
+    gradients: list[list[Piece]]
+    norms: list[float]
+    weights: list[Piece]
+
+
+def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report:
+    """Train for three steps; on every rank of the pool."""
+    import lightning.pytorch as pl
+
+    from nemo_cosmos.models.diffusion.model import DiffusionModel
+    from nemo_cosmos.training.initial_weights import InitialWeights
+    from nemo_cosmos.training.lifecycle import training_session
+    from nemo_cosmos.training.strategy import WorldStrategy
+    from nemo_cosmos.training.trainer import WorldTrainer
+
+    seen = Report([], [], [], [])
+
+    class Record(pl.Callback):
+        def on_train_start(self, trainer: Any, *_: Any) -> None:
+            optimizer = trainer.strategy.optimizers[0]
+            step = optimizer.mcore_optimizer.step
+
+            def recording_step(*args: Any, **kwargs: Any) -> Any:
+                seen.gradients.append(gradient_pieces(trainer))
+                result = step(*args, **kwargs)
+                seen.norms.append(float(result[1]))
+                return result
+
+            optimizer.mcore_optimizer.step = recording_step
+
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            seen.losses.append(float(trainer.callback_metrics["reduced_train_loss"]))
+
+        def on_train_end(self, trainer: Any, *_: Any) -> None:
+            seen.weights.extend(weight_pieces(trainer))
+
+    with training_session():
+        first = [] if weights is None else [InitialWeights(weights)]
+        trainer = WorldTrainer(
+            max_steps=STEPS,
+            devices=int(os.environ.get("WORLD_SIZE", "1")),
+            strategy=WorldStrategy(seed=7, **layout.strategy()),
+            callbacks=[*first, Record()],
+            log_every_n_steps=1,
+            default_root_dir=folder,
+        )
+        model = DiffusionModel(config_of(task, layout), optim=optimizer())
+        trainer.fit(model, datamodule=make_data(task, layout.micro_batch))
+    return seen
+
+
+def config_of(task: str, layout: Layout) -> Any:
+    from nemo_cosmos.models.diffusion.config import DiTConfig
+
+    return DiTConfig(
+        num_layers=4,
+        hidden_size=48,
+        num_attention_heads=4,
+        crossattn_emb_channels=TEXT_DIM,
+        adaln_lora_dim=8,
+        max_frames=4,
+        max_height=8,
+        max_width=8,
+        condition_mask=task != "text2world",
+        layer_spec="local",
+        **layout.config,
+    )
+
+
+def optimizer() -> Any:
+    from megatron.core.optimizer import OptimizerConfig
+    from nemo import lightning as nl
+
+    # With a large epsilon a step is smooth in the gradient: rounding does not decide on signs.
+    return nl.MegatronOptimizerModule(
+        config=OptimizerConfig(
+            optimizer="adam",
+            lr=1e-3,
+            adam_eps=1e-3,
+            clip_grad=1.0,
+            use_distributed_optimizer=True,
+        )
+    )
+
+
+def make_data(task: str, micro_batch: int) -> Any:
+    """Samples in order; in ``mixed``, every second step is of images."""
+    import lightning.pytorch as pl
+    from nemo import lightning as nl
+
+    class Data(pl.LightningDataModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.data_sampler = nl.MegatronDataSampler(
+                seq_len=1, micro_batch_size=micro_batch, global_batch_size=GLOBAL_BATCH
+            )
+
+        def train_dataloader(self) -> Any:
+            return torch.utils.data.DataLoader(Samples(task))
+
+    return Data()
+
+
+class Samples(torch.utils.data.Dataset):
+    def __init__(self, task: str) -> None:
+        self.task = task
+
+    def __len__(self) -> int:
+        return STEPS * GLOBAL_BATCH
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(index)
+        image = self.task == "mixed" and index // GLOBAL_BATCH % 2 == 1
+        padding = torch.zeros(1, 32, 32)
+        padding[:, 24:] = 1
+        return {
+            "latent": torch.randn(IMAGE if image else VIDEO, generator=generator),
+            "t5_text_embeddings": torch.randn(TEXT_TOKENS, TEXT_DIM, generator=generator),
+            "fps": torch.tensor(10.0 + index),
+            "padding_mask": padding,
+            "key": f"clip-{index}",
+        }
+
+
+def gradient_pieces(trainer: Any) -> list[Piece]:
+    """This rank's gradients as the optimiser is about to use them."""
+    from megatron.core import parallel_state
+
+    from nemo_cosmos.models.common.shards import shards_of
+    from nemo_cosmos.training.initial_weights import bare_network
+
+    pieces = []
+    for chunk in trainer.strategy.megatron_parallel:
+        for buffer in chunk.buffers:
+            for bucket in buffer.buckets:
+                _gather_bucket(bucket, parallel_state)
+        for shard in shards_of(bare_network(chunk)):
+            gradient = getattr(shard.tensor, "main_grad", None)
+            if gradient is not None:
+                value = gradient.detach().float().clone()
+                pieces.append(Piece(shard.name, shard.whole_shape, shard.part, value))
+    return pieces
+
+
+def _gather_bucket(bucket: Any, parallel_state: Any) -> None:
+    """The distributed optimiser reduces to each rank its share; fetch the others'."""
+    group = parallel_state.get_data_parallel_group(with_context_parallel=True)
+    if group.size() == 1:
+        return
+    shares = list(bucket.grad_data.chunk(group.size()))
+    own = shares[group.rank()].clone()
+    torch.distributed.all_gather(shares, own, group=group)
+
+
+def weight_pieces(trainer: Any) -> list[Piece]:
+    from nemo_cosmos.models.common.shards import shards_of
+    from nemo_cosmos.training.initial_weights import bare_networks
+
+    return [
+        Piece(shard.name, shard.whole_shape, shard.part, shard.tensor.detach().float().clone())
+        for network in bare_networks(trainer)
+        for shard in shards_of(network)
+    ]
+
+
+def put_together(ranks: Sequence[Sequence[Piece]]) -> dict[str, Tensor]:
+    """Whole tensors of all ranks' pieces; copies on several ranks must agree."""
+    whole: dict[str, Tensor] = {}
+    filled: dict[str, Tensor] = {}
+    for pieces in ranks:
+        for piece in pieces:
+            if piece.name not in whole:
+                whole[piece.name] = torch.zeros(piece.whole_shape)
+                filled[piece.name] = torch.zeros(piece.whole_shape, dtype=torch.bool)
+            target, known = whole[piece.name][piece.part], filled[piece.name][piece.part]
+            if known.any():
+                torch.testing.assert_close(
+                    piece.value[known], target[known], rtol=1e-5, atol=1e-7, msg=piece.name
+                )
+            target.copy_(piece.value)
+            known.fill_(True)
+    for name, known in filled.items():
+        assert known.all(), f"no rank holds all of {name}"
+    return whole
+
+
+def write_weights(task: str, folder: str) -> None:
+    """Write initial weights with nothing left at zero, which would hide a mistake; on one rank."""
+    from safetensors.torch import save_file
+
+    from nemo_cosmos.models.diffusion.build import build_network
+    from nemo_cosmos.models.diffusion.model import DiffusionModel
+    from nemo_cosmos.models.diffusion.world import named_tensors
+    from nemo_cosmos.platform import ensure_model_parallel
+
+    ensure_model_parallel()
+    model = DiffusionModel(config_of(task, Layout()))
+    state = named_tensors(build_network(model.config, model.process))
+    generator = torch.Generator().manual_seed(3)
+    for name, value in state.items():
+        if name.endswith("linear_2.weight"):
+            value.copy_(torch.randn(value.shape, generator=generator) * 0.1)
+    if os.environ.get("RANK", "0") == "0":
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        save_file(state, Path(folder) / "model.safetensors")
+        (Path(folder) / "config.json").write_text(json.dumps({}))
