@@ -1,10 +1,23 @@
 """How well and how fast the guards judge. Prints one JSON line.
 
     python benchmarks/guards.py text [--prompts benchmarks/guard_prompts/heldout.tsv] [--rounds 3]
+    python benchmarks/guards.py video CLIP ... [--frames 32] [--size 704x1280]
+    python benchmarks/guards.py faces CLIP_OR_PICTURE ... [--frames 32]
+    python benchmarks/guards.py watermark CLIP ... [--seconds 0.6]
 
 ``text``: precision, recall and false-positive rate of the blocklist, of the text classifier and of
 both together (refused by either) on a file of labelled prompts, and the milliseconds that each
 takes for a prompt (median and 95th percentile, after one warm-up prompt).
+
+``video``: milliseconds that each video guard takes for a frame of a clip, and for loading.
+
+``faces``: files in which every frame shows a face. The share of frames in which at least one is
+found at 0.7 by each embedded network, by both together and after tracking; frames a second; and how
+many are found by both when a frame is shrunk, on a black ground of its old size, until its largest
+face is some pixels wide.
+
+``watermark``: bits that are read wrongly from clips that were marked, re-encoded (H.264, CRF 28)
+and scaled to 75 %, and the PSNR that the mark costs.
 """
 
 from __future__ import annotations
@@ -13,6 +26,7 @@ import argparse
 import json
 import os
 import statistics
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -20,12 +34,22 @@ from typing import Any
 
 warnings.filterwarnings("ignore")
 
+import numpy as np  # noqa: E402
+
+from nemo_cosmos.guardrails import watermark  # noqa: E402
 from nemo_cosmos.guardrails.base import Guard  # noqa: E402
+from nemo_cosmos.guardrails.face_blur import EmbeddedDetector  # noqa: E402
+from nemo_cosmos.guardrails.faces.boxes import SCORE_THRESHOLD, Face  # noqa: E402
+from nemo_cosmos.guardrails.faces.retinaface_mobile import MobileRetinaFace  # noqa: E402
+from nemo_cosmos.guardrails.faces.tracks import cover  # noqa: E402
+from nemo_cosmos.guardrails.faces.yunet import YuNetDetector  # noqa: E402
 from nemo_cosmos.guardrails.prompt_set import LabelledPrompt, measure, read_prompts  # noqa: E402
 from nemo_cosmos.guardrails.registry import build_guard  # noqa: E402
+from nemo_cosmos.video import Video, decode, encode_video, resize_frames  # noqa: E402
 
 HELD_OUT = Path(__file__).parent / "guard_prompts" / "heldout.tsv"
 TEXT_GUARDS = ("keywords", "text_classifier")
+VIDEO_GUARDS = ("video_classifier", "face_blur", "watermark")
 
 
 def latency_ms(guard: Guard, prompts: list[LabelledPrompt], num_rounds: int) -> dict[str, float]:
@@ -63,6 +87,117 @@ def benchmark_text(arguments: argparse.Namespace) -> dict[str, Any]:
     return result | {"together": both.to_dict()}
 
 
+def benchmark_video(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Latency of the video guards that are active by default."""
+    height, width = (int(side) for side in arguments.size.split("x"))
+    frames_THWC = np.concatenate(
+        [decode(clip, size=(height, width)).frames_THWC for clip in arguments.clips]
+    )[: arguments.frames]
+    result: dict[str, Any] = {"frames": len(frames_THWC), "size": arguments.size}
+    for name in VIDEO_GUARDS:
+        guard = build_guard(name)
+        call = guard.check if isinstance(guard, Guard) else guard.apply
+        start = time.perf_counter()
+        call(frames_THWC[:1])
+        first_s = time.perf_counter() - start
+        start = time.perf_counter()
+        call(frames_THWC)
+        each_ms = 1e3 * (time.perf_counter() - start) / len(frames_THWC)
+        result[name] = {
+            "ms_per_frame": round(each_ms, 2),
+            "frames_per_s": round(1e3 / each_ms, 1),
+            "first_frame_s": round(first_s, 2),
+        }
+    return result
+
+
+def benchmark_faces(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Share of frames with a face in which one is found."""
+    detectors = {"retinaface": MobileRetinaFace(), "yunet": YuNetDetector()}
+    detect = EmbeddedDetector()
+    small: dict[int, list[bool]] = {width_px: [] for width_px in (20, 24, 32, 48)}
+    files, hits, num_frames = {}, dict.fromkeys([*detectors, "both", "tracked"], 0), 0
+    for file in arguments.clips:
+        frames_THWC = decode(file).frames_THWC
+        step = max(1, len(frames_THWC) // arguments.frames)
+        frames_THWC = frames_THWC[::step]
+        seen = {name: [detector(f) for f in frames_THWC] for name, detector in detectors.items()}
+        start = time.perf_counter()
+        both = [detect(frame) for frame in frames_THWC]
+        rate = len(frames_THWC) / (time.perf_counter() - start)
+        counts = {name: _with_face(found) for name, found in (seen | {"both": both}).items()}
+        counts["tracked"] = sum(map(bool, cover(both)))
+        height, width = frames_THWC.shape[1:3]
+        files[Path(file).name] = {
+            "frames": len(frames_THWC), "size": f"{height}x{width}", **counts,
+            "frames_per_s": round(rate, 1),
+        }  # fmt: skip
+        hits = {name: hits[name] + counts[name] for name in hits}
+        num_frames += len(frames_THWC)
+        for frame_HWC, faces in list(zip(frames_THWC, both, strict=True))[::8]:
+            for width_px, found in small.items():
+                found.append(_finds_shrunk(detect, frame_HWC, faces, width_px))
+    recall = {name: round(count / num_frames, 4) for name, count in hits.items()}
+    shrunk = {width_px: f"{sum(found)} of {len(found)}" for width_px, found in small.items()}
+    return {"files": files, "frames": num_frames, "recall": recall, "shrunk_to_px": shrunk}
+
+
+def benchmark_watermark(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Bit errors of the watermark after re-encoding and scaling."""
+    clips, errors, num_bits = {}, {"none": 0, "crf28": 0, "crf28_scale75": 0}, 0
+    for number, clip in enumerate(arguments.clips):
+        video = decode(clip, start_s=0.0, end_s=arguments.seconds)
+        identity = f"{(number + 1) * 0x9E3779B1 % 2**32:08x}"
+        start = time.perf_counter()
+        marked_THWC = watermark.embed(video.frames_THWC, identity)
+        embed_ms = 1e3 * (time.perf_counter() - start) / video.num_frames
+        squares = (marked_THWC.astype(np.float32) - video.frames_THWC) ** 2
+        wanted_B = watermark.encode(identity)
+        wrong = {
+            "none": watermark.read(marked_THWC),
+            "crf28": watermark.read(_reencoded(marked_THWC, video.fps, 1.0)),
+            "crf28_scale75": watermark.read(_reencoded(marked_THWC, video.fps, 0.75)),
+        }
+        counts = {name: int((found.bits != wanted_B).sum()) for name, found in wrong.items()}
+        clips[f"{Path(clip).parent.name}/{Path(clip).name}"] = {
+            "frames": video.num_frames,
+            "size": f"{video.height}x{video.width}",
+            "psnr_db": round(float(10 * np.log10(255**2 / squares.mean())), 1),
+            "wrong_bits": counts,
+            "identity_read": wrong["crf28_scale75"].identity == identity,
+            "found_without_mark": watermark.read(video.frames_THWC).identity is not None,
+            "embed_ms_per_frame": round(embed_ms, 1),
+        }
+        errors = {name: errors[name] + counts[name] for name in errors}
+        num_bits += watermark.NUM_BITS
+    rates = {name: round(count / num_bits, 5) for name, count in errors.items()}
+    return {"clips": clips, "bits": num_bits, "bit_error_rate": rates}
+
+
+def _with_face(faces_T: list[list[Face]]) -> int:
+    return sum(any(f.score >= SCORE_THRESHOLD and f.is_large for f in faces) for faces in faces_T)
+
+
+def _finds_shrunk(
+    detect: EmbeddedDetector, frame_HWC: np.ndarray, faces: list[Face], width_px: int
+) -> bool:
+    """Whether the largest face is found when it is that wide."""
+    scale = min(1.0, width_px / max(face.width for face in faces))
+    size = tuple(max(1, round(side * scale)) for side in frame_HWC.shape[:2])
+    canvas_HWC = np.zeros_like(frame_HWC)
+    canvas_HWC[: size[0], : size[1]] = resize_frames(frame_HWC[None], size)[0]
+    return any(face.score >= SCORE_THRESHOLD for face in detect(canvas_HWC))
+
+
+def _reencoded(frames_THWC: np.ndarray, fps: float, scale: float) -> np.ndarray:
+    """The frames after scaling and H.264 at CRF 28."""
+    size = tuple(2 * round(side * scale / 2) for side in frames_THWC.shape[1:3])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        encode_video(path, Video(resize_frames(frames_THWC, size), fps), crf=28)
+        return decode(path).frames_THWC
+
+
 def main() -> None:
     """Parse the command line and print one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -71,6 +206,17 @@ def main() -> None:
     text.add_argument("--prompts", type=Path, default=HELD_OUT)
     text.add_argument("--rounds", type=int, default=3)
     text.set_defaults(benchmark=benchmark_text)
+    for name, benchmark in (
+        ("video", benchmark_video),
+        ("faces", benchmark_faces),
+        ("watermark", benchmark_watermark),
+    ):
+        part = parts.add_parser(name)
+        part.add_argument("clips", nargs="+")
+        part.add_argument("--frames", type=int, default=32)
+        part.add_argument("--size", default="704x1280")
+        part.add_argument("--seconds", type=float, default=0.6)
+        part.set_defaults(benchmark=benchmark)
     arguments = parser.parse_args()
     result = {"benchmark": "guards"} | arguments.benchmark(arguments)
     print(json.dumps(result | {"load_1min": round(os.getloadavg()[0], 2)}))

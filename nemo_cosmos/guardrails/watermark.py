@@ -103,7 +103,7 @@ def embed(frames_THWC: np.ndarray, identity: str) -> np.ndarray:
             f"The video has {width}x{height} pixels, and the watermark needs {MIN_SIDE_PX} on each "
             "side. Make a larger video, or leave the watermark out."
         )
-    wanted_B = np.where(_encode(identity), 1.0, -1.0)
+    wanted_B = np.where(encode(identity), 1.0, -1.0)
     # Less than a grey level is lost in rounding, so what is rounded is made a little random.
     dither_HW1 = np.random.default_rng(0).random((height, width, 1), dtype=np.float32)
     marked_THWC = np.empty_like(frames_THWC)
@@ -139,8 +139,8 @@ class WatermarkFilter:
         return marked_THWC, Verdict(True, self.name, SAFE, f"invisible watermark {identity}")
 
 
-def _encode(identity: str) -> np.ndarray:
-    """Identity and check as bits, the highest first."""
+def encode(identity: str) -> np.ndarray:
+    """Identity and check as bits, the highest first, bool ``(56,)``."""
     number = int(identity, 16)
     if len(identity) != _ID_BITS // 4:
         raise ValueError(f"the identity {identity!r} has not {_ID_BITS // 4} hexadecimal digits")

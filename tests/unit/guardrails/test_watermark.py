@@ -71,7 +71,7 @@ def test_the_check_fails_for_random_bits():
 
 @pytest.mark.parametrize("identity", ["00000000", "ffffffff", "12345678"])
 def test_identities_and_bits(identity):
-    bits = wm._encode(identity)
+    bits = wm.encode(identity)
     assert wm._decode(np.where(bits, 1.0, -1.0)) == identity
     turned = np.where(bits, 1.0, -1.0)
     turned[[5, 40]] *= -0.01
