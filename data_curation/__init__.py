@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from data_curation.stages.split import SplitSettings
     from data_curation.stages.text_overlay import TextOverlaySettings
     from data_curation.stages.transcode import TranscodeSettings
+    from data_curation.stages.video_type import VideoTypeSettings
 
 _HOMES = {
     "OPTIONAL_STAGES": "settings",
@@ -32,6 +33,7 @@ _HOMES = {
     "SplitSettings": "stages.split",
     "TextOverlaySettings": "stages.text_overlay",
     "TranscodeSettings": "stages.transcode",
+    "VideoTypeSettings": "stages.video_type",
     "curate": "pipeline",
 }
 
@@ -47,6 +49,7 @@ __all__ = [
     "SplitSettings",
     "TextOverlaySettings",
     "TranscodeSettings",
+    "VideoTypeSettings",
     "curate",
 ]
 

@@ -15,6 +15,7 @@ from data_curation.stages.probe import ProbeSettings
 from data_curation.stages.split import SplitSettings
 from data_curation.stages.text_overlay import TextOverlaySettings
 from data_curation.stages.transcode import TranscodeSettings
+from data_curation.stages.video_type import VideoTypeSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.data.layout import MAX_SHARD_BYTES
 from nemo_cosmos.errors import ConfigError, nearest_names
@@ -40,6 +41,7 @@ class CurateSettings:
     caption: CaptionSettings = field(default_factory=CaptionSettings)
     embed: EmbedSettings = field(default_factory=EmbedSettings)
     deduplicate: DeduplicateSettings = field(default_factory=DeduplicateSettings)
+    video_type: VideoTypeSettings = field(default_factory=VideoTypeSettings)
     annotate: AnnotateSettings = field(default_factory=AnnotateSettings)
     embed_text: EmbedTextSettings = field(default_factory=EmbedTextSettings)
     skip: tuple[str, ...] = ()

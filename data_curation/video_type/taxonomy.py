@@ -1,0 +1,113 @@
+"""The labels that clips are sorted by, and how the classes of a picture vote for them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_cosmos.errors import ConfigError, MissingFileError
+
+UNKNOWN = "unknown"
+NUM_CLASSES = 1000
+DEFAULT_FILE = Path(__file__).parent / "taxonomy.yaml"
+#: What a taxonomy sorts by, in this order.
+ASPECTS = ("video_type", "environment")
+_LABEL = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """Labels by aspect (``video_type``, ``environment``), each with the ImageNet classes for it."""
+
+    labels: Mapping[str, Mapping[str, tuple[int, ...]]]
+
+    def sort(
+        self, aspect: str, probability_K: NDArray[np.float32], min_confidence: float
+    ) -> tuple[str, float]:
+        """The likeliest label of an aspect, and the probability of its classes.
+
+        :data:`UNKNOWN` is given, with what is left of the probability of the best label, when that
+        is below ``min_confidence``.
+        """
+        votes = {
+            label: float(probability_K[list(classes)].sum())
+            for label, classes in self.labels.get(aspect, {}).items()
+            if classes
+        }
+        if not votes:
+            return UNKNOWN, 0.0
+        label = max(votes, key=lambda name: votes[name])
+        return (label, votes[label]) if votes[label] >= min_confidence else (UNKNOWN, votes[label])
+
+
+def load_taxonomy(path: str | os.PathLike[str] = "") -> Taxonomy:
+    """Read a taxonomy.
+
+    Args:
+        path: YAML or JSON; the product's own by default.
+
+    Raises:
+        MissingFileError: it is not there.
+        ConfigError: it is not in the format; says where.
+    """
+    import yaml
+
+    file = Path(path) if path else DEFAULT_FILE
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MissingFileError(
+            f"The taxonomy '{file}' cannot be read: {error.strerror}. Check the spelling."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The taxonomy '{file}' is not YAML or JSON: {error}.") from error
+    if not isinstance(content, dict) or not content or set(content) - set(ASPECTS):
+        raise ConfigError(
+            f"The taxonomy '{file}' must hold {' and '.join(ASPECTS)} with their labels; see "
+            f"'{DEFAULT_FILE}'."
+        )
+    return Taxonomy({aspect: _labels(content[aspect], aspect, file) for aspect in content})
+
+
+def _labels(content: Any, aspect: str, file: Path) -> dict[str, tuple[int, ...]]:
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(f"'{aspect}' of the taxonomy '{file}' holds no labels.")
+    found = {}
+    for label, entry in content.items():
+        if not isinstance(label, str) or not _LABEL.fullmatch(label) or label == UNKNOWN:
+            raise ConfigError(
+                f"'{label}' in '{aspect}' of the taxonomy '{file}' cannot be a label; expected "
+                f"lower-case letters, digits and '_', and not '{UNKNOWN}'."
+            )
+        if not isinstance(entry, dict) or set(entry) != {"imagenet"}:
+            raise ConfigError(
+                f"The label '{label}' of the taxonomy '{file}' must hold 'imagenet' and nothing "
+                "else: a list of class numbers, which may be empty."
+            )
+        found[label] = _classes(entry["imagenet"], label, file)
+    return found
+
+
+def _classes(entries: Any, label: str, file: Path) -> tuple[int, ...]:
+    """Class numbers of a list of numbers and of ranges such as ``"281-285"``, each once."""
+    numbers: set[int] = set()
+    for entry in entries if isinstance(entries, list) else [entries]:
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", str(entry))
+        span: Iterable[int] = ()
+        if match:
+            span = range(int(match[1]), int(match[2] or match[1]) + 1)
+        chosen = set(span)
+        if not chosen or max(chosen) >= NUM_CLASSES:
+            raise ConfigError(
+                f"{entry!r} of the label '{label}' in the taxonomy '{file}' is no ImageNet class; "
+                f'expected numbers from 0 to {NUM_CLASSES - 1}, or ranges such as "281-285".'
+            )
+        numbers |= chosen
+    return tuple(sorted(numbers))

@@ -1,0 +1,94 @@
+"""Taxonomies: the product's own, the user's, and wrong ones."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from data_curation.video_type.taxonomy import UNKNOWN, load_taxonomy
+from nemo_cosmos.errors import ConfigError, MissingFileError
+
+
+def probabilities(**share_of_class: float) -> np.ndarray:
+    values = np.zeros(1000, dtype=np.float32)
+    for name, share in share_of_class.items():
+        values[int(name.removeprefix("c"))] = share
+    return values
+
+
+def test_the_product_has_the_nine_categories_and_its_own_environments():
+    labels = load_taxonomy().labels
+    assert len(labels["video_type"]) == 9
+    wanted = ["city", "hospital", "zoo", "museum", "amusement_park", "retail"]
+    assert list(labels["environment"]) == wanted
+    assert all(labels["environment"].values())
+
+
+@pytest.mark.parametrize(
+    ("number", "video_type", "environment"),
+    [
+        (920, "driving", "city"),  # traffic light
+        (386, "nature_dynamics", "zoo"),  # African elephant
+        (823, UNKNOWN, "hospital"),  # stethoscope
+        (582, UNKNOWN, "retail"),  # grocery store
+        (476, UNKNOWN, "amusement_park"),  # carousel
+        (708, UNKNOWN, "museum"),  # pedestal
+        (207, UNKNOWN, UNKNOWN),  # golden retriever: a pet, neither nature nor zoo
+    ],
+)
+def test_classes_vote(number, video_type, environment):
+    values = probabilities(**{f"c{number}": 1.0})
+    taxonomy = load_taxonomy()
+    assert taxonomy.sort("video_type", values, 0.3)[0] == video_type
+    assert taxonomy.sort("environment", values, 0.3)[0] == environment
+
+
+def test_votes_add_up_and_little_is_unknown():
+    taxonomy = load_taxonomy()
+    assert taxonomy.sort("environment", probabilities(c919=0.2, c920=0.2), 0.3) == (
+        "city", pytest.approx(0.4),
+    )  # fmt: skip
+    assert taxonomy.sort("environment", probabilities(c919=0.2), 0.3) == (
+        UNKNOWN, pytest.approx(0.2),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "json"])
+def test_ones_own(tmp_path, suffix):
+    file = tmp_path / f"own.{suffix}"
+    file.write_text(json.dumps({"video_type": {"cats": {"imagenet": ["281-283", 285]}}}))
+    taxonomy = load_taxonomy(file)
+    assert taxonomy.labels == {"video_type": {"cats": (281, 282, 283, 285)}}
+    assert taxonomy.sort("video_type", probabilities(c282=0.9), 0.3)[0] == "cats"
+    assert taxonomy.sort("environment", probabilities(c282=0.9), 0.3) == (UNKNOWN, 0.0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[1, 2]",
+        "{}",
+        "place: {a: {imagenet: []}}",
+        "video_type: {}",
+        "video_type: {Cats: {imagenet: []}}",
+        "video_type: {unknown: {imagenet: []}}",
+        "video_type: {cats: [1]}",
+        "video_type: {cats: {imagenet: [1000]}}",
+        'video_type: {cats: {imagenet: ["9-3"]}}',
+        "video_type: {cats: {imagenet: [tabby]}}",
+        "video_type: {cats: {imagenet: [-1]}}",
+        "{",
+        "!!python/object/apply:os.system [echo]",
+    ],
+)
+def test_wrong_ones_are_refused(tmp_path, content):
+    (tmp_path / "t.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=r"t\.yaml"):
+        load_taxonomy(tmp_path / "t.yaml")
+
+
+def test_one_that_is_not_there(tmp_path):
+    with pytest.raises(MissingFileError, match="cannot be read"):
+        load_taxonomy(tmp_path / "none.yaml")
