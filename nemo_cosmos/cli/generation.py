@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,12 +105,16 @@ def site_guards(
     """
     from nemo_cosmos.cli.site import compose_site
     from nemo_cosmos.guardrails import GuardPolicy
+    from nemo_cosmos.platform import is_first_process
 
     site = compose_site()["guardrails"]
+    audit_path = site["audit_log"]
+    if not is_first_process():  # each process asks the guards; one of them keeps the log
+        audit_path = Path(tempfile.mkdtemp(prefix="nemo_cosmos_audit_")) / "audit.jsonl"
     disabled = [*site["disabled"], *(disabled_guards or ())]
     return GuardPolicy.default(
         disabled,
-        audit_path=site["audit_log"],
+        audit_path=audit_path,
         enabled=[*site["enabled"], *(enabled_guards or ())],
         record_text=site["audit_text"],
     )
@@ -188,7 +193,15 @@ def progress_bar(label: str) -> Iterator[Progress]:
 
 
 def run_and_save(label: str, out: Path, as_json: bool, make: Callable[[Progress], Result]) -> None:
-    """Generate with a progress bar, save the video and tell where it is."""
+    """Generate with a progress bar, save the video and tell where it is.
+
+    Of several processes that generate together, the first saves and tells.
+    """
+    from nemo_cosmos.platform import is_first_process
+
+    if not is_first_process():
+        make(lambda done, total: None)
+        return
     started_s = time.perf_counter()
     with progress_bar(label) as progress:
         result = make(progress)

@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nemo_cosmos.checkpoint.folder import World, load_world
+from nemo_cosmos.checkpoint.folder import World
 from nemo_cosmos.errors import ConfigError, InputError, PromptError, WrongFrameCountError
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.inference.options import GenerationOptions, check_num_given, largest_given
 from nemo_cosmos.inference.provenance import model_record, provenance
 from nemo_cosmos.inference.result import Result
+from nemo_cosmos.inference.sharding import load_shared_world
 from nemo_cosmos.models.common.text import load_text_encoder
 from nemo_cosmos.models.diffusion.conditioning import FrameCondition, augment_sigma_for_chunk
 from nemo_cosmos.models.diffusion.control import Control, ControlEmbedding
@@ -70,7 +71,7 @@ class WorldPipeline:
         guards: GuardPolicy | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Load a world-model folder.
+        """Load a world-model folder; with several processes (``torchrun``), share its weights out.
 
         Args:
             path: the folder, as training exports it.
@@ -82,7 +83,7 @@ class WorldPipeline:
             MissingFileError: the folder or a part of it is not there.
             CheckpointError: it is damaged.
         """
-        world = load_world(path, dtype)
+        world = load_shared_world(path, dtype)
         encoder = load_text_encoder(world.config.text_encoder)
         return cls(world, encoder, guards if guards is not None else GuardPolicy.default())
 

@@ -11,21 +11,30 @@ from nemo_cosmos.platform.device import (
     autocast,
     autocast_dtype,
     collective_backend,
+    compute_capability,
     default_device,
     has_cuda,
     seeded,
 )
-from nemo_cosmos.platform.distributed import ensure_model_parallel, shutdown_model_parallel
+from nemo_cosmos.platform.distributed import (
+    ensure_model_parallel,
+    is_first_process,
+    num_processes,
+    shutdown_model_parallel,
+)
 
 __all__ = [
     "autocast",
     "autocast_dtype",
     "collective_backend",
+    "compute_capability",
     "default_device",
     "ensure_model_parallel",
     "has",
     "has_cuda",
     "install_cpu_backend",
+    "is_first_process",
+    "num_processes",
     "require",
     "seeded",
     "shutdown_model_parallel",

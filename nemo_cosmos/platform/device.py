@@ -27,6 +27,13 @@ def default_device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if has_cuda() else torch.device("cpu")
 
 
+def compute_capability() -> tuple[int, int] | None:
+    """CUDA compute capability of the default device; ``None`` without a GPU."""
+    import torch
+
+    return torch.cuda.get_device_capability() if has_cuda() else None
+
+
 def collective_backend() -> str:
     """The ``torch.distributed`` backend that fits the default device: ``nccl`` or ``gloo``."""
     return "nccl" if has_cuda() else "gloo"

@@ -60,6 +60,16 @@ def ensure_model_parallel(tp: int = 1, pp: int = 1, cp: int = 1, *, seed: int = 
     tensor_parallel.model_parallel_cuda_manual_seed(seed)
 
 
+def num_processes() -> int:
+    """Processes of this run: those that ``torchrun`` started, or one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes and speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def shutdown_model_parallel() -> None:
     """Undo :func:`ensure_model_parallel`; does nothing where nothing was set up."""
     import torch.distributed as dist
@@ -94,7 +104,7 @@ def _init_process_group() -> None:
     import torch
     import torch.distributed as dist
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if num_processes() > 1:
         if has_cuda():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group(collective_backend())
