@@ -25,6 +25,7 @@ from megatron.core import parallel_state, tensor_parallel
 from megatron.core.dist_checkpointing.strategies import filesystem_async
 from nemo import lightning as nl
 
+from nemo_cosmos.training.precision import check_same_fp8
 from nemo_cosmos.training.sharded_state import check_loadable
 
 DEFAULT_SEED = 1234
@@ -56,6 +57,15 @@ class WorldStrategy(nl.MegatronStrategy):
             **kwargs,
         )
         self.seed = seed
+
+    def connect(self, model: pl.LightningModule) -> None:
+        """Take the model, whose precision the trainer sets.
+
+        Raises:
+            ConfigError: the model asks for an FP8 that the trainer would overwrite in silence.
+        """
+        check_same_fp8(getattr(model, "config", None), self._precision_plugin)
+        super().connect(model)
 
     def setup_environment(self) -> None:
         """Join the process group, then seed: Megatron's generators depend on the rank."""

@@ -8,14 +8,12 @@ from typing import Any
 import lightning.pytorch as pl
 from nemo import lightning as nl
 
-from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.training.callbacks import LossCurves, Memory, Progress, Throughput
+from nemo_cosmos.training.precision import megatron_precision
 from nemo_cosmos.training.quiet import quiet_nemo
 from nemo_cosmos.training.random_state import RandomState
 from nemo_cosmos.training.signals import StopOnSignal
 from nemo_cosmos.training.strategy import WorldStrategy
-
-PRECISIONS = ("32", "bf16-mixed", "16-mixed")
 
 
 class WorldTrainer(nl.Trainer):
@@ -27,6 +25,11 @@ class WorldTrainer(nl.Trainer):
             optimiser keeps float32 weights.
         grad_reduce_in_fp32: accumulate and reduce gradients in float32, also in mixed precision;
             otherwise in the precision of the forward pass, for half the memory and traffic.
+        fp8: ``"hybrid"`` or ``"e4m3"``: matrix products of the layers in FP8 (Transformer Engine).
+        fp8_recipe: ``"tensorwise"`` (current scaling), ``"delayed"``, ``"blockwise"`` or
+            ``"mxfp8"``.
+        bf16_end_layers: layers at either end that stay in bfloat16 with FP8; by default 1, and 0
+            with delayed scaling.
         devices: processes on this machine.
         strategy: the parallel layout; one process where None.
         callbacks: beside those that every run has: random state, stop on signals, throughput,
@@ -34,7 +37,8 @@ class WorldTrainer(nl.Trainer):
         **kwargs: everything else that Lightning's trainer takes.
 
     Raises:
-        ConfigError: an unknown precision.
+        ConfigError: an unknown precision, or FP8 that does not go with it.
+        MissingDependencyError: FP8 without Transformer Engine.
     """
 
     def __init__(
@@ -43,6 +47,9 @@ class WorldTrainer(nl.Trainer):
         max_steps: int = 1000,
         precision: str = "32",
         grad_reduce_in_fp32: bool = True,
+        fp8: str | None = None,
+        fp8_recipe: str = "tensorwise",
+        bf16_end_layers: int | None = None,
         devices: int = 1,
         strategy: WorldStrategy | None = None,
         callbacks: Sequence[pl.Callback] | None = None,
@@ -52,16 +59,15 @@ class WorldTrainer(nl.Trainer):
         val_check_interval: int | float | None = None,
         **kwargs: Any,
     ) -> None:
-        if str(precision) not in PRECISIONS:
-            raise ConfigError(
-                f"There is no precision '{precision}'. Valid are "
-                f"{nearest_names(str(precision), PRECISIONS)}."
-            )
         quiet_nemo()
-        plugin = nl.MegatronMixedPrecision(
-            precision=str(precision), grad_reduce_in_fp32=grad_reduce_in_fp32
-        )
-        kwargs.setdefault("plugins", plugin)
+        if "plugins" not in kwargs:
+            kwargs["plugins"] = megatron_precision(
+                str(precision),
+                grad_reduce_in_fp32=grad_reduce_in_fp32,
+                fp8=fp8,
+                fp8_recipe=fp8_recipe,
+                bf16_end_layers=bf16_end_layers,
+            )
         # The megatron sampler shards the data; logging and the bar are ours; validation is opt-in.
         kwargs = {
             "num_sanity_val_steps": 0,

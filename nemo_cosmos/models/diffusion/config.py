@@ -11,7 +11,8 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError, nearest_names
-from nemo_cosmos.platform import has_cuda, require
+from nemo_cosmos.models.diffusion.fp8 import check_fp8
+from nemo_cosmos.platform import has_cuda
 
 # What a saved model records: everything that fixes the network's function and its weights' shapes.
 _ARCHITECTURE_FIELDS = (
@@ -100,6 +101,8 @@ class DiTConfig(TransformerConfig):
     activation_func: Callable[..., Any] = F.gelu  # the exact form
     init_method: Callable[..., Any] | None = torch.nn.init.xavier_uniform_
     output_layer_init_method: Callable[..., Any] | None = torch.nn.init.xavier_uniform_
+    fp8_recipe: str = "tensorwise"  # current scaling, which can leave layers in bfloat16
+    first_last_layers_bf16: bool | None = None  # with FP8, unless scaling is delayed
     cuda_graph_scope: Any = field(
         default_factory=list
     )  # the whole layer; the default is deprecated
@@ -108,8 +111,9 @@ class DiTConfig(TransformerConfig):
     def __post_init__(self) -> None:
         """Check the sizes, then complete Megatron's fields."""
         self.rope_ratios_thw = tuple(self.rope_ratios_thw)  # type: ignore[assignment]
-        if self.fp8 or self.fp4:
-            require("transformer_engine", purpose=f"training in {self.fp8 or self.fp4} precision")
+        if self.first_last_layers_bf16 is None:
+            self.first_last_layers_bf16 = bool(self.fp8) and self.fp8_recipe != "delayed"
+        check_fp8(self)
         if self.hidden_size < 1 or self.hidden_size % max(self.num_attention_heads, 1):
             raise ConfigError(
                 f"hidden_size={self.hidden_size} does not divide into "

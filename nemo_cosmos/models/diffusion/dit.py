@@ -40,6 +40,10 @@ from nemo_cosmos.models.diffusion.embeddings import (
     TimestepEmbedding,
     unpatchify,
 )
+from nemo_cosmos.models.diffusion.extra_state import (
+    accept_missing_extra_state,
+    without_extra_state,
+)
 from nemo_cosmos.models.diffusion.layer_specs import dit_layer_spec
 from nemo_cosmos.models.diffusion.layers import Conditioning, DiTBlock
 from nemo_cosmos.models.diffusion.modulation import AdaLNLoRA, modulate
@@ -126,6 +130,7 @@ class DiT(MegatronModule):
         )
         if post_process:
             self.final_layer = FinalLayer(config)
+        accept_missing_extra_state(self)
 
     def sharded_state_dict(
         self,
@@ -133,13 +138,16 @@ class DiT(MegatronModule):
         sharded_offsets: tuple[tuple[int, int, int], ...] = (),
         metadata: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Megatron's sharded state, with what every pipeline stage holds in it once."""
+        """Megatron's sharded state, with what every pipeline stage holds in it once.
+
+        Its keys are the same for every layer spec.
+        """
         state: dict[str, Any] = super().sharded_state_dict(prefix, sharded_offsets, metadata)
         if not self.pre_process:
             copies = ("timestep_embed.", "position_embed.", "control.")
             number = 1 + get_pg_rank(self.pp_group) + (self.vp_stage or 0)
             number_copies(state, tuple(prefix + name for name in copies), number)
-        return state
+        return without_extra_state(state, self.config)
 
     def set_input_tensor(self, input_tensor: torch.Tensor | list[torch.Tensor]) -> None:
         """Take the tokens of the pipeline stage before (called by Megatron's schedules)."""

@@ -36,6 +36,7 @@ from nemo_cosmos.models.common.attention import KeysValues
 from nemo_cosmos.models.common.packed import Packing
 from nemo_cosmos.models.common.rope import RopeTable
 from nemo_cosmos.models.diffusion.config import DiTConfig
+from nemo_cosmos.models.diffusion.fp8 import check_fp8, check_fp8_tokens
 from nemo_cosmos.models.diffusion.modulation import AdaLNLoRA, add_gated, modulate
 
 
@@ -176,6 +177,7 @@ class DiTBlock(TransformerBlock):
         pg_collection: ProcessGroupCollection,
         vp_stage: int | None = None,
     ) -> None:
+        check_fp8(config)  # once more: a trainer's precision sets it after the checks of the config
         num_layers = get_num_layers_to_build(config, vp_stage, get_pg_rank(pg_collection.pp))
         super().__init__(
             config,
@@ -206,6 +208,10 @@ class DiTBlock(TransformerBlock):
             x_LBE = self.input_tensor
         if x_LBE is None:
             raise ConfigError("A pipeline stage was run without the tokens of the stage before.")
+        check_fp8_tokens(self.config, x_LBE.shape[0] * x_LBE.shape[1], "tokens of video")
+        context = conditioning.context_MBE
+        if context is not None:
+            check_fp8_tokens(self.config, context.shape[0] * context.shape[1], "tokens of text")
         delayed = self.config.fp8 and self.config.fp8_recipe == Fp8Recipe.delayed
         with get_fp8_context(self.config) if delayed else nullcontext():
             if self.config.recompute_granularity == "full" and self.training:

@@ -1,0 +1,223 @@
+"""The ``transformer_engine`` layer spec, with its classes replaced where Megatron-Core has them.
+
+Each double takes the real class's arguments, which are compared with Megatron-Core's source, and
+refuses what it refuses; it keeps its weights as the real one does: the same name, the same part on
+each tensor-parallel process, and an extra state. What is tested is how the network is put together
+with them; what they compute needs a GPU (``tests/gpu``).
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.machinery
+import inspect
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from megatron.core.extensions import transformer_engine as extensions
+from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
+from torch import nn
+from torch.nn import functional as F
+
+from nemo_cosmos.errors import ConfigError, MissingDependencyError
+from nemo_cosmos.models.diffusion import fp8
+from nemo_cosmos.models.diffusion.config import DiTConfig
+from nemo_cosmos.models.diffusion.dit import DiT
+from nemo_cosmos.platform import dependencies, ensure_model_parallel
+
+
+class ExtraState:
+    """What Transformer Engine's modules add to a state: bytes, which None may stand in for."""
+
+    def get_extra_state(self) -> torch.Tensor:
+        return torch.zeros(3, dtype=torch.uint8)
+
+    def set_extra_state(self, state: torch.Tensor | None) -> None:
+        assert state is None or state.dtype is torch.uint8
+
+
+class Column(ExtraState, ColumnParallelLinear):
+    def __init__(
+        self, input_size, output_size, *, config, init_method, gather_output, bias, skip_bias_add,
+        is_expert, skip_weight_param_allocation=False, tp_comm_buffer_name=None, tp_group=None,
+        stride=1,
+    ):  # fmt: skip
+        assert not (gather_output or is_expert or skip_weight_param_allocation), "as the real one"
+        super().__init__(
+            input_size, output_size, config=config, init_method=init_method, bias=bias,
+            gather_output=False, skip_bias_add=skip_bias_add, tp_group=tp_group, stride=stride,
+        )  # fmt: skip
+
+
+class Row(ExtraState, RowParallelLinear):
+    def __init__(
+        self, input_size, output_size, *, config, init_method, bias, input_is_parallel,
+        skip_bias_add, is_expert, tp_comm_buffer_name=None, tp_group=None,
+    ):  # fmt: skip
+        assert input_is_parallel and not is_expert, "as the real one"
+        super().__init__(
+            input_size, output_size, config=config, init_method=init_method, bias=bias,
+            input_is_parallel=True, skip_bias_add=skip_bias_add, is_expert=False,
+            tp_group=tp_group,
+        )  # fmt: skip
+
+
+class Norm(ExtraState, nn.Module):
+    def __init__(self, config, hidden_size, eps=1e-5):
+        super().__init__()
+        assert config.normalization == "RMSNorm"
+        self.weight = nn.Parameter(torch.ones(hidden_size, dtype=config.params_dtype))
+        self.weight.sequence_parallel = config.sequence_parallel
+        self.eps = eps
+
+    def forward(self, x):
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class Attention(ExtraState, nn.Module):
+    def __init__(
+        self, config, layer_number, attn_mask_type, attention_type, attention_dropout=None,
+        softmax_scale=None, k_channels=None, v_channels=None, num_splits=None, cp_comm_type="p2p",
+        pg_collection=None,
+    ):  # fmt: skip
+        super().__init__()
+        assert attention_type in ("self", "cross") and layer_number >= 1
+        assert attn_mask_type.name == "no_mask"
+
+    def sharded_state_dict(self, prefix="", sharded_offsets=(), metadata=None):
+        return {}  # as the real one, which has no learned softmax here
+
+    def forward(
+        self, query, key, value, attention_mask, attn_mask_type, attention_bias=None,
+        packed_seq_params=None, num_splits=None,
+    ):  # fmt: skip
+        q, k, v = (x.permute(1, 2, 0, 3) for x in (query, key, value))
+        return F.scaled_dot_product_attention(q, k, v).permute(2, 0, 1, 3).flatten(2)
+
+
+DOUBLES = {
+    "TEColumnParallelLinear": Column,
+    "TERowParallelLinear": Row,
+    "TEDotProductAttention": Attention,
+    "TENorm": Norm,
+}
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformer Engine is installed, on a Hopper GPU."""
+    package = ModuleType("transformer_engine")
+    package.__spec__ = importlib.machinery.ModuleSpec("transformer_engine", None)
+    monkeypatch.setitem(sys.modules, "transformer_engine", package)
+    monkeypatch.setattr(fp8, "compute_capability", lambda: (9, 0))
+    for name, double in DOUBLES.items():
+        monkeypatch.setattr(extensions, name, double)
+
+
+def config(**changes: Any) -> DiTConfig:
+    ensure_model_parallel()
+    values = {
+        "num_layers": 3, "hidden_size": 48, "num_attention_heads": 2, "crossattn_emb_channels": 16,
+        "adaln_lora_dim": 8, "max_frames": 4, "max_height": 8, "max_width": 8,
+    }  # fmt: skip
+    return DiTConfig(**{**values, **changes})
+
+
+def build(spec: str, **changes: Any) -> DiT:
+    torch.manual_seed(0)
+    return DiT(config(layer_spec=spec, **changes))
+
+
+@pytest.mark.parametrize("name", DOUBLES)
+def test_the_doubles_take_what_the_real_classes_take(name: str) -> None:
+    """Read from the source: without Transformer Engine the classes themselves are mocks."""
+    tree = ast.parse(inspect.getsource(extensions))
+    (real,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    methods = {node.name: node for node in real.body if isinstance(node, ast.FunctionDef)}
+    wanted = methods["__new__" if name == "TENorm" else "__init__"].args
+    found = inspect.getfullargspec(DOUBLES[name].__init__)
+    assert found.args[1:] == [argument.arg for argument in wanted.args[1:]]
+    assert found.kwonlyargs == [argument.arg for argument in wanted.kwonlyargs]
+
+
+def test_both_specs_have_the_same_weights_and_output(installed: None) -> None:
+    local, fused = build("local"), build("transformer_engine")
+    for name, module in fused.named_modules():
+        kind = {
+            "linear_qkv": Column, "linear_q": Column, "linear_kv": Column, "linear_fc1": Column,
+            "linear_proj": Row, "linear_fc2": Row, "core_attention": Attention,
+            "q_layernorm": Norm, "k_layernorm": Norm,
+        }.get(name.rpartition(".")[2])  # fmt: skip
+        assert kind is None or isinstance(module, kind), name
+    shapes = {name: p.shape for name, p in local.named_parameters()}
+    assert {name: p.shape for name, p in fused.named_parameters()} == shapes
+    fused.load_state_dict(dict(local.named_parameters()))  # without any extra state
+    batch = (torch.randn(1, 16, 2, 4, 8), torch.zeros(1), torch.randn(1, 8, 16))
+    with torch.no_grad():
+        torch.testing.assert_close(fused(*batch), local(*batch), atol=1e-5, rtol=1e-5)
+
+
+def test_checkpoints_have_the_same_keys_and_sharding(installed: None) -> None:
+    def described(net: DiT) -> dict[str, Any]:
+        return {
+            name: (entry.key, tuple(entry.global_shape), tuple(entry.axis_fragmentations or ()))
+            for name, entry in net.sharded_state_dict().items()
+        }
+
+    wanted = described(build("local"))
+    assert described(build("transformer_engine")) == wanted
+    assert not any("_extra_state" in name for name in wanted)
+    current = build("transformer_engine", fp8="hybrid")
+    assert described(current) == wanted
+
+
+def test_the_scales_of_delayed_scaling_are_kept(installed: None) -> None:
+    net = build("transformer_engine", fp8="hybrid", fp8_recipe="delayed")
+    extra = [name for name in net.sharded_state_dict() if name.endswith("_extra_state")]
+    assert any("linear_qkv" in name for name in extra)
+
+
+def test_ends_stay_in_bfloat16(installed: None) -> None:
+    from megatron.core.fp8_utils import is_first_last_bf16_layer
+
+    chosen = config(fp8="hybrid", layer_spec="transformer_engine")
+    assert chosen.fp8_recipe == "tensorwise"
+    assert [is_first_last_bf16_layer(chosen, n) for n in range(3)] == [True, False, True]
+    every = config(fp8="hybrid", layer_spec="transformer_engine", first_last_layers_bf16=False)
+    assert not any(is_first_last_bf16_layer(every, n) for n in range(3))
+    assert not config(fp8="hybrid", fp8_recipe="delayed").first_last_layers_bf16
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer_spec": "local"}, "layer_spec='local'"),
+        ({"fp8_recipe": "mxfp8"}, r"needs a GPU of compute capability 10.0.*has 9.0.*'blockwise'"),
+        ({"fp8_recipe": "tensor"}, r"no FP8 recipe 'tensor'.*'tensorwise'"),
+        ({"fp8_recipe": "delayed", "first_last_layers_bf16": True}, "Delayed scaling"),
+        ({"fp8_param": True}, "fp8_param"),
+    ],
+)
+def test_what_fp8_cannot_do(installed: None, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(fp8="hybrid", **changes)
+
+
+def test_fp8_that_is_set_after_the_checks_is_checked_again() -> None:
+    """A trainer's precision sets fields of a finished configuration."""
+    assert not dependencies.has("transformer_engine")
+    late = config()
+    late.fp8 = "hybrid"
+    with pytest.raises(MissingDependencyError, match="transformer_engine"):
+        DiT(late)
+
+
+def test_tokens_that_do_not_divide(installed: None) -> None:
+    net = build("transformer_engine", fp8="hybrid")
+    with pytest.raises(ConfigError, match=r"4 tokens of video.*multiples of 8"):
+        net(torch.zeros(1, 16, 1, 4, 4), torch.zeros(1), torch.zeros(1, 8, 16))
+    with pytest.raises(ConfigError, match="5 tokens of text"):
+        net(torch.zeros(1, 16, 2, 4, 4), torch.zeros(1), torch.zeros(1, 5, 16))
