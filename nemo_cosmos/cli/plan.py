@@ -26,6 +26,9 @@ def command(
     post_training: Annotated[
         bool, typer.Option("--post-training", help="Plan 'finetune' instead of 'pretrain'.")
     ] = False,
+    fsdp: Annotated[
+        bool, typer.Option("--fsdp", help="Also size FSDP, which this release cannot train with.")
+    ] = False,
     conf: Annotated[
         list[str] | None,
         typer.Option("--conf", help="A setting of the site, GROUP=OPTION; may be given often."),
@@ -66,7 +69,7 @@ def command(
     from nemo_cosmos.training.plan.recipe import Video, plan_recipe
 
     video = Video(num_frames, height, width)
-    plan = plan_recipe(configured, kind, gpus, gpu_memory_gb * GB, video)
+    plan = plan_recipe(configured, kind, gpus, gpu_memory_gb * GB, video, fsdp=fsdp)
     told = {"recipe": recipe, **plan.to_dict()}
     if as_json:
         typer.echo(json.dumps(told, indent=2))

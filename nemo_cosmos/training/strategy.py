@@ -25,6 +25,7 @@ from megatron.core import parallel_state, tensor_parallel
 from megatron.core.dist_checkpointing.strategies import filesystem_async
 from nemo import lightning as nl
 
+from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.training.precision import check_same_fp8
 from nemo_cosmos.training.sharded_state import check_loadable
 
@@ -39,6 +40,7 @@ class WorldStrategy(nl.MegatronStrategy):
             share weights' initial values but draw different noise.
         ckpt_async_save: write checkpoints in a background process while training goes on.
         ckpt_optim_fully_reshardable: optimiser state that loads into any parallel layout.
+        fsdp: must be None: weights that FSDP shards cannot be saved, averaged and exported yet.
         **kwargs: everything else that ``nemo.lightning.MegatronStrategy`` takes, such as
             ``tensor_model_parallel_size`` and ``context_parallel_size``.
     """
@@ -49,8 +51,16 @@ class WorldStrategy(nl.MegatronStrategy):
         seed: int = DEFAULT_SEED,
         ckpt_async_save: bool = False,
         ckpt_optim_fully_reshardable: bool = True,
+        fsdp: str | None = None,
         **kwargs: Any,
     ) -> None:
+        if fsdp is not None:
+            raise ConfigError(
+                f"trainer.strategy.fsdp={fsdp} is not supported: this release cannot save, average "
+                "or export weights that FSDP shards. Leave it out and split the network by "
+                "tensor_model_parallel_size and pipeline_model_parallel_size; "
+                "'nemo-cosmos plan' says how."
+            )
         super().__init__(
             ckpt_async_save=ckpt_async_save,
             ckpt_optim_fully_reshardable=ckpt_optim_fully_reshardable,

@@ -74,13 +74,16 @@ class Layout:
         return f"TP{self.tp} x CP{self.cp} x PP{self.pp} x {data}{self.dp}{recompute}"
 
 
-def legal_layouts(workload: Workload, num_gpus: int, per_node: int) -> Iterator[Layout]:
+def legal_layouts(
+    workload: Workload, num_gpus: int, per_node: int, *, fsdp: bool = False
+) -> Iterator[Layout]:
     """Every layout of ``num_gpus`` that Megatron-Core and the network accept.
 
     Args:
         workload: what is trained.
         num_gpus: in all.
         per_node: GPUs of a machine; tensor parallelism stays within one.
+        fsdp: also those that shard weights by FSDP.
     """
     config = workload.config
     for tp in divisors(num_gpus):
@@ -99,7 +102,7 @@ def legal_layouts(workload: Workload, num_gpus: int, per_node: int) -> Iterator[
                 for recompute in RECOMPUTE_MODES:
                     yield Layout(tp, cp, pp, dp, False, recompute, num)
                     # Megatron-FSDP and pipeline stages do not combine in Megatron-Core 0.16.
-                    if pp == 1 and dp * cp > 1:
+                    if fsdp and pp == 1 and dp * cp > 1:
                         yield Layout(tp, cp, pp, dp, True, recompute, num)
 
 

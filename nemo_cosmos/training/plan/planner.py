@@ -135,6 +135,8 @@ def make_plan(
     memory_bytes: float,
     configured: tuple[int, int, int, bool] = (1, 1, 1, False),
     recompute: str = "none",
+    *,
+    fsdp: bool = False,
 ) -> Plan:
     """Search all legal layouts.
 
@@ -146,14 +148,17 @@ def make_plan(
         memory_bytes: of each.
         configured: the recipe's own TP, CP, PP and whether it shards by FSDP.
         recompute: the recipe's own recomputation.
+        fsdp: also layouts that shard weights by FSDP.
 
     Raises:
         ConfigError: no layout is legal, or none fits; the message says what would.
     """
-    candidates = _candidates(workload, parameters, gpu, num_gpus)
+    candidates = _candidates(workload, parameters, gpu, num_gpus, fsdp)
     fitting = [candidate for candidate in candidates if candidate.fits(memory_bytes)]
     if not fitting:
-        raise ConfigError(_what_would_fit(workload, parameters, gpu, candidates, memory_bytes))
+        raise ConfigError(
+            _what_would_fit(workload, parameters, gpu, candidates, memory_bytes, fsdp)
+        )
     own = next(
         (
             c
@@ -166,7 +171,7 @@ def make_plan(
 
 
 def _candidates(
-    workload: Workload, parameters: Parameters, gpu: Gpu, num_gpus: int
+    workload: Workload, parameters: Parameters, gpu: Gpu, num_gpus: int, fsdp: bool
 ) -> list[Candidate]:
     """Every legal layout, the fastest first.
 
@@ -179,7 +184,7 @@ def _candidates(
             memory(workload, parameters, layout),
             step_time(workload, parameters, layout, gpu),
         )
-        for layout in legal_layouts(workload, num_gpus, gpu.per_node)
+        for layout in legal_layouts(workload, num_gpus, gpu.per_node, fsdp=fsdp)
     ]
     if not found:
         raise ConfigError(
@@ -210,6 +215,7 @@ def _what_would_fit(
     gpu: Gpu,
     candidates: Sequence[Candidate],
     memory_bytes: float,
+    fsdp: bool,
 ) -> str:
     """Say how far off it is, and how many GPUs or how much memory would do."""
     least = min(candidates, key=lambda candidate: candidate.memory.total)
@@ -223,7 +229,7 @@ def _what_would_fit(
     while number <= MOST_GPUS:
         more = [
             layout
-            for layout in legal_layouts(workload, number, gpu.per_node)
+            for layout in legal_layouts(workload, number, gpu.per_node, fsdp=fsdp)
             if memory(workload, parameters, layout).total <= memory_bytes * USABLE_MEMORY
         ]
         if more:

@@ -56,7 +56,13 @@ class Video:
 
 
 def plan_recipe(
-    recipe: run.Partial, gpu: Gpu, num_gpus: int, memory_bytes: float, video: Video | None = None
+    recipe: run.Partial,
+    gpu: Gpu,
+    num_gpus: int,
+    memory_bytes: float,
+    video: Video | None = None,
+    *,
+    fsdp: bool = False,
 ) -> Plan | TokenizerPlan:
     """Plan a configured recipe.
 
@@ -67,6 +73,7 @@ def plan_recipe(
         memory_bytes: of each.
         video: size of the training videos; by default that of ``data.path``, where it is tokenised
             data, else the published one.
+        fsdp: also layouts that shard weights by FSDP.
 
     Raises:
         ConfigError: the recipe is of another kind of model, no layout is legal, or none fits.
@@ -94,7 +101,9 @@ def plan_recipe(
         getattr(strategy, "fsdp", None) is not None,
     )
     recompute = getattr(recipe.model.config, "recompute_granularity", None) or "none"
-    return make_plan(workload, counted, gpu, num_gpus, memory_bytes, configured, recompute)
+    return make_plan(
+        workload, counted, gpu, num_gpus, memory_bytes, configured, recompute, fsdp=fsdp
+    )
 
 
 def _diffusion(recipe: run.Partial, video: Video) -> tuple[Workload, parameters.Parameters]:

@@ -35,7 +35,7 @@ def counted(workload: Workload) -> parameters.Parameters:
 
 
 def test_legal_layouts_divide(workload: Workload) -> None:
-    layouts = list(legal_layouts(workload, 64, per_node=8))
+    layouts = list(legal_layouts(workload, 64, per_node=8, fsdp=True))
     assert len(set(layouts)) == len(layouts) > 50
     for one in layouts:
         assert one.num_gpus == 64
@@ -45,6 +45,7 @@ def test_legal_layouts_divide(workload: Workload) -> None:
         assert one.num_micro_batches * one.dp == 64
         assert not (one.fsdp and one.pp > 1)
     assert {one.pp for one in layouts} == {1, 2, 4}
+    assert not any(one.fsdp for one in legal_layouts(workload, 64, per_node=8))
 
 
 def test_frames_with_a_noise_level_each_must_divide(workload: Workload) -> None:
