@@ -197,19 +197,33 @@ class DeduplicateStage(Stage):
 def best_of_pairs(
     pair_P2: NDArray[np.int64], rank_N: NDArray[np.int64], num_known: int
 ) -> NDArray[np.int64]:
-    """For each row the better one that it is a duplicate of, or KEPT, best rows first.
+    """For each row the best one of its group, or KEPT where it is the best itself.
+
+    A group is all that pairs link, over any number of steps: of clips with equal hashes not every
+    pair is looked at.
 
     Args:
         pair_P2: rows that are alike.
         rank_N: 0 the best.
         num_known: rows before are kept in any case.
     """
+    best = list(range(len(rank_N)))
+
+    def find(row: int) -> int:
+        while best[row] != row:
+            best[row] = best[best[row]]
+            row = best[row]
+        return row
+
+    for first, second in pair_P2.tolist():
+        one, other = find(first), find(second)
+        if rank_N[one] > rank_N[other]:
+            one, other = other, one
+        best[other] = one
     duplicate_of = np.full(len(rank_N), KEPT, dtype=np.int64)
-    ranked = np.sort(rank_N[pair_P2], axis=1)
-    row_of = np.argsort(rank_N)
-    for better, worse in row_of[ranked[np.lexsort((ranked[:, 1], ranked[:, 0]))]].tolist():
-        if worse >= num_known and duplicate_of[better] == duplicate_of[worse] == KEPT:
-            duplicate_of[worse] = better
+    for row in np.unique(pair_P2).tolist():
+        if row >= num_known and find(row) != row:
+            duplicate_of[row] = find(row)
     return duplicate_of
 
 

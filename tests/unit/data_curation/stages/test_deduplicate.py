@@ -107,11 +107,14 @@ def test_an_earlier_run_that_cannot_be_compared_is_an_error(videos, tmp_path):
         curate(videos, tmp_path / "out", settings)
 
 
-def test_the_best_of_a_chain_is_kept():
-    pairs = np.array([[0, 1], [1, 2], [2, 3]])
-    assert best_of_pairs(pairs, np.arange(4), 0).tolist() == [KEPT, 0, KEPT, 2]
-    assert best_of_pairs(pairs, np.arange(4)[::-1], 0).tolist() == [1, KEPT, 3, KEPT]
-    assert best_of_pairs(pairs, np.arange(4), 2).tolist() == [KEPT, KEPT, 1, KEPT]
+def test_the_best_of_a_group_is_kept_however_its_pairs_link_it():
+    chain = np.array([[0, 1], [1, 2], [2, 3]])
+    assert best_of_pairs(chain, np.arange(4), 0).tolist() == [KEPT, 0, 0, 0]
+    assert best_of_pairs(chain, np.arange(4)[::-1], 0).tolist() == [3, 3, 3, KEPT]
+    assert best_of_pairs(chain, np.arange(4), 2).tolist() == [KEPT, KEPT, 0, 0]
+    star = np.array([[0, 1], [0, 2]])  # clips of equal hashes are paired with the first only
+    assert best_of_pairs(star, np.array([1, 0, 2]), 0).tolist() == [1, KEPT, 1]
+    assert best_of_pairs(star[:0], np.arange(3), 0).tolist() == [KEPT] * 3
 
 
 def test_a_cosine_of_nothing_is_refused():
