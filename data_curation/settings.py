@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from data_curation.stages.annotate import AnnotateSettings
 from data_curation.stages.base import Stage, StageSettings
+from data_curation.stages.camera import CameraSettings
 from data_curation.stages.caption import CaptionSettings
 from data_curation.stages.deduplicate import DeduplicateSettings
 from data_curation.stages.embed import EmbedSettings
@@ -16,6 +17,7 @@ from data_curation.stages.split import SplitSettings
 from data_curation.stages.text_overlay import TextOverlaySettings
 from data_curation.stages.transcode import TranscodeSettings
 from data_curation.stages.video_type import VideoTypeSettings
+from data_curation.stages.visual_quality import VisualQualitySettings
 from data_curation.store import ClipStore
 from nemo_cosmos.data.layout import MAX_SHARD_BYTES
 from nemo_cosmos.errors import ConfigError, nearest_names
@@ -37,6 +39,8 @@ class CurateSettings:
     split: SplitSettings = field(default_factory=SplitSettings)
     transcode: TranscodeSettings = field(default_factory=TranscodeSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)
+    camera: CameraSettings = field(default_factory=CameraSettings)
+    visual_quality: VisualQualitySettings = field(default_factory=VisualQualitySettings)
     text_overlay: TextOverlaySettings = field(default_factory=TextOverlaySettings)
     caption: CaptionSettings = field(default_factory=CaptionSettings)
     embed: EmbedSettings = field(default_factory=EmbedSettings)

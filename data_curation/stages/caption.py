@@ -59,7 +59,8 @@ class CaptionStage(Stage):
         except SampleError as error:
             return Rejection.of(clip, self.name, "sidecar", str(error))
         given = next((key for key in WORD_KEYS if _is_text(words.get(key))), None)
-        facts = {key: value for key, value in words.items() if key not in _OWN_KEYS}
+        facts = {**clip.extra}
+        facts |= {key: value for key, value in words.items() if key not in _OWN_KEYS}
         if given is not None:
             source = str(words.get("caption_source") or SIDECAR)
             caption = " ".join(str(words[given]).split())

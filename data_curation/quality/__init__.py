@@ -1,0 +1,1 @@
+"""How good a picture is: plain functions, one file a method."""

@@ -1,0 +1,200 @@
+"""Camera motion: static, pan, tilt, zoom or shake, with its direction, from optical flow.
+
+Dense flow (DIS) between neighbouring small pictures is fitted by one similarity (shift, scale,
+rotation) for each pair, robustly, so that what moves in front of the camera has no say. A clip is
+looked at in a few stretches of neighbouring frames. A camera that goes forward is seen as zooming
+in; the two cannot be told apart by a similarity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data_curation.stages.base import Clip, Rejection, Resources, Result, Stage, StageSettings
+from data_curation.store import ClipStore
+from nemo_cosmos.errors import VideoError
+from nemo_cosmos.video import decode, fitted_size
+
+#: Longer side of the small picture, and how far apart flow is sampled on it, in pixels.
+LONGEST_PX, _GRID_PX = 192, 6
+#: Stretches of a clip that are looked at, and neighbouring frames in each.
+NUM_STRETCHES, STRETCH_FRAMES = 3, 12
+#: From here on a speed counts: picture widths a second, and e-foldings of size a second.
+MIN_PAN, MIN_ZOOM = 0.03, 0.03
+#: From here on the shift changes so much from frame to frame that the camera shakes, in widths.
+MIN_SHAKE = 0.006
+#: Speed, a second, that a shake of one width may seem to have over a stretch.
+_SHAKEN = 10.0
+_NUM_ITERATIONS = 12
+
+
+@dataclass(frozen=True)
+class CameraSettings(StageSettings):
+    """Nothing to choose: the stage describes and rejects nothing."""
+
+    optional = True
+
+    def build(self, store: ClipStore) -> Stage:
+        """The stage."""
+        return CameraStage(store)
+
+
+class CameraStage(Stage):
+    """Adds the camera's speeds to the scores, and ``camera_motion`` to the record."""
+
+    name = "camera"
+    inputs = ("suffixes", "num_frames", "fps", "width", "height")
+    outputs = ("scores", "extra")
+    resources = Resources(cpus=1.0)
+
+    def __init__(self, store: ClipStore) -> None:
+        self._store = store
+
+    def process(self, clip: Clip) -> Result:
+        """Describe one clip."""
+        try:
+            motion = measure_camera(self._store.get(clip.clip_id, "mp4"), clip)
+        except VideoError as error:
+            return Rejection.of(clip, self.name, "decode_failure", str(error))
+        scored = clip.with_scores(
+            camera_pan=motion.pan,
+            camera_tilt=motion.tilt,
+            camera_zoom=motion.zoom,
+            camera_shake=motion.shake,
+        )
+        extra = {**clip.extra, "camera_motion": list(motion.labels)}
+        return replace(scored, extra=extra)
+
+
+@dataclass(frozen=True)
+class CameraMotion:
+    """How the camera moves.
+
+    Attributes:
+        pan: speed to the right, in picture widths a second.
+        tilt: speed upwards, in picture widths a second.
+        zoom: e-foldings of the picture's size a second; positive is in.
+        shake: change of the shift from frame to frame, its median length, in picture widths.
+    """
+
+    pan: float
+    tilt: float
+    zoom: float
+    shake: float
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What is seen, strongest first; ``("static",)`` when nothing is."""
+        # What a shake alone would seem to do counts for nothing.
+        shaken = _SHAKEN * self.shake
+        least_pan, least_zoom = max(MIN_PAN, shaken), max(MIN_ZOOM, shaken)
+        named = (
+            (abs(self.pan) / least_pan, "pan_right" if self.pan > 0 else "pan_left"),
+            (abs(self.tilt) / least_pan, "tilt_up" if self.tilt > 0 else "tilt_down"),
+            (abs(self.zoom) / least_zoom, "zoom_in" if self.zoom > 0 else "zoom_out"),
+            (self.shake / MIN_SHAKE, "shake"),
+        )
+        seen = sorted((item for item in named if item[0] >= 1), reverse=True)
+        return tuple(name for _, name in seen) or ("static",)
+
+
+def measure_camera(content: bytes, clip: Clip) -> CameraMotion:
+    """Measure a finished clip.
+
+    Raises:
+        VideoError: it cannot be decoded.
+    """
+    size = fitted_size(clip.height, clip.width, (LONGEST_PX, LONGEST_PX))
+    stretches = [
+        decode(content, frame_indices=numbers, size=size).frames_THWC
+        for numbers in stretch_numbers(clip.num_frames)
+    ]
+    return camera_motion(stretches, clip.fps)
+
+
+def stretch_numbers(num_frames: int) -> list[NDArray[np.int64]]:
+    """Numbers of neighbouring frames, in stretches spread over the clip."""
+    length = min(STRETCH_FRAMES, num_frames)
+    count = max(1, min(NUM_STRETCHES, num_frames // length))
+    firsts = np.linspace(0, num_frames - length, count).round().astype(int)
+    return [np.arange(first, first + length) for first in np.unique(firsts)]
+
+
+def camera_motion(stretches: list[NDArray[np.uint8]], fps: float) -> CameraMotion:
+    """How the camera moves in stretches of neighbouring RGB frames, each ``(T, H, W, 3)``."""
+    speeds, changes = [], []
+    for frames_THWC in stretches:
+        greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_THWC]
+        fitted = [fit_similarity(*greys[i : i + 2]) for i in range(len(greys) - 1)]
+        speeds += [typical(np.stack(fitted))] if fitted else []
+        changes += [fitted[i + 1][:2] - fitted[i][:2] for i in range(len(fitted) - 1)]
+    if not speeds:
+        return CameraMotion(0.0, 0.0, 0.0, 0.0)
+    shift_x, shift_y, zoom, _ = np.median(np.stack(speeds), axis=0)
+    # The picture goes left when the camera goes right, and down when the camera goes up.
+    pan, tilt = -shift_x * fps, shift_y * fps
+    # The median, since a change of light or of scene may spoil a pair.
+    shake = np.median(np.linalg.norm(changes, axis=1)) if changes else 0.0
+    return CameraMotion(float(pan), float(tilt), float(zoom * fps), float(shake))
+
+
+def typical(steps_N4: NDArray[Any]) -> NDArray[Any]:
+    """Mean step without those far off the median.
+
+    The mean is how far a stretch goes in all, and a shake goes nowhere; a single jump has no say.
+    """
+    middle = np.median(steps_N4, axis=0)
+    off = np.abs(steps_N4 - middle)
+    usual = off <= 3 * 1.4826 * np.median(off, axis=0) + 1e-9
+    return np.asarray(np.where(usual, steps_N4, 0).sum(axis=0) / usual.sum(axis=0))
+
+
+def fit_similarity(before_HW: NDArray[np.uint8], after_HW: NDArray[np.uint8]) -> NDArray[Any]:
+    """Shift right and down in widths, growth, and rotation in radians from one picture to the next.
+
+    Fitted by iteratively reweighted least squares (Geman-McClure) to flow where there is texture.
+    """
+    flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow_HW2 = flow_of.calc(before_HW, after_HW, None)
+    height, width = before_HW.shape
+    texture_HW = np.abs(cv2.Sobel(before_HW, cv2.CV_32F, 1, 0))
+    texture_HW += np.abs(cv2.Sobel(before_HW, cv2.CV_32F, 0, 1))
+    texture_HW = cv2.blur(texture_HW, (_GRID_PX, _GRID_PX))
+    half = _GRID_PX // 2
+    y, x = np.mgrid[half:height:_GRID_PX, half:width:_GRID_PX]
+    texture = texture_HW[y, x].ravel().astype(np.float64)
+    if texture.max() < 1:  # nothing to see, nothing that moves
+        return np.zeros(4)
+    flow_N2 = flow_HW2[y, x].reshape(-1, 2).astype(np.float64)
+    u, v = x.ravel() - (width - 1) / 2, y.ravel() - (height - 1) / 2
+    ones, zeros = np.ones_like(u), np.zeros_like(u)
+    matrix = np.concatenate(
+        [np.stack([ones, zeros, u, -v], axis=1), np.stack([zeros, ones, v, u], axis=1)]
+    )
+    target = flow_N2.T.ravel()
+    certain = texture / (texture + np.median(texture) + 1e-6)
+    start = np.array([np.median(flow_N2[:, 0]), np.median(flow_N2[:, 1]), 0.0, 0.0])
+    fit = _reweighted(matrix, target, np.concatenate([certain, certain]), start)
+    return np.array([fit[0] / width, fit[1] / width, np.log(max(1 + fit[2], 1e-3)), fit[3]])
+
+
+def _reweighted(
+    matrix: NDArray[Any], target: NDArray[Any], certain: NDArray[Any], start: NDArray[Any]
+) -> NDArray[Any]:
+    """Solve least squares again and again, with less weight on what does not fit."""
+    fit = start
+    count = len(target) // 2
+    # What counts as fitting is narrowed step by step, so that a zoom is not taken for outliers.
+    for leniency in np.geomspace(100, 1, _NUM_ITERATIONS):
+        off = matrix @ fit - target
+        distance2 = off[:count] ** 2 + off[count:] ** 2
+        scale2 = leniency * max(float(np.median(distance2)), 0.05**2)
+        weight = certain * np.tile(1 / (1 + distance2 / scale2) ** 2, 2)
+        weighted = matrix * weight[:, None]
+        fit = np.linalg.solve(weighted.T @ matrix + 1e-6 * np.eye(4), weighted.T @ target)
+    return fit
