@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from nemo_cosmos.checkpoint.safetensors_files import SafetensorsSource
-from nemo_cosmos.checkpoint.tensors import check_fit, finite, shapes_of, stream_of
+from nemo_cosmos.checkpoint.tensors import check_fit, finite, shapes_of
 from nemo_cosmos.errors import CheckpointError, MissingFileError
+from nemo_cosmos.models.common.shards import shards_of
 from nemo_cosmos.models.diffusion.build import ControlSpec, WorldNetwork, build_network
 from nemo_cosmos.models.diffusion.config import DiTConfig
 from nemo_cosmos.models.diffusion.world import (
@@ -26,7 +27,6 @@ from nemo_cosmos.models.diffusion.world import (
     WEIGHTS_FILE,
     WorldConfig,
     WorldInfo,
-    named_tensors,
     save_world,
 )
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
@@ -56,6 +56,8 @@ def load_world(
     path: str | PathLike[str],
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
+    tp: int = 1,
+    cp: int = 1,
 ) -> World:
     """Read a world-model folder.
 
@@ -63,6 +65,8 @@ def load_world(
         path: the folder.
         dtype: precision to compute in.
         device: where to put the model; the default device if not given.
+        tp: tensor-parallel processes, of which each reads its part of the weights alone.
+        cp: context-parallel processes, of which each holds all weights and a part of the video.
 
     Raises:
         MissingFileError: the folder or one of its files is not there.
@@ -73,9 +77,13 @@ def load_world(
     config = read_config(folder)
     device = device or default_device()
     tokenizer = VideoTokenizer.from_folder(folder / TOKENIZER_FOLDER)
-    ensure_model_parallel()
+    ensure_model_parallel(tp=tp, cp=cp)
     network_config = DiTConfig.from_architecture(
-        config.network, params_dtype=dtype, perform_initialization=False
+        config.network,
+        params_dtype=dtype,
+        perform_initialization=False,
+        tensor_model_parallel_size=tp,
+        context_parallel_size=cp,
     )
     net = build_network(network_config, config.process, control_spec(config, tokenizer))
     load_weights(net, folder / WEIGHTS_FILE)
@@ -120,22 +128,26 @@ def control_spec(config: WorldConfig, tokenizer: VideoTokenizer) -> ControlSpec 
 def load_weights(net: nn.Module, file: Path) -> None:
     """Copy a safetensors file, or its shards, into a network, strictly.
 
+    A process that holds a part of the network reads that part alone.
+
     Raises:
         MissingFileError: there is no such file.
         CheckpointError: it is damaged, or its tensors are not those of the network.
         NumericsError: it holds NaN or infinity.
     """
-    targets = named_tensors(net)
+    shards = shards_of(net)
     weights = SafetensorsSource(file)
     check_fit(
-        {name: tuple(target.shape) for name, target in targets.items()},
+        {shard.name: shard.whole_shape for shard in shards},
         shapes_of(weights.specs),
         weights.place,
         f"the model in '{CONFIG_FILE}'",
         "The two are of different models; export the folder again.",
     )
-    for name, value in finite(stream_of(weights).tensors, f"'{file}'"):
-        targets[name].copy_(value)
+    targets = {shard.name: shard.tensor for shard in shards}
+    parts = ((shard.name, weights.read_part(shard.name, shard.part)) for shard in shards)
+    for name, part in finite(parts, f"'{file}'"):
+        targets[name].copy_(part)
 
 
 def _existing(path: Path) -> Path:

@@ -32,6 +32,7 @@ def command(
     disable_guard: g.DisableGuard = None,
     enable_guard: g.EnableGuard = None,
     precision: g.Precision = "float32",
+    tensor_parallel: g.TensorParallel = 1,
     as_json: g.AsJson = False,
 ) -> None:
     """Continue an image or video chunk by chunk, each from the last frames of the one before.
@@ -48,7 +49,7 @@ def command(
     """
     arrays = g.read_controls(actions, control)
     frames_THWC = g.read_frames(input)
-    pipe = g.load_pipeline(model, disable_guard, precision, enable_guard)
+    pipe = g.load_pipeline(model, disable_guard, precision, enable_guard, tensor_parallel)
     g.run_and_save(
         "Extending",
         out,

@@ -23,6 +23,7 @@ def command(
     disable_guard: g.DisableGuard = None,
     enable_guard: g.EnableGuard = None,
     precision: g.Precision = "float32",
+    tensor_parallel: g.TensorParallel = 1,
     as_json: g.AsJson = False,
 ) -> None:
     """Generate a video from a prompt (Text2World).
@@ -36,8 +37,10 @@ def command(
       nemo-cosmos generate my_world -p "rain in a city" --seed 7 --steps 20 --out rain.mp4
 
       nemo-cosmos generate my_world -p "rain in a city" --json
+
+      torchrun --nproc-per-node 4 -m nemo_cosmos generate my_world -p "rain" --tensor-parallel 2
     """
-    pipe = g.load_pipeline(model, disable_guard, precision, enable_guard)
+    pipe = g.load_pipeline(model, disable_guard, precision, enable_guard, tensor_parallel)
     g.run_and_save(
         "Generating",
         out,

@@ -61,6 +61,13 @@ EnableGuard = Annotated[
     typer.Option("--enable-guard", help="Ask a guard that is off by default, too. Repeatable."),
 ]
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16.")]
+TensorParallel = Annotated[
+    int,
+    typer.Option(
+        "--tensor-parallel",
+        help="Under torchrun: processes that share the weights; the rest share the video.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON line on standard output.")]
 
 
@@ -69,6 +76,7 @@ def load_pipeline(
     disabled_guards: list[str] | None,
     precision: str,
     enabled_guards: list[str] | None = None,
+    tp: int = 1,
 ) -> WorldPipeline:
     """Load a world-model folder with the site's guards and those that are turned on or off by name.
 
@@ -92,7 +100,7 @@ def load_pipeline(
     from nemo_cosmos.inference import WorldPipeline
 
     guards = site_guards(disabled_guards, enabled_guards)
-    return WorldPipeline.from_folder(model, guards, dtype=getattr(torch, precision))
+    return WorldPipeline.from_folder(model, guards, dtype=getattr(torch, precision), tp=tp)
 
 
 def site_guards(

@@ -31,8 +31,10 @@ from nemo_cosmos.inference.sharding import load_shared_world
 from nemo_cosmos.models.common.text import load_text_encoder
 from nemo_cosmos.models.diffusion.conditioning import FrameCondition, augment_sigma_for_chunk
 from nemo_cosmos.models.diffusion.control import Control, ControlEmbedding
-from nemo_cosmos.models.diffusion.denoiser import Conditions, make_denoiser
-from nemo_cosmos.models.diffusion.samplers import sample, seeded_noise
+from nemo_cosmos.models.diffusion.denoiser import Conditions
+from nemo_cosmos.models.diffusion.parallel_sampling import sample_on_all
+from nemo_cosmos.models.diffusion.samplers import seeded_noise
+from nemo_cosmos.platform import on_first_process
 from nemo_cosmos.video import Video, center_crop, frames_to_tensor, tensor_to_frames
 
 Progress = Callable[[int, int], None]
@@ -70,6 +72,7 @@ class WorldPipeline:
         path: str | PathLike[str],
         guards: GuardPolicy | None = None,
         dtype: torch.dtype = torch.float32,
+        tp: int = 1,
     ) -> Self:
         """Load a world-model folder; with several processes (``torchrun``), share its weights out.
 
@@ -78,12 +81,16 @@ class WorldPipeline:
             guards: by default every guard; turn one off by its name with
                 ``GuardPolicy.default(disabled=["face_blur"])``.
             dtype: precision to compute in.
+            tp: of the processes that a launcher started, how many share the weights of a layer.
+                The rest share the tokens of the video. All of them call the pipeline's methods
+                alike, and get the same result.
 
         Raises:
+            ConfigError: ``tp`` does not divide the processes or the heads.
             MissingFileError: the folder or a part of it is not there.
             CheckpointError: it is damaged.
         """
-        world = load_shared_world(path, dtype)
+        world = load_shared_world(path, dtype, tp)
         encoder = load_text_encoder(world.config.text_encoder)
         return cls(world, encoder, guards if guards is not None else GuardPolicy.default())
 
@@ -214,7 +221,7 @@ class WorldPipeline:
                 )
             return []
         context = {"model": self.world.folder.name, "seed": options.seed}
-        return self.guards.check_prompt(prompt, context)
+        return on_first_process(lambda: self.guards.check_prompt(prompt, context))
 
     def _encode_text(self, prompt: str | None, options: GenerationOptions) -> tuple[Tensor, Tensor]:
         """Return the prompt's and the negative prompt's embeddings; zeros for none.
@@ -287,15 +294,19 @@ class WorldPipeline:
             guide_frames=options.guide_frames,
             guide_control=options.guide_control,
         )
-        x0_BCTHW = sample(
-            make_denoiser(self.world.net, conditions, process),
+        x0_BCTHW = sample_on_all(
+            self.world.net,
+            conditions,
+            process,
             noise_BCTHW,
             sampler=options.sampler,
             num_steps=options.steps,
             progress=progress,
         )
-        video_BCTHW = self.world.tokenizer.decode(x0_BCTHW / process.edm.sigma_data)
-        return tensor_to_frames(video_BCTHW[0])
+        latents_BCTHW = x0_BCTHW / process.edm.sigma_data
+        return on_first_process(
+            lambda: tensor_to_frames(self.world.tokenizer.decode(latents_BCTHW)[0])
+        )
 
     def _frame_condition(
         self, given_THWC: np.ndarray, noise_BCTHW: Tensor, augment_sigma: float
@@ -330,7 +341,9 @@ class WorldPipeline:
         """Let the video guards judge, and put video and provenance together."""
         context = {"model": self.world.folder.name, "seed": options.seed}
         fps = float(options.fps or 0)
-        safe_THWC, video_verdicts = self.guards.check_video(frames_THWC, context, fps)
+        safe_THWC, video_verdicts = on_first_process(
+            lambda: self.guards.check_video(frames_THWC, context, fps)
+        )
         record = provenance(
             task=task,
             model=self._model_record,

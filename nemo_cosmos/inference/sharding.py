@@ -17,12 +17,17 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from nemo_cosmos.checkpoint.folder import World, load_world
+from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.build import WorldNetwork
+from nemo_cosmos.models.diffusion.config import divisors
 from nemo_cosmos.platform import default_device, num_processes
 
 
-def load_shared_world(path: str | PathLike[str], dtype: torch.dtype) -> World:
-    """Read a world-model folder; with several processes, share the network's weights out.
+def load_shared_world(path: str | PathLike[str], dtype: torch.dtype, tp: int = 1) -> World:
+    """Read a world-model folder; with several processes, share weights and video out.
+
+    Tensor-parallel processes split the weights of each layer. The rest split the tokens of the
+    video; without tensor parallelism they share the weights as told above.
 
     The weights are read into the CPU's memory and moved on layer by layer, so that a GPU never
     holds the whole network.
@@ -30,13 +35,22 @@ def load_shared_world(path: str | PathLike[str], dtype: torch.dtype) -> World:
     Args:
         path: the folder.
         dtype: precision to compute in.
+        tp: tensor-parallel processes.
 
     Raises:
+        ConfigError: ``tp`` does not divide the processes or the heads.
         InputError, CheckpointError, NumericsError: as :func:`load_world`.
     """
-    if num_processes() == 1:
-        return load_world(path, dtype)
-    world = load_world(path, dtype, device=torch.device("cpu"))
+    processes = num_processes()
+    if processes % tp:
+        raise ConfigError(
+            f"{tp} tensor-parallel processes do not divide the {processes} of this run. Choose "
+            f"one of {divisors(processes)}, or start another number of processes."
+        )
+    cp = processes // tp
+    if processes == 1 or tp > 1:
+        return load_world(path, dtype, tp=tp, cp=cp)
+    world = load_world(path, dtype, device=torch.device("cpu"), cp=cp)
     shard_weights(world.net)
     return replace(world, tokenizer=world.tokenizer.to(default_device()))
 

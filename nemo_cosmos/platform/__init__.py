@@ -20,6 +20,7 @@ from nemo_cosmos.platform.distributed import (
     ensure_model_parallel,
     is_first_process,
     num_processes,
+    on_first_process,
     shutdown_model_parallel,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "install_cpu_backend",
     "is_first_process",
     "num_processes",
+    "on_first_process",
     "require",
     "seeded",
     "shutdown_model_parallel",

@@ -8,14 +8,17 @@ three once. One process needs no port: it keeps its rendezvous in memory.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.errors import ConfigError, NemoCosmosError
 from nemo_cosmos.platform.cpu_backend import install_cpu_backend
 from nemo_cosmos.platform.device import collective_backend, has_cuda
 
 if TYPE_CHECKING:
     from megatron.core.process_groups_config import ProcessGroupCollection
+
+ResultT = TypeVar("ResultT")
 
 
 def ensure_model_parallel(tp: int = 1, pp: int = 1, cp: int = 1, *, seed: int = 1234) -> None:
@@ -68,6 +71,36 @@ def num_processes() -> int:
 def is_first_process() -> bool:
     """Whether this process is the one that writes and speaks for all."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def on_first_process(function: Callable[[], ResultT]) -> ResultT:
+    """Call a function on the first process alone, and give its result, or its error, to all.
+
+    Args:
+        function: what may happen only once, such as asking a guard that keeps a log.
+
+    Raises:
+        NemoCosmosError: on the other processes, with the message of whatever the first one raised.
+    """
+    import torch.distributed as dist
+
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return function()
+    if dist.get_rank() == 0:
+        try:
+            done = function()
+        except Exception as error:
+            dist.broadcast_object_list([None, str(error)], src=0)
+            raise
+        dist.broadcast_object_list([done, None], src=0)
+        return done
+    outcome: list[Any] = [None, None]
+    dist.broadcast_object_list(outcome, src=0)
+    result, message = outcome
+    if message is not None:
+        raise NemoCosmosError(message)
+    given: ResultT = result
+    return given
 
 
 def shutdown_model_parallel() -> None:

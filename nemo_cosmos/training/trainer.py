@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 from nemo import lightning as nl
 
 from nemo_cosmos.training.callbacks import LossCurves, Memory, Progress, Throughput
+from nemo_cosmos.training.layout import check_processes
 from nemo_cosmos.training.precision import megatron_precision
 from nemo_cosmos.training.quiet import quiet_nemo
 from nemo_cosmos.training.random_state import RandomState
@@ -37,7 +38,8 @@ class WorldTrainer(nl.Trainer):
         **kwargs: everything else that Lightning's trainer takes.
 
     Raises:
-        ConfigError: an unknown precision, or FP8 that does not go with it.
+        ConfigError: an unknown precision, FP8 that does not go with it, or a layout that does not
+            fit the number of processes.
         MissingDependencyError: FP8 without Transformer Engine.
     """
 
@@ -78,11 +80,13 @@ class WorldTrainer(nl.Trainer):
             "enable_checkpointing": False,
             "check_val_every_n_epoch": None,
         } | kwargs
+        strategy = strategy if strategy is not None else WorldStrategy()
+        check_processes(strategy, devices * int(kwargs.get("num_nodes", 1)))
         super().__init__(
             accelerator=accelerator,
             max_steps=max_steps,
             devices=devices,
-            strategy=strategy if strategy is not None else WorldStrategy(),
+            strategy=strategy,
             callbacks=with_defaults(list(callbacks or ())),
             log_every_n_steps=log_every_n_steps,
             limit_val_batches=limit_val_batches,

@@ -83,6 +83,8 @@ def compare(found: list[Report], expected: Report) -> None:
         put_together([expected.weights]),
         "weight after training",
     )
+    check_equal(found[0].exported, expected.exported, "exported weight")
+    assert not any(report.exported for report in found[1:]), "the first rank alone writes"
 
 
 def check_equal(

@@ -53,25 +53,30 @@ class Piece:
 
 @dataclass(frozen=True)
 class Report:
-    """What a rank saw: by step, the loss and the gradients' pieces and norm; then the weights."""
+    """What a rank saw: by step, the loss and the gradients' pieces and norm; then the weights.
+
+    ``exported`` are the whole network's, gathered on the first rank.
+    """
 
     losses: list[float]
     gradients: list[list[Piece]]
     norms: list[float]
     weights: list[Piece]
+    exported: dict[str, Tensor]
 
 
 def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report:
     """Train for three steps; on every rank of the pool."""
     import lightning.pytorch as pl
 
+    from nemo_cosmos.models.common.shards import whole_state
     from nemo_cosmos.models.diffusion.model import DiffusionModel
-    from nemo_cosmos.training.initial_weights import InitialWeights
+    from nemo_cosmos.training.initial_weights import InitialWeights, bare_networks
     from nemo_cosmos.training.lifecycle import training_session
     from nemo_cosmos.training.strategy import WorldStrategy
     from nemo_cosmos.training.trainer import WorldTrainer
 
-    seen = Report([], [], [], [])
+    seen = Report([], [], [], [], {})
 
     class Record(pl.Callback):
         def on_train_start(self, trainer: Any, *_: Any) -> None:
@@ -91,6 +96,12 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
 
         def on_train_end(self, trainer: Any, *_: Any) -> None:
             seen.weights.extend(weight_pieces(trainer))
+            seen.exported.update(
+                {
+                    name: tensor.float()
+                    for name, tensor in whole_state(bare_networks(trainer)).items()
+                }
+            )
 
     with training_session():
         first = [] if weights is None else [InitialWeights(weights)]

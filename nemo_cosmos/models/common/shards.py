@@ -47,7 +47,11 @@ def shards_of(network: nn.Module) -> list[Shard]:
         network: a Megatron module, or any other, which is taken to be whole.
     """
     state = network.state_dict(keep_vars=True)
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    tensors = {
+        name: value
+        for name, value in state.items()
+        if isinstance(value, Tensor) and not name.endswith("_extra_state")
+    }
     make_sharded = getattr(network, "sharded_state_dict", None)
     sharded = {} if make_sharded is None else make_sharded()
     return [_shard(name, tensor, sharded.get(name)) for name, tensor in tensors.items()]

@@ -30,6 +30,7 @@ class Conditions:
         control: embedding of the control.
         guide_frames: whether the unconditional branch does without the given frames, too.
         guide_control: whether it does without the control, too.
+        origin_thw: the first token's position, where all this is of a part of a video.
     """
 
     text_BLD: Tensor
@@ -41,6 +42,7 @@ class Conditions:
     control: ControlEmbedding | None = None
     guide_frames: bool = False
     guide_control: bool = False
+    origin_thw: tuple[int, int, int] | None = None
 
     def unconditional(self) -> Conditions:
         """Return what the unconditional branch of guidance is told."""
@@ -102,6 +104,7 @@ def _denoise(
         padding_mask_B1HW=conditions.padding_mask_B1HW,
         condition_mask_B1THW=mask_B1THW,
         control=conditions.control,
+        origin_thw=conditions.origin_thw,
     )
     x0_BCTHW = scale.c_skip * x_BCTHW + scale.c_out * output_BCTHW.float()
     return x0_BCTHW if frames is None else frames.keep(x0_BCTHW)

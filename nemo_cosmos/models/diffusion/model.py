@@ -23,6 +23,7 @@ from nemo.lightning.pytorch.optim import OptimizerModule
 from torch import Tensor, nn
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.shards import whole_state
 from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
 from nemo_cosmos.models.diffusion.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.config import DiTConfig
@@ -215,20 +216,20 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         return float(flops.training), size * frames * height * width // self.config.patch_volume
 
     def export(self, folder: Path, data: pl.LightningDataModule) -> None:
-        """Write a world-model folder with the present weights.
+        """Write a world-model folder with the present weights, gathered from all processes.
 
         Args:
             folder: replaced as a whole.
             data: the tokenised data, which say what :attr:`world` would.
 
         Raises:
-            ConfigError: the weights are spread over several processes, or the data do not say
-                which tokenizer made the latents.
+            ConfigError: the data do not say which tokenizer made the latents.
         """
-        _check_whole()
         info = self.world or self._info_of(data)
+        chunks = [_bare(chunk) for chunk in self.trainer.strategy.megatron_parallel]
+        weights = whole_state(chunks)
         if self.trainer.is_global_zero:
-            save_world(folder, self._network(), self._world_config(info), info.tokenizer)
+            save_world(folder, weights, self._world_config(info), info.tokenizer)
 
     def describe(self, data: pl.LightningDataModule) -> dict[str, Any] | None:
         """What a checkpoint records besides the weights: ``config.json`` and the tokenizer's place.
@@ -271,10 +272,7 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
 
     def _network(self) -> Any:
         """The network without the wrappers of precision and data parallelism."""
-        network: Any = self.module
-        while hasattr(network, "module"):
-            network = network.module
-        return network
+        return _bare(self.module)
 
     def _own_part(self, batch: dict[str, Any]) -> dict[str, Any]:
         """This context-parallel process's part of a batch."""
@@ -309,18 +307,11 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         return keys
 
 
-def _check_whole() -> None:
-    sizes = (
-        parallel_state.get_tensor_model_parallel_world_size(),
-        parallel_state.get_pipeline_model_parallel_world_size(),
-    )
-    if max(sizes) > 1:
-        raise ConfigError(
-            f"The weights are spread over {sizes[0]} tensor-parallel and {sizes[1]} "
-            "pipeline-parallel processes and cannot be exported from here. The run's checkpoint is "
-            "complete: resume it with tensor_model_parallel_size=1 and "
-            "pipeline_model_parallel_size=1 to export."
-        )
+def _bare(module: Any) -> Any:
+    """A network without the wrappers of precision and data parallelism."""
+    while hasattr(module, "module"):
+        module = module.module
+    return module
 
 
 def _median_fps(batch: Batch) -> float:

@@ -160,7 +160,7 @@ class WorldConfig:
 
 def save_world(
     path: str | PathLike[str],
-    net: nn.Module,
+    net: nn.Module | Mapping[str, Tensor],
     config: WorldConfig,
     tokenizer: Savable | str | PathLike[str],
 ) -> None:
@@ -168,7 +168,7 @@ def save_world(
 
     Args:
         path: the folder; what is there is replaced.
-        net: the network, with its control if it has one.
+        net: the network, with its control if it has one; or its tensors by name.
         config: what the network is made of.
         tokenizer: the tokenizer, or the folder of one, which is copied.
 
@@ -177,7 +177,8 @@ def save_world(
         MissingFileError: there is no tokenizer folder.
         StorageFullError: no space left; what was at ``path`` is intact.
     """
-    state = {name: value.detach().cpu().contiguous() for name, value in named_tensors(net).items()}
+    tensors = named_tensors(net) if isinstance(net, nn.Module) else net
+    state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     check_finite(state.items(), f"the weights for '{path}'")
     with atomic_path(path) as temporary:
         temporary.mkdir()

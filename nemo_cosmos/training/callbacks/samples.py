@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import numpy as np
 from nemo.lightning.io.mixin import IOMixin
 
+from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.training.ema import EMA
 from nemo_cosmos.training.logger import current_run
 
@@ -19,11 +20,14 @@ Sampler = Callable[[Any], dict[str, np.ndarray]]
 class SampleVideos(pl.Callback, IOMixin):
     """Call a function every N steps and keep the videos it returns.
 
-    The function is injected, so that training does not know inference. It runs on the first rank
-    with the EMA weights, where training has an :class:`EMA`, and without gradients.
+    The function is injected, so that training does not know inference. It runs on every rank, since
+    several may hold one network (``models.diffusion.parallel_sampling`` samples on all of them),
+    with the EMA weights, where training has an :class:`EMA`, and without gradients. The first rank
+    keeps the videos.
 
     Hooks:
 
+    - ``on_fit_start``: refuse a layout in which the network cannot sample.
     - ``on_train_batch_end``: sample; write ``<run>/samples/step=000100/<name>.mp4`` and the same to
       TensorBoard.
 
@@ -38,13 +42,28 @@ class SampleVideos(pl.Callback, IOMixin):
         self.every_n_steps = every_n_steps
         self.fps = fps
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse a pipeline: its stages cannot sample by themselves.
+
+        Raises:
+            ConfigError: there is one.
+        """
+        stages = getattr(trainer.strategy, "pipeline_model_parallel_size", 1)
+        if stages > 1:
+            raise ConfigError(
+                f"Sample videos cannot be made in a pipeline of {stages} stages. Take SampleVideos "
+                "out, or set trainer.strategy.pipeline_model_parallel_size=1."
+            )
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
     ) -> None:
         """Sample at multiples of ``every_n_steps`` and at the last step."""
         step = trainer.global_step
-        if trainer.is_global_zero and (step % self.every_n_steps == 0 or step == trainer.max_steps):
-            for name, frames_THWC in self._sample(trainer, pl_module).items():
+        if step % self.every_n_steps and step != trainer.max_steps:
+            return
+        for name, frames_THWC in self._sample(trainer, pl_module).items():
+            if trainer.is_global_zero:
                 self._keep(trainer, name, frames_THWC, step)
 
     def _sample(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, np.ndarray]:

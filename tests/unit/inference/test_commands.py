@@ -126,7 +126,7 @@ def test_site_can_go_without_a_guard_by_its_name(monkeypatch, tmp_path):
 
     asked = {}
 
-    def from_folder(model, guards, dtype):
+    def from_folder(model, guards, dtype, tp):
         asked["disabled"] = guards.disabled
         asked["audit"] = guards.audit.path
 

@@ -1,0 +1,67 @@
+"""Sampling with one network on several processes.
+
+Tensor-parallel processes compute the same sample together, and need nothing here. Of
+context-parallel processes each holds a part of the video: noise and conditions are cut once, before
+the first step, and the parts are joined after the last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from megatron.core import parallel_state
+from torch import Tensor
+
+from nemo_cosmos.models.diffusion.denoiser import Conditions, make_denoiser
+from nemo_cosmos.models.diffusion.dit import DiT
+from nemo_cosmos.models.diffusion.process import ProcessConfig
+from nemo_cosmos.models.diffusion.samplers import sample
+from nemo_cosmos.models.diffusion.window import LatentWindow
+
+
+def sample_on_all(
+    net: DiT, conditions: Conditions, config: ProcessConfig, noise_BCTHW: Tensor, **options: Any
+) -> Tensor:
+    """Draw a sample; every process of the network calls it.
+
+    Args:
+        net: the network, or this process's part of it.
+        conditions: of the whole video.
+        config: of the process.
+        noise_BCTHW: of the whole video, the same on every process.
+        **options: of :func:`~nemo_cosmos.models.diffusion.samplers.sample`.
+
+    Returns:
+        x0_BCTHW of the whole video, on every process.
+
+    Raises:
+        ConfigError: the video's tokens do not divide over the context-parallel processes; or as
+            :func:`~nemo_cosmos.models.diffusion.samplers.sample`.
+    """
+    group = parallel_state.get_context_parallel_group()
+    if group.size() == 1:
+        return sample(make_denoiser(net, conditions, config), noise_BCTHW, **options)
+    whole_thw = noise_BCTHW.shape[2:]
+    window = LatentWindow.of(whole_thw, net.config.patch_thw, group.size(), group.rank())
+    denoiser = make_denoiser(net, _cut(conditions, window), config)
+    return window.join(sample(denoiser, window.cut(noise_BCTHW), **options), group)
+
+
+def _cut(conditions: Conditions, window: LatentWindow) -> Conditions:
+    frames, control, padding = conditions.frames, conditions.control, conditions.padding_mask_B1HW
+    if frames is not None:
+        frames = replace(
+            frames,
+            x0_BCTHW=window.cut(frames.x0_BCTHW),
+            given_B1T11=window.cut(frames.given_B1T11),
+            mask_B1T11=window.cut(frames.mask_B1T11),
+            noise_BCTHW=window.cut(frames.noise_BCTHW),
+        )
+    return replace(
+        conditions,
+        frames=frames,
+        control=None if control is None else window.cut_control(control),
+        padding_mask_B1HW=None if padding is None else window.cut_padding(padding),
+        origin_thw=window.origin_thw,
+    )

@@ -1,0 +1,48 @@
+"""Whether a layout fits the processes that are to train, checked before any of them starts.
+
+What a network's own sizes allow (heads, layers, tokens) is checked by its configuration and, for
+each batch, by its data step.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from nemo_cosmos.errors import ConfigError
+
+
+def check_processes(strategy: Any, num_processes: int) -> None:
+    """Check that a layout divides the processes, and that the launcher started as many.
+
+    Args:
+        strategy: with Megatron's parallel sizes.
+        num_processes: devices of all machines.
+
+    Raises:
+        ConfigError: it does not, or another number was started.
+    """
+    sizes = {
+        name: getattr(strategy, name)
+        for name in (
+            "tensor_model_parallel_size",
+            "context_parallel_size",
+            "pipeline_model_parallel_size",
+        )
+    }
+    one_model = 1
+    for size in sizes.values():
+        one_model *= size
+    if num_processes % one_model:
+        told = ", ".join(f"{name}={size}" for name, size in sizes.items())
+        raise ConfigError(
+            f"One model is spread over {one_model} processes ({told}), which do not divide the "
+            f"{num_processes} of trainer.devices x trainer.num_nodes. Start {one_model} or a "
+            "multiple of it, or lower the sizes."
+        )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched not in (1, num_processes):
+        raise ConfigError(
+            f"The launcher started {launched} processes, but trainer.devices x trainer.num_nodes "
+            f"is {num_processes}. Make the two equal."
+        )

@@ -1,0 +1,23 @@
+"""A layout that does not fit its processes is refused before anything starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.training.layout import check_processes
+from nemo_cosmos.training.strategy import WorldStrategy
+
+
+def test_processes_must_divide_into_models() -> None:
+    strategy = WorldStrategy(tensor_model_parallel_size=2, context_parallel_size=3)
+    check_processes(strategy, 12)
+    with pytest.raises(ConfigError, match=r"over 6 processes.*do not divide the 8.*multiple"):
+        check_processes(strategy, 8)
+
+
+def test_the_launcher_must_have_started_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_processes(WorldStrategy(), 2)
+    with pytest.raises(ConfigError, match=r"launcher started 2 processes.*is 4"):
+        check_processes(WorldStrategy(), 4)
