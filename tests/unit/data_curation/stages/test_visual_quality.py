@@ -29,7 +29,7 @@ def run(store, tmp_path):
         encode_video(tmp_path / "v.mp4", Video(frames, fps=10), crf=10)
         store.put("c", "mp4", (tmp_path / "v.mp4").read_bytes())
         clip = Clip(source=Path("v.mp4"), name="v.mp4", clip_id="c", num_frames=6)
-        stage = VisualQualityStage(replace(RECOMMENDED, num_frames=2, **settings), store)
+        stage = VisualQualityStage(replace(RECOMMENDED, **{"num_frames": 2, **settings}), store)
         stage.prepare()
         return stage.process(clip)
 
@@ -73,7 +73,8 @@ def test_every_fault_has_its_reason(run, spoil, reason):
 
 def test_brisque_is_computed_when_it_is_asked_for(run):
     assert run(PICTURE, max_brisque=100).scores["brisque"] < 60
-    assert run(PICTURE, max_brisque=0.1).reason == "brisque"
+    blurred = cv2.GaussianBlur(PICTURE, (0, 0), 5)
+    assert run(blurred, max_brisque=30, max_blur=1).reason == "brisque"
 
 
 def test_a_damaged_clip_is_a_decode_failure(store):
