@@ -80,8 +80,9 @@ class MemorySource:
         self.specs = {name: TensorSpec.of(value) for name, value in self._state.items()}
 
     def read(self, name: str) -> Tensor:
-        """The tensor itself."""
-        return self._state[name].detach().cpu()
+        """The tensor itself; on the meta device there is nothing to move."""
+        tensor = self._state[name].detach()
+        return tensor if tensor.is_meta else tensor.cpu()
 
 
 def shapes_of(specs: Mapping[str, TensorSpec]) -> dict[str, tuple[int, ...]]:
