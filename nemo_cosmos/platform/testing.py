@@ -45,6 +45,9 @@ DEFAULT_TIMEOUT_S = 120.0
 GRACE_S = 2.0
 """How long the other ranks may take to report, once one has failed."""
 MAX_LOG_BYTES = 4000
+MAX_CASES = 4
+"""Cases that the same processes run. gloo's threads outlive their groups and poll; after some
+dozens of groups they take the machine's whole time, so that new processes are forked by then."""
 HOST = "127.0.0.1"
 
 
@@ -97,6 +100,7 @@ class ProcessPool:
         self.num_processes = num_processes
         self.preload = tuple(preload)
         self._ranks: list[_Rank] = []
+        self._num_cases = 0
 
     def run(
         self,
@@ -122,8 +126,11 @@ class ProcessPool:
         """
         import torch.distributed as dist
 
+        if self._num_cases == MAX_CASES:
+            self.close()
         if not self._ranks:
             self._start()
+        self._num_cases += 1
         # The ranks meet at a store of this process, as they do at torchrun's: no port to guess. It
         # is a new one for each case, so that none finds the addresses of an earlier case's groups.
         tcp_store: Any = dist.TCPStore  # type: ignore[attr-defined]
@@ -150,6 +157,7 @@ class ProcessPool:
             rank.connection.close()
             rank.log.unlink(missing_ok=True)
         self._ranks = []
+        self._num_cases = 0
 
     def __enter__(self) -> Self:
         return self
