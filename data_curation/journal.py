@@ -18,8 +18,12 @@ from data_curation.stages.base import Clip, Rejection
 from data_curation.store import ClipStore
 from nemo_cosmos.storage import atomic_path
 
-#: Rejections that may not be repeated (a full memory, a bug): their sources are tried again.
-TRANSIENT = "stage_failure"
+#: A stage raised something else than :class:`InputError`, again and again.
+FAILED = "stage_failure"
+#: The process that worked on the source died, again and again.
+WORKER_DIED = "worker_died"
+#: Reasons of the dead letters: what may pass with another try (a full memory, a bug).
+DEAD = (FAILED, WORKER_DIED)
 
 
 @dataclass
@@ -32,6 +36,7 @@ class SourceResult:
         rejections: what did not.
         counts: by stage, how many entered it and how many left it.
         stage_s: seconds spent in each stage.
+        stage_cpu_s: seconds of cores spent in each stage.
         duration_s: length of the source; 0 when it could not be read.
         reused: whether an earlier run did the work.
     """
@@ -41,6 +46,7 @@ class SourceResult:
     rejections: list[Rejection] = field(default_factory=list)
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     stage_s: dict[str, float] = field(default_factory=dict)
+    stage_cpu_s: dict[str, float] = field(default_factory=dict)
     duration_s: float = 0.0
     reused: bool = False
 
@@ -51,9 +57,11 @@ class Journal:
     Args:
         output: the run's output folder.
         settings: fingerprint of everything that decides what comes out.
+        retry_dead: forget the sources with dead letters, so that they are tried again.
     """
 
-    def __init__(self, output: Path, settings: str) -> None:
+    def __init__(self, output: Path, settings: str, retry_dead: bool = False) -> None:
+        self._retry_dead = retry_dead
         self._folder = output / ".work" / "sources"
         self._settings = settings
 
@@ -64,6 +72,8 @@ class Journal:
             return None
         entry = json.loads(path.read_text())
         if entry["state"] != self._state(source):
+            return None
+        if self._retry_dead and any(item["reason"] in DEAD for item in entry["rejections"]):
             return None
         clips = [Clip.from_json(content, source.source) for content in entry["clips"]]
         if not all(store.has(clip.clip_id, clip.suffixes) for clip in clips):
@@ -78,9 +88,7 @@ class Journal:
         )
 
     def record(self, source: Clip, result: SourceResult) -> None:
-        """Remember a finished source, unless it failed for a reason that may pass."""
-        if any(rejection.reason == TRANSIENT for rejection in result.rejections):
-            return
+        """Remember a finished source."""
         entry = {
             "state": self._state(source),
             "clips": [clip.to_json() for clip in result.clips],

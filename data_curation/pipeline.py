@@ -11,26 +11,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
-import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from data_curation.deduplication.index import write_index
 from data_curation.executors import Executor, InlineExecutor
-from data_curation.journal import TRANSIENT, Journal, SourceResult
+from data_curation.journal import DEAD, Journal, SourceResult
+from data_curation.metrics import RunMetrics
 from data_curation.progress import CurateProgress
 from data_curation.report import write_report
+from data_curation.run_folder import claimed
 from data_curation.settings import CurateSettings
 from data_curation.sources import find_sources
-from data_curation.stages.base import Clip, Rejection, Result, Stage, check_order
+from data_curation.stages.base import Clip, Rejection, Stage, check_order
 from data_curation.stages.shard import write_shards
 from data_curation.store import ClipStore
-from nemo_cosmos.errors import InputError, StorageFullError
+from data_curation.worker import SourceWorker
 from nemo_cosmos.storage import atomic_path
 
 
@@ -46,7 +45,7 @@ class CurateSummary:
         rejected: how many sources or spans were rejected, by reason.
         stages: by stage, how many entered and how many left.
         num_reused: sources whose result an earlier run left (not in ``summary.json``).
-        num_transient: sources that failed for a reason that may pass.
+        num_dead: sources and spans that were given up, listed in ``dead_letter.jsonl``.
     """
 
     num_sources: int
@@ -56,70 +55,7 @@ class CurateSummary:
     rejected: dict[str, int]
     stages: dict[str, tuple[int, int]]
     num_reused: int = 0
-    num_transient: int = 0
-
-
-class SourceWorker:
-    """Takes one source through the clip stages, or finds in the journal what came of it."""
-
-    def __init__(self, stages: Sequence[Stage], store: ClipStore, journal: Journal) -> None:
-        self.stages = list(stages)
-        self._store = store
-        self._journal = journal
-
-    def __call__(self, source: Clip) -> SourceResult:
-        """Work on one source; a bad one is a result with a rejection."""
-        found = self._journal.find(source, self._store)
-        if found is not None:
-            return found
-        result = SourceResult(source.name)
-        clips = [source]
-        for stage in self.stages:
-            started_s = time.perf_counter()
-            passed = [
-                out for batch in _batches(stage, clips) for out in self._run(stage, batch, result)
-            ]
-            result.stage_s[stage.name] = time.perf_counter() - started_s
-            result.counts[stage.name] = (len(clips), len(passed))
-            clips = passed
-            if clips and clips[0].info is not None:
-                result.duration_s = clips[0].info.duration_s
-        result.clips = clips
-        self._journal.record(source, result)
-        return result
-
-    def _run(self, stage: Stage, clips: list[Clip], result: SourceResult) -> list[Clip]:
-        """One stage on one batch; every failure but a full disk becomes a counted rejection."""
-        if len(clips) > 1:
-            try:
-                return _sort_out(stage.process_batch(clips), result)
-            except StorageFullError:
-                raise
-            except Exception:  # noqa: BLE001  the clip at fault is found below
-                return [out for clip in clips for out in self._run(stage, [clip], result)]
-        (clip,) = clips
-        try:
-            out = stage.process(clip) if stage.scope == "clip" else stage.process_batch(clips)
-        except StorageFullError:
-            raise
-        except InputError as error:
-            out = Rejection.of(clip, stage.name, "decode_failure", str(error))
-        except Exception as error:  # noqa: BLE001  a poison file must not end the run; it is recorded
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            detail = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
-            out = Rejection.of(clip, stage.name, TRANSIENT, detail)
-        return _sort_out(out if isinstance(out, list) else [out], result)
-
-
-def _batches(stage: Stage, clips: list[Clip]) -> list[list[Clip]]:
-    size = stage.batch_size if stage.scope == "batch" else 1
-    return [clips[first : first + size] for first in range(0, len(clips), size)]
-
-
-def _sort_out(outs: Sequence[Result], result: SourceResult) -> list[Clip]:
-    """The clips that passed; rejections go into the result."""
-    result.rejections += [item for item in outs if isinstance(item, Rejection)]
-    return [item for item in outs if isinstance(item, Clip)]
+    num_dead: int = 0
 
 
 def fingerprint(stages: Iterable[Stage], settings: CurateSettings) -> str:
@@ -138,8 +74,12 @@ def curate(
     settings: CurateSettings | None = None,
     executor: Executor | None = None,
     show_progress: bool = False,
+    retry_dead: bool = False,
 ) -> CurateSummary:
     """Turn raw video into shards: ``output/v0``, ``report.html``, ``summary.json``.
+
+    A source that fails or kills its worker three times is given up, and listed in
+    ``dead_letter.jsonl``, while the rest goes on.
 
     Args:
         source: a folder, file, glob pattern or ``.txt`` list of videos.
@@ -147,8 +87,10 @@ def curate(
         settings: how to split, encode and filter.
         executor: where to run; by default in this process.
         show_progress: draw live counts and rates on standard error.
+        retry_dead: try again what was given up.
 
     Raises:
+        ConfigError: another run is writing to the output.
         MissingFileError: the input holds no video.
         StorageFullError: no space left; free some and run again, it goes on where it stopped.
     """
@@ -160,27 +102,26 @@ def curate(
     check_order(stages)
     for stage in stages:
         stage.prepare()
-    worker = SourceWorker(
-        [stage for stage in stages if stage.scope != "dataset"],
-        store,
-        Journal(target, fingerprint(stages, settings)),
-    )
+    journal = Journal(target, fingerprint(stages, settings), retry_dead)
+    worker = SourceWorker([stage for stage in stages if stage.scope != "dataset"], store, journal)
+    metrics = RunMetrics(target)
     names = [stage.name for stage in stages]
-    with CurateProgress(len(sources), names, show_progress) as progress:
+    with claimed(target), CurateProgress(len(sources), names, show_progress) as progress:
         results = []
         for result in (executor or InlineExecutor()).run(worker, sources):
             results.append(result)
             progress.source_done(result)
-            _append_metrics(target, result)
+            metrics.source_done(result)
         results.sort(key=lambda result: result.name)
         clips, rejections, counts = _dataset_stages(stages, results)
         progress.dataset_done(counts, rejections)
         with progress.sharding(len(clips)) as advance:
             write_shards(clips, store, target, settings.max_shard_bytes, advance)
-    write_index(clips, store, target)
-    summary = _summarise(results, clips, rejections, counts)
-    _write_results(target, summary, settings, clips, rejections, store)
-    store.clear(keep=_ids(clip for result in results for clip in result.clips) - _ids(clips))
+        write_index(clips, store, target)
+        summary = _summarise(results, clips, rejections, counts)
+        _write_results(target, summary, settings, clips, rejections, store)
+        store.clear(keep=_ids(clip for result in results for clip in result.clips) - _ids(clips))
+        metrics.run_done()
     return summary
 
 
@@ -224,7 +165,7 @@ def _summarise(
         rejected=dict(sorted(reasons.items())),
         stages=counts,
         num_reused=sum(result.reused for result in results),
-        num_transient=reasons[TRANSIENT],
+        num_dead=sum(reasons[reason] for reason in DEAD),
     )
 
 
@@ -241,23 +182,12 @@ def _write_results(
     del content["num_reused"]
     with atomic_path(target / "summary.json") as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
-    with atomic_path(target / "rejected.jsonl") as temporary:
-        lines = [json.dumps(rejection.to_json()) for rejection in rejections]
-        temporary.write_text("".join(f"{line}\n" for line in lines))
+    _write_lines(target / "rejected.jsonl", rejections)
+    _write_lines(target / "dead_letter.jsonl", [item for item in rejections if item.reason in DEAD])
     write_report(target / "report.html", content, clips, rejections, store)
 
 
-def _append_metrics(target: Path, result: SourceResult) -> None:
-    """One JSON line per source for machines that watch the run."""
-    line = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "source": result.name,
-        "source_s": result.duration_s,
-        "clips": len(result.clips),
-        "rejected": Counter(rejection.reason for rejection in result.rejections),
-        "stage_s": {name: round(value, 4) for name, value in result.stage_s.items()},
-        "reused": result.reused,
-    }
-    target.mkdir(parents=True, exist_ok=True)
-    with (target / "metrics.jsonl").open("a", encoding="utf-8") as handle:
-        handle.write(json.dumps(line) + "\n")
+def _write_lines(path: Path, rejections: Iterable[Rejection]) -> None:
+    """One JSON line for each."""
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(f"{json.dumps(item.to_json())}\n" for item in rejections))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from data_curation.executors.base import Item, Outcome
+from data_curation.executors.base import Item, Outcome, Work
 
 
 class InlineExecutor:
-    """The executor that needs nothing."""
+    """The executor that needs nothing; a source that kills its process ends the run."""
 
-    def run(self, work: Callable[[Item], Outcome], items: Sequence[Item]) -> Iterator[Outcome]:
+    def run(self, work: Work[Item, Outcome], items: Sequence[Item]) -> Iterator[Outcome]:
         """Yield one outcome for each item, in order."""
         return map(work, items)

@@ -35,6 +35,16 @@ def command(
         str | None,
         typer.Option(help="File or mongodb:// URL of the catalogue; the site's by default."),
     ] = None,
+    executor: Annotated[
+        str, typer.Option(help="Where to work: 'processes' of this machine, or 'inline'.")
+    ] = "processes",
+    workers: Annotated[int, typer.Option(help="How many processes.")] = 1,
+    worker_memory_gb: Annotated[
+        float, typer.Option(help="A process that takes more is replaced; 0 sets no limit.")
+    ] = 0.0,
+    retry_dead: Annotated[
+        bool, typer.Option("--retry-dead", help="Try again what was given up.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     **options: Any,
 ) -> None:
@@ -61,6 +71,7 @@ def command(
 
       nemo-cosmos curate 'raw/**/*.mp4' outputs/curated --split stride --stride-s 5 --short-side 720
     """
+    from data_curation.executors import build_executor
     from data_curation.pipeline import curate
 
     settings = settings_from(
@@ -69,7 +80,10 @@ def command(
         skip=OPTIONAL_STAGES if skip == "all" else _names(skip),
         max_shard_bytes=round(shard_mb * 1024 * 1024),
     )
-    summary = curate(source, output, settings, show_progress=not as_json)
+    chosen = build_executor(executor, workers, worker_memory_gb)
+    summary = curate(
+        source, output, settings, chosen, show_progress=not as_json, retry_dead=retry_dead
+    )
     version = ""
     if summary.num_clips:
         with open_site_catalogue(catalogue) as opened:
@@ -104,8 +118,11 @@ def _print_summary(summary: CurateSummary, output: Path) -> None:
     )
     for reason, count in summary.rejected.items():
         console.print(f"  rejected: {count} {reason}")
-    if summary.num_transient:
-        console.print("  'stage_failure' may pass: run the same command again to try those anew.")
+    if summary.num_dead:
+        console.print(
+            f"  {summary.num_dead} were given up after three tries (dead_letter.jsonl): add "
+            "--retry-dead to the same command to try them again."
+        )
     if not summary.num_clips:
         console.print("[bold]Every clip was rejected[/bold]; the report says why, one by one.")
     console.print(f"Report: {output / 'report.html'}", markup=False)

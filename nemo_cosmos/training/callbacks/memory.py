@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning.pytorch as pl
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 from nemo.lightning.io.mixin import IOMixin
 

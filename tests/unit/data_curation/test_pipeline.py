@@ -72,7 +72,10 @@ def test_summary_rejections_metrics_and_report(raw, tmp_path):
     assert sum(content["rejected"].values()) == len(lines)
     assert all(line["stage"] and line["detail"] for line in lines)
     metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    assert [line["clips"] for line in metrics] == [0, 2, 0, 0, 1]
+    assert [line["clips"] for line in metrics[:-1]] == [0, 2, 0, 0, 1]
+    assert metrics[-1]["event"] == "run" and metrics[-1]["sources"] == 5
+    assert metrics[-1]["stages"]["split"]["clips"] == 3
+    assert metrics[-1]["stages"]["transcode"]["video_s_per_core_s"] > 0
     report = (output / "report.html").read_text()
     assert report.count('<img src="data:image/jpeg;base64,') == 4
     assert "&lt;script&gt;" in report and "<script>" not in report
@@ -201,10 +204,13 @@ def test_a_stage_that_fails_on_one_clip_does_not_end_the_run(raw, tmp_path, monk
     with monkeypatch.context() as patch:
         patch.setattr(CaptionStage, "process", failing)
         summary = curate(raw, tmp_path / "out", SETTINGS)
-    assert summary.rejected["stage_failure"] == summary.num_transient == 1
+    assert summary.rejected["stage_failure"] == summary.num_dead == 1
+    dead = json.loads((tmp_path / "out" / "dead_letter.jsonl").read_text())
+    assert (dead["name"], dead["stage"]) == ("sub/robot.mp4", "caption")
+    assert curate(raw, tmp_path / "out", SETTINGS).num_reused == 4
     assert "RuntimeError: out of memory" in (tmp_path / "out" / "rejected.jsonl").read_text()
-    again = curate(raw, tmp_path / "out", SETTINGS)
-    assert (again.num_transient, again.num_clips, again.num_reused) == (0, 3, 3)
+    again = curate(raw, tmp_path / "out", SETTINGS, retry_dead=True)
+    assert (again.num_dead, again.num_clips, again.num_reused) == (0, 3, 3)
 
 
 @pytest.fixture

@@ -1,0 +1,116 @@
+"""Takes one source through the clip and batch stages; what fails again and again is given up."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from data_curation.executors.base import MAX_TRIES
+from data_curation.journal import FAILED, WORKER_DIED, Journal, SourceResult
+from data_curation.stages.base import Clip, Rejection, Result, Stage
+from data_curation.store import ClipStore
+from nemo_cosmos.errors import InputError, ServiceError, StorageFullError
+
+#: What no other file would fare better with: the run ends, and the same command goes on from there.
+ENDS_THE_RUN = (StorageFullError, ServiceError)
+
+
+class SourceWorker:
+    """The work that executors spread: a source in, what became of it out.
+
+    Args:
+        stages: clip and batch stages, in order.
+        store: where finished clips wait.
+        journal: where results are remembered.
+    """
+
+    def __init__(self, stages: Sequence[Stage], store: ClipStore, journal: Journal) -> None:
+        self.stages = list(stages)
+        self.on_stage: Callable[[str], None] = _nobody_listens
+        self._store = store
+        self._journal = journal
+
+    def __call__(self, source: Clip) -> SourceResult:
+        """Work on one source, or find in the journal what came of it."""
+        result = self.begin(source)
+        for index in range(len(self.stages) if not result.reused else 0):
+            result = self.advance(result, index)
+        return self.finish(source, result)
+
+    def begin(self, source: Clip) -> SourceResult:
+        """The source before its first stage, or the result that an earlier run left."""
+        found = self._journal.find(source, self._store)
+        return found or SourceResult(source.name, clips=[source])
+
+    def advance(self, result: SourceResult, index: int) -> SourceResult:
+        """Take the clips of one source through one stage; a bad one becomes a rejection."""
+        stage = self.stages[index]
+        self.on_stage(stage.name)
+        started_s, started_cpu_s = time.perf_counter(), time.process_time()
+        passed = [
+            out for batch in _batches(stage, result.clips) for out in _run(stage, batch, result)
+        ]
+        result.stage_s[stage.name] = time.perf_counter() - started_s
+        result.stage_cpu_s[stage.name] = time.process_time() - started_cpu_s
+        result.counts[stage.name] = (len(result.clips), len(passed))
+        result.clips = passed
+        if passed and passed[0].info is not None:
+            result.duration_s = passed[0].info.duration_s
+        return result
+
+    def finish(self, source: Clip, result: SourceResult) -> SourceResult:
+        """Remember the result."""
+        if not result.reused:
+            self._journal.record(source, result)
+        return result
+
+    def give_up(self, source: Clip, stage: str, detail: str) -> SourceResult:
+        """The result of a source whose workers died."""
+        lost = Rejection.of(source, stage or self.stages[0].name, WORKER_DIED, detail)
+        return self.finish(source, SourceResult(source.name, rejections=[lost]))
+
+
+def _nobody_listens(stage: str) -> None:
+    """What :attr:`SourceWorker.on_stage` is where no executor asks."""
+
+
+def _run(stage: Stage, clips: list[Clip], result: SourceResult) -> list[Clip]:
+    """One stage on one batch; a failure becomes a counted rejection, or ends the run."""
+    if len(clips) > 1:
+        try:
+            return _sort_out(stage.process_batch(clips), result)
+        except ENDS_THE_RUN:
+            raise
+        except Exception:  # noqa: BLE001  the clip at fault is found below
+            return [out for clip in clips for out in _run(stage, [clip], result)]
+    out = _try_again(stage, clips[0])
+    return _sort_out(out if isinstance(out, list) else [out], result)
+
+
+def _try_again(stage: Stage, clip: Clip) -> Result | list[Result]:
+    """One stage on one clip, up to :data:`MAX_TRIES` times."""
+    detail = ""
+    for _ in range(MAX_TRIES):
+        try:
+            return stage.process(clip) if stage.scope == "clip" else stage.process_batch([clip])
+        except ENDS_THE_RUN:
+            raise
+        except InputError as error:
+            return Rejection.of(clip, stage.name, "decode_failure", str(error))
+        except Exception as error:  # noqa: BLE001  a poison file must not end the run; it is recorded
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            detail = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+    return Rejection.of(clip, stage.name, FAILED, detail)
+
+
+def _batches(stage: Stage, clips: list[Clip]) -> list[list[Clip]]:
+    size = stage.batch_size if stage.scope == "batch" else 1
+    return [clips[first : first + size] for first in range(0, len(clips), size)]
+
+
+def _sort_out(outs: Sequence[Result], result: SourceResult) -> list[Clip]:
+    """The clips that passed; rejections go into the result."""
+    result.rejections += [item for item in outs if isinstance(item, Rejection)]
+    return [item for item in outs if isinstance(item, Clip)]
