@@ -25,9 +25,6 @@ _MANY_SCORES = 2**16
 # seen to take as long as the products.
 _BLOCK_SCORES = 2**18
 _MIN_BLOCK_ROWS = 64
-# Attention weights of a layer that are kept for its backward pass; of more, none are, and they are
-# computed again, so that the memory grows with the length and not with its square.
-_MAX_KEPT_WEIGHTS = 2**23
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -53,7 +50,7 @@ def attention(
     scale: float | None = None,
     dropout: float = 0.0,
 ) -> torch.Tensor:
-    """Softmax attention without a mask.
+    """Softmax attention without a mask; the memory grows with L + M, not with their product.
 
     Args:
         q_LBHD: queries.
@@ -115,7 +112,7 @@ class _Linear(torch.autograd.Function):
 
 
 class _BlockedAttention(torch.autograd.Function):
-    """Attention, head by head and block by block.
+    """Attention, head by head and block by block; the backward pass computes the weights again.
 
     Scores and their softmax are float32 for inputs of either type, as in torch's own.
     """
@@ -124,36 +121,30 @@ class _BlockedAttention(torch.autograd.Function):
     def forward(
         ctx: Any, q_LBHD: torch.Tensor, k_MBHD: torch.Tensor, v_MBHD: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        (length, *others, _), num_keys = q_LBHD.shape, len(k_MBHD)
-        out_LBHD = torch.empty(q_LBHD.shape, dtype=q_LBHD.dtype)
-        kept_LBHM = None
-        if any(ctx.needs_input_grad) and out_LBHD[..., 0].numel() * num_keys <= _MAX_KEPT_WEIGHTS:
-            kept_BHLM = torch.empty((*others, length, num_keys), dtype=q_LBHD.dtype)
-            kept_LBHM = kept_BHLM.permute(2, 0, 1, 3)
-        for q, k, v, out, *kept in _heads(q_LBHD, k_MBHD, v_MBHD, out_LBHD, kept_LBHM):
-            keys, values = k.float().contiguous(), v.contiguous()
-            for rows in _blocks(len(q), num_keys):
-                weights = _weights(q[rows], keys, scale)
-                weights = kept[0][rows].copy_(weights) if kept else weights.to(v.dtype)
-                out[rows] = _times(weights, values)
-        ctx.save_for_backward(q_LBHD, k_MBHD, v_MBHD, kept_LBHM)
+        ctx.save_for_backward(q_LBHD, k_MBHD, v_MBHD)
         ctx.scale = scale
+        out_LBHD = torch.empty(q_LBHD.shape, dtype=q_LBHD.dtype)
+        for q, k, v, out in _heads(q_LBHD, k_MBHD, v_MBHD, out_LBHD):
+            keys, values = k.float().contiguous(), v.contiguous()
+            for rows in _blocks(len(q), len(k)):
+                weights = _weights(q[rows], keys, scale).to(v.dtype)
+                out[rows] = _times(weights, values)
         return out_LBHD
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        *inputs, kept_LBHM = ctx.saved_tensors
-        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in inputs)
-        for q, k, v, g, dq_h, dk_h, dv_h, *kept in _heads(
-            *inputs, gradients[0], dq, dk, dv, kept_LBHM
+        q_LBHD, k_MBHD, v_MBHD = ctx.saved_tensors
+        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in ctx.saved_tensors)
+        for q, k, v, g, dq_h, dk_h, dv_h in _heads(
+            q_LBHD, k_MBHD, v_MBHD, gradients[0], dq, dk, dv
         ):
             q, k, v, g = (x.contiguous() for x in (q, k, v, g))
             keys = k.float()
             dk_sum, dv_sum = torch.zeros_like(keys), torch.zeros_like(keys)
             for rows in _blocks(len(q), len(k)):
-                again = None if kept else _weights(q[rows], keys, ctx.scale).to(q.dtype)
-                weights = kept[0][rows] if again is None else again
+                weights = _weights(q[rows], keys, ctx.scale)
                 d_weights = _times(g[rows], v.t())
+                weights = weights.to(q.dtype)
                 d_scores = torch._softmax_backward_data(d_weights, weights, -1, q.dtype)
                 dq_h[rows] = _times(d_scores, k).mul_(ctx.scale)
                 dk_sum += _times(d_scores.t(), q[rows])
@@ -163,13 +154,12 @@ class _BlockedAttention(torch.autograd.Function):
         return dq, dk, dv, None
 
 
-def _heads(*tensors_LBHD: torch.Tensor | None) -> Any:
-    """The matrices of each head, of those tensors that are there."""
-    there = [x for x in tensors_LBHD if x is not None]
-    _, batch, heads, _ = there[0].shape
+def _heads(*tensors_LBHD: torch.Tensor) -> Any:
+    """The matrices (L or M, D) of each head."""
+    _, batch, heads, _ = tensors_LBHD[0].shape
     for b in range(batch):
         for h in range(heads):
-            yield tuple(x[:, b, h] for x in there)
+            yield tuple(x[:, b, h] for x in tensors_LBHD)
 
 
 def _blocks(num_queries: int, num_keys: int) -> list[slice]:

@@ -60,12 +60,6 @@ def modulate(
         scale_TBE: the same.
         row_L: which of the T rows each token takes; by default the tokens are T equal frames.
     """
-    one_row = len(shift_TBE) == shift_TBE.shape[1] == 1
-    if one_row and x_LBE.dtype == torch.float32:
-        # The affine map of a layer norm, in one pass. Not in bfloat16, in which torch sums the
-        # gradients of the two over all tokens.
-        scale, shift = 1 + scale_TBE.flatten(), shift_TBE.flatten()
-        return F.layer_norm(x_LBE, x_LBE.shape[-1:], scale, shift, eps=1e-6)
     if row_L is not None:
         shift_TBE, scale_TBE = shift_TBE[row_L], scale_TBE[row_L]
     normed = F.layer_norm(x_LBE, x_LBE.shape[-1:], eps=1e-6)
