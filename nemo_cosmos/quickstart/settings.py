@@ -38,9 +38,9 @@ class QuickstartSettings:
     width: int = 128
     window_frames: int = 17
     window_stride: int = 4
-    tokenizer_steps: int = 900
-    world_steps: int = 500
-    action_steps: int = 1250
+    tokenizer_steps: int = 800
+    world_steps: int = 350
+    action_steps: int = 1150
     sampling_steps: int = 12
     guidance: float = 1.0
     workers: int = 2
