@@ -50,6 +50,17 @@ class SourceResult:
     duration_s: float = 0.0
     reused: bool = False
 
+    @property
+    def left_out_s(self) -> float:
+        """Seconds of a source that was split which are in no clip and in no rejection.
+
+        Those are the frames at changes of shot.
+        """
+        spans = [item.span_s for item in self.clips] + [item.span_s for item in self.rejections]
+        if not spans or (0.0, 0.0) in spans:  # given up as a whole
+            return 0.0
+        return max(0.0, self.duration_s - sum(end - start for start, end in spans))
+
 
 class Journal:
     """The entries of one output folder.

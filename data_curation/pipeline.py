@@ -42,6 +42,7 @@ class CurateSummary:
         num_clips: samples written.
         clips_s: their length in seconds.
         sources_s: length of the sources that could be read, in seconds.
+        left_out_s: of that, frames at changes of shot, which are in no clip and in no rejection.
         rejected: how many sources or spans were rejected, by reason.
         stages: by stage, how many entered and how many left.
         num_reused: sources whose result an earlier run left (not in ``summary.json``).
@@ -52,6 +53,7 @@ class CurateSummary:
     num_clips: int
     clips_s: float
     sources_s: float
+    left_out_s: float
     rejected: dict[str, int]
     stages: dict[str, tuple[int, int]]
     num_reused: int = 0
@@ -113,9 +115,9 @@ def curate(
             progress.source_done(result)
             metrics.source_done(result)
         results.sort(key=lambda result: result.name)
-        clips, rejections, counts = _dataset_stages(stages, results)
+        clips, rejections, counts = _dataset_stages(stages, results, progress)
         progress.dataset_done(counts, rejections)
-        with progress.sharding(len(clips)) as advance:
+        with progress.counting("shards", len(clips)) as advance:
             write_shards(clips, store, target, settings.max_shard_bytes, advance)
         write_index(clips, store, target)
         summary = _summarise(results, clips, rejections, counts)
@@ -126,7 +128,7 @@ def curate(
 
 
 def _dataset_stages(
-    stages: Sequence[Stage], results: Sequence[SourceResult]
+    stages: Sequence[Stage], results: Sequence[SourceResult], progress: CurateProgress
 ) -> tuple[list[Clip], list[Rejection], dict[str, tuple[int, int]]]:
     """Clips after the stages that see all of them, all rejections, and the counts per stage."""
     clips = [clip for result in results for clip in result.clips]
@@ -137,7 +139,8 @@ def _dataset_stages(
             pairs = [result.counts.get(stage.name, (0, 0)) for result in results]
             counts[stage.name] = (sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs))
             continue
-        outs = stage.process_all(clips)
+        with progress.counting(stage.name, len(clips)) as advance:
+            outs = stage.process_all(clips, advance)
         passed = [out for out in outs if isinstance(out, Clip)]
         rejections += [out for out in outs if isinstance(out, Rejection)]
         counts[stage.name] = (len(clips), len(passed))
@@ -162,6 +165,7 @@ def _summarise(
         num_clips=len(clips),
         clips_s=round(sum(clip.num_frames / clip.fps for clip in clips), 3),
         sources_s=round(sum(result.duration_s for result in results), 3),
+        left_out_s=round(sum(result.left_out_s for result in results), 3),
         rejected=dict(sorted(reasons.items())),
         stages=counts,
         num_reused=sum(result.reused for result in results),

@@ -81,16 +81,20 @@ class CurateProgress:
         self._draw()
 
     @contextmanager
-    def sharding(self, num_clips: int) -> Iterator[Callable[[], None]]:
-        """A bar for the clips that are written to shards; yields what advances it."""
-        task = self._bars.add_task("shards", total=num_clips, rate="clips")
+    def counting(self, name: str, num_clips: int) -> Iterator[Callable[[], None]]:
+        """A bar for the clips of one step, with rate and time left; yields what advances it."""
+        task = self._bars.add_task(name, total=num_clips, rate="")
+        started_s = time.monotonic()
 
-        def advance() -> None:
-            self._bars.advance(task)
+        def advance(count: int = 1) -> None:
+            done = self._bars.tasks[task].completed + count
+            elapsed_s = time.monotonic() - started_s
+            rate = f"{done / elapsed_s:.1f} clips/s" if elapsed_s > 0.5 else ""
+            self._bars.update(task, completed=done, rate=rate)
             self._draw()
 
         yield advance
-        self._bars.update(task, completed=num_clips)
+        advance(num_clips - round(self._bars.tasks[task].completed))
 
     def _count(self, rejections: Sequence[Rejection]) -> None:
         for rejection in rejections:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from data_curation.stages.base import (
     Result,
     Stage,
     StageSettings,
+    nobody_counts,
     setting,
 )
 from data_curation.stages.caption import TEMPLATE
@@ -120,7 +121,9 @@ class AnnotateStage(Stage):
         """Caption one clip."""
         return self.process_all([clip])[0]
 
-    def process_all(self, clips: Sequence[Clip]) -> list[Result]:
+    def process_all(
+        self, clips: Sequence[Clip], advance: Callable[[], None] = nobody_counts
+    ) -> list[Result]:
         """Caption all clips that have only a template's words.
 
         Raises:
@@ -131,9 +134,11 @@ class AnnotateStage(Stage):
             return list(clips)
         # In a thread of its own, because the caller may run an event loop already (a notebook).
         with ThreadPoolExecutor(max_workers=1) as thread:
-            return thread.submit(lambda: asyncio.run(self._caption_all(clips))).result()
+            return thread.submit(lambda: asyncio.run(self._caption_all(clips, advance))).result()
 
-    async def _caption_all(self, clips: Sequence[Clip]) -> list[Result]:
+    async def _caption_all(
+        self, clips: Sequence[Clip], advance: Callable[[], None]
+    ) -> list[Result]:
         chosen = self.settings
         endpoint = VisionEndpoint(
             chosen.url, chosen.model, chosen.concurrency, chosen.timeout_s, chosen.max_tries,
@@ -146,6 +151,7 @@ class AnnotateStage(Stage):
             # Each worker takes the next clip, so that few clips are decoded at a time.
             for place in waiting:
                 results[place] = await self._caption(clips[place], endpoint)
+                advance()
 
         async with endpoint:
             await asyncio.gather(*(work() for _ in range(min(chosen.concurrency, len(clips)))))

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
@@ -160,6 +160,10 @@ class Resources:
     memory_gb: float = 1.0
 
 
+def nobody_counts() -> None:
+    """What a stage tells of its progress where nobody asks."""
+
+
 class Stage(ABC):
     """One step of the road from raw video to shards.
 
@@ -211,10 +215,21 @@ class Stage(ABC):
         """
         return self.process_all(clips)
 
-    def process_all(self, clips: Sequence[Clip]) -> list[Result]:
-        """What a ``"dataset"`` stage makes of all clips: one result for each, in their order."""
-        outs = [self.process(clip) for clip in clips]
-        return [out for out in outs if not isinstance(out, list)]
+    def process_all(
+        self, clips: Sequence[Clip], advance: Callable[[], None] = nobody_counts
+    ) -> list[Result]:
+        """What a ``"dataset"`` stage makes of all clips: one result for each, in their order.
+
+        Args:
+            clips: all of them.
+            advance: called whenever a clip is done, where that can be said.
+        """
+        results: list[Result] = []
+        for clip in clips:
+            out = self.process(clip)
+            results += out if isinstance(out, list) else [out]
+            advance()
+        return results
 
 
 class StageSettings(ABC):

@@ -9,7 +9,7 @@ earlier runs that are named in the settings are always kept.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from data_curation.stages.base import (
     Result,
     Stage,
     StageSettings,
+    nobody_counts,
     setting,
 )
 from data_curation.store import ClipStore
@@ -87,8 +88,10 @@ class DeduplicateStage(Stage):
         """One clip alone; it is compared with those of earlier runs."""
         return self.process_all([clip])[0]
 
-    def process_all(self, clips: Sequence[Clip]) -> list[Result]:
-        """Compare all clips."""
+    def process_all(
+        self, clips: Sequence[Clip], advance: Callable[[], None] = nobody_counts
+    ) -> list[Result]:
+        """Compare all clips; none is done before all are."""
         results: dict[int, Result] = dict(enumerate(clips))
         rest = self._exact(clips, results)
         if all(EMBEDDING_SUFFIX in clips[row].suffixes for row in rest):

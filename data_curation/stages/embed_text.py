@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from data_curation.stages.base import (
     Result,
     Stage,
     StageSettings,
+    nobody_counts,
     setting,
 )
 from data_curation.store import ClipStore
@@ -80,7 +81,9 @@ class EmbedTextStage(Stage):
         """Embed one caption."""
         return self.process_all([clip])[0]
 
-    def process_all(self, clips: Sequence[Clip]) -> list[Result]:
+    def process_all(
+        self, clips: Sequence[Clip], advance: Callable[[], None] = nobody_counts
+    ) -> list[Result]:
         """Embed all captions, each distinct one once."""
         if not self.settings.encoder:
             return list(clips)
@@ -94,6 +97,7 @@ class EmbedTextStage(Stage):
             for caption, content in zip(some, self._encode(some), strict=True):
                 for place in places[caption]:
                     self._put(clips[place], content)
+                    advance()
         return [
             replace(clip, suffixes=tuple(dict.fromkeys((*clip.suffixes, TEXT_SUFFIX))))
             for clip in clips

@@ -1,8 +1,8 @@
 """Split: cut a source into clips by shot, by a fixed stride, or not at all.
 
 A clip is a piece of one shot. The frames of a transition (fade, dissolve, wipe) belong to no clip,
-nor do some frames on either side of it; they are not counted as rejected. Where the source itself
-begins or ends, and where a long shot is cut into parts, nothing is left out.
+nor do some frames on either side of it; the run's summary counts them as left out. Where the source
+itself begins or ends, and where a long shot is cut into parts, nothing is left out.
 """
 
 from __future__ import annotations

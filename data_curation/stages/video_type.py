@@ -7,7 +7,6 @@ look at the pictures, so that another taxonomy sorts a whole data set anew in mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -101,10 +100,6 @@ class VideoTypeStage(Stage):
             detail = f"shows {' and '.join(sorted(found))}, not {' or '.join(self.settings.keep)}"
             return Rejection.of(clip, self.name, "video_type", detail)
         return replace(clip, extra={**clip.extra, **facts}).with_scores(**scores)
-
-    def process_all(self, clips: Sequence[Clip]) -> list[Result]:
-        """Sort all clips."""
-        return [self.process(clip) for clip in clips]
 
     def _probabilities(self, clip: Clip) -> NDArray[np.float32] | None:
         """Of the ImageNet classes, by the mean logits of the frames; None without an embedding."""

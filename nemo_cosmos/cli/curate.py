@@ -116,6 +116,8 @@ def _print_summary(summary: CurateSummary, output: Path) -> None:
         f"{summary.num_sources} videos ({summary.sources_s:.1f} s); "
         f"{summary.num_reused} videos were done before."
     )
+    if summary.left_out_s:
+        console.print(f"  left out at changes of shot: {summary.left_out_s:.1f} s")
     for reason, count in summary.rejected.items():
         console.print(f"  rejected: {count} {reason}")
     if summary.num_dead:

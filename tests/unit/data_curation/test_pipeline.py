@@ -68,6 +68,7 @@ def test_summary_rejections_metrics_and_report(raw, tmp_path):
     content = json.loads((output / "summary.json").read_text())
     assert content["rejected"] == summary.rejected == {"motion": 1, "not_a_video": 2}
     assert content["stages"]["split"] == [3, 4]
+    assert content["left_out_s"] == summary.left_out_s == 0.2  # on both sides of the cut
     lines = [json.loads(line) for line in (output / "rejected.jsonl").read_text().splitlines()]
     assert sum(content["rejected"].values()) == len(lines)
     assert all(line["stage"] and line["detail"] for line in lines)
