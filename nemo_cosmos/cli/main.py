@@ -104,7 +104,11 @@ class LazyCommands(TyperGroup):
 
 def _build(name: str, module: ModuleType, function: str) -> typer.Typer:
     """The typer application of one module: a single command, or a group with a table of its own."""
-    options: dict[str, Any] = {"rich_markup_mode": "rich", "pretty_exceptions_enable": False}
+    options: dict[str, Any] = {
+        "rich_markup_mode": "rich",
+        "pretty_exceptions_enable": False,
+        "add_completion": False,  # one of the whole program, which `nemo-cosmos --help` names
+    }
     if not hasattr(module, "COMMANDS"):
         single = typer.Typer(**options)
         single.command(name=name, context_settings=HELP_OPTIONS)(getattr(module, function))
@@ -114,7 +118,6 @@ def _build(name: str, module: ModuleType, function: str) -> typer.Typer:
         cls=commands,
         help=module.__doc__,
         no_args_is_help=True,
-        add_completion=False,
         context_settings=HELP_OPTIONS,
         **options,
     )
@@ -126,7 +129,6 @@ app = typer.Typer(
     cls=LazyCommands,
     rich_markup_mode="rich",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings=HELP_OPTIONS,
 )

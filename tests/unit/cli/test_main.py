@@ -51,6 +51,17 @@ def test_overview_imports_nothing_heavy():
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(
+    ("words", "completed"), [("nemo-cosmos cur", "curate"), ("nemo-cosmos models --js", "--json")]
+)
+def test_shells_complete_commands_and_their_options(monkeypatch, capsys, words, completed):
+    monkeypatch.setenv("_NEMO_COSMOS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    assert run() == 0
+    assert completed in capsys.readouterr().out.splitlines()
+
+
 def test_version(capsys):
     assert run("--version") == 0
     assert __version__ in capsys.readouterr().out
