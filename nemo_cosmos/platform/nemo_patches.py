@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from nemo_cosmos.platform.checkpoint_patches import patch_checkpoints
 from nemo_cosmos.platform.cpu_backend import install_cpu_backend
 
 # NeMo's modules that log numbers as ``torch.tensor(x, pin_memory=True).to("cuda")``.
@@ -37,6 +38,7 @@ def install_nemo_patches() -> None:
     _translate_optimizer_arguments()
     _leave_out_telemetry()
     _restore_background_saves()
+    patch_checkpoints()
     if on_cpu:
         _patch_checkpoint_devices()
         _patch_logged_tensors()

@@ -95,10 +95,8 @@ class StepCheckpoint(ModelCheckpoint):
         """Before the first step, require room for at least one checkpoint.
 
         Raises:
-            ConfigError: the checkpoints of this layout could not be resumed from.
             StorageFullError: there is none.
         """
-        check_resumable(parallel_state.get_pipeline_model_parallel_world_size())
         super().on_train_start(trainer, pl_module)
         check_room(Path(self.dirpath), checkpoint_bytes(trainer))
 
@@ -133,26 +131,6 @@ class StepCheckpoint(ModelCheckpoint):
         candidates = self._monitor_candidates(trainer)
         self._save_topk_checkpoint(trainer, candidates)
         self._save_last_checkpoint(trainer, candidates)
-
-
-def check_resumable(num_stages: int) -> None:
-    """Refuse to save what could not be resumed from.
-
-    A pipeline trains as one process does, but its checkpoints hold wrong optimiser copies of the
-    embedders that all stages share: the weights are right, and a resume would overwrite them.
-
-    Args:
-        num_stages: pipeline-parallel stages.
-
-    Raises:
-        ConfigError: there are several.
-    """
-    if num_stages > 1:
-        raise ConfigError(
-            f"A run with pipeline_model_parallel_size={num_stages} cannot save checkpoints that "
-            "resume correctly yet. Training has not started. Split the network by "
-            "tensor_model_parallel_size and context_parallel_size instead."
-        )
 
 
 def checkpoint_bytes(trainer: pl.Trainer) -> int:

@@ -66,7 +66,7 @@ def number_copies(state: dict[str, Any], prefixes: tuple[str, ...], number: int)
     Args:
         state: what ``sharded_state_dict`` gave.
         prefixes: of the names of what all stages hold.
-        number: of the stage, from 0.
+        number: of the stage, counted with the virtual ones; 0 is the first.
     """
     for name, entry in state.items():
         if name.startswith(prefixes) and isinstance(entry, ShardedTensor | ShardedObject):
