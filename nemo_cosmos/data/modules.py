@@ -117,6 +117,18 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         if stage == "fit" and hasattr(model, "world") and model.world is None:
             check_tokenizer(as_list(self.path)[0])
 
+    def latent_shapes(self) -> list[tuple[int, int, int]]:
+        """Latent frames, rows and columns of all batches.
+
+        Those of packs are left out: a pack may hold samples of any shape.
+        """
+        shapes = set()
+        if self.packing is None:
+            shapes |= _latent_shapes(self._train_dataset, with_images=self.image_ratio != 0)
+        if self.val_path is not None:
+            shapes |= _latent_shapes(self._val_dataset)
+        return sorted(shapes)
+
     @property
     def order_settings(self) -> dict[str, Any]:
         """All that the order depends on, by argument."""
@@ -309,6 +321,15 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
         if not self.image_ratio:
             return make(dataset.videos)
         return MixedOrder(make(dataset.videos), make(dataset.images), self.image_ratio)
+
+
+def _latent_shapes(dataset: LatentDataset, with_images: bool = True) -> set[tuple[int, int, int]]:
+    """Latent frames, rows and columns of each bucket, all of whose samples were tokenised alike."""
+    corpus = dataset.corpus
+    buckets = [one for one in corpus.counts if with_images or one.num_frames > 1]
+    firsts = np.array([corpus.nth(bucket, 0) for bucket in buckets], np.int64)
+    shapes = corpus.latent_shapes(firsts).tolist()
+    return {(frames, rows, columns) for _, frames, rows, columns in shapes}
 
 
 def _num_tokens(dataset: LatentDataset, packing: PackConfig, numbers: Numbers) -> Numbers:

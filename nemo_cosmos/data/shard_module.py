@@ -165,6 +165,7 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on behind the samples that were consumed."""
         self._loaded = dict(state_dict)
+        self.__dict__.pop("_train_dataset", None)  # it depends on what was left out when it began
 
     def _settings(self) -> dict[str, Any]:
         return {**self.order_settings, "samples": self._train_dataset.corpus.fingerprint()}

@@ -41,6 +41,7 @@ class ActionControl(Control):
     """
 
     sidecars: ClassVar[tuple[str, ...]] = (SIDECAR,)
+    level_each_frame: ClassVar[bool] = True
     mean: Tensor
     std: Tensor
 

@@ -11,6 +11,7 @@ import torch
 
 from nemo_cosmos.platform.testing import ProcessPool
 from tests.distributed.training_case import (
+    PACKS,
     STEPS,
     TASKS,
     Layout,
@@ -40,6 +41,7 @@ TWO = {
         tensor_model_parallel_size=2, sequence_parallel=True, config=RECOMPUTE_FULL
     ),
 }
+WITH_PACKS = ("tp_sp", "pp", "dp")
 FOUR = {
     "tp_cp": Layout(tensor_model_parallel_size=2, sequence_parallel=True, context_parallel_size=2),
     "tp_pp": Layout(
@@ -85,6 +87,9 @@ def compare(found: list[Report], expected: Report) -> None:
     )
     check_equal(found[0].exported, expected.exported, "exported weight")
     assert not any(report.exported for report in found[1:]), "the first rank alone writes"
+    for report in found:
+        for sampled, wanted in zip(report.sampled, expected.sampled, strict=False):
+            check_equal({"sample": sampled}, {"sample": wanted}, "drawn")
 
 
 def check_equal(
@@ -105,7 +110,19 @@ def test_two_processes(
     name: str, task: str, two_processes: ProcessPool, one_process: Expected, tmp_path: Path
 ) -> None:
     weights, expected = one_process(task)
-    compare(two_processes.run(train, task, TWO[name], weights, str(tmp_path)), expected)
+    found = two_processes.run(train, task, TWO[name], weights, str(tmp_path))
+    compare(found, expected)
+    can_sample = TWO[name].virtual_pipeline_model_parallel_size is None
+    assert all(bool(one.sampled) == bool(expected.sampled and can_sample) for one in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_PACKS)
+def test_packs_on_two_processes(
+    name: str, two_processes: ProcessPool, one_process: Expected, tmp_path: Path
+) -> None:
+    weights, expected = one_process(PACKS)
+    compare(two_processes.run(train, PACKS, TWO[name], weights, str(tmp_path)), expected)
 
 
 @pytest.mark.slow

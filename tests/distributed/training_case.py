@@ -8,6 +8,7 @@ together.
 from __future__ import annotations
 
 import json
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nemo_cosmos.data.packing import PackConfig, collate_pack
+
 TEXT_TOKENS, TEXT_DIM = 6, 12
 VIDEO, IMAGE = (16, 4, 4, 4), (16, 1, 4, 4)
+PACKED = (VIDEO, (16, 3, 2, 2), IMAGE, (16, 1, 2, 6))
+"""Shapes of samples in packs, of 16, 3, 4 and 3 tokens: some packs do not divide by two."""
 STEPS = 3
 GLOBAL_BATCH = 4
 TASKS = ("text2world", "video2world", "mixed")
+PACKS = "packs"
+"""A task of its own: as video2world, with samples of different shapes in packs of one to three."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,8 @@ class Piece:
 class Report:
     """What a rank saw: by step, the loss and the gradients' pieces and norm; then the weights.
 
-    ``exported`` are the whole network's, gathered on the first rank.
+    ``exported`` are the whole network's, gathered on the first rank; ``sampled`` is a latent drawn
+    at the last step, where the layout can sample.
     """
 
     losses: list[float]
@@ -63,6 +71,7 @@ class Report:
     norms: list[float]
     weights: list[Piece]
     exported: dict[str, Tensor]
+    sampled: list[Tensor]
 
 
 def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report:
@@ -71,12 +80,13 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
 
     from nemo_cosmos.models.common.shards import whole_state
     from nemo_cosmos.models.diffusion.model import DiffusionModel
+    from nemo_cosmos.training.callbacks import SampleVideos
     from nemo_cosmos.training.initial_weights import InitialWeights, bare_networks
     from nemo_cosmos.training.lifecycle import training_session
     from nemo_cosmos.training.strategy import WorldStrategy
     from nemo_cosmos.training.trainer import WorldTrainer
 
-    seen = Report([], [], [], [], {})
+    seen = Report([], [], [], [], {}, [])
 
     class Record(pl.Callback):
         def on_train_start(self, trainer: Any, *_: Any) -> None:
@@ -103,19 +113,37 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
                 }
             )
 
+    def sampler(model: Any) -> dict[str, Any]:
+        seen.sampled.append(draw_sample(model))
+        return {}
+
+    samples = task == "text2world" and layout.virtual_pipeline_model_parallel_size is None
     with training_session():
         first = [] if weights is None else [InitialWeights(weights)]
         trainer = WorldTrainer(
             max_steps=STEPS,
             devices=int(os.environ.get("WORLD_SIZE", "1")),
             strategy=WorldStrategy(seed=7, **layout.strategy()),
-            callbacks=[*first, Record()],
+            callbacks=[*first, Record(), *([SampleVideos(sampler)] if samples else [])],
             log_every_n_steps=1,
             default_root_dir=folder,
         )
         model = DiffusionModel(config_of(task, layout), optim=optimizer())
         trainer.fit(model, datamodule=make_data(task, layout.micro_batch))
     return seen
+
+
+def draw_sample(model: Any) -> Tensor:
+    """The same on every rank, whatever it holds of the network."""
+    from nemo_cosmos.models.diffusion.denoiser import Conditions
+    from nemo_cosmos.models.diffusion.parallel_sampling import sample_on_all
+    from nemo_cosmos.training.initial_weights import bare_network
+
+    generator = torch.Generator().manual_seed(1)
+    text = torch.randn(1, TEXT_TOKENS, TEXT_DIM, generator=generator)
+    noise = torch.randn(1, *VIDEO, generator=generator)
+    conditions = Conditions(text, torch.zeros_like(text), guidance=2.0)
+    return sample_on_all(bare_network(model), conditions, model.process, noise, num_steps=3)
 
 
 def config_of(task: str, layout: Layout) -> Any:
@@ -153,18 +181,22 @@ def optimizer() -> Any:
 
 
 def make_data(task: str, micro_batch: int) -> Any:
-    """Samples in order; in ``mixed``, every second step is of images."""
+    """Samples or packs in order; in ``mixed``, every second step is of images."""
     import lightning.pytorch as pl
     from nemo import lightning as nl
 
     class Data(pl.LightningDataModule):
         def __init__(self) -> None:
             super().__init__()
+            if task == PACKS:
+                self.packing = PackConfig(max_tokens=40)
             self.data_sampler = nl.MegatronDataSampler(
                 seq_len=1, micro_batch_size=micro_batch, global_batch_size=GLOBAL_BATCH
             )
 
         def train_dataloader(self) -> Any:
+            if task == PACKS:
+                return torch.utils.data.DataLoader(Packs(), collate_fn=operator.itemgetter(0))
             return torch.utils.data.DataLoader(Samples(task))
 
     return Data()
@@ -178,17 +210,31 @@ class Samples(torch.utils.data.Dataset):
         return STEPS * GLOBAL_BATCH
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        generator = torch.Generator().manual_seed(index)
         image = self.task == "mixed" and index // GLOBAL_BATCH % 2 == 1
-        padding = torch.zeros(1, 32, 32)
-        padding[:, 24:] = 1
-        return {
-            "latent": torch.randn(IMAGE if image else VIDEO, generator=generator),
-            "t5_text_embeddings": torch.randn(TEXT_TOKENS, TEXT_DIM, generator=generator),
-            "fps": torch.tensor(10.0 + index),
-            "padding_mask": padding,
-            "key": f"clip-{index}",
-        }
+        return make_sample(index, IMAGE if image else VIDEO)
+
+
+class Packs(Samples):
+    def __init__(self) -> None:
+        super().__init__(PACKS)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        numbers = [3 * index + place for place in range(1 + index % 3)]
+        samples = [make_sample(number, PACKED[number % len(PACKED)]) for number in numbers]
+        return collate_pack(samples, (1, 2, 2))
+
+
+def make_sample(index: int, shape: tuple[int, ...]) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(index)
+    padding = torch.zeros(1, 8 * shape[2], 8 * shape[3])
+    padding[:, 6 * shape[2] :] = 1
+    return {
+        "latent": torch.randn(shape, generator=generator),
+        "t5_text_embeddings": torch.randn(TEXT_TOKENS, TEXT_DIM, generator=generator),
+        "fps": torch.tensor(10.0 + index),
+        "padding_mask": padding,
+        "key": f"clip-{index}",
+    }
 
 
 def gradient_pieces(trainer: Any) -> list[Piece]:

@@ -11,6 +11,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.models.common.context_parallel import check_kind
 from nemo_cosmos.models.diffusion.fp8 import check_fp8
 from nemo_cosmos.platform import has_cuda
 
@@ -120,7 +121,7 @@ class DiTConfig(TransformerConfig):
                 f"num_attention_heads={self.num_attention_heads} equal heads. "
                 "Choose a multiple of the number of heads."
             )
-        self._check_layout()
+        self.check_layout()
         head_dim = self.hidden_size // self.num_attention_heads
         if head_dim % 2 or head_dim < 12:
             raise ConfigError(
@@ -139,14 +140,27 @@ class DiTConfig(TransformerConfig):
             self.overlap_p2p_comm, self.batch_p2p_comm = True, False
         super().__post_init__()
 
-    def _check_layout(self) -> None:
-        """Heads must divide over tensor-parallel processes, layers over pipeline stages."""
+    def check_layout(self) -> None:
+        """Require the network's sizes to divide over processes.
+
+        Raises:
+            ConfigError: heads or the feed-forward network's width do not divide over
+                tensor-parallel processes, heads not over context-parallel ones that share them, or
+                layers not over pipeline stages; names the sizes that do.
+        """
         tp, heads = self.tensor_model_parallel_size, self.num_attention_heads
         if heads % tp:
             raise ConfigError(
                 f"num_attention_heads={heads} does not divide over tensor_model_parallel_size={tp} "
                 f"processes. Set it to one of {divisors(heads)}."
             )
+        if (self.ffn_hidden_size or 0) % tp:
+            raise ConfigError(
+                f"ffn_hidden_size={self.ffn_hidden_size} does not divide over "
+                f"tensor_model_parallel_size={tp} processes. Make it a multiple."
+            )
+        if self.cp_comm_type == "a2a":
+            check_kind(self.cp_comm_type, heads // tp, self.context_parallel_size)
         stages = self.pipeline_model_parallel_size
         virtual = self.virtual_pipeline_model_parallel_size or 1
         uneven = (

@@ -61,10 +61,13 @@ class Control(nn.Module, ABC):
 
     Attributes:
         sidecars: extensions of the sample's files that are read, such as ``("action.npy",)``.
+        level_each_frame: whether it adds to the noise level's embedding a value for each latent
+            frame, not one for the video.
         num_latent_channels: channels that it adds to the network's input.
     """
 
     sidecars: ClassVar[tuple[str, ...]]
+    level_each_frame: ClassVar[bool] = False
     num_latent_channels: int = 0
 
     @classmethod

@@ -12,6 +12,7 @@ from nemo_cosmos.models.diffusion.control import ControlEmbedding, mask_embeddin
 from nemo_cosmos.models.diffusion.dit import DiT
 from nemo_cosmos.models.diffusion.edm import scaling
 from nemo_cosmos.models.diffusion.network_input import TextKeysValues
+from nemo_cosmos.models.diffusion.pipelined import PipelinedDiT
 from nemo_cosmos.models.diffusion.process import ProcessConfig
 from nemo_cosmos.models.diffusion.samplers import Denoiser
 
@@ -54,7 +55,9 @@ class Conditions:
         return replace(self, text_BLD=self.uncond_text_BLD, frames=frames, control=control)
 
 
-def make_denoiser(net: DiT, conditions: Conditions, config: ProcessConfig) -> Denoiser:
+def make_denoiser(
+    net: DiT | PipelinedDiT, conditions: Conditions, config: ProcessConfig
+) -> Denoiser:
     """Return the guided denoiser D(x, sigma) that a sampler walks with.
 
     The text's keys and values do not change from step to step; they are computed here once.
@@ -81,7 +84,7 @@ def make_denoiser(net: DiT, conditions: Conditions, config: ProcessConfig) -> De
 
 
 def _denoise(
-    net: DiT,
+    net: DiT | PipelinedDiT,
     x_BCTHW: Tensor,
     sigma_B: Tensor,
     text: TextKeysValues,

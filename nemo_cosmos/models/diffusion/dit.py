@@ -145,8 +145,8 @@ class DiT(MegatronModule):
         state: dict[str, Any] = super().sharded_state_dict(prefix, sharded_offsets, metadata)
         if not self.pre_process:
             copies = ("timestep_embed.", "position_embed.", "control.")
-            number = 1 + get_pg_rank(self.pp_group) + (self.vp_stage or 0)
-            number_copies(state, tuple(prefix + name for name in copies), number)
+            stage = get_pg_rank(self.pp_group) + get_pg_size(self.pp_group) * (self.vp_stage or 0)
+            number_copies(state, tuple(prefix + name for name in copies), stage)
         return without_extra_state(state, self.config)
 
     def set_input_tensor(self, input_tensor: torch.Tensor | list[torch.Tensor]) -> None:
@@ -211,7 +211,7 @@ class DiT(MegatronModule):
 
     def _forward_batch(self, given: NetworkInput) -> torch.Tensor:
         """Predict for samples of one shape."""
-        grid_thw = token_grid(given.x_BCTHW, self.config)
+        grid_thw = token_grid(given.x_BCTHW.shape[2:], self.config)
         conditioning = self._condition(grid_thw, given)
         text = given.text_BLD
         keys_values = text.layers if isinstance(text, TextKeysValues) else None
@@ -221,7 +221,7 @@ class DiT(MegatronModule):
 
     def _forward_pack(self, samples: list[NetworkInput]) -> list[torch.Tensor] | torch.Tensor:
         """Predict for samples of different shapes, laid end to end."""
-        grids = [token_grid(sample.x_BCTHW, self.config) for sample in samples]
+        grids = [token_grid(sample.x_BCTHW.shape[2:], self.config) for sample in samples]
         lengths = [math.prod(grid) for grid in grids]
         parts = [self._condition(*each) for each in zip(grids, samples, strict=True)]
         size = get_pg_size(self.tp_group) if self.config.sequence_parallel else 1

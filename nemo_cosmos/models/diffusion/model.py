@@ -27,7 +27,9 @@ from nemo_cosmos.models.common.shards import whole_state
 from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
 from nemo_cosmos.models.diffusion.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.config import DiTConfig
+from nemo_cosmos.models.diffusion.control import control_class
 from nemo_cosmos.models.diffusion.flops import dit_flops
+from nemo_cosmos.models.diffusion.network_input import token_grid
 from nemo_cosmos.models.diffusion.packs import is_pack, split_pack
 from nemo_cosmos.models.diffusion.process import (
     Batch,
@@ -38,6 +40,7 @@ from nemo_cosmos.models.diffusion.process import (
     sample_keys,
     whole_latent_shape,
 )
+from nemo_cosmos.models.diffusion.sharing import Sharing
 from nemo_cosmos.models.diffusion.window import LatentWindow
 from nemo_cosmos.models.diffusion.world import (
     DATASET_FILE,
@@ -97,25 +100,26 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         self._fps: float | None = None  # of the first batch: what the export says of the videos
 
     def setup(self, stage: str) -> None:
-        """Before anything is built: settle what training on packs needs.
+        """Before anything is built: require what is to be trained on to fit the layout.
 
         Raises:
-            ConfigError: packs are to be spread over processes that share a sequence.
+            ConfigError: latents, text or packs do not divide over processes that share them.
+            WrongFrameCountError, WrongSizeError: the network does not take the data's latents.
         """
-        data = getattr(self.trainer, "datamodule", None)
-        if stage != "fit" or getattr(data, "packing", None) is None:
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if stage != "fit":
             return
-        num_sharing = self.trainer.strategy.context_parallel_size
-        if num_sharing > 1:
-            raise ConfigError(
-                f"data.packing is set with {num_sharing} context-parallel "
-                "processes, but the samples of a pack are not split over processes. Set "
-                "trainer.strategy.context_parallel_size=1, or do not pack."
-            )
-        # Packs hold different numbers of samples and tokens: a step's loss is the mean over its
-        # samples, not over its packs, and pipeline stages cannot expect one length.
-        self.config.calculate_per_token_loss = True
-        self.config.variable_seq_lengths = True
+        control = None if self.control is None else control_class(self.control.name)
+        sharing = Sharing.of(self.config, control is not None and control.level_each_frame)
+        if getattr(data, "packing", None) is not None:
+            sharing.check_packs()
+            # Packs hold different numbers of samples and tokens: a step's loss is the mean over its
+            # samples, not over its packs, and pipeline stages cannot expect one length.
+            self.config.calculate_per_token_loss = True
+            self.config.variable_seq_lengths = True
+        if hasattr(data, "latent_shapes"):
+            grids = [token_grid(latent_thw, self.config) for latent_thw in data.latent_shapes()]
+            sharing.check(grids, data.text_length)
 
     def reinit(self) -> DiffusionModel:
         """Make the part of the network for a further virtual pipeline stage; NeMo calls this.

@@ -5,6 +5,7 @@ Shape suffixes: B batch, C channels, T latent frames, H W latent rows and column
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -89,9 +90,18 @@ def stack_channels(given: NetworkInput, config: DiTConfig, dtype: torch.dtype) -
     return stacked
 
 
-def token_grid(x_BCTHW: torch.Tensor, config: DiTConfig) -> tuple[int, int, int]:
-    """Tokens along time, height and width; checks that the latent can be cut so."""
-    time, height, width = x_BCTHW.shape[2:]
+def token_grid(latent_thw: Sequence[int], config: DiTConfig) -> tuple[int, int, int]:
+    """Tokens along time, height and width; checks that the latent can be cut so.
+
+    Args:
+        latent_thw: latent frames, rows and columns.
+        config: of the network.
+
+    Raises:
+        WrongFrameCountError: the network does not take so many frames.
+        WrongSizeError: or not such a size.
+    """
+    time, height, width = latent_thw
     if time % config.patch_temporal or not 0 < time <= config.max_frames:
         raise WrongFrameCountError(
             f"The latent has {time} frames, but this network takes up to {config.max_frames}, "

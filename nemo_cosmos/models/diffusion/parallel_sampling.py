@@ -1,6 +1,7 @@
 """Sampling with one network on several processes.
 
-Tensor-parallel processes compute the same sample together, and need nothing here. Of
+Tensor-parallel processes compute the same sample together, and need nothing here. Pipeline stages
+take turns at every evaluation of the network (:mod:`nemo_cosmos.models.diffusion.pipelined`). Of
 context-parallel processes each holds a part of the video: noise and conditions are cut once, before
 the first step, and the parts are joined after the last.
 """
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from nemo_cosmos.models.diffusion.denoiser import Conditions, make_denoiser
 from nemo_cosmos.models.diffusion.dit import DiT
+from nemo_cosmos.models.diffusion.pipelined import PipelinedDiT
 from nemo_cosmos.models.diffusion.process import ProcessConfig
 from nemo_cosmos.models.diffusion.samplers import sample
 from nemo_cosmos.models.diffusion.window import LatentWindow
@@ -36,15 +38,17 @@ def sample_on_all(
         x0_BCTHW of the whole video, on every process.
 
     Raises:
-        ConfigError: the video's tokens do not divide over the context-parallel processes; or as
+        ConfigError: the video's tokens do not divide over the context-parallel processes, or a
+            process has several pipeline stages; or as
             :func:`~nemo_cosmos.models.diffusion.samplers.sample`.
     """
+    whole = net if net.pp_group.size() == 1 else PipelinedDiT(net)
     group = parallel_state.get_context_parallel_group()
     if group.size() == 1:
-        return sample(make_denoiser(net, conditions, config), noise_BCTHW, **options)
+        return sample(make_denoiser(whole, conditions, config), noise_BCTHW, **options)
     whole_thw = noise_BCTHW.shape[2:]
     window = LatentWindow.of(whole_thw, net.config.patch_thw, group.size(), group.rank())
-    denoiser = make_denoiser(net, _cut(conditions, window), config)
+    denoiser = make_denoiser(whole, _cut(conditions, window), config)
     return window.join(sample(denoiser, window.cut(noise_BCTHW), **options), group)
 
 

@@ -28,6 +28,8 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.control_embedding import ControlEmbedding
 
 Size3 = tuple[int, int, int]
+SIZES = range(1, 65)
+"""Numbers of processes that an error names, where they are legal."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def cuts_of(grid_thw: Sequence[int], num_parts: int) -> Size3:
         axis = next((axis for axis in range(3) if left[axis] % prime == 0), None)
         if axis is None:
             tokens = math.prod(grid_thw)
-            legal = [size for size in range(1, 65) if tokens % size == 0]
+            legal = [size for size in SIZES if tokens % size == 0]
             raise ConfigError(
                 f"A latent of {tokens} tokens ({' x '.join(map(str, grid_thw))}) does not divide "
                 f"over {num_parts} context-parallel processes. Set context_parallel_size to one of "

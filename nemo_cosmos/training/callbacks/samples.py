@@ -27,7 +27,7 @@ class SampleVideos(pl.Callback, IOMixin):
 
     Hooks:
 
-    - ``on_fit_start``: refuse a layout in which the network cannot sample.
+    - ``on_fit_start``: refuse virtual pipeline stages, between which a network cannot sample.
     - ``on_train_batch_end``: sample; write ``<run>/samples/step=000100/<name>.mp4`` and the same to
       TensorBoard.
 
@@ -43,16 +43,17 @@ class SampleVideos(pl.Callback, IOMixin):
         self.fps = fps
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse a pipeline: its stages cannot sample by themselves.
+        """Refuse a pipeline with virtual stages.
 
         Raises:
             ConfigError: there is one.
         """
-        stages = getattr(trainer.strategy, "pipeline_model_parallel_size", 1)
-        if stages > 1:
+        stages = getattr(trainer.strategy, "virtual_pipeline_model_parallel_size", None)
+        if stages is not None:
             raise ConfigError(
-                f"Sample videos cannot be made in a pipeline of {stages} stages. Take SampleVideos "
-                "out, or set trainer.strategy.pipeline_model_parallel_size=1."
+                f"Sample videos cannot be made with {stages} virtual stages of a pipeline. Take "
+                "SampleVideos out, or set "
+                "trainer.strategy.virtual_pipeline_model_parallel_size=null."
             )
 
     def on_train_batch_end(

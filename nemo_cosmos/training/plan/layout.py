@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.diffusion.sharing import Sharing
 from nemo_cosmos.training.plan.workload import Workload
 
 RECOMPUTE_MODES = ("none", "selective", "full")
@@ -85,15 +88,12 @@ def legal_layouts(
         per_node: GPUs of a machine; tensor parallelism stays within one.
         fsdp: also those that shard weights by FSDP.
     """
-    config = workload.config
     for tp in divisors(num_gpus):
-        if tp > per_node or illegal_tp(workload, tp):
+        if tp > per_node:
             continue
         for cp in divisors(num_gpus // tp):
-            if illegal_cp(workload, tp, cp):
-                continue
             for pp in divisors(num_gpus // (tp * cp)):
-                if config.num_layers % pp:
+                if not is_trainable(workload, tp, cp, pp):
                     continue
                 dp = num_gpus // (tp * cp * pp)
                 if workload.global_batch_size % (workload.micro_batch_size * dp):
@@ -106,22 +106,24 @@ def legal_layouts(
                         yield Layout(tp, cp, pp, dp, True, recompute, num)
 
 
-def illegal_tp(workload: Workload, tp: int) -> bool:
-    """Whether heads, feed-forward width or text tokens do not divide over ``tp`` processes."""
-    config = workload.config
-    sizes = (
-        config.num_attention_heads,
-        config.ffn_hidden_size or 4 * config.hidden_size,
-        workload.num_text_tokens,
-    )
-    return any(size % tp for size in sizes)
+def is_trainable(workload: Workload, tp: int, cp: int, pp: int) -> bool:
+    """Whether training accepts a layout, by its own checks.
 
-
-def illegal_cp(workload: Workload, tp: int, cp: int) -> bool:
-    """Whether the tokens (or, with a noise level each, the frames) do not divide over them."""
-    if workload.noise_levels > 1 and workload.noise_levels % (tp * cp):
-        return True
-    return workload.num_tokens % (tp * cp) != 0
+    Args:
+        workload: what is trained.
+        tp: tensor-parallel size; above 1 with sequence parallelism.
+        cp: context-parallel size.
+        pp: pipeline stages.
+    """
+    config = copy.copy(workload.config)
+    config.tensor_model_parallel_size, config.sequence_parallel = tp, tp > 1
+    config.context_parallel_size, config.pipeline_model_parallel_size = cp, pp
+    try:
+        config.check_layout()
+        workload.check_sharing(Sharing.of(config, workload.noise_levels > 1))
+    except ConfigError:
+        return False
+    return True
 
 
 def divisors(number: int) -> list[int]:

@@ -115,14 +115,10 @@ def _diffusion(recipe: run.Partial, video: Video) -> tuple[Workload, parameters.
     process = fdl.build(recipe.model.process)
     control = None if recipe.model.control is None else fdl.build(recipe.model.control)
     tokenizer = TOKENIZERS[DIFFUSION[recipe.model.preset].tokenizer]
-    frames, height, width = video.or_else(_training_video(recipe, config, tokenizer))
-    tokenizer.check_video((1, tokenizer.pixel_channels, frames, height, width))
-    latent_thw = (
-        1 + (frames - 1) // tokenizer.temporal_factor,
-        height // tokenizer.spatial_factor,
-        width // tokenizer.spatial_factor,
-    )
-    _check_latent(config, latent_thw)
+    clips = _training_videos(recipe, config, tokenizer)
+    if video != Video():  # what is asked for stands for all of the data
+        clips = [video.or_else(clips[0])]
+    latent_thw, *others_thw = (_latent_of(clip, config, tokenizer) for clip in clips)
     workload = Workload(
         config=config,
         latent_thw=latent_thw,
@@ -131,6 +127,8 @@ def _diffusion(recipe: run.Partial, video: Video) -> tuple[Workload, parameters.
         global_batch_size=recipe.data.global_batch_size,
         precision=_precision(recipe),
         noise_levels=1 if control is None else latent_thw[0],
+        packed=getattr(recipe.data, "packing", None) is not None,
+        other_latents_thw=tuple(others_thw),
     )
     return workload, parameters.count(config, control, process.edm.learned_variance)
 
@@ -146,25 +144,33 @@ def _precision(recipe: run.Partial) -> Precision:
     )
 
 
-def _training_video(recipe: run.Partial, config: Any, tokenizer: Any) -> tuple[int, int, int]:
+def _training_videos(
+    recipe: run.Partial, config: Any, tokenizer: Any
+) -> list[tuple[int, int, int]]:
     """Frames, height and width of the data, else the largest usual size that the network takes."""
     path = recipe.data.path
     if path:
-        window = read_dataset_info(path if isinstance(path, str) else path[0])["window"]
-        height, width = window["size"]
-        return int(window["window_frames"]), int(height), int(width)
+        windows = [
+            read_dataset_info(folder)["window"]
+            for folder in ([path] if isinstance(path, str) else path)
+        ]
+        sizes = [(window["window_frames"], *window["size"]) for window in windows]
+        return [(int(frames), int(height), int(width)) for frames, height, width in sizes]
     frames, height, width = PUBLISHED_VIDEO
     fits = (
         1 + (frames - 1) // tokenizer.temporal_factor <= config.max_frames
         and height // tokenizer.spatial_factor <= config.max_height
         and width // tokenizer.spatial_factor <= config.max_width
     )
-    return PUBLISHED_VIDEO if fits else NANO_VIDEO
+    return [PUBLISHED_VIDEO if fits else NANO_VIDEO]
 
 
-def _check_latent(config: Any, latent_thw: tuple[int, int, int]) -> None:
-    """Require a latent that the network takes."""
-    frames, rows, columns = latent_thw
+def _latent_of(clip: tuple[int, int, int], config: Any, tokenizer: Any) -> tuple[int, int, int]:
+    """Latent frames, rows and columns of a clip, which tokenizer and network must take."""
+    num_frames, height, width = clip
+    tokenizer.check_video((1, tokenizer.pixel_channels, *clip))
+    frames = 1 + (num_frames - 1) // tokenizer.temporal_factor
+    rows, columns = height // tokenizer.spatial_factor, width // tokenizer.spatial_factor
     if frames > config.max_frames:
         raise WrongFrameCountError(
             f"The video has {frames} latent frames, but the network takes up to "
@@ -180,3 +186,4 @@ def _check_latent(config: Any, latent_thw: tuple[int, int, int]) -> None:
             f"{config.patch_spatial} up to {config.max_height}x{config.max_width}. Plan with "
             "another --height or --width."
         )
+    return frames, rows, columns

@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 from nemo_cosmos.models.diffusion.config import DiTConfig
 from nemo_cosmos.models.diffusion.flops import DiTFlops, dit_flops
+from nemo_cosmos.models.diffusion.network_input import token_grid
+from nemo_cosmos.models.diffusion.sharing import Sharing
+from nemo_cosmos.models.diffusion.window import Size3
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Workload:
         global_batch_size: samples of an optimiser step.
         precision: bytes by kind.
         noise_levels: per sample: 1, or the number of latent frames (with a control).
+        packed: whether samples are packed.
+        other_latents_thw: further sizes of samples, which have to divide over processes, too.
     """
 
     config: DiTConfig
@@ -70,6 +75,8 @@ class Workload:
     global_batch_size: int
     precision: Precision
     noise_levels: int = 1
+    packed: bool = False
+    other_latents_thw: tuple[Size3, ...] = ()
 
     @property
     def num_tokens(self) -> int:
@@ -87,6 +94,18 @@ class Workload:
             batch_size=1,
             noise_levels=self.noise_levels,
         )
+
+    def check_sharing(self, sharing: Sharing) -> None:
+        """Require samples to divide over the processes that share them.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        if self.packed:
+            sharing.check_packs()
+        latents = () if self.packed else (self.latent_thw, *self.other_latents_thw)
+        grids = [token_grid(latent_thw, self.config) for latent_thw in latents]
+        sharing.check(grids, self.num_text_tokens)
 
     def with_tokens_of(self, latent_thw: tuple[int, int, int]) -> Workload:
         """The same run on samples of another size."""

@@ -11,6 +11,7 @@ import torch
 
 from nemo_cosmos.data.loader import FiniteRankBatches
 from nemo_cosmos.data.modules import LatentDataModule, VideoDataModule
+from nemo_cosmos.data.packing import PackConfig
 from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError
 
 
@@ -52,6 +53,26 @@ class TestLatentBatches:
         assert batch["num_frames"].tolist() == [17, 17]
         assert batch["fps"].tolist() == [24, 24]
         assert not batch["padding_mask"].any()
+
+    def test_shapes_of_all_batches_are_known_before_training(self, write_latents):
+        folders = [write_latents(), write_latents("images", num_frames=1, height=32)]
+        validation = write_latents("validation", num_frames=9)
+        video, image, longer = (3, 8, 12), (1, 4, 12), (2, 8, 12)
+        assert LatentDataModule(folders).latent_shapes() == [image, video]
+        assert LatentDataModule(folders, image_ratio=0.0).latent_shapes() == [video]
+        packed = LatentDataModule(folders, validation, packing=PackConfig(max_tokens=100))
+        assert packed.latent_shapes() == [longer]
+
+    def test_looking_at_the_data_early_does_not_change_what_a_resumed_run_reads(
+        self, write_latents
+    ):
+        folder = write_latents()
+        left_out = sorted(folder.rglob("*.tar"))[0].relative_to(folder)
+        data = LatentDataModule(folder)
+        assert data.latent_shapes() == [(3, 8, 12)]
+        before = len(data._train_dataset.corpus)
+        data.load_state_dict({"excluded": [f"0/{left_out}"]})
+        assert len(data._train_dataset.corpus) < before
 
     def test_control_belongs_to_its_latent(self, write_latents):
         data = LatentDataModule(write_latents(), controls=("action",), text_length=8)

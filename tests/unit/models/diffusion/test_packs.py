@@ -262,9 +262,8 @@ def test_training_runs_on_packs_of_all_shapes(tmp_path: Path, precision: str) ->
 
 
 def test_packs_are_not_split_over_context_parallel_processes() -> None:
-    model = DiffusionModel(make_config())
+    model = DiffusionModel(make_config(context_parallel_size=2))
     data = SimpleNamespace(packing=PackConfig(max_tokens=40))
-    strategy = SimpleNamespace(context_parallel_size=2)
-    model._trainer = SimpleNamespace(datamodule=data, strategy=strategy)
+    model._trainer = SimpleNamespace(datamodule=data)
     with pytest.raises(ConfigError, match=r"context_parallel_size=1"):
         model.setup("fit")

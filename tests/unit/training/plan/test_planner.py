@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
+from nemo_cosmos.models.diffusion.window import LatentWindow
 from nemo_cosmos.training.plan import parameters
 from nemo_cosmos.training.plan.cost import step_time
 from nemo_cosmos.training.plan.hardware import GB, USABLE_MEMORY, get_gpu
@@ -48,9 +50,31 @@ def test_legal_layouts_divide(workload: Workload) -> None:
     assert not any(one.fsdp for one in legal_layouts(workload, 64, per_node=8))
 
 
-def test_frames_with_a_noise_level_each_must_divide(workload: Workload) -> None:
-    steered = replace(workload, noise_levels=16)
-    assert max(one.tp * one.cp for one in legal_layouts(steered, 64, 8)) == 16
+def test_training_accepts_what_is_planned(workload: Workload) -> None:
+    layouts = list(legal_layouts(replace(workload, noise_levels=16), 64, 8))
+    for tp, cp, pp in {(one.tp, one.cp, one.pp) for one in layouts}:
+        make_workload(
+            tensor_model_parallel_size=tp,
+            sequence_parallel=tp > 1,
+            context_parallel_size=cp,
+            pipeline_model_parallel_size=pp,
+            pipeline_dtype=torch.float32,
+        )
+        frames, rows, columns = LatentWindow.of((16, 88, 160), (1, 2, 2), cp, 0).size_thw
+        assert frames * rows * columns // 4 % tp == 0
+        assert frames == 1 or frames % tp == 0, "a process holds whole frames"
+
+
+def test_all_sizes_of_the_data_must_divide(workload: Workload) -> None:
+    def most_sharing(workload: Workload) -> int:
+        return max(one.tp * one.cp for one in legal_layouts(workload, 64, 8))
+
+    assert most_sharing(workload) == 64
+    with_images = replace(workload, other_latents_thw=((1, 12, 16),))
+    assert most_sharing(with_images) == 16
+    assert {one.cp for one in legal_layouts(replace(workload, packed=True), 64, 8)} == {1}
+    by_heads = make_workload(cp_comm_type="a2a")
+    assert most_sharing(by_heads) == 32
 
 
 def test_bubble() -> None:
