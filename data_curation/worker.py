@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from data_curation.executors.base import MAX_TRIES
 from data_curation.journal import FAILED, WORKER_DIED, Journal, SourceResult
 from data_curation.stages.base import Clip, Rejection, Result, Stage
 from data_curation.store import ClipStore
-from nemo_cosmos.errors import InputError, ServiceError, StorageFullError
+from nemo_cosmos.errors import ConfigError, InputError, ServiceError, StorageFullError
 
 #: What no other file would fare better with: the run ends, and the same command goes on from there.
 ENDS_THE_RUN = (StorageFullError, ServiceError)
@@ -35,7 +36,7 @@ class SourceWorker:
     def __call__(self, source: Clip) -> SourceResult:
         """Work on one source, or find in the journal what came of it."""
         result = self.begin(source)
-        for index in range(len(self.stages) if not result.reused else 0):
+        for index in range(0 if self.is_finished(result) else len(self.stages)):
             result = self.advance(result, index)
         return self.finish(source, result)
 
@@ -43,6 +44,24 @@ class SourceWorker:
         """The source before its first stage, or the result that an earlier run left."""
         found = self._journal.find(source, self._store)
         return found or SourceResult(source.name, clips=[source])
+
+    def is_finished(self, result: SourceResult) -> bool:
+        """Whether an earlier run did the work."""
+        return result.reused
+
+    def check_place(self, source: Clip) -> None:
+        """Refuse a machine that does not see the folders of input and output.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        for folder in (self._store.output / ".work", source.source.parent):
+            if not folder.is_dir():
+                raise ConfigError(
+                    f"The node '{platform.node()}' does not see the folder '{folder.absolute()}'. "
+                    "All nodes need input and output under the same names: put them on a file "
+                    "system that they share."
+                )
 
     def advance(self, result: SourceResult, index: int) -> SourceResult:
         """Take the clips of one source through one stage; a bad one becomes a rejection."""

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from data_curation.executors.base import MAX_TRIES, Item, Outcome, Work
+from data_curation.executors.base import Item, Outcome, Tries, Work
 from nemo_cosmos.errors import ConfigError, NemoCosmosError
 
 #: Seconds between two looks at the memory of the workers.
@@ -52,7 +52,7 @@ class ProcessExecutor:
             NemoCosmosError: workers die before they can take any source.
         """
         waiting = deque(range(len(items)))
-        tries: Counter[int] = Counter()
+        tries = Tries(work, items)
         crew: list[_Worker] = []
         try:
             while waiting or any(worker.item is not None for worker in crew):
@@ -70,11 +70,11 @@ class ProcessExecutor:
                         if index is None:
                             worker.check_started()
                             continue
-                        tries[index] += 1
-                        if tries[index] < MAX_TRIES:
+                        given_up = tries.lost(index, worker.stage, worker.cause())
+                        if given_up is None:
                             waiting.append(index)
                         else:
-                            yield work.give_up(items[index], worker.stage, worker.cause())
+                            yield given_up
         finally:
             for worker in crew:
                 worker.stop()
@@ -147,10 +147,9 @@ class _Worker:
     def cause(self) -> str:
         """Why it died, in words."""
         code = self.process.exitcode or 0
-        how = self.too_large or (
+        return self.too_large or (
             f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         )
-        return f"its worker {how}, {MAX_TRIES} times"
 
     def check_started(self) -> None:
         if not self.ready:

@@ -36,9 +36,18 @@ def command(
         typer.Option(help="File or mongodb:// URL of the catalogue; the site's by default."),
     ] = None,
     executor: Annotated[
-        str, typer.Option(help="Where to work: 'processes' of this machine, or 'inline'.")
+        str,
+        typer.Option(help="Where to work: 'processes' of this machine, 'ray', or 'inline'."),
     ] = "processes",
-    workers: Annotated[int, typer.Option(help="How many processes.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="How many processes (1), or most Ray actors of a kind (what fits)."),
+    ] = None,
+    min_workers: Annotated[int, typer.Option(help="Least Ray actors of a kind.")] = 1,
+    address: Annotated[
+        str,
+        typer.Option(help="Of the Ray cluster: 'local' starts one, 'auto' finds one, HOST:PORT."),
+    ] = "local",
     worker_memory_gb: Annotated[
         float, typer.Option(help="A process that takes more is replaced; 0 sets no limit.")
     ] = 0.0,
@@ -69,6 +78,8 @@ def command(
       nemo-cosmos curate raw/ outputs/curated --vlm-url http://localhost:8000/v1
       --vlm-model Qwen/Qwen2.5-VL-7B-Instruct
 
+      nemo-cosmos curate /shared/raw /shared/curated --executor ray --address auto
+
       nemo-cosmos curate 'raw/**/*.mp4' outputs/curated --split stride --stride-s 5 --short-side 720
     """
     from data_curation.executors import build_executor
@@ -80,7 +91,7 @@ def command(
         skip=OPTIONAL_STAGES if skip == "all" else _names(skip),
         max_shard_bytes=round(shard_mb * 1024 * 1024),
     )
-    chosen = build_executor(executor, workers, worker_memory_gb)
+    chosen = build_executor(executor, workers, worker_memory_gb, address, min_workers)
     summary = curate(
         source, output, settings, chosen, show_progress=not as_json, retry_dead=retry_dead
     )

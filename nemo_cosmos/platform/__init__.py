@@ -14,6 +14,7 @@ from nemo_cosmos.platform.device import (
     compute_capability,
     default_device,
     has_cuda,
+    hide_gpus,
     seeded,
 )
 from nemo_cosmos.platform.distributed import (
@@ -33,6 +34,7 @@ __all__ = [
     "ensure_model_parallel",
     "has",
     "has_cuda",
+    "hide_gpus",
     "install_cpu_backend",
     "is_first_process",
     "num_processes",

@@ -5,6 +5,7 @@ Nothing outside this package asks whether there is a GPU: it asks these function
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -25,6 +26,11 @@ def default_device() -> torch.device:
     import torch
 
     return torch.device("cuda", torch.cuda.current_device()) if has_cuda() else torch.device("cpu")
+
+
+def hide_gpus() -> None:
+    """Keep this process off the GPUs, which others share; before its first use of CUDA."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def compute_capability() -> tuple[int, int] | None:

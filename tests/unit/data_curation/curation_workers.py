@@ -6,13 +6,15 @@ import hashlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from data_curation import OPTIONAL_STAGES, CurateSettings, SplitSettings
-from data_curation.stages.base import Clip, Result, Stage, StageSettings
+from data_curation.stages.base import Clip, Resources, Result, Stage, StageSettings
 from data_curation.store import ClipStore
-from nemo_cosmos.errors import StorageFullError
+from nemo_cosmos.errors import ConfigError, StorageFullError
 
 SETTINGS = CurateSettings(split=SplitSettings(min_clip_s=1.0), skip=OPTIONAL_STAGES)
 
@@ -28,12 +30,37 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
+class Step(NamedTuple):
+    """One stage of work on numbers."""
+
+    name: str
+    resources: Resources = Resources()
+
+
 class Squares:
     """Work on numbers; some of which are poison."""
+
+    stages = (Step("square"),)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.on_stage = print
+
+    def check_place(self, item: int) -> None:
+        if not self.folder.is_dir():
+            raise ConfigError(f"'{self.folder}' is not here")
+
+    def begin(self, item: int) -> tuple[int, str]:
+        return item, "begun"
+
+    def is_finished(self, outcome: tuple[int, str]) -> bool:
+        return False
+
+    def advance(self, outcome: tuple[int, str], index: int) -> tuple[int, str]:
+        return self(outcome[0])
+
+    def finish(self, item: int, outcome: tuple[int, str]) -> tuple[int, str]:
+        return outcome
 
     def __call__(self, item: int) -> tuple[int, str]:
         self.on_stage("square")
@@ -58,6 +85,80 @@ class Unable(Squares):
 
     def __setstate__(self, state: dict) -> None:
         os._exit(3)
+
+
+class Place(NamedTuple):
+    """Where one stage of one item ran."""
+
+    node: str
+    pid: int
+    gpus: str
+
+
+class Places(Squares):
+    """Work that remembers where it ran; counts, in the driver, how much is under way."""
+
+    stages = (
+        Step("look", Resources(cpus=1.0, memory_gb=2.0)),
+        Step("embed", Resources(cpus=1.0, gpus=1.0)),
+        Step("write", Resources(cpus=2.0, memory_gb=1.0)),
+    )
+    num_under_way = most_under_way = 0
+
+    def begin(self, item: int) -> tuple[int, list[Place]]:
+        self.num_under_way += 1
+        self.most_under_way = max(self.most_under_way, self.num_under_way)
+        return item, []
+
+    def advance(self, outcome: tuple[int, list[Place]], index: int) -> tuple[int, list[Place]]:
+        import ray
+
+        item, places = outcome
+        node = ray.get_runtime_context().get_node_id()
+        if index == 0:  # both nodes are there before anything goes on
+            (self.folder / node).touch()
+            _wait_until(lambda: len(list(self.folder.iterdir())) == 2)
+        place = Place(node, os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"])
+        return item, [*places, place]
+
+    def finish(self, item: int, outcome: tuple[int, list[Place]]) -> tuple[int, list[Place]]:
+        self.num_under_way -= 1
+        return outcome
+
+
+@dataclass(frozen=True)
+class HoldSettings(StageSettings):
+    def build(self, store: ClipStore) -> Stage:
+        return HoldStage()
+
+
+class HoldStage(Stage):
+    """Hangs on the node that the file ``hold`` names; all others wait until it does."""
+
+    name = "hold"
+
+    def process(self, clip: Clip) -> Result:
+        folder = Path(str(clip.source).removesuffix(clip.name))
+        if (folder / "hold").exists():
+            import ray
+
+            if ray.get_runtime_context().get_node_id() == (folder / "hold").read_text():
+                (folder / "reached").touch()
+                time.sleep(60)
+            _wait_until((folder / "reached").exists)
+        return clip
+
+
+@dataclass(frozen=True)
+class HeldSettings(CurateSettings):
+    hold: HoldSettings = field(default_factory=HoldSettings)
+
+
+def _wait_until(true: Callable[[], bool]) -> None:
+    give_up_s = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.02)
 
 
 @dataclass(frozen=True)
