@@ -70,7 +70,8 @@ def command(
 
     video = Video(num_frames, height, width)
     plan = plan_recipe(configured, kind, gpus, gpu_memory_gb * GB, video, fsdp=fsdp)
-    told = {"recipe": recipe, **plan.to_dict()}
+    action = "finetune" if post_training else "pretrain"
+    told = {"recipe": recipe, "command": action, **plan.to_dict()}
     if as_json:
         typer.echo(json.dumps(told, indent=2))
         return
@@ -104,7 +105,8 @@ def print_plan(told: dict[str, Any]) -> None:
     )
     if "overrides" in told:
         words = " ".join(f"{key}={_word(value)}" for key, value in told["overrides"].items())
-        console.print(f"To use it: nemo-cosmos pretrain --factory {told['recipe']} {words}")
+        command = f"nemo-cosmos {told['command']} --factory {told['recipe']} {words}"
+        console.print(f"To use it: {command}", soft_wrap=True)
     if "paper_accounting" in told:
         paper = told["paper_accounting"]
         console.print(

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nemo_cosmos.platform.testing import ProcessPool
+from nemo_cosmos.platform.testing import DistributedTestError, ProcessPool
+from tests.distributed.test_resharding import train as train_recipe
+from tests.distributed.test_resharding import write_data
 from tests.distributed.training_case import (
     PACKS,
     STEPS,
@@ -114,6 +116,15 @@ def test_two_processes(
     compare(found, expected)
     can_sample = TWO[name].virtual_pipeline_model_parallel_size is None
     assert all(bool(one.sampled) == bool(expected.sampled and can_sample) for one in found)
+
+
+@pytest.mark.slow
+def test_tokens_that_do_not_divide_are_refused_before_training(
+    two_processes: ProcessPool, tmp_path: Path
+) -> None:
+    write_data(tmp_path / "data", size=16)
+    with pytest.raises(DistributedTestError, match=r"3 tokens \(3 x 1 x 1\).*one of \[1, 3\]"):
+        two_processes.run(train_recipe, str(tmp_path / "run"), 2, {"context_parallel_size": 2}, 1)
 
 
 @pytest.mark.slow

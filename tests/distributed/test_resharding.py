@@ -51,16 +51,16 @@ NUM_STEPS = 1 + len(LEGS)
 NUM_SAMPLES = NUM_STEPS * BATCH_SIZE
 
 
-def write_data(folder: Path) -> None:
+def write_data(folder: Path, size: int = 32) -> None:
     width = DIFFUSION[NAME].network["crossattn_emb_channels"]
     generator = torch.Generator().manual_seed(0)
     with ShardWriter(folder, max_bytes=60_000) as writer:
         for number in range(NUM_SAMPLES):
             record = ClipRecord(
                 key=f"s{number}", source="raw.mp4", span_s=(0.0, 0.9), fps=10.0, num_frames=9,
-                width=32, height=32, caption="the arm moves",
+                width=size, height=size, caption="the arm moves",
             )  # fmt: skip
-            latent = torch.randn(16, 3, 4, 4, generator=generator)
+            latent = torch.randn(16, 3, size // 8, size // 8, generator=generator)
             text = torch.randn(3, width, generator=generator)
             files = {"latent.safetensors": pack_latent(latent)}
             writer.add(record, {**files, "t5.safetensors": pack_embedding(text)})
@@ -69,7 +69,7 @@ def write_data(folder: Path) -> None:
     dataset = {
         "tokenizer": "tok",
         "text_encoder": {"kind": "embedded", "path": None, "max_length": 8, "dim": width},
-        "window": {"window_frames": 9, "size": [32, 32]},
+        "window": {"window_frames": 9, "size": [size, size]},
     }
     (folder / "dataset.json").write_text(json.dumps(dataset))
 

@@ -52,20 +52,27 @@ class Layout:
         """Share of a step that a pipeline stage idles, 1F1B: (p - 1) / (m + p - 1)."""
         return (self.pp - 1) / (self.num_micro_batches + self.pp - 1)
 
-    def overrides(self) -> dict[str, Any]:
-        """The layout as keys of a recipe."""
+    def overrides(self, per_node: int) -> dict[str, Any]:
+        """The layout as keys of a recipe.
+
+        Args:
+            per_node: GPUs of a machine.
+        """
+        full = self.recompute == "full"
+        devices = max(size for size in divisors(self.num_gpus) if size <= per_node)
         keys: dict[str, Any] = {
+            "trainer.num_nodes": self.num_gpus // devices,
+            "trainer.devices": devices,
             "trainer.strategy.tensor_model_parallel_size": self.tp,
             "trainer.strategy.context_parallel_size": self.cp,
             "trainer.strategy.pipeline_model_parallel_size": self.pp,
             "trainer.strategy.sequence_parallel": self.tp > 1,
             "model.config.recompute_granularity": None
             if self.recompute == "none"
-            else (self.recompute),
+            else self.recompute,
+            "model.config.recompute_method": "uniform" if full else None,
+            "model.config.recompute_num_layers": 1 if full else None,
         }
-        if self.recompute == "full":
-            keys["model.config.recompute_method"] = "uniform"
-            keys["model.config.recompute_num_layers"] = 1
         if self.fsdp:
             keys["trainer.strategy.fsdp"] = "megatron"
         return keys

@@ -112,7 +112,7 @@ class Plan:
             "forward_flops_per_sample": workload.sample_flops.forward,
             "mfu": self.mfu,
             **_candidate(best),
-            "overrides": best.layout.overrides(),
+            "overrides": best.layout.overrides(self.gpu.per_node),
             "others": [_candidate(other) for other in self.others],
             "recipe_layout": self._configured(),
             "paper_accounting": {

@@ -119,6 +119,8 @@ def _diffusion(recipe: run.Partial, video: Video) -> tuple[Workload, parameters.
     if video != Video():  # what is asked for stands for all of the data
         clips = [video.or_else(clips[0])]
     latent_thw, *others_thw = (_latent_of(clip, config, tokenizer) for clip in clips)
+    stages = getattr(recipe.trainer.strategy, "virtual_pipeline_model_parallel_size", None)
+    config.virtual_pipeline_model_parallel_size = stages  # the strategy writes it there, too
     workload = Workload(
         config=config,
         latent_thw=latent_thw,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import fiddle as fdl
 import pytest
 
 from nemo_cosmos.cli import plan
 from nemo_cosmos.errors import ConfigError, WrongFrameCountError
 from nemo_cosmos.models.diffusion.presets import DIFFUSION, count_parameters
 from nemo_cosmos.training.plan import recipe as _  # noqa: F401 - NeMo, before output is captured
-from recipes.registry import RECIPES
+from nemo_cosmos.training.plan.layout import RECOMPUTE_MODES, Layout
+from recipes.overrides import apply_overrides
+from recipes.registry import RECIPES, get_recipe
 
 
 def told(capsys: pytest.CaptureFixture[str], recipe: str, gpus: int, **options: Any) -> Any:
@@ -59,6 +62,31 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in shown
     plan.command("tokenizer_ci8x8", 8)
     assert "76,789,472 parameters" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:If you are using transformer_engine")
+@pytest.mark.parametrize("mode", RECOMPUTE_MODES)
+@pytest.mark.parametrize("name", ["diffusion_7b_text2world", "diffusion_nano_text2world"])
+def test_training_takes_the_keys_of_a_layout(name: str, mode: str) -> None:
+    layout = Layout(tp=2, cp=2, pp=2, dp=2, fsdp=False, recompute=mode, num_micro_batches=32)
+    words = [f"{key}={plan._word(value)}" for key, value in layout.overrides(8).items()]
+    recipe = apply_overrides(get_recipe(name, False), words)
+    trainer, model = fdl.build(recipe.trainer), fdl.build(recipe.model)
+    trainer.strategy.connect(model)
+    assert model.config.context_parallel_size == 2
+    assert model.config.sequence_parallel
+    assert (trainer.num_nodes, trainer.num_devices) == (2, 8)
+
+
+def test_the_command_to_use_is_one_that_the_recipe_has(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, "diffusion_7b_text2world", 8)["command"] == "pretrain"
+    assert told(capsys, "diffusion_7b_action", 8)["command"] == "finetune"
+
+
+def test_virtual_stages_of_the_recipe_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["trainer.strategy.virtual_pipeline_model_parallel_size=2"]
+    found = told(capsys, "diffusion_7b_text2world", 64, overrides=words)
+    assert found["layout"]["pipeline_model_parallel_size"] in (2, 7)
 
 
 def test_what_is_wrong_is_told(capsys: pytest.CaptureFixture[str]) -> None:
