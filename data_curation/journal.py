@@ -1,7 +1,8 @@
-"""What is done is not done again: one small JSON file for each finished source.
+"""What is done is not done again: one small JSON file for each source.
 
-An entry is written, whole, after the source's clips are in the store. It counts as long as the
-source, its sidecars, the settings and the files of its clips are what they were.
+An entry is written, whole, when the source is finished, and before that after each stage that
+took long; the files of its clips are in the store by then. It counts as long as the source, its
+sidecars, the settings and the files of its clips are what they were.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from data_curation.sidecars import array_files
 from data_curation.stages.base import Clip, Rejection
 from data_curation.store import ClipStore
 from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.video import VideoInfo
 
 #: A stage raised something else than :class:`InputError`, again and again.
 FAILED = "stage_failure"
@@ -38,7 +40,8 @@ class SourceResult:
         stage_s: seconds spent in each stage.
         stage_cpu_s: seconds of cores spent in each stage.
         duration_s: length of the source; 0 when it could not be read.
-        reused: whether an earlier run did the work.
+        num_stages: how many stages it has passed.
+        reused: whether an earlier run did all the work.
     """
 
     name: str
@@ -48,6 +51,7 @@ class SourceResult:
     stage_s: dict[str, float] = field(default_factory=dict)
     stage_cpu_s: dict[str, float] = field(default_factory=dict)
     duration_s: float = 0.0
+    num_stages: int = 0
     reused: bool = False
 
     @property
@@ -77,35 +81,45 @@ class Journal:
         self._settings = settings
 
     def find(self, source: Clip, store: ClipStore) -> SourceResult | None:
-        """What an earlier run made of this very source with these settings, if it is all there."""
-        path = self._path(source)
-        if not path.exists():
-            return None
-        entry = json.loads(path.read_text())
-        if entry["state"] != self._state(source):
-            return None
-        if self._retry_dead and any(item["reason"] in DEAD for item in entry["rejections"]):
-            return None
-        clips = [Clip.from_json(content, source.source) for content in entry["clips"]]
-        if not all(store.has(clip.clip_id, clip.suffixes) for clip in clips):
-            return None
-        return SourceResult(
-            name=source.name,
-            clips=clips,
-            rejections=[Rejection.from_json(content) for content in entry["rejections"]],
-            counts={stage: (count[0], count[1]) for stage, count in entry["counts"].items()},
-            duration_s=entry["duration_s"],
-            reused=True,
-        )
+        """What an earlier run made of this very source with these settings, if it is all there.
 
-    def record(self, source: Clip, result: SourceResult) -> None:
-        """Remember a finished source."""
+        Returns:
+            The whole result, or one that has passed some of the stages; None where there is none.
+        """
+        path = self._path(source)
+        try:
+            entry = json.loads(path.read_text())
+            if entry["state"] != self._state(source):
+                return None
+            result = _result_of(entry, source)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or a damaged one
+            return None
+        if self._retry_dead and any(item.reason in DEAD for item in result.rejections):
+            return None
+        if not all(store.has(clip.clip_id, clip.suffixes) for clip in result.clips):
+            return None
+        return result
+
+    def record(self, source: Clip, result: SourceResult, finished: bool = True) -> None:
+        """Remember what became of a source so far.
+
+        Args:
+            source: it, or one of its clips.
+            result: after the stages that it has passed.
+            finished: whether these were all.
+        """
+        info = next((clip.info for clip in result.clips if clip.info is not None), None)
         entry = {
             "state": self._state(source),
+            "finished": finished,
             "clips": [clip.to_json() for clip in result.clips],
             "rejections": [rejection.to_json() for rejection in result.rejections],
             "counts": result.counts,
+            "stage_s": result.stage_s,
+            "stage_cpu_s": result.stage_cpu_s,
             "duration_s": result.duration_s,
+            "num_stages": result.num_stages,
+            "info": None if info is None or finished else asdict(info),
         }
         with atomic_path(self._path(source)) as temporary:
             temporary.write_text(json.dumps(entry))
@@ -121,3 +135,20 @@ class Journal:
             "settings": self._settings,
             "files": {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()},
         }
+
+
+def _result_of(entry: Mapping[str, Any], source: Clip) -> SourceResult:
+    """What :meth:`Journal.record` wrote."""
+    info = None if entry["info"] is None else VideoInfo(**entry["info"])
+    clips = [Clip.from_json(content, source.source) for content in entry["clips"]]
+    return SourceResult(
+        name=source.name,
+        clips=[replace(clip, info=info) for clip in clips],
+        rejections=[Rejection.from_json(content) for content in entry["rejections"]],
+        counts={stage: (count[0], count[1]) for stage, count in entry["counts"].items()},
+        stage_s=entry["stage_s"],
+        stage_cpu_s=entry["stage_cpu_s"],
+        duration_s=entry["duration_s"],
+        num_stages=entry["num_stages"],
+        reused=entry["finished"],
+    )

@@ -6,6 +6,7 @@ Nothing else that a run writes depends on time.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -15,9 +16,11 @@ from typing import Any
 
 from data_curation.journal import SourceResult
 
+_LONGEST_LINE_BYTES = 1 << 20
+
 
 class RunMetrics:
-    """Adds lines to the file as the run goes.
+    """Adds lines to the file as the run goes; half a line that a killed run left is cut off.
 
     Args:
         output: the run's output folder.
@@ -27,6 +30,10 @@ class RunMetrics:
         self._path = output / "metrics.jsonl"
         self._started_s = time.monotonic()
         self._results: list[SourceResult] = []
+        with self._path.open("ab+") as handle:
+            handle.seek(-min(handle.tell(), _LONGEST_LINE_BYTES), os.SEEK_END)
+            rest = handle.read()
+            handle.truncate(handle.tell() - len(rest) + rest.rfind(b"\n") + 1)
 
     def source_done(self, result: SourceResult) -> None:
         """One line for a finished source."""
@@ -59,7 +66,6 @@ class RunMetrics:
 
     def _append(self, line: Mapping[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps({"time": now, **line}) + "\n")
 

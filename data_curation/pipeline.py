@@ -106,9 +106,9 @@ def curate(
         stage.prepare()
     journal = Journal(target, fingerprint(stages, settings), retry_dead)
     worker = SourceWorker([stage for stage in stages if stage.scope != "dataset"], store, journal)
-    metrics = RunMetrics(target)
     names = [stage.name for stage in stages]
     with claimed(target), CurateProgress(len(sources), names, show_progress) as progress:
+        metrics = RunMetrics(target)
         results = []
         for result in (executor or InlineExecutor()).run(worker, sources):
             results.append(result)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from nemo_cosmos.errors import MissingFileError
+from nemo_cosmos.errors import MissingFileError, SampleError
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import resize_longest_side
 
@@ -69,6 +70,10 @@ class ClipStore:
         sample = self._shards().get(clip_id)
         return sample is not None and all(suffix in sample.members for suffix in suffixes)
 
+    def in_shards(self, clip_ids: Iterable[str]) -> bool:
+        """Whether the shards stand, and hold all these clips undamaged."""
+        return (self.output / "v0").is_dir() and all(each in self._shards() for each in clip_ids)
+
     def put_thumbnail(self, clip_id: str, frame_HWC: np.ndarray) -> None:
         """Keep a small JPEG of a frame for the report."""
         small_HWC = resize_longest_side(frame_HWC[None], THUMBNAIL_PX)[0]
@@ -95,12 +100,17 @@ class ClipStore:
         self._sharded = None
 
     def _shards(self) -> dict[str, Sample]:
-        """Samples of the finished shards by key, read once."""
+        """Samples of the finished shards by key, listed once."""
         if self._sharded is None:
-            from nemo_cosmos.data.shards import read_samples  # brings torch: not for --help
+            from nemo_cosmos.data.shards import (
+                list_shards,
+                read_shard,
+            )  # brings torch: not for --help
 
             folder = self.output / "v0"
-            has_shards = any(folder.rglob("*.tar"))
-            samples = read_samples(folder) if has_shards else []
-            self._sharded = {sample.key: sample for sample in samples}
+            self._sharded = {}
+            for shard in list_shards(folder) if any(folder.rglob("*.tar")) else []:
+                # A damaged shard counts as lost: its clips are made again.
+                with contextlib.suppress(SampleError, MissingFileError):
+                    self._sharded |= {sample.key: sample for sample in read_shard(shard)}
         return self._sharded

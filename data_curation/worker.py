@@ -13,7 +13,10 @@ from data_curation.journal import FAILED, WORKER_DIED, Journal, SourceResult
 from data_curation.stages.base import Clip, Rejection, Result, Stage
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, InputError, ServiceError, StorageFullError
+from nemo_cosmos.storage import explained_when_full, is_full
 
+#: Seconds of work after which a source's state is remembered before it is finished.
+WORTH_KEEPING_S = 1.0
 #: What no other file would fare better with: the run ends, and the same command goes on from there.
 ENDS_THE_RUN = (StorageFullError, ServiceError)
 
@@ -41,7 +44,7 @@ class SourceWorker:
         return self.finish(source, result)
 
     def begin(self, source: Clip) -> SourceResult:
-        """The source before its first stage, or the result that an earlier run left."""
+        """The source before its first stage, or as far as an earlier run came with it."""
         found = self._journal.find(source, self._store)
         return found or SourceResult(source.name, clips=[source])
 
@@ -64,19 +67,29 @@ class SourceWorker:
                 )
 
     def advance(self, result: SourceResult, index: int) -> SourceResult:
-        """Take the clips of one source through one stage; a bad one becomes a rejection."""
+        """Take the clips of one source through one stage; a bad one becomes a rejection.
+
+        A stage that an earlier run has done is passed over. One that took long is remembered, so
+        that a run that is killed later does not do it again.
+        """
+        if index < result.num_stages:
+            return result
         stage = self.stages[index]
         self.on_stage(stage.name)
         started_s, started_cpu_s = time.perf_counter(), time.process_time()
-        passed = [
-            out for batch in _batches(stage, result.clips) for out in _run(stage, batch, result)
-        ]
+        with explained_when_full(self._store.output):
+            passed = [
+                out for batch in _batches(stage, result.clips) for out in _run(stage, batch, result)
+            ]
         result.stage_s[stage.name] = time.perf_counter() - started_s
         result.stage_cpu_s[stage.name] = time.process_time() - started_cpu_s
         result.counts[stage.name] = (len(result.clips), len(passed))
         result.clips = passed
+        result.num_stages = index + 1
         if passed and passed[0].info is not None:
             result.duration_s = passed[0].info.duration_s
+        if passed and result.stage_s[stage.name] >= WORTH_KEEPING_S:
+            self._journal.record(passed[0], result, finished=False)
         return result
 
     def finish(self, source: Clip, result: SourceResult) -> SourceResult:
@@ -102,7 +115,7 @@ def _run(stage: Stage, clips: list[Clip], result: SourceResult) -> list[Clip]:
             return _sort_out(stage.process_batch(clips), result)
         except ENDS_THE_RUN:
             raise
-        except Exception:  # noqa: BLE001  the clip at fault is found below
+        except Exception:  # noqa: BLE001  the clip at fault is found below, a full disk again
             return [out for clip in clips for out in _run(stage, [clip], result)]
     out = _try_again(stage, clips[0])
     return _sort_out(out if isinstance(out, list) else [out], result)
@@ -118,7 +131,9 @@ def _try_again(stage: Stage, clip: Clip) -> Result | list[Result]:
             raise
         except InputError as error:
             return Rejection.of(clip, stage.name, "decode_failure", str(error))
-        except Exception as error:  # noqa: BLE001  a poison file must not end the run; it is recorded
+        except Exception as error:
+            if is_full(error):
+                raise
             where = traceback.extract_tb(error.__traceback__)[-1]
             detail = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
     return Rejection.of(clip, stage.name, FAILED, detail)

@@ -10,11 +10,13 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from nemo_cosmos.errors import ConfigError, StorageFullError
+from nemo_cosmos.storage import explained_when_full
 
 Document = dict[str, Any]
 Where = Mapping[str, Any]
@@ -24,6 +26,8 @@ OPERATORS = {"$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lt
 
 _FIELD = re.compile(r"_?[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")
 _WORD = re.compile(r"\w+")
+#: What SQLite says of a full disk, in which its log and the index of that cannot grow either.
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 @dataclass(frozen=True)
@@ -118,12 +122,14 @@ class SQLiteStore:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._connection = sqlite3.connect(path, timeout=60)
         self._ready: set[str] = set()
+        with self._explained_when_full():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=60)
         try:
-            self._connection.execute("PRAGMA journal_mode=WAL")
+            with self._explained_when_full():
+                self._connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.DatabaseError as error:
             self._connection.close()
             raise ConfigError(
@@ -135,24 +141,14 @@ class SQLiteStore:
         """Add what is new, all of it or, if the disk is full, none."""
         self._prepare(collection)
         name, num_new = collection.name, 0
-        try:
-            with self._connection as transaction:
-                for document in documents:
-                    row = (document["_id"], json.dumps(document, ensure_ascii=False))
-                    added = transaction.execute(
-                        f'INSERT OR IGNORE INTO "{name}" VALUES (?, ?)', row
-                    )
-                    num_new += added.rowcount
-                    if added.rowcount and collection.text:
-                        words = (document["_id"], str(document.get(collection.text, "")))
-                        transaction.execute(f'INSERT INTO "{name}_words" VALUES (?, ?)', words)
-        except sqlite3.OperationalError as error:
-            if "full" not in str(error):
-                raise
-            raise StorageFullError(
-                f"No space left while writing the catalogue '{self._path}'. What it held before "
-                "is intact. Free some space and run the same command again."
-            ) from error
+        with self._transaction() as transaction:
+            for document in documents:
+                row = (document["_id"], json.dumps(document, ensure_ascii=False))
+                added = transaction.execute(f'INSERT OR IGNORE INTO "{name}" VALUES (?, ?)', row)
+                num_new += added.rowcount
+                if added.rowcount and collection.text:
+                    words = (document["_id"], str(document.get(collection.text, "")))
+                    transaction.execute(f'INSERT INTO "{name}_words" VALUES (?, ?)', words)
         return num_new
 
     def find(
@@ -193,7 +189,7 @@ class SQLiteStore:
         """See :class:`DocumentStore`."""
         self._prepare(collection)
         change = json.dumps(dict(changes))
-        with self._connection as transaction:
+        with self._transaction() as transaction:
             transaction.executemany(
                 f'UPDATE "{collection.name}" SET doc = json_patch(doc, ?) WHERE id = ?',
                 [(change, each) for each in ids],
@@ -203,12 +199,31 @@ class SQLiteStore:
         """Let go of the file."""
         self._connection.close()
 
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All that the block does, or nothing of it."""
+        with self._explained_when_full(), self._connection as transaction:
+            yield transaction
+
+    @contextmanager
+    def _explained_when_full(self) -> Iterator[None]:
+        try:
+            with explained_when_full(self._path):
+                yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode not in _FULL:
+                raise
+            raise StorageFullError(
+                f"No space left while writing the catalogue '{self._path}'. What it held before "
+                "is intact. Free some space and run the same command again."
+            ) from error
+
     def _prepare(self, collection: Collection) -> None:
         """Make the table and its indexes where they are missing."""
         if collection.name in self._ready:
             return
         name = collection.name
-        with self._connection as transaction:
+        with self._transaction() as transaction:
             transaction.execute(
                 f'CREATE TABLE IF NOT EXISTS "{name}" (id TEXT PRIMARY KEY, doc TEXT NOT NULL)'
             )

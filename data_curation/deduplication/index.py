@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_curation.deduplication.vectors import VectorFile
+from data_curation.deduplication.vectors import VectorFile, rows_written
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
 from data_curation.stages.base import Clip
 from data_curation.store import ClipStore
@@ -102,21 +102,15 @@ def write_index(clips: Sequence[Clip], store: ClipStore, output: Path) -> None:
     count, dim = len(clips), len(first.vector_D)
     with atomic_path(output / INDEX_FOLDER) as folder:
         folder.mkdir()
-        vectors = np.lib.format.open_memmap(
-            folder / "vectors.npy", mode="w+", dtype=np.float16, shape=(count, dim)
-        )
-        signatures = np.lib.format.open_memmap(
-            folder / "signatures.npy",
-            mode="w+",
-            dtype=np.uint8,
-            shape=(count, *first.signature_TYX.shape),
-        )
-        row = 0
-        for block in read_blocks(clips, store):
-            vectors[row : row + len(block)] = np.stack([item.vector_D for item in block])
-            signatures[row : row + len(block)] = np.stack([item.signature_TYX for item in block])
-            row += len(block)
-        del vectors, signatures
+        with (
+            rows_written(folder / "vectors.npy", (count, dim), "<f2") as write_vectors,
+            rows_written(
+                folder / "signatures.npy", (count, *first.signature_TYX.shape), "|u1"
+            ) as write_signatures,
+        ):
+            for block in read_blocks(clips, store):
+                write_vectors(np.stack([item.vector_D for item in block]))
+                write_signatures(np.stack([item.signature_TYX for item in block]))
         lines = [json.dumps(_facts(clip), ensure_ascii=True) for clip in clips]
         (folder / "clips.jsonl").write_text("".join(f"{line}\n" for line in lines))
         (folder / "index.json").write_text(json.dumps({"model": first.model}) + "\n")

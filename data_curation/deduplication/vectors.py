@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +74,20 @@ class VectorFile:
 
 def write_vectors(path: Path, blocks: Iterable[NDArray[np.float16]], count: int, dim: int) -> None:
     """Write an ``.npy`` of float16 ``(count, dim)`` from blocks of rows, whole or not at all."""
-    header = {"descr": "<f2", "fortran_order": False, "shape": (count, dim)}
-    with atomic_path(path) as temporary, temporary.open("wb") as handle:
-        np.lib.format.write_array_header_1_0(handle, header)
+    with atomic_path(path) as temporary, rows_written(temporary, (count, dim), "<f2") as write:
         for block in blocks:
-            handle.write(np.ascontiguousarray(block, dtype="<f2").tobytes())
+            write(block)
+
+
+@contextmanager
+def rows_written(
+    path: Path, shape: tuple[int, ...], dtype: str
+) -> Iterator[Callable[[NDArray[Any]], object]]:
+    """Write an ``.npy`` of known shape; yields what appends a block of rows to it.
+
+    Nothing is mapped: a process that writes to a map on a full disk is killed.
+    """
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    with path.open("wb") as handle:
+        np.lib.format.write_array_header_1_0(handle, header)
+        yield lambda block: handle.write(np.ascontiguousarray(block, dtype=dtype).tobytes())

@@ -44,8 +44,8 @@ def write_shards(
     """
     marker = output / ".work" / "shards.json"
     wanted = {"fingerprint": _fingerprint(clips, max_shard_bytes)}
-    is_written = (output / "v0").is_dir() and marker.exists()
-    if is_written and json.loads(marker.read_text()) == wanted:
+    is_written = marker.exists() and json.loads(marker.read_text()) == wanted
+    if is_written and store.in_shards(clip.clip_id for clip in clips):
         return False
     draft = output / ".work" / "dataset"
     shutil.rmtree(draft, ignore_errors=True)

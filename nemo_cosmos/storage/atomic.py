@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nemo_cosmos.errors import StorageFullError
+
+#: No space, no quota, or a file that may not grow (``ulimit -f``, or the file system's largest).
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MOVED_ASIDE = re.compile(r"\.tmp-[0-9a-f]{8}-old-(.+)")
 
 
 @contextmanager
@@ -30,21 +35,56 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     temporary = target.parent / f".tmp-{uuid.uuid4().hex[:8]}-{target.name}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _flush(temporary)
-        _move(temporary, target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) and not isinstance(error, StorageFullError):
-            free_bytes = shutil.disk_usage(_existing_parent(target)).free
-            raise StorageFullError(
-                f"No space left while writing '{target}' ({free_bytes / 1e6:.0f} MB free). What "
-                "was there before is intact. Free some space, or choose another output folder, "
-                "and run the same command again: it goes on where it stopped."
-            ) from error
-        raise
+        with explained_when_full(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _flush(temporary)
+            _move(temporary, target)
     finally:
         _remove(temporary)
+
+
+@contextmanager
+def explained_when_full(target: Path) -> Iterator[None]:
+    """Turn what the system says of a full disk into :class:`StorageFullError`.
+
+    Args:
+        target: what the block writes, or a folder that it writes to.
+
+    Raises:
+        StorageFullError: no space left; a block that writes atomically has changed nothing.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error) or isinstance(error, StorageFullError):
+            raise
+        free_bytes = shutil.disk_usage(_existing_parent(target)).free
+        limit = " of the size that a file may have" if error.errno == errno.EFBIG else ""
+        raise StorageFullError(
+            f"No space left{limit} while writing '{target}' ({free_bytes / 1e6:.0f} MB free). What "
+            "was there before is intact. Free some space, or choose another output folder, "
+            "and run the same command again: it goes on where it stopped."
+        ) from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the system says that there is no space left."""
+    return isinstance(error, StorageFullError) or getattr(error, "errno", None) in _FULL
+
+
+def clean_up(leftover: Path) -> None:
+    """Undo what a killed process left: a path that begins with ``.tmp-``.
+
+    A folder that had been moved aside goes back if nothing had taken its place yet; all else is
+    deleted. Call it only when no other process writes there.
+    """
+    aside = _MOVED_ASIDE.fullmatch(leftover.name)
+    original = leftover.with_name(aside[1]) if aside else leftover
+    if leftover.exists() and not original.exists():
+        leftover.rename(original)
+    else:
+        _remove(leftover)
 
 
 def _flush(path: Path) -> None:

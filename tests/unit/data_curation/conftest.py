@@ -28,6 +28,11 @@ def scene():
     return build_scene
 
 
+@pytest.fixture(scope="session")
+def build_scene_once():
+    return build_scene
+
+
 @pytest.fixture
 def make_clip():
     return build_clip

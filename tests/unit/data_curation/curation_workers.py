@@ -1,8 +1,10 @@
-"""Work and stages that spawned workers of the tests import by name."""
+"""What programs and spawned workers of the tests import by name: work, stages, the command."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import signal
 import time
@@ -35,6 +37,25 @@ class Step(NamedTuple):
 
     name: str
     resources: Resources = Resources()
+
+
+def curate_command(raw: Path, output: Path, *more: str) -> tuple[int, str, str]:
+    """``nemo-cosmos curate`` in this process: exit code, standard output and error.
+
+    The catalogue lies beside the output folder.
+    """
+    from nemo_cosmos.cli.main import main
+
+    words = ["curate", str(raw), str(output), "--min-clip-s", "1", "--executor", "inline", "--json"]
+    words += ["--name", "films", "--catalogue", str(output.parent / "catalogue.db")]
+    words += ["--skip", "camera,visual_quality,text_overlay", "--min-cosine", "0.999", *more]
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(words)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return code, out.getvalue(), err.getvalue()
 
 
 class Squares:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_curation import OPTIONAL_STAGES, CurateSettings, SplitSettings, curate, pipeline
+from data_curation import OPTIONAL_STAGES, CurateSettings, SplitSettings, curate, pipeline, worker
+from data_curation.journal import Journal
 from data_curation.stages.base import Clip, Stage, check_order
 from data_curation.stages.caption import CaptionStage
 from data_curation.stages.probe import ProbeStage
+from data_curation.stages.transcode import TranscodeStage
 from nemo_cosmos.data.shards import read_samples
 from nemo_cosmos.errors import ConfigError, MissingFileError, StorageFullError
 from nemo_cosmos.video import Video, decode, encode_video
@@ -128,56 +127,88 @@ def test_shards_are_cut_at_the_size(raw, tmp_path):
     assert len(tars) == 3
 
 
-KILLER = textwrap.dedent("""
-    import os, signal, sys
-    from data_curation import OPTIONAL_STAGES, CurateSettings, SplitSettings, curate, pipeline
-    from data_curation.stages import shard
-    point, seen = sys.argv[3], [0]
-    def dying(function):
-        def call(*arguments, **more):
-            seen[0] += 1
-            if seen[0] == int(sys.argv[4]):
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **more)
-        return call
-    if point == "source":
-        pipeline.Journal.record = dying(pipeline.Journal.record)
-    elif point == "shard":
-        shard.CuratedWriter.add = dying(shard.CuratedWriter.add)
-    else:
-        pipeline.write_report = dying(pipeline.write_report)
-    settings = CurateSettings(split=SplitSettings(min_clip_s=1), skip=OPTIONAL_STAGES)
-    curate(sys.argv[1], sys.argv[2], settings)
-""")
-
-
-@pytest.mark.parametrize(("point", "count"), [("source", 3), ("shard", 2), ("report", 1)])
-def test_killed_and_run_again_gives_the_same_bytes(raw, tmp_path, point, count):
-    command = [sys.executable, "-W", "ignore", "-c", KILLER]
-    command += [str(raw), str(tmp_path / "out"), point, str(count)]
-    killed = subprocess.run(command, check=False, cwd=Path(pipeline.__file__).parents[1])
-    assert killed.returncode == -signal.SIGKILL
-    summary = curate(raw, tmp_path / "out", SETTINGS)
-    assert summary.num_reused == (2 if point == "source" else 4)
-    curate(raw, tmp_path / "straight", SETTINGS)
-    assert tree(tmp_path / "out") == tree(tmp_path / "straight")
-
-
-def test_a_full_disk_ends_the_run_and_keeps_what_was_written(raw, tmp_path, monkeypatch, scene):
+@pytest.mark.parametrize(
+    "error", [StorageFullError("No space left"), OSError(errno.ENOSPC, "No space left on device")]
+)
+def test_a_full_disk_ends_the_run_and_keeps_what_was_written(
+    raw, tmp_path, monkeypatch, scene, error
+):
     output = tmp_path / "out"
     curate(raw, output, SETTINGS)
     before = tree(output)
     encode_video(raw / "new.mp4", Video(scene(9, 20), fps=10))
 
     def full(*_):
-        raise StorageFullError("No space left")
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(CaptionStage, "process", full)
-        with pytest.raises(StorageFullError):
+        with pytest.raises(StorageFullError, match="No space left"):
             curate(raw, output, SETTINGS)
     assert tree(output) == before
     assert curate(raw, output, SETTINGS).num_clips == 4
+
+
+def test_a_source_goes_on_behind_its_last_long_stage(raw, tmp_path, monkeypatch):
+    curate(raw, tmp_path / "straight", SETTINGS)
+    monkeypatch.setattr(worker, "WORTH_KEEPING_S", 0.0)
+    monkeypatch.setattr(Journal, "record", stop_at_motion_of_robot(Journal.record))
+    with pytest.raises(KeyboardInterrupt):
+        curate(raw, tmp_path / "out", SETTINGS)
+    monkeypatch.undo()
+    seen = []
+    transcode = TranscodeStage.process
+
+    def process(self, clip):
+        seen.append(clip.name)
+        return transcode(self, clip)
+
+    monkeypatch.setattr(TranscodeStage, "process", process)
+    summary = curate(raw, tmp_path / "out", SETTINGS)
+    assert (summary.num_reused, seen) == (3, [])
+    assert tree(tmp_path / "out") == tree(tmp_path / "straight")
+
+
+def stop_at_motion_of_robot(record):
+    """A run that is stopped between two stages of its last source."""
+
+    def call(self, source, result, finished=True):
+        record(self, source, result, finished)
+        if "robot" in source.name and "motion" in result.counts:
+            raise KeyboardInterrupt
+
+    return call
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"state": 1}'])
+def test_a_damaged_entry_of_the_journal_is_written_anew(raw, tmp_path, content):
+    output = tmp_path / "out"
+    curate(raw, output, SETTINGS)
+    before = tree(output)
+    next((output / ".work" / "sources").rglob("*.json")).write_text(content)
+    assert curate(raw, output, SETTINGS).num_reused == 3
+    assert tree(output) == before
+
+
+def test_damaged_shards_are_made_again(raw, tmp_path):
+    output = tmp_path / "out"
+    curate(raw, output, SETTINGS)
+    before = tree(output)
+    tar = next(output.rglob("video/part_*/*.tar"))
+    tar.write_bytes(tar.read_bytes()[:700])
+    curate(raw, output, SETTINGS)
+    assert tree(output) == before
+
+
+def test_half_a_line_of_metrics_is_cut_off(raw, tmp_path):
+    curate(raw, tmp_path / "out", SETTINGS)
+    path = tmp_path / "out" / "metrics.jsonl"
+    whole = path.read_text().splitlines()
+    path.write_text("\n".join(whole)[:-20])
+    curate(raw, tmp_path / "out", SETTINGS)
+    lines = path.read_text().splitlines()
+    assert lines[: len(whole) - 1] == whole[:-1]
+    assert len([json.loads(line) for line in lines]) == 2 * len(whole) - 1
 
 
 def test_duplicates_are_rejected_whatever_their_name_and_container(raw, tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nemo_cosmos.errors import NemoCosmosError, StorageFullError
-from nemo_cosmos.storage import atomic, atomic_path
+from nemo_cosmos.storage import atomic, atomic_path, clean_up
 
 
 def names(folder: Path) -> list[str]:
@@ -99,7 +99,7 @@ class TestFolders:
 
 
 class TestFullDisk:
-    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
     def test_error_of_the_write_is_explained(self, tmp_path, code):
         (tmp_path / "a.txt").write_text("old")
         with (
@@ -185,6 +185,20 @@ def test_killed_process_leaves_the_old_file(tmp_path):
     assert target.read_text() == "old"
     leftovers = [name for name in names(tmp_path) if name != "a.txt"]
     assert all(name.startswith(".tmp-") for name in leftovers)
+
+
+def test_a_folder_that_was_moved_aside_goes_back_unless_it_was_replaced(tmp_path):
+    for name in ("model", "other"):
+        (tmp_path / f".tmp-0123abcd-old-{name}").mkdir()
+        (tmp_path / f".tmp-0123abcd-old-{name}" / "file").write_text(name)
+    (tmp_path / "other").mkdir()
+    (tmp_path / ".tmp-4567cdef-model").mkdir()
+    (tmp_path / ".tmp-4567cdef-notes.txt").touch()
+    for leftover in list(tmp_path.glob(".tmp-*")):
+        clean_up(leftover)
+    assert names(tmp_path) == ["model", "other"]
+    assert (tmp_path / "model" / "file").read_text() == "model"
+    assert names(tmp_path / "other") == []
 
 
 def test_parallel_writers_do_not_disturb_each_other(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import mongomock
@@ -130,6 +132,27 @@ def test_a_full_disk_keeps_what_was_there(tmp_path: Path):
     with pytest.raises(StorageFullError, match="No space left"):
         store.add(PLAIN, big)
     assert ids(store.find(PLAIN)) == ["old"]
+
+
+FULL = """
+import pathlib, resource, sys
+from data_curation.catalogue import SQLiteStore
+from data_curation.catalogue.documents import Collection
+from nemo_cosmos.errors import StorageFullError
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    store = SQLiteStore(pathlib.Path(sys.argv[1]))
+    store.add(Collection("plain"), [{"_id": "a", "size": "x" * 90_000}])
+except StorageFullError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("limit_bytes", [0, 8192, 65536])
+def test_files_that_may_not_grow_are_a_full_disk(tmp_path: Path, limit_bytes):
+    command = [sys.executable, "-c", FULL, str(tmp_path / "c.db"), str(limit_bytes)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("No space left while writing the catalogue")
 
 
 def test_a_server_that_does_not_answer_is_one_clear_error():
