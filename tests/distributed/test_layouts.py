@@ -14,6 +14,7 @@ from tests.distributed.test_resharding import train as train_recipe
 from tests.distributed.test_resharding import write_data
 from tests.distributed.training_case import (
     PACKS,
+    STEERED,
     STEPS,
     TASKS,
     Layout,
@@ -44,6 +45,7 @@ TWO = {
     ),
 }
 WITH_PACKS = ("tp_sp", "pp", "dp")
+STEERABLE = ("tp_sp", "cp_p2p", "pp", "vpp")
 FOUR = {
     "tp_cp": Layout(tensor_model_parallel_size=2, sequence_parallel=True, context_parallel_size=2),
     "tp_pp": Layout(
@@ -134,6 +136,15 @@ def test_packs_on_two_processes(
 ) -> None:
     weights, expected = one_process(PACKS)
     compare(two_processes.run(train, PACKS, TWO[name], weights, str(tmp_path)), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STEERABLE)
+def test_actions_on_two_processes(
+    name: str, two_processes: ProcessPool, one_process: Expected, tmp_path: Path
+) -> None:
+    weights, expected = one_process(STEERED)
+    compare(two_processes.run(train, STEERED, TWO[name], weights, str(tmp_path)), expected)
 
 
 @pytest.mark.slow

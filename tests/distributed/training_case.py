@@ -27,6 +27,9 @@ PACKED = (VIDEO, (16, 3, 2, 2), IMAGE, (16, 1, 2, 6))
 STEPS = 3
 GLOBAL_BATCH = 4
 TASKS = ("text2world", "video2world", "mixed")
+STEERED = "steered"
+"""A task of its own: as video2world, with actions that steer every latent frame."""
+ACTIONS_A_FRAME = 2
 PACKS = "packs"
 """A task of its own: as video2world, with samples of different shapes in packs of one to three."""
 
@@ -128,7 +131,7 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
             log_every_n_steps=1,
             default_root_dir=folder,
         )
-        model = DiffusionModel(config_of(task, layout), optim=optimizer())
+        model = DiffusionModel(config_of(task, layout), optim=optimizer(), control=control_of(task))
         trainer.fit(model, datamodule=make_data(task, layout.micro_batch))
     return seen
 
@@ -162,6 +165,12 @@ def config_of(task: str, layout: Layout) -> Any:
         layer_spec="local",
         **layout.config,
     )
+
+
+def control_of(task: str) -> Any:
+    from nemo_cosmos.models.diffusion.build import ControlSpec
+
+    return ControlSpec("action", ACTIONS_A_FRAME) if task == STEERED else None
 
 
 def optimizer() -> Any:
@@ -233,6 +242,7 @@ def make_sample(index: int, shape: tuple[int, ...]) -> dict[str, Any]:
         "t5_text_embeddings": torch.randn(TEXT_TOKENS, TEXT_DIM, generator=generator),
         "fps": torch.tensor(10.0 + index),
         "padding_mask": padding,
+        "action": torch.randn(ACTIONS_A_FRAME * (shape[1] - 1), 7, generator=generator),
         "key": f"clip-{index}",
     }
 
@@ -309,11 +319,11 @@ def write_weights(task: str, folder: str) -> None:
     from nemo_cosmos.platform import ensure_model_parallel
 
     ensure_model_parallel()
-    model = DiffusionModel(config_of(task, Layout()))
-    state = named_tensors(build_network(model.config, model.process))
+    model = DiffusionModel(config_of(task, Layout()), control=control_of(task))
+    state = named_tensors(build_network(model.config, model.process, model.control))
     generator = torch.Generator().manual_seed(3)
-    for name, value in state.items():
-        if name.endswith("linear_2.weight"):
+    for value in state.values():
+        if not value.any():
             value.copy_(torch.randn(value.shape, generator=generator) * 0.1)
     if os.environ.get("RANK", "0") == "0":
         Path(folder).mkdir(parents=True, exist_ok=True)
