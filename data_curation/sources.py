@@ -38,15 +38,25 @@ def find_sources(location: str | os.PathLike[str], output: Path) -> list[Clip]:
     else:
         files = [Path(match) for match in glob.glob(name, recursive=True)]  # noqa: PTH207
         root = _fixed_part(name)
-    chosen = sorted({file for file in files if file.suffix.lower() in VIDEO_SUFFIXES})
-    if not chosen:
+    chosen = sorted({file for file in files if _is_wanted(file)})
+    if not chosen or _is_closed(path):
         state = "holds no video" if path.exists() else "does not exist"
+        state = "may not be read by this user" if _is_closed(path) else state
         raise MissingFileError(
             f"The input '{name}' {state}. Expected a folder, file, pattern or .txt list of videos "
             f"({', '.join(sorted(VIDEO_SUFFIXES))}). Check the spelling, or put videos there."
         )
     clips = [Clip(source=file, name=_relative(file, root)) for file in chosen]
     return sorted(clips, key=lambda clip: clip.name)
+
+
+def _is_wanted(file: Path) -> bool:
+    """Whether it is to be accounted for: a video by its name, or a folder that hides some."""
+    return file.suffix.lower() in VIDEO_SUFFIXES or _is_closed(file)
+
+
+def _is_closed(path: Path) -> bool:
+    return path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
 
 
 def _walk(folder: Path, output: Path) -> Iterable[Path]:
@@ -58,6 +68,7 @@ def _walk(folder: Path, output: Path) -> Iterable[Path]:
             if not name.startswith(".") and (here / name).absolute() != output
         ]
         yield from (here / name for name in files if not name.startswith("."))
+        yield from (here / name for name in folders if _is_closed(here / name))
 
 
 def _fixed_part(pattern: str) -> Path:
@@ -72,6 +83,8 @@ def _fixed_part(pattern: str) -> Path:
 
 def _relative(file: Path, root: Path) -> str:
     try:
-        return file.relative_to(root).as_posix()
+        name = file.relative_to(root).as_posix()
     except ValueError:
-        return file.as_posix()
+        name = file.as_posix()
+    # Bytes that are no text are spelled out: names go into JSON, databases and ids.
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

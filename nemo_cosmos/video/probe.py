@@ -118,6 +118,7 @@ def index_frames(source: Source) -> FrameIndex:
             pts = _decoded_timestamps(container, stream)
             keyframe_pts = pts[:1]
     with open_video(source) as (container, stream):
+        stream.thread_type = "SLICE"  # threads of frames would each decode one of their own
         first = next(container.decode(stream), None)
         if first is None or len(pts) == 0:
             raise VideoError(

@@ -62,14 +62,14 @@ def check_exists(source: Source) -> None:
                 f"There is no file '{path}'. Check the spelling; a relative path starts at "
                 f"'{Path.cwd()}'."
             )
-        if not path.is_file():
-            raise MissingFileError(
-                f"'{path}' is a folder, expected a video or image file. Name one file in it."
-            )
         if not os.access(path, os.R_OK):
             raise MissingFileError(
                 f"'{path}' may not be read by this user. Change its permissions, or run as its "
                 "owner."
+            )
+        if not path.is_file():
+            raise MissingFileError(
+                f"'{path}' is a folder or a pipe, expected a video or image file. Name a file."
             )
         size_bytes = path.stat().st_size
     if size_bytes == 0:

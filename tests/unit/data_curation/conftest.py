@@ -33,6 +33,11 @@ def build_scene_once():
     return build_scene
 
 
+@pytest.fixture(scope="session")
+def write_sound_once():
+    return encode_with_sound
+
+
 @pytest.fixture
 def make_clip():
     return build_clip

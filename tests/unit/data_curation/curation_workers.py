@@ -48,7 +48,9 @@ def curate_command(raw: Path, output: Path, *more: str) -> tuple[int, str, str]:
 
     words = ["curate", str(raw), str(output), "--min-clip-s", "1", "--executor", "inline", "--json"]
     words += ["--name", "films", "--catalogue", str(output.parent / "catalogue.db")]
-    words += ["--skip", "camera,visual_quality,text_overlay", "--min-cosine", "0.999", *more]
+    if "--skip" not in more:
+        words += ["--skip", "camera,visual_quality,text_overlay", "--min-cosine", "0.999"]
+    words += more
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import io
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -243,60 +242,6 @@ def test_a_stage_that_fails_on_one_clip_does_not_end_the_run(raw, tmp_path, monk
     assert "RuntimeError: out of memory" in (tmp_path / "out" / "rejected.jsonl").read_text()
     again = curate(raw, tmp_path / "out", SETTINGS, retry_dead=True)
     assert (again.num_dead, again.num_clips, again.num_reused) == (0, 3, 3)
-
-
-@pytest.fixture
-def reasons(tmp_path):
-    """Reasons of rejection of the files that a test puts into a folder."""
-
-    def reasons() -> dict[str, str]:
-        curate(tmp_path / "in", tmp_path / "out", SETTINGS)
-        lines = (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()
-        return {entry["name"]: entry["reason"] for entry in map(json.loads, lines)}
-
-    (tmp_path / "in").mkdir()
-    return reasons
-
-
-def test_bad_files_are_counted_with_their_reason(tmp_path, reasons, raw, write_sound):
-    folder = tmp_path / "in"
-    content = (raw / "sub" / "robot.mp4").read_bytes()
-    (folder / "empty.mp4").write_bytes(b"")
-    (folder / "text.mp4").write_text("no video")
-    (folder / "cut.mp4").write_bytes(content[: len(content) // 2])
-    (folder / "folder.mp4").mkdir()
-    write_sound(folder / "sound.mp4")
-    (folder / "gone.mp4").symlink_to(folder / "nowhere.mp4")
-    found = reasons()
-    assert found == {
-        "empty.mp4": "not_a_video",
-        "text.mp4": "not_a_video",
-        "cut.mp4": "not_a_video",
-        "sound.mp4": "not_a_video",
-        "gone.mp4": "unreadable",
-    }
-    assert read_samples_or_none(tmp_path / "out") == 0
-    assert (tmp_path / "out" / "report.html").exists()
-
-
-def read_samples_or_none(folder: Path) -> int:
-    return len(list(folder.rglob("*.tar")))
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(tmp_path, reasons, raw):
-    shutil.copy(raw / "still.mp4", tmp_path / "in" / "secret.mp4")
-    (tmp_path / "in" / "secret.mp4").chmod(0)
-    assert reasons() == {"secret.mp4": "unreadable"}
-
-
-def test_an_input_without_video_is_an_error(tmp_path):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "notes.txt").write_text("")
-    for source in (tmp_path / "in", tmp_path / "nowhere", tmp_path / "in" / "*.mp4"):
-        with pytest.raises(MissingFileError, match="input"):
-            curate(source, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_patterns_lists_and_single_files(raw, tmp_path):
