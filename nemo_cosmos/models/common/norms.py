@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import nn
-from torch.nn import functional as F
 
+from nemo_cosmos.models.common.fused import rms_norm
 from nemo_cosmos.platform import kernels
 
 
@@ -32,7 +32,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise ``x`` of shape (..., hidden_size)."""
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        return rms_norm(x, self.weight, self.eps)
 
 
 def replicated_parameter(

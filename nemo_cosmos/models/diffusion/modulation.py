@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
+from nemo_cosmos.models.common.fused import layer_norm_by_row
 from nemo_cosmos.models.common.norms import ReplicatedLinear
 from nemo_cosmos.models.diffusion.config import DiTConfig
 
@@ -62,9 +62,7 @@ def modulate(
     """
     if row_L is not None:
         shift_TBE, scale_TBE = shift_TBE[row_L], scale_TBE[row_L]
-    normed = F.layer_norm(x_LBE, x_LBE.shape[-1:], eps=1e-6)
-    frames = normed.unflatten(0, (shift_TBE.shape[0], -1))
-    return torch.addcmul(shift_TBE[:, None], frames, 1 + scale_TBE[:, None]).flatten(0, 1)
+    return layer_norm_by_row(x_LBE, 1 + scale_TBE, shift_TBE, eps=1e-6)
 
 
 def add_gated(

@@ -3,15 +3,16 @@
 Activations are what autograd keeps for the backward pass. They are counted from the layer as it is
 written (``models/diffusion/layers.py``), in values of the model width E for each token:
 
-- every sub-layer: its input, the input normalised and modulated, and the update before its gate, 4,
-  split over the tokens by sequence parallelism;
+- every sub-layer: its input, the input modulated, and the update before its gate, 3, split over the
+  tokens by sequence parallelism (the backward pass normalises the input once more);
 - self-attention: q, k and v 3, q and k turned by the rotary embedding 2, the output 1, split over
   heads;
 - cross-attention: q before and after its norm 2, the output 1, split over heads;
 - feed-forward: F / E before and after the GELU, split over F.
 
-With F = 4 E that is 29 E a token and layer; the paper's estimate (section 5.2) counts 15. The text
-adds 3 E a text token in every layer. Attention is fused, so no L x L scores are kept, and to
+With F = 4 E that is 26 E a token and layer; the paper's estimate (section 5.2) counts 15. The text
+adds 3 E a text token in every layer. No attention keeps L x L scores: the flash attention of a GPU
+and the CPU's (``platform/kernels.py``) compute them again from the logarithms of their sums, so to
 recompute attention alone ("selective") saves next to nothing. "Full" keeps each layer's input, and
 one layer's activations while its backward pass runs. ``tests/unit/training/plan/test_memory.py``
 compares all this with the bytes that autograd is seen to keep.
@@ -26,14 +27,14 @@ from nemo_cosmos.training.plan.layout import Layout
 from nemo_cosmos.training.plan.parameters import Parameters
 from nemo_cosmos.training.plan.workload import Workload
 
-WIDE_VALUES = 4
+WIDE_VALUES = 3
 """Kept values of the width E a token and sub-layer, outside the attention heads."""
 SELF_ATTENTION_VALUES = 6
 CROSS_ATTENTION_VALUES = 3
 TEXT_VALUES = 3
 """Kept values of the width E a text token and layer: keys, normalised keys, values."""
-FINAL_VALUES = 3
-"""Input, normalised and modulated input of the output layer."""
+FINAL_VALUES = 2
+"""Input and modulated input of the output layer."""
 
 PAPER_STATE_BYTES = 10 + 2 + 8
 """Bytes a parameter of the paper: weights with their copies, gradient, moments (section 5.2)."""
@@ -159,7 +160,10 @@ def _end_bytes(workload: Workload, layout: Layout) -> float:
 
 
 def _working_bytes(workload: Workload, layout: Layout) -> float:
-    """Gradients of activations that are alive at once, in the feed-forward network."""
+    """What is alive at once in the backward pass of the feed-forward network.
+
+    Gradients of what it keeps, and its input normalised once more.
+    """
     config = workload.config
     ffn = (config.ffn_hidden_size or 4 * config.hidden_size) / config.hidden_size
-    return (2 * ffn + WIDE_VALUES) * _token_bytes(workload, layout)
+    return (2 * ffn + WIDE_VALUES + 1) * _token_bytes(workload, layout)

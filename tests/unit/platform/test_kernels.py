@@ -23,11 +23,18 @@ def attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: torch.Tensor)
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 8e-3)])
 @pytest.mark.parametrize("length", [300, 700])  # the second in several blocks
+@pytest.mark.parametrize("onednn", [True, False])
 def test_attention_and_its_gradients(
-    dtype: torch.dtype, tolerance: float, length: int, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype,
+    tolerance: float,
+    length: int,
+    onednn: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Queries and keys with gaps between their rows, as they come out of one fused projection."""
     monkeypatch.setattr(F, "scaled_dot_product_attention", None)  # must not be needed
+    monkeypatch.setattr(kernels, "_onednn_is_faster", lambda: onednn)
+    monkeypatch.setattr(kernels, "_BLOCK_BYTES", 2**19)
     generator = torch.Generator().manual_seed(0)
     fused = torch.randn(length, 2, 2, 3 * 16, generator=generator).to(dtype)
     q, k, _ = (part.requires_grad_() for part in fused.chunk(3, dim=-1))
@@ -62,7 +69,8 @@ def test_small_or_random_attention_is_torchs(options: dict[str, Any]) -> None:
     torch.testing.assert_close(out, expected.permute(2, 0, 1, 3))
 
 
-def test_linear_and_its_gradients() -> None:
+def test_linear_and_its_gradients_by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_onednn_is_faster", lambda: True)
     torch.manual_seed(0)
     x = torch.randn(96, 2, 200, requires_grad=True)
     weight = torch.randn(130, 200, requires_grad=True)

@@ -29,7 +29,7 @@ def test_every_product_is_counted(per_frame: bool, monkeypatch: pytest.MonkeyPat
     c_noise = torch.zeros(2, frames) if per_frame else torch.zeros(2)
     # the counter knows no formula for a CPU's own kernels, but counts the products of torch's plain
     # ones
-    monkeypatch.setattr(kernels, "_has_onednn", lambda x: False)
+    monkeypatch.setattr(kernels, "_is_plain_cpu", lambda x: False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         net(x, c_noise, text)
     flops = dit_flops(config, (frames, 8, 12), 7, 2, noise_levels=frames if per_frame else 1)
