@@ -27,8 +27,8 @@ def command(
         bool, typer.Option("--post-training", help="Plan 'finetune' instead of 'pretrain'.")
     ] = False,
     fsdp: Annotated[
-        bool, typer.Option("--fsdp", help="Also size FSDP, which this release cannot train with.")
-    ] = False,
+        bool, typer.Option(help="Also consider layouts that share out the weights (FSDP).")
+    ] = True,
     conf: Annotated[
         list[str] | None,
         typer.Option("--conf", help="A setting of the site, GROUP=OPTION; may be given often."),

@@ -115,6 +115,7 @@ def patch_megatron() -> None:
     _patch_linear_autocast()
     _use_plain_linear_alone()
     _patch_optimizers()
+    _patch_fsdp()
     _undo_jit()
 
 
@@ -236,6 +237,27 @@ def clip_grad_by_total_norm(
     coefficient = max_norm / (total_norm + 1.0e-6)
     if grads and coefficient < 1.0:
         torch._foreach_mul_(grads, coefficient)
+
+
+def _patch_fsdp() -> None:
+    """Let Megatron-FSDP keep its buffers on the CPU and name the CPU in its device meshes."""
+    from megatron.core.distributed.fsdp import mcore_fsdp_adapter
+    from megatron.core.distributed.fsdp.src.megatron_fsdp import megatron_fsdp
+
+    mesh: Any = mcore_fsdp_adapter.DeviceMesh
+    cpu_torch: Any = CpuTorch()
+    cpu_torch.device = on_cpu
+    mcore_fsdp_adapter.torch = megatron_fsdp.torch = cpu_torch
+
+    class CpuMesh:
+        """Makes meshes of the CPU, whatever device is asked for."""
+
+        @staticmethod
+        def from_group(group: Any, device_type: str, **kwargs: Any) -> Any:
+            del device_type
+            return mesh.from_group(group, "cpu", **kwargs)
+
+    mcore_fsdp_adapter.DeviceMesh = CpuMesh
 
 
 def _undo_jit() -> None:

@@ -25,7 +25,6 @@ import torch
 from megatron.core.dist_checkpointing.dict_utils import dict_list_map_outplace
 from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
 from nemo.lightning.io.mixin import IOMixin
-from torch import nn
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.training.sharded_state import load_sharded, saved_keys
@@ -71,7 +70,8 @@ class EMA(pl.Callback, IOMixin):
         self.every_n_steps = every_n_steps
         self.validate_with_ema = validate_with_ema
         self.num_updates = 0
-        self._weights: list[nn.Parameter] = []
+        self._strategy: Any = None
+        self._weights: list[torch.Tensor] = []
         self._averages: list[torch.Tensor] = []
         self._backup: list[torch.Tensor] | None = None
         self._resumed = False
@@ -79,7 +79,8 @@ class EMA(pl.Callback, IOMixin):
     # --- Lightning hooks ----------------------------------------------------------------------
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take a float32 copy of the weights, or what the checkpoint holds."""
-        self._weights = [p for p in trainer.strategy.model.parameters() if p.requires_grad]
+        self._strategy = trainer.strategy
+        self._weights = trainer.strategy.trained_weights()
         self._averages = [_master_weight(p).clone() for p in self._weights]
         if self._resumed:
             self._restore(trainer)
@@ -145,12 +146,16 @@ class EMA(pl.Callback, IOMixin):
         self._backup = [parameter.detach().clone() for parameter in self._weights]
         for parameter, average in zip(self._weights, self._averages, strict=True):
             parameter.copy_(average)
+        self._strategy.weights_written(step_from_them=False)
 
     @torch.no_grad()
     def _swap_out(self) -> None:
-        for parameter, kept in zip(self._weights, self._backup or [], strict=False):
+        if self._backup is None:
+            return
+        for parameter, kept in zip(self._weights, self._backup, strict=True):
             parameter.copy_(kept)
         self._backup = None
+        self._strategy.weights_written(step_from_them=False)
 
     def _sharded_state(self, trainer: pl.Trainer) -> Any:
         """The model's sharded state with the averages in place of the weights."""
@@ -165,6 +170,7 @@ class EMA(pl.Callback, IOMixin):
             average = averages.get(entry.data.data_ptr())
             if average is None:  # a buffer, or a weight that is not trained
                 return None
+            average = average.view_as(entry.data)
             changes: dict[str, Any] = {"key": f"{PREFIX}.{entry.key}", "data": average}
             if isinstance(entry, ShardedTensor):
                 changes["dtype"] = average.dtype
@@ -203,7 +209,7 @@ def power_exponent(rate: float) -> float:
     return float(roots.real.max())
 
 
-def _master_weight(parameter: nn.Parameter) -> torch.Tensor:
+def _master_weight(parameter: torch.Tensor) -> torch.Tensor:
     """The float32 weight that the optimiser steps, where this rank holds it whole."""
     main = getattr(parameter, "main_param", None)
     if main is not None and main.numel() == parameter.numel():

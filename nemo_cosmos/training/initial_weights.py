@@ -54,8 +54,7 @@ class InitialWeights(pl.Callback, IOMixin):
             return
         networks = bare_networks(trainer)
         self.new_names = load_exported(networks, Path(self.folder) / WEIGHTS_FILE)
-        for optimizer in trainer.strategy.optimizers:
-            optimizer.reload_model_params()
+        trainer.strategy.weights_written(step_from_them=True)
         if self.new_names:
             logger.info("New parameters, not in '%s': %s", self.folder, ", ".join(self.new_names))
 

@@ -40,6 +40,13 @@ def check_processes(strategy: Any, num_processes: int) -> None:
             f"{num_processes} of trainer.devices x trainer.num_nodes. Start {one_model} or a "
             "multiple of it, or lower the sizes."
         )
+    copies, sharing = strategy.num_distributed_optimizer_instances, num_processes // one_model
+    sharing *= sizes["context_parallel_size"]
+    if sharing % copies:
+        raise ConfigError(
+            f"trainer.strategy.num_distributed_optimizer_instances={copies} does not divide the "
+            f"{sharing} processes that share a model's state. Choose a divisor of {sharing}."
+        )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched not in (1, num_processes):
         raise ConfigError(

@@ -38,6 +38,7 @@ TWO = {
     "pp": Layout(pipeline_model_parallel_size=2),
     "vpp": Layout(pipeline_model_parallel_size=2, virtual_pipeline_model_parallel_size=2),
     "dp": Layout(),
+    "fsdp": Layout(fsdp="megatron"),
     "recompute_full": Layout(config=RECOMPUTE_FULL),
     "recompute_selective": Layout(config={"recompute_granularity": "selective"}),
     "tp_sp_recompute": Layout(
@@ -53,6 +54,9 @@ FOUR = {
     ),
     "tp_dp": Layout(tensor_model_parallel_size=2),
     "pp_dp": Layout(pipeline_model_parallel_size=2),
+    "fsdp_tp": Layout(tensor_model_parallel_size=2, sequence_parallel=True, fsdp="megatron"),
+    "fsdp_cp": Layout(context_parallel_size=2, config=RECOMPUTE_FULL, fsdp="megatron"),
+    "fsdp_hybrid": Layout(num_distributed_optimizer_instances=2, fsdp="megatron"),
 }
 
 Expected = Callable[[str], tuple[str, Report]]

@@ -38,12 +38,14 @@ BATCH_SIZE = 4
 TOLERANCE = 1e-3
 """Sums over ranks round differently in every layout."""
 
-PP2 = {"pipeline_model_parallel_size": 2}
-LEGS = {
+PP2: dict[str, int | str] = {"pipeline_model_parallel_size": 2}
+FSDP2: dict[str, int | str] = {"fsdp": "megatron"}
+LEGS: dict[str, dict[str, int | str]] = {
     "PP2": PP2,
     "PP2 with virtual stages": {**PP2, "virtual_pipeline_model_parallel_size": 2},
     "TP2": {"tensor_model_parallel_size": 2},
     "CP2": {"context_parallel_size": 2},
+    "FSDP2": FSDP2,
     "DP2": {},
 }
 """Layouts of two processes; each trains for a step."""
@@ -74,7 +76,7 @@ def write_data(folder: Path, size: int = 32) -> None:
     (folder / "dataset.json").write_text(json.dumps(dataset))
 
 
-def train(folder: str, devices: int, layout: dict[str, int], stop: int) -> int:
+def train(folder: str, devices: int, layout: dict[str, int | str], stop: int) -> int:
     """One leg: go on until step ``stop``, and save there."""
     import fiddle as fdl
     import lightning.pytorch as pl
@@ -155,11 +157,12 @@ def test_every_layout_goes_on_from_the_one_before(two_processes, tmp_path):
     assert all(torch.equal(again[name], exported[name]) for name in exported), "the average"
 
 
-def test_a_pipeline_goes_on_exactly(two_processes, tmp_path):
+@pytest.mark.parametrize("layout", [PP2, FSDP2], ids=["PP2", "FSDP2"])
+def test_goes_on_exactly(layout, two_processes, tmp_path):
     write_data(tmp_path / "data")
     for run, stops in (("whole", [3]), ("parts", [1, 3])):
         for stop in stops:
-            two_processes.run(train, str(tmp_path / run), 2, PP2, stop)
+            two_processes.run(train, str(tmp_path / run), 2, layout, stop)
     whole, parts = saved(tmp_path / "whole", 3), saved(tmp_path / "parts", 3)
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)

@@ -43,11 +43,14 @@ class Layout:
     context_parallel_size: int = 1
     pipeline_model_parallel_size: int = 1
     virtual_pipeline_model_parallel_size: int | None = None
+    num_distributed_optimizer_instances: int = 1
+    fsdp: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     micro_batch: int = 1
 
     def strategy(self) -> dict[str, Any]:
-        names = [name for name in self.__dataclass_fields__ if "parallel" in name]
+        others = ("config", "micro_batch")
+        names = [name for name in self.__dataclass_fields__ if name not in others]
         return {name: getattr(self, name) for name in names}
 
 
@@ -254,7 +257,18 @@ def gradient_pieces(trainer: Any) -> list[Piece]:
     from nemo_cosmos.models.common.shards import shards_of
     from nemo_cosmos.training.initial_weights import bare_network
 
-    pieces = []
+    pieces = [
+        Piece(
+            rows.shard.name,
+            rows.shard.whole_shape,
+            rows.shard.part,
+            rows.main.grad.to_local().detach().float().clone(),
+        )
+        for network in trainer.strategy.sharded_networks
+        for rows in network.rows
+    ]
+    if pieces:
+        return pieces
     for chunk in trainer.strategy.megatron_parallel:
         for buffer in chunk.buffers:
             for bucket in buffer.buckets:

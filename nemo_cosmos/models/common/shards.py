@@ -44,8 +44,12 @@ def shards_of(network: nn.Module) -> list[Shard]:
     """Every tensor of this process's part of a network.
 
     Args:
-        network: a Megatron module, or any other, which is taken to be whole.
+        network: a Megatron module, or any other, which is taken to be whole. One whose weights
+            data-parallel processes share out tells itself what it holds, by ``held_shards()``.
     """
+    held: Any = getattr(network, "held_shards", None)
+    if held is not None:
+        return list(held())
     state = network.state_dict(keep_vars=True)
     tensors = {
         name: value

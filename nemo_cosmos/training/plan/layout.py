@@ -108,8 +108,9 @@ def legal_layouts(
                 num = workload.global_batch_size // (workload.micro_batch_size * dp)
                 for recompute in RECOMPUTE_MODES:
                     yield Layout(tp, cp, pp, dp, False, recompute, num)
-                    # Megatron-FSDP and pipeline stages do not combine in Megatron-Core 0.16.
-                    if fsdp and pp == 1 and dp * cp > 1:
+                    # What training.fsdp refuses: pipeline stages, and float16.
+                    half = workload.precision.name.startswith("16")
+                    if fsdp and pp == 1 and dp * cp > 1 and not half:
                         yield Layout(tp, cp, pp, dp, True, recompute, num)
 
 

@@ -10,11 +10,13 @@ from torch import nn
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.training.ema import EMA, power_exponent
+from nemo_cosmos.training.strategy import WorldStrategy
 
 
 def start(ema: EMA, *parameters: nn.Parameter) -> EMA:
-    model = nn.ParameterList(parameters)
-    trainer = SimpleNamespace(strategy=SimpleNamespace(model=model), global_step=0)
+    strategy = WorldStrategy()
+    strategy.megatron_parallel = nn.ParameterList(parameters)
+    trainer = SimpleNamespace(strategy=strategy, global_step=0)
     ema.on_train_start(trainer, None)
     return ema
 

@@ -16,6 +16,13 @@ def test_processes_must_divide_into_models() -> None:
         check_processes(strategy, 8)
 
 
+def test_copies_of_a_model_must_divide_its_processes() -> None:
+    strategy = WorldStrategy(fsdp="megatron", num_distributed_optimizer_instances=2)
+    check_processes(strategy, 4)
+    with pytest.raises(ConfigError, match=r"instances=2 does not divide the 3 processes"):
+        check_processes(strategy, 3)
+
+
 def test_the_launcher_must_have_started_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     check_processes(WorldStrategy(), 2)

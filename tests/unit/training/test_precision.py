@@ -10,7 +10,6 @@ import pytest
 from nemo_cosmos.errors import ConfigError, MissingDependencyError
 from nemo_cosmos.training import precision
 from nemo_cosmos.training.precision import check_same_fp8, megatron_precision
-from nemo_cosmos.training.strategy import WorldStrategy
 
 
 def test_fp8_without_transformer_engine_is_an_error() -> None:
@@ -46,8 +45,3 @@ def test_fp8_of_the_model_alone_would_be_overwritten() -> None:
     with pytest.raises(ConfigError, match=r"Set trainer\.fp8=hybrid"):
         check_same_fp8(SimpleNamespace(fp8="hybrid"), plain)
     check_same_fp8(SimpleNamespace(fp8=None), plain)
-
-
-def test_fsdp_is_refused_before_training() -> None:
-    with pytest.raises(ConfigError, match=r"trainer\.strategy\.fsdp=megatron is not supported"):
-        WorldStrategy(fsdp="megatron")
