@@ -76,11 +76,14 @@ def start(recipe: run.Partial, cluster: dict[str, Any]) -> None:
     """
     import fiddle as fdl
 
+    from nemo_cosmos.platform import is_first_process
+
     is_launched = "LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ
     num_processes = recipe.trainer.devices * recipe.trainer.num_nodes
     if cluster["executor"] == "local" and (is_launched or num_processes == 1):
         folder: Path = fdl.build(recipe)()
-        typer.echo(f"Done: the model is in '{folder / 'export'}'.")
+        if is_first_process():
+            typer.echo(f"Done: the model is in '{folder / 'export'}'.")
         return
     from nemo_cosmos.cli.launch import launch
 

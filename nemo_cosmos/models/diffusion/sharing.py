@@ -106,9 +106,9 @@ class Sharing:
                 f"tensor_model_parallel_size to one of {sequence}",
                 "sequence_parallel=false",
             ]
-        advice.append("the data to another length or size of video ('nemo-cosmos tokenize')")
         return (
             f"The data hold latents of {math.prod(grid_thw)} tokens "
             f"({' x '.join(map(str, grid_thw))}), which do not divide over {told}. Training has "
-            f"not started. Set {', or '.join(advice)}."
+            "not started. Tokenize to another length or size of video"
+            f"{''.join(f', or set {setting}' for setting in advice)}."
         )
