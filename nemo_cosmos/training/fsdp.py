@@ -11,7 +11,7 @@ resharded, averaged and exported like any other, and goes on without FSDP, or wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -183,6 +183,9 @@ class ShardedNetwork(FullyShardedDataParallel):
             **kwargs,
         )
         self.start_param_sync = self._start_param_sync
+        for layer in network.modules():
+            if isinstance(layer, BaseTransformerLayer) and hasattr(layer, "project_context"):
+                layer.project_context = self._put_together(layer, layer.project_context)
         network.held_shards = self.held_shards
         mains = {
             id(main.orig_param): main
@@ -233,12 +236,29 @@ class ShardedNetwork(FullyShardedDataParallel):
 
     def gather_anew(self) -> None:
         """Forget the layers that are put together at the moment: their rows have changed."""
+        pipeline = self.module.all_gather_pipeline
+        for bucket, backward in list(pipeline.param_gather_event_map):
+            pipeline.wait_bucket_ready(bucket, backward)
         self.module.synchronize_param_gather()
-        self.use_gathered()
+        self.use_whole_weights()
 
-    def use_gathered(self) -> None:
-        """Have the network compute with whole weights; what writes rows makes it hold rows."""
+    def use_whole_weights(self) -> None:
+        """Give the network the weights that it computes with for the rows that are optimised."""
         self.module._replace_param_with_raw_if_needed()
+
+    def _put_together(self, layer: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Have a method of a layer find whole weights, as the layer's forward pass does."""
+        weights = [main.orig_param for main in layer.parameters()]
+        groups = {self.param_and_grad_buffer.param_to_param_group[weight] for weight in weights}
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.module.all_gather_and_wait_parameters_ready(weights, prefetch=False)
+            result = method(*args, **kwargs)
+            for group in groups:
+                self.module.all_gather_pipeline.release_bucket(group, bwd=False)
+            return result
+
+        return call
 
     def _start_param_sync(self, *args: Any, force_sync: bool = False, **kwargs: Any) -> None:
         """Gather the first layers; not all of them, as NeMo asks for before a save."""

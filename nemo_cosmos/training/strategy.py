@@ -100,6 +100,8 @@ class WorldStrategy(nl.MegatronStrategy):
         # A background save runs in a child process and needs Megatron's own queue.
         filesystem_async._results_queue = None if self.async_save else queue.Queue()
         super().setup(trainer)
+        for network in self.sharded_networks:
+            network.use_whole_weights()
 
     def init_model_parallel(self) -> None:
         """Wrap the network for data parallelism."""
@@ -143,17 +145,12 @@ class WorldStrategy(nl.MegatronStrategy):
             for optimizer in self.optimizers:
                 optimizer.reload_model_params()
 
-    def training_step(self, dataloader_iter: Any, *args: Any, **kwargs: Any) -> Any:
-        """Compute a training step, with whole weights also outside the network's own forward."""
-        for network in self.sharded_networks:
-            network.use_gathered()
-        return super().training_step(dataloader_iter, *args, **kwargs)
-
-    def validation_step(self, dataloader_iter: Any, *args: Any, **kwargs: Any) -> Any:
-        """The same for a validation step."""
-        for network in self.sharded_networks:
-            network.use_gathered()
-        return super().validation_step(dataloader_iter, *args, **kwargs)
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """What Lightning puts into a checkpoint; NeMo replaces it, so FSDP gathers nothing."""
+        if self._fsdp is not None:
+            return {}
+        state: dict[str, Any] = super().lightning_module_state_dict()
+        return state
 
     @property
     def sharded_state_dict_metadata(self) -> dict[str, Any]:

@@ -45,8 +45,8 @@ TWO = {
         tensor_model_parallel_size=2, sequence_parallel=True, config=RECOMPUTE_FULL
     ),
 }
-WITH_PACKS = ("tp_sp", "pp", "dp")
-STEERABLE = ("tp_sp", "cp_p2p", "pp", "vpp")
+WITH_PACKS = ("tp_sp", "pp", "dp", "fsdp")
+STEERABLE = ("tp_sp", "cp_p2p", "pp", "vpp", "fsdp")
 FOUR = {
     "tp_cp": Layout(tensor_model_parallel_size=2, sequence_parallel=True, context_parallel_size=2),
     "tp_pp": Layout(
@@ -120,6 +120,10 @@ def test_two_processes(
     weights, expected = one_process(task)
     found = two_processes.run(train, task, TWO[name], weights, str(tmp_path))
     compare(found, expected)
+    if TWO[name].fsdp:
+        whole = sum(weight.numel() for weight in found[0].exported.values())
+        held = [sum(piece.value.numel() for piece in one.weights) for one in found]
+        assert sum(held) == whole and max(held) < 0.6 * whole, "each process holds its rows alone"
     can_sample = TWO[name].virtual_pipeline_model_parallel_size is None
     assert all(bool(one.sampled) == bool(expected.sampled and can_sample) for one in found)
 

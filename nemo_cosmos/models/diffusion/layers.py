@@ -155,6 +155,10 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
         update, _ = self.mlp(modulate(x_LBE, shift, scale, c.row_L))
         return add_gated(x_LBE, gate, update, c.row_L)
 
+    def project_context(self, context_MBE: torch.Tensor) -> KeysValues:
+        """The text's keys and values for this layer."""
+        return self.cross_attention.project_context(context_MBE)
+
 
 class DiTBlock(TransformerBlock):
     """The layers of this pipeline stage.
@@ -226,7 +230,7 @@ class DiTBlock(TransformerBlock):
 
     def project_context(self, context_MBE: torch.Tensor) -> list[KeysValues]:
         """The text's keys and values for each layer."""
-        return [layer.cross_attention.project_context(context_MBE) for layer in self.layers]
+        return [layer.project_context(context_MBE) for layer in self.layers]
 
     def _forward_recomputing(
         self, x_LBE: torch.Tensor, conditioning: Conditioning, packing: Packing | None

@@ -43,17 +43,11 @@ class SampleVideos(pl.Callback, IOMixin):
         self.fps = fps
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse a pipeline with virtual stages, and FSDP.
+        """Refuse a pipeline with virtual stages.
 
         Raises:
-            ConfigError: there is one of them.
+            ConfigError: there is one.
         """
-        if getattr(trainer.strategy, "sharded_networks", []):
-            raise ConfigError(
-                "Sample videos cannot be made while trainer.strategy.fsdp shares out the weights. "
-                "Take SampleVideos out, and sample from a checkpoint: 'nemo-cosmos import' makes a "
-                "world folder of it."
-            )
         stages = getattr(trainer.strategy, "virtual_pipeline_model_parallel_size", None)
         if stages is not None:
             raise ConfigError(
