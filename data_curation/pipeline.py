@@ -21,7 +21,7 @@ from data_curation.deduplication.index import write_index
 from data_curation.executors import Executor, InlineExecutor
 from data_curation.journal import DEAD, Journal, SourceResult
 from data_curation.metrics import RunMetrics
-from data_curation.progress import CurateProgress
+from data_curation.progress import CurateProgress, Show
 from data_curation.report import write_report
 from data_curation.run_folder import claimed
 from data_curation.settings import CurateSettings
@@ -75,7 +75,7 @@ def curate(
     output: str | os.PathLike[str],
     settings: CurateSettings | None = None,
     executor: Executor | None = None,
-    show_progress: bool = False,
+    show: Show = "nothing",
     retry_dead: bool = False,
 ) -> CurateSummary:
     """Turn raw video into shards: ``output/v0``, ``report.html``, ``summary.json``.
@@ -88,7 +88,7 @@ def curate(
         output: folder for the results; run again with the same to go on or to add sources.
         settings: how to split, encode and filter.
         executor: where to run; by default in this process.
-        show_progress: draw live counts and rates on standard error.
+        show: live counts, rates and times on standard error: for ``people``, or as ``json`` lines.
         retry_dead: try again what was given up.
 
     Raises:
@@ -107,7 +107,7 @@ def curate(
     journal = Journal(target, fingerprint(stages, settings), retry_dead)
     worker = SourceWorker([stage for stage in stages if stage.scope != "dataset"], store, journal)
     names = [stage.name for stage in stages]
-    with claimed(target), CurateProgress(len(sources), names, show_progress) as progress:
+    with claimed(target), CurateProgress(len(sources), names, show) as progress:
         metrics = RunMetrics(target)
         results = []
         for result in (executor or InlineExecutor()).run(worker, sources):

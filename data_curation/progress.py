@@ -1,52 +1,53 @@
-"""Live counts of a run: per stage what is done, rejected and how fast, and the time left."""
+"""How a run goes, on standard error: a live table on a terminal, lines in a log, or JSON."""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Literal, Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from data_curation.journal import SourceResult
 from data_curation.stages.base import Rejection
+from data_curation.tally import Tally
+
+#: What is shown: nothing; what people read (a table, or lines where no terminal is); JSON lines.
+Show = Literal["nothing", "people", "json"]
+#: Seconds between two lines of JSON, and between two lines in a log.
+_JSON_S = 1.0
+_LOG_S = 30.0
 
 
 class CurateProgress:
-    """A bar for the sources and a table of the stages, drawn on standard error.
+    """Counts what a run does and shows it.
 
     Args:
         num_sources: how many sources there are.
         stages: names of the stages, in order.
-        show: whether anything is drawn.
+        show: see :data:`Show`.
     """
 
-    def __init__(self, num_sources: int, stages: Sequence[str], show: bool) -> None:
-        self._stages = list(stages)
-        self._done: Counter[str] = Counter()
-        self._stage_s: Counter[str] = Counter()
-        self._reasons: dict[str, Counter[str]] = {name: Counter() for name in stages}
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-        )
-        self._sources = self._bars.add_task("sources", total=num_sources, rate="")
-        self._started_s = time.monotonic()
-        self._video_s = 0.0
-        self._live = Live(console=Console(stderr=True), refresh_per_second=4) if show else None
+    def __init__(self, num_sources: int, stages: Sequence[str], show: Show = "nothing") -> None:
+        self._tally = Tally(num_sources, stages)
+        self._view = _view(show, num_sources)
 
     def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
+        self._view.show(self._tally)
         return self
 
     def __exit__(
@@ -55,62 +56,172 @@ class CurateProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._draw()
-            self._live.stop()
+        self._view.close(self._tally)
 
     def source_done(self, result: SourceResult) -> None:
         """Count one finished source."""
-        for stage, (_, num_passed) in result.counts.items():
-            self._done[stage] += num_passed
-        self._stage_s.update(result.stage_s)
-        self._count(result.rejections)
-        self._video_s += 0.0 if result.reused else result.duration_s
-        elapsed_s = time.monotonic() - self._started_s
-        rate = f"{self._video_s / max(elapsed_s, 1e-9):.1f} s of video per second"
-        self._bars.update(self._sources, advance=1, rate=rate)
-        self._draw()
+        self._tally.source_done(result)
+        self._view.show(self._tally)
 
     def dataset_done(
         self, counts: Mapping[str, tuple[int, int]], rejections: Sequence[Rejection]
     ) -> None:
         """Show the final counts, those of the stages that see all clips included."""
-        self._done = Counter({stage: num_passed for stage, (_, num_passed) in counts.items()})
-        self._reasons = {name: Counter() for name in self._stages}
-        self._count(rejections)
-        self._draw()
+        self._tally.dataset_done(counts, rejections)
+        self._view.show(self._tally)
 
     @contextmanager
     def counting(self, name: str, num_clips: int) -> Iterator[Callable[[], None]]:
-        """A bar for the clips of one step, with rate and time left; yields what advances it."""
-        task = self._bars.add_task(name, total=num_clips, rate="")
-        started_s = time.monotonic()
+        """Show the clips of one step, a stage or another; yields what counts one."""
+        started_s, done = time.monotonic(), 0
+        if name in self._tally.stages:
+            self._tally.stages[name].expected = num_clips
 
         def advance(count: int = 1) -> None:
-            done = self._bars.tasks[task].completed + count
-            elapsed_s = time.monotonic() - started_s
-            rate = f"{done / elapsed_s:.1f} clips/s" if elapsed_s > 0.5 else ""
-            self._bars.update(task, completed=done, rate=rate)
-            self._draw()
+            nonlocal done
+            done += count
+            if name in self._tally.stages:
+                self._tally.clips_done(name, count, time.monotonic() - started_s)
+            self._view.step(name, done, num_clips)
+            self._view.show(self._tally)
 
+        advance(0)
         yield advance
-        advance(num_clips - round(self._bars.tasks[task].completed))
+        advance(num_clips - done)
 
-    def _count(self, rejections: Sequence[Rejection]) -> None:
-        for rejection in rejections:
-            self._reasons[rejection.stage][rejection.reason] += 1
 
-    def _draw(self) -> None:
-        if self._live is None:
-            return
-        table = Table(box=None, padding=(0, 2))
-        for heading in ("stage", "passed", "clips/s", "rejected"):
-            table.add_column(
-                heading, justify="left" if heading in ("stage", "rejected") else "right"
-            )
-        for name in self._stages:
-            seconds = self._stage_s[name]
-            rate = f"{self._done[name] / seconds:.1f}" if seconds else "-"
-            reasons = ", ".join(f"{n} {why}" for why, n in sorted(self._reasons[name].items()))
-            table.add_row(name, str(self._done[name]), rate, reasons)
-        self._live.update(Group(self._bars, table), refresh=True)
+class _View(Protocol):
+    """One way to show a run."""
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """A step beside the sources has come so far."""
+        ...
+
+    def show(self, tally: Tally) -> None:
+        """Something was counted."""
+        ...
+
+    def close(self, tally: Tally) -> None:
+        """The run has ended, well or not."""
+        ...
+
+
+def _view(show: Show, num_sources: int) -> _View:
+    if show == "json":
+        return _JsonLines()
+    if show == "people":
+        return _LiveTable(num_sources) if sys.stderr.isatty() else _LogLines()
+    return _Nothing()
+
+
+class _Nothing:
+    def step(self, name: str, done: int, total: int) -> None: ...
+
+    def show(self, tally: Tally) -> None: ...
+
+    def close(self, tally: Tally) -> None: ...
+
+
+class _LiveTable:
+    """Bars of the sources and of the steps behind them, and a table of the stages."""
+
+    def __init__(self, num_sources: int) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self._tasks = {"sources": self._bars.add_task("sources", total=num_sources, rate="")}
+        self._live = Live(self._bars, console=Console(stderr=True), refresh_per_second=4)
+        self._live.start()
+
+    def step(self, name: str, done: int, total: int) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=total, rate="")
+        task = self._bars.tasks[self._tasks[name]]
+        elapsed_s = task.elapsed or 0.0
+        rate = f"{done / elapsed_s:.1f}/s" if done and elapsed_s > 0.5 else ""
+        self._bars.update(task.id, completed=done, rate=rate)
+
+    def show(self, tally: Tally) -> None:
+        rate = f"{tally.video_s_per_s:.1f} s of video/s" if tally.num_done else ""
+        self._bars.update(self._tasks["sources"], completed=tally.num_done, rate=rate)
+        self._live.update(Group(self._bars, _table(tally)))
+
+    def close(self, tally: Tally) -> None:
+        self.show(tally)
+        self._live.stop()
+
+
+class _LogLines:
+    """A line now and then, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._shown_s = time.monotonic()
+        self._step = ""
+
+    def step(self, name: str, done: int, total: int) -> None:
+        self._step = f"{name}: {done} of {total} clips"
+
+    def show(self, tally: Tally) -> None:
+        if time.monotonic() - self._shown_s >= _LOG_S:
+            self._print(tally)
+
+    def close(self, tally: Tally) -> None:
+        self._print(tally)
+
+    def _print(self, tally: Tally) -> None:
+        self._shown_s = time.monotonic()
+        num_rejected = sum(stage.rejected.total() for stage in tally.stages.values())
+        parts = [
+            f"{tally.num_done} of {tally.num_sources} sources",
+            f"{num_rejected} rejected",
+            f"{tally.video_s_per_s:.1f} s of video/s",
+            f"{clock_text(tally.elapsed_s)} gone",
+            f"{clock_text(tally.left_s())} left",
+        ]
+        print(", ".join([*parts, self._step] if self._step else parts), file=sys.stderr, flush=True)
+
+
+class _JsonLines:
+    """One JSON object a line, at most one a second, and one at the end."""
+
+    def __init__(self) -> None:
+        self._shown_s = float("-inf")
+        self._step: dict[str, object] = {}
+
+    def step(self, name: str, done: int, total: int) -> None:
+        self._step = {"step": name, "step_done": done, "step_total": total}
+
+    def show(self, tally: Tally) -> None:
+        if time.monotonic() - self._shown_s >= _JSON_S:
+            self.close(tally)
+
+    def close(self, tally: Tally) -> None:
+        self._shown_s = time.monotonic()
+        print(json.dumps({**tally.to_json(), **self._step}), file=sys.stderr, flush=True)
+
+
+def _table(tally: Tally) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("stage", "done", "passed", "clips/s", "left"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right", no_wrap=True)
+    table.add_column("rejected")
+    for name, stage in tally.stages.items():
+        rate = "-" if stage.per_s is None else f"{stage.per_s:.1f}"
+        reasons = ", ".join(f"{count} {why}" for why, count in stage.rejected.most_common())
+        left = clock_text(tally.left_s(name))
+        table.add_row(name, str(stage.done), str(stage.passed), rate, left, reasons)
+    return table
+
+
+def clock_text(seconds: float | None) -> str:
+    """``1:02:03``; a dash for what is not known."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -93,7 +93,12 @@ def command(
     )
     chosen = build_executor(executor, workers, worker_memory_gb, address, min_workers)
     summary = curate(
-        source, output, settings, chosen, show_progress=not as_json, retry_dead=retry_dead
+        source,
+        output,
+        settings,
+        chosen,
+        show="json" if as_json else "people",
+        retry_dead=retry_dead,
     )
     version = ""
     if summary.num_clips:

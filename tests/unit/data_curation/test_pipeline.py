@@ -262,13 +262,6 @@ def test_an_output_inside_the_input_is_not_an_input(raw):
     assert curate(raw, raw / "out", SETTINGS).num_sources == 4
 
 
-def test_progress_is_drawn_on_standard_error(raw, tmp_path, capsys):
-    curate(raw, tmp_path / "out", SETTINGS, show_progress=True)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "transcode" in captured.err and "1 not_a_video" in captured.err
-
-
 def test_stages_must_stand_in_an_order_that_gives_each_its_inputs(store):
     with pytest.raises(ConfigError, match="'caption' reads 'suffixes'"):
         check_order([ProbeStage(), CaptionStage(store)])
