@@ -100,7 +100,8 @@ def train(folder: str, devices: int, layout: dict[str, int | str], stop: int) ->
         f"log.log_dir={folder}",
         f"trainer.max_steps={NUM_STEPS}",
         f"trainer.devices={devices}",
-        "log.ckpt.every_n_train_steps=1",
+        # One process is what the others are compared with; these save where they stop.
+        f"log.ckpt.every_n_train_steps={1 if devices == 1 else NUM_STEPS}",
         f"log.ckpt.keep={NUM_STEPS}",
         "log.ckpt.train_time_interval_s=None",
         "model.config.num_layers=4",
