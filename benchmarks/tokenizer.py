@@ -1,10 +1,10 @@
 """Our CV8x8x8 tokenizer against diffusers' AutoencoderKLCosmos, with the same weights.
 
-One clip of 17 frames at 128x128. The two sides alternate in one process, encode and decode apart;
-the figure is the median of the paired ratios (above 1: ours is faster); ``cpu_ratio_median`` is
-that of CPU seconds, for a busy machine. Outputs are compared before anything is timed. Prints one
-JSON line. With ``--bfloat16`` ours alone is timed too, in bfloat16 against its own float32: theirs
-does not run in bfloat16 on a CPU.
+One clip of 17 frames at 128x128. The two sides alternate in one process, encode and decode apart
+and ``together``, the sum of a pair of each; the figure is the median of the paired ratios (above 1:
+ours is faster); ``cpu_ratio_median`` is that of CPU seconds, for a busy machine. Outputs are
+compared before anything is timed. Prints one JSON line. With ``--bfloat16`` ours alone is timed
+too, in bfloat16 against its own float32: theirs does not run in bfloat16 on a CPU.
 
     python benchmarks/tokenizer.py [--pairs 12] [--threads 2] [--preset tokenizer_cv8x8x8]
 """
@@ -35,6 +35,8 @@ TOLERANCE = 1e-5  # of values that are about in [-1, 1]
 
 Call = Callable[[], Tensor]
 Pair = tuple[Call, Call]
+Times = tuple[float, float]  # seconds by the clock, and of the CPU
+SIDES = (0, 1)  # ours, theirs
 
 
 def build_pair(preset: str) -> tuple[TokenizerNetwork, Any]:
@@ -76,23 +78,32 @@ def build_calls(net: TokenizerNetwork, reference: Any) -> dict[str, Pair]:
     }
 
 
-def time_s(call: Call) -> tuple[float, float]:
+def time_s(call: Call) -> Times:
     """Seconds that one call takes, to the end of its work on the device, and its CPU seconds."""
     start, cpu_start = time.perf_counter(), time.process_time()
     call().sum().item()
     return time.perf_counter() - start, time.process_time() - cpu_start
 
 
-def compare(pair: Pair, num_pairs: int) -> dict[str, float]:
-    """Assert equal numerics, then time in alternating order."""
-    difference = (pair[0]() - pair[1]()).abs().max().item()
-    assert difference <= TOLERANCE, difference
+def difference(pair: Pair) -> float:
+    """Assert equal numerics; returns the largest difference."""
+    largest = (pair[0]() - pair[1]()).abs().max().item()
+    assert largest <= TOLERANCE, largest
+    return largest
+
+
+def time_pairs(pair: Pair, num_pairs: int) -> list[tuple[Times, Times]]:
+    """Times of ours and theirs, in alternating order."""
     times = []
     for index in range(num_pairs + 1):
         order = (0, 1) if index % 2 else (1, 0)
         sides = {side: time_s(pair[side]) for side in order}
         times.append((sides[0], sides[1]))
-    times = times[1:]  # the first warms up
+    return times[1:]  # the first warms up
+
+
+def summary(times: list[tuple[Times, Times]]) -> dict[str, float]:
+    """The figures of one kind of call."""
     ratios, cpu_ratios = (
         [theirs[clock] / ours[clock] for ours, theirs in times] for clock in (0, 1)
     )
@@ -102,8 +113,15 @@ def compare(pair: Pair, num_pairs: int) -> dict[str, float]:
         "cpu_ratio_median": round(statistics.median(cpu_ratios), 3),
         "ours_ms_per_frame": _ms_per_frame([ours[0] for ours, _ in times]),
         "theirs_ms_per_frame": _ms_per_frame([theirs[0] for _, theirs in times]),
-        "difference": difference,
     }
+
+
+def added(parts: tuple[tuple[Times, Times], ...]) -> tuple[Times, Times]:
+    """The times of several calls one after the other, of each side."""
+    ours, theirs = (
+        (sum(t[side][0] for t in parts), sum(t[side][1] for t in parts)) for side in SIDES
+    )
+    return ours, theirs
 
 
 def time_bfloat16(net: TokenizerNetwork, num_runs: int) -> dict[str, float]:
@@ -136,8 +154,12 @@ def main() -> None:
         "device": str(default_device()),
         "pairs": arguments.pairs,
     }
+    times = {}
     for name, pair in build_calls(net, reference).items():
-        result[name] = compare(pair, arguments.pairs)
+        largest = difference(pair)
+        times[name] = time_pairs(pair, arguments.pairs)
+        result[name] = summary(times[name]) | {"difference": largest}
+    result["together"] = summary([added(parts) for parts in zip(*times.values(), strict=True)])
     if arguments.bfloat16:
         result["bfloat16"] = time_bfloat16(net, arguments.pairs)
     result |= {"threads": torch.get_num_threads(), "load_1min": round(os.getloadavg()[0], 2)}

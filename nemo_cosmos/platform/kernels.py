@@ -1,4 +1,4 @@
-"""The matrix products and the attention of this device.
+"""The matrix products, the attention and one convolution of this device.
 
 On CUDA these are torch's own. On a CPU some of torch's own leave much of the machine idle. Its
 float32 products go to MKL, which uses the widest vector instructions on Intel's processors only;
@@ -6,7 +6,8 @@ elsewhere oneDNN, which torch carries too, does them. The gradient of its attent
 tiles; whole products over many queries are faster. Small problems, where calling costs more than
 computing, stay with torch.
 
-Shape suffixes: L queries, M keys, B batch, H heads, N batch * heads, D head dimension.
+Shape suffixes: of attention, L queries, M keys, B batch, H heads, N batch * heads, D head size; of
+pictures, N pictures, C channels, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -73,6 +74,31 @@ def attention(
     q, k, v = (x.permute(1, 2, 0, 3) for x in (q_LBHD, k_MBHD, v_MBHD))
     out_BHLD = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
     return out_BHLD.permute(2, 0, 1, 3)
+
+
+def conv_of_doubled(
+    x_NCHW: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """A 3x3 convolution, padded by zeros, of a picture whose every pixel is repeated 2x2.
+
+    The nine weights meet four different pixels: a transposed 4x4 convolution of stride 2 does the
+    same with less than half of the multiplications.
+
+    Args:
+        x_NCHW: the picture before its pixels are repeated.
+        weight: (out, C, 3, 3).
+        bias: (out,) or None.
+
+    Returns:
+        (N, out, 2H, 2W).
+    """
+    if x_NCHW.dtype != torch.float32 or not _is_plain_cpu(x_NCHW):
+        doubled = F.interpolate(x_NCHW, scale_factor=2, mode="nearest")
+        return F.conv2d(doubled, weight, bias, padding=1)
+    padded = F.pad(weight.flip(-2, -1), (1, 1, 1, 1))
+    sums = F.avg_pool2d(padded, 2, stride=1, divisor_override=1).transpose(0, 1)
+    sums = sums.contiguous(memory_format=torch.channels_last)
+    return F.conv_transpose2d(x_NCHW, sums, bias, stride=2, padding=1)
 
 
 def _is_plain_cpu(x: torch.Tensor) -> bool:

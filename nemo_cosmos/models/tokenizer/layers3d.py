@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nemo_cosmos.models.tokenizer.streaming import CausalCache
+from nemo_cosmos.platform import kernels
 
 
 def fold_frames(x_BCTHW: Tensor) -> Tensor:
@@ -229,7 +230,8 @@ class HybridUpsample(nn.Module):
             x_BCTHW = doubled_BTHWC.permute(0, 4, 1, 2, 3)
             x_BCTHW = self.conv1(x_BCTHW, cache) + x_BCTHW
         if self.conv2 is not None:
-            doubled_NCHW = F.interpolate(fold_frames(x_BCTHW), scale_factor=2, mode="nearest")
-            x_BCTHW = unfold_frames(doubled_NCHW, x_BCTHW.shape[0])
-            x_BCTHW = self.conv2(x_BCTHW) + x_BCTHW
+            x_NCHW, conv = fold_frames(x_BCTHW), self.conv2.conv3d
+            doubled_NCHW = F.interpolate(x_NCHW, scale_factor=2, mode="nearest")
+            y_NCHW = kernels.conv_of_doubled(x_NCHW, conv.weight.squeeze(2), conv.bias)
+            x_BCTHW = unfold_frames(y_NCHW + doubled_NCHW, x_BCTHW.shape[0])
         return x_BCTHW if self.conv3 is None else self.conv3(x_BCTHW)

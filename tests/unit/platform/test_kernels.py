@@ -92,3 +92,22 @@ def test_autocast_chooses_the_type() -> None:
     x, weight = torch.randn(256, 256), torch.randn(256, 256)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert kernels.linear(x, weight).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_convolution_of_doubled_pixels(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 5, 4, 3), (6, 5, 3, 3), (6,))
+    x, weight, bias = (torch.randn(s, generator=generator).to(dtype) for s in shapes)
+    given = [each.requires_grad_() for each in (x, weight, bias)]
+    wide = [each.double() for each in given]
+    out = kernels.conv_of_doubled(*given)
+    doubled = wide[0].repeat_interleave(2, -1).repeat_interleave(2, -2)
+    expected = F.conv2d(doubled, *wide[1:], padding=1)
+    g = torch.randn(out.shape, generator=generator).to(dtype)
+    found = (out, *torch.autograd.grad(out, given, g))
+    right = (expected, *torch.autograd.grad(expected, given, g.double()))
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-2
+    for got, exact in zip(found, right, strict=True):
+        assert got.dtype == dtype
+        assert (got.double() - exact).norm() <= tolerance * exact.double().norm()
