@@ -19,7 +19,8 @@ COPY data_curation data_curation
 COPY post_training post_training
 COPY recipes recipes
 COPY conf conf
-RUN pip install --no-cache-dir --constraint constraints.txt ".[curation,eval,sim]"
+RUN pip install --no-cache-dir --constraint constraints.txt ".[curation,eval,sim]" \
+ && pip install --no-cache-dir --no-deps --constraint constraints.txt scenedetect
 RUN useradd --create-home cosmos && mkdir -p /workspace && chown cosmos /workspace
 USER cosmos
 WORKDIR /workspace
@@ -38,7 +39,8 @@ COPY conf conf
 # The image's own builds of the stack stay (--no-deps); only what it lacks is added.
 RUN pip install --no-cache-dir --no-deps . \
  && pip install --no-cache-dir --no-deps nvidia-dali-cuda130==2.0.0 \
- && pip install --no-cache-dir "av>=14,<20" "typer>=0.29" "onnxruntime>=1.20,<2"
+ && pip install --no-cache-dir "av>=14,<20" "typer>=0.29" "onnxruntime>=1.20,<2" "ray>=2.60,<3" \
+ && pip install --no-cache-dir --no-deps --constraint constraints.txt scenedetect
 WORKDIR /workspace
 ENTRYPOINT ["nemo-cosmos"]
 CMD ["--help"]

@@ -37,6 +37,7 @@ class SourceResult:
         clips: what passed all stages, in order of time.
         rejections: what did not.
         counts: by stage, how many entered it and how many left it.
+        stage_video_s: seconds of video that entered each stage in this run.
         stage_s: seconds spent in each stage.
         stage_cpu_s: seconds of cores spent in each stage.
         duration_s: length of the source; 0 when it could not be read.
@@ -48,6 +49,7 @@ class SourceResult:
     clips: list[Clip] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    stage_video_s: dict[str, float] = field(default_factory=dict)
     stage_s: dict[str, float] = field(default_factory=dict)
     stage_cpu_s: dict[str, float] = field(default_factory=dict)
     duration_s: float = 0.0

@@ -9,14 +9,49 @@ import json
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from data_curation.journal import SourceResult
+from data_curation.stages.base import Clip
 
 _LONGEST_LINE_BYTES = 1 << 20
+
+
+@dataclass
+class StageCost:
+    """What entered a stage, and what it cost.
+
+    Attributes:
+        clips: that entered, or sources before they are split.
+        video_s: their length.
+        wall_s: seconds of workers.
+        core_s: seconds of cores.
+    """
+
+    clips: int = 0
+    video_s: float = 0.0
+    wall_s: float = 0.0
+    core_s: float = 0.0
+
+    def add(self, clips: int, video_s: float, wall_s: float, core_s: float) -> None:
+        """Count some more."""
+        self.clips += clips
+        self.video_s += video_s
+        self.wall_s += wall_s
+        self.core_s += core_s
+
+    def to_json(self) -> dict[str, float]:
+        """With ``clips_per_s`` of one worker and ``video_s_per_core_s`` of one core."""
+        rates = {
+            "clips_per_s": self.clips / max(self.wall_s, 1e-9),
+            "video_s_per_core_s": self.video_s / max(self.core_s, 1e-9),
+        }
+        return _rounded(asdict(self) | rates)
 
 
 class RunMetrics:
@@ -29,7 +64,9 @@ class RunMetrics:
     def __init__(self, output: Path) -> None:
         self._path = output / "metrics.jsonl"
         self._started_s = time.monotonic()
-        self._results: list[SourceResult] = []
+        self._num_sources = self._num_clips = 0
+        self._video_s = 0.0
+        self._costs: defaultdict[str, StageCost] = defaultdict(StageCost)
         with self._path.open("ab+") as handle:
             handle.seek(-min(handle.tell(), _LONGEST_LINE_BYTES), os.SEEK_END)
             rest = handle.read()
@@ -38,7 +75,7 @@ class RunMetrics:
     def source_done(self, result: SourceResult) -> None:
         """One line for a finished source."""
         if not result.reused:
-            self._results.append(result)
+            self._count(result)
         self._append(
             {
                 "event": "source",
@@ -52,17 +89,42 @@ class RunMetrics:
             }
         )
 
+    @contextmanager
+    def measuring(self, stage: str, clips: Sequence[Clip]) -> Iterator[None]:
+        """Count what is done with all clips at once: a stage that sees all, or the shards."""
+        started_s, started_cpu_s = time.perf_counter(), time.process_time()
+        yield
+        self._costs[stage].add(
+            len(clips),
+            sum(clip.length_s for clip in clips),
+            time.perf_counter() - started_s,
+            time.process_time() - started_cpu_s,
+        )
+
     def run_done(self) -> None:
         """One line for the run, with the throughput of each stage."""
+        elapsed_s = time.monotonic() - self._started_s
         self._append(
             {
                 "event": "run",
-                "elapsed_s": round(time.monotonic() - self._started_s, 3),
-                "sources": len(self._results),
-                "video_s": round(sum(result.duration_s for result in self._results), 3),
-                "stages": throughput(self._results),
+                "elapsed_s": round(elapsed_s, 3),
+                "sources": self._num_sources,
+                "clips": self._num_clips,
+                "video_s": round(self._video_s, 3),
+                "clips_per_s": round(self._num_clips / elapsed_s, 3),
+                "video_s_per_s": round(self._video_s / elapsed_s, 3),
+                "stages": {stage: cost.to_json() for stage, cost in self._costs.items()},
             }
         )
+
+    def _count(self, result: SourceResult) -> None:
+        self._num_sources += 1
+        self._num_clips += len(result.clips)
+        self._video_s += result.duration_s
+        for stage, core_s in result.stage_cpu_s.items():  # of this run, not of one that it goes on
+            num_entered, _ = result.counts[stage]
+            video_s, wall_s = result.stage_video_s[stage], result.stage_s[stage]
+            self._costs[stage].add(num_entered, video_s, wall_s, core_s)
 
     def _append(self, line: Mapping[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -70,34 +132,5 @@ class RunMetrics:
             handle.write(json.dumps({"time": now, **line}) + "\n")
 
 
-def throughput(results: Iterable[SourceResult]) -> dict[str, dict[str, float]]:
-    """By stage: what went in and what it cost.
-
-    Returns:
-        ``clips`` that entered; ``wall_s`` and ``core_s`` spent; ``clips_per_s`` of one worker, and
-        ``video_s_per_core_s``, seconds of source video for each second of one core.
-    """
-    clips: Counter[str] = Counter()
-    wall_s: defaultdict[str, float] = defaultdict(float)
-    core_s: defaultdict[str, float] = defaultdict(float)
-    video_s: defaultdict[str, float] = defaultdict(float)
-    for result in results:
-        for stage, (num_entered, _) in result.counts.items():
-            clips[stage] += num_entered
-            wall_s[stage] += result.stage_s.get(stage, 0.0)
-            core_s[stage] += result.stage_cpu_s.get(stage, 0.0)
-            video_s[stage] += result.duration_s if num_entered else 0.0
-    return {
-        stage: {
-            "clips": clips[stage],
-            "wall_s": round(wall_s[stage], 3),
-            "core_s": round(core_s[stage], 3),
-            "clips_per_s": round(clips[stage] / max(wall_s[stage], 1e-9), 3),
-            "video_s_per_core_s": round(video_s[stage] / max(core_s[stage], 1e-9), 3),
-        }
-        for stage in clips
-    }
-
-
-def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in seconds.items()}
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in values.items()}

@@ -31,6 +31,7 @@ from data_curation.stages.shard import write_shards
 from data_curation.store import ClipStore
 from data_curation.worker import SourceWorker
 from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.video import preferred_backend
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,12 @@ class CurateSummary:
 
 def fingerprint(stages: Iterable[Stage], settings: CurateSettings) -> str:
     """Checksum of everything that decides what these stages make of a source."""
-    parts = [
+    parts: list[Any] = [
         [stage.name, stage.version, asdict(getattr(settings, stage.name))]
         for stage in stages
         if stage.scope != "dataset"
     ]
+    parts.append(settings.decoder)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -105,7 +107,9 @@ def curate(
     for stage in stages:
         stage.prepare()
     journal = Journal(target, fingerprint(stages, settings), retry_dead)
-    worker = SourceWorker([stage for stage in stages if stage.scope != "dataset"], store, journal)
+    worker = SourceWorker(
+        [stage for stage in stages if stage.scope != "dataset"], store, journal, settings.decoder
+    )
     names = [stage.name for stage in stages]
     with claimed(target), CurateProgress(len(sources), names, show) as progress:
         metrics = RunMetrics(target)
@@ -115,9 +119,10 @@ def curate(
             progress.source_done(result)
             metrics.source_done(result)
         results.sort(key=lambda result: result.name)
-        clips, rejections, counts = _dataset_stages(stages, results, progress)
+        with preferred_backend(settings.decoder):
+            clips, rejections, counts = _dataset_stages(stages, results, progress, metrics)
         progress.dataset_done(counts, rejections)
-        with progress.counting("shards", len(clips)) as advance:
+        with progress.counting("shards", len(clips)) as advance, metrics.measuring("shard", clips):
             write_shards(clips, store, target, settings.max_shard_bytes, advance)
         write_index(clips, store, target)
         summary = _summarise(results, clips, rejections, counts)
@@ -128,7 +133,10 @@ def curate(
 
 
 def _dataset_stages(
-    stages: Sequence[Stage], results: Sequence[SourceResult], progress: CurateProgress
+    stages: Sequence[Stage],
+    results: Sequence[SourceResult],
+    progress: CurateProgress,
+    metrics: RunMetrics,
 ) -> tuple[list[Clip], list[Rejection], dict[str, tuple[int, int]]]:
     """Clips after the stages that see all of them, all rejections, and the counts per stage."""
     clips = [clip for result in results for clip in result.clips]
@@ -139,7 +147,8 @@ def _dataset_stages(
             pairs = [result.counts.get(stage.name, (0, 0)) for result in results]
             counts[stage.name] = (sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs))
             continue
-        with progress.counting(stage.name, len(clips)) as advance:
+        counting = progress.counting(stage.name, len(clips))
+        with counting as advance, metrics.measuring(stage.name, clips):
             outs = stage.process_all(clips, advance)
         passed = [out for out in outs if isinstance(out, Clip)]
         rejections += [out for out in outs if isinstance(out, Rejection)]

@@ -21,6 +21,7 @@ from data_curation.stages.visual_quality import VisualQualitySettings
 from data_curation.store import ClipStore
 from nemo_cosmos.data.layout import MAX_SHARD_BYTES
 from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.video import BACKENDS
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,12 @@ class CurateSettings:
 
     Attributes:
         skip: names of optional stages to leave out.
+        decoder: of :data:`nemo_cosmos.video.BACKENDS` where it knows a format, or ``auto``: DALI
+            where a stage has a GPU, else PyAV. Their frames differ by the rounding of colours.
         max_shard_bytes: size of a tar.
 
     Raises:
-        ConfigError: a stage that is to be skipped is not optional.
+        ConfigError: a stage that is to be skipped is not optional, or there is no such decoder.
     """
 
     probe: ProbeSettings = field(default_factory=ProbeSettings)
@@ -49,10 +52,16 @@ class CurateSettings:
     annotate: AnnotateSettings = field(default_factory=AnnotateSettings)
     embed_text: EmbedTextSettings = field(default_factory=EmbedTextSettings)
     skip: tuple[str, ...] = ()
+    decoder: str = "auto"
     max_shard_bytes: int = MAX_SHARD_BYTES
 
     def __post_init__(self) -> None:
-        """Check the names of stages that are to be left out."""
+        """Check the names of the decoder and of stages that are to be left out."""
+        if self.decoder != "auto" and self.decoder not in BACKENDS:
+            raise ConfigError(
+                f"There is no decoder '{self.decoder}'; expected 'auto', or one of "
+                f"{nearest_names(self.decoder, BACKENDS)}."
+            )
         for name in self.skip:
             if name not in OPTIONAL_STAGES:
                 raise ConfigError(

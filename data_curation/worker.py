@@ -14,6 +14,7 @@ from data_curation.stages.base import Clip, Rejection, Result, Stage
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, InputError, ServiceError, StorageFullError
 from nemo_cosmos.storage import explained_when_full, is_full
+from nemo_cosmos.video import preferred_backend
 
 #: Seconds of work after which a source's state is remembered before it is finished.
 WORTH_KEEPING_S = 1.0
@@ -28,13 +29,17 @@ class SourceWorker:
         stages: clip and batch stages, in order.
         store: where finished clips wait.
         journal: where results are remembered.
+        decoder: what decodes video; see :class:`data_curation.settings.CurateSettings`.
     """
 
-    def __init__(self, stages: Sequence[Stage], store: ClipStore, journal: Journal) -> None:
+    def __init__(
+        self, stages: Sequence[Stage], store: ClipStore, journal: Journal, decoder: str = "auto"
+    ) -> None:
         self.stages = list(stages)
         self.on_stage: Callable[[str], None] = _nobody_listens
         self._store = store
         self._journal = journal
+        self._decoder = decoder
 
     def __call__(self, source: Clip) -> SourceResult:
         """Work on one source, or find in the journal what came of it."""
@@ -77,7 +82,8 @@ class SourceWorker:
         stage = self.stages[index]
         self.on_stage(stage.name)
         started_s, started_cpu_s = time.perf_counter(), time.process_time()
-        with explained_when_full(self._store.output):
+        entered_s = sum(clip.length_s for clip in result.clips)
+        with explained_when_full(self._store.output), preferred_backend(self._decoder):
             passed = [
                 out for batch in _batches(stage, result.clips) for out in _run(stage, batch, result)
             ]
@@ -88,6 +94,8 @@ class SourceWorker:
         result.num_stages = index + 1
         if passed and passed[0].info is not None:
             result.duration_s = passed[0].info.duration_s
+        # Before the first stage, nobody knows how long a source is.
+        result.stage_video_s[stage.name] = entered_s or result.duration_s * (index == 0)
         if passed and result.stage_s[stage.name] >= WORTH_KEEPING_S:
             self._journal.record(passed[0], result, finished=False)
         return result

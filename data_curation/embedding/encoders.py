@@ -6,6 +6,7 @@ Shape suffixes: T frames, H height, W width, D features.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +21,10 @@ from data_curation.embedding.efficientnet_lite import (
     normalise_images,
 )
 from nemo_cosmos.errors import ConfigError, NumericsError
-from nemo_cosmos.platform import default_device
+from nemo_cosmos.platform import by_device, default_device, one_thread
+
+#: Frames that a network sees at once, on a CPU (whose cache holds no more) and on a GPU.
+FRAMES_PER_CALL = (8, 256)
 
 
 class FrameEncoder(Protocol):
@@ -55,9 +59,12 @@ class EfficientNetEncoder:
 
     def encode(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features ``(T, 1280)``."""
-        with torch.inference_mode():
-            images = normalise_images(torch.from_numpy(frames_THWC).to(self._device))
-            return np.asarray(self._network(images).cpu().numpy(), dtype=np.float32)
+        return _in_parts(self._encode, frames_THWC)
+
+    def _encode(self, frames_THWC: NDArray[np.uint8]) -> torch.Tensor:
+        images = normalise_images(torch.from_numpy(frames_THWC).to(self._device))
+        features: torch.Tensor = self._network(images)
+        return features
 
     def classify(self, features_D: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits of the 1000 ImageNet classes of one image, or mean logits of mean features."""
@@ -88,16 +95,30 @@ class TransformersEncoder:
 
     def encode(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features ``(T, D)`` of the model."""
+        return _in_parts(self._encode, frames_THWC)
+
+    def _encode(self, frames_THWC: NDArray[np.uint8]) -> torch.Tensor:
         inputs = self._processor(images=list(frames_THWC), return_tensors="pt")
-        pixels = inputs["pixel_values"].to(self._device)
-        with torch.inference_mode():
-            output = self._network(pixel_values=pixels)
-        features = getattr(output, "image_embeds", None)
+        output = self._network(pixel_values=inputs["pixel_values"].to(self._device))
+        features: torch.Tensor | None = getattr(output, "image_embeds", None)
         if features is None:
             features = getattr(output, "pooler_output", None)
         if features is None:
             features = output.last_hidden_state.mean(dim=1)
-        return np.asarray(features.float().cpu().numpy(), dtype=np.float32)
+        return features
+
+
+def _in_parts(
+    encode: Callable[[NDArray[np.uint8]], torch.Tensor], frames_THWC: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """Features of so many frames at a time as suits the device, with the same bits on any cores."""
+    count = by_device(*FRAMES_PER_CALL)
+    with torch.inference_mode(), one_thread():
+        parts = [
+            encode(frames_THWC[first : first + count]).float().cpu()
+            for first in range(0, len(frames_THWC), count)
+        ]
+        return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
 
 @functools.lru_cache(maxsize=2)

@@ -93,6 +93,12 @@ class Clip:
             self.info.num_frames,
         )
 
+    @property
+    def length_s(self) -> float:
+        """Of the span, or of the source that is not split yet; 0 for one that is not probed."""
+        start_s, end_s = self.span_s
+        return end_s - start_s or (self.info.duration_s if self.info is not None else 0.0)
+
     def with_scores(self, **scores: float) -> Self:
         """A copy with more scores."""
         return replace(self, scores={**self.scores, **scores})
@@ -153,7 +159,13 @@ Result = Clip | Rejection
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker of a stage occupies, for executors that schedule."""
+    """What one worker of a stage occupies, for executors that schedule.
+
+    Attributes:
+        cpus: cores.
+        gpus: share of a GPU that it uses where there is one; it works without, too.
+        memory_gb: memory in GiB.
+    """
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -190,7 +202,7 @@ class Stage(ABC):
     outputs: ClassVar[tuple[str, ...]] = ()
     scope: ClassVar[Literal["clip", "batch", "dataset"]] = "clip"
     batch_size: int = 16
-    resources: ClassVar[Resources] = Resources()
+    resources: Resources = Resources()
     version: ClassVar[int] = 1
 
     def prepare(self) -> None:  # noqa: B027  most stages need nothing

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_curation.deduplication.perceptual import clip_signature
 from data_curation.embedding import EMBEDDED
@@ -56,7 +58,9 @@ class EmbedStage(Stage):
     name = "embed"
     inputs = ("suffixes", "num_frames")
     outputs = ("suffixes",)
-    resources = Resources(cpus=1.0, memory_gb=1.0)
+    scope = "batch"
+    resources = Resources(cpus=1.0, gpus=0.25, memory_gb=1.0)
+    version = 2
 
     def __init__(self, settings: EmbedSettings, store: ClipStore) -> None:
         self.settings = settings
@@ -70,22 +74,39 @@ class EmbedStage(Stage):
 
     def process(self, clip: Clip) -> Result:
         """Embed one clip."""
+        return self.process_batch([clip])[0]
+
+    def process_batch(self, clips: Sequence[Clip]) -> list[Result]:
+        """Embed some clips of one source with as few calls of the network as suit the device."""
         from data_curation.embedding.encoders import load_encoder, pool
 
         encoder = load_encoder(self.settings.model)
+        looks = [self._look(clip, encoder.image_size) for clip in clips]
+        frames = [look for look in looks if not isinstance(look, Rejection)]
+        features = iter(encoder.encode(np.concatenate(frames))) if frames else iter(())
+        results: list[Result] = []
+        for clip, look in zip(clips, looks, strict=True):
+            if isinstance(look, Rejection):
+                results.append(look)
+                continue
+            features_TD = np.stack([next(features) for _ in look])
+            vector_D, norm = pool(features_TD, f"'{clip.name}'")
+            embedding = ClipEmbedding(
+                encoder.name, vector_D.astype(np.float16), norm, clip_signature(look)
+            )
+            self._store.put(clip.clip_id, EMBEDDING_SUFFIX, embedding.to_bytes())
+            suffixes = dict.fromkeys((*clip.suffixes, EMBEDDING_SUFFIX))
+            results.append(replace(clip, suffixes=tuple(suffixes)))
+        return results
+
+    def _look(self, clip: Clip, size: tuple[int, int]) -> NDArray[np.uint8] | Rejection:
+        """The frames of a clip that are embedded."""
         numbers = spread(clip.num_frames, self.settings.num_frames)
         content = self._store.get(clip.clip_id, "mp4")
         try:
-            frames = decode(content, frame_indices=numbers, size=encoder.image_size).frames_THWC
+            return decode(content, frame_indices=numbers, size=size).frames_THWC
         except VideoError as error:
             return Rejection.of(clip, self.name, "decode_failure", str(error))
-        vector_D, norm = pool(encoder.encode(frames), f"'{clip.name}'")
-        embedding = ClipEmbedding(
-            encoder.name, vector_D.astype(np.float16), norm, clip_signature(frames)
-        )
-        self._store.put(clip.clip_id, EMBEDDING_SUFFIX, embedding.to_bytes())
-        suffixes = dict.fromkeys((*clip.suffixes, EMBEDDING_SUFFIX))
-        return replace(clip, suffixes=tuple(suffixes))
 
 
 def spread(num_frames: int, count: int) -> np.ndarray:

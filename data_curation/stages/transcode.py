@@ -115,6 +115,8 @@ class TranscodeStage(Stage):
     def __init__(self, settings: TranscodeSettings, store: ClipStore) -> None:
         self.settings = settings
         self._store = store
+        if settings.encoder == "h264_nvenc":
+            self.resources = replace(self.resources, gpus=0.25)
 
     def prepare(self) -> None:
         """Find out whether the encoder works here."""

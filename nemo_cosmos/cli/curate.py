@@ -27,6 +27,10 @@ def command(
         str,
         typer.Option(help="Stages to leave out, such as 'text_overlay,embed', or 'all'."),
     ] = "",
+    decoder: Annotated[
+        str,
+        typer.Option(help="Of video: 'pyav', 'torchcodec', 'dali', or 'auto' (DALI on GPUs)."),
+    ] = "auto",
     shard_mb: Annotated[float, typer.Option(help="Size of a tar in MB.")] = 500.0,
     name: Annotated[
         str | None, typer.Option(help="Of the data set in the catalogue; else the folder's.")
@@ -89,6 +93,7 @@ def command(
         CurateSettings,
         options,
         skip=OPTIONAL_STAGES if skip == "all" else _names(skip),
+        decoder=decoder,
         max_shard_bytes=round(shard_mb * 1024 * 1024),
     )
     chosen = build_executor(executor, workers, worker_memory_gb, address, min_workers)

@@ -10,11 +10,13 @@ from nemo_cosmos.platform.dependencies import has, require
 from nemo_cosmos.platform.device import (
     autocast,
     autocast_dtype,
+    by_device,
     collective_backend,
     compute_capability,
     default_device,
     has_cuda,
     hide_gpus,
+    one_thread,
     seeded,
 )
 from nemo_cosmos.platform.distributed import (
@@ -28,6 +30,7 @@ from nemo_cosmos.platform.distributed import (
 __all__ = [
     "autocast",
     "autocast_dtype",
+    "by_device",
     "collective_backend",
     "compute_capability",
     "default_device",
@@ -39,6 +42,7 @@ __all__ = [
     "is_first_process",
     "num_processes",
     "on_first_process",
+    "one_thread",
     "require",
     "seeded",
     "shutdown_model_parallel",

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:  # torch takes seconds to import; the command line imports this package for --help
     import torch
+
+T = TypeVar("T")
 
 
 def has_cuda() -> bool:
@@ -31,6 +33,24 @@ def default_device() -> torch.device:
 def hide_gpus() -> None:
     """Keep this process off the GPUs, which others share; before its first use of CUDA."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def by_device(cpu: T, cuda: T) -> T:
+    """A number that is best on a CPU, or on a CUDA device, whichever the default device is."""
+    return cuda if has_cuda() else cpu
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within the block torch uses one core: the last bits of some products depend on how many."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def compute_capability() -> tuple[int, int] | None:

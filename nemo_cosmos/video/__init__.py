@@ -1,6 +1,6 @@
 """Decode, encode, probe and resize video; frames are uint8 RGB ``(T, H, W, 3)``."""
 
-from nemo_cosmos.video.decode import decode
+from nemo_cosmos.video.decode import BACKENDS, decode, preferred_backend
 from nemo_cosmos.video.encode import encode_video
 from nemo_cosmos.video.frames import Video
 from nemo_cosmos.video.image import is_image, read_image
@@ -17,6 +17,7 @@ from nemo_cosmos.video.source import Source
 from nemo_cosmos.video.tensors import frames_to_tensor, tensor_to_frames
 
 __all__ = [
+    "BACKENDS",
     "Source",
     "Video",
     "VideoInfo",
@@ -27,6 +28,7 @@ __all__ = [
     "frames_to_tensor",
     "index_frames",
     "is_image",
+    "preferred_backend",
     "probe",
     "read_image",
     "resize_and_pad",

@@ -6,7 +6,9 @@ get wrong (rotation, cropping, resizing) happen here once, so that the backends 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ BACKENDS: dict[str, ReadFrames] = {
     "torchcodec": backend_torchcodec.read_frames,
     "dali": backend_dali.read_frames,
 }
+_preferred: ContextVar[str] = ContextVar("preferred_backend", default="auto")
 
 
 def decode(
@@ -50,8 +53,8 @@ def decode(
         fps: resample by timestamp: at each ``start_s + k / fps`` the frame that a player shows
             then. By default the frames as they are.
         size: ``(height, width)`` to resize to, aspect not kept; see :func:`resize_and_pad`.
-        backend: ``pyav``, ``torchcodec``, ``dali``, or ``auto``: DALI where it finds a GPU, else
-            PyAV.
+        backend: ``pyav``, ``torchcodec``, ``dali``, or ``auto``: what :func:`preferred_backend`
+            says, else DALI where it finds a GPU, else PyAV; and PyAV for what those cannot decode.
 
     Returns:
         The frames, upright and at their true size. ``pts_s`` is set when they are not consecutive
@@ -66,20 +69,14 @@ def decode(
     if is_image(source):
         return _decode_image(source, frame_indices, size)
     index = index_frames(source)
-    if index.info.hdr and backend != "pyav":
-        if backend != "auto":
-            raise VideoError(
-                f"{source_name(source)} is of high dynamic range ({index.info.hdr}), which the "
-                f"backend '{backend}' gives eight bits of. Use 'pyav' or 'auto', which tone-map it."
-            )
-        backend = "pyav"
-    read_frames = _backend(backend)
+    if index.info.hdr and backend not in ("pyav", "auto"):
+        raise VideoError(
+            f"{source_name(source)} is of high dynamic range ({index.info.hdr}), which the "
+            f"backend '{backend}' gives eight bits of. Use 'pyav' or 'auto', which tone-map it."
+        )
     numbers = _choose_frames(index, source, frame_indices, start_s, end_s, fps)
     wanted, places = np.unique(numbers, return_inverse=True)
-    height, width = size or (index.info.height, index.info.width)
-    unique_THWC = np.empty((len(wanted), height, width, 3), dtype=np.uint8)
-    for row, frame in enumerate(read_frames(source, index, wanted)):
-        unique_THWC[row] = resize_frame(_upright(frame, index, source), (height, width))
+    unique_THWC = _read_any(source, index, wanted, size, backend)
     frames_THWC = unique_THWC if np.array_equal(wanted, numbers) else unique_THWC[places]
     if fps is not None:
         return Video(frames_THWC, fps=float(fps))
@@ -89,15 +86,64 @@ def decode(
     )
 
 
-def _backend(name: str) -> ReadFrames:
-    if name == "auto":
-        name = "dali" if backend_dali.decodes_on_gpu() else "pyav"
-    if name not in BACKENDS:
+@contextlib.contextmanager
+def preferred_backend(name: str) -> Iterator[None]:
+    """Within the block, ``backend="auto"`` means this one wherever it can decode the video.
+
+    Args:
+        name: one of :data:`BACKENDS`, or ``auto`` for the choice by device.
+
+    Raises:
+        InputError: there is no such backend.
+    """
+    token = _preferred.set(_check_name(name))
+    try:
+        yield
+    finally:
+        _preferred.reset(token)
+
+
+def _check_name(name: str) -> str:
+    if name != "auto" and name not in BACKENDS:
         raise InputError(
             f"There is no video backend '{name}'. Valid are 'auto' and "
             f"{nearest_names(name, BACKENDS)}."
         )
-    return BACKENDS[name]
+    return name
+
+
+def _read_any(
+    source: Source,
+    index: FrameIndex,
+    wanted: NDArray[np.int64],
+    size: tuple[int, int] | None,
+    backend: str,
+) -> NDArray[np.uint8]:
+    """The wanted frames by this backend; where it is ``auto``, by PyAV what another cannot."""
+    if _check_name(backend) != "auto":
+        return _read(source, index, wanted, size, BACKENDS[backend])
+    preferred = _preferred.get()
+    if preferred == "auto":
+        preferred = "dali" if backend_dali.decodes_on_gpu() else "pyav"
+    if preferred != "pyav" and not index.info.hdr:
+        with contextlib.suppress(VideoError):
+            return _read(source, index, wanted, size, BACKENDS[preferred])
+    return _read(source, index, wanted, size, BACKENDS["pyav"])
+
+
+def _read(
+    source: Source,
+    index: FrameIndex,
+    wanted: NDArray[np.int64],
+    size: tuple[int, int] | None,
+    read_frames: ReadFrames,
+) -> NDArray[np.uint8]:
+    """The wanted frames, upright and resized; ``(T, H, W, 3)``."""
+    height, width = size or (index.info.height, index.info.width)
+    frames_THWC = np.empty((len(wanted), height, width, 3), dtype=np.uint8)
+    for row, frame in enumerate(read_frames(source, index, wanted)):
+        frames_THWC[row] = resize_frame(_upright(frame, index, source), (height, width))
+    return frames_THWC
 
 
 def _decode_image(

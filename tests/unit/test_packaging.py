@@ -55,6 +55,14 @@ def test_dockerfile_extras_exist():
         assert set(group.split(",")) <= set(PYPROJECT["project"]["optional-dependencies"])
 
 
+def test_every_installation_brings_scenedetect_without_its_opencv():
+    alone = r"--no-deps --constraint \S+ scenedetect\b"
+    assert re.search(alone, MAKEFILE)
+    for stage in DOCKERFILE.split("FROM ")[1:]:
+        assert re.search(alone, stage)
+    assert "scenedetect" not in pins()
+
+
 def test_every_bound_is_explained():
     text = (ROOT / "pyproject.toml").read_text()
     for line in re.findall(r'^  "[A-Za-z].*$', text.split("[project.scripts]")[0], re.MULTILINE):

@@ -74,7 +74,17 @@ def test_summary_rejections_metrics_and_report(raw, tmp_path):
     assert [line["clips"] for line in metrics[:-1]] == [0, 2, 0, 0, 1]
     assert metrics[-1]["event"] == "run" and metrics[-1]["sources"] == 5
     assert metrics[-1]["stages"]["split"]["clips"] == 3
-    assert metrics[-1]["stages"]["transcode"]["video_s_per_core_s"] > 0
+    run, stages = metrics[-1], metrics[-1]["stages"]
+    assert list(stages) == [*content["stages"], "shard"]
+    assert {name: stages[name]["clips"] for name in content["stages"]} == {
+        name: entered for name, (entered, _) in content["stages"].items()
+    }
+    assert stages["probe"]["video_s"] == stages["split"]["video_s"] == pytest.approx(9.4)
+    assert stages["transcode"]["video_s"] == pytest.approx(9.2)
+    assert stages["shard"]["video_s"] == pytest.approx(6.7)
+    assert all(cost["clips_per_s"] > 0 and cost["wall_s"] > 0 for cost in stages.values())
+    assert (run["clips"], run["video_s"]) == (3, pytest.approx(9.4))
+    assert run["clips_per_s"] == pytest.approx(3 / run["elapsed_s"], rel=0.01)
     report = (output / "report.html").read_text()
     assert report.count('<img src="data:image/jpeg;base64,') == 4
     assert "&lt;script&gt;" in report and "<script>" not in report

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nemo_cosmos.errors import InputError, VideoError
-from nemo_cosmos.video import Video, decode, encode_video, index_frames, probe
+from nemo_cosmos.video import Video, decode, encode_video, index_frames, preferred_backend, probe
 
 
 @pytest.fixture
@@ -311,6 +311,38 @@ class TestBackendsAgree:
 
         with pytest.raises(VideoError, match="backend='pyav'"):
             list(BACKENDS[other_backend](b"not a video at all", index, np.arange(3)))
+
+
+class TestPreferredBackend:
+    """What ``auto`` means is set in one place, and gives way where it cannot decode."""
+
+    def test_it_is_taken_within_the_block(self, clip, other_backend):
+        expected = decode(clip, backend=other_backend).frames_THWC
+        with preferred_backend(other_backend):
+            np.testing.assert_array_equal(decode(clip).frames_THWC, expected)
+            named = decode(clip, backend="pyav").frames_THWC
+        after = decode(clip).frames_THWC
+        np.testing.assert_array_equal(named, decode(clip, backend="pyav").frames_THWC)
+        assert after.shape == expected.shape
+
+    def test_pyav_decodes_what_it_cannot(self, tmp_path, moving_square_THWC):
+        pytest.importorskip("nvidia.dali")
+        path = tmp_path / "old.avi"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("ffv1", rate=10)
+            stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+            for frame in moving_square_THWC:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode(None))
+        with pytest.raises(VideoError, match="DALI"):
+            decode(path, backend="dali")
+        with preferred_backend("dali"):
+            shown = decode(path).frames_THWC
+        np.testing.assert_array_equal(shown, decode(path, backend="pyav").frames_THWC)
+
+    def test_an_unknown_one(self, clip):
+        with pytest.raises(InputError, match="no video backend 'vlc'"), preferred_backend("vlc"):
+            decode(clip)
 
 
 def test_real_clips_have_the_documented_shapes(samples_dir):

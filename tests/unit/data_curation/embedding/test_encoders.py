@@ -46,6 +46,20 @@ def test_a_frame_does_not_depend_on_its_neighbours(embedded):
     assert np.abs(together[1] - alone[0]).max() < 1e-5
 
 
+def test_features_have_the_same_bits_on_any_number_of_cores(embedded):
+    frames = np.stack([np.roll(pattern(), shift, axis=0) for shift in range(8)])
+    before = torch.get_num_threads()
+    try:
+        features = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            features.append(embedded.encode(frames).tobytes())
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
+    assert len(set(features)) == 1
+
+
 def test_odd_sizes_are_padded_as_tensorflow_does(embedded):
     # Half the size, rounded up, five times over: 37 -> 19 -> 10 -> 5 -> 3 -> 2.
     stem = embedded._network.stem

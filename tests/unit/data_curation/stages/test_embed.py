@@ -60,6 +60,25 @@ def test_a_clip_that_cannot_be_decoded_is_counted_as_such(store, embed, scene):
     assert isinstance(result, Rejection) and result.reason == "decode_failure"
 
 
+def test_clips_of_a_batch_are_what_they_are_alone_and_a_bad_one_costs_no_other(
+    store, tmp_path, scene, make_clip
+):
+    clips = []
+    for seed in range(3):
+        encode_video(tmp_path / f"{seed}.mp4", Video(scene(seed, 12), fps=10))
+        clip = replace(make_clip(tmp_path / f"{seed}.mp4"), clip_id=f"clip-{seed}", num_frames=12)
+        store.put(clip.clip_id, "mp4", clip.source.read_bytes())
+        clips.append(clip)
+    store.put("clip-1", "mp4", b"no video")
+    stage = EmbedStage(EmbedSettings(num_frames=8), store)
+    results = stage.process_batch(clips)
+    assert [isinstance(result, Rejection) for result in results] == [False, True, False]
+    together = [store.get(f"clip-{seed}", EMBEDDING_SUFFIX) for seed in (0, 2)]
+    for seed in (0, 2):
+        stage.process(clips[seed])
+    assert [store.get(f"clip-{seed}", EMBEDDING_SUFFIX) for seed in (0, 2)] == together
+
+
 def test_frames_are_spread_over_the_clip():
     assert spread(80, 8).tolist() == [5, 15, 25, 35, 45, 55, 65, 75]
     assert spread(3, 8).max() == 2 and spread(1, 2).tolist() == [0, 0]
