@@ -111,6 +111,7 @@ class CudaTypeNames(TorchFunctionMode):
 def patch_megatron() -> None:
     """Apply every patch. Imports Megatron-Core."""
     _use_cpu_torch()
+    _patch_sharded_tensors()
     _patch_random_states()
     _patch_linear_autocast()
     _use_plain_linear_alone()
@@ -123,6 +124,18 @@ def _use_cpu_torch() -> None:
     cpu_torch = CpuTorch()
     for name in _MODULES_WITH_CUDA_LITERALS:
         importlib.import_module(name).torch = cpu_torch  # type: ignore[attr-defined]
+
+
+def _patch_sharded_tensors() -> None:
+    """Make the tensors that processes read for each other on the CPU."""
+    from megatron.core.dist_checkpointing.mapping import ShardedTensor
+
+    init_data = ShardedTensor.init_data
+
+    def init_on_cpu(self: Any, device: Any, *args: Any, **kwargs: Any) -> None:
+        init_data(self, on_cpu(device), *args, **kwargs)
+
+    ShardedTensor.init_data = init_on_cpu
 
 
 def _patch_random_states() -> None:

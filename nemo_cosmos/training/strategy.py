@@ -187,7 +187,8 @@ class WorldStrategy(nl.MegatronStrategy):
             return
         for network in self.sharded_networks:
             network.load_rows(checkpoint["state_dict"])
-        self.weights_written(step_from_them=True)
+        # The optimiser's weights were read in place: they are not to be made of rounded ones.
+        self.weights_written(step_from_them="optimizer" not in checkpoint)
 
     @property
     def _mcore_optimizer(self) -> Any:

@@ -76,7 +76,9 @@ def write_data(folder: Path, size: int = 32) -> None:
     (folder / "dataset.json").write_text(json.dumps(dataset))
 
 
-def train(folder: str, devices: int, layout: dict[str, int | str], stop: int) -> int:
+def train(
+    folder: str, devices: int, layout: dict[str, int | str], stop: int, precision: str = "32"
+) -> int:
     """One leg: go on until step ``stop``, and save there."""
     import fiddle as fdl
     import lightning.pytorch as pl
@@ -100,6 +102,7 @@ def train(folder: str, devices: int, layout: dict[str, int | str], stop: int) ->
         f"log.log_dir={folder}",
         f"trainer.max_steps={NUM_STEPS}",
         f"trainer.devices={devices}",
+        f"trainer.precision={precision}",
         # One process is what the others are compared with; these save where they stop.
         f"log.ckpt.every_n_train_steps={1 if devices == 1 else NUM_STEPS}",
         f"log.ckpt.keep={NUM_STEPS}",
@@ -158,12 +161,14 @@ def test_every_layout_goes_on_from_the_one_before(two_processes, tmp_path):
     assert all(torch.equal(again[name], exported[name]) for name in exported), "the average"
 
 
-@pytest.mark.parametrize("layout", [PP2, FSDP2], ids=["PP2", "FSDP2"])
-def test_goes_on_exactly(layout, two_processes, tmp_path):
+@pytest.mark.parametrize(
+    ("layout", "precision"), [(PP2, "32"), (FSDP2, "bf16-mixed")], ids=["PP2", "FSDP2"]
+)
+def test_goes_on_exactly(layout, precision, two_processes, tmp_path):
     write_data(tmp_path / "data")
     for run, stops in (("whole", [3]), ("parts", [1, 3])):
         for stop in stops:
-            two_processes.run(train, str(tmp_path / run), 2, layout, stop)
+            two_processes.run(train, str(tmp_path / run), 2, layout, stop, precision)
     whole, parts = saved(tmp_path / "whole", 3), saved(tmp_path / "parts", 3)
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
