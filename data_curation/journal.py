@@ -37,7 +37,7 @@ class SourceResult:
         clips: what passed all stages, in order of time.
         rejections: what did not.
         counts: by stage, how many entered it and how many left it.
-        stage_video_s: seconds of video that entered each stage in this run.
+        stage_video_s: seconds of video that entered each stage.
         stage_s: seconds spent in each stage.
         stage_cpu_s: seconds of cores spent in each stage.
         duration_s: length of the source; 0 when it could not be read.
@@ -117,6 +117,7 @@ class Journal:
             "clips": [clip.to_json() for clip in result.clips],
             "rejections": [rejection.to_json() for rejection in result.rejections],
             "counts": result.counts,
+            "stage_video_s": result.stage_video_s,
             "stage_s": result.stage_s,
             "stage_cpu_s": result.stage_cpu_s,
             "duration_s": result.duration_s,
@@ -148,6 +149,7 @@ def _result_of(entry: Mapping[str, Any], source: Clip) -> SourceResult:
         clips=[replace(clip, info=info) for clip in clips],
         rejections=[Rejection.from_json(content) for content in entry["rejections"]],
         counts={stage: (count[0], count[1]) for stage, count in entry["counts"].items()},
+        stage_video_s=entry["stage_video_s"],
         stage_s=entry["stage_s"],
         stage_cpu_s=entry["stage_cpu_s"],
         duration_s=entry["duration_s"],

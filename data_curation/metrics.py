@@ -121,9 +121,9 @@ class RunMetrics:
         self._num_sources += 1
         self._num_clips += len(result.clips)
         self._video_s += result.duration_s
-        for stage, core_s in result.stage_cpu_s.items():  # of this run, not of one that it goes on
+        for stage, wall_s in result.stage_s.items():
             num_entered, _ = result.counts[stage]
-            video_s, wall_s = result.stage_video_s[stage], result.stage_s[stage]
+            video_s, core_s = result.stage_video_s[stage], result.stage_cpu_s[stage]
             self._costs[stage].add(num_entered, video_s, wall_s, core_s)
 
     def _append(self, line: Mapping[str, Any]) -> None:
