@@ -1,13 +1,12 @@
 """The matrix products, the attention and one convolution of this device.
 
-On CUDA these are torch's own. On a CPU some of torch's own leave much of the machine idle. Its
-float32 products go to MKL, which uses the widest vector instructions on Intel's processors only;
-elsewhere oneDNN, which torch carries too, does them. The gradient of its attention multiplies small
-tiles; whole products over many queries are faster. Small problems, where calling costs more than
-computing, stay with torch.
+On CUDA these are torch's own. On a CPU torch's float32 products and the tiles of its attention go
+to MKL, which uses the widest vector instructions on Intel's processors only. On others oneDNN,
+which torch carries too, does the products, and attention is done in whole products over blocks of
+queries. Small problems, where calling costs more than computing, stay with torch.
 
-Shape suffixes: of attention, L queries, M keys, B batch, H heads, N batch * heads, D head size; of
-pictures, N pictures, C channels, H rows, W columns.
+Shape suffixes: of attention, L queries, M keys, B batch, H heads, D head dimension; of pictures,
+N pictures, C channels, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -22,9 +21,10 @@ from torch.nn import functional as F
 _LARGE_PRODUCT = 2**22
 # Scores of one head from which on whole products beat tiles.
 _MANY_SCORES = 2**16
-# Attention weights that are held at a time: more fall out of a core's second-level cache, fewer are
-# products too short for a matrix unit.
-_BLOCK_BYTES = 2**21
+# Scores that are held at a time: 1 MB in float32, which fits into a core's second-level cache.
+# Larger ones are also given back to the operating system and come anew, page by page, which was
+# seen to take as long as the products.
+_BLOCK_SCORES = 2**18
 _MIN_BLOCK_ROWS = 64
 
 
@@ -67,9 +67,10 @@ def attention(
     many = q_LBHD.shape[0] * k_MBHD.shape[0] >= _MANY_SCORES
     same = q_LBHD.dtype == k_MBHD.dtype == v_MBHD.dtype
     known = q_LBHD.dtype in (torch.float32, torch.bfloat16)
-    if many and same and known and not dropout and _is_plain_cpu(q_LBHD):
+    plain = not dropout and _is_plain_cpu(q_LBHD)
+    if many and same and known and plain and _onednn_is_faster():
         scale = q_LBHD.shape[-1] ** -0.5 if scale is None else scale
-        attended: torch.Tensor = _Attention.apply(q_LBHD, k_MBHD, v_MBHD, scale)
+        attended: torch.Tensor = _BlockedAttention.apply(q_LBHD, k_MBHD, v_MBHD, scale)
         return attended
     q, k, v = (x.permute(1, 2, 0, 3) for x in (q_LBHD, k_MBHD, v_MBHD))
     out_BHLD = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
@@ -144,45 +145,41 @@ class _Linear(torch.autograd.Function):
         )
 
 
-class _Attention(torch.autograd.Function):
-    """Torch's attention, and its gradient in whole products, head by head.
+class _BlockedAttention(torch.autograd.Function):
+    """Attention, head by head and block by block; the backward pass computes the weights again.
 
-    Scores and their softmax are float32 for inputs of either type. The weights are not kept: the
-    backward pass computes them again from the logarithms of their sums.
+    Scores and their softmax are float32 for inputs of either type, as in torch's own.
     """
 
     @staticmethod
     def forward(
         ctx: Any, q_LBHD: torch.Tensor, k_MBHD: torch.Tensor, v_MBHD: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        q, k, v = (x.permute(1, 2, 0, 3) for x in (q_LBHD, k_MBHD, v_MBHD))
-        attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        out_BHLD, log_sum_BHL = attend(q, k, v, scale=scale)
-        ctx.save_for_backward(q_LBHD, k_MBHD, v_MBHD, log_sum_BHL)
+        ctx.save_for_backward(q_LBHD, k_MBHD, v_MBHD)
         ctx.scale = scale
-        out_LBHD: torch.Tensor = out_BHLD.permute(2, 0, 1, 3)
+        out_LBHD = torch.empty(q_LBHD.shape, dtype=q_LBHD.dtype)
+        for q, k, v, out in _heads(q_LBHD, k_MBHD, v_MBHD, out_LBHD):
+            keys, values = k.float().contiguous(), v.contiguous()
+            for rows in _blocks(len(q), len(k)):
+                weights = _weights(q[rows], keys, scale).to(v.dtype)
+                out[rows] = _times(weights, values)
         return out_LBHD
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        *inputs, log_sum_BHL = ctx.saved_tensors
-        q_NLD, k_NMD, v_NMD, g_NLD = (_by_head(x) for x in (*inputs, gradients[0]))
-        # One more channel takes the logarithms off the scores.
-        log_sum_NL1 = log_sum_BHL.flatten(0, 1)[..., None]
-        queries = torch.cat([q_NLD.float() * ctx.scale, -log_sum_NL1], -1)
-        keys = torch.cat([k_NMD.float(), torch.ones_like(k_NMD[..., :1], dtype=torch.float32)], -1)
-        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in inputs)
-        out = (x.permute(1, 2, 0, 3).flatten(0, 1) for x in (dq, dk, dv))
-        for q_f, k_f, q, k, v, g, dq_h, dk_h, dv_h in zip(
-            queries, keys, q_NLD, k_NMD, v_NMD, g_NLD, *out, strict=True
+        q_LBHD, k_MBHD, v_MBHD = ctx.saved_tensors
+        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in ctx.saved_tensors)
+        for q, k, v, g, dq_h, dk_h, dv_h in _heads(
+            q_LBHD, k_MBHD, v_MBHD, gradients[0], dq, dk, dv
         ):
-            dk_sum, dv_sum = torch.zeros_like(k_f[:, 1:]), torch.zeros_like(k_f[:, 1:])
-            for rows in _blocks(len(q), len(k) * k.element_size()):
-                weights = _times(q_f[rows], k_f.t()).exp_().to(v.dtype)
+            q, k, v, g = (x.contiguous() for x in (q, k, v, g))
+            keys = k.float()
+            dk_sum, dv_sum = torch.zeros_like(keys), torch.zeros_like(keys)
+            for rows in _blocks(len(q), len(k)):
+                weights = _weights(q[rows], keys, ctx.scale)
                 d_weights = _times(g[rows], v.t())
-                d_scores = torch._softmax_backward_data(
-                    d_weights, weights, -1, v.dtype, grad_input=d_weights
-                )
+                weights = weights.to(q.dtype)
+                d_scores = torch._softmax_backward_data(d_weights, weights, -1, q.dtype)
                 dq_h[rows] = _times(d_scores, k).mul_(ctx.scale)
                 dk_sum += _times(d_scores.t(), q[rows])
                 dv_sum += _times(weights.t(), g[rows])
@@ -191,19 +188,27 @@ class _Attention(torch.autograd.Function):
         return dq, dk, dv, None
 
 
-def _by_head(x_LBHD: torch.Tensor) -> torch.Tensor:
-    """The matrices of the heads, (N, L, D)."""
-    return x_LBHD.permute(1, 2, 0, 3).flatten(0, 1).contiguous()
+def _heads(*tensors_LBHD: torch.Tensor) -> Any:
+    """The matrices (L or M, D) of each head."""
+    _, batch, heads, _ = tensors_LBHD[0].shape
+    for b in range(batch):
+        for h in range(heads):
+            yield tuple(x[:, b, h] for x in tensors_LBHD)
 
 
-def _blocks(num_queries: int, row_bytes: int) -> list[slice]:
-    rows = max(_BLOCK_BYTES // row_bytes, _MIN_BLOCK_ROWS)
+def _blocks(num_queries: int, num_keys: int) -> list[slice]:
+    rows = max(_BLOCK_SCORES // num_keys, _MIN_BLOCK_ROWS)
     return [slice(first, first + rows) for first in range(0, num_queries, rows)]
+
+
+def _weights(q: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
+    """Attention weights of some queries, float32."""
+    return torch.softmax(_product(q.float() * scale, keys), -1)
 
 
 def _times(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """``left @ right`` in the type of both."""
-    if left.dtype != torch.float32 or not _onednn_is_faster():
+    if left.dtype != torch.float32:
         return left @ right
     if left.is_contiguous():
         return _product(left, right.t())

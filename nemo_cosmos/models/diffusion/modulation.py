@@ -74,6 +74,5 @@ def add_gated(
     """Return ``x + gate * update``, frame by frame; ``row_L`` as in :func:`modulate`."""
     if row_L is not None:
         gate_TBE = gate_TBE[row_L]
-    num_frames = gate_TBE.shape[0]
-    frames, update = (x.unflatten(0, (num_frames, -1)) for x in (x_LBE, update_LBE))
-    return torch.addcmul(frames, gate_TBE[:, None], update).flatten(0, 1)
+    update = update_LBE.unflatten(0, (len(gate_TBE), -1)) * gate_TBE[:, None]
+    return x_LBE + update.flatten(0, 1)

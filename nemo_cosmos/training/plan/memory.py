@@ -12,8 +12,8 @@ written (``models/diffusion/layers.py``), in values of the model width E for eac
 
 With F = 4 E that is 26 E a token and layer; the paper's estimate (section 5.2) counts 15. The text
 adds 3 E a text token in every layer. No attention keeps L x L scores: the flash attention of a GPU
-and the CPU's (``platform/kernels.py``) compute them again from the logarithms of their sums, so to
-recompute attention alone ("selective") saves next to nothing. "Full" keeps each layer's input, and
+and that of a CPU (``platform/kernels.py``) compute them again in the backward pass, so to recompute
+attention alone ("selective") saves next to nothing. "Full" keeps each layer's input, and
 one layer's activations while its backward pass runs. ``tests/unit/training/plan/test_memory.py``
 compares all this with the bytes that autograd is seen to keep.
 """
