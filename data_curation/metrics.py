@@ -1,6 +1,6 @@
 """How fast a run went, in ``metrics.jsonl``: a line for each source, and one for the run.
 
-Nothing else that a run writes depends on time.
+Nothing else that a run writes depends on time, but for the page that is made of it.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ class RunMetrics:
     """
 
     def __init__(self, output: Path) -> None:
-        self._path = output / "metrics.jsonl"
+        self.path = output / "metrics.jsonl"
         self._started_s = time.monotonic()
         self._num_sources = self._num_clips = 0
         self._video_s = 0.0
         self._costs: defaultdict[str, StageCost] = defaultdict(StageCost)
-        with self._path.open("ab+") as handle:
+        with self.path.open("ab+") as handle:
             handle.seek(-min(handle.tell(), _LONGEST_LINE_BYTES), os.SEEK_END)
             rest = handle.read()
             handle.truncate(handle.tell() - len(rest) + rest.rfind(b"\n") + 1)
@@ -128,7 +128,7 @@ class RunMetrics:
 
     def _append(self, line: Mapping[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        with self._path.open("a", encoding="utf-8") as handle:
+        with self.path.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps({"time": now, **line}) + "\n")
 
 

@@ -2,8 +2,8 @@
 
 Each source goes through the stages of scope ``clip`` by itself (that is what executors spread); its
 result is journalled. Then the stages of scope ``dataset`` see all clips in order of name, and what
-is left is sharded. Everything that is written but ``metrics.jsonl`` depends on the input and the
-settings alone: a run that was killed and run again leaves the same bytes.
+is left is sharded. Everything that is written depends on the input and the settings alone, but for
+``metrics.jsonl`` and ``timings.html``: a run that was killed and run again leaves the same bytes.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from data_curation.sources import find_sources
 from data_curation.stages.base import Clip, Rejection, Stage, check_order
 from data_curation.stages.shard import write_shards
 from data_curation.store import ClipStore
+from data_curation.timings import write_timings
 from data_curation.worker import SourceWorker
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import preferred_backend
@@ -129,6 +130,7 @@ def curate(
         _write_results(target, summary, settings, clips, rejections, store)
         store.clear(keep=_ids(clip for result in results for clip in result.clips) - _ids(clips))
         metrics.run_done()
+        write_timings(target / "timings.html", metrics.path)
     return summary
 
 

@@ -28,7 +28,7 @@ def tree(folder: Path) -> dict[str, str]:
     return {
         name: hashlib.sha256(path.read_bytes()).hexdigest()
         for name, path in sorted(names.items())
-        if name != "metrics.jsonl" and not name.startswith(".work/")
+        if name not in ("metrics.jsonl", "timings.html") and not name.startswith(".work/")
     }
 
 

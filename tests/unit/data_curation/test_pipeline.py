@@ -34,7 +34,7 @@ def tree(folder: Path) -> dict[str, str]:
     return {
         name: hashlib.sha256(path.read_bytes()).hexdigest()
         for name, path in sorted(names.items())
-        if name != "metrics.jsonl" and not name.startswith(".work/")
+        if name not in ("metrics.jsonl", "timings.html") and not name.startswith(".work/")
     }
 
 
@@ -85,6 +85,7 @@ def test_summary_rejections_metrics_and_report(raw, tmp_path):
     assert all(cost["clips_per_s"] > 0 and cost["wall_s"] > 0 for cost in stages.values())
     assert (run["clips"], run["video_s"]) == (3, pytest.approx(9.4))
     assert run["clips_per_s"] == pytest.approx(3 / run["elapsed_s"], rel=0.01)
+    assert "transcode" in (output / "timings.html").read_text()
     report = (output / "report.html").read_text()
     assert report.count('<img src="data:image/jpeg;base64,') == 4
     assert "&lt;script&gt;" in report and "<script>" not in report
