@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from data_curation.metrics import StageCost
 from data_curation.report import render
 
 _NUM_SLOWEST = 20
@@ -19,23 +20,20 @@ def write_timings(path: Path, metrics: Path) -> None:
         path: the file.
         metrics: ``metrics.jsonl`` of all runs; of each source the latest work counts.
     """
-    sources = _latest_work(metrics)
-    wall_s, core_s, video_s = (defaultdict[str, float](float) for _ in range(3))
+    sources, run = _latest_work(metrics)
+    costs: defaultdict[str, StageCost] = defaultdict(StageCost)
     for source in sources:
-        for stage, seconds in source["stage_s"].items():
-            wall_s[stage] += seconds
-            core_s[stage] += source["stage_cpu_s"].get(stage, 0.0)
-            video_s[stage] += source["source_s"]
-    total_s = max(sum(wall_s.values()), 1e-9)
+        for stage, wall_s in source["stage_s"].items():
+            # A source that was rejected before this stage took no time in it.
+            video_s = source["source_s"] if wall_s else 0.0
+            costs[stage].add(0, video_s, wall_s, source["stage_cpu_s"][stage])
+    for stage, cost in run.items():
+        if stage not in costs:  # sees all clips at once
+            costs[stage].add(0, cost["video_s"], cost["wall_s"], cost["core_s"])
+    total_s = max(sum(cost.wall_s for cost in costs.values()), 1e-9)
     stages = [
-        {
-            "name": stage,
-            "wall_s": wall_s[stage],
-            "core_s": core_s[stage],
-            "share": wall_s[stage] / total_s,
-            "speed": video_s[stage] / core_s[stage] if core_s[stage] else None,
-        }
-        for stage in wall_s
+        {"name": stage, "share": cost.wall_s / total_s, **cost.to_json()}
+        for stage, cost in costs.items()
     ]
     slowest = sorted((_source(item) for item in sources), key=lambda item: -item["wall_s"])
     render(
@@ -48,15 +46,17 @@ def write_timings(path: Path, metrics: Path) -> None:
     )
 
 
-def _latest_work(metrics: Path) -> list[dict[str, Any]]:
-    """Lines of sources that were worked on, one for each."""
-    latest = {}
+def _latest_work(metrics: Path) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
+    """A line for each source that was worked on, and the costs of stages in the last whole run."""
+    latest, run = {}, {}
     with metrics.open(encoding="utf-8") as lines:
         for line in lines:
             item = json.loads(line)
-            if item["event"] == "source" and not item["reused"]:
+            if item["event"] == "run":
+                run = item["stages"]
+            elif not item["reused"]:
                 latest[item["source"]] = item
-    return list(latest.values())
+    return list(latest.values()), run
 
 
 def _source(item: dict[str, Any]) -> dict[str, Any]:

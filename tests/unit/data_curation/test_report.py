@@ -95,11 +95,13 @@ def test_timings_are_of_the_latest_work_on_each_source(tmp_path):
          "stage_s": {"split": 1.0}, "stage_cpu_s": {"split": 1.0}},
         {"event": "source", "source": "quick.mp4", "source_s": 3, "reused": True,
          "stage_s": {}, "stage_cpu_s": {}},
-        {"event": "run", "elapsed_s": 9},
+        {"event": "run", "stages": {
+            "split": {}, "compare": {"video_s": 12.0, "wall_s": 8.0, "core_s": 4.0}}},
     ]  # fmt: skip
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     write_timings(tmp_path / "timings.html", tmp_path / "metrics.jsonl")
     html = (tmp_path / "timings.html").read_text()
     assert "2 sources (12.0 s of video)" in html
-    assert re.search(r"embed</td><td>6.00</td><td>3.00</td>.*?75 %.*?3.0", html, re.DOTALL)
+    assert re.search(r"embed</td><td>6.00</td><td>3.00</td>.*?38 %.*?3.0", html, re.DOTALL)
+    assert re.search(r"compare</td><td>8.00</td><td>4.00</td>.*?50 %.*?3.0", html, re.DOTALL)
     assert html.index("slow.mp4") < html.index("quick.mp4")
