@@ -19,6 +19,7 @@ from nemo_cosmos.data.shards import read_samples
 from nemo_cosmos.errors import ConfigError, nearest_names
 
 SUMMARY_FILE = "summary.json"
+REJECTED_FILE = "rejected.jsonl"
 _METADATA_FIELDS = ("scores.", "extra.")
 _LOOKUPS = 500
 
@@ -102,11 +103,12 @@ class Catalogue:
         root = str(Path(source).absolute()) if source else ""
         records = [sample.record for sample in samples]
         ids = [e.clip_id(record) for record in records]
+        names = {record.source for record in records} | _rejected_sources(folder)
+        self.store.add(e.VIDEO, self._videos(root, sorted(names)))
         fingerprint = e.digest(sorted(ids), config.get("settings"))
         found = list(self.store.find(e.DATASET, {"name": name, "fingerprint": fingerprint}))
         if found:
             return found[-1]
-        self.store.add(e.VIDEO, self._videos(root, sorted({record.source for record in records})))
         self.store.add(
             e.CLIP, (e.clip_document(each, e.video_id(root, each.source)) for each in records)
         )
@@ -175,10 +177,15 @@ class Catalogue:
             where: conditions on fields of the clip, or on ``scores.NAME`` and ``extra.NAME``.
             limit: stop after so many.
 
+        Raises:
+            ConfigError: nothing is found, and a condition names a field that no clip has.
+
         Yields:
             the CLIP with ``caption``, ``caption_source``, ``scores`` and, in a version, ``shard``.
         """
         wanted = self._matching(dataset, words, where)
+        if not wanted and any(self.store.find(e.CLIP, limit=1)):
+            self._check_fields(where or {})
         documents = sorted(
             (clip for ids in _groups(wanted) for clip in self._by_id(ids)),
             key=lambda clip: (clip["key"], clip["_id"]),
@@ -209,7 +216,7 @@ class Catalogue:
 
         Returns:
             the clip with ``video`` as the VIDEO, and ``datasets`` as the versions that hold it,
-            each with its settings.
+            each with its settings and the clip's ``shard``.
 
         Raises:
             ConfigError: no clip has this key.
@@ -225,7 +232,9 @@ class Catalogue:
             members = self.store.find(e.MEMBER, {"clip": clip["_id"]})
             clip["video"] = next(videos, None)
             clip["datasets"] = [
-                versions[each["dataset"]] for each in members if each["dataset"] in versions
+                {**versions[each["dataset"]], "shard": each["shard"]}
+                for each in members
+                if each["dataset"] in versions
             ]
         return clips
 
@@ -250,6 +259,21 @@ class Catalogue:
         if plain or not found:
             found.append({each["_id"] for each in self.store.find(e.CLIP, plain)})
         return sorted(set.intersection(*found))
+
+    def _check_fields(self, where: Where) -> None:
+        """Refuse fields that no clip has: they find nothing, which looks like an answer.
+
+        Raises:
+            ConfigError: names the nearest fields.
+        """
+        known = set(e.CLIP_FIELDS)
+        for facts in self.store.find(e.METADATA, limit=_LOOKUPS):
+            known |= {f"{kind}.{name}" for kind in ("scores", "extra") for name in facts[kind]}
+        for field in where:
+            if field not in known:
+                raise ConfigError(
+                    f"No clip has a field '{field}'. The nearest are {nearest_names(field, known)}."
+                )
 
     def _by_id(self, ids: Sequence[str]) -> Iterator[Document]:
         return self.store.find(e.CLIP, {"_id": {"$in": list(ids)}})
@@ -313,6 +337,13 @@ def _is_fact(field: str) -> bool:
 def _place(sample: Sample, folder: Path) -> str:
     """A sample's shard below the data set's folder."""
     return Path(sample.shard).absolute().relative_to(folder).as_posix()
+
+
+def _rejected_sources(folder: Path) -> set[str]:
+    """Sources that gave no clip, or less than the whole; they are followed and deleted as well."""
+    path = folder / REJECTED_FILE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {str(json.loads(line)["name"]) for line in lines}
 
 
 def _read_summary(folder: Path) -> dict[str, Any]:

@@ -30,6 +30,12 @@ METADATA = Collection("metadata", ("clip",))
 DATASET = Collection("dataset", ("name", "fingerprint"))
 MEMBER = Collection("member", ("dataset", "clip"))
 
+CLIP_FIELDS = (
+    "_id", "key", "video", "source", "span_s", "fps", "num_frames", "duration_s", "width", "height",
+    "sha256",
+)  # fmt: skip
+"""What a search may ask of a clip, beside ``scores.NAME`` and ``extra.NAME``."""
+
 
 def digest(*values: Any) -> str:
     """A checksum of plain data, 32 hexadecimal digits."""
@@ -48,7 +54,7 @@ def clip_id(record: ClipRecord) -> str:
 
 
 def clip_document(record: ClipRecord, video: str) -> Document:
-    """The CLIP of a sample."""
+    """The CLIP of a sample; its fields are :data:`CLIP_FIELDS`."""
     return {
         "_id": clip_id(record),
         "key": record.key,

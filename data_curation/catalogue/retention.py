@@ -18,10 +18,13 @@ from typing import Literal
 from data_curation.catalogue import entities as e
 from data_curation.catalogue.catalogue import Catalogue
 from data_curation.catalogue.documents import Document
+from data_curation.deduplication.index import INDEX_FOLDER
 from nemo_cosmos.data.layout import VERSION_FOLDER
 
 RAW_DAYS = 90
 PROCESSED_DAYS = 365
+#: Of an output folder: shards, waiting clips and thumbnails, embeddings, and the report.
+_WITH_PICTURES = (VERSION_FOLDER, ".work", INDEX_FOLDER, "report.html")
 _CHUNK_BYTES = 1 << 20
 
 
@@ -30,10 +33,11 @@ class Removal:
     """Something that is past its time.
 
     Attributes:
-        kind: ``raw`` for a source, ``processed`` for the shards of a version.
+        kind: ``raw`` for a source, ``processed`` for what a run made.
         name: of the source or the version.
-        path: file or folder.
-        size_bytes: of all its files.
+        path: file, or the output folder of the run.
+        parts: what is deleted: the file, or all of the folder that shows or describes pictures.
+        size_bytes: of all these files.
         age_days: since it was recorded.
         ids: of the documents that speak of it.
         keep_because: why it is left nevertheless; empty where it is not.
@@ -42,6 +46,7 @@ class Removal:
     kind: Literal["raw", "processed"]
     name: str
     path: str
+    parts: tuple[str, ...]
     size_bytes: int
     age_days: int
     ids: tuple[str, ...]
@@ -75,9 +80,10 @@ def remove(
     for removal in removals:
         if removal.keep_because:
             continue
-        for file in list(_files(Path(removal.path))):
-            shred(file)
-        _remove_empty_folders(Path(removal.path))
+        for part in map(Path, removal.parts):
+            for file in list(_files(part)):
+                shred(file)
+            _remove_empty_folders(part)
         collection = e.VIDEO if removal.kind == "raw" else e.DATASET
         when = catalogue.now().isoformat(timespec="seconds")
         catalogue.store.mark(collection, removal.ids, {"deleted": when})
@@ -120,6 +126,7 @@ def _raw(catalogue: Catalogue, now: datetime, max_days: int) -> Iterator[Removal
             "raw",
             video["name"],
             str(path),
+            (str(path),),
             stat.st_size,
             _age_days(now, video["recorded"]),
             (video["_id"],),
@@ -134,14 +141,15 @@ def _processed(catalogue: Catalogue, now: datetime, max_days: int) -> Iterator[R
             folders.setdefault(dataset["output"], []).append(dataset)
     for output, versions in sorted(folders.items()):
         newest = max(versions, key=lambda each: str(each["created"]))
-        path = Path(output) / VERSION_FOLDER
-        if newest["created"] >= _before(now, max_days) or not path.is_dir():
+        parts = [Path(output, name) for name in _WITH_PICTURES if Path(output, name).exists()]
+        if newest["created"] >= _before(now, max_days) or not parts:
             continue
         yield Removal(
             "processed",
             f"{newest['name']}@{newest['version']}",
-            str(path),
-            sum(file.lstat().st_size for file in _files(path)),
+            output,
+            tuple(map(str, parts)),
+            sum(file.lstat().st_size for part in parts for file in _files(part)),
             _age_days(now, newest["created"]),
             tuple(each["_id"] for each in versions),
         )

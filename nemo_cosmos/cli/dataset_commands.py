@@ -64,6 +64,7 @@ def show(
     version: Version,
     clip: Annotated[str | None, typer.Option(help="Key of a clip: where it came from.")] = None,
     catalogue: CatalogueOption = None,
+    as_json: Json = False,
 ) -> None:
     """Show a version with the settings that made it, or follow one clip back to its source.
 
@@ -76,7 +77,13 @@ def show(
     with open_site_catalogue(catalogue) as opened:
         found = opened.dataset(version)
         history = opened.lineage(clip) if clip else None
-    typer.echo(json.dumps(found if history is None else history, indent=2))
+    if as_json:
+        _print_lines([found] if history is None else history)
+        return
+    from nemo_cosmos.cli.dataset_words import describe_clip, describe_version
+
+    lines = [describe_version(found)] if history is None else map(describe_clip, history)
+    typer.echo("\n\n".join(lines))
 
 
 def diff(
@@ -314,7 +321,11 @@ def _print_table(header: list[str], rows: list[list[str]], empty: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*header)
+    table = Table()
+    for number, title in enumerate(header):
+        table.add_column(
+            title, no_wrap=number == 0, overflow="fold"
+        )  # names are there to be copied
     for row in rows:
         table.add_row(*row)
     Console().print(table)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from data_curation import CurateSettings, SplitSettings
 from data_curation.catalogue import Catalogue
 from nemo_cosmos.cli.dataset_commands import parse_conditions
 from nemo_cosmos.cli.main import main
@@ -66,10 +68,24 @@ def test_list_and_show(filled):
     assert "robot@1" in out and "robot@2" in out
     _, out, _ = filled("list", "--json")
     assert [json.loads(line)["version"] for line in out.splitlines()] == [1, 2]
-    _, out, _ = filled("show", "robot@1")
+    _, out, _ = filled("show", "robot@1", "--json")
     assert json.loads(out)["num_clips"] == 2
-    _, out, _ = filled("show", "robot", "--clip", "k1")
-    assert json.loads(out)[0]["video"]["location"].endswith("raw/a.mp4")
+    _, out, _ = filled("show", "robot", "--clip", "k1", "--json")
+    assert json.loads(out)["video"]["location"].endswith("raw/a.mp4")
+
+
+def test_show_says_what_a_person_asks(run, tmp_path):
+    folder = write_folder(tmp_path / "one", {"k1": "A red block"})
+    settings = json.loads(json.dumps(asdict(CurateSettings(split=SplitSettings(min_clip_s=1)))))
+    summary = {"settings": settings, "rejected": {"motion": 1, "too_short": 3}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    run("add", str(folder), "--name", "robot", "--source", str(tmp_path))
+    _, out, _ = run("show", "robot")
+    assert "robot@1, made 20" in out and "3 too_short, 1 motion" in out
+    assert out.endswith("settings: split.min_clip_s = 1\n")
+    _, out, _ = run("show", "robot", "--clip", "k1")
+    assert f"source:  {tmp_path / 'a.mp4'}, 0.00 s to 3.00 s" in out
+    assert f"in:      robot@1, {folder}/v0/" in out and "motion = 0.11" in out
 
 
 def test_diff(filled):
@@ -88,6 +104,15 @@ def test_query(filled):
     assert "k3" in out and "An arm" in out and "k2" not in out
     _, out, _ = filled("query", "--words", "zebra")
     assert out == "No clip meets the conditions.\n"
+
+
+def test_keys_can_be_copied_from_the_table(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    key = "0b1c6c1e-5b1e-5a3c-8f0e-3f5f0f6a1b2c"
+    write_folder(tmp_path / "one", {key: "A red block that a robot pushes to the left"})
+    run("add", str(tmp_path / "one"), "--name", "robot")
+    _, out, _ = run("query", "robot")
+    assert key in out
 
 
 def test_likeness_needs_a_version_and_embeddings(filled):

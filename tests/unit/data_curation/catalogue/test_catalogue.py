@@ -113,6 +113,14 @@ def test_unknown_names_are_one_clear_error(two_versions):
         two_versions.lineage("nothing")
 
 
+def test_a_field_that_no_clip_has_is_an_error_and_not_an_empty_answer(two_versions):
+    first = two_versions.dataset("robot@1")
+    for field, nearest in (("widht", "width"), ("scores.moton", r"scores\.motion")):
+        with pytest.raises(ConfigError, match=f"No clip has a field '{field}'.*'{nearest}'"):
+            list(two_versions.clips(first, where={field: {"$gt": 0}}))
+    assert list(two_versions.clips(first, where={"width": {"$gt": 9999}})) == []
+
+
 def test_a_folder_without_shards_or_with_a_broken_summary(embedded, tmp_path, make_folder):
     with pytest.raises(MissingFileError):
         embedded.add(tmp_path / "nowhere", "robot")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -43,6 +44,31 @@ def test_deletion_is_done_marked_and_not_listed_again(recorded, clock, raw, tmp_
     assert plan_removals(recorded) == []
     (clip,) = recorded.lineage("k1")  # the facts stay
     assert clip["video"]["deleted"] and clip["datasets"][0]["deleted"]
+
+
+def test_sources_of_which_nothing_was_kept_are_past_their_time_too(
+    catalogue, make_folder, raw, clock
+):
+    (raw / "dark.mp4").write_bytes(b"rejected")
+    folder = make_folder("one", {"k1": "red"})
+    lines = [{"name": "dark.mp4", "reason": "motion"}, {"name": "a.mp4", "reason": "too_short"}]
+    (folder / "rejected.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    catalogue.add(folder, "robot", raw)
+    clock.advance(days=91)
+    plan = plan_removals(catalogue)
+    assert [each.name for each in plan] == ["a.mp4", "dark.mp4"]
+    remove(catalogue, plan)
+    assert [path.name for path in raw.iterdir()] == ["b.mp4"]
+
+
+def test_all_that_shows_pictures_is_deleted_and_the_counts_stay(recorded, clock, tmp_path):
+    folder = tmp_path / "one"
+    for name in (".work/thumbnails/k1.jpg", "embeddings/vectors.npy", "report.html"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"what was seen")
+    clock.advance(days=366)
+    remove(recorded, plan_removals(recorded))
+    assert [path.name for path in folder.iterdir()] == ["summary.json"]
 
 
 def test_a_source_that_changed_since_is_kept(recorded, clock, raw):
