@@ -3,62 +3,39 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from data_curation.settings import OPTIONAL_STAGES, CurateSettings
+from nemo_cosmos.cli import curate_options as of
 from nemo_cosmos.cli.dataset_commands import open_site_catalogue
 from nemo_cosmos.cli.settings_options import settings_from, with_settings
 
 if TYPE_CHECKING:
     from data_curation import CurateSummary
+    from data_curation.catalogue import Catalogue
+    from data_curation.progress import Show
 
 
 @with_settings(CurateSettings)
 def command(
-    source: Annotated[
-        str,
-        typer.Argument(metavar="INPUT", help="Folder, video, 'glob pattern', or .txt list."),
-    ],
-    output: Annotated[Path, typer.Argument(help="Folder for shards and report.")],
-    skip: Annotated[
-        str,
-        typer.Option(help="Stages to leave out, such as 'text_overlay,embed', or 'all'."),
-    ] = "",
-    decoder: Annotated[
-        str,
-        typer.Option(help="Of video: 'pyav', 'torchcodec', 'dali', or 'auto' (DALI on GPUs)."),
-    ] = "auto",
-    shard_mb: Annotated[float, typer.Option(help="Size of a tar in MB.")] = 500.0,
-    name: Annotated[
-        str | None, typer.Option(help="Of the data set in the catalogue; else the folder's.")
-    ] = None,
-    catalogue: Annotated[
-        str | None,
-        typer.Option(help="File or mongodb:// URL of the catalogue; the site's by default."),
-    ] = None,
-    executor: Annotated[
-        str,
-        typer.Option(help="Where to work: 'processes' of this machine, 'ray', or 'inline'."),
-    ] = "processes",
-    workers: Annotated[
-        int | None,
-        typer.Option(help="How many processes (1), or most Ray actors of a kind (what fits)."),
-    ] = None,
-    min_workers: Annotated[int, typer.Option(help="Least Ray actors of a kind.")] = 1,
-    address: Annotated[
-        str,
-        typer.Option(help="Of the Ray cluster: 'local' starts one, 'auto' finds one, HOST:PORT."),
-    ] = "local",
-    worker_memory_gb: Annotated[
-        float, typer.Option(help="A process that takes more is replaced; 0 sets no limit.")
-    ] = 0.0,
-    retry_dead: Annotated[
-        bool, typer.Option("--retry-dead", help="Try again what was given up.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    source: of.Source,
+    output: of.Output,
+    skip: of.Skip = "",
+    decoder: of.Decoder = "auto",
+    shard_mb: of.ShardMegabytes = 500.0,
+    name: of.Name = None,
+    catalogue: of.CatalogueLocation = None,
+    executor: of.ExecutorName = "processes",
+    workers: of.Workers = None,
+    min_workers: of.MinWorkers = 1,
+    address: of.Address = "local",
+    worker_memory_gb: of.WorkerMemory = 0.0,
+    retry_dead: of.RetryDead = False,
+    as_json: of.AsJson = False,
     **options: Any,
 ) -> None:
     """Turn raw video into training shards.
@@ -97,29 +74,27 @@ def command(
         max_shard_bytes=round(shard_mb * 1024 * 1024),
     )
     chosen = build_executor(executor, workers, worker_memory_gb, address, min_workers)
-    summary = curate(
-        source,
-        output,
-        settings,
-        chosen,
-        show="json" if as_json else "people",
-        retry_dead=retry_dead,
-    )
-    version = ""
-    if summary.num_clips:
-        with open_site_catalogue(catalogue) as opened:
-            root = source if Path(source).is_dir() else ""  # what the sources' names are below
-            added = opened.add(output, name or output.absolute().name, root)
-            version = f"{added['name']}@{added['version']}"
+    # Opened before the work, so that a catalogue that cannot be had costs no hours.
+    with open_site_catalogue(catalogue) as opened:
+        show: Show = "json" if as_json else "people"
+        summary = curate(source, output, settings, chosen, show, retry_dead)
+        version = _add_version(opened, summary, source, output, name)
     if as_json:
-        from dataclasses import asdict
-
         content = {**asdict(summary), "output": str(output), "version": version}
         typer.echo(json.dumps(content))
     else:
-        _print_summary(summary, output)
-        if version:
-            typer.echo(f"Version: {version}")
+        _print_summary(summary, output, version)
+
+
+def _add_version(
+    catalogue: Catalogue, summary: CurateSummary, source: str, output: Path, name: str | None
+) -> str:
+    """Remember what was made; empty where nothing was."""
+    if not summary.num_clips:
+        return ""
+    root = source if Path(source).is_dir() else ""  # what the sources' names are below
+    added = catalogue.add(output, name or output.absolute().name, root)
+    return f"{added['name']}@{added['version']}"
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -127,7 +102,7 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _print_summary(summary: CurateSummary, output: Path) -> None:
+def _print_summary(summary: CurateSummary, output: Path, version: str) -> None:
     """What was kept and what not, in a few lines."""
     from rich.console import Console
 
@@ -149,3 +124,5 @@ def _print_summary(summary: CurateSummary, output: Path) -> None:
     if not summary.num_clips:
         console.print("[bold]Every clip was rejected[/bold]; the report says why, one by one.")
     console.print(f"Report: {output / 'report.html'}", markup=False)
+    if version:
+        console.print(f"Version: {version} (nemo-cosmos dataset show {version})", markup=False)
