@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,8 +103,7 @@ class Catalogue:
         root = str(Path(source).absolute()) if source else ""
         records = [sample.record for sample in samples]
         ids = [e.clip_id(record) for record in records]
-        names = {record.source for record in records} | _rejected_sources(folder)
-        self.store.add(e.VIDEO, self._videos(root, sorted(names)))
+        self.add_sources(folder, root, {record.source for record in records})
         fingerprint = e.digest(sorted(ids), config.get("settings"))
         found = list(self.store.find(e.DATASET, {"name": name, "fingerprint": fingerprint}))
         if found:
@@ -134,6 +133,17 @@ class Catalogue:
             if self.store.add(e.DATASET, [dataset]):
                 return dataset
             version += 1
+
+    def add_sources(self, output: Path, root: str, kept: Iterable[str] = ()) -> None:
+        """Remember the sources of a run, so that they can be followed and deleted in time.
+
+        Args:
+            output: what the run wrote, which lists the sources that gave no clip.
+            root: the input folder; empty where there is none.
+            kept: names of the sources that gave clips.
+        """
+        names = {*kept, *_rejected_sources(output)}
+        self.store.add(e.VIDEO, self._videos(root, sorted(names)))
 
     def datasets(self, name: str | None = None) -> list[Document]:
         """All versions, or those of one data set, by name and number."""

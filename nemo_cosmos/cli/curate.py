@@ -90,9 +90,10 @@ def _add_version(
     catalogue: Catalogue, summary: CurateSummary, source: str, output: Path, name: str | None
 ) -> str:
     """Remember what was made; empty where nothing was."""
-    if not summary.num_clips:
-        return ""
     root = source if Path(source).is_dir() else ""  # what the sources' names are below
+    if not summary.num_clips:
+        catalogue.add_sources(output, str(Path(root).absolute()) if root else "")
+        return ""
     added = catalogue.add(output, name or output.absolute().name, root)
     return f"{added['name']}@{added['version']}"
 
