@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data_curation.sidecars import array_files
+from data_curation.source_files import file_versions
 from data_curation.stages.base import Clip, Rejection
 from data_curation.store import ClipStore
 from nemo_cosmos.storage import atomic_path
@@ -132,12 +132,7 @@ class Journal:
         return self._folder / digest[:2] / f"{digest[:32]}.json"
 
     def _state(self, source: Clip) -> Mapping[str, Any]:
-        files = [source.source, source.source.with_suffix(".json"), *array_files(source.source)]
-        stats = {file.name: file.stat() for file in files if file.exists()}
-        return {
-            "settings": self._settings,
-            "files": {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()},
-        }
+        return {"settings": self._settings, "files": file_versions(source)}
 
 
 def _result_of(entry: Mapping[str, Any], source: Clip) -> SourceResult:
@@ -146,7 +141,9 @@ def _result_of(entry: Mapping[str, Any], source: Clip) -> SourceResult:
     clips = [Clip.from_json(content, source.source) for content in entry["clips"]]
     return SourceResult(
         name=source.name,
-        clips=[replace(clip, info=info) for clip in clips],
+        clips=[
+            replace(clip, info=info, arrays=source.arrays, stored=source.stored) for clip in clips
+        ],
         rejections=[Rejection.from_json(content) for content in entry["rejections"]],
         counts={stage: (count[0], count[1]) for stage, count in entry["counts"].items()},
         stage_video_s=entry["stage_video_s"],

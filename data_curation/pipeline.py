@@ -23,7 +23,7 @@ from data_curation.journal import DEAD, Journal, SourceResult
 from data_curation.metrics import RunMetrics
 from data_curation.progress import CurateProgress, Show
 from data_curation.report import write_report
-from data_curation.run_folder import claimed
+from data_curation.run_folder import claimed, run_folder_of
 from data_curation.settings import CurateSettings
 from data_curation.sources import find_sources
 from data_curation.stages.base import Clip, Rejection, Stage, check_order
@@ -31,8 +31,13 @@ from data_curation.stages.shard import write_shards
 from data_curation.store import ClipStore
 from data_curation.timings import write_timings
 from data_curation.worker import SourceWorker
-from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.storage import atomic_path, claim_place, is_bucket, mirror_folder
 from nemo_cosmos.video import preferred_backend
+
+#: What a run left, in numbers; in a bucket it says that the rest is complete.
+SUMMARY_FILE = "summary.json"
+#: What is of the run and not of its results.
+LOCAL_FILES = ("metrics.jsonl", "timings.html")
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ def curate(
     executor: Executor | None = None,
     show: Show = "nothing",
     retry_dead: bool = False,
+    work: str | os.PathLike[str] | None = None,
 ) -> CurateSummary:
     """Turn raw video into shards: ``output/v0``, ``report.html``, ``summary.json``.
 
@@ -87,21 +93,27 @@ def curate(
     ``dead_letter.jsonl``, while the rest goes on.
 
     Args:
-        source: a folder, file, glob pattern or ``.txt`` list of videos.
-        output: folder for the results; run again with the same to go on or to add sources.
+        source: a folder, file, glob pattern or ``.txt`` list of videos, on disk or in a bucket.
+        output: folder for the results, on disk or in a bucket; run again with the same to go on or
+            to add sources.
         settings: how to split, encode and filter.
         executor: where to run; by default in this process.
         show: live counts, rates and times on standard error: for ``people``, or as ``json`` lines.
         retry_dead: try again what was given up.
+        work: where a run for a bucket works and keeps what the next one goes on from; see
+            :func:`data_curation.run_folder.run_folder_of`.
 
     Raises:
-        ConfigError: another run is writing to the output.
-        MissingFileError: the input holds no video.
+        ConfigError: another run is writing to the output, or a bucket holds other results there.
+        MissingFileError: the input holds no video, or a bucket is not there.
+        ServiceError: a bucket gave no answer in all tries; run again to go on.
         StorageFullError: no space left; free some and run again, it goes on where it stopped.
     """
     settings = settings or CurateSettings()
-    target = Path(output)
-    sources = find_sources(source, target)
+    target = run_folder_of(output, work)
+    if is_bucket(output):
+        claim_place(target, os.fspath(output))
+    sources = find_sources(source, target, output)
     store = ClipStore(target)
     stages = settings.build_stages(store)
     check_order(stages)
@@ -131,6 +143,9 @@ def curate(
         store.clear(keep=_ids(clip for result in results for clip in result.clips) - _ids(clips))
         metrics.run_done()
         write_timings(target / "timings.html", metrics.path)
+        if is_bucket(output):
+            place = os.fspath(output)
+            mirror_folder(target, place, SUMMARY_FILE, LOCAL_FILES, progress.file_done)
     return summary
 
 
@@ -195,7 +210,7 @@ def _write_results(
     """``summary.json``, ``rejected.jsonl`` and ``report.html``."""
     content: dict[str, Any] = {**asdict(summary), "settings": asdict(settings)}
     del content["num_reused"]
-    with atomic_path(target / "summary.json") as temporary:
+    with atomic_path(target / SUMMARY_FILE) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
     _write_lines(target / "rejected.jsonl", rejections)
     _write_lines(target / "dead_letter.jsonl", [item for item in rejections if item.reason in DEAD])

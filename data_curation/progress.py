@@ -89,6 +89,11 @@ class CurateProgress:
         yield advance
         advance(num_clips - done)
 
+    def file_done(self, done: int, total: int) -> None:
+        """Show the files that are put into a bucket."""
+        self._view.step("upload", done, total)
+        self._view.show(self._tally)
+
 
 class _View(Protocol):
     """One way to show a run."""

@@ -1,14 +1,47 @@
-"""One run at a time in an output folder, and no leftovers of one that was killed."""
+"""Where a run works: one at a time in a folder, and no leftovers of one that was killed."""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data_curation.source_files import FETCHED
+from nemo_cosmos.assets import cache_dir
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.storage import clean_up, explained_when_full
+from nemo_cosmos.storage import clean_up, explained_when_full, is_bucket, is_url
+
+
+def run_folder_of(output: str | os.PathLike[str], work: str | os.PathLike[str] | None) -> Path:
+    """The folder that a run works in: its output, or a folder here for an output in a bucket.
+
+    Args:
+        output: a folder or a bucket's URL.
+        work: what a person chose for a bucket; by default a folder of the output's own in the
+            user's cache.
+
+    Raises:
+        ConfigError: the output is a URL of something else, or needs no work folder.
+    """
+    name = os.fspath(output)
+    if is_bucket(name):
+        place = name.rstrip("/")
+        digest = hashlib.sha256(place.encode()).hexdigest()[:12]
+        return Path(work or cache_dir() / "runs" / f"{Path(place).name}-{digest}")
+    if is_url(name):
+        raise ConfigError(
+            f"Nothing can be written to '{name}'. Expected a folder on disk, or a URL that begins "
+            "with s3://, gs:// or az://."
+        )
+    if work:
+        raise ConfigError(
+            f"A run that writes to the folder '{name}' works in that folder; leave out --work "
+            f"'{work}'. It is for an output in a bucket."
+        )
+    return Path(name)
 
 
 @contextmanager
@@ -30,6 +63,6 @@ def claimed(output: Path) -> Iterator[None]:
                     f"Another run is writing to '{output}'. Wait for its end, or choose another "
                     "output folder."
                 ) from error
-            for leftover in [*output.glob(".tmp-*"), *work.rglob(".tmp-*")]:
+            for leftover in [*output.glob(".tmp-*"), *work.rglob(".tmp-*"), work / FETCHED]:
                 clean_up(leftover)
             yield

@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +51,21 @@ def read_words(video: Path) -> dict[str, Any]:
     return content
 
 
-def array_files(video: Path) -> list[Path]:
-    """The array sidecars of a video, by name."""
-    # One word between the name and the ending: "a.1.action.npy" belongs to "a.1.mp4", not "a.mp4".
-    pattern = re.compile(re.escape(video.stem) + r"\.[A-Za-z0-9_-]+\.np[yz]")
-    return sorted(path for path in video.parent.iterdir() if pattern.fullmatch(path.name))
+def stem_of_array(name: str) -> str:
+    """The stem of the video that an array belongs to; empty where it is no array of a video.
+
+    One word stands between the stem and the ending: ``a.1.action.npy`` belongs to ``a.1.mp4``, not
+    to ``a.mp4``.
+    """
+    found = re.fullmatch(r"(.+)\.[A-Za-z0-9_-]+\.np[yz]", name, re.DOTALL)
+    return found[1] if found else ""
 
 
-def cut_arrays(video: Path, num_frames: int, start: int, end: int) -> dict[str, bytes]:
+def cut_arrays(arrays: Sequence[Path], num_frames: int, start: int, end: int) -> dict[str, bytes]:
     """The array sidecars of a span, as file contents by suffix (``action.npy``).
 
     Args:
-        video: the source.
+        arrays: the files beside the source.
         num_frames: frames of the whole source.
         start: first frame of the span.
         end: frame after its last one.
@@ -70,13 +74,15 @@ def cut_arrays(video: Path, num_frames: int, start: int, end: int) -> dict[str, 
         SampleError: an array cannot be read, or does not fit the number of frames.
     """
     return {
-        path.name.removeprefix(f"{video.stem}."): _cut_file(path, video, num_frames, start, end)
-        for path in array_files(video)
+        path.name.removeprefix(f"{stem_of_array(path.name)}."): _cut_file(
+            path, num_frames, start, end
+        )
+        for path in arrays
     }
 
 
-def _cut_file(path: Path, video: Path, num_frames: int, start: int, end: int) -> bytes:
-    suffix = path.name.removeprefix(f"{video.stem}.")
+def _cut_file(path: Path, num_frames: int, start: int, end: int) -> bytes:
+    suffix = path.name.removeprefix(f"{stem_of_array(path.name)}.")
     buffer = io.BytesIO()
     try:
         loaded = np.load(path, allow_pickle=False)

@@ -10,9 +10,16 @@ from pathlib import Path
 
 from data_curation.executors.base import MAX_TRIES
 from data_curation.journal import FAILED, WORKER_DIED, Journal, SourceResult
+from data_curation.source_files import discard, fetch
 from data_curation.stages.base import Clip, Rejection, Result, Stage
 from data_curation.store import ClipStore
-from nemo_cosmos.errors import ConfigError, InputError, ServiceError, StorageFullError
+from nemo_cosmos.errors import (
+    ConfigError,
+    InputError,
+    MissingFileError,
+    ServiceError,
+    StorageFullError,
+)
 from nemo_cosmos.storage import explained_when_full, is_full
 from nemo_cosmos.video import preferred_backend
 
@@ -51,6 +58,11 @@ class SourceWorker:
     def begin(self, source: Clip) -> SourceResult:
         """The source before its first stage, or as far as an earlier run came with it."""
         found = self._journal.find(source, self._store)
+        if found and not found.reused:  # further stages read the source
+            try:
+                fetch(source)
+            except MissingFileError:
+                found = None  # which the first stage finds out as well
         return found or SourceResult(source.name, clips=[source])
 
     def is_finished(self, result: SourceResult) -> bool:
@@ -63,7 +75,8 @@ class SourceWorker:
         Raises:
             ConfigError: it does not.
         """
-        for folder in (self._store.output / ".work", source.source.parent):
+        places = [] if source.stored else [source.source.parent]
+        for folder in (self._store.output / ".work", *places):
             if not folder.is_dir():
                 raise ConfigError(
                     f"The node '{platform.node()}' does not see the folder '{folder.absolute()}'. "
@@ -101,9 +114,10 @@ class SourceWorker:
         return result
 
     def finish(self, source: Clip, result: SourceResult) -> SourceResult:
-        """Remember the result."""
+        """Remember the result, and let go of a copied source."""
         if not result.reused:
             self._journal.record(source, result)
+            discard(source)
         return result
 
     def give_up(self, source: Clip, stage: str, detail: str) -> SourceResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from nemo_cosmos.data.layout import VERSION_FOLDER
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards import read_samples
 from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.storage import is_url
 
 SUMMARY_FILE = "summary.json"
 REJECTED_FILE = "rejected.jsonl"
@@ -88,7 +89,8 @@ class Catalogue:
         Args:
             output: what ``nemo-cosmos curate`` wrote.
             name: of the data set.
-            source: the input folder of that run, so that a sample can be followed to its source.
+            source: the input folder of that run, on disk or in a bucket, so that a sample can be
+                followed to its source.
 
         Returns:
             the version's document.
@@ -100,10 +102,12 @@ class Catalogue:
         folder = Path(output).absolute()
         samples = read_samples(folder / VERSION_FOLDER)
         config = _read_summary(folder)
-        root = str(Path(source).absolute()) if source else ""
+        root = os.fspath(source)
+        root = root.rstrip("/") if is_url(root) else str(Path(root).absolute()) if root else ""
         records = [sample.record for sample in samples]
         ids = [e.clip_id(record) for record in records]
-        self.add_sources(folder, root, {record.source for record in records})
+        names = {record.source for record in records} | _rejected_sources(folder)
+        self.store.add(e.VIDEO, self._videos(root, sorted(names)))
         fingerprint = e.digest(sorted(ids), config.get("settings"))
         found = list(self.store.find(e.DATASET, {"name": name, "fingerprint": fingerprint}))
         if found:
@@ -133,17 +137,6 @@ class Catalogue:
             if self.store.add(e.DATASET, [dataset]):
                 return dataset
             version += 1
-
-    def add_sources(self, output: Path, root: str, kept: Iterable[str] = ()) -> None:
-        """Remember the sources of a run, so that they can be followed and deleted in time.
-
-        Args:
-            output: what the run wrote, which lists the sources that gave no clip.
-            root: the input folder; empty where there is none.
-            kept: names of the sources that gave clips.
-        """
-        names = {*kept, *_rejected_sources(output)}
-        self.store.add(e.VIDEO, self._videos(root, sorted(names)))
 
     def datasets(self, name: str | None = None) -> list[Document]:
         """All versions, or those of one data set, by name and number."""
@@ -319,12 +312,13 @@ class Catalogue:
     def _videos(self, root: str, names: Sequence[str]) -> Iterator[Document]:
         recorded = self.now().isoformat(timespec="seconds")
         for name in names:
-            path = Path(root, name) if root else None
+            location = f"{root}/{name}" if root else None
+            path = Path(location) if location and not is_url(location) else None
             stat = path.stat() if path is not None and path.is_file() else None
             yield {
                 "_id": e.video_id(root, name),
                 "name": name,
-                "location": str(path) if path is not None else None,
+                "location": location,
                 "size_bytes": stat.st_size if stat else None,
                 "modified_ns": stat.st_mtime_ns if stat else None,
                 "recorded": recorded,

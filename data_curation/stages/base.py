@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.storage import StoredObject
 from nemo_cosmos.video import VideoInfo
 
 if TYPE_CHECKING:
@@ -47,9 +48,11 @@ class Clip:
     """A source video, then a span of it, then a finished clip.
 
     Attributes:
-        source: the file on this machine.
+        source: the file on this machine; of one in a bucket, where *probe* copies it to.
         name: its path below the input folder, with forward slashes. Clip ids and records use it,
             so that they do not depend on where the folder lies.
+        arrays: the array sidecars beside the source, by name; see :mod:`data_curation.sidecars`.
+        stored: of a source in a bucket, the objects that are copied: the video and its sidecars.
         info: what :func:`nemo_cosmos.video.probe` says of the source. Set by *probe*.
         start_frame: first frame of the span. Set by *split*, as are the next three.
         end_frame: frame after the last one of the span.
@@ -69,6 +72,8 @@ class Clip:
 
     source: Path
     name: str
+    arrays: tuple[Path, ...] = ()
+    stored: tuple[StoredObject, ...] = ()
     info: VideoInfo | None = None
     start_frame: int = 0
     end_frame: int = 0
@@ -104,8 +109,8 @@ class Clip:
         return replace(self, scores={**self.scores, **scores})
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that the journal keeps: all but the local path and the probe's result."""
-        kept = {item.name for item in fields(self)} - {"source", "info"}
+        """The fields that the journal keeps: all but the places of files and the probe's result."""
+        kept = {item.name for item in fields(self)} - {"source", "arrays", "stored", "info"}
         return {name: _plain(getattr(self, name)) for name in sorted(kept)}
 
     @classmethod

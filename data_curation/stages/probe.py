@@ -1,10 +1,11 @@
-"""Probe: what is this file, and can it be read at all."""
+"""Probe: what is this file, and can it be read at all; one in a bucket is copied here first."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from data_curation.source_files import fetch
 from data_curation.stages.base import (
     Clip,
     Rejection,
@@ -64,6 +65,7 @@ class ProbeStage(Stage):
     def process(self, clip: Clip) -> Result:
         """Probe one source."""
         try:
+            fetch(clip)
             info = probe(clip.source)
         except MissingFileError as error:
             return Rejection.of(clip, self.name, "unreadable", str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from data_curation.settings import OPTIONAL_STAGES, CurateSettings
 from nemo_cosmos.cli import curate_options as of
 from nemo_cosmos.cli.dataset_commands import open_site_catalogue
 from nemo_cosmos.cli.settings_options import settings_from, with_settings
+from nemo_cosmos.storage import is_url
 
 if TYPE_CHECKING:
     from data_curation import CurateSummary
@@ -35,6 +37,7 @@ def command(
     address: of.Address = "local",
     worker_memory_gb: of.WorkerMemory = 0.0,
     retry_dead: of.RetryDead = False,
+    work: of.Work = None,
     as_json: of.AsJson = False,
     **options: Any,
 ) -> None:
@@ -61,10 +64,13 @@ def command(
 
       nemo-cosmos curate /shared/raw /shared/curated --executor ray --address auto
 
+      nemo-cosmos curate s3://videos/raw s3://videos/curated --work /scratch/curated
+
       nemo-cosmos curate 'raw/**/*.mp4' outputs/curated --split stride --stride-s 5 --short-side 720
     """
     from data_curation.executors import build_executor
     from data_curation.pipeline import curate
+    from data_curation.run_folder import run_folder_of
 
     settings = settings_from(
         CurateSettings,
@@ -74,28 +80,37 @@ def command(
         max_shard_bytes=round(shard_mb * 1024 * 1024),
     )
     chosen = build_executor(executor, workers, worker_memory_gb, address, min_workers)
+    folder = run_folder_of(output, work)
     # Opened before the work, so that a catalogue that cannot be had costs no hours.
     with open_site_catalogue(catalogue) as opened:
         show: Show = "json" if as_json else "people"
-        summary = curate(source, output, settings, chosen, show, retry_dead)
-        version = _add_version(opened, summary, source, output, name)
+        summary = curate(source, output, settings, chosen, show, retry_dead, work)
+        chosen_name = name or Path(output).absolute().name
+        version = _add_version(opened, summary, source, folder, chosen_name)
     if as_json:
-        content = {**asdict(summary), "output": str(output), "version": version}
+        content = {**asdict(summary), "output": output, "version": version}
         typer.echo(json.dumps(content))
     else:
-        _print_summary(summary, output, version)
+        _print_summary(summary, folder, version)
+        if output != str(folder):
+            typer.echo(f"Put into {output}")
 
 
 def _add_version(
-    catalogue: Catalogue, summary: CurateSummary, source: str, output: Path, name: str | None
+    catalogue: Catalogue, summary: CurateSummary, source: str, folder: Path, name: str
 ) -> str:
     """Remember what was made; empty where nothing was."""
-    root = source if Path(source).is_dir() else ""  # what the sources' names are below
     if not summary.num_clips:
-        catalogue.add_sources(output, str(Path(root).absolute()) if root else "")
         return ""
-    added = catalogue.add(output, name or output.absolute().name, root)
+    added = catalogue.add(folder, name, folder_of(source))
     return f"{added['name']}@{added['version']}"
+
+
+def folder_of(source: str) -> str:
+    """The folder that the names of an input's videos are below; empty for patterns and lists."""
+    if is_url(source):
+        return "" if Path(source).suffix or has_magic(source) else source
+    return source if Path(source).is_dir() else ""
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 Source = Annotated[
-    str, typer.Argument(metavar="INPUT", help="Folder, video, 'glob pattern', or .txt list.")
+    str,
+    typer.Argument(
+        metavar="INPUT", help="Folder, video, 'glob pattern' or .txt list; or a bucket's URL."
+    ),
 ]
-Output = Annotated[Path, typer.Argument(help="Folder for shards and report.")]
+Output = Annotated[str, typer.Argument(help="Folder for shards and report; or a bucket's URL.")]
 Skip = Annotated[
     str, typer.Option(help="Stages to leave out, such as 'text_overlay,embed', or 'all'.")
 ]
@@ -41,6 +44,10 @@ WorkerMemory = Annotated[
     float, typer.Option(help="A process that takes more is replaced; 0 sets no limit.")
 ]
 RetryDead = Annotated[bool, typer.Option("--retry-dead", help="Try again what was given up.")]
+Work = Annotated[
+    Path | None,
+    typer.Option(help="Folder that a run for a bucket works in; by default in the cache."),
+]
 AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON object; progress as JSON lines on stderr."),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,12 +10,10 @@ import av
 import numpy as np
 import pytest
 
+from data_curation.sidecars import stem_of_array
 from data_curation.stages.base import Clip
 from data_curation.store import ClipStore
 from nemo_cosmos.video import Video, encode_video, probe
-
-sys.path.append(str(Path(__file__).parent))
-from vision_server import Server
 
 
 def build_scene(seed: int, num_frames: int, height: int = 64, width: int = 96) -> np.ndarray:
@@ -54,14 +50,6 @@ def write_sound():
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    """What a vision-language model is behind."""
-    server = Server()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def store(tmp_path: Path) -> ClipStore:
     return ClipStore(tmp_path / "out")
 
@@ -89,6 +77,7 @@ def build_clip(source: Path, name: str | None = None, span: tuple[int, int] | No
     return Clip(
         source=source,
         name=name or source.name,
+        arrays=tuple(p for p in source.parent.iterdir() if stem_of_array(p.name) == source.stem),
         info=info,
         start_frame=start,
         end_frame=end,

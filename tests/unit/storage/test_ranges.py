@@ -103,8 +103,8 @@ def test_times_as_object_stores_give_them(monkeypatch, time, expected):
 
 def test_scheme_without_its_client(monkeypatch):
     def missing(name):
-        raise ImportError("install s3fs")
+        raise ImportError("Install huggingface_hub")
 
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
-    with pytest.raises(MissingDependencyError, match="pip install s3fs"):
-        stamp_of("s3://bucket/file")
+    with pytest.raises(MissingDependencyError, match="Install huggingface_hub"):
+        stamp_of("hf://bucket/file")

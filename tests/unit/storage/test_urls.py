@@ -63,8 +63,8 @@ def test_unknown_scheme():
 
 def test_missing_client(monkeypatch):
     def no_client(*args, **kwargs):
-        raise ImportError("Install s3fs to access S3")
+        raise ImportError("Install huggingface_hub to access HfFileSystem")
 
-    monkeypatch.setattr(fsspec, "open", no_client)
-    with pytest.raises(MissingDependencyError, match="pip install s3fs"):
-        open_url("s3://bucket/key")
+    monkeypatch.setattr(fsspec.core, "url_to_fs", no_client)
+    with pytest.raises(MissingDependencyError, match="Install huggingface_hub"):
+        open_url("hf://bucket/key")
