@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from data_curation.catalogue.documents import Collection, Document, Where, checked, words_of
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.errors import ConfigError, ServiceError
 from nemo_cosmos.platform import require
 
 _DATABASE = "nemo_cosmos"
@@ -25,6 +26,7 @@ class MongoStore:
     Raises:
         MissingDependencyError: pymongo is not installed.
         ConfigError: no server answers.
+        ServiceError: from all methods: it failed or went away later.
     """
 
     def __init__(self, url: str, client: Any = None) -> None:
@@ -44,14 +46,15 @@ class MongoStore:
 
     def add(self, collection: Collection, documents: Iterable[Document]) -> int:
         """Add what is new, in batches; what was added before an error stays."""
-        table = self._table(collection)
         num_new, batch = 0, []
-        for document in documents:
-            batch.append(dict(document))
-            if len(batch) == _BATCH:
-                num_new += self._insert(table, batch)
-                batch = []
-        return num_new + (self._insert(table, batch) if batch else 0)
+        with self._explained():
+            table = self._table(collection)
+            for document in documents:
+                batch.append(dict(document))
+                if len(batch) == _BATCH:
+                    num_new += self._insert(table, batch)
+                    batch = []
+            return num_new + (self._insert(table, batch) if batch else 0)
 
     def find(
         self,
@@ -75,15 +78,30 @@ class MongoStore:
                 {collection.text: {"$regex": rf"\b{re.escape(word)}\b", "$options": "i"}}
                 for word in words_of(words)
             ]
-        yield from self._table(collection).find(wanted).sort("_id", 1).limit(limit or 0)
+        with self._explained():
+            yield from self._table(collection).find(wanted).sort("_id", 1).limit(limit or 0)
 
     def mark(self, collection: Collection, ids: Iterable[str], changes: Mapping[str, Any]) -> None:
         """See :class:`data_curation.catalogue.documents.DocumentStore`."""
-        self._table(collection).update_many({"_id": {"$in": list(ids)}}, {"$set": dict(changes)})
+        with self._explained():
+            wanted = {"_id": {"$in": list(ids)}}
+            self._table(collection).update_many(wanted, {"$set": dict(changes)})
 
     def close(self) -> None:
         """Let go of the server."""
         self._client.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what goes wrong at the server into a paragraph."""
+        try:
+            yield
+        except self._errors.PyMongoError as error:
+            raise ServiceError(
+                f"The catalogue's MongoDB failed: {error}. Shards and reports are not touched by "
+                "that. When the server is well again, run the same command again: it adds what is "
+                "missing."
+            ) from error
 
     def _table(self, collection: Collection) -> Any:
         table = self._database[collection.name]

@@ -13,7 +13,7 @@ import pytest
 
 from data_curation.catalogue import Catalogue, MongoStore, SQLiteStore, open_catalogue
 from data_curation.catalogue.documents import Collection
-from nemo_cosmos.errors import ConfigError, StorageFullError
+from nemo_cosmos.errors import ConfigError, ServiceError, StorageFullError
 
 WORDS = Collection("words", ("size", "facts.width"), text="text")
 PLAIN = Collection("plain", ("size",))
@@ -166,6 +166,24 @@ def test_a_server_that_does_not_answer_is_one_clear_error():
 
     with pytest.raises(ConfigError, match="No MongoDB answers"):
         MongoStore("mongodb://nowhere", client=Silent())
+
+
+def test_a_server_that_goes_away_is_one_clear_error(monkeypatch):
+    store = MongoStore("mongodb://nowhere", client=mongomock.MongoClient())
+    store.add(WORDS, DOCUMENTS)
+
+    def gone(*_, **__):
+        raise pymongo.errors.AutoReconnect("connection closed")
+
+    for name in ("insert_many", "find", "update_many"):
+        monkeypatch.setattr(mongomock.Collection, name, gone)
+    for act in (
+        lambda: store.add(WORDS, [{"_id": "z"}]),
+        lambda: list(store.find(WORDS)),
+        lambda: store.mark(WORDS, ["a"], {"deleted": "today"}),
+    ):
+        with pytest.raises(ServiceError, match=r"connection closed.*run the same command again"):
+            act()
 
 
 def test_a_location_chooses_the_database(tmp_path: Path, monkeypatch):
