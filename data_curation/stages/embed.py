@@ -59,7 +59,7 @@ class EmbedStage(Stage):
     inputs = ("suffixes", "num_frames")
     outputs = ("suffixes",)
     scope = "batch"
-    resources = Resources(cpus=1.0, gpus=0.25, memory_gb=1.0)
+    resources = Resources(cpus=1.0, memory_gb=1.0).with_gpu()
     version = 2
 
     def __init__(self, settings: EmbedSettings, store: ClipStore) -> None:

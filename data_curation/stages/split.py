@@ -98,6 +98,8 @@ class SplitStage(Stage):
     def __init__(self, settings: SplitSettings, store: ClipStore) -> None:
         self.settings = settings
         self._store = store
+        if settings.method == "transnetv2":
+            self.resources = self.resources.with_gpu()
 
     def prepare(self) -> None:
         """Get the weights or the package that the method needs."""

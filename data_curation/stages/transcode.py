@@ -116,7 +116,7 @@ class TranscodeStage(Stage):
         self.settings = settings
         self._store = store
         if settings.encoder == "h264_nvenc":
-            self.resources = replace(self.resources, gpus=0.25)
+            self.resources = self.resources.with_gpu()
 
     def prepare(self) -> None:
         """Find out whether the encoder works here."""

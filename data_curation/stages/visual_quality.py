@@ -103,6 +103,8 @@ class VisualQualityStage(Stage):
     def __init__(self, settings: VisualQualitySettings, store: ClipStore) -> None:
         self.settings = settings
         self._store = store
+        if settings.clip_model:
+            self.resources = self.resources.with_gpu()
 
     def prepare(self) -> None:
         """Load the models that are asked for."""

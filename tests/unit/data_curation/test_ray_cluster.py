@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from data_curation import curate
+from data_curation import CurateSettings, SplitSettings, TranscodeSettings, curate
 from data_curation.executors import build_executor
+from data_curation.stages.visual_quality import VisualQualitySettings
 from nemo_cosmos.errors import ConfigError, ServiceError, StorageFullError
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'nemo-cosmos[curation]'")
@@ -127,6 +128,25 @@ def test_limits_that_cannot_be():
         build_executor("ray", num_workers=2, min_workers=3)
     with pytest.raises(ConfigError, match="--worker-memory-gb"):
         build_executor("ray", max_memory_gb=1.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        (CurateSettings(), ["embed"]),
+        (
+            CurateSettings(
+                split=SplitSettings(method="transnetv2"),
+                transcode=TranscodeSettings(encoder="h264_nvenc"),
+                visual_quality=VisualQualitySettings(clip_model="clip", aesthetic_head="head.pt"),
+            ),
+            ["split", "transcode", "visual_quality", "embed"],
+        ),
+    ],
+)
+def test_stages_that_use_a_gpu_say_so(store, settings, wanted):
+    stages = settings.build_stages(store)
+    assert [stage.name for stage in stages if stage.resources.gpus] == wanted
 
 
 def test_actors_ask_for_what_stages_declare_and_share_the_nodes():
