@@ -12,7 +12,7 @@ from pathlib import Path
 from data_curation.source_files import FETCHED
 from nemo_cosmos.assets import cache_dir
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.storage import clean_up, explained_when_full, is_bucket, is_url
+from nemo_cosmos.storage import clean_up, explained_when_full, is_bucket, is_full, is_url
 
 
 def run_folder_of(output: str | os.PathLike[str], work: str | os.PathLike[str] | None) -> Path:
@@ -49,13 +49,22 @@ def claimed(output: Path) -> Iterator[None]:
     """Hold an output folder for this process; the system lets go of it when the process ends.
 
     Raises:
-        ConfigError: another run holds it.
+        ConfigError: another run holds it, or it cannot be written to.
         StorageFullError: no space left for what the block writes there.
     """
     work = output / ".work"
     with explained_when_full(output):
-        work.mkdir(parents=True, exist_ok=True)
-        with (work / "lock").open("w") as handle:
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+            lock = (work / "lock").open("w")
+        except OSError as error:
+            if is_full(error):
+                raise
+            raise ConfigError(
+                f"The output folder '{output}' cannot be written to: {error.strerror}. Choose "
+                "another, or see to its permissions."
+            ) from error
+        with lock as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

@@ -126,7 +126,7 @@ def _in_bucket(name: str, output: str, buckets: _Buckets) -> tuple[str, Iterable
 def _listed(name: str, folder: str) -> list[str]:
     """The entries of a list, one a line."""
     with open_url(name) as handle:
-        lines = [line.strip() for line in handle.read().decode().splitlines()]
+        lines = [os.fsdecode(line).strip() for line in handle.read().splitlines()]
     entries = [line for line in lines if line]
     whole = [is_url(entry) or Path(entry).is_absolute() for entry in entries]
     joined = [e if w else f"{folder}/{e}" for e, w in zip(entries, whole, strict=True)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nemo_cosmos.errors import ConfigError, StorageFullError
-from nemo_cosmos.storage import explained_when_full
+from nemo_cosmos.storage import explained_when_full, is_full
 
 Document = dict[str, Any]
 Where = Mapping[str, Any]
@@ -118,15 +118,24 @@ class SQLiteStore:
         path: the file; made with its folder where it is missing.
 
     Raises:
-        ConfigError: the file is not a database.
+        ConfigError: the file is not a database, or cannot be written.
+        StorageFullError: no space left.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._ready: set[str] = set()
-        with self._explained_when_full():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=60)
+        try:
+            with self._explained_when_full():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._connection = sqlite3.connect(path, timeout=60)
+        except (OSError, sqlite3.OperationalError) as error:
+            if is_full(error):
+                raise
+            raise ConfigError(
+                f"The catalogue '{path}' cannot be opened: {error}. Name a file in a folder that "
+                "may be written to ('--catalogue', or storage.catalogue of the site)."
+            ) from error
         try:
             with self._explained_when_full():
                 self._connection.execute("PRAGMA journal_mode=WAL")

@@ -50,7 +50,7 @@ def curate_command(raw: Path, output: Path, *more: str) -> tuple[int, str, str]:
     words += ["--name", "films", "--catalogue", str(output.parent / "catalogue.db")]
     if "--skip" not in more:
         words += ["--skip", "camera,visual_quality,text_overlay", "--min-cosine", "0.999"]
-    words += more
+    words += more  # the last one of an option counts
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:

@@ -171,6 +171,25 @@ def test_an_input_without_video_is_one_paragraph(tmp_path, content):
     assert not (tmp_path / "out").exists()
 
 
+def test_outputs_and_catalogues_that_cannot_be_written_are_one_paragraph(tmp_path, scene):
+    encode_video(tmp_path / "raw" / "a.mp4", Video(scene(1, 20), fps=10))
+    (tmp_path / "file").touch()
+    taken = tmp_path / "file" / "out"
+    for output, catalogue in ((taken, tmp_path / "c.db"), (tmp_path / "out", taken)):
+        more = ("--skip", "all", "--catalogue", str(catalogue))
+        code, _, err = curate_command(tmp_path / "raw", output, *more)
+        assert code == 2
+        assert err.startswith("Error: The ") and err.count("\n") == 1 and str(taken) in err
+
+
+def test_a_list_may_name_files_that_are_no_text_and_files_that_are_gone(tmp_path, scene):
+    encode_video(tmp_path / os.fsdecode(b"\xff.mp4"), Video(scene(1, 20), fps=10))
+    (tmp_path / "list.txt").write_bytes(b"\xff.mp4\n\r\ngone.mp4\n")
+    _, out, _ = curate_command(tmp_path / "list.txt", tmp_path / "out", "--skip", "all")
+    assert json.loads(out)["num_clips"] == 1
+    assert json.loads(out)["rejected"] == {"unreadable": 1}
+
+
 CURATE = """
 import sys
 from pathlib import Path
