@@ -397,19 +397,24 @@ def pools_of(stages: Sequence[Step], nodes: Sequence[dict[str, Any]]) -> list[_P
 
 
 def share_out(pools: Sequence[_Pool], nodes: Sequence[dict[str, Any]], max_actors: int) -> None:
-    """Set the limits: ``max_actors``, or how many the nodes hold after the pools before."""
-    free = [dict(node["Resources"]) for node in nodes]
+    """Set the limits: ``max_actors``, or how many the nodes hold.
+
+    Pools that want a GPU get equal shares, so that none waits for one that others hold.
+    """
+    num_on_gpu = sum("GPU" in pool.needs for pool in pools)
     for pool in pools:
-        pool.limit = 0
-        for node in free:
-            fitting = (
-                node.get(name, 0.0) // amount for name, amount in pool.needs.items() if amount
+        needs = [(name, amount) for name, amount in pool.needs.items() if amount]
+        num_fitting = sum(
+            int(
+                min(
+                    (node["Resources"].get(name, 0.0) // amount for name, amount in needs),
+                    default=1,
+                )
             )
-            count = int(min(fitting, default=1))
-            pool.limit += count
-            for name, amount in pool.needs.items():
-                node[name] = node.get(name, 0.0) - count * amount
-        pool.limit = max_actors or max(1, pool.limit)
+            for node in nodes
+        )
+        share = num_fitting // (num_on_gpu if "GPU" in pool.needs else 1)
+        pool.limit = max_actors or max(1, share)
 
 
 def _alive_nodes() -> list[dict[str, Any]]:

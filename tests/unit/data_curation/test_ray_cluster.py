@@ -12,6 +12,7 @@ import pytest
 
 from data_curation import CurateSettings, SplitSettings, TranscodeSettings, curate
 from data_curation.executors import build_executor
+from data_curation.stages.base import Resources
 from data_curation.stages.visual_quality import VisualQualitySettings
 from nemo_cosmos.errors import ConfigError, ServiceError, StorageFullError
 
@@ -20,7 +21,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'nemo
 
 HERE = str(Path(__file__).parent)
 sys.path.append(HERE)  # actors import what they work on by name
-from curation_workers import SETTINGS, HeldSettings, Places, Squares, tree  # noqa: E402
+from curation_workers import SETTINGS, HeldSettings, Places, Squares, Step, tree  # noqa: E402
 
 from data_curation.executors.ray_cluster import RayExecutor, pools_of, share_out  # noqa: E402
 
@@ -162,6 +163,9 @@ def test_actors_ask_for_what_stages_declare_and_share_the_nodes():
     assert [pool.limit for pool in pools[:2]] == [8 + 2, 2]
     share_out(pools[:2], nodes, 3)
     assert [pool.limit for pool in pools[:2]] == [3, 3]
+    first, second = pools_of([Step("a", Resources().with_gpu())] * 2, nodes)
+    share_out([first, second], nodes, 0)
+    assert (first.limit, second.limit) == (4, 4)  # eight quarters of two GPUs
     small = [{"Resources": {"CPU": 1.0, "memory": 2.0**30}}]
     (only,) = set(pools_of(Places(Path()).stages, small))
     assert only.needs == {"CPU": 1.0, "memory": 2.0**30}
