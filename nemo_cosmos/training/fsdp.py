@@ -91,17 +91,24 @@ def check_fsdp_precision(precision: Any, optimizer: Any) -> None:
         optimizer: NeMo's optimiser module of the model, or None.
 
     Raises:
-        ConfigError: float16, or an optimiser whose state is not distributed.
+        ConfigError: float16, or an optimiser whose state is not distributed, or that keeps weights
+            of its own.
     """
     if getattr(getattr(precision, "dtype_config", None), "fp16", False):
         raise ConfigError(
             "trainer.strategy.fsdp=megatron does not go with trainer.precision=16-mixed. Set "
             "trainer.precision=bf16-mixed, or 32."
         )
-    if not getattr(getattr(optimizer, "config", None), "use_distributed_optimizer", True):
+    config = getattr(optimizer, "config", None)
+    if not getattr(config, "use_distributed_optimizer", True):
         raise ConfigError(
             "trainer.strategy.fsdp=megatron shares out the optimiser's state, too. Set "
             "optim.config.use_distributed_optimizer=true."
+        )
+    if getattr(config, "use_precision_aware_optimizer", False):
+        raise ConfigError(
+            "trainer.strategy.fsdp=megatron keeps the optimiser's weights itself, in float32. Set "
+            "optim.config.use_precision_aware_optimizer=false."
         )
 
 
@@ -331,8 +338,6 @@ def load_optimizer_state(
     for number, rows in enumerate(_trained(networks)):
         for name, tensor in _stepped(optimizer, rows).items():
             tensor.copy_(state["param_state"][number][name].view_as(tensor))
-    if "grad_scaler" in state:
-        optimizer.grad_scaler.load_state_dict(state["grad_scaler"])
     for network in networks:
         network.param_and_grad_buffer.copy_main_weights_to_model_weights()
         network.gather_anew()

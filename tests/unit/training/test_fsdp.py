@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from megatron.core.distributed import DistributedDataParallelConfig
+from megatron.core.optimizer import OptimizerConfig
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.training.fsdp import check_fsdp_precision, fsdp_config
@@ -28,14 +29,15 @@ def test_wrong_combinations(given: dict[str, Any], message: str) -> None:
 
 
 def test_precision_and_optimizer() -> None:
-    def optimizer(*, distributed: bool) -> Any:
-        return SimpleNamespace(config=SimpleNamespace(use_distributed_optimizer=distributed))
+    def check(precision: str, **config: Any) -> None:
+        optimizer = SimpleNamespace(config=OptimizerConfig(**config))
+        check_fsdp_precision(megatron_precision(precision), optimizer)
 
-    check_fsdp_precision(megatron_precision("bf16-mixed"), optimizer(distributed=True))
+    check("bf16-mixed", use_distributed_optimizer=True)
     with pytest.raises(ConfigError, match=r"does not go with trainer\.precision=16-mixed"):
-        check_fsdp_precision(megatron_precision("16-mixed"), optimizer(distributed=True))
+        check("16-mixed", use_distributed_optimizer=True)
     with pytest.raises(ConfigError, match=r"Set optim\.config\.use_distributed_optimizer=true"):
-        check_fsdp_precision(megatron_precision("32"), optimizer(distributed=False))
+        check("32", use_distributed_optimizer=False)
 
 
 def test_settings_of_the_user_are_kept() -> None:
