@@ -138,7 +138,7 @@ def curate(
         with progress.counting("shards", len(clips)) as advance, metrics.measuring("shard", clips):
             write_shards(clips, store, target, settings.max_shard_bytes, advance)
         write_index(clips, store, target)
-        summary = _summarise(results, clips, rejections, counts)
+        summary = summarise(results, clips, rejections, counts)
         _write_results(target, summary, settings, clips, rejections, store)
         store.clear(keep=_ids(clip for result in results for clip in result.clips) - _ids(clips))
         metrics.run_done()
@@ -179,12 +179,13 @@ def _ids(clips: Iterable[Clip]) -> set[str]:
     return {clip.clip_id for clip in clips}
 
 
-def _summarise(
+def summarise(
     results: Sequence[SourceResult],
     clips: Sequence[Clip],
     rejections: Sequence[Rejection],
     counts: dict[str, tuple[int, int]],
 ) -> CurateSummary:
+    """Count what became of all sources."""
     reasons = Counter(rejection.reason for rejection in rejections)
     return CurateSummary(
         num_sources=len(results),
@@ -212,12 +213,12 @@ def _write_results(
     del content["num_reused"]
     with atomic_path(target / SUMMARY_FILE) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
-    _write_lines(target / "rejected.jsonl", rejections)
-    _write_lines(target / "dead_letter.jsonl", [item for item in rejections if item.reason in DEAD])
+    write_lines(target / "rejected.jsonl", rejections)
+    write_lines(target / "dead_letter.jsonl", [item for item in rejections if item.reason in DEAD])
     write_report(target / "report.html", content, clips, rejections, store)
 
 
-def _write_lines(path: Path, rejections: Iterable[Rejection]) -> None:
-    """One JSON line for each."""
+def write_lines(path: Path, rejections: Iterable[Rejection]) -> None:
+    """Write one JSON line for each rejection."""
     with atomic_path(path) as temporary:
         temporary.write_text("".join(f"{json.dumps(item.to_json())}\n" for item in rejections))

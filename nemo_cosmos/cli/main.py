@@ -48,6 +48,7 @@ COMMANDS: dict[str, CommandEntry] = {
         "simulate", DATA, "Render robot episodes with actions and language in MuJoCo."
     ),
     "curate": CommandEntry("curate", DATA, "Turn raw video into training shards."),
+    "process": CommandEntry("process", DATA, "Transcode whole videos to one profile."),
     "tokenize": CommandEntry("tokenize", DATA, "Encode shards into cached latents."),
     "dataset": CommandEntry("dataset", DATA, "Search, compare and export versions of data sets."),
     "pretrain": CommandEntry("pretrain", TRAINING, "Train a model from scratch with a recipe."),

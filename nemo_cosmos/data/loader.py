@@ -21,6 +21,7 @@ from nemo_cosmos.data.corpus import Corpus
 from nemo_cosmos.data.order import BatchOrder, OnePass
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError
+from nemo_cosmos.storage import is_url
 
 MAX_REPLACEMENTS = 100
 _SKIPPED = "skipped"
@@ -186,11 +187,14 @@ class ShardLoader(DataLoader[Any]):
         collate: Any,
         num_workers: int = 0,
     ) -> None:
+        remote = any(is_url(shard.location) for shard in dataset.corpus.shards)
         super().__init__(
             dataset,
             batch_sampler=batches,
             collate_fn=_Reporting(collate),
             num_workers=num_workers,
+            # What reads buckets does not survive a fork; see nemo_cosmos.storage.urls.
+            multiprocessing_context="spawn" if num_workers and remote else None,
             persistent_workers=num_workers > 0,
         )
         self.bad = bad

@@ -13,6 +13,7 @@ from nemo_cosmos.data.loader import FiniteRankBatches
 from nemo_cosmos.data.modules import LatentDataModule, VideoDataModule
 from nemo_cosmos.data.packing import PackConfig
 from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError
+from nemo_cosmos.storage import mirror_folder
 
 
 def take(loader, count):
@@ -22,6 +23,18 @@ def take(loader, count):
 
 def keys(batches):
     return [key for batch in batches for key in batch["key"]]
+
+
+class TestBuckets:
+    def test_workers_read_what_lies_in_a_bucket(self, write_latents, bucket):
+        folder = write_latents()
+        mirror_folder(folder, f"{bucket}/latents", "part_000000/000000.tar")
+        local, remote = (
+            LatentDataModule(path, micro_batch_size=2, global_batch_size=2, num_workers=workers)
+            for path, workers in ((folder, 0), (f"{bucket}/latents", 1))
+        )
+        expected = keys(take(local.train_dataloader(), 3))
+        assert keys(take(remote.train_dataloader(), 3)) == expected
 
 
 class TestLatentBatches:
