@@ -26,7 +26,8 @@ from typing import Any, Generic
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from data_curation.executors.base import MAX_TRIES, Item, Outcome, Step, Tries, Work
+from data_curation.executors.base import MAX_TRIES, Item, Outcome, Tries, Work
+from data_curation.executors.sharing import Needs, limits, needs_of
 from nemo_cosmos.errors import ConfigError, NemoCosmosError, ServiceError
 from nemo_cosmos.platform import hide_gpus
 
@@ -181,13 +182,9 @@ class _Actor:
 
 @dataclass(eq=False)
 class _Pool:
-    """The actors of one kind, and the sources that wait for them.
+    """The actors of one kind, and the sources that wait for them."""
 
-    ``needs`` are amounts by Ray's names: ``CPU`` and ``memory`` in bytes, or ``GPU`` alone, so that
-    busy cores cannot keep an actor from a GPU.
-    """
-
-    needs: dict[str, float]
+    needs: Needs
     limit: int = 1
     queue: deque[_UnderWay] = field(default_factory=deque)
     actors: list[_Actor] = field(default_factory=list)
@@ -256,8 +253,10 @@ class _Run(Generic[Item, Outcome]):
         self._num_under_way = 0
         self._calls: dict[Any, _Actor] = {}
         self._looked_s = 0.0
-        self._pools = pools_of(work.stages, _alive_nodes())
-        self._kinds = list(dict.fromkeys(self._pools))
+        needs = needs_of(work.stages, _alive_nodes())
+        kinds = {id(need): _Pool(need) for need in needs}
+        self._kinds = list(kinds.values())
+        self._pools = [kinds[id(need)] for need in needs]
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield them as they are finished."""
@@ -306,8 +305,9 @@ class _Run(Generic[Item, Outcome]):
         if time.monotonic() - self._looked_s > _POLL_S:
             self._looked_s = time.monotonic()
             nodes = _alive_nodes()
-            share_out(self._kinds, nodes, self._max_actors)
-            for pool in self._kinds:
+            held = limits([pool.needs for pool in self._kinds], nodes)
+            for pool, limit in zip(self._kinds, held, strict=True):
+                pool.limit = self._max_actors or limit
                 pool.let_go_of_idle(self._min_actors, {node["NodeID"] for node in nodes})
                 pool.check_started()
 
@@ -366,55 +366,6 @@ class _Run(Generic[Item, Outcome]):
                 f"{MAX_TRIES} Ray actors in a row died before they took any source: {reason} Is "
                 "this very version of nemo-cosmos installed on all nodes?"
             ) from death
-
-
-def pools_of(stages: Sequence[Step], nodes: Sequence[dict[str, Any]]) -> list[_Pool]:
-    """The pool of each stage.
-
-    Stages without a GPU share one, whose actors have what the neediest stage declares. No actor
-    asks for more than the largest node has, so that small machines run all stages, too; where no
-    node has a GPU, the stages that would use one run as the others do.
-
-    Args:
-        stages: of the work.
-        nodes: of the cluster, as Ray describes them.
-    """
-    largest = {
-        name: max((node["Resources"].get(name, 0.0) for node in nodes), default=0.0)
-        for name in ("CPU", "memory", "GPU")
-    }
-    on_gpu = [bool(stage.resources.gpus and largest["GPU"]) for stage in stages]
-    plain = [stage.resources for stage, gpu in zip(stages, on_gpu, strict=True) if not gpu]
-    wanted = {
-        "CPU": max((need.cpus for need in plain), default=0.0),
-        "memory": max((need.memory_gb for need in plain), default=0.0) * 2**30,
-    }
-    shared = _Pool({name: min(amount, largest[name] or amount) for name, amount in wanted.items()})
-    return [
-        _Pool({"GPU": min(stage.resources.gpus, largest["GPU"])}) if gpu else shared
-        for stage, gpu in zip(stages, on_gpu, strict=True)
-    ]
-
-
-def share_out(pools: Sequence[_Pool], nodes: Sequence[dict[str, Any]], max_actors: int) -> None:
-    """Set the limits: ``max_actors``, or how many the nodes hold.
-
-    Pools that want a GPU get equal shares, so that none waits for one that others hold.
-    """
-    num_on_gpu = sum("GPU" in pool.needs for pool in pools)
-    for pool in pools:
-        needs = [(name, amount) for name, amount in pool.needs.items() if amount]
-        num_fitting = sum(
-            int(
-                min(
-                    (node["Resources"].get(name, 0.0) // amount for name, amount in needs),
-                    default=1,
-                )
-            )
-            for node in nodes
-        )
-        share = num_fitting // (num_on_gpu if "GPU" in pool.needs else 1)
-        pool.limit = max_actors or max(1, share)
 
 
 def _alive_nodes() -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import pytest
 
 from data_curation import CurateSettings, SplitSettings, TranscodeSettings, curate
 from data_curation.executors import build_executor
+from data_curation.executors.sharing import limits, needs_of
 from data_curation.stages.base import Resources
 from data_curation.stages.visual_quality import VisualQualitySettings
 from nemo_cosmos.errors import ConfigError, ServiceError, StorageFullError
@@ -23,7 +24,7 @@ HERE = str(Path(__file__).parent)
 sys.path.append(HERE)  # actors import what they work on by name
 from curation_workers import SETTINGS, HeldSettings, Places, Squares, Step, tree  # noqa: E402
 
-from data_curation.executors.ray_cluster import RayExecutor, pools_of, share_out  # noqa: E402
+from data_curation.executors.ray_cluster import RayExecutor  # noqa: E402
 
 #: Ray asks its nodes for a sign of life every half second, so that the tests do not wait for it.
 FAST_HEALTH = {
@@ -155,17 +156,15 @@ def test_actors_ask_for_what_stages_declare_and_share_the_nodes():
         {"Resources": {"CPU": 16.0, "memory": 64 * 2.0**30}},
         {"Resources": {"CPU": 8.0, "memory": 5 * 2.0**30, "GPU": 2.0}},
     ]
-    pools = pools_of(Places(Path()).stages, nodes)
-    assert pools[0] is pools[2]
-    assert pools[0].needs == {"CPU": 2.0, "memory": 2 * 2.0**30}
-    assert pools[1].needs == {"GPU": 1.0}
-    share_out(pools[:2], nodes, 0)
-    assert [pool.limit for pool in pools[:2]] == [8 + 2, 2]
-    share_out(pools[:2], nodes, 3)
-    assert [pool.limit for pool in pools[:2]] == [3, 3]
-    first, second = pools_of([Step("a", Resources().with_gpu())] * 2, nodes)
-    share_out([first, second], nodes, 0)
-    assert (first.limit, second.limit) == (4, 4)  # eight quarters of two GPUs
+    look, embed, write = needs_of(Places.stages, nodes)
+    assert look is write
+    assert look == {"CPU": 2.0, "memory": 2 * 2.0**30}
+    assert embed == {"GPU": 1.0}
+    assert limits([look, embed], nodes) == [8 + 2, 2]
+    first, second = needs_of([Step("a", Resources().with_gpu())] * 2, nodes)
+    assert first is not second
+    assert limits([first, second], nodes) == [4, 4]  # eight quarters of two GPUs
     small = [{"Resources": {"CPU": 1.0, "memory": 2.0**30}}]
-    (only,) = set(pools_of(Places(Path()).stages, small))
-    assert only.needs == {"CPU": 1.0, "memory": 2.0**30}
+    for needs in needs_of(Places.stages, small):
+        assert needs == {"CPU": 1.0, "memory": 2.0**30}
+    assert limits([look], small) == [1]
