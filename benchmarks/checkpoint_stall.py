@@ -8,7 +8,7 @@ alone. The first save of a run, which starts the writer, is left out. Pairs are 
 runs by number; the figure is the median of the paired ratios (above 1: the asynchronous save costs
 less). The trained weights of both must be the same bits. Prints one JSON line.
 
-    python benchmarks/checkpoint_stall.py [--rounds 2] [--saves 6] [--width 448] [--threads 1]
+    python benchmarks/checkpoint_stall.py [--rounds 2] [--saves 6] [--width 320] [--threads 1]
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--saves", type=int, default=6)
-    parser.add_argument("--width", type=int, default=448)
+    parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -111,19 +111,33 @@ def quality(samples: Path, part: str, num_videos: int, names: list[str]) -> dict
 
 def speed(samples: Path, num_pairs: int, names: list[str]) -> dict[str, Any]:
     """Ratios of wall and CPU time to ours on real clips, after one round to warm up."""
-    ratios: dict[str, list[float]] = {name: [] for name in names if name != "ours"}
+    others = [name for name in names if name != "ours"]
+    wall: dict[str, dict[str, list[float]]] = {name: {} for name in others}
+    cores: dict[str, dict[str, list[float]]] = {name: {} for name in others}
     for clip in SPEED_CLIPS:
         for pair in range(num_pairs + 1):
-            spent = {}
-            for name in names:
-                start_s = time.perf_counter()
-                DETECTORS[name](samples / clip)
-                spent[name] = time.perf_counter() - start_s
-            for name, values in ratios.items():
-                values += [spent[name] / spent["ours"]] if pair else []
+            spent = {name: _seconds(DETECTORS[name], samples / clip) for name in names}
+            for name in others if pair else ():
+                for ratios, kind in ((wall, 0), (cores, 1)):
+                    ratio = spent[name][kind] / spent["ours"][kind]
+                    ratios[name].setdefault(clip, []).append(ratio)
+    return {name: {"wall": _ratios(wall[name]), "cpu": _ratios(cores[name])} for name in others}
+
+
+def _seconds(detect_in: Callable[[Path], list[Transition]], path: Path) -> tuple[float, float]:
+    """Seconds of the clock and of cores."""
+    start_s, start_cpu_s = time.perf_counter(), time.process_time()
+    detect_in(path)
+    return time.perf_counter() - start_s, time.process_time() - start_cpu_s
+
+
+def _ratios(by_clip: dict[str, list[float]]) -> dict[str, Any]:
+    everything = [value for values in by_clip.values() for value in values]
+    medians = {Path(clip).stem: statistics.median(values) for clip, values in by_clip.items()}
     return {
-        name: {"median": round(statistics.median(values), 2), "smallest": round(min(values), 2)}
-        for name, values in ratios.items()
+        "median": round(statistics.median(everything), 2),
+        "smallest": round(min(everything), 2),
+        "median_of_clip": {clip: round(value, 2) for clip, value in medians.items()},
     }
 
 

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,12 +44,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--per-video", type=int, default=1, help="clips of each real video")
     arguments = parser.parse_args()
+    print(json.dumps({"benchmark": "text_overlay", **measure(arguments.per_video)}))
+
+
+def measure(per_video: int) -> dict[str, Any]:
+    """Plant text in at most so many pieces of each real video."""
     settings = TextOverlaySettings()
     flagged: dict[str, list[bool]] = {}
     moving: dict[str, list[bool]] = {}
     spent_s, num_clips = 0.0, 0
     with tempfile.TemporaryDirectory() as folder:
-        for number, clip in enumerate(_real_clips(arguments.per_video)):
+        for number, clip in enumerate(_real_clips(per_video)):
             is_moving = _moves(clip.frames_THWC)
             for kind, frames in _versions(clip.frames_THWC, number):
                 path = Path(folder) / "clip.mp4"
@@ -71,20 +77,15 @@ def main() -> None:
         for hit, moves in zip(flagged[kind], moving[kind], strict=True)
         if moves
     ]
-    print(
-        json.dumps(
-            {
-                "benchmark": "text_overlay",
-                "clips": num_clips,
-                "seconds_per_clip": round(spent_s / num_clips, 3),
-                "flagged": {kind: f"{sum(found)}/{len(found)}" for kind, found in flagged.items()},
-                "precision": round(right / max(1, right + wrong), 4),
-                "recall": round(right / sum(len(flagged[kind]) for kind in POSITIVE), 4),
-                "recall_where_the_scene_moves": round(float(np.mean(in_motion)), 4),
-                "clips_that_move": int(sum(moving["plain"])),
-            }
-        )
-    )
+    return {
+        "clips": num_clips,
+        "seconds_per_clip": round(spent_s / num_clips, 3),
+        "flagged": {kind: f"{sum(found)}/{len(found)}" for kind, found in flagged.items()},
+        "precision": round(right / max(1, right + wrong), 4),
+        "recall": round(right / sum(len(flagged[kind]) for kind in POSITIVE), 4),
+        "recall_where_the_scene_moves": round(float(np.mean(in_motion)), 4),
+        "clips_that_move": int(sum(moving["plain"])),
+    }
 
 
 def _real_clips(most: int) -> Iterator[Video]:

@@ -144,12 +144,16 @@ def histogram(values: Sequence[float]) -> list[Bar]:
         return []
     distinct = sorted(set(values))
     if len(distinct) <= 3:
-        return _bars([(f"{value:.4g}", values.count(value)) for value in distinct])
+        return _bars([(_number(value), values.count(value)) for value in distinct])
     found, edges = np.histogram(values, bins=min(_NUM_BINS, len(distinct)))
     labels = [""] * len(found)  # more than three would not fit
-    labels[0], labels[-1] = f"{edges[0]:.3g}", f"{edges[-1]:.3g}"
-    labels[len(found) // 2] = f"{edges[len(found) // 2]:.3g}"
+    labels[0], labels[-1] = _number(edges[0]), _number(edges[-1])
+    labels[len(found) // 2] = _number(edges[len(found) // 2])
     return _bars(zip(labels, map(int, found), strict=True))
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def _bars(counts: Iterable[tuple[str, int]]) -> list[Bar]:

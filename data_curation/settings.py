@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from data_curation.stages.annotate import AnnotateSettings
 from data_curation.stages.base import Stage, StageSettings
@@ -70,8 +70,14 @@ class CurateSettings:
                 )
 
     def build_stages(self, store: ClipStore) -> list[Stage]:
-        """The stages in order, without those that are skipped."""
-        values = [getattr(self, item.name) for item in fields(self) if item.name not in self.skip]
+        """The stages in order, without those that are skipped.
+
+        *video_type* is told what *embed* works with, and asks whom *annotate* asks.
+        """
+        vlm = self.video_type.vlm if self.video_type.vlm.url else self.annotate
+        typed = replace(self.video_type, vlm=vlm, embedder=self.embed.model)
+        run = replace(self, video_type=typed)
+        values = [getattr(run, item.name) for item in fields(run) if item.name not in run.skip]
         return [value.build(store) for value in values if isinstance(value, StageSettings)]
 
 

@@ -35,7 +35,7 @@ class StageTally:
     @property
     def per_s(self) -> float | None:
         """Clips per second of one worker; None before there is a measurement."""
-        return self.worked / self.work_s if self.work_s > 0 else None
+        return self.worked / self.work_s if self.worked and self.work_s > 0 else None
 
 
 class Tally:
@@ -108,17 +108,18 @@ class Tally:
         Returns:
             None where nothing was measured yet.
         """
-        if name and self.stages[name].expected:
-            stage = self.stages[name]
-            rate = stage.per_s
-            return None if rate is None else (stage.expected - stage.done) / rate
+        stage = self.stages[name] if name else None
+        if stage is not None and stage.expected:
+            return (stage.expected - stage.done) / stage.per_s if stage.per_s else None
+        if stage is not None and not stage.done:
+            return None
         if not self._num_worked:
             return 0.0 if self.num_done == self.num_sources else None
         share = 1.0
-        if name:
+        if stage is not None:
             # An estimate of all that is left, cut in the proportion of what was spent so far.
-            total_s = sum(stage.work_s for stage in self.stages.values() if not stage.expected)
-            share = self.stages[name].work_s / max(total_s, 1e-9)
+            total_s = sum(each.work_s for each in self.stages.values() if not each.expected)
+            share = stage.work_s / max(total_s, 1e-9)
         remaining = self.num_sources - self.num_done
         return share * remaining * self.elapsed_s / self._num_worked
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,12 +102,10 @@ class Catalogue:
         folder = Path(output).absolute()
         samples = read_samples(folder / VERSION_FOLDER)
         config = _read_summary(folder)
-        root = os.fspath(source)
-        root = root.rstrip("/") if is_url(root) else str(Path(root).absolute()) if root else ""
+        root = _whole_place(source)
         records = [sample.record for sample in samples]
         ids = [e.clip_id(record) for record in records]
-        names = {record.source for record in records} | _rejected_sources(folder)
-        self.store.add(e.VIDEO, self._videos(root, sorted(names)))
+        self.add_sources(folder, source, {record.source for record in records})
         fingerprint = e.digest(sorted(ids), config.get("settings"))
         found = list(self.store.find(e.DATASET, {"name": name, "fingerprint": fingerprint}))
         if found:
@@ -137,6 +135,19 @@ class Catalogue:
             if self.store.add(e.DATASET, [dataset]):
                 return dataset
             version += 1
+
+    def add_sources(
+        self, output: Path, source: str | os.PathLike[str], kept: Iterable[str] = ()
+    ) -> None:
+        """Remember the sources of a run, so that they can be followed and deleted in time.
+
+        Args:
+            output: what the run wrote, which lists the sources that gave no clip.
+            source: the input folder, as for :meth:`add`; empty where there is none.
+            kept: names of the sources that gave clips.
+        """
+        names = {*kept, *_rejected_sources(output)}
+        self.store.add(e.VIDEO, self._videos(_whole_place(source), sorted(names)))
 
     def datasets(self, name: str | None = None) -> list[Document]:
         """All versions, or those of one data set, by name and number."""
@@ -341,6 +352,14 @@ def _is_fact(field: str) -> bool:
 def _place(sample: Sample, folder: Path) -> str:
     """A sample's shard below the data set's folder."""
     return Path(sample.shard).absolute().relative_to(folder).as_posix()
+
+
+def _whole_place(source: str | os.PathLike[str]) -> str:
+    """A folder's path or URL that holds wherever one works; empty where there is none."""
+    name = os.fspath(source)
+    if is_url(name):
+        return name.rstrip("/")
+    return str(Path(name).absolute()) if name else ""
 
 
 def _rejected_sources(folder: Path) -> set[str]:

@@ -124,9 +124,12 @@ def _are_equal(
         kept_NQ = _all_but_largest(off_NQ, LOGO_SHARE)
     differing = other_moves / gain**2 - 2 * together / gain + moves
     least_moves = np.minimum(moves, other_moves / gain**2)
-    is_same = _mean(off_NQ, kept_NQ) <= MAX_STILL_SHARE * spread
-    is_same &= (differing <= MAX_CHANGE_SHARE * least_moves) & (least_moves >= MIN_MOTION)
-    return np.asarray(is_same | (off_NQ.mean(axis=1) + differing <= NOISE_FLOOR))
+    moves_alike = (differing <= MAX_CHANGE_SHARE * least_moves) & (least_moves >= MIN_MOTION)
+    moves_alike &= _mean(off_NQ, kept_NQ) <= MAX_STILL_SHARE * spread
+    # Black pictures with a few thin lines differ by less than noise, too.
+    differs = off_NQ.mean(axis=1) + differing
+    is_alike = (differs <= NOISE_FLOOR) & (differs <= MAX_STILL_SHARE * spread)
+    return np.asarray(moves_alike | is_alike)
 
 
 def _mean(values_NQ: NDArray[np.float32], weight_NQ: NDArray[np.float32]) -> NDArray[np.float32]:

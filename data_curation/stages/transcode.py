@@ -109,7 +109,7 @@ class TranscodeStage(Stage):
     name = "transcode"
     inputs = ("info", "start_frame", "end_frame", "clip_id")
     outputs = ("fps", "num_frames", "width", "height", "suffixes", "content_sha256")
-    resources = Resources(cpus=2.0, memory_gb=2.0)
+    resources = Resources(cpus=1.0, memory_gb=2.0)
     version = 2
 
     def __init__(self, settings: TranscodeSettings, store: ClipStore) -> None:

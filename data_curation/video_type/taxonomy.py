@@ -1,4 +1,4 @@
-"""The labels that clips are sorted by, and how the classes of a picture vote for them."""
+"""The labels that clips are sorted by, how classes of a picture vote for them, and its objects."""
 
 from __future__ import annotations
 
@@ -17,34 +17,51 @@ from nemo_cosmos.errors import ConfigError, MissingFileError
 UNKNOWN = "unknown"
 NUM_CLASSES = 1000
 DEFAULT_FILE = Path(__file__).parent / "taxonomy.yaml"
-#: What a taxonomy sorts by, in this order.
-ASPECTS = ("video_type", "environment")
+#: What a taxonomy sorts by, in this order, and what it names besides.
+ASPECTS, OBJECTS = ("video_type", "environment"), "objects"
 _LABEL = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
+class Label:
+    """One label.
+
+    Attributes:
+        classes: the ImageNet classes for it; none where they cannot show it.
+        prompt: what it stands for, for models that read.
+    """
+
+    classes: tuple[int, ...]
+    prompt: str
+
+
+@dataclass(frozen=True)
 class Taxonomy:
-    """Labels by aspect (``video_type``, ``environment``), each with the ImageNet classes for it."""
+    """Labels by aspect (``video_type``, ``environment``), and objects."""
 
-    labels: Mapping[str, Mapping[str, tuple[int, ...]]]
+    labels: Mapping[str, Mapping[str, Label]]
 
-    def sort(
-        self, aspect: str, probability_K: NDArray[np.float32], min_confidence: float
-    ) -> tuple[str, float]:
-        """The likeliest label of an aspect, and the probability of its classes.
-
-        :data:`UNKNOWN` is given, with what is left of the probability of the best label, when that
-        is below ``min_confidence``.
-        """
-        votes = {
-            label: float(probability_K[list(classes)].sum())
-            for label, classes in self.labels.get(aspect, {}).items()
-            if classes
+    def votes(self, aspect: str, probability_K: NDArray[np.float32]) -> dict[str, float]:
+        """Probability of each label that has classes."""
+        return {
+            name: float(probability_K[list(label.classes)].sum())
+            for name, label in self.labels.get(aspect, {}).items()
+            if label.classes
         }
-        if not votes:
-            return UNKNOWN, 0.0
-        label = max(votes, key=lambda name: votes[name])
-        return (label, votes[label]) if votes[label] >= min_confidence else (UNKNOWN, votes[label])
+
+    def objects(self, probability_K: NDArray[np.float32], min_confidence: float) -> list[str]:
+        """Names of the objects that are at least so likely, likeliest first."""
+        votes = self.votes(OBJECTS, probability_K)
+        names = sorted(votes, key=lambda name: -votes[name])
+        return [name for name in names if votes[name] >= min_confidence]
+
+
+def likeliest(votes: Mapping[str, float], min_confidence: float) -> tuple[str, float]:
+    """The label with most votes, and these; :data:`UNKNOWN` where they are too few."""
+    if not votes:
+        return UNKNOWN, 0.0
+    label = max(votes, key=lambda name: votes[name])
+    return (label, votes[label]) if votes[label] >= min_confidence else (UNKNOWN, votes[label])
 
 
 def load_taxonomy(path: str | os.PathLike[str] = "") -> Taxonomy:
@@ -68,15 +85,15 @@ def load_taxonomy(path: str | os.PathLike[str] = "") -> Taxonomy:
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"The taxonomy '{file}' is not YAML or JSON: {error}.") from error
-    if not isinstance(content, dict) or not content or set(content) - set(ASPECTS):
+    if not isinstance(content, dict) or not content or set(content) - {*ASPECTS, OBJECTS}:
         raise ConfigError(
-            f"The taxonomy '{file}' must hold {' and '.join(ASPECTS)} with their labels; see "
-            f"'{DEFAULT_FILE}'."
+            f"The taxonomy '{file}' must hold {', '.join(ASPECTS)} and {OBJECTS}, or some of them, "
+            f"with their labels; see '{DEFAULT_FILE}'."
         )
     return Taxonomy({aspect: _labels(content[aspect], aspect, file) for aspect in content})
 
 
-def _labels(content: Any, aspect: str, file: Path) -> dict[str, tuple[int, ...]]:
+def _labels(content: Any, aspect: str, file: Path) -> dict[str, Label]:
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"'{aspect}' of the taxonomy '{file}' holds no labels.")
     found = {}
@@ -86,12 +103,14 @@ def _labels(content: Any, aspect: str, file: Path) -> dict[str, tuple[int, ...]]
                 f"'{label}' in '{aspect}' of the taxonomy '{file}' cannot be a label; expected "
                 f"lower-case letters, digits and '_', and not '{UNKNOWN}'."
             )
-        if not isinstance(entry, dict) or set(entry) != {"imagenet"}:
+        prompt = entry.get("prompt", label.replace("_", " ")) if isinstance(entry, dict) else None
+        if not isinstance(prompt, str) or not {"imagenet"} <= set(entry) <= {"imagenet", "prompt"}:
             raise ConfigError(
-                f"The label '{label}' of the taxonomy '{file}' must hold 'imagenet' and nothing "
-                "else: a list of class numbers, which may be empty."
+                f"The label '{label}' of the taxonomy '{file}' must hold 'imagenet', a list of "
+                "class numbers, which may be empty, and may hold 'prompt', what it stands for in "
+                "words, and nothing else."
             )
-        found[label] = _classes(entry["imagenet"], label, file)
+        found[label] = Label(_classes(entry["imagenet"], label, file), prompt)
     return found
 
 

@@ -101,6 +101,7 @@ def _add_version(
 ) -> str:
     """Remember what was made; empty where nothing was."""
     if not summary.num_clips:
+        catalogue.add_sources(folder, folder_of(source))
         return ""
     added = catalogue.add(folder, name, folder_of(source))
     return f"{added['name']}@{added['version']}"

@@ -96,10 +96,15 @@ def conv_of_doubled(
     if x_NCHW.dtype != torch.float32 or not _is_plain_cpu(x_NCHW):
         doubled = F.interpolate(x_NCHW, scale_factor=2, mode="nearest")
         return F.conv2d(doubled, weight, bias, padding=1)
-    padded = F.pad(weight.flip(-2, -1), (1, 1, 1, 1))
-    sums = F.avg_pool2d(padded, 2, stride=1, divisor_override=1).transpose(0, 1)
-    sums = sums.contiguous(memory_format=torch.channels_last)
-    return F.conv_transpose2d(x_NCHW, sums, bias, stride=2, padding=1)
+    # Channels last, a sum is of whole rows of memory.
+    taps_33CO = weight.permute(0, 2, 3, 1).flatten(1).t().contiguous().unflatten(0, (3, 3, -1))
+    sums_C44O = _over_doubled(*(_over_doubled(*row_3CO) for row_3CO in taps_33CO))
+    return F.conv_transpose2d(x_NCHW, sums_C44O.permute(0, 3, 1, 2), bias, stride=2, padding=1)
+
+
+def _over_doubled(first: torch.Tensor, second: torch.Tensor, third: torch.Tensor) -> torch.Tensor:
+    """The four taps of a transposed convolution, stacked, from three over doubled samples."""
+    return torch.stack([third, second + third, first + second, first], 1)
 
 
 def _is_plain_cpu(x: torch.Tensor) -> bool:

@@ -47,6 +47,14 @@ def check_processes(strategy: Any, num_processes: int) -> None:
             f"trainer.strategy.num_distributed_optimizer_instances={copies} does not divide the "
             f"{sharing} processes that share a model's state. Choose a divisor of {sharing}."
         )
+    if strategy.fsdp is not None and sharing == copies:
+        # Megatron-FSDP 0.16 counts the gradients of such a process twice.
+        raise ConfigError(
+            "trainer.strategy.fsdp=megatron has nothing to share out: every process holds a whole "
+            f"model ({num_processes} processes, {one_model // sizes['context_parallel_size']} of "
+            f"them tensor-parallel, {copies} copies of the model). Start more processes, lower "
+            "num_distributed_optimizer_instances, or leave fsdp out."
+        )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched not in (1, num_processes):
         raise ConfigError(

@@ -77,6 +77,7 @@ class WorldStrategy(nl.MegatronStrategy):
             **kwargs,
         )
         self.seed = seed
+        self.fsdp = fsdp
 
     def connect(self, model: pl.LightningModule) -> None:
         """Take the model, whose precision the trainer sets.
@@ -86,7 +87,7 @@ class WorldStrategy(nl.MegatronStrategy):
                 precision or optimiser do not go with FSDP.
         """
         check_same_fp8(getattr(model, "config", None), self._precision_plugin)
-        if self._fsdp is not None:
+        if self.fsdp is not None:
             check_fsdp_precision(self._precision_plugin, getattr(model, "optim", None))
         super().connect(model)
 
@@ -105,7 +106,7 @@ class WorldStrategy(nl.MegatronStrategy):
 
     def init_model_parallel(self) -> None:
         """Wrap the network for data parallelism."""
-        if self._fsdp is not None:
+        if self.fsdp is not None:
             # NeMo looks the class up here, and then puts Megatron-FSDP's own form of a checkpoint
             # in the place of the method.
             megatron_parallel.FullyShardedDataParallel = ShardedNetwork
@@ -121,7 +122,7 @@ class WorldStrategy(nl.MegatronStrategy):
 
     def trained_weights(self) -> list[torch.Tensor]:
         """What this process holds of the weights that are trained."""
-        if self._fsdp is None:
+        if self.fsdp is None:
             return [p for p in self.megatron_parallel.parameters() if p.requires_grad]
         return [
             rows.shard.tensor
@@ -136,9 +137,9 @@ class WorldStrategy(nl.MegatronStrategy):
         Args:
             step_from_them: copy them to the optimiser's float32 copies, too.
         """
-        if self._fsdp is not None and step_from_them:
+        if self.fsdp is not None and step_from_them:
             take_over_weights(self.sharded_networks)
-        elif self._fsdp is not None:
+        elif self.fsdp is not None:
             for network in self.sharded_networks:
                 network.gather_anew()
         elif step_from_them:
@@ -147,7 +148,7 @@ class WorldStrategy(nl.MegatronStrategy):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """What Lightning puts into a checkpoint; NeMo replaces it, so FSDP gathers nothing."""
-        if self._fsdp is not None:
+        if self.fsdp is not None:
             return {}
         state: dict[str, Any] = super().lightning_module_state_dict()
         return state
@@ -156,7 +157,7 @@ class WorldStrategy(nl.MegatronStrategy):
     def sharded_state_dict_metadata(self) -> dict[str, Any]:
         """How a checkpoint is laid out: with FSDP as without."""
         metadata: dict[str, Any] = super().sharded_state_dict_metadata
-        if self._fsdp is not None:
+        if self.fsdp is not None:
             metadata["distrib_optim_sharding_type"] = "fully_reshardable"
             metadata["distrib_optim_fully_reshardable_mem_efficient"] = False
         return metadata
@@ -165,7 +166,7 @@ class WorldStrategy(nl.MegatronStrategy):
         self, is_loading: bool = False, metadata: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """What a checkpoint holds of the optimiser."""
-        if self._fsdp is None:
+        if self.fsdp is None:
             state: dict[str, Any] = super().optimizer_sharded_state_dict(is_loading, metadata)
             return state
         return optimizer_state(self._mcore_optimizer, self.sharded_networks)
@@ -174,7 +175,7 @@ class WorldStrategy(nl.MegatronStrategy):
         self, checkpoint: Mapping[str, Any], selective_restore: bool = False
     ) -> None:
         """Take the optimiser's state over from a loaded checkpoint."""
-        if self._fsdp is None:
+        if self.fsdp is None:
             super().load_optimizer_state_dict(checkpoint, selective_restore)
         elif self.should_restore_optimizer_states(selective_restore=selective_restore):
             (state,) = checkpoint["optimizer"]
@@ -182,7 +183,7 @@ class WorldStrategy(nl.MegatronStrategy):
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Take the weights over from a loaded checkpoint."""
-        if self._fsdp is None:
+        if self.fsdp is None:
             super().load_model_state_dict(checkpoint, strict)
             return
         for network in self.sharded_networks:
@@ -210,7 +211,7 @@ class WorldStrategy(nl.MegatronStrategy):
 
     def _expected_state(self) -> dict[str, Any]:
         """The weights that a checkpoint must hold. With FSDP, a process has rows of a part only."""
-        if self._fsdp is None:
+        if self.fsdp is None:
             state: dict[str, Any] = self.megatron_parallel.sharded_state_dict()
             return state
         (network,) = self.sharded_networks

@@ -45,8 +45,8 @@ LEGS: dict[str, dict[str, int | str]] = {
     "PP2 with virtual stages": {**PP2, "virtual_pipeline_model_parallel_size": 2},
     "TP2": {"tensor_model_parallel_size": 2},
     "CP2": {"context_parallel_size": 2},
-    "FSDP2": FSDP2,
     "DP2": {},
+    "FSDP2": FSDP2,
 }
 """Layouts of two processes; each trains for a step."""
 NUM_STEPS = 1 + len(LEGS)

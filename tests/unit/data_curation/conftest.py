@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from data_curation.sidecars import stem_of_array
 from data_curation.stages.base import Clip
 from data_curation.store import ClipStore
 from nemo_cosmos.video import Video, encode_video, probe
+
+sys.path.append(str(Path(__file__).parent))
+from vision_server import Server
 
 
 def build_scene(seed: int, num_frames: int, height: int = 64, width: int = 96) -> np.ndarray:
@@ -47,6 +52,14 @@ def make_clip():
 @pytest.fixture
 def write_sound():
     return encode_with_sound
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """What a vision-language model is behind."""
+    server = Server()
+    yield server
+    server.close()
 
 
 @pytest.fixture

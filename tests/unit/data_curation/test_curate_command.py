@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from data_curation.catalogue import open_catalogue
+from data_curation.catalogue import open_catalogue, plan_removals
 from nemo_cosmos.cli.curate import command
 from nemo_cosmos.errors import ConfigError
 
@@ -60,6 +60,12 @@ def test_each_run_becomes_a_version_that_leads_back_to_its_sources(run, raw, tmp
 
 def test_nothing_left_is_said(run, raw, tmp_path):
     assert "Every clip was rejected" in run(raw, tmp_path / "out", "--min-clip-s", 50)
+    with open_catalogue(tmp_path / "outputs" / "catalogue.db") as opened:
+        assert opened.datasets() == []
+        # The sources are known nevertheless, so that they are deleted in time.
+        assert {each.path for each in plan_removals(opened, raw_days=-1)} == {
+            str(path) for path in raw.rglob("*.mp4")
+        }
 
 
 def test_an_unknown_way_to_split(run, raw, tmp_path):

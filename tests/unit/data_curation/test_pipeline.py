@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_curation import OPTIONAL_STAGES, CurateSettings, SplitSettings, curate, pipeline, worker
+from data_curation import SplitSettings, curate, pipeline, worker
 from data_curation.journal import Journal
 from data_curation.stages.base import Clip, Stage, check_order
 from data_curation.stages.caption import CaptionStage
@@ -23,19 +23,8 @@ from nemo_cosmos.data.shards import read_samples
 from nemo_cosmos.errors import ConfigError, MissingFileError, StorageFullError
 from nemo_cosmos.video import Video, decode, encode_video
 
-# What is optional has tests of its own; here it would cost time only.
-SETTINGS = CurateSettings(split=SplitSettings(min_clip_s=1), skip=OPTIONAL_STAGES)
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """Checksums of everything that a run promises to make the same again."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    names = {path.relative_to(folder).as_posix(): path for path in files}
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for name, path in sorted(names.items())
-        if name not in ("metrics.jsonl", "timings.html") and not name.startswith(".work/")
-    }
+sys.path.append(str(Path(__file__).parent))  # what tests share is imported by name
+from curation_workers import SETTINGS, tree
 
 
 def test_raw_video_becomes_shards(raw, tmp_path):

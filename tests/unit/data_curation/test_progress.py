@@ -80,7 +80,11 @@ def test_more_workers_need_less_time(tally, clock):
 
 
 def test_stages_that_see_all_clips_count_by_clip(tally):
+    tally.source_done(result())
+    assert tally.left_s("compare") is None
     tally.stages["compare"].expected = 8
+    tally.clips_done("compare", 0, work_s=0.1)
+    assert tally.left_s("compare") is None  # nothing is done yet
     tally.clips_done("compare", 2, work_s=1.0)
     assert tally.left_s("compare") == pytest.approx(3)
     tally.dataset_done({"compare": (8, 7)}, [Rejection("a", "compare", "duplicate", "x")])
@@ -128,9 +132,11 @@ def test_a_terminal_shows_stages_reasons_rates_and_time_left(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    with CurateProgress(2, ["split", "light"], "people") as progress:
+    with CurateProgress(2, ["split", "light", "compare"], "people") as progress:
         progress.source_done(result())
         progress.source_done(result("b.mp4"))
+        with progress.counting("compare", 6) as advance:
+            advance()
         with progress.counting("shards", 6) as advance:
             for _ in range(6):
                 advance()

@@ -23,6 +23,15 @@ def test_copies_of_a_model_must_divide_its_processes() -> None:
         check_processes(strategy, 3)
 
 
+def test_fsdp_needs_processes_to_share_with() -> None:
+    check_processes(WorldStrategy(fsdp="megatron", context_parallel_size=2), 2)
+    with pytest.raises(ConfigError, match=r"nothing to share out.*2 processes.*2 copies"):
+        strategy = WorldStrategy(fsdp="megatron", num_distributed_optimizer_instances=2)
+        check_processes(strategy, 2)
+    with pytest.raises(ConfigError, match=r"nothing to share out.*2 of them tensor-parallel"):
+        check_processes(WorldStrategy(fsdp="megatron", tensor_model_parallel_size=2), 2)
+
+
 def test_the_launcher_must_have_started_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     check_processes(WorldStrategy(), 2)

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from data_curation.video_type.taxonomy import UNKNOWN, load_taxonomy
+from data_curation.video_type.taxonomy import OBJECTS, UNKNOWN, Label, likeliest, load_taxonomy
 from nemo_cosmos.errors import ConfigError, MissingFileError
 
 
@@ -23,7 +23,13 @@ def test_the_product_has_the_nine_categories_and_its_own_environments():
     assert len(labels["video_type"]) == 9
     wanted = ["city", "hospital", "zoo", "museum", "amusement_park", "retail"]
     assert list(labels["environment"]) == wanted
-    assert all(labels["environment"].values())
+    assert all(label.classes for label in labels["environment"].values())
+    prompts = [
+        label.prompt
+        for aspect in ("video_type", "environment")
+        for label in labels[aspect].values()
+    ]
+    assert len(set(prompts)) == 15 and all(" " in prompt for prompt in prompts)
 
 
 @pytest.mark.parametrize(
@@ -41,18 +47,29 @@ def test_the_product_has_the_nine_categories_and_its_own_environments():
 def test_classes_vote(number, video_type, environment):
     values = probabilities(**{f"c{number}": 1.0})
     taxonomy = load_taxonomy()
-    assert taxonomy.sort("video_type", values, 0.3)[0] == video_type
-    assert taxonomy.sort("environment", values, 0.3)[0] == environment
+    assert likeliest(taxonomy.votes("video_type", values), 0.3)[0] == video_type
+    assert likeliest(taxonomy.votes("environment", values), 0.3)[0] == environment
+
+
+def test_all_objects_that_are_likely_enough_are_named():
+    values = probabilities(c207=0.3, c235=0.2, c805=0.4, c504=0.1)  # two breeds, a ball, a cup
+    assert load_taxonomy().objects(values, 0.4) == ["dog", "ball"]
+    assert load_taxonomy().objects(values, 0.6) == []
+
+
+def test_no_class_stands_for_two_objects():
+    classes = [
+        number for label in load_taxonomy().labels[OBJECTS].values() for number in label.classes
+    ]
+    assert len(classes) == len(set(classes)) > 500
 
 
 def test_votes_add_up_and_little_is_unknown():
     taxonomy = load_taxonomy()
-    assert taxonomy.sort("environment", probabilities(c919=0.2, c920=0.2), 0.3) == (
-        "city", pytest.approx(0.4),
-    )  # fmt: skip
-    assert taxonomy.sort("environment", probabilities(c919=0.2), 0.3) == (
-        UNKNOWN, pytest.approx(0.2),
-    )  # fmt: skip
+    votes = taxonomy.votes("environment", probabilities(c919=0.2, c920=0.2))
+    assert likeliest(votes, 0.3) == ("city", pytest.approx(0.4))
+    votes = taxonomy.votes("environment", probabilities(c919=0.2))
+    assert likeliest(votes, 0.3) == (UNKNOWN, pytest.approx(0.2))
 
 
 @pytest.mark.parametrize("suffix", ["yaml", "json"])
@@ -60,9 +77,10 @@ def test_ones_own(tmp_path, suffix):
     file = tmp_path / f"own.{suffix}"
     file.write_text(json.dumps({"video_type": {"cats": {"imagenet": ["281-283", 285]}}}))
     taxonomy = load_taxonomy(file)
-    assert taxonomy.labels == {"video_type": {"cats": (281, 282, 283, 285)}}
-    assert taxonomy.sort("video_type", probabilities(c282=0.9), 0.3)[0] == "cats"
-    assert taxonomy.sort("environment", probabilities(c282=0.9), 0.3) == (UNKNOWN, 0.0)
+    assert taxonomy.labels == {"video_type": {"cats": Label((281, 282, 283, 285), "cats")}}
+    assert likeliest(taxonomy.votes("video_type", probabilities(c282=0.9)), 0.3)[0] == "cats"
+    assert likeliest(taxonomy.votes("environment", probabilities(c282=0.9)), 0.3) == (UNKNOWN, 0.0)
+    assert taxonomy.objects(probabilities(c282=0.9), 0.3) == []
 
 
 @pytest.mark.parametrize(
@@ -75,6 +93,8 @@ def test_ones_own(tmp_path, suffix):
         "video_type: {Cats: {imagenet: []}}",
         "video_type: {unknown: {imagenet: []}}",
         "video_type: {cats: [1]}",
+        "video_type: {cats: {imagenet: [], prompt: 3}}",
+        "video_type: {cats: {prompt: cats}}",
         "video_type: {cats: {imagenet: [1000]}}",
         'video_type: {cats: {imagenet: ["9-3"]}}',
         "video_type: {cats: {imagenet: [tabby]}}",

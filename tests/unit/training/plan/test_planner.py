@@ -48,6 +48,8 @@ def test_legal_layouts_divide(workload: Workload) -> None:
         assert not (one.fsdp and one.pp > 1)
     assert {one.pp for one in layouts} == {1, 2, 4}
     assert not any(one.fsdp for one in legal_layouts(workload, 64, per_node=8))
+    float16 = replace(workload, precision=replace(HALF, name="16-mixed"))
+    assert not any(one.fsdp for one in legal_layouts(float16, 64, per_node=8, fsdp=True))
 
 
 def test_training_accepts_what_is_planned(workload: Workload) -> None:

@@ -1,0 +1,134 @@
+"""What each stage of curation costs, and what much video would need. Prints one JSON line.
+
+    NEMO_COSMOS_SAMPLES=... python benchmarks/curation_stages.py [--height 1080 --fps 30 ...]
+
+Curates real clips with all default stages in this process, and takes the core seconds of every
+stage from the run's ``metrics.jsonl``. The model (docs/capacity.md has the formulas and what they
+assume) scales them by the pixels of the video that is asked about.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_curation import curate
+from nemo_cosmos.video import probe
+
+#: Clips below the samples' folder, of films, generated scenes, driving and robots.
+CLIPS = (
+    "autoregressive/*.mp4",
+    "curation/*.mp4",
+    "driving_multiview/sample_av_mv_input_rgb.mp4",
+    "tokenizer/*.mp4",
+    "robotics_bridge/videos/*/*/rgb.mp4",
+)
+DAY_S = 86_400
+PETABYTE = 1e15
+
+
+def measure(videos: Sequence[Path]) -> dict[str, Any]:
+    """Curate the videos; costs and yields of a second of source, and its pixels and bytes."""
+    infos = [probe(video) for video in videos]
+    total_s = sum(info.duration_s for info in infos)
+    pixels = sum(info.width * info.height * info.num_frames for info in infos)
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder, "videos.txt")
+        listed.write_text("".join(f"{video.absolute()}\n" for video in videos))
+        output = Path(folder, "out")
+        summary = curate(listed, output)
+        run = json.loads((output / "metrics.jsonl").read_text().splitlines()[-1])
+        kept_bytes = sum(path.stat().st_size for path in (output / "v0").rglob("*.tar"))
+    stages = {
+        name: {
+            "core_s_per_video_s": cost["core_s"] / total_s,
+            "core_s_per_gigapixel": cost["core_s"] / pixels * 1e9,
+            "video_s_per_core_s": cost["video_s_per_core_s"],
+            "clips_per_s": cost["clips_per_s"],
+            "cores": cost["core_s"] / max(cost["wall_s"], 1e-9),
+        }
+        for name, cost in run["stages"].items()
+    }
+    return {
+        "videos": len(videos),
+        "video_s": total_s,
+        "megapixels_per_video_s": pixels / total_s / 1e6,
+        "mbit_per_video_s": 8e-6 * sum(video.stat().st_size for video in videos) / total_s,
+        "kept_clips_per_video_s": summary.num_clips / total_s,
+        "kept_bytes_per_gigapixel": kept_bytes / pixels * 1e9,
+        "rejected": summary.rejected,
+        "core_s_per_gigapixel": sum(cost["core_s_per_gigapixel"] for cost in stages.values()),
+        "stages": stages,
+    }
+
+
+def model(measured: dict[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
+    """What a number of videos a day and a number of petabytes need."""
+    gigapixels_per_s = asked.height * asked.width * asked.fps / 1e9
+    bytes_per_s = asked.mbit_per_s * 1e6 / 8
+    core_s = measured["core_s_per_gigapixel"] * gigapixels_per_s
+    kept_bytes_per_s = measured["kept_bytes_per_gigapixel"] * gigapixels_per_s
+    day_s = asked.videos_per_day * asked.mean_video_s
+    cores = day_s * core_s / (DAY_S * asked.utilisation)
+    archive_s = asked.petabytes * PETABYTE / bytes_per_s
+    clips_per_day = day_s * measured["kept_clips_per_video_s"]
+    return {
+        "asked": vars(asked),
+        "core_s_per_video_s": core_s,
+        "day": {
+            "video_hours": day_s / 3600,
+            "cores": cores,
+            "nodes": cores / asked.cores_per_node,
+            "read_mbyte_per_s": day_s * bytes_per_s / DAY_S / 1e6,
+            "write_mbyte_per_s": day_s * kept_bytes_per_s / DAY_S / 1e6,
+            "clips": clips_per_day,
+            "embeddings_gbyte": clips_per_day * 1280 * 2 / 1e9,
+            "calls_per_s_of_the_driver": asked.videos_per_day * len(measured["stages"]) / DAY_S,
+        },
+        "archive": {
+            "video_hours": archive_s / 3600,
+            "core_hours": archive_s * core_s / 3600,
+            "days_on_1000_cores": archive_s * core_s / (1000 * asked.utilisation) / DAY_S,
+            "days_on_the_nodes_of_a_day": archive_s / day_s,
+            "kept_petabytes": archive_s * kept_bytes_per_s / PETABYTE,
+        },
+    }
+
+
+def rounded(value: Any) -> Any:
+    """Four figures of every number."""
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def main() -> None:
+    """Parse the command line and print one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    for name, default in (
+        ("--videos-per-day", 100_000),
+        ("--mean-video-s", 60.0),
+        ("--petabytes", 1.0),
+        ("--height", 1080),
+        ("--width", 1920),
+        ("--fps", 30.0),
+        ("--mbit-per-s", 8.0),
+        ("--utilisation", 0.7),
+        ("--cores-per-node", 64),
+    ):
+        parser.add_argument(name, type=type(default), default=default)
+    asked = parser.parse_args()
+    samples = Path(os.environ["NEMO_COSMOS_SAMPLES"])
+    videos = sorted(path for pattern in CLIPS for path in samples.glob(pattern))
+    measured = measure(videos)
+    result = {"benchmark": "curation_stages", **measured, "model": model(measured, asked)}
+    print(json.dumps(rounded(result) | {"load_1min": round(os.getloadavg()[0], 2)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Questions to a vision-language model about many clips at once; every answer is kept.
+
+The answers lie in the run's work folder one by one, so that a run that was stopped asks for none of
+them again, and a change of one question costs the answers to no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_curation.captions.endpoint import CaptionRefusedError, VisionEndpoint
+from data_curation.stages.base import Clip, setting
+from data_curation.store import ClipStore
+from nemo_cosmos.errors import ConfigError, VideoError
+from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.video import decode
+
+#: ``ask(frame numbers, question, most tokens)`` gives the model's words about a clip.
+Ask = Callable[[NDArray[np.int64], str, int], Awaitable[str]]
+#: Asks all that is to be known of a clip; gives what JSON can hold.
+Questions = Callable[[Clip, Ask], Awaitable[Any]]
+#: Why there is no answer about a clip.
+NoAnswer = CaptionRefusedError | VideoError
+
+
+@dataclass(frozen=True)
+class VisionModel:
+    """Who is asked; the key is read from ``NEMO_COSMOS_VLM_KEY``.
+
+    Attributes:
+        url: of an OpenAI-compatible endpoint, up to and with ``/v1``; empty asks nobody.
+        model: its name there; recorded with what it said.
+        long_side_px: frames are scaled down to this longer side.
+        concurrency: most requests at once.
+        timeout_s: for one answer.
+        max_tries: of one request.
+        pause_s: before the second try; it doubles with each.
+
+    Raises:
+        ConfigError: a URL without a name or the reverse, or a number that is not positive.
+    """
+
+    url: str = setting(
+        "", "Endpoint that captions (OpenAI's API, with /v1); key in NEMO_COSMOS_VLM_KEY.",
+        flag="--vlm-url",
+    )  # fmt: skip
+    model: str = setting("", "Name of the model there.", flag="--vlm-model")
+    long_side_px: int = 640
+    concurrency: int = setting(16, "Most requests at once.", flag="--vlm-concurrency")
+    timeout_s: float = setting(120.0, "Seconds for one answer.", flag="--vlm-timeout-s")
+    max_tries: int = 6
+    pause_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if bool(self.url) != bool(self.model):
+            raise ConfigError(
+                "Asking a model needs both its endpoint and its name; got the endpoint "
+                f"'{self.url}' and the name '{self.model}'."
+            )
+        numbers = (self.long_side_px, self.concurrency, self.timeout_s, self.max_tries)
+        if min(numbers) <= 0 or self.pause_s < 0:
+            raise ConfigError(f"A setting of the model that is asked is not positive: {numbers}.")
+
+    def endpoint(self) -> VisionEndpoint:
+        """A connection to it."""
+        return VisionEndpoint(
+            self.url, self.model, self.concurrency, self.timeout_s, self.max_tries, self.pause_s
+        )
+
+
+class Interview:
+    """Questions of one kind about clips.
+
+    Args:
+        model: who is asked.
+        store: holds the clips, and in its work folder the answers.
+        topic: names the folder of the answers.
+        asked: everything that decides the answer about a clip, but for the clip.
+    """
+
+    def __init__(
+        self, model: VisionModel, store: ClipStore, topic: str, asked: Mapping[str, Any]
+    ) -> None:
+        self._model, self._store, self._asked = model, store, dict(asked)
+        self._answers = store.output / ".work" / topic
+
+    def run(
+        self, clips: Sequence[Clip], questions: Questions, advance: Callable[[], None]
+    ) -> list[Any | NoAnswer]:
+        """The answer about each clip, in order; the error where the model or the file gives none.
+
+        Raises:
+            ServiceError: the endpoint gives no answers; those it gave are kept.
+            ConfigError: the URL, the key or the name of the model is wrong.
+        """
+        # In a thread of its own, because the caller may run an event loop already (a notebook).
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            work = partial(asyncio.run, self._run(clips, questions, advance))
+            return thread.submit(work).result()
+
+    async def _run(
+        self, clips: Sequence[Clip], questions: Questions, advance: Callable[[], None]
+    ) -> list[Any | NoAnswer]:
+        answers: list[Any | NoAnswer] = [None] * len(clips)
+        waiting = iter(range(len(clips)))
+        endpoint = self._model.endpoint()
+
+        async def work() -> None:
+            # Each worker takes the next clip, so that few clips are decoded at a time.
+            for place in waiting:
+                answers[place] = await self._answer(clips[place], questions, endpoint)
+                advance()
+
+        async with endpoint:
+            await asyncio.gather(*(work() for _ in range(min(self._model.concurrency, len(clips)))))
+        return answers
+
+    async def _answer(
+        self, clip: Clip, questions: Questions, endpoint: VisionEndpoint
+    ) -> Any | NoAnswer:
+        path = self._path(clip)
+        if path.exists():  # an earlier run asked the same about the same frames
+            return json.loads(path.read_text())
+
+        async def ask(numbers: NDArray[np.int64], question: str, max_tokens: int) -> str:
+            frames = await asyncio.to_thread(self._frames, clip, numbers)
+            return await endpoint.ask(frames, question, max_tokens)
+
+        try:
+            answer = await questions(clip, ask)
+        except (CaptionRefusedError, VideoError) as error:
+            return error
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(answer))
+        return answer
+
+    def _frames(self, clip: Clip, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        scale = min(1.0, self._model.long_side_px / max(clip.height, clip.width))
+        size = max(1, round(clip.height * scale)), max(1, round(clip.width * scale))
+        content = self._store.get(clip.clip_id, "mp4")
+        return decode(content, frame_indices=numbers, size=size).frames_THWC
+
+    def _path(self, clip: Clip) -> Path:
+        content = json.dumps([clip.content_sha256, clip.fps, self._asked], sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        return self._answers / digest[:2] / f"{digest[:32]}.json"
