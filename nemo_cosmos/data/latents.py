@@ -16,7 +16,8 @@ from nemo_cosmos.data.layout import TEXT_SUFFIX as TEXT_SUFFIX
 from nemo_cosmos.errors import NumericsError, SampleError
 
 LATENT_SUFFIX = "latent.safetensors"
-_LATENT, _EMBEDDING = "latent", "embedding"
+CODES_SUFFIX = "codes.safetensors"
+_LATENT, _EMBEDDING, _CODES = "latent", "embedding", "codes"
 
 
 def pack_latent(
@@ -47,6 +48,41 @@ def unpack_latent(content: bytes, where: str = "a sample") -> torch.Tensor:
         NumericsError: it holds NaN or infinity.
     """
     return _unpack(_LATENT, content, 4, where).to(torch.float32)
+
+
+def pack_codes(codes_THW: torch.Tensor, where: str = "a sample") -> bytes:
+    """Serialise the code indices ``(T, H, W)`` of a discrete tokenizer, as int32.
+
+    Raises:
+        SampleError: they have another number of dimensions, or none at all.
+    """
+    if codes_THW.ndim != 3 or codes_THW.numel() == 0:
+        raise SampleError(
+            f"The codes of {where} have shape {tuple(codes_THW.shape)}; expected (T, H, W), none "
+            "of them empty. Pass one sample, not a batch."
+        )
+    return bytes(save({_CODES: codes_THW.detach().cpu().to(torch.int32).contiguous()}))
+
+
+def unpack_codes(content: bytes, where: str = "a sample") -> torch.Tensor:
+    """Return the code indices ``(T, H, W)``, int32, that :func:`pack_codes` wrote.
+
+    Raises:
+        SampleError: it is damaged or holds something else.
+    """
+    try:
+        codes_THW = load(content)[_CODES]
+    except (SafetensorError, KeyError) as error:
+        raise SampleError(
+            f"The codes of {where} cannot be read: {error}. The shard is damaged; run "
+            "'nemo-cosmos tokenize' again into a new folder."
+        ) from error
+    if codes_THW.ndim != 3 or codes_THW.dtype != torch.int32:
+        raise SampleError(
+            f"The codes of {where} have shape {tuple(codes_THW.shape)} and type "
+            f"{codes_THW.dtype}; expected (T, H, W) and torch.int32."
+        )
+    return codes_THW
 
 
 def pack_embedding(embedding_LD: torch.Tensor, where: str = "a caption") -> bytes:

@@ -12,16 +12,23 @@ import itertools
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nemo_cosmos.data.buckets import Size
+from nemo_cosmos.data.buckets import Size, nearest_size
 from nemo_cosmos.data.dataset_info import DATASET_FILE
-from nemo_cosmos.data.latents import LATENT_SUFFIX, TEXT_SUFFIX, pack_embedding, pack_latent
+from nemo_cosmos.data.latents import (
+    CODES_SUFFIX,
+    LATENT_SUFFIX,
+    TEXT_SUFFIX,
+    pack_codes,
+    pack_embedding,
+    pack_latent,
+)
 from nemo_cosmos.data.layout import shard_name
 from nemo_cosmos.data.sample import Sample, sha256_of
 from nemo_cosmos.data.shard_index import load_index
@@ -35,7 +42,7 @@ FORMAT, VERSION = "nemo_cosmos.latents", 1
 TEXTS_PER_CALL = 16
 
 Encode = Callable[[torch.Tensor], torch.Tensor]
-"""``video_BCTHW`` in [-1, 1] to normalised latents ``(B, 16, T, H, W)``."""
+"""``video_BCTHW`` in [-1, 1] to normalised latents ``(B,16,T,H,W)``, or to codes ``(B,T,H,W)``."""
 EncodeText = Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]
 """Captions to ``(embeddings_BLD, mask_BL)``."""
 OnClip = Callable[[int, int], None]
@@ -50,6 +57,7 @@ class TokenizeConfig:
         window_frames: frames N of a window; 1 makes images.
         window_stride: frames between the starts of windows; the last window ends with the clip.
         size: (height, width) of a window; clips of another aspect are padded by reflection.
+        more_sizes: further ones; a clip takes the size whose aspect is nearest to its own.
         batch_size: windows encoded at once.
         keep_video: write the window's frames as mp4, too.
         latent_dtype: type on disk: ``float16``, ``bfloat16`` or ``float32``.
@@ -58,21 +66,32 @@ class TokenizeConfig:
     window_frames: int = 17
     window_stride: int = 8
     size: Size = (96, 128)
+    more_sizes: tuple[Size, ...] = ()
     batch_size: int = 4
     keep_video: bool = False
     latent_dtype: str = "float16"
 
     def __post_init__(self) -> None:
-        numbers = (self.window_frames, self.window_stride, *self.size, self.batch_size)
+        sides = itertools.chain.from_iterable(self.sizes)
+        numbers = (self.window_frames, self.window_stride, *sides, self.batch_size)
         if min(numbers) < 1:
             raise ConfigError(
-                f"Window of {self.window_frames} frames every {self.window_stride}, size "
-                f"{self.size}, batches of {self.batch_size}: expected positive numbers only."
+                f"Window of {self.window_frames} frames every {self.window_stride}, sizes "
+                f"{self.sizes}, batches of {self.batch_size}: expected positive numbers only."
             )
         if self.latent_dtype not in _DTYPES:
             raise ConfigError(
                 f"latent_dtype is '{self.latent_dtype}'; expected {', '.join(_DTYPES)}."
             )
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """All sizes of windows."""
+        return (self.size, *self.more_sizes)
+
+    def size_of(self, clip: Sample) -> Size:
+        """The size of a clip's windows."""
+        return nearest_size(clip.record.height, clip.record.width, self.sizes)
 
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -87,7 +106,8 @@ class ShardReport:
         num_clips: clips in it.
         num_windows: samples written.
         skipped: clips without a window, by reason.
-        latent_shape: ``[16, T, H, W]``, or empty when nothing was written.
+        latent_shape: ``[16, T, H, W]``, or ``[T, H, W]`` of codes, of the first window; empty when
+            nothing was written.
     """
 
     source: str
@@ -106,11 +126,12 @@ def tokenize_shards(
     config: TokenizeConfig,
     describe: Mapping[str, Any] | None = None,
     on_clip: OnClip | None = None,
+    moved_to: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Encode every clip of some shards, or go on where an earlier call stopped.
 
     Args:
-        shards: curated shards, or folders of them.
+        shards: curated shards, or folders of them, on disk or in a bucket.
         out: output folder.
         encode: of the tokenizer.
         encode_text: of the text encoder; each distinct caption is encoded once.
@@ -119,6 +140,7 @@ def tokenize_shards(
             path under ``tokenizer`` is written relative to ``out``. A change of it, of ``config``
             or of the list of shards needs a new folder.
         on_clip: progress.
+        moved_to: where the folder is put in the end, when that is somewhere else.
 
     Returns:
         The content of ``dataset.json``.
@@ -135,7 +157,7 @@ def tokenize_shards(
     folder = Path(out)
     described = dict(describe or {})
     if "tokenizer" in described:  # typed from the working folder of now, read from any other
-        described["tokenizer"] = path_from_folder(described["tokenizer"], folder)
+        described["tokenizer"] = path_from_folder(described["tokenizer"], moved_to or folder)
     settings = {"config": _plain(asdict(config)), "describe": _plain(described)}
     _check_same_run(folder, settings, sources)
     clips = {source: read_shard(source, ("json", "mp4")) for source in sources}
@@ -178,7 +200,8 @@ def sample_videos(
         raise _nothing_long_enough(config)
     step = max(1, len(clips) // max_videos)
     for clip in clips[::step][:max_videos]:
-        windows = cut_windows(clip, config.window_frames, clip.record.num_frames, config.size)
+        size = config.size_of(clip)
+        windows = cut_windows(clip, config.window_frames, clip.record.num_frames, size)
         yield frames_to_tensor(next(windows).frames_THWC)[None]
 
 
@@ -210,13 +233,13 @@ class _Shard:
         self._embed({clip.record.caption: clip.where for clip in clips})
         windows = self._windows(clips, report, on_clip)
         with ShardWriter(folder, first=place, max_bytes=1 << 62) as writer:
-            while batch := list(itertools.islice(windows, self.config.batch_size)):
+            for batch in _by_size(windows, self.config.batch_size):
                 video_BCTHW = torch.stack(
                     [frames_to_tensor(window.frames_THWC) for window in batch]
                 )
                 for window, latent_CTHW in zip(batch, self.encode(video_BCTHW), strict=True):
                     self._add(writer, window, latent_CTHW)
-                    report.latent_shape = list(latent_CTHW.shape)
+                    report.latent_shape = report.latent_shape or list(latent_CTHW.shape)
                     report.num_windows += 1
         with atomic_path(_report_path(folder, place)) as temporary:
             temporary.write_text(json.dumps(asdict(report), indent=1))
@@ -228,17 +251,18 @@ class _Shard:
         for number, clip in enumerate(clips):
             if clip.record.num_frames < self.config.window_frames:
                 report.skipped["too_short"] = report.skipped.get("too_short", 0) + 1
-            yield from cut_windows(
-                clip, self.config.window_frames, self.config.window_stride, self.config.size
-            )
+            size = self.config.size_of(clip)
+            yield from cut_windows(clip, self.config.window_frames, self.config.window_stride, size)
             on_clip(number + 1)
 
     def _add(self, writer: ShardWriter, window: Window, latent_CTHW: torch.Tensor) -> None:
         where = f"window {window.start} of {window.clip.where}"
-        files = {
-            LATENT_SUFFIX: pack_latent(latent_CTHW, _DTYPES[self.config.latent_dtype], where),
-            TEXT_SUFFIX: self.captions[window.record.caption],
-        }
+        files = {TEXT_SUFFIX: self.captions[window.record.caption]}
+        if latent_CTHW.is_floating_point():
+            dtype = _DTYPES[self.config.latent_dtype]
+            files[LATENT_SUFFIX] = pack_latent(latent_CTHW, dtype, where)
+        else:
+            files[CODES_SUFFIX] = pack_codes(latent_CTHW, where)
         for suffix in window.clip.members:
             if suffix.endswith(".npy"):
                 files[suffix] = slice_sidecar(window, suffix)
@@ -260,6 +284,17 @@ class _Shard:
                 length = max(1, int(mask_L.sum()))
                 packed = pack_embedding(embedding_LD[:length], f"the caption of {captions[text]}")
                 self.captions[text] = packed
+
+
+def _by_size(windows: Iterable[Window], batch_size: int) -> Iterator[list[Window]]:
+    """Batches of one size each; no more windows wait than a batch of each size."""
+    waiting: dict[Size, list[Window]] = {}
+    for window in windows:
+        batch = waiting.setdefault((window.record.height, window.record.width), [])
+        batch.append(window)
+        if len(batch) == batch_size:
+            yield waiting.pop((window.record.height, window.record.width))
+    yield from waiting.values()
 
 
 def _to_mp4(window: Window) -> bytes:

@@ -12,13 +12,15 @@ from typer.testing import CliRunner
 
 from nemo_cosmos.cli import tokenize as cli
 from nemo_cosmos.cli.main import app
+from nemo_cosmos.data.dataset_info import check_tokenizer
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.shards import CuratedWriter
+from nemo_cosmos.data.shards import CuratedWriter, read_samples
 from nemo_cosmos.errors import ConfigError, MissingFileError, WrongFrameCountError, WrongSizeError
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+from nemo_cosmos.storage import mirror_folder
 from nemo_cosmos.video import Video, encode_video
 
 
@@ -102,6 +104,30 @@ def test_shards_to_batches(shards, tokenizer_folder, tmp_path, text_encoder):
     assert abs(float(batch["latent"].mean())) < 0.5, "latents are not normalised"
     assert 0.5 < float(batch["latent"].std()) < 2
     assert batch["t5_text_embeddings"][0, :4, 0].tolist() == [6, 2, 6, 7]
+
+
+def test_from_a_bucket_into_a_bucket(shards, tokenizer_folder, tmp_path, text_encoder, bucket):
+    mirror_folder(shards, f"{bucket}/shards", "v0/wdinfo_list.csv")
+    options = ["--tokenizer", tokenizer_folder, "--window-frames", 5, "--size", "32x48,48x32"]
+    words = [f"{bucket}/shards", f"{bucket}/latents", *options, "--work", tmp_path / "work"]
+    assert invoke(*words).exit_code == 0
+    assert f"Written to '{bucket}/latents'" in invoke(*words).stdout  # which has nothing to do
+    invoke(shards, tmp_path / "local", *options)
+    here, there = read_samples(tmp_path / "local"), read_samples(f"{bucket}/latents")
+    assert [sample.key for sample in there] == [sample.key for sample in here]
+    for one, other in zip(here, there, strict=True):
+        assert one.read("latent.safetensors") == other.read("latent.safetensors")
+    check_tokenizer(f"{bucket}/latents")
+
+
+@pytest.mark.parametrize("kind", ["cv4x8x8", "dv4x8x8"])
+def test_latents_or_codes(shards, tmp_path, text_encoder, kind):
+    preset = dataclasses.replace(TOKENIZERS[f"tokenizer_nano_{kind}"], channels=16)
+    VideoTokenizer(TokenizerNetwork(preset)).save(tmp_path / "tok")
+    options = ["--tokenizer", tmp_path / "tok", "--window-frames", 5, "--size", "32x48"]
+    invoke(shards, tmp_path / "out", *options)
+    suffix = "latent.safetensors" if kind.startswith("c") else "codes.safetensors"
+    assert all(suffix in sample.members for sample in read_samples(tmp_path / "out"))
 
 
 def test_summary_for_people(shards, tokenizer_folder, tmp_path, text_encoder):

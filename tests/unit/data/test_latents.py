@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import save
 
 from nemo_cosmos.data.latents import (
+    pack_codes,
     pack_embedding,
     pack_latent,
+    unpack_codes,
     unpack_embedding,
     unpack_latent,
 )
@@ -84,3 +86,12 @@ def test_embedding_there_and_back():
     )
     with pytest.raises(NumericsError, match="caption of a clip"):
         pack_embedding(torch.full((2, 2), float("nan")), "the caption of a clip")
+
+
+def test_codes_that_are_none():
+    with pytest.raises(SampleError, match="expected \\(T, H, W\\)"):
+        pack_codes(torch.zeros(1, 2, 4, 6, dtype=torch.int32))
+    with pytest.raises(SampleError, match="cannot be read"):
+        unpack_codes(pack_latent(torch.zeros(16, 1, 2, 2)))
+    with pytest.raises(SampleError, match="cannot be read"):
+        unpack_codes(b"damaged")

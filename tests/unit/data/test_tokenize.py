@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from nemo_cosmos.data.latents import unpack_embedding, unpack_latent
+from nemo_cosmos.data.latents import unpack_codes, unpack_embedding, unpack_latent
 from nemo_cosmos.data.modules import LatentDataModule
-from nemo_cosmos.data.shards import CuratedWriter, read_samples
+from nemo_cosmos.data.shards import CuratedWriter, ShardWriter, read_samples
 from nemo_cosmos.data.tokenize import TokenizeConfig, sample_videos, tokenize_shards
 from nemo_cosmos.data.windows import window_starts
 from nemo_cosmos.errors import (
@@ -19,7 +20,7 @@ from nemo_cosmos.errors import (
     NumericsError,
     SampleError,
 )
-from nemo_cosmos.video import decode
+from nemo_cosmos.video import Video, decode, encode_video
 
 from .conftest import npy
 
@@ -91,6 +92,39 @@ def test_writes_what_the_data_module_reads(curated, tmp_path, encoders):
     batch = next(iter(data.train_dataloader()))
     assert batch["latent"].shape == (3, 16, 2, 4, 6)
     assert batch["action"].shape == (3, 8, 7)
+
+
+def test_each_batch_is_of_one_size_the_nearest_to_its_clips(
+    tmp_path, encoders, make_record, mp4, moving_square_THWC
+):
+    upright = np.ascontiguousarray(moving_square_THWC.swapaxes(1, 2))
+    encode_video(tmp_path / "upright.mp4", Video(upright, fps=24))
+    contents = (mp4, (tmp_path / "upright.mp4").read_bytes())
+    with ShardWriter(tmp_path / "mixed") as writer:
+        for number in range(4):
+            size = {"height": 96, "width": 64} if number % 2 else {}
+            writer.add(make_record(f"clip-{number}", **size), {"mp4": contents[number % 2]})
+    config = replace(CONFIG, more_sizes=((48, 32),))
+    dataset = run(tmp_path / "mixed", tmp_path / "out", encoders, config)
+    assert dataset["num_samples"] == 12 and dataset["latent_shape"] == [16, 2, 4, 6]
+    assert sorted(encoders.batches) == sorted(
+        (count, 3, 9, *size) for count in (4, 2) for size in ((32, 48), (48, 32))
+    )
+    for sample in read_samples(tmp_path / "out"):
+        wanted = (48, 32) if int(sample.key[5]) % 2 else (32, 48)
+        assert (sample.record.height, sample.record.width) == wanted
+
+
+def test_a_discrete_tokenizer_leaves_codes(curated, tmp_path, encoders):
+    encoders.encode = lambda video_BCTHW: (
+        torch.arange(48, dtype=torch.int32).reshape(1, 2, 4, 6).repeat(len(video_BCTHW), 1, 1, 1)
+    )
+    dataset = run(curated, tmp_path / "out", encoders)
+    assert dataset["latent_shape"] == [2, 4, 6] and dataset["num_samples"] == 9
+    for sample in read_samples(tmp_path / "out"):
+        assert "latent.safetensors" not in sample.members
+        codes_THW = unpack_codes(sample.read("codes.safetensors"))
+        assert codes_THW.flatten().tolist() == list(range(48))
 
 
 def test_windows_carry_their_own_span_and_actions(curated, tmp_path, encoders, make_record):
