@@ -159,7 +159,7 @@ def camera(samples: Path, num_rounds: int) -> dict[str, Any]:
             frames = frames[np.minimum(np.arange(STRETCH_FRAMES), len(frames) - 1)]
             for motion in CAMERA:
                 found = camera_motion([_views(frames, motion, rng)], _FPS)
-                pairs[motion, found.labels[0]] += 1
+                pairs[motion, next(iter(found.labels), "unsure")] += 1
     return _figures(pairs, list(CAMERA))
 
 

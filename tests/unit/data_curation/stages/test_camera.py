@@ -74,7 +74,8 @@ def test_what_moves_in_front_of_the_camera_has_no_say():
 
 def test_nothing_to_see_does_not_move():
     flat = np.full((40, 60), 80, np.uint8)
-    assert np.array_equal(fit_similarity(flat, flat), np.zeros(4))
+    step, explained = fit_similarity(flat, flat)
+    assert np.array_equal(step, np.zeros(4)) and explained == 1
     assert camera_motion([views()[:1]], FPS).labels == ("static",)
 
 
@@ -114,3 +115,14 @@ def test_a_damaged_clip_is_a_decode_failure(store, clip):
     result = CameraStage(store).process(clip)
     assert isinstance(result, Rejection)
     assert result.reason == "decode_failure"
+
+
+def test_where_everything_goes_its_own_way_no_motion_of_the_camera_is_claimed():
+    tile = cv2.resize(astronaut(), (96, 96))
+    ways = ((4, 0), (-4, 0), (0, 4), (0, -4), (-3, -3), (3, -3))
+    frames = []
+    for number in range(8):
+        moved = [np.roll(tile, (number * dy, number * dx), axis=(0, 1)) for dx, dy in ways]
+        frames.append(np.concatenate([np.concatenate(moved[:3], 1), np.concatenate(moved[3:], 1)]))
+    found = camera_motion([np.stack(frames)], FPS)
+    assert found.certain < 0.5 and found.labels == ()
