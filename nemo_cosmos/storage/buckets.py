@@ -77,7 +77,7 @@ def fetch_object(item: StoredObject, path: Path) -> None:
         StorageFullError: no space left.
     """
     _, store, key = _open(item.url)
-    wanted: GetOptions = {"if_match": item.version} if item.version else {}
+    wanted: GetOptions = {"if_match": f'"{item.version}"'} if item.version else {}
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
         for begin in range(0, max(1, item.size_bytes), PART_BYTES):
             end = min(begin + PART_BYTES, item.size_bytes)
@@ -117,4 +117,6 @@ def _open(url: str) -> tuple[str, Any, str]:
 
 
 def _stored(bucket: str, entry: Any) -> StoredObject:
-    return StoredObject(f"{bucket}/{entry['path']}", entry["size"], entry["e_tag"] or "")
+    # Azure quotes the tag of an object, and not the same tag in a list.
+    version = (entry["e_tag"] or "").strip('"')
+    return StoredObject(f"{bucket}/{entry['path']}", entry["size"], version)
