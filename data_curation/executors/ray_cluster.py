@@ -47,7 +47,8 @@ _LOCAL_STORE_BYTES = 200 * 2**20
 class RayExecutor:
     """Actors on a Ray cluster.
 
-    Input and output must be seen under the same names on all nodes: a shared file system.
+    Input and the folder of the run must be seen under the same names on all nodes: a shared file
+    system. Sources in a bucket are fetched by the actors.
 
     Args:
         address: ``local`` starts a cluster on this machine for the time of the run, ``auto`` finds

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from data_curation import OPTIONAL_STAGES, CurateSettings, SplitSettings, curate
+from data_curation.executors import build_executor
 from data_curation.sources import find_sources
 from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.storage import delete_object, list_objects, open_url, put_object, stamp_of
@@ -56,6 +57,15 @@ def test_bucket_to_bucket_gives_the_bytes_of_folder_to_folder(raw, raw_url, buck
     assert not (work / ".work" / "fetched").exists() or not any(
         (work / ".work" / "fetched").iterdir()
     )
+
+
+@pytest.mark.slow
+def test_actors_of_a_cluster_fetch_from_the_bucket(raw, raw_url, bucket, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'nemo-cosmos[curation]'")
+    local = curate(raw, tmp_path / "local", SETTINGS)
+    on_ray = build_executor("ray")
+    assert curate(raw_url, f"{bucket}/set", SETTINGS, on_ray, work=tmp_path / "work") == local
+    assert in_bucket(f"{bucket}/set") == on_disk(tmp_path / "local")
 
 
 def test_the_next_run_works_on_and_puts_only_what_is_new(raw, raw_url, bucket, tmp_path):
