@@ -101,5 +101,6 @@ def test_shared_weights_give_the_same_video(
     assert alone == pytest.approx(whole, rel=1e-3)  # and the statistics of actions
     for frames_THWC, held, _ in two_processes.run(predict, str(tmp_path / "world")):
         difference = np.abs(frames_THWC.astype(int) - expected_THWC)
-        assert difference.max() / 255 < 1e-4
+        assert difference.max() <= 1  # a value between two bytes may be rounded either way
+        assert difference.mean() < 1e-3
         assert held == pytest.approx(alone / 2, rel=0.02)
