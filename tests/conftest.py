@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pytest
@@ -56,17 +58,13 @@ def s3_endpoint(tmp_path_factory) -> Iterator[str]:
         for name, may in (("writer", ["Admin"]), ("reader", ["Read:shared", "List:shared"]))
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
-    master, volume, filer, s3 = _free_ports(4)
     words = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-filer", "-s3"]
-    words += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"]
-    words += [f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}"]
-    words += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+    words += [f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     words += ["-master.volumeSizeLimitMB=64", "-volume.max=5000"]
     with (folder / "log.txt").open("w") as log:
-        server = subprocess.Popen([weed, "server", *words], stdout=log, stderr=log)
+        server, port = _start_server([weed, "server", *words], log)
     try:
-        _wait_for(s3, server, folder / "log.txt")
-        yield f"http://127.0.0.1:{s3}"
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.kill()
         server.wait()
@@ -85,16 +83,30 @@ def bucket(s3_endpoint, monkeypatch) -> str:
     return url
 
 
+def _start_server(command: list[str], log: TextIO) -> tuple[subprocess.Popen[bytes], int]:
+    """A server that answers, and its port for S3; others may take a port that was free."""
+    for _ in range(5):
+        master, volume, filer, s3 = _free_ports(4)
+        ports = [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"]
+        server = subprocess.Popen([*command, *ports, f"-s3.port={s3}"], stdout=log, stderr=log)
+        if _answers(s3, server):
+            return server, s3
+        server.kill()
+        server.wait()
+    raise AssertionError(Path(log.name).read_text()[-2000:])
+
+
 def _free_ports(count: int) -> list[int]:
-    """Ports whose gRPC twins, ten thousand above, are free as well."""
+    """Ports that are free, as are their gRPC twins, ten thousand above.
+
+    All lie below those that the system gives to connections, which come and go.
+    """
     found: list[int] = []
     while len(found) < count:
+        port = random.SystemRandom().randrange(12000, 22000)
         with socket.socket() as one, socket.socket() as twin:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            if port > 55000 or port in found:
-                port = 20000 + port % 20000
             try:
+                one.bind(("127.0.0.1", port))
                 twin.bind(("127.0.0.1", port + 10000))
             except OSError:
                 continue
@@ -103,11 +115,13 @@ def _free_ports(count: int) -> list[int]:
     return found
 
 
-def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+def _answers(port: int, server: subprocess.Popen[bytes]) -> bool:
+    """Whether a server takes connections within a minute."""
     for _ in range(600):
+        if server.poll() is not None:
+            return False
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert server.poll() is None, log.read_text()[-2000:]
+                return True
         time.sleep(0.1)
-    raise AssertionError(log.read_text()[-2000:])
+    return False
