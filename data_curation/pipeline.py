@@ -126,14 +126,9 @@ def curate(
     names = [stage.name for stage in stages]
     with claimed(target), CurateProgress(len(sources), names, show) as progress:
         metrics = RunMetrics(target)
-        results = []
-        for result in (executor or InlineExecutor()).run(worker, sources):
-            results.append(result)
-            progress.source_done(result)
-            metrics.source_done(result)
-        results.sort(key=lambda result: result.name)
+        results = run_sources(worker, sources, executor, progress, metrics)
         with preferred_backend(settings.decoder):
-            clips, rejections, counts = _dataset_stages(stages, results, progress, metrics)
+            clips, rejections, counts = dataset_stages(stages, results, progress, metrics)
         progress.dataset_done(counts, rejections)
         with progress.counting("shards", len(clips)) as advance, metrics.measuring("shard", clips):
             write_shards(clips, store, target, settings.max_shard_bytes, advance)
@@ -149,7 +144,23 @@ def curate(
     return summary
 
 
-def _dataset_stages(
+def run_sources(
+    worker: SourceWorker,
+    sources: Sequence[Clip],
+    executor: Executor | None,
+    progress: CurateProgress,
+    metrics: RunMetrics,
+) -> list[SourceResult]:
+    """What became of each source, by name; shown and counted as they are finished."""
+    results = []
+    for result in (executor or InlineExecutor()).run(worker, sources):
+        results.append(result)
+        progress.source_done(result)
+        metrics.source_done(result)
+    return sorted(results, key=lambda result: result.name)
+
+
+def dataset_stages(
     stages: Sequence[Stage],
     results: Sequence[SourceResult],
     progress: CurateProgress,

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 
-from data_curation.executors import Executor, InlineExecutor
+from data_curation.executors import Executor
 from data_curation.journal import Journal
 from data_curation.metrics import RunMetrics
 from data_curation.pipeline import (
     LOCAL_FILES,
     SUMMARY_FILE,
     CurateSummary,
+    dataset_stages,
     fingerprint,
+    run_sources,
     summarise,
     write_lines,
 )
@@ -75,16 +77,8 @@ def process(
     worker = SourceWorker(stages, store, journal, settings.decoder)
     with claimed(target), CurateProgress(len(sources), STAGES, show) as progress:
         metrics = RunMetrics(target)
-        results = []
-        for result in (executor or InlineExecutor()).run(worker, sources):
-            results.append(result)
-            progress.source_done(result)
-            metrics.source_done(result)
-        results.sort(key=lambda result: result.name)
-        clips = [clip for result in results for clip in result.clips]
-        rejections = [item for result in results for item in result.rejections]
-        pairs = {s: [r.counts.get(s, (0, 0)) for r in results] for s in STAGES}
-        counts = {s: (sum(a for a, _ in of), sum(b for _, b in of)) for s, of in pairs.items()}
+        results = run_sources(worker, sources, executor, progress, metrics)
+        clips, rejections, counts = dataset_stages(stages, results, progress, metrics)
         _place(clips, store, target)
         summary = summarise(results, clips, rejections, counts)
         write_lines(target / "rejected.jsonl", rejections)
