@@ -35,12 +35,12 @@ from nemo.lightning.io.mixin import IOMixin  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from nemo_cosmos import api  # noqa: E402
-from nemo_cosmos.data.latents import pack_embedding, pack_latent  # noqa: E402
+from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent  # noqa: E402
 from nemo_cosmos.data.modules import LatentDataModule  # noqa: E402
 from nemo_cosmos.data.schema import ClipRecord  # noqa: E402
-from nemo_cosmos.data.shards import ShardWriter  # noqa: E402
-from nemo_cosmos.models.diffusion.config import DiTConfig  # noqa: E402
+from nemo_cosmos.data.shards.writer import ShardWriter  # noqa: E402
 from nemo_cosmos.models.diffusion.model import DiffusionModel  # noqa: E402
+from nemo_cosmos.models.diffusion.network.config import DiTConfig  # noqa: E402
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork  # noqa: E402
 from nemo_cosmos.models.tokenizer.presets import tokenizer_config  # noqa: E402
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer  # noqa: E402

@@ -29,8 +29,8 @@ def build(folder: Path, layers: int, width: int) -> None:
     import torch
 
     from nemo_cosmos.checkpoint.convert import write_world
-    from nemo_cosmos.checkpoint.descriptions import meta_network, published_world
-    from nemo_cosmos.checkpoint.tensors import TensorSpec, TensorStream
+    from nemo_cosmos.checkpoint.diffusion.descriptions import meta_network, published_world
+    from nemo_cosmos.checkpoint.formats.tensors import TensorSpec, TensorStream
     from nemo_cosmos.models.diffusion.presets import get_diffusion_preset
     from nemo_cosmos.models.diffusion.world import named_tensors
     from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
@@ -95,7 +95,7 @@ def assert_equal(left: Path, right: Path) -> tuple[float, float]:
     """Compare two world folders; return their size and that of the largest tensor in GB."""
     import torch
 
-    from nemo_cosmos.checkpoint.safetensors_files import SafetensorsSource
+    from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
 
     one, other = (SafetensorsSource(path / "model.safetensors") for path in (left, right))
     assert one.specs == other.specs

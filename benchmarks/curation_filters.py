@@ -27,7 +27,6 @@ import cv2
 import numpy as np
 from text_overlay import measure as measure_text_overlay
 
-from data_curation.embedding.encoders import EfficientNetEncoder, pool
 from data_curation.stages.camera import STRETCH_FRAMES, camera_motion
 from data_curation.stages.embed import spread
 from data_curation.stages.motion import MotionSettings, measure_motion
@@ -38,6 +37,7 @@ from data_curation.stages.visual_quality import (
     worst_fault,
 )
 from data_curation.video_type.taxonomy import likeliest, load_taxonomy
+from nemo_cosmos.perception.encoders import EfficientNetEncoder, pool
 from nemo_cosmos.video import Video, decode, encode_video, probe
 
 Draw = np.random.Generator

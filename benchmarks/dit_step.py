@@ -25,12 +25,12 @@ warnings.filterwarnings("ignore")
 import torch  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from nemo_cosmos.checkpoint.diffusion_keys import (  # noqa: E402
+from nemo_cosmos.checkpoint.diffusion.keys import (  # noqa: E402
     export_diffusion_state,
     import_diffusion_state,
 )
-from nemo_cosmos.models.diffusion.config import DiTConfig  # noqa: E402
-from nemo_cosmos.models.diffusion.dit import DiT  # noqa: E402
+from nemo_cosmos.models.diffusion.network.config import DiTConfig  # noqa: E402
+from nemo_cosmos.models.diffusion.network.dit import DiT  # noqa: E402
 from nemo_cosmos.platform import default_device, ensure_model_parallel  # noqa: E402
 
 WIDTH, HEADS, LAYERS, TEXT_WIDTH, TEXT_TOKENS = 384, 6, 4, 1024, 128

@@ -38,13 +38,13 @@ import numpy as np  # noqa: E402
 
 from nemo_cosmos.guardrails import watermark  # noqa: E402
 from nemo_cosmos.guardrails.base import Guard  # noqa: E402
-from nemo_cosmos.guardrails.face_blur import EmbeddedDetector  # noqa: E402
 from nemo_cosmos.guardrails.faces.boxes import SCORE_THRESHOLD, Face  # noqa: E402
+from nemo_cosmos.guardrails.faces.face_blur import EmbeddedDetector  # noqa: E402
 from nemo_cosmos.guardrails.faces.retinaface_mobile import MobileRetinaFace  # noqa: E402
 from nemo_cosmos.guardrails.faces.tracks import cover  # noqa: E402
 from nemo_cosmos.guardrails.faces.yunet import YuNetDetector  # noqa: E402
-from nemo_cosmos.guardrails.prompt_set import LabelledPrompt, measure, read_prompts  # noqa: E402
 from nemo_cosmos.guardrails.registry import build_guard  # noqa: E402
+from nemo_cosmos.guardrails.text.prompt_set import LabelledPrompt, measure, read_prompts  # noqa: E402
 from nemo_cosmos.video import Video, decode, encode_video, resize_frames  # noqa: E402
 
 HELD_OUT = Path(__file__).parent / "guard_prompts" / "heldout.tsv"

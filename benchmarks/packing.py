@@ -24,7 +24,7 @@ warnings.filterwarnings("ignore")
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from nemo_cosmos.data.packing import balance, first_fit_decreasing  # noqa: E402
+from nemo_cosmos.data.order.packing import balance, first_fit_decreasing  # noqa: E402
 
 NUM_RANKS, PACKS_PER_RANK = 32, 4
 LINEAR_COST, QUADRATIC_COST = 1.0, 1 / (6 * 4096)

@@ -31,13 +31,13 @@ import torch  # noqa: E402
 import webdataset  # noqa: E402
 from safetensors.torch import load  # noqa: E402
 
-from nemo_cosmos.data.bad_shards import BadShards  # noqa: E402
-from nemo_cosmos.data.buckets import Bucket  # noqa: E402
-from nemo_cosmos.data.corpus import Corpus  # noqa: E402
-from nemo_cosmos.data.latents import pack_embedding, pack_latent  # noqa: E402
-from nemo_cosmos.data.order import BucketOrder  # noqa: E402
+from nemo_cosmos.data.loading.buckets import Bucket  # noqa: E402
+from nemo_cosmos.data.loading.corpus import Corpus  # noqa: E402
+from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent  # noqa: E402
+from nemo_cosmos.data.order.stream import BucketOrder  # noqa: E402
 from nemo_cosmos.data.schema import ClipRecord  # noqa: E402
-from nemo_cosmos.data.shards import ShardWriter, list_shards  # noqa: E402
+from nemo_cosmos.data.shards.bad_shards import BadShards  # noqa: E402
+from nemo_cosmos.data.shards.writer import ShardWriter, list_shards  # noqa: E402
 
 LATENT, TEXT = "latent.safetensors", "t5.safetensors"
 BATCH_SIZE = 64

@@ -25,7 +25,7 @@ warnings.filterwarnings("ignore")
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from nemo_cosmos.checkpoint.tokenizer_keys import to_diffusers  # noqa: E402
+from nemo_cosmos.checkpoint.tokenizer.keys import to_diffusers  # noqa: E402
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork  # noqa: E402
 from nemo_cosmos.models.tokenizer.presets import tokenizer_config  # noqa: E402
 from nemo_cosmos.platform import default_device  # noqa: E402

@@ -19,7 +19,7 @@ from data_curation.stages.transcode import TranscodeSettings
 from data_curation.stages.video_type import VideoTypeSettings
 from data_curation.stages.visual_quality import VisualQualitySettings
 from data_curation.store import ClipStore
-from nemo_cosmos.data.layout import MAX_SHARD_BYTES
+from nemo_cosmos.data.shards.layout import MAX_SHARD_BYTES
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.video import BACKENDS
 

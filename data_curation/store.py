@@ -102,7 +102,7 @@ class ClipStore:
     def _shards(self) -> dict[str, Sample]:
         """Samples of the finished shards by key, listed once."""
         if self._sharded is None:
-            from nemo_cosmos.data.shards import (
+            from nemo_cosmos.data.shards.writer import (
                 list_shards,
                 read_shard,
             )  # brings torch: not for --help

@@ -52,7 +52,7 @@ def pretrain(
         ConfigError: the folder holds a finished run of other arguments.
         nemo_cosmos.training.signals.StoppedError: Ctrl-C or SIGTERM stopped it, after a save.
     """
-    from nemo_cosmos.training.quiet import quiet_nemo
+    from nemo_cosmos.platform.quiet import quiet_nemo
 
     quiet_nemo()
     from nemo_cosmos.training.run import train
@@ -87,7 +87,7 @@ def finetune(
         MissingFileError: no weights are named, or they are not there.
         CheckpointError: the weights are of another model.
     """
-    from nemo_cosmos.training.quiet import quiet_nemo
+    from nemo_cosmos.platform.quiet import quiet_nemo
 
     quiet_nemo()
     from nemo_cosmos.training.run import check_restore, train

@@ -22,10 +22,10 @@ import nemo_run as run
 
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.models.diffusion.build import ControlSpec
-from nemo_cosmos.models.diffusion.config import DiTConfig
 from nemo_cosmos.models.diffusion.model import DiffusionModel
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
-from nemo_cosmos.models.diffusion.process import ProcessConfig
+from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from recipes import common
 
@@ -163,7 +163,7 @@ def _model(preset: str) -> run.Config:
     return run.Config(
         DiffusionModel,
         config=run.Config(DiTConfig, **chosen.network),
-        process=common.as_config(ProcessConfig.for_preset(chosen)),
+        process=common.as_config(DiffusionConfig.for_preset(chosen)),
         preset=preset,
     )
 

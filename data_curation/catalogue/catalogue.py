@@ -13,9 +13,9 @@ from typing import Any
 from data_curation.catalogue import entities as e
 from data_curation.catalogue.documents import Document, DocumentStore, SQLiteStore, Where
 from data_curation.catalogue.mongo import MongoStore
-from nemo_cosmos.data.layout import VERSION_FOLDER
 from nemo_cosmos.data.sample import Sample
-from nemo_cosmos.data.shards import read_samples
+from nemo_cosmos.data.shards.layout import VERSION_FOLDER
+from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.storage import is_url
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from data_curation.catalogue.documents import Document
-from nemo_cosmos.data.layout import VERSION_FOLDER
 from nemo_cosmos.data.sample import sha256_of
-from nemo_cosmos.data.shards import CuratedWriter, read_shard
+from nemo_cosmos.data.shards.layout import VERSION_FOLDER
+from nemo_cosmos.data.shards.writer import CuratedWriter, read_shard
 from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError
 from nemo_cosmos.storage import atomic_path
 

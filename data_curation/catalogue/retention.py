@@ -19,7 +19,7 @@ from data_curation.catalogue import entities as e
 from data_curation.catalogue.catalogue import Catalogue
 from data_curation.catalogue.documents import Document
 from data_curation.deduplication.index import INDEX_FOLDER
-from nemo_cosmos.data.layout import VERSION_FOLDER
+from nemo_cosmos.data.shards.layout import VERSION_FOLDER
 
 RAW_DAYS = 90
 PROCESSED_DAYS = 365

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from data_curation.embedding.encoders import load_encoder
 from nemo_cosmos.errors import CheckpointError, ConfigError
+from nemo_cosmos.perception.encoders import load_encoder
 from nemo_cosmos.platform import default_device
 
 

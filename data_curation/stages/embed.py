@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_curation.deduplication.perceptual import clip_signature
-from data_curation.embedding import EMBEDDED
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
 from data_curation.stages.base import (
     Clip,
@@ -22,6 +21,7 @@ from data_curation.stages.base import (
 )
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, VideoError
+from nemo_cosmos.perception import EMBEDDED
 from nemo_cosmos.video import decode
 
 
@@ -68,7 +68,7 @@ class EmbedStage(Stage):
 
     def prepare(self) -> None:
         """Load the model."""
-        from data_curation.embedding.encoders import load_encoder  # brings torch: not for --help
+        from nemo_cosmos.perception.encoders import load_encoder  # brings torch: not for --help
 
         load_encoder(self.settings.model)
 
@@ -78,7 +78,7 @@ class EmbedStage(Stage):
 
     def process_batch(self, clips: Sequence[Clip]) -> list[Result]:
         """Embed some clips of one source with as few calls of the network as suit the device."""
-        from data_curation.embedding.encoders import load_encoder, pool
+        from nemo_cosmos.perception.encoders import load_encoder, pool
 
         encoder = load_encoder(self.settings.model)
         looks = [self._look(clip, encoder.image_size) for clip in clips]

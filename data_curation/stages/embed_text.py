@@ -22,7 +22,7 @@ from data_curation.stages.base import (
     setting,
 )
 from data_curation.store import ClipStore
-from nemo_cosmos.data.layout import TEXT_SUFFIX
+from nemo_cosmos.data.shards.layout import TEXT_SUFFIX
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.platform import default_device
 from nemo_cosmos.storage import atomic_path
@@ -104,7 +104,7 @@ class EmbedTextStage(Stage):
         ]
 
     def _encode(self, captions: list[str]) -> list[bytes]:
-        from nemo_cosmos.data.latents import pack_embedding
+        from nemo_cosmos.data.loading.latents import pack_embedding
 
         if self._encoder is None:
             self._encoder = self._load()

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from data_curation.stages.base import Clip
 from data_curation.store import ClipStore
-from nemo_cosmos.data.layout import MAX_SHARD_BYTES
 from nemo_cosmos.data.sample import sha256_of
 from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.shards import CuratedWriter
+from nemo_cosmos.data.shards.layout import MAX_SHARD_BYTES
+from nemo_cosmos.data.shards.writer import CuratedWriter
 from nemo_cosmos.storage import atomic_path
 
 

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_curation.captions.interview import Ask, Interview, VisionModel
-from data_curation.embedding import EMBEDDED
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
 from data_curation.stages.base import (
     Clip,
@@ -41,6 +40,7 @@ from data_curation.video_type.taxonomy import (
     load_taxonomy,
 )
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.perception import EMBEDDED
 
 TypeMethod = Literal["embedding", "vlm"]
 
@@ -216,7 +216,7 @@ class VideoTypeStage(Stage):
 
     def _by_text(self, aspect: str, embedding: ClipEmbedding) -> Mapping[str, float]:
         """Probability of each label by the text half of the model that embedded the clip."""
-        from data_curation.embedding.zero_shot import label_chances
+        from nemo_cosmos.perception.zero_shot import label_chances
 
         labels = self._taxonomy.labels.get(aspect, {})
         texts = tuple(f"a video of {label.prompt}" for label in labels.values())
@@ -241,7 +241,7 @@ def _imagenet(embedding: ClipEmbedding | None) -> NDArray[np.float32] | None:
 
     None without an embedding of the embedded network.
     """
-    from data_curation.embedding.encoders import EfficientNetEncoder, load_encoder
+    from nemo_cosmos.perception.encoders import EfficientNetEncoder, load_encoder
 
     if embedding is None or embedding.model != EMBEDDED:
         return None

@@ -111,8 +111,8 @@ class VisualQualityStage(Stage):
         if self.settings.max_brisque:
             load_model()
         if self.settings.clip_model:
-            from data_curation.embedding.encoders import load_encoder
             from data_curation.quality.aesthetic import load_head
+            from nemo_cosmos.perception.encoders import load_encoder
 
             load_encoder(self.settings.clip_model)
             load_head(Path(self.settings.aesthetic_head))

@@ -14,28 +14,34 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nemo_cosmos.checkpoint.descriptions import meta_network, write_description
-from nemo_cosmos.checkpoint.diffusers_folder import write_diffusers_folder
-from nemo_cosmos.checkpoint.diffusion_keys import export_stream
-from nemo_cosmos.checkpoint.folder import read_config
-from nemo_cosmos.checkpoint.foreign import (
+from nemo_cosmos.checkpoint.diffusion.descriptions import meta_network, write_description
+from nemo_cosmos.checkpoint.diffusion.diffusers import write_diffusers_folder
+from nemo_cosmos.checkpoint.diffusion.foreign import (
     format_of,
     is_foreign_tokenizer,
     open_world,
     tokenizer_place,
 )
-from nemo_cosmos.checkpoint.nemo_weights import write_nemo_weights
-from nemo_cosmos.checkpoint.safetensors_files import SafetensorsSource, write_safetensors
-from nemo_cosmos.checkpoint.tensors import TensorStream, check_fit, finite, shapes_of, stream_of
-from nemo_cosmos.checkpoint.tokenizer_files import (
+from nemo_cosmos.checkpoint.diffusion.keys import export_stream
+from nemo_cosmos.checkpoint.formats.nemo_weights import write_nemo_weights
+from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource, write_safetensors
+from nemo_cosmos.checkpoint.formats.tensors import (
+    TensorStream,
+    check_fit,
+    finite,
+    shapes_of,
+    stream_of,
+)
+from nemo_cosmos.checkpoint.formats.torch import write_torch_file
+from nemo_cosmos.checkpoint.tokenizer.files import (
     MODEL_FILE,
     export_diffusers_vae,
     export_original_tokenizer,
     import_tokenizer,
 )
-from nemo_cosmos.checkpoint.torch_files import write_torch_file
+from nemo_cosmos.checkpoint.world.folder import read_config
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
-from nemo_cosmos.models.diffusion.config import DiTConfig
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.world import (
     CONFIG_FILE,
     TOKENIZER_FOLDER,

@@ -55,8 +55,8 @@ def command(
 
 def site_log() -> Path:
     """The audit log that the site's settings name, by default the user's."""
-    from nemo_cosmos.cli.site import compose_site
     from nemo_cosmos.guardrails.audit import default_log_path
+    from nemo_cosmos.site import compose_site
 
     named = compose_site()["guardrails"]["audit_log"]
     return Path(named) if named else default_log_path()

@@ -32,7 +32,7 @@ def command(
 
       nemo-cosmos configure --assets
     """
-    from nemo_cosmos.cli.site import compose_site, groups, keep_choices, site_file
+    from nemo_cosmos.site import compose_site, groups, keep_choices, site_file
 
     if reset:
         site_file().unlink(missing_ok=True)

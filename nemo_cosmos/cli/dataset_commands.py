@@ -276,7 +276,7 @@ def open_site_catalogue(location: str | None) -> Catalogue:
     from data_curation.catalogue import open_catalogue
 
     if location is None:
-        from nemo_cosmos.cli.site import compose_site
+        from nemo_cosmos.site import compose_site
 
         location = str(compose_site()["storage"]["catalogue"])
     return open_catalogue(location)

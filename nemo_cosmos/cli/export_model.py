@@ -27,7 +27,7 @@ def command(
       nemo-cosmos export worlds/14b nemo_14b --format nemo
     """
     from nemo_cosmos.cli.bytes_bar import bytes_bar
-    from nemo_cosmos.training.quiet import quiet_libraries
+    from nemo_cosmos.platform.quiet import quiet_libraries
 
     quiet_libraries()
     from nemo_cosmos.checkpoint.convert import export_checkpoint

@@ -92,7 +92,7 @@ def load_pipeline(
             f"There is no precision '{precision}'. The nearest are "
             f"{nearest_names(precision, PRECISIONS)}."
         )
-    from nemo_cosmos.training.quiet import quiet_libraries
+    from nemo_cosmos.platform.quiet import quiet_libraries
 
     quiet_libraries()
     import torch
@@ -111,9 +111,9 @@ def site_guards(
     Raises:
         ConfigError: an unknown guard.
     """
-    from nemo_cosmos.cli.site import compose_site
     from nemo_cosmos.guardrails import GuardPolicy
     from nemo_cosmos.platform import is_first_process
+    from nemo_cosmos.site import compose_site
 
     site = compose_site()["guardrails"]
     audit_path = site["audit_log"]

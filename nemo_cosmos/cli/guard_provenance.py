@@ -55,13 +55,13 @@ def ask_video(file: Path) -> dict[str, Any]:
     """
     import numpy as np
 
-    from nemo_cosmos.guardrails.manifest import (
+    from nemo_cosmos.guardrails.watermark import read
+    from nemo_cosmos.provenance.manifest import (
         SOURCE_TYPE,
         SOURCE_TYPE_TAG,
         SYNTHETIC_TAG,
         manifest_matches,
     )
-    from nemo_cosmos.guardrails.watermark import read
     from nemo_cosmos.video import decode, probe
 
     info = probe(file)

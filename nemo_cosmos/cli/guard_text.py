@@ -40,7 +40,7 @@ def command(
 
       nemo-cosmos guard text - --json < prompts.txt
     """
-    from nemo_cosmos.training.quiet import quiet_libraries
+    from nemo_cosmos.platform.quiet import quiet_libraries
 
     quiet_libraries()
     policy = site_guards(disable_guard, enable_guard)

@@ -37,7 +37,7 @@ def command(
 
       nemo-cosmos guard video clip.mp4 --json --disable-guard face_blur
     """
-    from nemo_cosmos.training.quiet import quiet_libraries
+    from nemo_cosmos.platform.quiet import quiet_libraries
 
     quiet_libraries()
     verdict = judge(site_guards(disable_guard, enable_guard), file, out)
@@ -82,7 +82,7 @@ def judge(policy: GuardPolicy, file: Path, out: Path | None) -> Verdict:
 
 def _kept_tags(file: Path) -> dict[str, str]:
     """The tags by which a generated video says what it is; its copy says so, too."""
-    from nemo_cosmos.guardrails.manifest import PROVENANCE_TAG, SOURCE_TYPE_TAG, SYNTHETIC_TAG
+    from nemo_cosmos.provenance.manifest import PROVENANCE_TAG, SOURCE_TYPE_TAG, SYNTHETIC_TAG
     from nemo_cosmos.video import is_image, probe
 
     tags = {} if is_image(file) else probe(file).metadata

@@ -42,7 +42,7 @@ def command(
       nemo-cosmos import Cosmos-0.1-Tokenizer-CV4x8x8 tokenizers/cv4x8x8
     """  # noqa: E501 - a command stands on one line
     from nemo_cosmos.cli.bytes_bar import bytes_bar
-    from nemo_cosmos.training.quiet import quiet_libraries
+    from nemo_cosmos.platform.quiet import quiet_libraries
 
     quiet_libraries()
     from nemo_cosmos.checkpoint.convert import import_checkpoint

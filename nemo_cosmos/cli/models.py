@@ -42,7 +42,7 @@ def list_models(family: str | None = None) -> list[dict[str, Any]]:
     Args:
         family: ``"diffusion"`` or ``"tokenizer"``; both where None.
     """
-    from nemo_cosmos.training.quiet import quiet_libraries
+    from nemo_cosmos.platform.quiet import quiet_libraries
 
     quiet_libraries()
     rows = _diffusion_rows() if family in (None, "diffusion") else []

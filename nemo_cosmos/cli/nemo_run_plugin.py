@@ -52,7 +52,7 @@ def finetune(
 
 def configure(name: str, target: Callable[..., Path]) -> run.Partial:
     """A recipe as a configuration of one of this module's commands."""
-    from nemo_cosmos.training.quiet import quiet_nemo
+    from nemo_cosmos.platform.quiet import quiet_nemo
 
     quiet_nemo()
     recipe = get_recipe(name, post_training=target.__name__ == finetune.__name__)

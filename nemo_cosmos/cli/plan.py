@@ -42,7 +42,7 @@ def command(
     """Say what a training run needs and how to spread it, without a GPU.
 
     Prints parameters, memory by kind, operations a step, and the fastest legal layout that fits,
-    by a cost model whose figures stand in nemo_cosmos/training/plan/hardware.py.
+    by a cost model whose figures stand in nemo_cosmos/planning/hardware.py.
 
     [bold]Examples[/bold]
 
@@ -58,15 +58,15 @@ def command(
 
     require_recipe(recipe, post_training=True)
     post_training = post_training or not RECIPES[recipe].pretrains
-    from nemo_cosmos.training.plan.hardware import GB, get_gpu
+    from nemo_cosmos.planning.hardware import GB, get_gpu
 
     kind = get_gpu(gpu)
-    from nemo_cosmos.cli.site import compose_site
     from nemo_cosmos.cli.training import configure_recipe
+    from nemo_cosmos.site import compose_site
 
     site = compose_site(conf or [])
     configured = configure_recipe(recipe, overrides or [], site, post_training)
-    from nemo_cosmos.training.plan.recipe import Video, plan_recipe
+    from nemo_cosmos.planning.recipe import Video, plan_recipe
 
     video = Video(num_frames, height, width)
     plan = plan_recipe(configured, kind, gpus, gpu_memory_gb * GB, video, fsdp=fsdp)

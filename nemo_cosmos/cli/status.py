@@ -34,7 +34,7 @@ def command(
 
     named = outputs
     if outputs is None:
-        from nemo_cosmos.cli.site import compose_site
+        from nemo_cosmos.site import compose_site
 
         outputs = Path(compose_site()["storage"]["outputs"])
     # Before the first training there is no folder of outputs, and that is no error.

@@ -12,7 +12,7 @@ from nemo_cosmos.cli.sizes import parse_size
 from nemo_cosmos.storage import claim_place, is_bucket, mirror_folder
 
 if TYPE_CHECKING:
-    from nemo_cosmos.data.tokenize import TokenizeConfig
+    from nemo_cosmos.data.tokenize.run import TokenizeConfig
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 
 
@@ -59,9 +59,9 @@ def command(
       nemo-cosmos tokenize data/a images --tokenizer tok --window-frames 1 --window-stride 24
     """
     from data_curation.run_folder import run_folder_of
-    from nemo_cosmos.data.dataset_info import DATASET_FILE
-    from nemo_cosmos.data.shard_index import INDEX_SUFFIX
-    from nemo_cosmos.data.tokenize import TokenizeConfig, tokenize_shards
+    from nemo_cosmos.data.shards.index import INDEX_SUFFIX
+    from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE
+    from nemo_cosmos.data.tokenize.run import TokenizeConfig, tokenize_shards
     from nemo_cosmos.models.common.text import load_text_encoder
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 
@@ -113,7 +113,7 @@ def with_latent_stats(
     tokenizer: VideoTokenizer, folder: Path, shards: list[str], config: TokenizeConfig
 ) -> VideoTokenizer:
     """Measure latent statistics and save them into the folder, unless they are there."""
-    from nemo_cosmos.data.tokenize import sample_videos
+    from nemo_cosmos.data.tokenize.run import sample_videos
     from nemo_cosmos.models.tokenizer.latent_stats import compute_latent_stats
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 

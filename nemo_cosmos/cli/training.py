@@ -35,7 +35,7 @@ def run_training(
     Raises:
         ConfigError: an unknown recipe, key, option or value, or no data named.
     """
-    from nemo_cosmos.cli.site import compose_site
+    from nemo_cosmos.site import compose_site
 
     site = compose_site(conf)
     recipe = configure_recipe(factory or site["recipe"], overrides, site, post_training)
@@ -56,8 +56,8 @@ def configure_recipe(
     name: str, overrides: Sequence[str], site: dict[str, Any], post_training: bool
 ) -> run.Partial:
     """A recipe with the site's and the user's values; the user has the last word."""
-    from nemo_cosmos.cli.site import recipe_overrides
-    from nemo_cosmos.training.quiet import quiet_nemo
+    from nemo_cosmos.platform.quiet import quiet_nemo
+    from nemo_cosmos.site import recipe_overrides
     from recipes.registry import get_recipe, require_recipe
 
     require_recipe(name, post_training)  # before the seconds that NeMo takes to import

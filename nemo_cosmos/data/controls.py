@@ -1,6 +1,6 @@
 """Sidecars of controls as tensors of a batch.
 
-A control (``nemo_cosmos.models.diffusion.control.Control``) says which sidecars it reads and what
+A control (``nemo_cosmos.models.diffusion.controls.Control``) says which sidecars it reads and what
 it makes of them. It is found by its name among the installed entry points, so that this room knows
 no models and a control of your own is loaded like ours.
 """

@@ -10,12 +10,15 @@ from typing import Any
 import fiddle as fdl
 import numpy as np
 
-from nemo_cosmos.data.buckets import ANY_SHAPE, Bucket, Size
-from nemo_cosmos.data.clip_cache import ClipCache
-from nemo_cosmos.data.dataset_info import check_tokenizer
-from nemo_cosmos.data.latent_dataset import LatentDataset
-from nemo_cosmos.data.loader import collate
-from nemo_cosmos.data.order import (
+from nemo_cosmos.data.loading.buckets import ANY_SHAPE, Bucket, Size
+from nemo_cosmos.data.loading.clip_cache import ClipCache
+from nemo_cosmos.data.loading.latent_dataset import LatentDataset
+from nemo_cosmos.data.loading.loader import collate
+from nemo_cosmos.data.loading.video_dataset import VideoDataset
+from nemo_cosmos.data.order.packing import PackConfig, collate_pack, token_grid
+from nemo_cosmos.data.order.packs import PackOrder
+from nemo_cosmos.data.order.resume import BatchPlan, PackPlan, Plan, State
+from nemo_cosmos.data.order.stream import (
     DEFAULT_WINDOW,
     BatchOrder,
     BucketOrder,
@@ -24,11 +27,8 @@ from nemo_cosmos.data.order import (
     Stream,
     check_image_ratio,
 )
-from nemo_cosmos.data.pack_order import PackOrder
-from nemo_cosmos.data.packing import PackConfig, collate_pack, token_grid
-from nemo_cosmos.data.resume import BatchPlan, PackPlan, Plan, State
 from nemo_cosmos.data.shard_module import Folders, ShardDataModule, as_list, plain_paths
-from nemo_cosmos.data.video_dataset import VideoDataset
+from nemo_cosmos.data.tokenize.dataset_info import check_tokenizer
 from nemo_cosmos.errors import ConfigError, SampleError
 
 
@@ -39,7 +39,7 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
     the text, ``t5_text_mask (B,L)``, ``fps (B,)``, ``num_frames (B,)``, ``image_size (B,4)``,
     ``padding_mask (B,1,H_px,W_px)``, what each control reads (``action (B,T_px-1,7)``), and
     ``key``, a list of texts. With ``packing`` a micro-batch is one pack of samples of any shape;
-    :func:`nemo_cosmos.data.packing.collate_pack` says what it holds.
+    :func:`nemo_cosmos.data.order.packing.collate_pack` says what it holds.
 
     Args:
         path: folder, or folders, that ``nemo-cosmos tokenize`` wrote; also URLs.

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_cosmos.data.latents import TEXT_SUFFIX, unpack_embedding
+from nemo_cosmos.data.loading.latents import TEXT_SUFFIX, unpack_embedding
 from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.shard_index import ShardIndex
-from nemo_cosmos.data.t5_pickle import parse_t5_pickle
-from nemo_cosmos.data.tar import Member
+from nemo_cosmos.data.shards.index import ShardIndex
+from nemo_cosmos.data.shards.t5_pickle import parse_t5_pickle
+from nemo_cosmos.data.shards.tar import Member
 from nemo_cosmos.errors import NemoCosmosError, NumericsError, SampleError
 
 #: Suffix of cosmos-curate's text embeddings.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
-from nemo_cosmos.data.cosmos_curate import own_fields
+from nemo_cosmos.data.shards.cosmos_curate import own_fields
 from nemo_cosmos.errors import SampleError
 
 MAX_KEY_LENGTH = 80  # "{key}.trajectory.npy" must fit the 100 characters of a plain tar header

@@ -16,11 +16,11 @@ from typing import Any, Generic, TypeVar
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
-from nemo_cosmos.data.bad_shards import BadShards
-from nemo_cosmos.data.buckets import Bucket
-from nemo_cosmos.data.loader import FiniteRankBatches, ShardDataset, ShardLoader, collate
-from nemo_cosmos.data.order import OnePass
-from nemo_cosmos.data.resume import Plan, State, check_same_order
+from nemo_cosmos.data.loading.buckets import Bucket
+from nemo_cosmos.data.loading.loader import FiniteRankBatches, ShardDataset, ShardLoader, collate
+from nemo_cosmos.data.order.resume import Plan, State, check_same_order
+from nemo_cosmos.data.order.stream import OnePass
+from nemo_cosmos.data.shards.bad_shards import BadShards
 from nemo_cosmos.errors import ConfigError
 
 Folders = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]

@@ -14,9 +14,9 @@ from importlib.metadata import entry_points
 import numpy as np
 
 from nemo_cosmos.errors import ConfigError, VideoError, WrongSizeError, nearest_names
-from nemo_cosmos.evaluation.motion import flow_similarity, motion_following
-from nemo_cosmos.evaluation.psnr import psnr, repeat_first_frame_psnr
-from nemo_cosmos.evaluation.ssim import ssim
+from nemo_cosmos.evaluation.pair.motion import flow_similarity, motion_following
+from nemo_cosmos.evaluation.pair.psnr import psnr, repeat_first_frame_psnr
+from nemo_cosmos.evaluation.pair.ssim import ssim
 
 ENTRY_POINT_GROUP = "nemo_cosmos.metrics"
 

@@ -34,7 +34,6 @@ from nemo_cosmos.guardrails.base import (
     frames_to_judge,
     video_problem,
 )
-from nemo_cosmos.guardrails.hashes import array_sha256, text_sha256
 from nemo_cosmos.guardrails.metrics import observe
 from nemo_cosmos.guardrails.registry import (
     BUILTIN_GUARDS,
@@ -43,6 +42,7 @@ from nemo_cosmos.guardrails.registry import (
     guard_names,
     unknown_guard,
 )
+from nemo_cosmos.provenance.hashes import array_sha256, text_sha256
 
 DEFAULT_TIMEOUT_S = 300.0
 

@@ -38,24 +38,26 @@ class BuiltinGuard:
 
 
 BUILTIN_GUARDS: dict[str, BuiltinGuard] = {
-    "keywords": BuiltinGuard("nemo_cosmos.guardrails.keywords:KeywordGuard", "prompt"),
+    "keywords": BuiltinGuard("nemo_cosmos.guardrails.text.keywords:KeywordGuard", "prompt"),
     "text_classifier": BuiltinGuard(
-        "nemo_cosmos.guardrails.text_classifier:TextClassifierGuard", "prompt"
+        "nemo_cosmos.guardrails.text.text_classifier:TextClassifierGuard", "prompt"
     ),
-    "aegis": BuiltinGuard("nemo_cosmos.guardrails.llm_guard:build_aegis", "prompt", default=False),
+    "aegis": BuiltinGuard(
+        "nemo_cosmos.guardrails.text.llm_guard:build_aegis", "prompt", default=False
+    ),
     "llama_guard": BuiltinGuard(
-        "nemo_cosmos.guardrails.llm_guard:build_llama_guard", "prompt", default=False
+        "nemo_cosmos.guardrails.text.llm_guard:build_llama_guard", "prompt", default=False
     ),
     "qwen3guard": BuiltinGuard(
-        "nemo_cosmos.guardrails.llm_guard:build_qwen3guard", "prompt", default=False
+        "nemo_cosmos.guardrails.text.llm_guard:build_qwen3guard", "prompt", default=False
     ),
     "video_classifier": BuiltinGuard(
-        "nemo_cosmos.guardrails.video_classifier:VideoClassifierGuard", "video"
+        "nemo_cosmos.guardrails.video.video_classifier:VideoClassifierGuard", "video"
     ),
     "siglip": BuiltinGuard(
-        "nemo_cosmos.guardrails.siglip_guard:SiglipGuard", "video", default=False
+        "nemo_cosmos.guardrails.video.siglip_guard:SiglipGuard", "video", default=False
     ),
-    "face_blur": BuiltinGuard("nemo_cosmos.guardrails.face_blur:FaceBlur", "filter"),
+    "face_blur": BuiltinGuard("nemo_cosmos.guardrails.faces.face_blur:FaceBlur", "filter"),
     "watermark": BuiltinGuard(
         "nemo_cosmos.guardrails.watermark:WatermarkFilter", "filter", default=False
     ),

@@ -24,7 +24,7 @@ import numpy as np
 
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.guardrails.base import SAFE, GuardKind, Verdict
-from nemo_cosmos.guardrails.hashes import array_sha256
+from nemo_cosmos.provenance.hashes import array_sha256
 
 SIDE = 256
 MIN_SIDE_PX = 256

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from nemo_cosmos.checkpoint.folder import World
+from nemo_cosmos.checkpoint.world.folder import World
 from nemo_cosmos.errors import (
     ConfigError,
     InputError,
@@ -15,7 +15,7 @@ from nemo_cosmos.errors import (
     WrongSizeError,
     nearest_names,
 )
-from nemo_cosmos.models.diffusion.samplers import SAMPLERS
+from nemo_cosmos.models.diffusion.process.samplers import SAMPLERS
 
 
 @dataclass(frozen=True)

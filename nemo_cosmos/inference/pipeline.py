@@ -21,20 +21,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nemo_cosmos.checkpoint.folder import World
+from nemo_cosmos.checkpoint.world.folder import World, model_record
 from nemo_cosmos.errors import ConfigError, InputError, PromptError, WrongFrameCountError
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.inference.options import GenerationOptions, check_num_given, largest_given
-from nemo_cosmos.inference.provenance import model_record, provenance
 from nemo_cosmos.inference.result import Result
 from nemo_cosmos.inference.sharding import load_shared_world
 from nemo_cosmos.models.common.text import load_text_encoder
-from nemo_cosmos.models.diffusion.conditioning import FrameCondition, augment_sigma_for_chunk
-from nemo_cosmos.models.diffusion.control import Control, ControlEmbedding
-from nemo_cosmos.models.diffusion.denoiser import Conditions
-from nemo_cosmos.models.diffusion.parallel_sampling import sample_on_all
-from nemo_cosmos.models.diffusion.samplers import seeded_noise
+from nemo_cosmos.models.diffusion.controls import Control, ControlEmbedding
+from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
+from nemo_cosmos.models.diffusion.process.conditioning import (
+    FrameCondition,
+    augment_sigma_for_chunk,
+)
+from nemo_cosmos.models.diffusion.process.denoiser import Conditions
+from nemo_cosmos.models.diffusion.process.samplers import seeded_noise
 from nemo_cosmos.platform import on_first_process
+from nemo_cosmos.provenance.record import provenance
 from nemo_cosmos.video import Video, center_crop, frames_to_tensor, tensor_to_frames
 
 Progress = Callable[[int, int], None]

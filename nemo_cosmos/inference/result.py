@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from nemo_cosmos.guardrails.manifest import synthetic_tags, write_manifest
+from nemo_cosmos.provenance.manifest import synthetic_tags, write_manifest
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import Video, encode_video
 

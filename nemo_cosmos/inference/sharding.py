@@ -16,10 +16,10 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-from nemo_cosmos.checkpoint.folder import World, load_world
+from nemo_cosmos.checkpoint.world.folder import World, load_world
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.build import WorldNetwork
-from nemo_cosmos.models.diffusion.config import divisors
+from nemo_cosmos.models.diffusion.network.config import divisors
 from nemo_cosmos.platform import default_device, num_processes
 
 

@@ -12,7 +12,7 @@ def install_cpu_backend() -> bool:
 
     Call it before the first Megatron module is built (:func:`ensure_model_parallel
     <nemo_cosmos.platform.distributed.ensure_model_parallel>` does). Calling it again is free.
-    A training step pays nothing for it: see :mod:`nemo_cosmos.platform.megatron_patches`.
+    A training step pays nothing for it: see :mod:`nemo_cosmos.platform.patches.megatron`.
 
     Returns:
         Whether the backend is in place: ``False`` on a machine with CUDA.
@@ -21,8 +21,8 @@ def install_cpu_backend() -> bool:
     if has_cuda():
         return False
     if not _installed:
-        from nemo_cosmos.platform.cuda_stubs import patch_torch_cuda
-        from nemo_cosmos.platform.megatron_patches import patch_megatron
+        from nemo_cosmos.platform.patches.cuda_stubs import patch_torch_cuda
+        from nemo_cosmos.platform.patches.megatron import patch_megatron
 
         patch_torch_cuda()
         patch_megatron()

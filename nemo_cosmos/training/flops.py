@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from nemo_cosmos.models.diffusion.config import DiTConfig
-from nemo_cosmos.models.diffusion.flops import dit_flops
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.network.flops import dit_flops
 
 
 def flops_and_tokens(module: Any, batch: Any) -> tuple[float, int]:

@@ -28,7 +28,7 @@ from megatron.core.transformer.transformer_layer import BaseTransformerLayer
 from torch import Tensor, nn
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.models.common.shards import Shard, shards_of
+from nemo_cosmos.models.common.megatron.parts import Shard, shards_of
 from nemo_cosmos.platform import collective_backend, has
 from nemo_cosmos.training.sharded_state import MODEL_PREFIX
 

@@ -14,10 +14,10 @@ import torch.distributed as dist
 from nemo.lightning.io.mixin import IOMixin
 from torch import nn
 
-from nemo_cosmos.checkpoint.safetensors_files import SafetensorsSource, has_weights
-from nemo_cosmos.checkpoint.tensors import MAX_NAMED
+from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource, has_weights
+from nemo_cosmos.checkpoint.formats.tensors import MAX_NAMED
 from nemo_cosmos.errors import CheckpointError, nearest_names
-from nemo_cosmos.models.common.shards import shards_of
+from nemo_cosmos.models.common.megatron.parts import shards_of
 from nemo_cosmos.models.diffusion.world import CONFIG_FILE, WEIGHTS_FILE
 
 logger = logging.getLogger(__name__)

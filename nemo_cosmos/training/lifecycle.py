@@ -17,8 +17,8 @@ import torch
 from megatron.core import num_microbatches_calculator, parallel_state
 from megatron.core.rerun_state_machine import destroy_rerun_state_machine
 
-from nemo_cosmos.platform.nemo_patches import install_nemo_patches
-from nemo_cosmos.training.quiet import quiet_nemo
+from nemo_cosmos.platform.patches.nemo import install_nemo_patches
+from nemo_cosmos.platform.quiet import quiet_nemo
 
 LOGGERS = ("nemo_logger", "megatron.core", "lightning.pytorch")
 # Set by Lightning and NeMo for one run; a launcher such as torchrun sets some of them before.

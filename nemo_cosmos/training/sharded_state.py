@@ -15,8 +15,8 @@ from megatron.core import dist_checkpointing, parallel_state
 from megatron.core.dist_checkpointing.mapping import ShardedTensor
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
-from nemo_cosmos.checkpoint.nemo_files import read_metadata, verify_checkpoint, weights_folder
-from nemo_cosmos.checkpoint.tensors import check_fit
+from nemo_cosmos.checkpoint.formats.nemo import read_metadata, verify_checkpoint, weights_folder
+from nemo_cosmos.checkpoint.formats.tensors import check_fit
 
 MODEL_PREFIX = "module."
 

@@ -8,10 +8,10 @@ from typing import Any
 import lightning.pytorch as pl
 from nemo import lightning as nl
 
+from nemo_cosmos.platform.quiet import quiet_nemo
 from nemo_cosmos.training.callbacks import LossCurves, Memory, Progress, Throughput
 from nemo_cosmos.training.layout import check_processes
 from nemo_cosmos.training.precision import megatron_precision
-from nemo_cosmos.training.quiet import quiet_nemo
 from nemo_cosmos.training.random_state import RandomState
 from nemo_cosmos.training.signals import StopOnSignal
 from nemo_cosmos.training.strategy import WorldStrategy

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
-from nemo_cosmos.models.diffusion.control import Control, ControlEmbedding, NetworkDims
+from nemo_cosmos.models.diffusion.controls import Control, ControlEmbedding, NetworkDims
 
 SIDECAR = "action.npy"
 ACTION_DIM = 7

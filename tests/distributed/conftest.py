@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nemo_cosmos.platform.testing import ProcessPool
+from nemo_cosmos.testing.processes import ProcessPool
 
 PRELOAD = ("nemo_cosmos.models.diffusion.model", "nemo_cosmos.training.trainer")
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from nemo_cosmos.platform.testing import ProcessPool
+from nemo_cosmos.testing.processes import ProcessPool
 
 
 def attend(kind: str, groups: int, dtype: torch.dtype) -> dict[str, float]:
     """Largest errors of result and gradients against one process, relative to their size."""
     from megatron.core.transformer.enums import AttnMaskType
 
-    from nemo_cosmos.models.common.context_parallel import ContextParallelAttention
-    from nemo_cosmos.models.diffusion.config import DiTConfig
+    from nemo_cosmos.models.common.attention.context_parallel import ContextParallelAttention
+    from nemo_cosmos.models.diffusion.network.config import DiTConfig
     from nemo_cosmos.platform import ensure_model_parallel
 
     ensure_model_parallel(cp=int(os.environ["WORLD_SIZE"]))

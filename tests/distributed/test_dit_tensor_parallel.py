@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nemo_cosmos.platform.testing import ProcessPool
+from nemo_cosmos.testing.processes import ProcessPool
 
 RELATIVE = 1e-5
 
@@ -20,8 +20,8 @@ def measure(tp: int, sequence_parallel: bool = False) -> dict[str, Any]:
         _allreduce_non_tensor_model_parallel_grads,
     )
 
-    from nemo_cosmos.models.diffusion.config import DiTConfig
-    from nemo_cosmos.models.diffusion.dit import DiT
+    from nemo_cosmos.models.diffusion.network.config import DiTConfig
+    from nemo_cosmos.models.diffusion.network.dit import DiT
     from nemo_cosmos.platform import ensure_model_parallel
 
     ensure_model_parallel(tp=tp)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nemo_cosmos.platform.testing import ProcessPool
+from nemo_cosmos.testing.processes import ProcessPool
 
 TEXT = {"kind": "words", "path": None, "max_length": 4, "dim": 12}
 
@@ -44,9 +44,9 @@ class NoKnives:
 
 def write_world(folder: str) -> None:
     from nemo_cosmos.models.diffusion.build import build_network
-    from nemo_cosmos.models.diffusion.conditioning import ConditioningConfig
-    from nemo_cosmos.models.diffusion.config import DiTConfig
-    from nemo_cosmos.models.diffusion.process import ProcessConfig
+    from nemo_cosmos.models.diffusion.network.config import DiTConfig
+    from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+    from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
     from nemo_cosmos.models.diffusion.world import WorldConfig, save_world
     from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
     from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
@@ -67,7 +67,7 @@ def write_world(folder: str) -> None:
         condition_mask=True,
         layer_spec="local",
     )
-    process = ProcessConfig(conditioning=ConditioningConfig(max_condition_latents=2))
+    process = DiffusionConfig(conditioning=ConditioningConfig(max_condition_latents=2))
     net = build_network(config, process)
     for parameter in net.parameters():  # the published initialisation starts from zero output
         torch.nn.init.normal_(parameter, std=0.1)
@@ -81,7 +81,7 @@ def write_world(folder: str) -> None:
 def make_videos(folder: str, audit: str, tp: int, alone: bool = False) -> dict[str, Any]:
     """Videos of both tasks, the latents before decoding, and what the guard said."""
     import nemo_cosmos.inference.pipeline as module
-    from nemo_cosmos.checkpoint.folder import load_world
+    from nemo_cosmos.checkpoint.world.folder import load_world
     from nemo_cosmos.errors import NemoCosmosError
     from nemo_cosmos.guardrails import GuardPolicy
     from nemo_cosmos.guardrails.audit import AuditLog

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nemo_cosmos.platform.testing import DistributedTestError, ProcessPool
+from nemo_cosmos.testing.processes import DistributedTestError, ProcessPool
 from tests.distributed.test_resharding import train as train_recipe
 from tests.distributed.test_resharding import write_data
 from tests.distributed.training_case import (

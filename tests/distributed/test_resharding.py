@@ -19,16 +19,16 @@ import pytest
 import torch
 
 from nemo_cosmos.checkpoint.convert import import_checkpoint
-from nemo_cosmos.checkpoint.nemo_files import NemoBoxes
-from nemo_cosmos.checkpoint.safetensors_files import SafetensorsSource
-from nemo_cosmos.data.latents import pack_embedding, pack_latent
+from nemo_cosmos.checkpoint.formats.nemo import NemoBoxes
+from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
+from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
 from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.shards import ShardWriter
+from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
-from nemo_cosmos.platform.testing import run_distributed_test
+from nemo_cosmos.testing.processes import run_distributed_test
 from nemo_cosmos.training.run_folder import list_checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -83,7 +83,7 @@ def train(
     import fiddle as fdl
     import lightning.pytorch as pl
 
-    from nemo_cosmos.training.quiet import quiet_nemo
+    from nemo_cosmos.platform.quiet import quiet_nemo
 
     quiet_nemo()
     from nemo_cosmos.training.signals import StoppedError

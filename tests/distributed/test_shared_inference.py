@@ -12,7 +12,7 @@ import torch
 
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.guardrails.audit import AuditLog
-from nemo_cosmos.platform.testing import ProcessPool
+from nemo_cosmos.testing.processes import ProcessPool
 
 TEXT = {"kind": "fixed", "path": None, "max_length": 6, "dim": 12}
 VIDEO = {"num_frames": 9, "fps": 10.0, "height": 32, "width": 48}
@@ -41,11 +41,11 @@ class LeaveVideo:
 
 
 def save_tiny_world(folder: Path) -> None:
-    from nemo_cosmos.checkpoint.folder import WorldConfig, save_world
+    from nemo_cosmos.checkpoint.world.folder import WorldConfig, save_world
     from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
-    from nemo_cosmos.models.diffusion.conditioning import ConditioningConfig
-    from nemo_cosmos.models.diffusion.config import DiTConfig
-    from nemo_cosmos.models.diffusion.process import ProcessConfig
+    from nemo_cosmos.models.diffusion.network.config import DiTConfig
+    from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+    from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
     from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
     from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
@@ -58,7 +58,7 @@ def save_tiny_world(folder: Path) -> None:
         adaln_lora_dim=8, max_frames=4, max_height=16, max_width=16, condition_mask=True,
         layer_spec="local",
     )  # fmt: skip
-    process = ProcessConfig(conditioning=ConditioningConfig(max_condition_latents=2))
+    process = DiffusionConfig(conditioning=ConditioningConfig(max_condition_latents=2))
     net = build_network(config, process, ControlSpec("action", temporal_factor=4))
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
@@ -71,7 +71,7 @@ def save_tiny_world(folder: Path) -> None:
 
 def predict(folder: str) -> tuple[Any, int, int]:
     """Frames, the bytes of shared weights that this process holds, and the bytes of all."""
-    from nemo_cosmos.checkpoint.safetensors_files import SafetensorsSource
+    from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
     from nemo_cosmos.inference import pipeline
     from nemo_cosmos.inference.sharding import local_bytes
 

@@ -1,6 +1,6 @@
 """Train a tiny world model under a layout, and say what the loss and every gradient were.
 
-The cases run in the pools of processes (``nemo_cosmos.platform.testing``), through NeMo's trainer.
+The cases run in the pools of processes (``nemo_cosmos.testing.processes``), through NeMo's trainer.
 Each rank reports the parts of the gradients that it holds; :func:`whole_gradients` puts them
 together.
 """
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nemo_cosmos.data.packing import PackConfig, collate_pack
+from nemo_cosmos.data.order.packing import PackConfig, collate_pack
 
 TEXT_TOKENS, TEXT_DIM = 6, 12
 VIDEO, IMAGE = (16, 4, 4, 4), (16, 1, 4, 4)
@@ -84,7 +84,7 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
     """Train for three steps; on every rank of the pool."""
     import lightning.pytorch as pl
 
-    from nemo_cosmos.models.common.shards import whole_state
+    from nemo_cosmos.models.common.megatron.parts import whole_state
     from nemo_cosmos.models.diffusion.model import DiffusionModel
     from nemo_cosmos.training.callbacks import SampleVideos
     from nemo_cosmos.training.initial_weights import InitialWeights, bare_networks
@@ -141,8 +141,8 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
 
 def draw_sample(model: Any) -> Tensor:
     """The same on every rank, whatever it holds of the network."""
-    from nemo_cosmos.models.diffusion.denoiser import Conditions
-    from nemo_cosmos.models.diffusion.parallel_sampling import sample_on_all
+    from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
+    from nemo_cosmos.models.diffusion.process.denoiser import Conditions
     from nemo_cosmos.training.initial_weights import bare_network
 
     generator = torch.Generator().manual_seed(1)
@@ -153,7 +153,7 @@ def draw_sample(model: Any) -> Tensor:
 
 
 def config_of(task: str, layout: Layout) -> Any:
-    from nemo_cosmos.models.diffusion.config import DiTConfig
+    from nemo_cosmos.models.diffusion.network.config import DiTConfig
 
     return DiTConfig(
         num_layers=4,
@@ -254,7 +254,7 @@ def gradient_pieces(trainer: Any) -> list[Piece]:
     """This rank's gradients as the optimiser is about to use them."""
     from megatron.core import parallel_state
 
-    from nemo_cosmos.models.common.shards import shards_of
+    from nemo_cosmos.models.common.megatron.parts import shards_of
     from nemo_cosmos.training.initial_weights import bare_network
 
     pieces = [
@@ -292,7 +292,7 @@ def _gather_bucket(bucket: Any, parallel_state: Any) -> None:
 
 
 def weight_pieces(trainer: Any) -> list[Piece]:
-    from nemo_cosmos.models.common.shards import shards_of
+    from nemo_cosmos.models.common.megatron.parts import shards_of
     from nemo_cosmos.training.initial_weights import bare_networks
 
     return [

@@ -17,7 +17,7 @@ from pathlib import Path
 def main(record: Path, delay_s: float, overrides: list[str]) -> None:
     import fiddle as fdl
 
-    from nemo_cosmos.training.quiet import quiet_nemo
+    from nemo_cosmos.platform.quiet import quiet_nemo
 
     quiet_nemo()
     from nemo_cosmos.models.diffusion.model import DiffusionModel

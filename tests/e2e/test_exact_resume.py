@@ -14,9 +14,9 @@ import psutil
 import pytest
 import torch
 
-from nemo_cosmos.data.latents import pack_embedding, pack_latent
+from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
 from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.shards import ShardWriter
+from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.training.run_folder import list_checkpoints
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nemo_cosmos.checkpoint.diffusion_keys import export_diffusion_state, import_diffusion_state
-from nemo_cosmos.models.diffusion.config import DiTConfig
-from nemo_cosmos.models.diffusion.dit import DiT
+from nemo_cosmos.checkpoint.diffusion.keys import export_diffusion_state, import_diffusion_state
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.platform import ensure_model_parallel
 
 TOLERANCE = 1e-5

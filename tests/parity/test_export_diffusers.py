@@ -13,16 +13,15 @@ import torch
 from torch.nn import functional as F
 
 from nemo_cosmos.checkpoint.convert import export_checkpoint, import_checkpoint
-from nemo_cosmos.checkpoint.folder import WorldConfig, load_world, save_world
+from nemo_cosmos.checkpoint.world.folder import WorldConfig, load_world, save_world
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.guardrails.audit import AuditLog
 from nemo_cosmos.inference import WorldPipeline
 from nemo_cosmos.models.common.text import load_text_encoder
-from nemo_cosmos.models.diffusion import samplers
 from nemo_cosmos.models.diffusion.build import build_network
-from nemo_cosmos.models.diffusion.conditioning import ConditioningConfig
-from nemo_cosmos.models.diffusion.config import DiTConfig
-from nemo_cosmos.models.diffusion.process import ProcessConfig
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig, samplers
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
@@ -72,7 +71,7 @@ def build_world(folder: Path, video2world: bool, t5: Path) -> Path:
         adaln_lora_dim=8, max_frames=4, max_height=16, max_width=16, condition_mask=video2world,
         rope_ratios_thw=(2.0, 1.0, 1.0), layer_spec="local",
     )  # fmt: skip
-    process = ProcessConfig(
+    process = DiffusionConfig(
         conditioning=ConditioningConfig(max_condition_latents=2 if video2world else 0)
     )
     net = build_network(config, process)

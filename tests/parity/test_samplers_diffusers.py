@@ -6,9 +6,9 @@ import pytest
 import torch
 from diffusers import EDMEulerScheduler
 
-from nemo_cosmos.models.diffusion.conditioning import FrameCondition, guide
-from nemo_cosmos.models.diffusion.edm import scaling
-from nemo_cosmos.models.diffusion.samplers import karras_sigmas, sample, seeded_noise
+from nemo_cosmos.models.diffusion.process.conditioning import FrameCondition, guide
+from nemo_cosmos.models.diffusion.process.edm import scaling
+from nemo_cosmos.models.diffusion.process.samplers import karras_sigmas, sample, seeded_noise
 
 SIGMA_DATA = 0.5
 SHAPE = (2, 4, 3, 6, 6)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nemo_cosmos.checkpoint.tokenizer_keys import from_diffusers, to_diffusers
+from nemo_cosmos.checkpoint.tokenizer.keys import from_diffusers, to_diffusers
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork

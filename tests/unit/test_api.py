@@ -11,8 +11,8 @@ import torch
 
 import nemo_cosmos.api as api
 from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.shards import CuratedWriter
-from nemo_cosmos.data.tokenize import TokenizeConfig, tokenize_shards
+from nemo_cosmos.data.shards.writer import CuratedWriter
+from nemo_cosmos.data.tokenize.run import TokenizeConfig, tokenize_shards
 from nemo_cosmos.training.run_folder import read_curves
 from nemo_cosmos.video import Video, encode_video
 from recipes.overrides import apply_overrides
@@ -128,7 +128,7 @@ def test_a_tokenizer_recipe_exports_a_tokenizer(tokenizer):
 
 
 def test_a_world_recipe_exports_a_world(world):
-    from nemo_cosmos.checkpoint.folder import load_world
+    from nemo_cosmos.checkpoint.world.folder import load_world
 
     loaded = load_world(world / "export")
     assert loaded.config.preset == "diffusion_nano_video2world"
@@ -138,7 +138,7 @@ def test_a_world_recipe_exports_a_world(world):
 
 
 def test_actions_are_added_in_post_training(world, latents, tmp_path):
-    from nemo_cosmos.checkpoint.folder import load_world
+    from nemo_cosmos.checkpoint.world.folder import load_world
 
     tuned = train(
         "diffusion_nano_action",

@@ -15,7 +15,7 @@ import numpy as np
 from nemo_cosmos.assets import asset_path
 from nemo_cosmos.errors import GuardrailError
 from nemo_cosmos.guardrails.faces.boxes import MEAN_BGR, Face, decode_faces, scaled, suppress
-from nemo_cosmos.guardrails.onnx_session import open_onnx
+from nemo_cosmos.perception.onnx import open_onnx
 
 #: Smaller frames are enlarged to this longest side, so that their faces are not too small.
 _SMALL_SIDE_PX = 320

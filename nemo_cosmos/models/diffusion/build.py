@@ -9,12 +9,12 @@ from typing import Any
 from megatron.core import parallel_state
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.models.diffusion.config import DiTConfig
-from nemo_cosmos.models.diffusion.control import Control, NetworkDims, build_control
-from nemo_cosmos.models.diffusion.dit import DiT
-from nemo_cosmos.models.diffusion.edm import LogVariance
-from nemo_cosmos.models.diffusion.process import ProcessConfig
-from nemo_cosmos.models.diffusion.stages import same_on_all_stages, tag_copies
+from nemo_cosmos.models.common.megatron.pipeline_copies import same_on_all_stages, tag_copies
+from nemo_cosmos.models.diffusion.controls import Control, NetworkDims, build_control
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.network.dit import DiT
+from nemo_cosmos.models.diffusion.process.edm import LogVariance
+from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class WorldNetwork(DiT):
 
 def build_network(
     config: DiTConfig,
-    process: ProcessConfig,
+    process: DiffusionConfig,
     control: ControlSpec | None = None,
     vp_stage: int | None = None,
 ) -> WorldNetwork:

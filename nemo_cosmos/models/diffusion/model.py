@@ -23,25 +23,25 @@ from nemo.lightning.pytorch.optim import OptimizerModule
 from torch import Tensor, nn
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.models.common.shards import whole_state
+from nemo_cosmos.models.common.megatron.parts import whole_state
 from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
-from nemo_cosmos.models.diffusion.conditioning import ConditioningConfig
-from nemo_cosmos.models.diffusion.config import DiTConfig
-from nemo_cosmos.models.diffusion.control import control_class
-from nemo_cosmos.models.diffusion.flops import dit_flops
-from nemo_cosmos.models.diffusion.network_input import token_grid
-from nemo_cosmos.models.diffusion.packs import is_pack, split_pack
-from nemo_cosmos.models.diffusion.process import (
+from nemo_cosmos.models.diffusion.controls import control_class
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.network.flops import dit_flops
+from nemo_cosmos.models.diffusion.network.inputs import token_grid
+from nemo_cosmos.models.diffusion.network.packs import is_pack, split_pack
+from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
+from nemo_cosmos.models.diffusion.parallel.divisibility import Sharing
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.training_step import (
     Batch,
-    ProcessConfig,
+    DiffusionConfig,
     check_batch,
     cut_batch,
     prepare_step,
     sample_keys,
     whole_latent_shape,
 )
-from nemo_cosmos.models.diffusion.sharing import Sharing
-from nemo_cosmos.models.diffusion.window import LatentWindow
 from nemo_cosmos.models.diffusion.world import (
     DATASET_FILE,
     WorldConfig,
@@ -74,7 +74,7 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
     def __init__(
         self,
         config: DiTConfig,
-        process: ProcessConfig | None = None,
+        process: DiffusionConfig | None = None,
         optim: OptimizerModule | None = None,
         control: ControlSpec | None = None,
         preset: str | None = None,
@@ -83,7 +83,7 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
     ) -> None:
         super().__init__()
         self.config = config
-        self.process = process or ProcessConfig(
+        self.process = process or DiffusionConfig(
             conditioning=ConditioningConfig(max_condition_latents=2 if config.condition_mask else 0)
         )
         self.control = control
@@ -290,7 +290,7 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             )
         rank = parallel_state.get_context_parallel_rank()
         whole_thw = batch["latent"].shape[2:]
-        return cut_batch(batch, LatentWindow.of(whole_thw, self.config.patch_thw, size, rank))
+        return cut_batch(batch, LatentBox.of(whole_thw, self.config.patch_thw, size, rank))
 
     def _seed(self) -> int:
         return int(getattr(self.trainer.strategy, "seed", DEFAULT_SEED))

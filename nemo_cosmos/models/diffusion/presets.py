@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nemo_cosmos.errors import ConfigError, nearest_names
 
 if TYPE_CHECKING:
-    from nemo_cosmos.models.diffusion.config import DiTConfig
+    from nemo_cosmos.models.diffusion.network.config import DiTConfig
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class DiffusionPreset:
     Attributes:
         name: for example ``"diffusion_7b_text2world"``.
         task: ``"text2world"`` or ``"video2world"``.
-        network: arguments of :class:`~nemo_cosmos.models.diffusion.config.DiTConfig`.
+        network: arguments of :class:`~nemo_cosmos.models.diffusion.network.config.DiTConfig`.
         tokenizer: the tokenizer preset whose latents it models.
         adjust_video_noise: whether training multiplies a video's noise level by the square root
             of its number of latent frames (the 14B models).
@@ -39,7 +39,7 @@ class DiffusionPreset:
 
     def config(self, **overrides: Any) -> DiTConfig:
         """Return the network's configuration; ``overrides`` replace or add arguments."""
-        from nemo_cosmos.models.diffusion.config import DiTConfig
+        from nemo_cosmos.models.diffusion.network.config import DiTConfig
 
         return DiTConfig(**{**self.network, **overrides})
 
@@ -113,7 +113,7 @@ def count_parameters(preset: DiffusionPreset) -> int:
     """
     import torch
 
-    from nemo_cosmos.models.diffusion.dit import DiT
+    from nemo_cosmos.models.diffusion.network.dit import DiT
     from nemo_cosmos.platform import install_cpu_backend
     from nemo_cosmos.platform.distributed import single_process_groups
 

@@ -7,7 +7,7 @@
       model.safetensors    weights of the network and its control (the average, if EMA was on)
       tokenizer/           a tokenizer folder, copied, so that the world is complete
 
-``nemo_cosmos.checkpoint.folder`` reads it.
+``nemo_cosmos.checkpoint.world.folder`` reads it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nemo_cosmos.errors import CheckpointError, ConfigError, MissingFileError, NumericsError
-from nemo_cosmos.models.diffusion.process import ProcessConfig
+from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
 from nemo_cosmos.storage import atomic_path, resolve_from_folder
 
 CONFIG_FILE = "config.json"
@@ -105,7 +105,7 @@ class WorldConfig:
     """
 
     network: Mapping[str, Any]
-    process: ProcessConfig
+    process: DiffusionConfig
     text_encoder: Mapping[str, Any]
     video: Mapping[str, Any]
     preset: str | None = None
@@ -149,7 +149,7 @@ class WorldConfig:
             )
         return cls(
             network=data["network"],
-            process=ProcessConfig.from_dict(data["process"]),
+            process=DiffusionConfig.from_dict(data["process"]),
             text_encoder=data["text_encoder"],
             video=data["video"],
             preset=data.get("preset"),

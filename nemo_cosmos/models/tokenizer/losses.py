@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError, NumericsError
-from nemo_cosmos.models.tokenizer.flow import flow_loss
-from nemo_cosmos.models.tokenizer.vgg import VGG16Features
+from nemo_cosmos.perception.flow import flow_loss
+from nemo_cosmos.perception.vgg import VGG16Features
 
 LAYER_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)
 """Weight of each VGG16 feature map, finest first."""

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from nemo_cosmos.checkpoint.folder import WorldConfig, save_world
+from nemo_cosmos.checkpoint.world.folder import WorldConfig, save_world
 from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
-from nemo_cosmos.models.diffusion.conditioning import ConditioningConfig
-from nemo_cosmos.models.diffusion.config import DiTConfig
-from nemo_cosmos.models.diffusion.edm import EDMConfig
-from nemo_cosmos.models.diffusion.process import ProcessConfig
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.edm import EDMConfig
+from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
@@ -31,7 +31,7 @@ def build_world(folder: Path, task: str = "text2world", control: str | None = No
         adaln_lora_dim=8, max_frames=4, max_height=16, max_width=16, condition_mask=takes_frames,
         rope_ratios_thw=(2.0, 1.0, 1.0), layer_spec="local",
     )  # fmt: skip
-    process = ProcessConfig(
+    process = DiffusionConfig(
         edm=EDMConfig(learned_variance=True),
         conditioning=ConditioningConfig(max_condition_latents=2 if takes_frames else 0),
     )

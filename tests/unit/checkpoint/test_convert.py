@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nemo_cosmos.checkpoint import safetensors_files
 from nemo_cosmos.checkpoint.convert import export_checkpoint, import_checkpoint
-from nemo_cosmos.checkpoint.folder import load_world, read_config
-from nemo_cosmos.checkpoint.safetensors_files import SafetensorsSource
+from nemo_cosmos.checkpoint.formats import safetensors as safetensors_files
+from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
+from nemo_cosmos.checkpoint.world.folder import load_world, read_config
 from nemo_cosmos.errors import (
     CheckpointError,
     ConfigError,
@@ -87,7 +87,7 @@ def test_original_files_with_wrappers_prefixes_and_extras(make_world, tmp_path, 
 
 
 def test_a_published_size_is_found_by_its_shapes(tmp_path):
-    from nemo_cosmos.checkpoint.descriptions import original_preset
+    from nemo_cosmos.checkpoint.diffusion.descriptions import original_preset
     from nemo_cosmos.models.diffusion.presets import DIFFUSION
 
     for preset in DIFFUSION.values():
@@ -139,8 +139,8 @@ def test_only_a_few_tensors_are_in_memory(make_world, tmp_path, format, monkeypa
 
         return reading
 
-    from nemo_cosmos.checkpoint.nemo_weights import NemoSource
-    from nemo_cosmos.checkpoint.torch_files import TorchFileSource
+    from nemo_cosmos.checkpoint.formats.nemo_weights import NemoSource
+    from nemo_cosmos.checkpoint.formats.torch import TorchFileSource
 
     for source in (SafetensorsSource, TorchFileSource, NemoSource):
         monkeypatch.setattr(source, "read", watch(source.read))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import nemo_cosmos.assets
-from nemo_cosmos.cli import configure, site
+from nemo_cosmos import site
+from nemo_cosmos.cli import configure
 from nemo_cosmos.errors import ConfigError
 
 

@@ -14,7 +14,7 @@ from data_curation.catalogue import Catalogue
 from nemo_cosmos.cli.dataset_commands import parse_conditions
 from nemo_cosmos.cli.main import main
 from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.shards import CuratedWriter, read_samples
+from nemo_cosmos.data.shards.writer import CuratedWriter, read_samples
 from nemo_cosmos.errors import ConfigError
 
 

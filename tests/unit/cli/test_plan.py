@@ -11,8 +11,8 @@ import pytest
 from nemo_cosmos.cli import plan
 from nemo_cosmos.errors import ConfigError, WrongFrameCountError
 from nemo_cosmos.models.diffusion.presets import DIFFUSION, count_parameters
-from nemo_cosmos.training.plan import recipe as _  # noqa: F401 - NeMo, before output is captured
-from nemo_cosmos.training.plan.layout import RECOMPUTE_MODES, Layout
+from nemo_cosmos.planning import recipe as _  # noqa: F401 - NeMo, before output is captured
+from nemo_cosmos.planning.layout import RECOMPUTE_MODES, Layout
 from recipes.overrides import apply_overrides
 from recipes.registry import RECIPES, get_recipe
 

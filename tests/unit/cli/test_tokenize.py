@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from nemo_cosmos.cli import tokenize as cli
 from nemo_cosmos.cli.main import app
-from nemo_cosmos.data.dataset_info import check_tokenizer
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.shards import CuratedWriter, read_samples
+from nemo_cosmos.data.shards.writer import CuratedWriter, read_samples
+from nemo_cosmos.data.tokenize.dataset_info import check_tokenizer
 from nemo_cosmos.errors import ConfigError, MissingFileError, WrongFrameCountError, WrongSizeError
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 import recipes.diffusion  # noqa: F401 - NeMo does not import while standard output is captured
-from nemo_cosmos import api
-from nemo_cosmos.cli import finetune, pretrain, site, training
+from nemo_cosmos import api, site
+from nemo_cosmos.cli import finetune, pretrain, training
 from nemo_cosmos.cli.launch import executor_for
 from nemo_cosmos.errors import ConfigError
 from recipes.registry import get_recipe

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from nemo_cosmos.data.latents import pack_embedding, pack_latent
+from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
 from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.shards import CuratedWriter, ShardWriter
+from nemo_cosmos.data.shards.writer import CuratedWriter, ShardWriter
 from nemo_cosmos.video import Video, encode_video
 
 NUM_FRAMES, HEIGHT, WIDTH, FPS = 25, 64, 96, 24.0

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from nemo_cosmos.data import controls
-from nemo_cosmos.data.latents import pack_embedding, pack_latent
+from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
 from nemo_cosmos.data.modules import LatentDataModule
-from nemo_cosmos.data.shards import CuratedWriter, ShardWriter, read_samples
-from nemo_cosmos.data.tokenize import TokenizeConfig, tokenize_shards
+from nemo_cosmos.data.shards.writer import CuratedWriter, ShardWriter, read_samples
+from nemo_cosmos.data.tokenize.run import TokenizeConfig, tokenize_shards
 from nemo_cosmos.errors import NumericsError, SampleError
 
 from .conftest import npy

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from nemo_cosmos.data.loader import FiniteRankBatches
+from nemo_cosmos.data.loading.loader import FiniteRankBatches
 from nemo_cosmos.data.modules import LatentDataModule, VideoDataModule
-from nemo_cosmos.data.packing import PackConfig
+from nemo_cosmos.data.order.packing import PackConfig
 from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError
 from nemo_cosmos.storage import mirror_folder
 
@@ -330,7 +330,7 @@ class TestVideoBatches:
             calls.append(1)
             return real(*args, **kwargs)
 
-        import nemo_cosmos.data.clip_cache as module
+        import nemo_cosmos.data.loading.clip_cache as module
 
         real = module.decode
         monkeypatch.setattr(module, "decode", counting)

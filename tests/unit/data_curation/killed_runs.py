@@ -22,8 +22,8 @@ from curation_workers import curate_command
 # Imported once, and not in each run.
 importlib.import_module("nemo_cosmos.cli.curate")
 importlib.import_module("data_curation.pipeline")
-importlib.import_module("data_curation.embedding.encoders")
-importlib.import_module("nemo_cosmos.data.shards")
+importlib.import_module("nemo_cosmos.perception.encoders")
+importlib.import_module("nemo_cosmos.data.shards.writer")
 
 
 def kill_at(place: str, count: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from skimage import data
 
 from data_curation import CurateSettings, EmbedTextSettings, SplitSettings, curate
-from nemo_cosmos.data.shards import read_samples
+from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.video import Video, encode_video
 
 SETTINGS = CurateSettings(

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nemo_cosmos.data.shards import read_samples
+from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.video import Video, encode_video, probe
 
 sys.path.append(str(Path(__file__).parent))  # the programs import what they share by name

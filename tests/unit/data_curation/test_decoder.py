@@ -13,7 +13,7 @@ from skimage import data
 from data_curation import CurateSettings, SplitSettings, curate
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
 from data_curation.settings import OPTIONAL_STAGES
-from nemo_cosmos.data.shards import read_samples
+from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.video import Video, decode, encode_video
 

@@ -19,7 +19,7 @@ from data_curation.stages.base import Clip, Stage, check_order
 from data_curation.stages.caption import CaptionStage
 from data_curation.stages.probe import ProbeStage
 from data_curation.stages.transcode import TranscodeStage
-from nemo_cosmos.data.shards import read_samples
+from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError, MissingFileError, StorageFullError
 from nemo_cosmos.video import Video, decode, encode_video
 

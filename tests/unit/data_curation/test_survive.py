@@ -25,7 +25,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parents[2]), "OMP_NUM_THREAD
 PLACES = [
     ("data_curation.journal:Journal.record", 1),
     ("data_curation.stages.deduplicate:DeduplicateStage.process_all", 1),
-    ("nemo_cosmos.data.shards:CuratedWriter.add", 2),
+    ("nemo_cosmos.data.shards.writer:CuratedWriter.add", 2),
     ("pathlib:Path.rename", 3),  # the old shards are moved aside, the new ones not in place
     ("data_curation.pipeline:write_index", 1),
     ("data_curation.pipeline:write_report", 1),

@@ -16,15 +16,15 @@ from nemo_cosmos.assets import asset_path
 from nemo_cosmos.errors import AssetError, GuardrailError
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError
 from nemo_cosmos.guardrails.audit import read_log
-from nemo_cosmos.guardrails.face_blur import FaceBlur
+from nemo_cosmos.guardrails.faces.face_blur import FaceBlur
 from nemo_cosmos.guardrails.registry import build_guard, default_guards, guard_names
 
 FRAMES = np.full((3, 48, 64, 3), 90, dtype=np.uint8)
 PROMPT = "a robot arm picks up a cup"
 #: Where each embedded guard looks for its weights.
-PROMPT_PLACES = {"text_classifier": "nemo_cosmos.guardrails.sentence_encoder"}
+PROMPT_PLACES = {"text_classifier": "nemo_cosmos.perception.sentence"}
 VIDEO_PLACES = {
-    "video_classifier": "nemo_cosmos.guardrails.video_classifier",
+    "video_classifier": "nemo_cosmos.guardrails.video.video_classifier",
     "face_blur": "nemo_cosmos.guardrails.faces.retinaface_mobile",
 }
 
@@ -81,7 +81,7 @@ def test_wrong_weights(name, content, log, monkeypatch, tmp_path):
 
 def test_weights_of_another_network(log, monkeypatch):
     other = asset_path("yunet_face_detector")
-    monkeypatch.setattr("nemo_cosmos.guardrails.video_classifier.asset_path", lambda _: other)
+    monkeypatch.setattr("nemo_cosmos.guardrails.video.video_classifier.asset_path", lambda _: other)
     assert ask(build_guard("video_classifier"), log)
 
 
@@ -94,9 +94,7 @@ def test_a_sentence_encoder_with_other_weights(log, monkeypatch, tmp_path):
     name = next(n for n in weights if n.endswith("word_embeddings.weight"))
     file.unlink()
     save_file({**weights, name: weights[name] * 1.1}, file, {"format": "pt"})
-    monkeypatch.setattr(
-        "nemo_cosmos.guardrails.sentence_encoder.asset_path", lambda _: tmp_path / "model"
-    )
+    monkeypatch.setattr("nemo_cosmos.perception.sentence.asset_path", lambda _: tmp_path / "model")
     assert "not the one that the classifier was trained on" in ask(
         build_guard("text_classifier"), log
     )

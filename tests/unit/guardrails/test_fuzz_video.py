@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError
-from nemo_cosmos.guardrails.face_blur import FaceBlur
 from nemo_cosmos.guardrails.faces.boxes import Face
-from nemo_cosmos.guardrails.video_classifier import VideoClassifierGuard
+from nemo_cosmos.guardrails.faces.face_blur import FaceBlur
+from nemo_cosmos.guardrails.video.video_classifier import VideoClassifierGuard
 
 QUIET = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

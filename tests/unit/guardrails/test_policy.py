@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from nemo_cosmos.errors import ConfigError, GuardrailError
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError, Verdict, registry
 from nemo_cosmos.guardrails.audit import read_log
-from nemo_cosmos.guardrails.hashes import array_sha256, text_sha256
+from nemo_cosmos.provenance.hashes import array_sha256, text_sha256
 
 FRAMES = np.full((3, 32, 48, 3), 90, dtype=np.uint8)
 
@@ -237,7 +237,7 @@ def plug_in(monkeypatch):
 
 
 def test_an_installed_guard_is_active(plug_in, tmp_path):
-    plug_in("nemo_cosmos.guardrails.keywords:KeywordGuard")
+    plug_in("nemo_cosmos.guardrails.text.keywords:KeywordGuard")
     assert {"keywords", "text_classifier", "face_blur", "plugged"} <= {*registry.default_guards()}
 
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from nemo_cosmos.checkpoint.folder import WorldConfig, save_world
+from nemo_cosmos.checkpoint.world.folder import WorldConfig, save_world
 from nemo_cosmos.errors import PromptError
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.guardrails.audit import AuditLog
 from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
-from nemo_cosmos.models.diffusion.conditioning import ConditioningConfig
-from nemo_cosmos.models.diffusion.config import DiTConfig
-from nemo_cosmos.models.diffusion.process import ProcessConfig
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
@@ -89,7 +89,7 @@ def build_world(folder: Path, *, task: str = "video2world", control: str | None 
         condition_mask=takes_frames,
         layer_spec="local",
     )
-    process = ProcessConfig(
+    process = DiffusionConfig(
         conditioning=ConditioningConfig(max_condition_latents=2 if takes_frames else 0)
     )
     spec = None if control is None else ControlSpec(control, temporal_factor=4)

@@ -120,7 +120,7 @@ def test_a_training_step_equals_torch_adamw(distributed: bool) -> None:
 
 
 def test_optimizer_state_survives_a_checkpoint() -> None:
-    from nemo_cosmos.platform.fused_adam import FusedAdam
+    from nemo_cosmos.platform.patches.fused_adam import FusedAdam
 
     def step(parameter: torch.nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
         parameter.grad = torch.ones_like(parameter) * parameter.detach()
@@ -140,7 +140,7 @@ def test_optimizer_state_survives_a_checkpoint() -> None:
 
 
 def test_adam_with_coupled_decay_and_a_closure() -> None:
-    from nemo_cosmos.platform.fused_adam import FusedAdam
+    from nemo_cosmos.platform.patches.fused_adam import FusedAdam
 
     ours, theirs = (torch.nn.Parameter(torch.arange(1.0, 5.0)) for _ in range(2))
     optimizers = (
@@ -161,7 +161,7 @@ def test_adam_with_coupled_decay_and_a_closure() -> None:
 
 
 def test_gradients_below_the_norm_are_not_scaled() -> None:
-    from nemo_cosmos.platform.megatron_patches import clip_grad_by_total_norm
+    from nemo_cosmos.platform.patches.megatron import clip_grad_by_total_norm
 
     parameter = torch.nn.Parameter(torch.zeros(3))
     parameter.grad = torch.tensor([3.0, 0.0, 4.0])
@@ -208,7 +208,7 @@ def test_cuda_literals_mean_the_cpu_inside_megatron_only() -> None:
 
 
 def test_type_names_are_answered_only_while_an_optimizer_is_built() -> None:
-    from nemo_cosmos.platform.megatron_patches import CudaTypeNames
+    from nemo_cosmos.platform.patches.megatron import CudaTypeNames
 
     tensor = torch.zeros(1)
     with CudaTypeNames():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from nemo.utils import AppState
 
-from nemo_cosmos.checkpoint.nemo_files import weights_folder
+from nemo_cosmos.checkpoint.formats.nemo import weights_folder
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.training.callbacks import Progress, SampleVideos, Throughput
 from nemo_cosmos.training.callbacks.curves import number

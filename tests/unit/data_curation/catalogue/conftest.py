@@ -14,7 +14,7 @@ import pytest
 
 from data_curation.catalogue import Catalogue, DocumentStore, MongoStore, SQLiteStore
 from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.shards import CuratedWriter
+from nemo_cosmos.data.shards.writer import CuratedWriter
 
 MONGO_VARIABLE = "NEMO_COSMOS_MONGO_URL"
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from data_curation.catalogue import export_dataset
-from nemo_cosmos.data.shards import CuratedWriter, read_samples
+from nemo_cosmos.data.shards.writer import CuratedWriter, read_samples
 from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError, StorageFullError
 
 

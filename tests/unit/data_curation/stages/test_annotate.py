@@ -17,7 +17,7 @@ from data_curation.captions.endpoint import KEY_VARIABLE
 from data_curation.settings import OPTIONAL_STAGES
 from data_curation.stages.annotate import PROMPT, AnnotateStage
 from data_curation.stages.base import Rejection
-from nemo_cosmos.data.shards import read_samples
+from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError, ServiceError
 from nemo_cosmos.video import Video, encode_video
 

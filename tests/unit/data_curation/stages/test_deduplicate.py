@@ -15,7 +15,7 @@ from data_curation.deduplication import KEPT
 from data_curation.deduplication.index import INDEX_FOLDER, EmbeddingIndex
 from data_curation.settings import OPTIONAL_STAGES
 from data_curation.stages.deduplicate import best_of_pairs
-from nemo_cosmos.data.shards import read_samples
+from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError
 from nemo_cosmos.video import Video, encode_video
 

@@ -14,7 +14,7 @@ from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
 from data_curation.settings import OPTIONAL_STAGES
 from data_curation.stages.base import Rejection
 from data_curation.stages.embed import EmbedStage, spread
-from nemo_cosmos.data.shards import read_samples
+from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.video import Video, encode_video
 

@@ -12,7 +12,7 @@ import torch
 from data_curation import CurateSettings, SplitSettings, curate
 from data_curation.settings import OPTIONAL_STAGES
 from data_curation.stages.embed_text import EmbedTextSettings, EmbedTextStage
-from nemo_cosmos.data.shards import read_samples
+from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError
 
 SETTINGS = CurateSettings(
@@ -88,7 +88,7 @@ def test_the_embedded_encoder(store, make_clip, raw):
     stage = EmbedTextStage(EmbedTextSettings("embedded", max_length=8), store)
     done = stage.process(clip)
     assert done.suffixes == ("mp4", "t5.safetensors")
-    from nemo_cosmos.data.latents import unpack_embedding
+    from nemo_cosmos.data.loading.latents import unpack_embedding
 
     embedding = unpack_embedding(store.get(clip.clip_id, "t5.safetensors"))
     assert embedding.shape[1] == 512 and 3 <= len(embedding) <= 8

@@ -18,7 +18,7 @@ from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
 from data_curation.settings import OPTIONAL_STAGES
 from data_curation.stages.video_type import VideoTypeSettings
 from data_curation.video_type.taxonomy import load_taxonomy
-from nemo_cosmos.data.shards import read_samples
+from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.video import Video, encode_video
 

@@ -11,13 +11,13 @@ import pytest
 from nemo_cosmos import assets
 from nemo_cosmos.errors import AssetError
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError
-from nemo_cosmos.guardrails.face_blur import (
+from nemo_cosmos.guardrails.faces.boxes import SCORE_THRESHOLD, Face
+from nemo_cosmos.guardrails.faces.face_blur import (
     RETINAFACE_VARIABLE,
     EmbeddedDetector,
     FaceBlur,
     pixelate,
 )
-from nemo_cosmos.guardrails.faces.boxes import SCORE_THRESHOLD, Face
 from nemo_cosmos.guardrails.faces.yunet import YuNetDetector
 
 

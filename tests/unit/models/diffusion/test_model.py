@@ -17,18 +17,18 @@ from nemo import lightning as nl
 from nemo.lightning.data import WrappedDataLoader
 
 from nemo_cosmos.api import finetune, pretrain
-from nemo_cosmos.checkpoint.folder import load_world
-from nemo_cosmos.data.latents import pack_embedding, pack_latent
+from nemo_cosmos.checkpoint.world.folder import load_world
+from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.shards import ShardWriter
+from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
 from nemo_cosmos.models.diffusion.build import ControlSpec
-from nemo_cosmos.models.diffusion.conditioning import ConditioningConfig
-from nemo_cosmos.models.diffusion.config import DiTConfig
-from nemo_cosmos.models.diffusion.edm import EDMConfig
 from nemo_cosmos.models.diffusion.model import DiffusionModel
-from nemo_cosmos.models.diffusion.process import ProcessConfig
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.edm import EDMConfig
+from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
@@ -155,7 +155,7 @@ def optimiser(lr: float) -> nl.MegatronOptimizerModule:
 def test_trains_on_mixed_videos_and_images_with_control_and_learned_variance(
     tmp_path: Path,
 ) -> None:
-    process = ProcessConfig(
+    process = DiffusionConfig(
         edm=EDMConfig(learned_variance=True),
         conditioning=ConditioningConfig(max_condition_latents=2),
     )
@@ -216,7 +216,7 @@ def test_batch_without_embeddings(tmp_path: Path) -> None:
 def test_network_and_process_must_fit(tmp_path: Path) -> None:
     model = DiffusionModel(
         tiny_config(condition_mask=False),
-        ProcessConfig.from_dict({"conditioning": {"max_condition_latents": 1}}),
+        DiffusionConfig.from_dict({"conditioning": {"max_condition_latents": 1}}),
     )
     with pytest.raises(ConfigError, match="condition_mask=False"):
         fit(model, [make_batch(VIDEO, 0)], tmp_path)

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from nemo_cosmos.checkpoint.diffusion_keys import export_diffusion_state
+from nemo_cosmos.checkpoint.diffusion.keys import export_diffusion_state
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.presets import DIFFUSION, count_parameters, get_diffusion_preset
 
@@ -29,7 +29,7 @@ def test_published_sizes(name: str, parameters: int) -> None:
     ("name", "num_keys"), [("diffusion_7b_text2world", 570), ("diffusion_14b_video2world", 730)]
 )
 def test_published_number_of_weights(name: str, num_keys: int) -> None:
-    from nemo_cosmos.models.diffusion.dit import DiT
+    from nemo_cosmos.models.diffusion.network.dit import DiT
     from nemo_cosmos.platform.distributed import single_process_groups
 
     config = DIFFUSION[name].config(perform_initialization=False, use_cpu_initialization=True)

@@ -11,8 +11,6 @@ import torch
 
 from nemo_cosmos.assets import asset_path
 from nemo_cosmos.errors import AssetError, ConfigError, NumericsError
-from nemo_cosmos.models.tokenizer import vgg
-from nemo_cosmos.models.tokenizer.flow import flow_loss, warp
 from nemo_cosmos.models.tokenizer.losses import (
     COSMOS_LOSSES,
     LAYER_WEIGHTS,
@@ -22,6 +20,8 @@ from nemo_cosmos.models.tokenizer.losses import (
     feature_distance,
     gram_distance,
 )
+from nemo_cosmos.perception import vgg
+from nemo_cosmos.perception.flow import flow_loss, warp
 
 ALL_TERMS = LossConfig(
     perceptual=LossSchedule((0.1,)), gram=LossSchedule((0.06,)), flow=LossSchedule((0.01,))

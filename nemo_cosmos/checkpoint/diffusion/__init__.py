@@ -1,0 +1,1 @@
+"""Diffusion world models in other formats: keys, folders, descriptions."""

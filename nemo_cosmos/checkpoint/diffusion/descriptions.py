@@ -1,0 +1,235 @@
+"""What a world model is, told from files of other formats that say less than ours.
+
+Exports carry ``nemo_cosmos.json``, a whole :class:`WorldConfig`; then nothing has to be guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nemo_cosmos.checkpoint.diffusion.keys import has_learned_variance
+from nemo_cosmos.checkpoint.formats.tensors import Shapes
+from nemo_cosmos.errors import CheckpointError, ConfigError
+from nemo_cosmos.models.common.text.base import REFERENCE_MAX_LENGTH
+from nemo_cosmos.models.common.text.t5 import REFERENCE_T5
+from nemo_cosmos.models.diffusion.build import ControlSpec, WorldNetwork, build_network
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.presets import (
+    DIFFUSION,
+    DiffusionPreset,
+    get_diffusion_preset,
+)
+from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
+from nemo_cosmos.models.diffusion.world import WorldConfig
+from nemo_cosmos.models.tokenizer.config import TokenizerConfig
+from nemo_cosmos.platform import ensure_model_parallel
+
+WORLD_FILE = "nemo_cosmos.json"
+
+_PATCH_EMBED = "x_embedder.proj.1.weight"
+# What the published models were trained on: 121 frames of 704x1280 are 16x88x160 latents.
+_PUBLISHED_LATENTS_THW, _PUBLISHED_FPS = (16, 88, 160), 24.0
+
+
+def write_description(folder: Path, config: WorldConfig) -> None:
+    """Write ``nemo_cosmos.json`` beside weights of another format."""
+    text = json.dumps(config.to_dict(), indent=2) + "\n"
+    (folder / WORLD_FILE).write_text(text, encoding="utf-8")
+
+
+def read_description(folder: Path) -> WorldConfig | None:
+    """What ``nemo_cosmos.json`` says; None where there is none.
+
+    Raises:
+        CheckpointError: it is damaged or of another release.
+    """
+    data = _read_json(folder / WORLD_FILE)
+    return None if data is None else WorldConfig.from_dict(data)
+
+
+def recorded_tokenizer(folder: Path) -> Path | None:
+    """Where the tokenizer was when training wrote a checkpoint."""
+    data = _read_json(folder / WORLD_FILE)
+    place = None if data is None else data.get("tokenizer")
+    return Path(place) if isinstance(place, str) else None
+
+
+def _read_json(file: Path) -> dict[str, Any] | None:
+    if not file.is_file():
+        return None
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"'{file}' is not valid JSON: {error}. Copy it again, or delete it and name the model "
+            "with --model."
+        ) from error
+    return data if isinstance(data, dict) else {}
+
+
+def published_world(preset: DiffusionPreset, tokenizer: TokenizerConfig) -> WorldConfig:
+    """The description of a model with the settings of the published ones."""
+    config = preset.config()
+    return world_of(config, DiffusionConfig.for_preset(preset), tokenizer, preset.name)
+
+
+def world_of(
+    config: DiTConfig, process: DiffusionConfig, tokenizer: TokenizerConfig, preset: str | None
+) -> WorldConfig:
+    """A description with the published text encoder and size of video, as far as they fit."""
+    limits = (config.max_frames, config.max_height, config.max_width)
+    frames, height, width = map(min, _PUBLISHED_LATENTS_THW, limits)
+    side = tokenizer.spatial_factor
+    return WorldConfig(
+        network=config.architecture(),
+        process=process,
+        text_encoder={
+            "kind": "t5",
+            "path": REFERENCE_T5,
+            "max_length": REFERENCE_MAX_LENGTH,
+            "dim": config.crossattn_emb_channels,
+        },
+        video={
+            "num_frames": tokenizer.num_pixel_frames(frames),
+            "fps": _PUBLISHED_FPS,
+            "height": height * side,
+            "width": width * side,
+        },
+        preset=preset,
+    )
+
+
+def original_preset(shapes: Shapes, place: str, name: str | None) -> DiffusionPreset:
+    """The preset that original weights are of, by their layers and the width of their input.
+
+    Args:
+        shapes: of the weights, under original names.
+        place: of the weights.
+        name: what the user says; None finds it.
+
+    Raises:
+        CheckpointError: they are of no preset.
+    """
+    if name is not None:
+        return get_diffusion_preset(name)
+    bare = {key.removeprefix("net."): shape for key, shape in shapes.items()}
+    blocks = {key.split(".")[1] for key in bare if key.startswith("blocks.block")}
+    found = (len(blocks), bare.get(_PATCH_EMBED))
+    for preset in DIFFUSION.values():
+        config = preset.config()
+        channels = config.input_channels * config.patch_volume
+        if found == (config.num_layers, (config.hidden_size, channels)):
+            return preset
+    raise CheckpointError(
+        f"'{place}' is no diffusion model of a known size: it has {found[0]} blocks and a patch "
+        f"embedding {found[1]}. Known are {', '.join(DIFFUSION)}; name one with --model to see "
+        "what differs."
+    )
+
+
+def with_learned_variance(config: WorldConfig, names: Mapping[str, Any]) -> WorldConfig:
+    """Add the learned variance to the process where an original checkpoint carries it."""
+    learned = has_learned_variance(names)
+    edm = replace(config.process.edm, learned_variance=learned)
+    return replace(config, process=replace(config.process, edm=edm))
+
+
+def diffusers_config(data: Mapping[str, Any], file: Path) -> DiTConfig:
+    """Our configuration of a ``CosmosTransformer3DModel``.
+
+    Raises:
+        CheckpointError: it is of another class, or lacks an entry.
+    """
+    if data.get("_class_name") != "CosmosTransformer3DModel":
+        raise CheckpointError(
+            f"'{file}' is of the class '{data.get('_class_name')}'; expected "
+            "CosmosTransformer3DModel, which the Cosmos 1.0 world models are."
+        )
+    try:
+        hidden = data["num_attention_heads"] * data["attention_head_dim"]
+        patch_temporal, patch_spatial, _ = data["patch_size"]
+        frames, height, width = data["max_size"]
+        return DiTConfig(
+            num_layers=data["num_layers"],
+            hidden_size=hidden,
+            ffn_hidden_size=int(data["mlp_ratio"] * hidden),
+            num_attention_heads=data["num_attention_heads"],
+            in_channels=data["out_channels"],
+            out_channels=data["out_channels"],
+            condition_mask=data["in_channels"] > data["out_channels"],
+            concat_padding_mask=data["concat_padding_mask"],
+            patch_spatial=patch_spatial,
+            patch_temporal=patch_temporal,
+            crossattn_emb_channels=data["text_embed_dim"],
+            adaln_lora_dim=data["adaln_lora_dim"],
+            extra_pos_emb=data["extra_pos_embed_type"] == "learnable",
+            rope_ratios_thw=tuple(data["rope_scale"]),
+            max_frames=frames,
+            max_height=height,
+            max_width=width,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"'{file}' does not describe a Cosmos network ({type(error).__name__}: {error}). Copy "
+            "the folder again."
+        ) from error
+
+
+def config_for_diffusers(config: WorldConfig) -> dict[str, Any]:
+    """The ``config.json`` of a ``CosmosTransformer3DModel`` with our network.
+
+    Raises:
+        ConfigError: diffusers has no such network.
+    """
+    net = DiTConfig.from_architecture(config.network)
+    if config.control is not None or net.control_channels:
+        raise ConfigError(
+            f"The model has the control '{config.control}', which diffusers has no place for. "
+            "Export it with --format nemo, which keeps everything."
+        )
+    if net.base_fps != _PUBLISHED_FPS or net.in_channels != net.out_channels:
+        raise ConfigError(
+            f"The model counts time at {net.base_fps} Hz and turns {net.in_channels} channels into "
+            f"{net.out_channels}; diffusers' network is fixed to {_PUBLISHED_FPS} Hz and equal "
+            "channels. Export it with --format cosmos or nemo."
+        )
+    return {
+        "_class_name": "CosmosTransformer3DModel",
+        "in_channels": net.in_channels + int(net.condition_mask),
+        "out_channels": net.out_channels,
+        "num_attention_heads": net.num_attention_heads,
+        "attention_head_dim": net.hidden_size // net.num_attention_heads,
+        "num_layers": net.num_layers,
+        "mlp_ratio": net.ffn_hidden_size / net.hidden_size,
+        "text_embed_dim": net.crossattn_emb_channels,
+        "adaln_lora_dim": net.adaln_lora_dim,
+        "max_size": [net.max_frames, net.max_height, net.max_width],
+        "patch_size": [net.patch_temporal, net.patch_spatial, net.patch_spatial],
+        "rope_scale": list(net.rope_ratios_thw),
+        "concat_padding_mask": net.concat_padding_mask,
+        "extra_pos_embed_type": "learnable" if net.extra_pos_emb else None,
+    }
+
+
+def meta_network(config: WorldConfig, tokenizer: TokenizerConfig) -> WorldNetwork:
+    """The whole network without memory for its weights: their names, shapes and places."""
+    ensure_model_parallel()
+    control = None
+    if config.control is not None:
+        control = ControlSpec(
+            config.control,
+            tokenizer.temporal_factor,
+            tokenizer.spatial_factor,
+            config.control_options,
+        )
+    network = DiTConfig.from_architecture(
+        config.network, perform_initialization=False, use_cpu_initialization=True
+    )
+    with torch.device("meta"):
+        return build_network(network, config.process, control)

@@ -1,0 +1,1 @@
+"""File formats of weights: safetensors, torch, TorchScript, NeMo; read and written by tensor."""

@@ -1,0 +1,1 @@
+"""World folders: what training exports and inference loads."""

@@ -1,0 +1,1 @@
+"""Readers of samples: corpus, buckets, latents, videos."""

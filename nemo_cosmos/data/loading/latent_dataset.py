@@ -1,0 +1,117 @@
+"""Tokenised samples as tensors for the diffusion models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from nemo_cosmos.data.controls import control_reader, read_control
+from nemo_cosmos.data.loading.buckets import ANY_SHAPE, Bucket, padding_mask
+from nemo_cosmos.data.loading.corpus import Corpus
+from nemo_cosmos.data.loading.latents import (
+    LATENT_SUFFIX,
+    TEXT_SUFFIX,
+    unpack_embedding,
+    unpack_latent,
+)
+from nemo_cosmos.data.loading.loader import Draw, ShardDataset
+from nemo_cosmos.data.sample import Sample
+from nemo_cosmos.data.schema import ClipRecord
+from nemo_cosmos.data.shards.bad_shards import BadShards
+from nemo_cosmos.errors import ConfigError
+
+PADDING_BOX = "content_box"
+"""Field of a record with the box (top, left, bottom, right) that is picture, not padding."""
+
+
+class LatentDataset(ShardDataset):
+    """Samples of ``nemo-cosmos tokenize``.
+
+    Args:
+        folders: folders of tokenised shards.
+        text_length: tokens L that text embeddings are padded to, with zeros.
+        controls: whose sidecars to load, by name (:mod:`nemo_cosmos.data.controls`).
+        packed: put samples of all shapes into one bucket.
+        bad: counts shards that cannot be read.
+        excluded: of :class:`Corpus`.
+        seed: of what stands in for damaged samples.
+
+    Raises:
+        MissingFileError: a folder is not there or holds no shard.
+        SampleError: a sample has no latent, no text embedding or no control that was asked for.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[str | os.PathLike[str]],
+        *,
+        text_length: int = 512,
+        controls: Sequence[str] = (),
+        packed: bool = False,
+        bad: BadShards | None = None,
+        excluded: Iterable[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.text_length = text_length
+        self.readers = [control_reader(name) for name in controls]
+        sidecars = [suffix for reader in self.readers for suffix in reader.sidecars]
+        self.suffixes = ("json", LATENT_SUFFIX, TEXT_SUFFIX, *sidecars)
+        corpus = Corpus(
+            folders,
+            required=self.suffixes,
+            buckets_of=_one_bucket if packed else _own_bucket,
+            bad=bad or BadShards(),
+            excluded=excluded,
+        )
+        super().__init__(corpus, seed)
+
+    def decode(self, sample: Sample, draw: Draw) -> dict[str, Any]:
+        """Return one sample; keys and shapes as in the batch, without the batch dimension."""
+        where = sample.where
+        files = dict(zip(self.suffixes, sample.read_files(self.suffixes), strict=True))
+        record = ClipRecord.from_json(files["json"], where)
+        text_LD, mask_L = self._pad_text(unpack_embedding(files[TEXT_SUFFIX], where), where)
+        size = (record.height, record.width)
+        mask_1HW = padding_mask(size, record.extra.get(PADDING_BOX))
+        item = {
+            "key": f"{sample.key}@{draw.position}",
+            "latent": unpack_latent(files[LATENT_SUFFIX], where),
+            "t5_text_embeddings": text_LD,
+            "t5_text_mask": mask_L,
+            "fps": torch.tensor(record.fps, dtype=torch.float32),
+            "num_frames": torch.tensor(record.num_frames, dtype=torch.float32),
+            "image_size": torch.tensor([*size, *size], dtype=torch.float32),
+            "padding_mask": torch.from_numpy(mask_1HW),
+        }
+        for reader in self.readers:
+            item |= read_control(reader, files, record.num_frames, where)
+        return item
+
+    def _pad_text(
+        self, embedding_LD: torch.Tensor, where: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        length, dim = embedding_LD.shape
+        if length > self.text_length:
+            raise ConfigError(
+                f"The text embedding of {where} has {length} tokens, but text_length is "
+                f"{self.text_length}. Raise text_length to at least {length}, or tokenize again "
+                "with shorter captions."
+            )
+        text_LD = torch.zeros(self.text_length, dim)
+        text_LD[:length] = embedding_LD
+        mask_L = torch.zeros(self.text_length)
+        mask_L[:length] = 1
+        return text_LD, mask_L
+
+
+def _own_bucket(num_frames: int, height: int, width: int) -> tuple[Bucket]:
+    """Samples that were tokenised alike share a batch."""
+    return (Bucket(num_frames, height, width),)
+
+
+def _one_bucket(num_frames: int, height: int, width: int) -> tuple[Bucket]:
+    """A pack takes samples of any shape."""
+    return (ANY_SHAPE,)

@@ -1,0 +1,111 @@
+"""Random windows of decoded clips as tensors for tokenizer training."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from nemo_cosmos.data.loading.buckets import Bucket, Size, longest_fit, nearest_size
+from nemo_cosmos.data.loading.clip_cache import ClipCache
+from nemo_cosmos.data.loading.corpus import Corpus
+from nemo_cosmos.data.loading.loader import Draw, ShardDataset
+from nemo_cosmos.data.sample import Sample
+from nemo_cosmos.data.shards.bad_shards import BadShards
+from nemo_cosmos.errors import SampleError
+
+logger = logging.getLogger(__name__)
+
+
+class VideoDataset(ShardDataset):
+    """Windows of curated clips at random places in time and space.
+
+    A clip serves as a video, in the bucket of the longest length that it fills and the size of the
+    nearest aspect, and as an image: one of its frames.
+
+    Args:
+        folders: folders of curated shards.
+        lengths: numbers of frames that a video may have.
+        sizes: (height, width) that a video may have; a clip is scaled to cover the nearest.
+        cache: where decoded clips are kept.
+        seed: of the random places.
+        bad: counts shards that cannot be read.
+        excluded: of :class:`Corpus`.
+
+    Attributes:
+        videos: buckets of videos.
+        images: buckets of images.
+
+    Raises:
+        MissingFileError: a folder is not there or holds no shard.
+        SampleError: every clip is shorter than the shortest length.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[str | os.PathLike[str]],
+        *,
+        lengths: Sequence[int],
+        sizes: Sequence[Size],
+        cache: ClipCache,
+        seed: int = 0,
+        bad: BadShards | None = None,
+        excluded: Iterable[str] | None = None,
+    ) -> None:
+        self.cache = cache
+        corpus = Corpus(
+            folders,
+            required=("json", "mp4"),
+            buckets_of=partial(_video_and_image, tuple(lengths), tuple(sizes)),
+            bad=bad or BadShards(),
+            excluded=excluded,
+        )
+        super().__init__(corpus, seed)
+        self.videos = [bucket for bucket in corpus.counts if bucket.num_frames in lengths]
+        self.images = [bucket for bucket in corpus.counts if bucket.num_frames == 1]
+        num_videos = sum(int(corpus.counts[bucket].sum()) for bucket in self.videos)
+        if num_videos < len(corpus):
+            logger.warning(
+                "%d of %d clips are shorter than %d frames and serve as images only.",
+                len(corpus) - num_videos,
+                len(corpus),
+                min(lengths),
+            )
+        if not num_videos:
+            raise SampleError(
+                f"None of the {len(corpus)} clips in {[os.fspath(folder) for folder in folders]} "
+                f"has {min(lengths)} frames. Train on fewer frames, or curate longer clips."
+            )
+
+    def decode(self, sample: Sample, draw: Draw) -> dict[str, Any]:
+        """Return ``video (3, T, H, W)`` uint8 and where it was taken from."""
+        bucket = draw.bucket
+        frames_THWC = self.cache.get(sample, (bucket.height, bucket.width))
+        random = np.random.default_rng([self.seed, draw.position])
+        wanted = (bucket.num_frames, bucket.height, bucket.width)
+        starts = [
+            int(random.integers(have - want + 1))
+            for have, want in zip(frames_THWC.shape[:3], wanted, strict=True)
+        ]
+        window = tuple(
+            slice(start, start + want) for start, want in zip(starts, wanted, strict=True)
+        )
+        video_CTHW = np.ascontiguousarray(frames_THWC[window].transpose(3, 0, 1, 2))
+        return {
+            "key": f"{sample.key}@{draw.position}",
+            "video": torch.from_numpy(video_CTHW),
+            "fps": torch.tensor(sample.record.fps, dtype=torch.float32),
+        }
+
+
+def _video_and_image(
+    lengths: Sequence[int], sizes: Sequence[Size], num_frames: int, height: int, width: int
+) -> set[Bucket]:
+    size = nearest_size(height, width, sizes)
+    length = longest_fit(num_frames, lengths)
+    return {Bucket(1, *size)} | (set() if length is None else {Bucket(length, *size)})

@@ -1,0 +1,151 @@
+"""Which packs come when: a pure function of the seed and the place in the order.
+
+The samples come in the order of one stream (:class:`~nemo_cosmos.data.order.stream.Stream`),
+whatever their shapes. Each ``window`` of them is packed, and the packs of the window are shuffled.
+Where a run stopped is one place: the window, and how many of its packs are used. It depends neither
+on the ranks nor on the number of packs in a step, so both may change when the run resumes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from nemo_cosmos.data.loading.loader import Draw
+from nemo_cosmos.data.order.packing import PackConfig, balance, first_fit_decreasing
+from nemo_cosmos.data.order.stream import Numbers, Stream
+from nemo_cosmos.errors import ConfigError
+
+LengthsOf = Callable[[Numbers], Numbers]
+"""Numbers of samples to their lengths in tokens."""
+
+
+class PackPlace(NamedTuple):
+    """A place between two packs.
+
+    Attributes:
+        window: number of the window.
+        pack: packs of it that come before.
+    """
+
+    window: int = 0
+    pack: int = 0
+
+
+class Window(NamedTuple):
+    """The packs of one window.
+
+    Attributes:
+        packs: the samples of each.
+        costs: of each.
+    """
+
+    packs: list[list[Draw]]
+    costs: list[float]
+
+
+class PackOrder:
+    """Endless packs of a stream of samples.
+
+    Args:
+        stream: the samples.
+        lengths_of: their lengths.
+        config: how they are packed.
+    """
+
+    def __init__(self, stream: Stream, lengths_of: LengthsOf, config: PackConfig) -> None:
+        self.stream, self.lengths_of, self.config = stream, lengths_of, config
+        self.window = lru_cache(maxsize=2)(self._pack)
+        self._num_packs: dict[int, int] = {}
+
+    def after(self, place: PackPlace, num_packs: int) -> PackPlace:
+        """The place some packs later."""
+        window, pack = place.window, place.pack + num_packs
+        while pack >= (size := self._size(window)):
+            window, pack = window + 1, pack - size
+        return PackPlace(window, pack)
+
+    def step(self, place: PackPlace, num_packs: int) -> Window:
+        """The packs from a place on, across the ends of windows."""
+        packs: list[list[Draw]] = []
+        costs: list[float] = []
+        while len(packs) < num_packs:
+            window = self.window(place.window)
+            stop = place.pack + num_packs - len(packs)
+            packs += window.packs[place.pack : stop]
+            costs += window.costs[place.pack : stop]
+            place = PackPlace(place.window + 1)
+        return Window(packs, costs)
+
+    def _pack(self, number: int) -> Window:
+        config = self.config
+        begin = number * config.window
+        samples = self.stream.take(begin, config.window)
+        lengths = self.lengths_of(samples)
+        packed = first_fit_decreasing(lengths, config.max_tokens)
+        self._num_packs[number] = len(packed)
+        order = np.random.default_rng([self.stream.seed, number]).permutation(len(packed))
+        cost = config.linear_cost * lengths + config.quadratic_cost * lengths.astype(float) ** 2
+        return Window(
+            [
+                [
+                    Draw(int(samples[item]), self.stream.bucket, begin + int(item))
+                    for item in packed[which]
+                ]
+                for which in order
+            ],
+            [float(cost[packed[which]].sum()) for which in order],
+        )
+
+    def _size(self, window: int) -> int:
+        if window not in self._num_packs:
+            self.window(window)
+        return self._num_packs[window]
+
+
+class RankPacks(Sampler[list[Draw]]):
+    """The packs of one rank: a batch sampler for ``torch.utils.data.DataLoader``.
+
+    Every step's packs are shared among the ranks so that each has about as much to do.
+
+    Args:
+        order: of the packs.
+        packs_per_step: of all ranks together.
+        rank: data-parallel rank.
+        world_size: number of data-parallel ranks.
+        start: where to begin.
+
+    Raises:
+        ConfigError: the packs of a step do not divide among the ranks.
+    """
+
+    def __init__(
+        self,
+        order: PackOrder,
+        *,
+        packs_per_step: int,
+        rank: int = 0,
+        world_size: int = 1,
+        start: PackPlace | None = None,
+    ) -> None:
+        self.order, self.packs_per_step = order, packs_per_step
+        self.rank, self.world_size = rank, world_size
+        self.start = start or PackPlace()
+        if packs_per_step % world_size:
+            raise ConfigError(
+                f"{packs_per_step} packs a step (global_batch_size) cannot be shared equally among "
+                f"{world_size} data-parallel ranks. Choose a multiple of {world_size}."
+            )
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        place = self.start
+        while True:
+            step = self.order.step(place, self.packs_per_step)
+            share = balance(np.array(step.costs), self.world_size)[self.rank]
+            for which in share:
+                yield step.packs[which]
+            place = self.order.after(place, self.packs_per_step)

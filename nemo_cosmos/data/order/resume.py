@@ -1,0 +1,149 @@
+"""Where the data of a run stand: what a checkpoint says of it, and how a run goes on from there.
+
+A plan knows from where the samples of this run begin; the number of optimiser steps since then says
+the rest, however far worker processes have read ahead. The state is plain data, the same on every
+rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from torch.utils.data import Sampler
+
+from nemo_cosmos.data.loading.loader import Draw, RankBatches
+from nemo_cosmos.data.order.packs import PackOrder, PackPlace, RankPacks
+from nemo_cosmos.data.order.stream import BatchOrder
+from nemo_cosmos.errors import ConfigError
+
+State = Mapping[str, Any]
+MakeOrder = Callable[[int, Mapping[str, int]], BatchOrder]
+"""Global batch size, and samples of each stream that are drawn already, to an order."""
+
+
+class Plan(Protocol):
+    """The samples of a run from some place on."""
+
+    def share(self, micro_batch_size: int, rank: int, world_size: int) -> Sampler[list[Draw]]:
+        """What one data-parallel rank loads."""
+        ...
+
+    def state_after(self, num_steps: int) -> dict[str, Any]:
+        """What to save after so many optimiser steps of this run."""
+        ...
+
+
+class BatchPlan:
+    """Global batches of equal samples.
+
+    With the batch size of the checkpoint the order goes on; with another one, a new order begins in
+    which each stream starts behind what was drawn of it.
+
+    Args:
+        make_order: for a batch size.
+        batch_size: global batch size.
+        state: of the checkpoint; empty for a new run.
+    """
+
+    def __init__(self, make_order: MakeOrder, batch_size: int, state: State) -> None:
+        self.consumed = int(state.get("consumed_samples", 0))
+        origin = state.get("origin") or {"consumed_samples": 0, "drawn": {}}
+        self.before, self.drawn = int(origin["consumed_samples"]), dict(origin["drawn"])
+        saved_size = int(state.get("global_batch_size", batch_size))
+        # Samples inside a batch, as older checkpoints may count, begin with the next batch.
+        self.first = -(-(self.consumed - self.before) // saved_size)
+        if saved_size != batch_size:
+            self.drawn = make_order(saved_size, self.drawn).drawn(self.first)
+            self.before, self.first = self.consumed, 0
+        self.order = make_order(batch_size, self.drawn)
+
+    def share(self, micro_batch_size: int, rank: int, world_size: int) -> RankBatches:
+        """What one data-parallel rank loads."""
+        return RankBatches(
+            self.order,
+            micro_batch_size=micro_batch_size,
+            rank=rank,
+            world_size=world_size,
+            first=self.first,
+            samples_before=self.before,
+        )
+
+    def state_after(self, num_steps: int) -> dict[str, Any]:
+        """What to save after so many optimiser steps of this run."""
+        size = self.order.batch_size
+        return {
+            "consumed_samples": self.before + (self.first + num_steps) * size,
+            "global_batch_size": size,
+            "origin": {"consumed_samples": self.before, "drawn": self.drawn},
+        }
+
+
+class PackPlan:
+    """Packs of samples of different shapes.
+
+    Args:
+        order: of the packs.
+        packs_per_step: global batch size.
+        state: of the checkpoint; empty for a new run.
+    """
+
+    def __init__(self, order: PackOrder, packs_per_step: int, state: State) -> None:
+        self.order, self.packs_per_step = order, packs_per_step
+        self.start = PackPlace(*state.get("pack", ()))
+        self.consumed = int(state.get("consumed_samples", 0))
+
+    def share(self, micro_batch_size: int, rank: int, world_size: int) -> RankPacks:
+        """What one data-parallel rank loads; a micro-batch is one pack.
+
+        Raises:
+            ConfigError: another micro-batch size than 1.
+        """
+        if micro_batch_size != 1:
+            raise ConfigError(
+                f"micro_batch_size is {micro_batch_size}; with packing a micro-batch is one pack. "
+                "Set it to 1, and max_tokens to what fits into memory."
+            )
+        return RankPacks(
+            self.order,
+            packs_per_step=self.packs_per_step,
+            rank=rank,
+            world_size=world_size,
+            start=self.start,
+        )
+
+    def state_after(self, num_steps: int) -> dict[str, Any]:
+        """What to save after so many optimiser steps of this run."""
+        num_packs = num_steps * self.packs_per_step
+        return {
+            "consumed_samples": self.consumed + num_packs,  # in packs, as the trainer counts them
+            "pack": list(self.order.after(self.start, num_packs)),
+        }
+
+
+def check_same_order(saved: State, settings: Mapping[str, Any]) -> None:
+    """Refuse to go on in another order than the one that was begun.
+
+    Args:
+        saved: state of the checkpoint.
+        settings: all that the order depends on, by argument of the data module.
+
+    Raises:
+        ConfigError: names what differs.
+    """
+    before = saved.get("settings") or {}
+    changed = {name for name in settings if name in before and before[name] != settings[name]}
+    if not changed:
+        return
+    if changed == {"samples"}:
+        raise ConfigError(
+            "The shards are not those that this run began with: some were added, removed, written "
+            "again or repaired. Samples would be seen twice or never. Put the old ones back, or "
+            "start another run (log.name=...) from this one's weights."
+        )
+    names = sorted(changed - {"samples"})
+    differences = ", ".join(f"{name} was {before[name]}, now {settings[name]}" for name in names)
+    raise ConfigError(
+        f"The data come in another order than this run began with: {differences}. Samples would be "
+        "seen twice or never. Give the old values, or start another run (log.name=...)."
+    )

@@ -1,0 +1,275 @@
+"""The index of a shard: where each file of each sample begins, and what shape each sample has.
+
+It is built once, kept beside the tar as ``000000.tar.index`` (safetensors, so that reading it can
+run no code), and holds for the tars whose size and time of writing it records. Where the folder
+cannot be written to, each process builds its own. The sizes of clips and latents are in the index,
+so that a data set is sorted into buckets and packed without a look into its samples.
+
+Shape suffixes: N samples, S kinds of files.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePath
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from nemo_cosmos.data.loading.latents import LATENT_SUFFIX
+from nemo_cosmos.data.shards.cosmos_curate import own_fields
+from nemo_cosmos.data.shards.open_shard import METAS, TEXT, VIDEO
+from nemo_cosmos.data.shards.tar import Member, walk_tar
+from nemo_cosmos.errors import InputError, MissingFileError, SampleError, StorageFullError
+from nemo_cosmos.storage import (
+    FileStamp,
+    filesystem_of,
+    open_url,
+    read_ranges,
+    stamp_of,
+    write_bytes,
+)
+
+logger = logging.getLogger(__name__)
+
+INDEX_SUFFIX = ".index"
+_FORMAT, _VERSION = "nemo_cosmos.index", 1
+_ABSENT = -1
+
+
+@dataclass(frozen=True, eq=False)
+class ShardIndex:
+    """What one shard holds.
+
+    Attributes:
+        shard: path or URL of its tar, of the video tar where there is a pair.
+        tars: its tars.
+        stamps: their versions.
+        columns: (number of the tar, suffix) of each kind of file.
+        keys: names of the samples, in order.
+        offset_NS: where each file begins, int64; -1 where a sample has none of the kind.
+        size_NS: length of each file in bytes, int64.
+        shape_N3: pixel frames, height and width by the samples' JSON, int32; zeros without one.
+        latent_N4: shape of the latents, int32; zeros without one.
+    """
+
+    shard: str
+    tars: tuple[str, ...]
+    stamps: tuple[FileStamp, ...]
+    columns: tuple[tuple[int, str], ...]
+    keys: list[str]
+    offset_NS: NDArray[np.int64]
+    size_NS: NDArray[np.int64]
+    shape_N3: NDArray[np.int32]
+    latent_N4: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def members(self, row: int) -> dict[str, Member]:
+        """The files of a sample by suffix."""
+        key = self.keys[row]
+        return {
+            suffix: Member(self.tars[tar], f"{key}.{suffix}", offset, size)
+            for (tar, suffix), offset, size in zip(
+                self.columns, self.offset_NS[row].tolist(), self.size_NS[row].tolist(), strict=True
+            )
+            if offset != _ABSENT
+        }
+
+    def read(self, row: int, suffixes: Sequence[str]) -> list[bytes]:
+        """Contents of files of a sample, with one read for each tar.
+
+        Raises:
+            KeyError: the sample has no such file.
+            MissingFileError: a tar is gone, or is another one by now.
+            SampleError: a tar was cut off.
+        """
+        offsets, sizes = self.offset_NS[row].tolist(), self.size_NS[row].tolist()
+        columns = [self._column_of[suffix] for suffix in suffixes]
+        found: dict[int, bytes] = {}
+        for number, tar in enumerate(self.tars):
+            mine = [column for column in columns if self.columns[column][0] == number]
+            if any(offsets[column] == _ABSENT for column in mine):
+                raise KeyError(suffixes)
+            if mine:
+                ranges = [(offsets[column], sizes[column]) for column in mine]
+                found.update(zip(mine, read_ranges(tar, self.stamps[number], ranges), strict=True))
+        for column in columns:
+            if len(found[column]) != sizes[column]:
+                which, suffix = self.columns[column]
+                raise SampleError(
+                    f"'{self.tars[which]}' ends inside '{self.keys[row]}.{suffix}': it was "
+                    "truncated after it was opened. Copy or write the shard again."
+                )
+        return [found[column] for column in columns]
+
+    def row_without(self, suffix: str) -> int | None:
+        """The first sample that lacks a kind of file."""
+        column = self._column_of.get(suffix)
+        if column is None:
+            return 0 if self.keys else None
+        rows = np.flatnonzero(self.offset_NS[:, column] == _ABSENT)
+        return int(rows[0]) if len(rows) else None
+
+    @cached_property
+    def _column_of(self) -> dict[str, int]:
+        return {suffix: column for column, (_, suffix) in enumerate(self.columns)}
+
+
+def tars_of(shard: str) -> tuple[str, ...]:
+    """The tars of a shard: a curated ``video/part_...`` has a twin below ``metas/``.
+
+    Where there are text embeddings, it has another one below ``t5_xxl/``.
+    """
+    mark = f"/{VIDEO}/part_"
+    if mark not in shard:
+        return (shard,)
+    metas, text = (shard.replace(mark, f"/{kind}/part_") for kind in (METAS, TEXT))
+    filesystem, path = filesystem_of(text)
+    return (shard, metas, text) if filesystem.exists(path) else (shard, metas)
+
+
+def load_index(shard: str | os.PathLike[str], *, keep: bool = True) -> ShardIndex:
+    """The index of a shard; built where there is none that holds.
+
+    Args:
+        shard: its tar, or the video tar of a pair.
+        keep: write a new one beside the tar for the next time.
+
+    Raises:
+        MissingFileError: a tar is gone.
+        SampleError: a tar is truncated or damaged.
+    """
+    name = os.fspath(shard)
+    stamps = tuple(stamp_of(tar) for tar in tars_of(name))
+    index = stored_index(name)
+    if index is None or index.stamps != stamps:
+        index = _build(name, stamps)
+        if keep:
+            _store(index)
+    return index
+
+
+def stored_index(shard: str) -> ShardIndex | None:
+    """The index that lies beside a shard, whether or not it holds; None where there is none."""
+    location = shard + INDEX_SUFFIX
+    try:
+        with open_url(location) as handle:
+            arrays = load(handle.read())
+        head = json.loads(arrays["head"].tobytes())
+        if (head["format"], head["version"]) != (_FORMAT, _VERSION):
+            return None
+        return ShardIndex(
+            shard=shard,
+            tars=tars_of(shard),
+            stamps=tuple(FileStamp(*stamp) for stamp in head["stamps"]),
+            columns=tuple((int(tar), str(suffix)) for tar, suffix in head["columns"]),
+            keys=arrays["keys"].tobytes().decode().split("\n")[:-1],
+            offset_NS=arrays["offset_NS"],
+            size_NS=arrays["size_NS"],
+            shape_N3=arrays["shape_N3"],
+            latent_N4=arrays["latent_N4"],
+        )
+    except MissingFileError:
+        return None
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        logger.warning("'%s' is damaged and is built again: %s", location, error)
+        return None
+
+
+def _store(index: ShardIndex) -> None:
+    head = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "stamps": index.stamps,
+        "columns": index.columns,
+    }
+    arrays: dict[str, NDArray[Any]] = {
+        "head": np.frombuffer(json.dumps(head).encode(), np.uint8),
+        "keys": np.frombuffer("".join(f"{key}\n" for key in index.keys).encode(), np.uint8),
+        "offset_NS": index.offset_NS,
+        "size_NS": index.size_NS,
+        "shape_N3": index.shape_N3,
+        "latent_N4": index.latent_N4,
+    }
+    try:
+        write_bytes(index.shard + INDEX_SUFFIX, save(arrays))
+    except (OSError, StorageFullError, InputError, NotImplementedError) as error:
+        logger.info("No index is kept beside '%s', which costs time: %s", index.shard, error)
+
+
+def _build(shard: str, stamps: tuple[FileStamp, ...]) -> ShardIndex:
+    """Walk the tars once, reading only headers, the JSON and the first bytes of latents."""
+    rows: dict[str, dict[tuple[int, str], Member]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    latents: dict[str, tuple[int, ...]] = {}
+    for number, tar in enumerate(tars_of(shard)):
+        with open_url(tar) as handle:
+            for member in walk_tar(handle, tar):
+                key, _, suffix = PurePath(member.name).name.partition(".")
+                rows.setdefault(key, {})[number, suffix] = member
+                if suffix == "json":
+                    shapes[key] = _clip_shape(handle, member)
+                elif suffix == LATENT_SUFFIX:
+                    latents[key] = _latent_shape(handle, member)
+    columns = tuple(sorted({column for row in rows.values() for column in row}))
+    places = [[row.get(column) for column in columns] for row in rows.values()]
+
+    def table(field: str) -> NDArray[np.int64]:
+        values = [
+            [_ABSENT if member is None else getattr(member, field) for member in row]
+            for row in places
+        ]
+        return np.array(values, np.int64).reshape(len(rows), len(columns))
+
+    return ShardIndex(
+        shard=shard,
+        tars=tars_of(shard),
+        stamps=stamps,
+        columns=columns,
+        keys=list(rows),
+        offset_NS=table("offset"),
+        size_NS=table("size_bytes"),
+        shape_N3=_shape_table(rows, shapes, 3),
+        latent_N4=_shape_table(rows, latents, 4),
+    )
+
+
+def _shape_table(
+    keys: dict[str, Any], shapes: dict[str, tuple[int, ...]], num_dims: int
+) -> NDArray[np.int32]:
+    nothing = (0,) * num_dims
+    values = [shapes.get(key, nothing) for key in keys]
+    return np.array(values, np.int32).reshape(len(keys), num_dims)
+
+
+def _clip_shape(handle: IO[bytes], member: Member) -> tuple[int, ...]:
+    """Frames, height and width; zeros where the JSON is wrong, which reading the sample reports."""
+    handle.seek(member.offset)
+    try:
+        record = own_fields(json.loads(handle.read(member.size_bytes)))
+        return tuple(int(record[name]) for name in ("num_frames", "height", "width"))
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return (0, 0, 0)
+
+
+def _latent_shape(handle: IO[bytes], member: Member) -> tuple[int, ...]:
+    """Shape of the latent by the head of its safetensors; zeros where it is not one."""
+    handle.seek(member.offset)
+    try:
+        (length,) = struct.unpack("<Q", handle.read(8))
+        head = json.loads(handle.read(min(length, member.size_bytes)))
+        shape = tuple(int(size) for size in head["latent"]["shape"])
+    except (ValueError, KeyError, TypeError, struct.error):
+        return (0, 0, 0, 0)
+    return shape if len(shape) == 4 else (0, 0, 0, 0)

@@ -1,0 +1,1 @@
+"""Shards of videos into shards of latents or codes."""

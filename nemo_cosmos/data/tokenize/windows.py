@@ -1,0 +1,153 @@
+"""Cut clips into windows of exactly N frames, with everything that goes along with the frames."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_cosmos.data.loading.buckets import Size, content_box
+from nemo_cosmos.data.loading.latent_dataset import PADDING_BOX
+from nemo_cosmos.data.sample import Sample, decode_sidecar
+from nemo_cosmos.data.schema import ClipRecord
+from nemo_cosmos.errors import SampleError, VideoError
+from nemo_cosmos.video import decode, fitted_size, resize_and_pad
+
+MAX_DECODED_BYTES = 512 * 1024**2
+"""Frames of one clip held in memory at once; longer clips are decoded piece by piece."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some frames of a clip.
+
+    Attributes:
+        clip: the sample that it was cut from.
+        record: what the window's JSON says.
+        start: its first frame in the clip.
+        frames_THWC: ``(N, H, W, 3)`` uint8.
+    """
+
+    clip: Sample
+    record: ClipRecord
+    start: int
+    frames_THWC: NDArray[np.uint8]
+
+
+def window_starts(num_frames: int, window_frames: int, stride: int) -> list[int]:
+    """First frames of the windows of a clip; the last window ends with the clip.
+
+    A clip that is shorter than a window has none.
+    """
+    last = num_frames - window_frames
+    if last < 0:
+        return []
+    starts = list(range(0, last + 1, stride))
+    return starts if starts[-1] == last else [*starts, last]
+
+
+def cut_windows(clip: Sample, window_frames: int, stride: int, size: Size) -> Iterator[Window]:
+    """Decode a clip and yield its windows, fitted into ``size`` with reflected borders.
+
+    Args:
+        clip: a curated sample.
+        window_frames: N.
+        stride: frames between the starts of windows.
+        size: (height, width).
+
+    Raises:
+        SampleError: the clip is damaged, or has another number of frames than its JSON says.
+    """
+    record = clip.record
+    starts = window_starts(record.num_frames, window_frames, stride)
+    if not starts:
+        return
+    encoded = clip.read("mp4")
+    inner = fitted_size(record.height, record.width, size)
+    frames_at_once = max(window_frames, MAX_DECODED_BYTES // (3 * size[0] * size[1]))
+    while starts:
+        group = [start for start in starts if start + window_frames <= starts[0] + frames_at_once]
+        numbers = np.arange(group[0], group[-1] + window_frames)
+        try:
+            frames = decode(encoded, frame_indices=numbers, size=inner).frames_THWC
+        except VideoError as error:
+            raise SampleError(
+                f"The mp4 of {clip.where} cannot be cut into windows: {error}"
+            ) from error
+        fitted_THWC, mask_HW = resize_and_pad(frames, size)
+        for start in group:
+            place = start - group[0]
+            window_THWC = fitted_THWC[place : place + window_frames]
+            changed = _window_record(record, start, window_frames, size, mask_HW)
+            yield Window(clip, changed, start, window_THWC)
+        starts = starts[len(group) :]
+
+
+def slice_sidecar(window: Window, suffix: str) -> bytes:
+    """Return the part of a clip's array that belongs to a window, as ``.npy``.
+
+    An array with one row a frame (trajectories) is cut to the window's frames; one with a row
+    between frames (actions: row t moves frame t to t + 1) to the rows inside the window.
+
+    Raises:
+        SampleError: the array has another number of rows.
+    """
+    array = window.clip.array(suffix)
+    num_frames = window.clip.record.num_frames
+    rows = array.shape[0] if array.ndim else 0
+    length = window.record.num_frames
+    if rows not in (num_frames, num_frames - 1) or (suffix == "action.npy" and rows == num_frames):
+        expected = (
+            f"{num_frames - 1}" if suffix == "action.npy" else f"{num_frames - 1} or {num_frames}"
+        )
+        raise SampleError(
+            f"'{suffix}' of {window.clip.where} has {rows} rows; expected {expected} for its "
+            f"{num_frames} frames. Align the recording with the video, then curate it again."
+        )
+    end = window.start + (length if rows == num_frames else length - 1)
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array[window.start : end]), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def slice_arrays(window: Window, suffix: str) -> bytes:
+    """Return the part of a clip's ``.npz`` that belongs to a window, such as its cameras.
+
+    Arrays with one row a frame are cut; the others, such as intrinsics, hold for all frames.
+
+    Raises:
+        SampleError: the file is damaged or holds pickled objects.
+    """
+    arrays = decode_sidecar(suffix, window.clip.read(suffix), window.clip.where)
+    num_frames, start = window.clip.record.num_frames, window.start
+    end = start + window.record.num_frames
+    cut = {
+        name: array[start:end] if array.shape[:1] == (num_frames,) else array
+        for name, array in arrays.items()
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **cut)
+    return buffer.getvalue()
+
+
+def _window_record(
+    record: ClipRecord,
+    start: int,
+    window_frames: int,
+    size: Size,
+    mask_HW: NDArray[np.uint8],
+) -> ClipRecord:
+    begin_s = record.span_s[0] + start / record.fps
+    return record.with_changes(
+        key=f"{record.key}-w{start:06d}",
+        span_s=(begin_s, begin_s + window_frames / record.fps),
+        num_frames=window_frames,
+        height=size[0],
+        width=size[1],
+        clip_key=record.key,
+        start_frame=start,
+        **{PADDING_BOX: list(content_box(mask_HW))},
+    )

@@ -1,0 +1,1 @@
+"""Metrics of a generated video and the true one."""

@@ -1,0 +1,200 @@
+"""The keyword pre-guard: lists of terms, matched through the usual disguises.
+
+The lists are one-term-a-line files in the upstream layout, so that the official lists drop in::
+
+    blocklist/custom/*.txt        words and phrases, matched in disguise, inflected, misspelled
+    blocklist/exact_match/*.txt   matched as they stand (whole words, any case)
+    blocklist/whitelist/*.txt     words and phrases inside which nothing is blocked
+
+The file's name is the category of the verdict. Lines that begin with ``#`` are comments. Lists that
+are unreadable, or hold no term at all, make the guard refuse everything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nemo_cosmos.errors import GuardrailError
+from nemo_cosmos.guardrails.base import INVALID, SAFE, GuardKind, Verdict
+from nemo_cosmos.guardrails.text.lexicon import Lexicon
+from nemo_cosmos.guardrails.text.normalise import readings, spelled_out, split_words
+
+#: A longer prompt is refused: no text encoder reads so far, and judging it would take seconds.
+MAX_CHARACTERS = 10_000
+BLOCKLIST_VARIABLE = "NEMO_COSMOS_BLOCKLIST"
+SHIPPED_BLOCKLIST = Path(__file__).parent / "blocklist"
+
+#: Words that may stand inside a phrase without changing its meaning ("kill all the people").
+_FILLERS_TEXT = """
+a an the all some these those this that my his your our their its every any many of several more two
+three really very
+"""
+_FILLERS = frozenset(_FILLERS_TEXT.split())
+_MIN_SPELLED_OUT = 4
+
+
+@dataclass(frozen=True)
+class Term:
+    """One line of a list: its words (fillers left out), and the category of its file."""
+
+    words: tuple[str, ...]
+    category: str
+    exact: bool = False
+
+    @property
+    def text(self) -> str:
+        """The term as a person reads it."""
+        return " ".join(self.words)
+
+
+class TermIndex:
+    """Terms by their first word, so that a prompt is matched in time linear in its length."""
+
+    def __init__(self, terms: Iterable[Term]) -> None:
+        self._by_first: dict[str, list[Term]] = {}
+        self.squeezed: dict[str, Term] = {}
+        terms = list(terms)
+        self._lexicon = Lexicon(word for term in terms for word in term.words)
+        for term in terms:
+            self._by_first.setdefault(term.words[0], []).append(term)
+            self.squeezed.setdefault("".join(term.words), term)
+
+    def __len__(self) -> int:
+        return len(self.squeezed)
+
+    def mend(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        """The words with the pieces of a listed word joined."""
+        return self._lexicon.mend(words)
+
+    def find(self, words: tuple[str, ...], inflect: bool) -> Iterator[tuple[Term, int, int]]:
+        """Every term that occurs in the words, with the span of words that it covers."""
+        lemmas = [self._lexicon.forms(word) if inflect else frozenset({word}) for word in words]
+        for start, firsts in enumerate(lemmas):
+            for first in firsts:
+                for term in self._by_first.get(first, ()):
+                    end = _match_rest(term.words, words, lemmas, start)
+                    if end is not None:
+                        yield term, start, end
+
+
+class KeywordGuard:
+    """Refuses prompts that hold a listed term, however it is disguised; empty prompts too.
+
+    Args:
+        folder: a blocklist folder; by default ``$NEMO_COSMOS_BLOCKLIST``, else the shipped lists.
+
+    Raises:
+        GuardrailError: the folder holds no usable list.
+    """
+
+    name = "keywords"
+    kind: GuardKind = "prompt"
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        root = Path(folder or os.environ.get(BLOCKLIST_VARIABLE) or SHIPPED_BLOCKLIST)
+        custom = read_terms(root / "custom")
+        exact = read_terms(root / "exact_match", exact=True)
+        if not custom and not exact:
+            raise GuardrailError(
+                f"The blocklist '{root}' holds no term. Expected one-term-a-line .txt files in "
+                "'custom/' or 'exact_match/'. Point NEMO_COSMOS_BLOCKLIST at such a folder, or "
+                "unset it to use the shipped lists."
+            )
+        self._custom = TermIndex(custom)
+        self._exact = TermIndex(exact)
+        self._whitelist = TermIndex(read_terms(root / "whitelist", exact=True))
+
+    def check(self, x: str | np.ndarray) -> Verdict:
+        """Judge one prompt."""
+        if not isinstance(x, str):
+            return Verdict(
+                False, self.name, INVALID, f"the prompt is a {type(x).__name__}, not text"
+            )
+        if len(x) > MAX_CHARACTERS:
+            reason = f"the prompt has {len(x)} characters, at most {MAX_CHARACTERS} are judged"
+            return Verdict(False, self.name, INVALID, reason)
+        all_readings = readings(x)
+        if not any(all_readings):
+            return Verdict(False, self.name, INVALID, "the prompt is empty")
+        mended = self._custom.mend(all_readings[0])
+        for index, words in enumerate(dict.fromkeys([*all_readings, mended])):
+            term = self._find(words, ordinary=index == 0)
+            if term is not None:
+                return Verdict(
+                    False, self.name, term.category, f"it holds the blocked term '{term.text}'"
+                )
+        return Verdict(True, self.name, SAFE, "no blocked term")
+
+    def _find(self, words: tuple[str, ...], ordinary: bool) -> Term | None:
+        """The first blocked term in one reading that no whitelisted phrase covers."""
+        white = {
+            position
+            for _, start, end in self._whitelist.find(words, inflect=False)
+            for position in range(start, end)
+        }
+        hits = [*self._exact.find(words, inflect=False)] if ordinary else []
+        hits += self._custom.find(words, inflect=True)
+        hits += self._find_split(words)
+        for term, start, end in hits:
+            if not white.issuperset(range(start, end)):
+                return term
+        return None
+
+    def _find_split(self, words: tuple[str, ...]) -> list[tuple[Term, int, int]]:
+        """Terms that pieces of words spell: ``bo mb``, ``p i p e b o m b``."""
+        found = [
+            (self._custom.squeezed[candidate], start, end)
+            for candidate, (start, end) in split_words(words).items()
+            if candidate in self._custom.squeezed and len(candidate) >= _MIN_SPELLED_OUT
+        ]
+        for run in spelled_out(words):
+            found += [
+                (term, 0, len(words) + 1)
+                for text, term in self._custom.squeezed.items()
+                if len(text) >= _MIN_SPELLED_OUT and text in run
+            ]
+        return found
+
+
+def read_terms(folder: Path, exact: bool = False) -> list[Term]:
+    """Read every ``.txt`` file (or file without suffix) of one list; a missing folder is empty.
+
+    Args:
+        folder: ``custom``, ``exact_match`` or ``whitelist``.
+        exact: keep fillers, because the term is matched as it stands.
+    """
+    files = sorted(path for path in folder.glob("*") if path.suffix in ("", ".txt"))
+    terms = []
+    for file in files:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            found = readings(line) if not line.startswith("#") else []
+            words = next(iter(found), ())
+            kept = words if exact else _without_fillers(words)
+            if kept:
+                terms.append(Term(kept, file.stem, exact))
+    return terms
+
+
+def _without_fillers(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The words that matter; a phrase never shrinks to a single word ("kill all" to "kill")."""
+    kept = tuple(word for word in words if word not in _FILLERS)
+    return kept if len(kept) >= min(2, len(words)) else words
+
+
+def _match_rest(
+    term: tuple[str, ...], words: tuple[str, ...], lemmas: list[frozenset[str]], start: int
+) -> int | None:
+    """End of the term in the words when its first word is at ``start``; fillers may lie between."""
+    position = start + 1
+    for wanted in term[1:]:
+        while position < len(words) and words[position] in _FILLERS and words[position] != wanted:
+            position += 1
+        if position >= len(words) or wanted not in lemmas[position]:
+            return None
+        position += 1
+    return position

@@ -1,0 +1,210 @@
+"""Prompt guards that ask a language model: Aegis, Llama Guard 3 and Qwen3Guard.
+
+They are off unless a site enables them (``guardrails.enabled=[qwen3guard]``), because their weights
+are not free to download for everyone. The model is read through ``transformers`` from a local
+folder or the hub, or asked behind an OpenAI-compatible endpoint (vLLM, NIM, llama.cpp)::
+
+    NEMO_COSMOS_LLM_GUARD_MODEL   folder, hub name, or the model's name at the endpoint
+    NEMO_COSMOS_LLM_GUARD_ADAPTER folder or hub name of Aegis' PEFT adapter
+    NEMO_COSMOS_LLM_GUARD_URL     an endpoint such as http://localhost:8000/v1
+    NEMO_COSMOS_LLM_GUARD_KEY     its key, where it wants one
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from nemo_cosmos.errors import GuardrailError
+from nemo_cosmos.guardrails.base import INVALID, SAFE, GuardKind, Verdict
+from nemo_cosmos.guardrails.text.keywords import MAX_CHARACTERS
+from nemo_cosmos.guardrails.text.llm_formats import LLM_FORMATS, LlmFormat, llama_guard_prompt
+from nemo_cosmos.platform import default_device, require
+
+MODEL_VARIABLE = "NEMO_COSMOS_LLM_GUARD_MODEL"
+ADAPTER_VARIABLE = "NEMO_COSMOS_LLM_GUARD_ADAPTER"
+URL_VARIABLE = "NEMO_COSMOS_LLM_GUARD_URL"
+KEY_VARIABLE = "NEMO_COSMOS_LLM_GUARD_KEY"
+MAX_NEW_TOKENS = 100
+REQUEST_TIMEOUT_S = 60.0
+
+
+class Backend(Protocol):
+    """Gives a language model's answer to a prompt that is to be judged."""
+
+    def answer(self, prompt: str, asked: LlmFormat) -> str:
+        """What the model writes, without the question."""
+        ...
+
+
+class TransformersBackend:
+    """A model in this process, decoded greedily.
+
+    Args:
+        model: a local folder or a name on the hub; safetensors alone, and none of its code runs.
+        adapter: the same, of a PEFT adapter.
+    """
+
+    def __init__(self, model: str, adapter: str | None = None) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+        device = default_device()
+        net: Any = AutoModelForCausalLM.from_pretrained(
+            model,
+            dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+        if adapter is not None:
+            net = require("peft").PeftModel.from_pretrained(net, adapter)
+        self._net = net.to(device).eval()
+
+    def answer(self, prompt: str, asked: LlmFormat) -> str:
+        """Generate the answer.
+
+        Raises:
+            GuardrailError: the model's logits are not finite.
+        """
+        import torch
+
+        tokens = self._tokenize(prompt, asked).to(self._net.device)
+        inputs = {name: tokens[name] for name in ("input_ids", "attention_mask")}
+        with torch.inference_mode():
+            if not torch.isfinite(self._net(**inputs).logits[:, -1]).all():
+                raise GuardrailError(
+                    "The language model gave NaN or infinite values. Its weights are damaged, or "
+                    "the precision does not suit them; fetch them again."
+                )
+            output_BT = self._net.generate(
+                **inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False,
+                pad_token_id=self._tokenizer.eos_token_id,
+            )  # fmt: skip
+        new_T = output_BT[0, inputs["input_ids"].shape[1] :]
+        return str(self._tokenizer.decode(new_T, skip_special_tokens=True))
+
+    def _tokenize(self, prompt: str, asked: LlmFormat) -> Any:
+        """Token ids of the question, in the model's own chat template where it asks it."""
+        if not asked.has_template:
+            return self._tokenizer(
+                llama_guard_prompt(prompt, asked.categories), return_tensors="pt"
+            )
+        return self._tokenizer.apply_chat_template(
+            _messages(prompt), add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+
+
+class EndpointBackend:
+    """A model behind an OpenAI-compatible endpoint.
+
+    Args:
+        url: up to and with ``/v1``.
+        model: the model's name there.
+        key: sent as a bearer token.
+        timeout_s: for one answer.
+    """
+
+    def __init__(
+        self, url: str, model: str, key: str | None = None, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
+        self._url, self._model, self._timeout_s = url.rstrip("/"), model, timeout_s
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    def answer(self, prompt: str, asked: LlmFormat) -> str:
+        """Ask the endpoint.
+
+        Raises:
+            GuardrailError: it cannot be reached, fails, or answers in another format.
+        """
+        import httpx
+
+        fields: dict[str, Any] = {
+            "model": self._model,
+            "temperature": 0,
+            "max_tokens": MAX_NEW_TOKENS,
+        }
+        if asked.has_template:
+            path, fields["messages"] = "chat/completions", _messages(prompt)
+        else:
+            path = "completions"
+            fields["prompt"] = llama_guard_prompt(prompt, asked.categories)
+        try:
+            response = httpx.post(
+                f"{self._url}/{path}", json=fields, headers=self._headers, timeout=self._timeout_s
+            )
+            response.raise_for_status()
+            choice = response.json()["choices"][0]
+            text = choice["message"]["content"] if asked.has_template else choice["text"]
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
+            raise GuardrailError(
+                f"The endpoint '{self._url}/{path}' gave no answer: {type(error).__name__}: "
+                f"{error}. Check {URL_VARIABLE}, {MODEL_VARIABLE} and that the server runs."
+            ) from error
+        return str(text)
+
+
+class LlmGuard:
+    """Refuses what a language model calls unsafe.
+
+    Args:
+        asked: the model's format.
+        make_backend: makes the backend with the first prompt; it may fail, which is a refusal.
+    """
+
+    kind: GuardKind = "prompt"
+
+    def __init__(self, asked: LlmFormat, make_backend: Callable[[], Backend]) -> None:
+        self.name = asked.name
+        self._asked = asked
+        self._make_backend = make_backend
+        self._backend: Backend | None = None
+        self._loading = threading.Lock()
+
+    def check(self, x: str | np.ndarray) -> Verdict:
+        """Judge one prompt.
+
+        Raises:
+            GuardrailError: the model cannot be asked or its answer not be read (a refusal).
+        """
+        if not isinstance(x, str):
+            reason = f"the prompt is a {type(x).__name__}, not text"
+            return Verdict(False, self.name, INVALID, reason)
+        if not x.strip():
+            return Verdict(False, self.name, INVALID, "the prompt is empty")
+        if len(x) > MAX_CHARACTERS:
+            reason = f"the prompt has {len(x)} characters, at most {MAX_CHARACTERS} are judged"
+            return Verdict(False, self.name, INVALID, reason)
+        with self._loading:
+            backend = self._backend = self._backend or self._make_backend()
+        category = self._asked.parse(backend.answer(x, self._asked), self._asked.categories)
+        if category == SAFE:
+            return Verdict(True, self.name, SAFE, "the language model calls it safe")
+        return Verdict(False, self.name, category, f"the language model calls it {category}")
+
+
+def build_llm_guard(name: str) -> LlmGuard:
+    """The guard of that name, with the backend that the environment names."""
+    return LlmGuard(LLM_FORMATS[name], partial(_backend_from_environment, LLM_FORMATS[name]))
+
+
+def _backend_from_environment(asked: LlmFormat) -> Backend:
+    model = os.environ.get(MODEL_VARIABLE) or asked.model
+    url = os.environ.get(URL_VARIABLE)
+    if url:
+        return EndpointBackend(url, model, os.environ.get(KEY_VARIABLE))
+    return TransformersBackend(model, os.environ.get(ADAPTER_VARIABLE) or asked.adapter)
+
+
+def _messages(prompt: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}]
+
+
+build_aegis = partial(build_llm_guard, "aegis")
+build_llama_guard = partial(build_llm_guard, "llama_guard")
+build_qwen3guard = partial(build_llm_guard, "qwen3guard")

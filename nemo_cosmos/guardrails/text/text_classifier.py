@@ -1,0 +1,174 @@
+"""The embedded text classifier: judges what a prompt means, with weights that need no hub.
+
+A softmax over ``safe`` and the categories of harm stands on the features of
+:mod:`~nemo_cosmos.perception.sentence`. Its weights lie beside this file, were trained on
+``benchmarks/guard_prompts/development.tsv`` and are made again by
+``python -m nemo_cosmos.guardrails.text.train_classifier``. The whole prompt and each of its
+sentences are judged, so that a harmful sentence does not drown in harmless ones.
+
+Features of one known sentence are kept with the head: an encoder whose weights are not those that
+the head was trained on shows, and the guard refuses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nemo_cosmos.errors import GuardrailError
+from nemo_cosmos.guardrails.base import FAILURE, INVALID, SAFE, GuardKind, Verdict
+from nemo_cosmos.guardrails.text.keywords import MAX_CHARACTERS
+from nemo_cosmos.guardrails.text.normalise import legible
+from nemo_cosmos.perception.sentence import SentenceEncoder
+
+HEAD_FILE = Path(__file__).with_name("text_head.safetensors")
+CANARY = "A robot arm picks up a red block in front of a crowd."
+CANARY_TOLERANCE = 1e-3
+WINDOW_WORDS, WINDOW_STEP, MIN_WORDS = 40, 20, 4
+
+Encoder = Callable[[list[str]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A softmax layer on sentence features.
+
+    Attributes:
+        weight_CD: one row of weights for each category.
+        bias_C: one number for each category.
+        categories: names, ``safe`` among them.
+        threshold: a prompt is refused from this probability of harm on.
+        canary_D: the features of :data:`CANARY` from the encoder that the head was trained on.
+    """
+
+    weight_CD: np.ndarray
+    bias_C: np.ndarray
+    categories: tuple[str, ...]
+    threshold: float
+    canary_D: np.ndarray
+
+    def probabilities(self, features_ND: np.ndarray) -> np.ndarray:
+        """Softmax over the categories, float64 ``(N, C)``."""
+        logits_NC = features_ND.astype(np.float64) @ self.weight_CD.T + self.bias_C
+        exp_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
+        return exp_NC / exp_NC.sum(axis=1, keepdims=True)
+
+
+class TextClassifierGuard:
+    """Refuses prompts whose meaning is harmful.
+
+    Args:
+        encoder: gives the features of texts; by default the embedded encoder, loaded with the first
+            prompt.
+        head_file: the softmax layer.
+
+    Raises:
+        GuardrailError: the head cannot be read.
+    """
+
+    name = "text_classifier"
+    kind: GuardKind = "prompt"
+
+    def __init__(self, encoder: Encoder | None = None, head_file: Path = HEAD_FILE) -> None:
+        self._head = read_head(head_file)
+        self._encoder = encoder
+        self._checked = False
+        self._loading = threading.Lock()
+
+    def check(self, x: str | np.ndarray) -> Verdict:
+        """Judge one prompt.
+
+        Raises:
+            AssetError: the encoder's weights cannot be had (the policy counts it as a refusal).
+        """
+        if not isinstance(x, str):
+            reason = f"the prompt is a {type(x).__name__}, not text"
+            return Verdict(False, self.name, INVALID, reason)
+        if len(x) > MAX_CHARACTERS:
+            reason = f"the prompt has {len(x)} characters, at most {MAX_CHARACTERS} are judged"
+            return Verdict(False, self.name, INVALID, reason)
+        texts = passages(legible(x))
+        if not texts:
+            return Verdict(False, self.name, INVALID, "the prompt is empty")
+        features_ND = self._load()(texts)
+        if not np.isfinite(features_ND).all():
+            return Verdict(False, self.name, FAILURE, "the encoder gave NaN or infinite values")
+        return self._judge(self._head.probabilities(features_ND))
+
+    def _judge(self, probabilities_NC: np.ndarray) -> Verdict:
+        """The verdict on the passage that is most likely harmful."""
+        safe = self._head.categories.index(SAFE)
+        worst_C = probabilities_NC[probabilities_NC[:, safe].argmin()].copy()
+        harm = 1.0 - float(worst_C[safe])
+        if not np.isfinite(harm):
+            return Verdict(False, self.name, FAILURE, "the probability of harm is not a number")
+        if harm < self._head.threshold:
+            return Verdict(True, self.name, SAFE, f"probability of harm {harm:.2f}")
+        worst_C[safe] = -1.0
+        category = self._head.categories[int(worst_C.argmax())]
+        return Verdict(False, self.name, category, f"probability of harm {harm:.2f}")
+
+    def _load(self) -> Encoder:
+        """The encoder, checked once against the features that the head was trained on."""
+        with self._loading:
+            encoder = self._encoder = self._encoder or SentenceEncoder()
+            if not self._checked:
+                difference = np.abs(encoder([CANARY])[0] - self._head.canary_D).max()
+                if not difference <= CANARY_TOLERANCE:  # NaN is a difference, too
+                    raise GuardrailError(
+                        "The sentence encoder is not the one that the classifier was trained on: "
+                        f"its features differ by {difference:.3g}, at most {CANARY_TOLERANCE:g} is "
+                        "expected. Remove it from the cache; it is fetched again."
+                    )
+                self._checked = True
+            return encoder
+
+
+def passages(text: str) -> list[str]:
+    """The text itself, its sentences, and overlapping windows of sentences that are long."""
+    if not re.search(r"\w", text):
+        return []
+    found = {text: None}
+    whole = " ".join(text.rstrip(" .!?;\n").split())  # one sentence is not judged twice
+    for sentence in re.split(r"[.!?;\n]+\s*", text):
+        words = sentence.split()
+        for start in range(0, max(1, len(words) - WINDOW_STEP), WINDOW_STEP):
+            window = words[start : start + WINDOW_WORDS]
+            if len(window) >= MIN_WORDS and " ".join(window) != whole:
+                found[" ".join(window)] = None
+    return list(found)
+
+
+def read_head(path: Path) -> Head:
+    """Read a head from safetensors.
+
+    Raises:
+        GuardrailError: the file is missing, damaged, or its shapes do not belong together.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            described = json.loads((file.metadata() or {})["head"])
+            weight, bias, canary = (file.get_tensor(n) for n in ("weight", "bias", "canary"))
+        categories = tuple(described["categories"])
+        threshold = float(described["threshold"])
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise GuardrailError(
+            f"The classifier '{path}' cannot be read: {error}. Expected a safetensors file made by "
+            "nemo_cosmos.guardrails.text.train_classifier; make it again, or reinstall nemo-cosmos."
+        ) from error
+    fits = weight.shape == (len(categories), len(canary)) and bias.shape == (len(categories),)
+    finite = all(np.isfinite(array).all() for array in (weight, bias, canary))
+    if not (fits and finite and SAFE in categories and 0.0 < threshold < 1.0):
+        raise GuardrailError(
+            f"The classifier '{path}' is damaged: weight {weight.shape}, bias {bias.shape}, "
+            f"{len(categories)} categories, threshold {threshold}. Make it again, or reinstall."
+        )
+    return Head(weight, bias, categories, threshold, canary)

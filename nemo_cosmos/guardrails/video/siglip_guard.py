@@ -1,0 +1,158 @@
+"""The reference's video content-safety filter: SigLIP features and a small classifier.
+
+It is off unless a site enables it (``guardrails.enabled=[siglip]``), because its weights are not
+free to download for everyone::
+
+    NEMO_COSMOS_VIDEO_SAFETY  the checkpoint, the reference's safety_filter.pt or safetensors
+    NEMO_COSMOS_SIGLIP        folder or hub name of the SigLIP; by default the reference's
+
+Each frame's pooled SigLIP features (Zhai et al. 2023, arXiv:2303.15343), scaled to length one, go
+through three linear layers to seven classes. One frame that is most likely unsafe makes the video
+so.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nemo_cosmos.errors import GuardrailError
+from nemo_cosmos.guardrails.base import FAILURE, INVALID, SAFE, GuardKind, Verdict, video_problem
+from nemo_cosmos.guardrails.video.video_classifier import BATCH_SIZE, FRAMES_PER_S
+from nemo_cosmos.guardrails.weights import load_exactly, read_state
+from nemo_cosmos.platform import default_device
+
+CHECKPOINT_VARIABLE = "NEMO_COSMOS_VIDEO_SAFETY"
+SIGLIP_VARIABLE = "NEMO_COSMOS_SIGLIP"
+SIGLIP_MODEL = "google/siglip-so400m-patch14-384"
+WHAT = "the video content-safety classifier"
+#: The classes by their number in the checkpoint; the first is the only one that passes.
+CLASSES = (
+    SAFE, "sexual", "violence", "drugs", "child_abuse", "hate_and_harassment", "self_harm",
+)  # fmt: skip
+FEATURE_SIZE = 1152
+HIDDEN_SIZES = (512, 256)
+KEY_PREFIX = "network.layers."
+
+
+def make_classifier(feature_size: int = FEATURE_SIZE) -> Any:
+    """The classifier: 724,999 parameters at the reference's feature size."""
+    from torch import nn
+
+    first, second = HIDDEN_SIZES
+    return nn.Sequential(
+        nn.Linear(feature_size, first), nn.BatchNorm1d(first), nn.ReLU(),
+        nn.Linear(first, second), nn.BatchNorm1d(second), nn.ReLU(),
+        nn.Linear(second, len(CLASSES)),
+    )  # fmt: skip
+
+
+def read_classifier(path: Path, feature_size: int = FEATURE_SIZE) -> Any:
+    """Read the reference's checkpoint.
+
+    Raises:
+        GuardrailError: it is missing, damaged, or its names and shapes are not the classifier's.
+    """
+    state = read_state(path, WHAT)
+    net = make_classifier(feature_size)
+    load_exactly(net, {n.removeprefix(KEY_PREFIX): t for n, t in state.items()}, path, WHAT)
+    return net.eval()
+
+
+class SiglipClassifier:
+    """Class probabilities of frames.
+
+    Args:
+        checkpoint: the classifier's file.
+        siglip: a local folder or a name on the hub; safetensors alone, and none of its code runs.
+
+    Raises:
+        GuardrailError: a file does not hold what it should.
+        OSError: the SigLIP cannot be had.
+    """
+
+    def __init__(self, checkpoint: Path, siglip: str = SIGLIP_MODEL) -> None:
+        from transformers import SiglipImageProcessor, SiglipVisionModel
+
+        self._processor: Any = SiglipImageProcessor.from_pretrained(siglip)
+        vision, loading = SiglipVisionModel.from_pretrained(
+            siglip, use_safetensors=True, output_loading_info=True
+        )
+        if loading["missing_keys"] or loading["mismatched_keys"]:
+            raise GuardrailError(
+                f"The SigLIP '{siglip}' lacks {len(loading['missing_keys'])} weights of its vision "
+                "part. Fetch it again."
+            )
+        device = default_device()
+        self._vision: Any = vision.to(device).eval()
+        self._classifier = read_classifier(checkpoint, vision.config.hidden_size).to(device)
+
+    def __call__(self, frames_THWC: np.ndarray) -> np.ndarray:
+        """Probabilities, float32 ``(T, 7)``."""
+        starts = range(0, len(frames_THWC), BATCH_SIZE)
+        return np.concatenate([self._classify(frames_THWC[n : n + BATCH_SIZE]) for n in starts])
+
+    def _classify(self, frames_THWC: np.ndarray) -> np.ndarray:
+        import torch
+
+        pixels_BCHW = self._processor(
+            list(frames_THWC), return_tensors="pt", input_data_format="channels_last"
+        )["pixel_values"]
+        with torch.inference_mode():
+            features_BD = self._vision(pixels_BCHW.to(self._vision.device)).pooler_output
+            scaled_BD = features_BD / features_BD.norm(dim=-1, keepdim=True)
+            probabilities: np.ndarray = self._classifier(scaled_BD).softmax(-1).cpu().numpy()
+        return probabilities
+
+
+class SiglipGuard:
+    """Refuses videos with at least one frame whose likeliest class is not the safe one.
+
+    Args:
+        classifier: class probabilities of frames; by default what the environment names, loaded
+            with the first video.
+    """
+
+    name = "siglip"
+    kind: GuardKind = "video"
+    frames_per_s = FRAMES_PER_S
+
+    def __init__(self, classifier: SiglipClassifier | None = None) -> None:
+        self._classifier = classifier
+        self._loading = threading.Lock()
+
+    def check(self, x: str | np.ndarray) -> Verdict:
+        """Judge the frames of a video.
+
+        Raises:
+            GuardrailError: the models are not named or not what they should be (a refusal).
+        """
+        problem = video_problem(x)
+        if problem is not None or not isinstance(x, np.ndarray):
+            return Verdict(False, self.name, INVALID, problem or "the video is text")
+        with self._loading:
+            classifier = self._classifier = self._classifier or _from_environment()
+        classes_TC = classifier(x)
+        if classes_TC.shape != (len(x), len(CLASSES)) or not np.isfinite(classes_TC).all():
+            reason = "the classifier gave NaN, infinite or missing values"
+            return Verdict(False, self.name, FAILURE, reason)
+        for frame in np.argsort(classes_TC[:, 0]):  # the least safe first
+            likeliest = int(classes_TC[frame].argmax())
+            if CLASSES[likeliest] != SAFE:
+                told = f"probability {classes_TC[frame, likeliest]:.2f} in one of {len(x)} frames"
+                return Verdict(False, self.name, CLASSES[likeliest], told)
+        return Verdict(True, self.name, SAFE, f"all of {len(x)} frames are most likely safe")
+
+
+def _from_environment() -> SiglipClassifier:
+    checkpoint = os.environ.get(CHECKPOINT_VARIABLE)
+    if not checkpoint:
+        raise GuardrailError(
+            f"The guard 'siglip' needs {CHECKPOINT_VARIABLE}, the path of the reference's "
+            "safety_filter.pt. Set it, or do not enable the guard."
+        )
+    return SiglipClassifier(Path(checkpoint), os.environ.get(SIGLIP_VARIABLE) or SIGLIP_MODEL)

@@ -1,0 +1,229 @@
+"""Configuration of the diffusion transformer: Megatron's, with the fields that the DiT adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import torch
+from megatron.core.transformer.transformer_config import TransformerConfig
+from torch.nn import functional as F
+
+from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.models.common.attention.context_parallel import check_kind
+from nemo_cosmos.models.diffusion.network.fp8 import check_fp8
+from nemo_cosmos.platform import has_cuda
+
+# What a saved model records: everything that fixes the network's function and its weights' shapes.
+_ARCHITECTURE_FIELDS = (
+    "num_layers",
+    "hidden_size",
+    "ffn_hidden_size",
+    "num_attention_heads",
+    "in_channels",
+    "out_channels",
+    "condition_mask",
+    "control_channels",
+    "concat_padding_mask",
+    "patch_spatial",
+    "patch_temporal",
+    "crossattn_emb_channels",
+    "adaln_lora_dim",
+    "extra_pos_emb",
+    "rope_ratios_thw",
+    "base_fps",
+    "max_frames",
+    "max_height",
+    "max_width",
+)
+
+
+def divisors(number: int) -> list[int]:
+    """The numbers that divide ``number``, for a message."""
+    return [size for size in range(1, number + 1) if number % size == 0]
+
+
+@dataclass
+class DiTConfig(TransformerConfig):
+    """Configuration of :class:`~nemo_cosmos.models.diffusion.network.dit.DiT`.
+
+    Sizes of latents are counted before patching: latent frames, and latent rows and columns.
+
+    Attributes:
+        in_channels: channels of a latent.
+        out_channels: channels of the prediction.
+        condition_mask: whether a channel tells given frames from frames to predict (Video2World).
+        control_channels: further input channels of a control, for example 6 of a camera's rays.
+        concat_padding_mask: whether a channel marks padding.
+        patch_spatial: edge of a patch, in latent pixels.
+        patch_temporal: length of a patch, in latent frames.
+        crossattn_emb_channels: width of the text embedding.
+        adaln_lora_dim: rank of the modulation maps.
+        extra_pos_emb: whether a learned position embedding is added before every layer.
+        rope_ratios_thw: range extension of the rotary embedding along time, height and width.
+        base_fps: frame rate in Hz at which positions in time are counted.
+        max_frames: most latent frames.
+        max_height: most latent rows.
+        max_width: most latent columns.
+        layer_spec: ``"local"``, ``"transformer_engine"``, or ``"auto"`` for Transformer Engine
+            where it is installed and CUDA is there.
+    """
+
+    in_channels: int = 16
+    out_channels: int = 16
+    condition_mask: bool = False
+    control_channels: int = 0
+    concat_padding_mask: bool = True
+    patch_spatial: int = 2
+    patch_temporal: int = 1
+    crossattn_emb_channels: int = 1024
+    adaln_lora_dim: int = 256
+    extra_pos_emb: bool = True
+    rope_ratios_thw: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    base_fps: float = 24.0
+    max_frames: int = 128
+    max_height: int = 240
+    max_width: int = 240
+    layer_spec: str = "auto"
+
+    has_cond_embedder: ClassVar[bool] = True
+    """Megatron then adds up, over pipeline stages, the gradients of what all of them hold."""
+
+    # Megatron's fields, where the DiT differs from a language model.
+    add_bias_linear: bool = False
+    normalization: str = "RMSNorm"  # of queries and keys, the only Megatron norms in the DiT
+    layernorm_epsilon: float = 1e-6
+    qk_layernorm: bool = True  # Megatron then sums these norms' gradients over tensor parallelism
+    hidden_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    variable_seq_lengths: bool = True  # pipeline stages tell each other how many tokens there are
+    moe_token_dispatcher_type: str = "alltoall"  # unused; the default allows but one length
+    activation_func: Callable[..., Any] = F.gelu  # the exact form
+    init_method: Callable[..., Any] | None = torch.nn.init.xavier_uniform_
+    output_layer_init_method: Callable[..., Any] | None = torch.nn.init.xavier_uniform_
+    fp8_recipe: str = "tensorwise"  # current scaling, which can leave layers in bfloat16
+    first_last_layers_bf16: bool | None = None  # with FP8, unless scaling is delayed
+    cuda_graph_scope: Any = field(
+        default_factory=list
+    )  # the whole layer; the default is deprecated
+    use_cpu_initialization: bool = field(default_factory=lambda: not has_cuda())
+
+    def __post_init__(self) -> None:
+        """Check the sizes, then complete Megatron's fields."""
+        self.rope_ratios_thw = tuple(self.rope_ratios_thw)  # type: ignore[assignment]
+        if self.first_last_layers_bf16 is None:
+            self.first_last_layers_bf16 = bool(self.fp8) and self.fp8_recipe != "delayed"
+        check_fp8(self)
+        if self.hidden_size < 1 or self.hidden_size % max(self.num_attention_heads, 1):
+            raise ConfigError(
+                f"hidden_size={self.hidden_size} does not divide into "
+                f"num_attention_heads={self.num_attention_heads} equal heads. "
+                "Choose a multiple of the number of heads."
+            )
+        self.check_layout()
+        head_dim = self.hidden_size // self.num_attention_heads
+        if head_dim % 2 or head_dim < 12:
+            raise ConfigError(
+                f"A head has {head_dim} channels (hidden_size={self.hidden_size} over "
+                f"{self.num_attention_heads} heads), but the rotary embedding over time, height "
+                "and width needs an even number of at least 12. Use fewer heads or a larger width."
+            )
+        if self.layer_spec not in ("auto", "local", "transformer_engine"):
+            raise ConfigError(
+                f"layer_spec='{self.layer_spec}' is unknown. Use 'auto', 'local' or "
+                "'transformer_engine'."
+            )
+        if self.virtual_pipeline_model_parallel_size is not None:
+            # In one batch of messages, two stages would mistake each other's activations and
+            # gradients: of a pair of processes, each is before and behind the other.
+            self.overlap_p2p_comm, self.batch_p2p_comm = True, False
+        super().__post_init__()
+
+    def check_layout(self) -> None:
+        """Require the network's sizes to divide over processes.
+
+        Raises:
+            ConfigError: heads or the feed-forward network's width do not divide over
+                tensor-parallel processes, heads not over context-parallel ones that share them, or
+                layers not over pipeline stages; names the sizes that do.
+        """
+        tp, heads = self.tensor_model_parallel_size, self.num_attention_heads
+        if heads % tp:
+            raise ConfigError(
+                f"num_attention_heads={heads} does not divide over tensor_model_parallel_size={tp} "
+                f"processes. Set it to one of {divisors(heads)}."
+            )
+        if (self.ffn_hidden_size or 0) % tp:
+            raise ConfigError(
+                f"ffn_hidden_size={self.ffn_hidden_size} does not divide over "
+                f"tensor_model_parallel_size={tp} processes. Make it a multiple."
+            )
+        if self.cp_comm_type == "a2a":
+            check_kind(self.cp_comm_type, heads // tp, self.context_parallel_size)
+        stages = self.pipeline_model_parallel_size
+        virtual = self.virtual_pipeline_model_parallel_size or 1
+        uneven = (
+            self.num_layers_in_first_pipeline_stage,
+            self.num_layers_in_last_pipeline_stage,
+            self.pipeline_model_parallel_layout,
+        )
+        if self.num_layers % (stages * virtual) and not any(uneven):
+            raise ConfigError(
+                f"num_layers={self.num_layers} does not divide over "
+                f"pipeline_model_parallel_size={stages} stages of {virtual} virtual ones each. "
+                "Choose the two so that their product is one of "
+                f"{divisors(self.num_layers)}."
+            )
+        if virtual > 1 and stages == 1:
+            raise ConfigError(
+                f"virtual_pipeline_model_parallel_size={virtual} needs a pipeline. Set "
+                "pipeline_model_parallel_size to 2 or more, or the virtual size to none."
+            )
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the patch embedding's input: latent, masks and control."""
+        masks = int(self.condition_mask) + int(self.concat_padding_mask)
+        return self.in_channels + masks + self.control_channels
+
+    @property
+    def patch_thw(self) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of a patch."""
+        return self.patch_temporal, self.patch_spatial, self.patch_spatial
+
+    @property
+    def patch_volume(self) -> int:
+        """Latent positions in a patch."""
+        return self.patch_temporal * self.patch_spatial**2
+
+    def architecture(self) -> dict[str, Any]:
+        """What to save beside the weights: plain values that :meth:`from_architecture` reads."""
+        values = {name: getattr(self, name) for name in _ARCHITECTURE_FIELDS}
+        return {**values, "rope_ratios_thw": list(self.rope_ratios_thw)}
+
+    @classmethod
+    def from_architecture(cls, values: Mapping[str, Any], **overrides: Any) -> DiTConfig:
+        """Rebuild a configuration from :meth:`architecture`'s values.
+
+        Args:
+            values: as read from a saved model's ``config.json``.
+            **overrides: further fields, such as ``params_dtype`` or parallel sizes.
+
+        Raises:
+            ConfigError: a value is not part of an architecture.
+        """
+        for name in values:
+            if name not in _ARCHITECTURE_FIELDS:
+                raise ConfigError(
+                    f"'{name}' is not part of a diffusion network's architecture. The nearest "
+                    f"names are {nearest_names(name, _ARCHITECTURE_FIELDS)}."
+                )
+        known = {f.name for f in fields(cls)}
+        for name in overrides:
+            if name not in known:
+                raise ConfigError(
+                    f"DiTConfig has no field '{name}'. The nearest names are "
+                    f"{nearest_names(name, known)}."
+                )
+        return cls(**{**values, **overrides})

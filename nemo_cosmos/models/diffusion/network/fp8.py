@@ -1,0 +1,103 @@
+"""What FP8 needs, checked before a network is built: Megatron-Core would leave it out in silence.
+
+FP8 is computed by Transformer Engine, in the matrix products of the layers alone: embeddings,
+modulation and output layer stay in bfloat16, and by default so do the first and the last layer.
+
+Recipes (how numbers are scaled into the eight bits):
+
+- ``"tensorwise"``, current scaling: by each tensor's own largest value; the default;
+- ``"delayed"``: by the largest values of earlier steps; cheaper, and in all layers or none;
+- ``"blockwise"``: by blocks of 128 values;
+- ``"mxfp8"``: by blocks of 32 values, in hardware from Blackwell on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.platform import compute_capability, require
+
+if TYPE_CHECKING:
+    from nemo_cosmos.models.diffusion.network.config import DiTConfig
+
+CAPABILITIES: dict[str, tuple[int, int]] = {
+    "tensorwise": (8, 9),
+    "delayed": (8, 9),
+    "blockwise": (9, 0),
+    "mxfp8": (10, 0),
+}
+"""Recipes, and the CUDA compute capability that each begins with (Ada 8.9, Hopper 9.0, Blackwell
+10.0)."""
+TOKEN_MULTIPLES = {"mxfp8": 32}
+"""Tokens of a process must be a multiple of this; 8 where a recipe is not named."""
+
+
+def check_fp8(config: DiTConfig) -> None:
+    """Require what the configuration's FP8 (or FP4) needs; nothing without either.
+
+    Raises:
+        MissingDependencyError: Transformer Engine is not installed.
+        ConfigError: the recipe is unknown, does not fit the layer spec or the hardware, or cannot
+            leave single layers in bfloat16.
+    """
+    if not (config.fp8 or config.fp4):
+        return
+    require("transformer_engine", purpose=f"training in {config.fp8 or config.fp4} precision")
+    if config.layer_spec == "local":
+        raise ConfigError(
+            f"Precision {config.fp8 or config.fp4} is asked for with layer_spec='local', whose "
+            "layers have none. Set layer_spec to 'auto' or 'transformer_engine'."
+        )
+    if config.fp8:
+        _check_recipe(config)
+
+
+def check_fp8_tokens(config: DiTConfig, num_tokens: int, what: str) -> None:
+    """Require a number of tokens on this process that FP8 matrix products take.
+
+    Args:
+        config: of the network.
+        num_tokens: tokens times samples.
+        what: of which tokens, for the message.
+
+    Raises:
+        ConfigError: it is not a multiple of 8 (32 for MXFP8).
+    """
+    if not config.fp8:
+        return
+    multiple = TOKEN_MULTIPLES.get(str(config.fp8_recipe), 8)
+    if num_tokens % multiple:
+        raise ConfigError(
+            f"A process has {num_tokens} {what}, but FP8 ({config.fp8_recipe}) takes multiples of "
+            f"{multiple}. Choose another video size, length or batch, other parallel sizes, or "
+            "train without FP8."
+        )
+
+
+def _check_recipe(config: DiTConfig) -> None:
+    recipe = str(config.fp8_recipe)
+    if recipe not in CAPABILITIES:
+        raise ConfigError(
+            f"There is no FP8 recipe '{recipe}'. Valid are {nearest_names(recipe, CAPABILITIES)}."
+        )
+    if recipe == "delayed" and config.first_last_layers_bf16:
+        raise ConfigError(
+            "Delayed scaling collects its scales over all layers and cannot leave the first and "
+            "last in bfloat16. Use current scaling (fp8_recipe='tensorwise'), or FP8 in all layers "
+            "(bf16_end_layers=0)."
+        )
+    if config.fp8_param:
+        raise ConfigError(
+            "fp8_param keeps the weights themselves in FP8, which this network's initialisation "
+            "does not support. Leave it off; matrix products are in FP8 without it."
+        )
+    found, needed = compute_capability(), CAPABILITIES[recipe]
+    if found is None or found < needed:
+        has = "there is no CUDA device" if found is None else f"this one has {found[0]}.{found[1]}"
+        works = [name for name, least in CAPABILITIES.items() if found and found >= least]
+        remedy = f"Use {nearest_names(recipe, works)}" if works else "Train without FP8"
+        raise ConfigError(
+            f"The FP8 recipe '{recipe}' needs a GPU of compute capability {needed[0]}.{needed[1]}, "
+            f"and {has}. {remedy}."
+        )

@@ -1,0 +1,114 @@
+"""Layer specs of the diffusion transformer: which class stands at each place of a layer.
+
+``local`` uses Megatron's own parallel layers and PyTorch's attention, on any device;
+``transformer_engine`` uses NVIDIA's fused layers, with FP8, on its GPUs.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
+from megatron.core.transformer.attention import SelfAttentionSubmodules
+from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.mlp import MLP, MLPSubmodules
+from megatron.core.transformer.spec_utils import ModuleSpec
+from megatron.core.transformer.transformer_config import TransformerConfig
+
+from nemo_cosmos.models.common.attention.context_parallel import ContextParallelAttention
+from nemo_cosmos.models.common.attention.core import (
+    ContextAttention,
+    ContextAttentionSubmodules,
+    LocalCoreAttention,
+    RopeSelfAttention,
+)
+from nemo_cosmos.models.common.norms import RMSNorm
+from nemo_cosmos.models.diffusion.network.layers import DiTLayer, DiTLayerSubmodules
+from nemo_cosmos.platform import has, has_cuda, require
+
+
+def dit_layer_spec(name: str = "auto") -> ModuleSpec:
+    """Return the spec of one layer.
+
+    Args:
+        name: ``"local"``, ``"transformer_engine"``, or ``"auto"``: Transformer Engine where it is
+            installed and CUDA is there, else local.
+
+    Raises:
+        MissingDependencyError: Transformer Engine is asked for by name and is not installed.
+    """
+    if name == "auto":
+        name = "transformer_engine" if has_cuda() and has("transformer_engine") else "local"
+    return _transformer_engine_spec() if name == "transformer_engine" else _local_spec()
+
+
+def _local_spec() -> ModuleSpec:
+    return _layer(
+        ColumnParallelLinear,
+        RowParallelLinear,
+        ContextParallelAttention,
+        LocalCoreAttention,
+        RMSNorm,
+    )
+
+
+def _transformer_engine_spec() -> ModuleSpec:
+    require("transformer_engine", purpose="the layer spec 'transformer_engine'")
+    from megatron.core.extensions.transformer_engine import (
+        TEColumnParallelLinear,
+        TEDotProductAttention,
+        TENorm,
+        TERowParallelLinear,
+    )
+
+    class TEContextAttention(TEDotProductAttention):
+        """The context is whole on every process: its keys and values are not to be gathered."""
+
+        def __init__(self, config: TransformerConfig, *args: Any, **kwargs: Any) -> None:
+            config = copy(config)
+            config.context_parallel_size = 1
+            super().__init__(config, *args, **kwargs)
+
+    return _layer(
+        TEColumnParallelLinear,
+        TERowParallelLinear,
+        TEDotProductAttention,
+        TEContextAttention,
+        TENorm,
+    )
+
+
+def _layer(
+    column: type, row: type, self_attention: type, context_attention: type, norm: type
+) -> ModuleSpec:
+    no_mask = {"attn_mask_type": AttnMaskType.no_mask}
+    return ModuleSpec(
+        module=DiTLayer,
+        submodules=DiTLayerSubmodules(
+            self_attention=ModuleSpec(
+                module=RopeSelfAttention,
+                params=no_mask,
+                submodules=SelfAttentionSubmodules(
+                    linear_qkv=column,
+                    core_attention=self_attention,
+                    linear_proj=row,
+                    q_layernorm=norm,
+                    k_layernorm=norm,
+                ),
+            ),
+            cross_attention=ModuleSpec(
+                module=ContextAttention,
+                params=no_mask,
+                submodules=ContextAttentionSubmodules(
+                    linear_q=column,
+                    linear_kv=column,
+                    core_attention=context_attention,
+                    linear_proj=row,
+                    q_layernorm=norm,
+                    k_layernorm=norm,
+                ),
+            ),
+            mlp=ModuleSpec(module=MLP, submodules=MLPSubmodules(linear_fc1=column, linear_fc2=row)),
+        ),
+    )

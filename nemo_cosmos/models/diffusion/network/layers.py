@@ -1,0 +1,277 @@
+"""The layer of the diffusion transformer and the stack of layers, on Megatron-Core.
+
+A layer is self-attention, cross-attention to the text and a feed-forward network, each normalised
+and modulated by the noise level and added to the residual through a gate. The stack is Megatron's
+``TransformerBlock`` (which layers this pipeline stage holds, sharded checkpoints, recomputation
+settings) with the DiT's inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from megatron.core import tensor_parallel
+from megatron.core.enums import Fp8Recipe
+from megatron.core.fp8_utils import get_fp8_context
+from megatron.core.process_groups_config import ProcessGroupCollection
+from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.spec_utils import ModuleSpec, build_module
+from megatron.core.transformer.transformer_block import (
+    TransformerBlock,
+    TransformerBlockSubmodules,
+    get_num_layers_to_build,
+)
+from megatron.core.transformer.transformer_layer import (
+    BaseTransformerLayer,
+    get_transformer_layer_offset,
+)
+from megatron.core.utils import get_pg_rank, make_viewless_tensor
+
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.attention.core import KeysValues
+from nemo_cosmos.models.common.packed import Packing
+from nemo_cosmos.models.common.rope import RopeTable
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.network.fp8 import check_fp8, check_fp8_tokens
+from nemo_cosmos.models.diffusion.network.modulation import AdaLNLoRA, add_gated, modulate
+
+
+class Conditioning(NamedTuple):
+    """What every layer sees besides the tokens; tensors only, so that recomputation can save them.
+
+    Attributes:
+        activated_TBE: SiLU of the timestep embedding; T is 1 or the number of latent frames.
+        shared_TB3E: the modulation that all layers share.
+        rope_cos_LB1D: of :class:`~nemo_cosmos.models.common.rope.RopeTable`.
+        rope_sin_LB1D: the same.
+        position_L1E: the learned position embedding, if there is one.
+        context_MBE: the text, unless its keys and values are given.
+        row_L: in a packed sequence, which of the T modulations each token takes; None where the
+            tokens are T equal frames.
+    """
+
+    activated_TBE: torch.Tensor
+    shared_TB3E: torch.Tensor
+    rope_cos_LB1D: torch.Tensor
+    rope_sin_LB1D: torch.Tensor
+    position_L1E: torch.Tensor | None
+    context_MBE: torch.Tensor | None
+    row_L: torch.Tensor | None = None
+
+
+@dataclass
+class DiTLayerSubmodules:
+    """The parts of a :class:`DiTLayer` that a layer spec chooses."""
+
+    self_attention: ModuleSpec
+    cross_attention: ModuleSpec
+    mlp: ModuleSpec
+
+
+class DiTLayer(MegatronModule, BaseTransformerLayer):
+    """Self-attention, cross-attention and feed-forward, each modulated and gated.
+
+    Args:
+        config: the network's configuration.
+        submodules: from the layer spec.
+        layer_number: 1-based within this pipeline stage.
+        pg_collection: process groups.
+        vp_stage: virtual pipeline stage.
+    """
+
+    def __init__(
+        self,
+        config: DiTConfig,
+        submodules: DiTLayerSubmodules,
+        layer_number: int = 1,
+        pg_collection: ProcessGroupCollection | None = None,
+        vp_stage: int | None = None,
+    ) -> None:
+        super().__init__(config=config)
+        groups = pg_collection or ProcessGroupCollection.use_mpu_process_groups()
+        self.tp_group = groups.tp
+        self.layer_number = layer_number + get_transformer_layer_offset(
+            config, vp_stage, get_pg_rank(groups.pp)
+        )
+        attention: dict[str, Any] = {
+            "config": config,
+            "layer_number": self.layer_number,
+            "pg_collection": groups,
+        }
+        self.adaln_self_attention = AdaLNLoRA(config)
+        kinds = config.cp_comm_type
+        self.self_attention = build_module(
+            submodules.self_attention,
+            cp_comm_type=kinds[self.layer_number - 1] if isinstance(kinds, list) else kinds,
+            **attention,
+        )
+        self.adaln_cross_attention = AdaLNLoRA(config)
+        self.cross_attention = build_module(
+            submodules.cross_attention, context_size=config.crossattn_emb_channels, **attention
+        )
+        self.adaln_mlp = AdaLNLoRA(config)
+        self.mlp = build_module(
+            submodules.mlp,
+            config=config,
+            ffn_hidden_size=config.ffn_hidden_size,
+            tp_group=groups.tp,
+        )
+
+    def forward(
+        self,
+        x_LBE: torch.Tensor,
+        conditioning: Conditioning,
+        keys_values: KeysValues | None = None,
+        packing: Packing | None = None,
+    ) -> torch.Tensor:
+        """Return the tokens after this layer, (L, B, E).
+
+        Args:
+            x_LBE: tokens.
+            conditioning: see :class:`Conditioning`.
+            keys_values: this layer's keys and values of the text, instead of the text.
+            packing: where the samples of a packed sequence begin and end.
+        """
+        c = conditioning
+        own, context = (None, None) if packing is None else packing
+        if c.position_L1E is not None:
+            x_LBE = x_LBE + c.position_L1E
+
+        shift, scale, gate = self.adaln_self_attention(c.activated_TBE, c.shared_TB3E)
+        rope = RopeTable(c.rope_cos_LB1D, c.rope_sin_LB1D)
+        update = self.self_attention(modulate(x_LBE, shift, scale, c.row_L), rope, own)
+        x_LBE = add_gated(x_LBE, gate, update, c.row_L)
+
+        shift, scale, gate = self.adaln_cross_attention(c.activated_TBE, c.shared_TB3E)
+        normed = modulate(x_LBE, shift, scale, c.row_L)
+        update = self.cross_attention(normed, c.context_MBE, keys_values, context)
+        x_LBE = add_gated(x_LBE, gate, update, c.row_L)
+
+        shift, scale, gate = self.adaln_mlp(c.activated_TBE, c.shared_TB3E)
+        update, _ = self.mlp(modulate(x_LBE, shift, scale, c.row_L))
+        return add_gated(x_LBE, gate, update, c.row_L)
+
+    def project_context(self, context_MBE: torch.Tensor) -> KeysValues:
+        """The text's keys and values for this layer."""
+        return self.cross_attention.project_context(context_MBE)
+
+
+class DiTStack(TransformerBlock):
+    """The layers of this pipeline stage.
+
+    Args:
+        config: the network's configuration.
+        layer_spec: of one :class:`DiTLayer`.
+        pre_process: whether this is the first stage.
+        post_process: whether this is the last stage.
+        pg_collection: process groups.
+        vp_stage: virtual pipeline stage.
+    """
+
+    def __init__(
+        self,
+        config: DiTConfig,
+        layer_spec: ModuleSpec,
+        pre_process: bool,
+        post_process: bool,
+        pg_collection: ProcessGroupCollection,
+        vp_stage: int | None = None,
+    ) -> None:
+        check_fp8(config)  # once more: a trainer's precision sets it after the checks of the config
+        num_layers = get_num_layers_to_build(config, vp_stage, get_pg_rank(pg_collection.pp))
+        super().__init__(
+            config,
+            TransformerBlockSubmodules(layer_specs=[layer_spec] * num_layers),
+            post_layer_norm=False,
+            pre_process=pre_process,
+            post_process=post_process,
+            pg_collection=pg_collection,
+            vp_stage=vp_stage,
+        )
+
+    def forward(
+        self,
+        x_LBE: torch.Tensor | None,
+        conditioning: Conditioning,
+        keys_values: Sequence[KeysValues] | None = None,
+        packing: Packing | None = None,
+    ) -> torch.Tensor:
+        """Run the layers; returns (L, B, E).
+
+        Args:
+            x_LBE: tokens; ignored on a later pipeline stage, which gets them from the stage before.
+            conditioning: see :class:`Conditioning`.
+            keys_values: of the text, one for each layer, instead of the text.
+            packing: where the samples of a packed sequence begin and end.
+        """
+        if not self.pre_process:
+            x_LBE = self.input_tensor
+        if x_LBE is None:
+            raise ConfigError("A pipeline stage was run without the tokens of the stage before.")
+        check_fp8_tokens(self.config, x_LBE.shape[0] * x_LBE.shape[1], "tokens of video")
+        context = conditioning.context_MBE
+        if context is not None:
+            check_fp8_tokens(self.config, context.shape[0] * context.shape[1], "tokens of text")
+        delayed = self.config.fp8 and self.config.fp8_recipe == Fp8Recipe.delayed
+        with get_fp8_context(self.config) if delayed else nullcontext():
+            if self.config.recompute_granularity == "full" and self.training:
+                x_LBE = self._forward_recomputing(x_LBE, conditioning, packing)
+            else:
+                for index, layer in enumerate(self.layers):
+                    with self._precision_of(layer):
+                        own = keys_values[index] if keys_values else None
+                        x_LBE = layer(x_LBE, conditioning, own, packing)
+        # The pipeline schedule frees a stage's output, which must therefore not be a view.
+        return x_LBE if self.post_process else make_viewless_tensor(x_LBE, True, True)
+
+    def project_context(self, context_MBE: torch.Tensor) -> list[KeysValues]:
+        """The text's keys and values for each layer."""
+        return [layer.project_context(context_MBE) for layer in self.layers]
+
+    def _forward_recomputing(
+        self, x_LBE: torch.Tensor, conditioning: Conditioning, packing: Packing | None
+    ) -> torch.Tensor:
+        """Keep only the inputs of groups of layers, as ``config.recompute_*`` says."""
+        step = self.config.recompute_num_layers
+        num_layers = len(self.layers)
+        if self.config.recompute_method == "uniform":
+            groups = [(i, min(i + step, num_layers), True) for i in range(0, num_layers, step)]
+        elif self.config.recompute_method == "block":
+            groups = [(i, i + 1, i < step) for i in range(num_layers)]
+        else:
+            raise ConfigError(
+                f"recompute_method={self.config.recompute_method!r} is unknown. "
+                "Use 'uniform' or 'block'."
+            )
+        for first, end, recompute in groups:
+
+            def run(x: torch.Tensor, *tensors: Any, span: tuple[int, int] = (first, end)) -> Any:
+                for layer in self.layers[span[0] : span[1]]:
+                    with self._precision_of(layer):
+                        x = layer(x, Conditioning(*tensors), packing=packing)
+                return x
+
+            x_LBE = (
+                self._checkpoint(run, x_LBE, conditioning)
+                if recompute
+                else run(x_LBE, *conditioning)
+            )
+        return x_LBE
+
+    def _checkpoint(self, run: Any, x_LBE: torch.Tensor, conditioning: Conditioning) -> Any:
+        distribute = self.config.distribute_saved_activations
+        if not self.config.fp8:
+            return tensor_parallel.checkpoint(run, distribute, x_LBE, *conditioning)
+        from megatron.core.extensions.transformer_engine import te_checkpoint
+
+        tracker = tensor_parallel.random.get_cuda_rng_tracker
+        return te_checkpoint(run, distribute, tracker, self.tp_group, x_LBE, *conditioning)
+
+    def _precision_of(self, layer: DiTLayer) -> AbstractContextManager[Any]:
+        if self.config.fp8 and self.config.fp8_recipe != Fp8Recipe.delayed:
+            return get_fp8_context(self.config, layer.layer_number - 1)
+        return nullcontext()

@@ -1,0 +1,1 @@
+"""Parallelism beside the network: context-parallel boxes, divisibility, pipelines, sampling."""

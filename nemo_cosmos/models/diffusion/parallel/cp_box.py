@@ -1,0 +1,166 @@
+"""Which part of a latent video a context-parallel process holds.
+
+Each process holds a box of the token grid, and all boxes are equal. The number of processes is
+factored into primes, and each prime cuts an axis that it divides: time first, then height, then
+width. Such an axis exists for every prime, and for all of them together, exactly if the number of
+processes divides the number of tokens. A box is a smaller latent video, so the network, the noise
+and the loss treat it as one; only its place in the whole has to be known, by the position
+embeddings.
+
+Batch, noise and conditions are cut once, where the data step hands them on, and never again.
+
+Shape suffixes: B batch, C channels, T latent frames, H W latent rows and columns, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding
+
+Size3 = tuple[int, int, int]
+SIZES = range(1, 65)
+"""Numbers of processes that an error names, where they are legal."""
+
+
+@dataclass(frozen=True)
+class LatentBox:
+    """A box of a latent video.
+
+    Attributes:
+        whole_thw: frames, rows and columns of the latent.
+        start_thw: the box's first.
+        size_thw: of the box.
+        patch_thw: of a token.
+    """
+
+    whole_thw: Size3
+    start_thw: Size3
+    size_thw: Size3
+    patch_thw: Size3
+
+    @classmethod
+    def of(cls, whole_thw: Sequence[int], patch_thw: Size3, num_parts: int, part: int) -> Self:
+        """Return one of ``num_parts`` equal boxes.
+
+        Args:
+            whole_thw: frames, rows and columns of the latent; multiples of the patch.
+            patch_thw: of a token.
+            num_parts: context-parallel processes.
+            part: this process's number among them.
+
+        Raises:
+            ConfigError: the tokens do not divide; names the numbers of processes that do.
+        """
+        grid = [size // patch for size, patch in zip(whole_thw, patch_thw, strict=True)]
+        cuts = cuts_of(grid, num_parts)
+        place = (part // (cuts[1] * cuts[2]), part // cuts[2] % cuts[1], part % cuts[2])
+        size = [size // cut for size, cut in zip(whole_thw, cuts, strict=True)]
+        start = [index * length for index, length in zip(place, size, strict=True)]
+        return cls(_size3(whole_thw), _size3(start), _size3(size), patch_thw)
+
+    @property
+    def origin_thw(self) -> Size3:
+        """The first token along each axis: where position embeddings begin to count."""
+        pairs = zip(self.start_thw, self.patch_thw, strict=True)
+        return _size3([start // patch for start, patch in pairs])
+
+    def cut(self, x_BCTHW: Tensor) -> Tensor:
+        """Cut a tensor over the whole latent; an axis of length 1 counts for all positions."""
+        for axis, (whole, start, size) in enumerate(self._axes(), start=x_BCTHW.dim() - 3):
+            if x_BCTHW.shape[axis] == whole:
+                x_BCTHW = x_BCTHW.narrow(axis, start, size)
+        return x_BCTHW.contiguous()
+
+    def cut_frames(self, x_BTD: Tensor) -> Tensor:
+        """Cut a tensor with a value for each latent frame, or for all of them."""
+        if x_BTD.shape[1] != self.whole_thw[0]:
+            return x_BTD
+        return x_BTD.narrow(1, self.start_thw[0], self.size_thw[0])
+
+    def cut_padding(self, padding_mask_B1HW: Tensor) -> Tensor:
+        """Cut a padding mask of any resolution, scaled to that of the latent."""
+        mask_B1HW = F.interpolate(padding_mask_B1HW.float(), size=self.whole_thw[1:])
+        return self.cut(mask_B1HW[:, :, None])[:, :, 0]
+
+    def cut_control(self, embedding: ControlEmbedding) -> ControlEmbedding:
+        """Cut what a control adds to the latent and to the noise level; its context stays whole."""
+        latent, timestep = embedding.latent_channels_BCTHW, embedding.timestep_BTD
+        lora = embedding.adaln_lora_BT3D
+        return replace(
+            embedding,
+            latent_channels_BCTHW=None if latent is None else self.cut(latent),
+            timestep_BTD=None if timestep is None else self.cut_frames(timestep),
+            adaln_lora_BT3D=None if lora is None else self.cut_frames(lora),
+        )
+
+    def loss_weight_B(self, num_counted_B: Tensor, num_counted_here_B: Tensor) -> Tensor:
+        """Return what this box's mean loss counts in that of the whole; all boxes' add up to 1.
+
+        Args:
+            num_counted_B: latent frames of the whole that count in the loss.
+            num_counted_here_B: those of them in this box.
+        """
+        share = math.prod(self.size_thw[1:]) / math.prod(self.whole_thw[1:])
+        return num_counted_here_B / num_counted_B.clamp(min=1) * share
+
+    def join(self, x_BCTHW: Tensor, group: dist.ProcessGroup) -> Tensor:
+        """Put the boxes of all processes together, on each of them."""
+        boxes = [torch.empty_like(x_BCTHW) for _ in range(group.size())]
+        dist.all_gather(boxes, x_BCTHW.contiguous(), group=group)
+        whole = x_BCTHW.new_empty(*x_BCTHW.shape[:2], *self.whole_thw)
+        for part, box in enumerate(boxes):
+            window = LatentBox.of(self.whole_thw, self.patch_thw, group.size(), part)
+            slices = [slice(start, start + size) for _, start, size in window._axes()]
+            whole[:, :, slices[0], slices[1], slices[2]] = box
+        return whole
+
+    def _axes(self) -> Iterator[tuple[int, int, int]]:
+        return zip(self.whole_thw, self.start_thw, self.size_thw, strict=True)
+
+
+def cuts_of(grid_thw: Sequence[int], num_parts: int) -> Size3:
+    """Return into how many parts each axis of a token grid is cut.
+
+    Raises:
+        ConfigError: the tokens do not divide into ``num_parts``; names the numbers that do.
+    """
+    left, cuts = list(grid_thw), [1, 1, 1]
+    for prime in _primes(num_parts):
+        axis = next((axis for axis in range(3) if left[axis] % prime == 0), None)
+        if axis is None:
+            tokens = math.prod(grid_thw)
+            legal = [size for size in SIZES if tokens % size == 0]
+            raise ConfigError(
+                f"A latent of {tokens} tokens ({' x '.join(map(str, grid_thw))}) does not divide "
+                f"over {num_parts} context-parallel processes. Set context_parallel_size to one of "
+                f"{legal}, or choose another length or size of video."
+            )
+        left[axis] //= prime
+        cuts[axis] *= prime
+    return _size3(cuts)
+
+
+def _primes(number: int) -> Iterator[int]:
+    """Prime factors, the largest first: they are the hardest to place."""
+    factors, divisor = [], 2
+    while number > 1:
+        while number % divisor == 0:
+            factors.append(divisor)
+            number //= divisor
+        divisor += 1
+    return iter(factors[::-1])
+
+
+def _size3(values: Sequence[int]) -> Size3:
+    time, height, width = (int(value) for value in values)
+    return time, height, width

@@ -1,0 +1,1 @@
+"""The diffusion process: EDM, conditioning, training step, samplers."""

@@ -1,0 +1,163 @@
+"""What steers a diffusion world model besides noise: given frames, text, and guidance.
+
+**Video2World** (Cosmos paper, section 5.1.3). Some first latent frames are given. The network sees
+them in place of noise, lightly corrupted with ``augment_sigma`` so that it tolerates imperfect
+inputs, and one more channel marks them. They are excluded from the loss; in sampling, the estimate
+there is replaced by the given frames. (The reference forces the network output by reversing the
+preconditioning, which is the same equation solved for F.) Once the sampler's noise is below the
+augmentation's, the given frames are denoised along with the rest.
+
+**Guidance** (Ho and Salimans, arXiv 2207.12598), in the Cosmos convention:
+``x0 = cond + g (cond - uncond)``, so that g = 0 is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.diffusion.process.edm import broadcast_sigma, scaling
+
+
+@dataclass(frozen=True)
+class ConditioningConfig:
+    """How conditions are drawn in training; the defaults are those of the published models.
+
+    Attributes:
+        max_condition_latents: in training, up to this many first latent frames are given
+            (``first_random_n``). 0 makes a Text2World model, which has no mask channel.
+        min_condition_latents: in training, at least this many are given.
+        augment_log_mean: mean of ln(augment sigma) in training.
+        augment_log_std: standard deviation of ln(augment sigma) in training.
+        text_dropout: share of samples that are trained without their text.
+        frame_dropout: share of samples whose given frames and mask are zeroed in training
+            (``zero_condition_region_condition_mask``), for guidance on the frames.
+        control_dropout: share of samples that are trained without their control.
+    """
+
+    max_condition_latents: int = 0
+    min_condition_latents: int = 0
+    augment_log_mean: float = -3.0
+    augment_log_std: float = 2.0
+    text_dropout: float = 0.2
+    frame_dropout: float = 0.0
+    control_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.max_condition_latents < 0:
+            raise ConfigError(
+                f"max_condition_latents is {self.max_condition_latents}; it must be 0 "
+                "(Text2World) or more."
+            )
+        if not 0 <= self.min_condition_latents <= self.max_condition_latents:
+            raise ConfigError(
+                f"min_condition_latents is {self.min_condition_latents}; it must be from 0 to "
+                f"max_condition_latents, {self.max_condition_latents}."
+            )
+        for name in ("text_dropout", "frame_dropout", "control_dropout"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name} is {value}; it is a share, from 0 to 1.")
+
+    @property
+    def takes_frames(self) -> bool:
+        """Whether the network has the mask channel for given frames (Video2World)."""
+        return self.max_condition_latents > 0
+
+
+@dataclass(frozen=True)
+class FrameCondition:
+    """Given latent frames, and how the network is shown them.
+
+    Attributes:
+        x0_BCTHW: clean latents, scaled to sigma_data; only the given frames are read.
+        given_B1T11: 1 at given frames, which are replaced in the input and kept in the output.
+        mask_B1T11: what the mask channel says; 0 everywhere when the condition is dropped.
+        noise_BCTHW: standard normal noise of the augmentation.
+        augment_sigma_B: noise level of the augmentation.
+    """
+
+    x0_BCTHW: Tensor
+    given_B1T11: Tensor
+    mask_B1T11: Tensor
+    noise_BCTHW: Tensor
+    augment_sigma_B: Tensor
+
+    @classmethod
+    def first_frames(
+        cls,
+        x0_BCTHW: Tensor,
+        num_given_B: Tensor,
+        noise_BCTHW: Tensor,
+        augment_sigma_B: Tensor,
+        visible_B: Tensor | None = None,
+        first_frame: int = 0,
+    ) -> FrameCondition:
+        """Give the first ``num_given_B`` latent frames of each sample.
+
+        Args:
+            x0_BCTHW: clean latents.
+            num_given_B: number of given latent frames, one a sample; 0 gives none.
+            noise_BCTHW: standard normal noise.
+            augment_sigma_B: noise level of the augmentation.
+            visible_B: 0 where the network shall not see the given frames; None shows all.
+            first_frame: number of the latents' first frame, where they are a part of the video.
+        """
+        frame_T = first_frame + torch.arange(x0_BCTHW.shape[2], device=x0_BCTHW.device)
+        given_BT = (frame_T[None] < num_given_B[:, None]).to(x0_BCTHW.dtype)
+        given_B1T11 = given_BT[:, None, :, None, None]
+        visible = 1.0 if visible_B is None else broadcast_sigma(visible_B.to(x0_BCTHW.dtype))
+        return cls(x0_BCTHW, given_B1T11, given_B1T11 * visible, noise_BCTHW, augment_sigma_B)
+
+    def hidden(self) -> FrameCondition:
+        """Return the condition as the unconditional branch of guidance on frames sees it."""
+        return replace(self, mask_B1T11=torch.zeros_like(self.mask_B1T11))
+
+    def at(self, sigma_B: Tensor) -> FrameCondition:
+        """Return the condition at a sampling step: none once sigma is down to the augmentation."""
+        cleaner_B = (self.augment_sigma_B < sigma_B).to(self.given_B1T11.dtype)
+        return replace(self, given_B1T11=self.given_B1T11 * broadcast_sigma(cleaner_B))
+
+    def compose(self, noisy_BCTHW: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
+        """Put the augmented given frames in the place of noise.
+
+        The network multiplies its input by c_in(sigma); the given frames carry the augmentation's
+        noise, so they are rescaled to leave c_in(augment_sigma) times them there.
+
+        Args:
+            noisy_BCTHW: the sample at noise level ``sigma``.
+            sigma: (B,) or (B,T).
+            sigma_data: standard deviation of the data.
+        """
+        augmented = self.x0_BCTHW + broadcast_sigma(self.augment_sigma_B) * self.noise_BCTHW
+        c_in_ratio = (
+            scaling(self.augment_sigma_B, sigma_data).c_in / scaling(sigma, sigma_data).c_in
+        )
+        shown = self.mask_B1T11 * augmented * c_in_ratio
+        return self.given_B1T11 * shown + (1 - self.given_B1T11) * noisy_BCTHW
+
+    def keep(self, x0_pred_BCTHW: Tensor) -> Tensor:
+        """Replace the estimate at given frames by the given frames."""
+        return self.given_B1T11 * self.x0_BCTHW + (1 - self.given_B1T11) * x0_pred_BCTHW
+
+    def mask_B1THW(self) -> Tensor:
+        """Return the mask channel, spread over the latent's rows and columns."""
+        height, width = self.x0_BCTHW.shape[-2:]
+        return self.mask_B1T11.expand(-1, -1, -1, height, width)
+
+
+def guide(cond: Tensor, uncond: Tensor, guidance: float) -> Tensor:
+    """Push the conditional estimate away from the unconditional one."""
+    return cond + guidance * (cond - uncond)
+
+
+def augment_sigma_for_chunk(chunk: int) -> float:
+    """Return the augmentation of the given frames in the n-th chunk of a long video.
+
+    The first chunk continues real frames; the later ones continue generated frames, whose flaws
+    more noise hides. Past 0.5 the given frames only steer the layout.
+    """
+    return (0.001, 0.2)[chunk] if chunk < 2 else 0.5

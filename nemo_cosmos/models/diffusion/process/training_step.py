@@ -1,0 +1,395 @@
+"""One training step of the diffusion process around a network.
+
+Nothing here needs NeMo. What is random in training (noise level, noise, which frames are given,
+what is dropped) is drawn for every sample from a generator that is seeded by the run's seed, the
+step and the sample's key. So a step's randomness does not depend on how the batch is spread over
+processes, is equal on tensor- and context-parallel ranks, and is the same after a resume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
+from nemo_cosmos.models.diffusion.controls import Control, mask_embedding
+from nemo_cosmos.models.diffusion.network.packs import is_pack, split_pack
+from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig, FrameCondition
+from nemo_cosmos.models.diffusion.process.edm import (
+    EDMConfig,
+    broadcast_sigma,
+    edm_loss,
+    scaling,
+    training_sigma,
+)
+
+if TYPE_CHECKING:
+    from nemo_cosmos.models.diffusion.presets import DiffusionPreset
+
+Batch = Mapping[str, Any]
+"""The batch of the data room: latents, text embeddings, fps and controls by name."""
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Everything about the process that training and inference must agree on."""
+
+    edm: EDMConfig = field(default_factory=EDMConfig)
+    conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
+
+    @classmethod
+    def for_preset(cls, preset: DiffusionPreset) -> Self:
+        """Return the process of a published model: 0 to 2 given latent frames for Video2World."""
+        return cls(
+            edm=EDMConfig(adjust_video_noise=preset.adjust_video_noise),
+            conditioning=ConditioningConfig(
+                max_condition_latents=2 if preset.task == "video2world" else 0
+            ),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for ``config.json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild the configuration from plain data.
+
+        Raises:
+            ConfigError: unknown or impossible values.
+        """
+        try:
+            return cls(
+                edm=EDMConfig(**data.get("edm", {})),
+                conditioning=ConditioningConfig(**data.get("conditioning", {})),
+            )
+        except TypeError as error:
+            raise ConfigError(
+                f"The process configuration {dict(data)} is not valid: {error}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The randomness of one training batch.
+
+    Attributes:
+        sigma_B: noise levels.
+        noise_BCTHW: standard normal noise.
+        num_given_B: number of given first latent frames.
+        augment_sigma_B: noise levels of the given frames.
+        augment_noise_BCTHW: their standard normal noise.
+        keep_text_B: 0 where the text is dropped.
+        keep_frames_B: 0 where the given frames are hidden.
+        keep_control_B: 0 where the control is dropped.
+    """
+
+    sigma_B: Tensor
+    noise_BCTHW: Tensor
+    num_given_B: Tensor
+    augment_sigma_B: Tensor
+    augment_noise_BCTHW: Tensor
+    keep_text_B: Tensor
+    keep_frames_B: Tensor
+    keep_control_B: Tensor
+
+
+def draw(
+    latent_shape_BCTHW: Sequence[int],
+    keys: Sequence[str],
+    seed: int,
+    step: int,
+    config: DiffusionConfig,
+) -> Draws:
+    """Draw the randomness of a batch, every sample from its own generator.
+
+    Args:
+        latent_shape_BCTHW: shape of the latents.
+        keys: what identifies each sample among those of the step.
+        seed: of the run.
+        step: of the optimiser.
+        config: of the process.
+
+    Returns:
+        The draws, on the CPU, float32.
+    """
+    channels, frames, height, width = latent_shape_BCTHW[1:]
+    conditioning = config.conditioning
+    max_given = min(conditioning.max_condition_latents, frames - 1)
+    min_given = min(conditioning.min_condition_latents, max_given)
+    normal, uniform, noise, augment_noise = [], [], [], []
+    for key in keys:
+        generator = torch.Generator().manual_seed(_seed_of(seed, step, key))
+        normal.append(torch.randn(2, generator=generator))
+        uniform.append(torch.rand(4, generator=generator))
+        noise.append(torch.randn(channels, frames, height, width, generator=generator))
+        given_noise = torch.randn(channels, max_given, height, width, generator=generator)
+        augment_noise.append(F.pad(given_noise, (0, 0, 0, 0, 0, frames - max_given)))
+    normal_2B, uniform_4B = torch.stack(normal, dim=1), torch.stack(uniform, dim=1)
+    augment_log_B = conditioning.augment_log_mean + conditioning.augment_log_std * normal_2B[1]
+    return Draws(
+        sigma_B=training_sigma(normal_2B[0], frames, config.edm),
+        noise_BCTHW=torch.stack(noise),
+        num_given_B=min_given + (uniform_4B[0] * (max_given - min_given + 1)).floor(),
+        augment_sigma_B=augment_log_B.exp(),
+        augment_noise_BCTHW=torch.stack(augment_noise),
+        keep_text_B=(uniform_4B[1] >= conditioning.text_dropout).float(),
+        keep_frames_B=(uniform_4B[2] >= conditioning.frame_dropout).float(),
+        keep_control_B=(uniform_4B[3] >= conditioning.control_dropout).float(),
+    )
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """One batch made ready for the network.
+
+    Attributes:
+        inputs: the network's arguments by name.
+        x0_BCTHW: the clean latents, scaled to sigma_data.
+        composed_BCTHW: the noisy latents, with the given frames in their place.
+        sigma_B: the noise levels.
+        frames: the given frames; None for Text2World.
+        config: of the process.
+        loss_weight_B: what the mean loss of this part of the video counts in that of the whole, if
+            it is spread over processes; those of all parts add up to 1.
+    """
+
+    inputs: dict[str, Any]
+    x0_BCTHW: Tensor
+    composed_BCTHW: Tensor
+    sigma_B: Tensor
+    frames: FrameCondition | None
+    config: DiffusionConfig
+    loss_weight_B: Tensor | None = None
+
+    @property
+    def c_noise_B(self) -> Tensor:
+        """What the learned variance depends on."""
+        c_noise: Tensor = self.inputs["c_noise"]
+        return c_noise
+
+    def loss(self, output_BCTHW: Tensor, logvar_B: Tensor | None = None) -> Tensor:
+        """Return loss_B from the network's output; over all parts of the video, their sum is it."""
+        edm = self.config.edm
+        scale = scaling(self.sigma_B, edm.sigma_data)
+        x0_pred = scale.c_skip * self.composed_BCTHW + scale.c_out * output_BCTHW.float()
+        counted = None if self.frames is None else 1 - self.frames.given_B1T11
+        loss_B = edm_loss(
+            x0_pred, self.x0_BCTHW, self.sigma_B, edm, counted_B1T11=counted, logvar_B=logvar_B
+        )
+        return loss_B if self.loss_weight_B is None else loss_B * self.loss_weight_B
+
+
+def training_step(
+    batch: Batch, draws: Draws, config: DiffusionConfig, control: Control | None = None
+) -> TrainingStep:
+    """Add noise to a batch and gather what the network is told.
+
+    Args:
+        batch: see ``Batch``; its tensors are on the network's device. With a ``window``, its
+            latents are this process's part of the video.
+        draws: of :func:`draw`, for the same part; moved to that device here.
+        config: of the process.
+        control: embeds the batch's control tensors, where the model has a control.
+    """
+    latent_BCTHW = batch["latent"].float()
+    draws = _to_device(draws, latent_BCTHW.device)
+    x0_BCTHW = latent_BCTHW * config.edm.sigma_data
+    noisy_BCTHW = x0_BCTHW + broadcast_sigma(draws.sigma_B) * draws.noise_BCTHW
+    window: LatentBox | None = batch.get("window")
+    frames, mask_B1THW = None, None
+    if config.conditioning.takes_frames:
+        frames = FrameCondition.first_frames(
+            x0_BCTHW,
+            draws.num_given_B,
+            draws.augment_noise_BCTHW,
+            draws.augment_sigma_B,
+            visible_B=draws.keep_frames_B,
+            first_frame=0 if window is None else window.start_thw[0],
+        )
+        noisy_BCTHW = frames.compose(noisy_BCTHW, draws.sigma_B, config.edm.sigma_data)
+        mask_B1THW = frames.mask_B1THW()
+    embedding = None
+    if control is not None:
+        embedding = control(batch, whole_latent_shape(batch))
+        embedding = mask_embedding(embedding, draws.keep_control_B)
+        embedding = embedding if window is None else window.cut_control(embedding)
+    scale = scaling(draws.sigma_B, config.edm.sigma_data)
+    text_BLD = batch["t5_text_embeddings"] * draws.keep_text_B[:, None, None]
+    inputs = {
+        "x_BCTHW": scale.c_in * noisy_BCTHW,
+        # Mixed-precision wrappers round float32 arguments to bfloat16, which is too coarse here.
+        "c_noise": scale.c_noise.double(),
+        "crossattn_emb_BLD": text_BLD,
+        "fps_B": batch.get("fps"),
+        "padding_mask_B1HW": batch.get("padding_mask"),
+        "condition_mask_B1THW": mask_B1THW,
+        "control": embedding,
+    }
+    step = TrainingStep(inputs, x0_BCTHW, noisy_BCTHW, draws.sigma_B, frames, config)
+    return step if window is None else _in_window(step, window, draws.num_given_B)
+
+
+def _in_window(step: TrainingStep, window: LatentBox, num_given_B: Tensor) -> TrainingStep:
+    """Tell the network where its part of the video lies, and the loss what the part counts."""
+    num_frames_B = torch.full_like(num_given_B, window.whole_thw[0])
+    num_here_B = torch.full_like(num_given_B, window.size_thw[0])
+    if step.frames is not None:
+        num_frames_B = num_frames_B - num_given_B
+        num_here_B = num_here_B - step.frames.given_B1T11.sum(dim=(1, 2, 3, 4))
+    return replace(
+        step,
+        inputs={**step.inputs, "origin_thw": window.origin_thw},
+        loss_weight_B=window.loss_weight_B(num_frames_B, num_here_B),
+    )
+
+
+def cut_batch(batch: Mapping[str, Any], window: LatentBox) -> dict[str, Any]:
+    """Keep this process's part of a batch's latents and padding, and say which it is."""
+    cut = {**batch, "window": window, "latent": window.cut(batch["latent"])}
+    if batch.get("padding_mask") is not None:
+        cut["padding_mask"] = window.cut_padding(batch["padding_mask"])
+    return cut
+
+
+def whole_latent_shape(batch: Batch) -> tuple[int, ...]:
+    """Shape of a batch's latents before :func:`cut_batch`."""
+    batch_size, channels, *size_thw = batch["latent"].shape
+    window: LatentBox | None = batch.get("window")
+    return (batch_size, channels, *(size_thw if window is None else window.whole_thw))
+
+
+@dataclass(frozen=True)
+class PackedTrainingStep:
+    """A pack made ready for the network: every sample as the batch of one that it would be alone.
+
+    Attributes:
+        samples: of the pack.
+    """
+
+    samples: list[TrainingStep]
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The network's arguments by name: lists, or None where no sample has any."""
+        lists = {
+            name: [sample.inputs[name] for sample in self.samples]
+            for name in self.samples[0].inputs
+        }
+        return {name: None if values[0] is None else values for name, values in lists.items()}
+
+    @property
+    def c_noise_B(self) -> Tensor:
+        """What the learned variance depends on."""
+        return torch.cat([sample.c_noise_B for sample in self.samples])
+
+    def loss(self, outputs: Sequence[Tensor], logvar_B: Tensor | None = None) -> Tensor:
+        """Return loss_B, one a sample, from the network's outputs."""
+        rows = repeat(None) if logvar_B is None else logvar_B.split(1)
+        return torch.cat(
+            [
+                sample.loss(output, row)
+                for sample, output, row in zip(self.samples, outputs, rows, strict=False)
+            ]
+        )
+
+
+def prepare_step(
+    batch: Batch,
+    keys: Sequence[str],
+    seed: int,
+    step: int,
+    config: DiffusionConfig,
+    control: Control | None = None,
+) -> TrainingStep | PackedTrainingStep:
+    """Draw a batch's randomness and make it ready for the network.
+
+    Args:
+        batch: a batch, or a pack of samples of any shapes; on the network's device.
+        keys: what identifies each sample among those of the step.
+        seed: of the run.
+        step: of the optimiser.
+        config: of the process.
+        control: embeds the batch's control tensors, where the model has a control.
+    """
+    if is_pack(batch):
+        pairs = zip(split_pack(batch), keys, strict=True)
+        return PackedTrainingStep(
+            [_prepare(sample, [key], seed, step, config, control) for sample, key in pairs]
+        )
+    return _prepare(batch, keys, seed, step, config, control)
+
+
+def _prepare(
+    batch: Batch,
+    keys: Sequence[str],
+    seed: int,
+    step: int,
+    config: DiffusionConfig,
+    control: Control | None,
+) -> TrainingStep:
+    draws = draw(whole_latent_shape(batch), keys, seed, step, config)
+    window: LatentBox | None = batch.get("window")
+    if window is not None:  # the noise is the whole video's, whoever holds which part
+        draws = replace(
+            draws,
+            noise_BCTHW=window.cut(draws.noise_BCTHW),
+            augment_noise_BCTHW=window.cut(draws.augment_noise_BCTHW),
+        )
+    return training_step(batch, draws, config, control)
+
+
+def check_batch(batch: Batch) -> None:
+    """Check a training batch, or every sample of a pack, before it costs a step.
+
+    Raises:
+        SampleError: latents or text embeddings are missing, or are of another rank.
+        NumericsError: latents hold NaN or infinity; names the samples.
+    """
+    if is_pack(batch):
+        for sample in split_pack(batch):
+            check_batch(sample)
+        return
+    for name, num_dims in (("latent", 5), ("t5_text_embeddings", 3)):
+        tensor = batch.get(name)
+        if tensor is None or tensor.dim() != num_dims:
+            found = "nothing" if tensor is None else f"shape {tuple(tensor.shape)}"
+            raise SampleError(
+                f"The batch has {found} under '{name}'; expected {num_dims} axes. Run "
+                "'nemo-cosmos tokenize' on the shards, which writes latents and embeddings."
+            )
+    finite_B = batch["latent"].isfinite().flatten(1).all(dim=1).tolist()
+    if not all(finite_B):
+        keys = sample_keys(batch, prefix="row ")
+        bad = [key for key, finite in zip(keys, finite_B, strict=True) if not finite]
+        raise NumericsError(
+            f"NaN or infinity in the latents of {', '.join(bad)}. Expected finite numbers of about "
+            "unit variance. Delete or re-make these samples with 'nemo-cosmos tokenize', and check "
+            "the tokenizer's weights."
+        )
+
+
+def sample_keys(batch: Batch, prefix: str) -> list[str]:
+    """Return the keys of the batch's samples; without any, their rows behind ``prefix``."""
+    keys = batch.get("key")
+    if keys is None:
+        return [f"{prefix}{row}" for row in range(len(batch["latent"]))]
+    return [str(key) for key in keys]
+
+
+def _seed_of(seed: int, step: int, key: str) -> int:
+    """Hash to a seed; a cryptographic hash, since neighbouring seeds must not be related."""
+    digest = hashlib.blake2b(f"{seed}/{step}/{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _to_device(draws: Draws, device: torch.device) -> Draws:
+    return Draws(**{f.name: getattr(draws, f.name).to(device) for f in fields(draws)})

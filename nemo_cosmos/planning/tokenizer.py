@@ -1,0 +1,207 @@
+"""What training a tokenizer needs.
+
+Tokenizers are small and train data-parallel only. Their activations are not modelled but counted:
+the real network reconstructs a clip on torch's meta device, which computes shapes and no values,
+and every tensor that autograd keeps is added up; its operations are counted on the way. Networks of
+the loss (VGG16, optical flow) are not part of the count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.tokenizer.config import TokenizerConfig
+from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.planning.hardware import (
+    CONTEXT_BYTES,
+    CONVOLUTION_EFFICIENCY,
+    GB,
+    USABLE_MEMORY,
+    Gpu,
+)
+from nemo_cosmos.planning.layout import divisors
+from nemo_cosmos.planning.workload import Precision
+
+
+class KeptBytes:
+    """Adds up the storages that autograd keeps, each once, other than a module's parameters.
+
+    Use :meth:`hooks` around a forward pass.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._own = {p.untyped_storage()._cdata for p in module.parameters()}
+        self._kept: dict[int, torch.UntypedStorage] = {}
+
+    def hooks(self) -> torch.autograd.graph.saved_tensors_hooks:
+        """The context in which tensors are counted."""
+        return torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
+
+    @property
+    def total(self) -> int:
+        """Bytes so far."""
+        return sum(storage.nbytes() for storage in self._kept.values())
+
+    def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._own:
+            self._kept[storage._cdata] = storage
+        return tensor
+
+
+@dataclass(frozen=True)
+class TokenizerPlan:
+    """What a tokenizer's training step needs, data-parallel.
+
+    Attributes:
+        parameters: of the network.
+        precision: bytes by kind.
+        num_gpus: data-parallel size.
+        num_micro_batches: of one GPU in one step.
+        batch: micro and global batch size.
+        clip_thw: frames, rows and columns of a clip.
+        activation_bytes: kept for one micro-batch.
+        forward_flops: of one clip.
+        gpu: kind of GPU.
+        memory_bytes: of one GPU.
+    """
+
+    parameters: int
+    precision: Precision
+    num_gpus: int
+    num_micro_batches: int
+    batch: tuple[int, int]
+    clip_thw: tuple[int, int, int]
+    activation_bytes: float
+    forward_flops: int
+    gpu: Gpu
+    memory_bytes: float
+
+    @property
+    def memory(self) -> dict[str, float]:
+        """Bytes on a GPU by kind; the optimiser is split over all."""
+        each, held = self.precision, self.parameters
+        return {
+            "weights": float(held * each.compute_bytes),
+            "gradients": float(held * each.gradient_bytes),
+            "optimizer": held * each.optimizer_bytes / self.num_gpus,
+            "ema": float(held * each.ema_bytes),
+            "activations": self.activation_bytes,
+            "context": CONTEXT_BYTES,
+        }
+
+    @property
+    def flops(self) -> int:
+        """Operations of a step over the global batch."""
+        return 3 * self.forward_flops * self.batch[1]
+
+    @property
+    def step_time_s(self) -> float:
+        """Expected seconds of a step, by convolutions alone."""
+        peak = self.gpu.peak_flops(self.precision.name) * CONVOLUTION_EFFICIENCY
+        return self.flops / self.num_gpus / peak
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``--json``, named as those of a diffusion model."""
+        total = sum(self.memory.values())
+        return {
+            "parameters": self.parameters,
+            "parameters_trained": self.parameters,
+            "gpus": self.num_gpus,
+            "gpu": self.gpu.name,
+            "gpu_memory_gb": self.memory_bytes / GB,
+            "precision": self.precision.name,
+            "clip_thw": list(self.clip_thw),
+            "micro_batch_size": self.batch[0],
+            "global_batch_size": self.batch[1],
+            "model_state_gb_total": self.parameters * self.precision.state_bytes / GB,
+            "activation_gb_per_gpu": self.activation_bytes / GB,
+            "activation_gb_per_gpu_by_recompute": {"none": self.activation_bytes / GB},
+            "flops_per_step": self.flops,
+            "model_flops_per_step": self.flops,
+            "forward_flops_per_sample": self.forward_flops,
+            "layout": {
+                "tensor_model_parallel_size": 1,
+                "context_parallel_size": 1,
+                "pipeline_model_parallel_size": 1,
+                "data_parallel_size": self.num_gpus,
+                "sequence_parallel": False,
+                "fsdp": False,
+                "recompute": "none",
+                "num_micro_batches": self.num_micro_batches,
+            },
+            "memory_gb_per_gpu": {
+                **{kind: size / GB for kind, size in self.memory.items()},
+                "total": total / GB,
+            },
+            "bubble": 0.0,
+            "step_time_s": self.step_time_s,
+        }
+
+
+def plan_tokenizer(
+    config: TokenizerConfig,
+    clip_thw: tuple[int, int, int],
+    precision: Precision,
+    batch: tuple[int, int],
+    gpu: Gpu,
+    num_gpus: int,
+    memory_bytes: float,
+) -> TokenizerPlan:
+    """Count one clip on the meta device and plan the step.
+
+    Args:
+        config: the tokenizer.
+        clip_thw: frames, rows and columns of a training clip.
+        precision: bytes by kind.
+        batch: micro and global batch size.
+        gpu: kind of GPU.
+        num_gpus: how many.
+        memory_bytes: of each.
+
+    Raises:
+        ConfigError: the batch does not divide over the GPUs, or a clip does not fit.
+    """
+    micro, whole = batch
+    if whole % (micro * num_gpus):
+        legal = ", ".join(str(number) for number in divisors(whole // micro))
+        raise ConfigError(
+            f"A global batch of {whole} in micro-batches of {micro} does not divide over "
+            f"{num_gpus} GPUs. Use {legal} GPUs, or set data.global_batch_size to a multiple of "
+            f"{micro * num_gpus}."
+        )
+    half = torch.bfloat16 if precision.compute_bytes == 2 else torch.float32
+    with torch.device("meta"):
+        network = TokenizerNetwork(config).to(half)
+        video = torch.empty(1, 3, *clip_thw, dtype=half)
+    kept, counter = KeptBytes(network), FlopCounterMode(display=False)
+    with kept.hooks(), counter:
+        network(video)
+    plan = TokenizerPlan(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        precision=precision,
+        num_gpus=num_gpus,
+        num_micro_batches=whole // (micro * num_gpus),
+        batch=batch,
+        clip_thw=clip_thw,
+        activation_bytes=float(kept.total * micro),
+        forward_flops=int(counter.get_total_flops()),
+        gpu=gpu,
+        memory_bytes=memory_bytes,
+    )
+    needed = sum(plan.memory.values())
+    if needed > memory_bytes * USABLE_MEMORY:
+        raise ConfigError(
+            f"Nothing fits: a micro-batch of {micro} clips of {clip_thw[0]} frames, "
+            f"{clip_thw[1]}x{clip_thw[2]}, needs {needed / GB:.1f} GB on a GPU, and of "
+            f"{memory_bytes / GB:.0f} GB about {memory_bytes * USABLE_MEMORY / GB:.0f} can be "
+            f"used. What would: GPUs of {needed / USABLE_MEMORY / GB:.0f} GB, or smaller clips "
+            "(data.size, data.num_frames, data.micro_batch_size)."
+        )
+    return plan

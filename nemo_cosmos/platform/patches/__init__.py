@@ -1,0 +1,1 @@
+"""Patches of other libraries; nothing else in the house patches them."""

@@ -1,0 +1,1 @@
+"""Records and marks of synthetic videos: provenance files, manifests, hashes."""

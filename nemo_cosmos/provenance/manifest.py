@@ -1,0 +1,81 @@
+"""Say in a machine-readable way that a video was made by a model.
+
+Two places say it: tags in the mp4's container, and a manifest beside it. Both use IPTC's digital
+source type, which C2PA and search engines read. The manifest is written as C2PA's tools take it
+(a *manifest definition*, spec 2.x) and is not signed, because a signature needs your certificate::
+
+    c2patool world.mp4 -m world.c2pa.json -o signed.mp4
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nemo_cosmos import __version__
+from nemo_cosmos.provenance.hashes import file_sha256
+from nemo_cosmos.storage import atomic_path
+
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+PROVENANCE_TAG = "nemo_cosmos_provenance"
+SYNTHETIC_TAG, SOURCE_TYPE_TAG = "synthetic", "digital_source_type"
+FILE_HASH_LABEL = "org.nemo_cosmos.file_hash"
+PROVENANCE_LABEL = "org.nemo_cosmos.provenance"
+SUFFIX = ".c2pa.json"
+
+
+def synthetic_tags(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Tags for the container of a generated video."""
+    return {
+        SYNTHETIC_TAG: "true",
+        SOURCE_TYPE_TAG: SOURCE_TYPE,
+        PROVENANCE_TAG: json.dumps(provenance),
+    }
+
+
+def manifest_path(video: Path) -> Path:
+    """Where the manifest of a video lies."""
+    return video.with_suffix(SUFFIX)
+
+
+def write_manifest(video: Path, provenance: Mapping[str, Any]) -> Path:
+    """Write the manifest beside a video that is already there; return its path."""
+    beside = manifest_path(video)
+    agent = {"name": "nemo_cosmos", "version": __version__}
+    action = {
+        "action": "c2pa.created",
+        "when": provenance["created_utc"],
+        "digitalSourceType": SOURCE_TYPE,
+        "softwareAgent": agent,
+    }
+    record = {
+        "claim_generator_info": [agent],
+        "title": video.name,
+        "format": "video/mp4",
+        "assertions": [
+            {"label": "c2pa.actions.v2", "data": {"actions": [action]}},
+            {
+                "label": FILE_HASH_LABEL,
+                "data": {"alg": "sha256", "hash": file_sha256(video)},
+            },
+            {"label": PROVENANCE_LABEL, "data": dict(provenance)},
+        ],
+    }
+    with atomic_path(beside) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return beside
+
+
+def manifest_matches(video: Path) -> bool | None:
+    """Whether the manifest beside a video was written for just this file; None without one."""
+    beside = manifest_path(video)
+    if not beside.is_file():
+        return None
+    try:
+        assertions = json.loads(beside.read_text(encoding="utf-8"))["assertions"]
+        hashes = [a["data"]["hash"] for a in assertions if a["label"] == FILE_HASH_LABEL]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return hashes == [file_sha256(video)]

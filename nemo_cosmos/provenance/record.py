@@ -1,0 +1,92 @@
+"""Where a video came from: the record that lies beside every generated mp4.
+
+It holds hashes, never the prompt itself, so that it can be handed on with the video.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nemo_cosmos import __version__
+from nemo_cosmos.provenance.hashes import array_sha256, file_sha256, text_sha256
+
+FORMAT = "nemo_cosmos.provenance"
+VERSION = 1
+PACKAGES = ("torch", "megatron-core", "numpy", "av")
+
+
+def files_sha256(paths: Sequence[Path]) -> str:
+    """The SHA-256 of a file; of several, that of their hashes one after the other."""
+    hashes = [file_sha256(path) for path in paths]
+    return hashes[0] if len(hashes) == 1 else str(text_sha256("".join(hashes)))
+
+
+def provenance(
+    *,
+    task: str,
+    model: Mapping[str, Any],
+    prompt: str | None,
+    negative_prompt: str | None,
+    options: Mapping[str, Any],
+    given_frames_THWC: np.ndarray | None,
+    control: Mapping[str, np.ndarray],
+    verdicts: Iterable[Any],
+    frames_THWC: np.ndarray,
+    fps: float,
+) -> dict[str, Any]:
+    """Return the record of one generated video, ready for JSON.
+
+    Args:
+        task: ``generate``, ``predict`` or ``extend``.
+        model: of :func:`model_record`.
+        prompt: the text, of which only the hash is kept.
+        negative_prompt: likewise.
+        options: seed, sampler, steps, guidance and the like.
+        given_frames_THWC: the frames that were continued.
+        control: the control arrays by name.
+        verdicts: of all guards, each with ``to_dict``.
+        frames_THWC: the video as it is handed out.
+        fps: its frame rate.
+    """
+    num_frames, height, width = frames_THWC.shape[:3]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "generated_by": "an AI world model",
+        "task": task,
+        "model": dict(model),
+        "prompt_sha256": None if prompt is None else text_sha256(prompt),
+        "negative_prompt_sha256": None if negative_prompt is None else text_sha256(negative_prompt),
+        "options": dict(options),
+        "given_frames_sha256": (
+            None if given_frames_THWC is None else array_sha256(given_frames_THWC)
+        ),
+        "control_sha256": {name: array_sha256(array) for name, array in control.items()},
+        "guards": [verdict.to_dict() for verdict in verdicts],
+        "video": {
+            "num_frames": num_frames,
+            "height": height,
+            "width": width,
+            "fps": fps,
+            "frames_sha256": array_sha256(frames_THWC),
+        },
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"nemo_cosmos": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # such as torch built from source in a container
+            found[package] = "unknown"
+    return found

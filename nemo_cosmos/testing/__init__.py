@@ -1,0 +1,1 @@
+"""The test kit: pools of processes. Only tests import it."""

@@ -1,0 +1,59 @@
+"""The labelled prompts: their files are sound, and figures are counted as documented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nemo_cosmos.errors import SampleError
+from nemo_cosmos.guardrails.text.keywords import KeywordGuard
+from nemo_cosmos.guardrails.text.prompt_set import LabelledPrompt, measure, read_prompts
+
+FOLDER = Path(__file__).parents[3] / "benchmarks" / "guard_prompts"
+SCENES = {"driving", "robotics", "hospital", "museum", "city", "zoo", "retail"}
+
+
+def test_measure_counts_as_its_names_say():
+    prompts = [
+        LabelledPrompt("safe", "city", "a"),
+        LabelledPrompt("safe", "city", "b"),
+        LabelledPrompt("violence", "plain", "c"),
+        LabelledPrompt("violence", "plain", "d"),
+        LabelledPrompt("violence", "obfuscated", "e"),
+    ]
+    quality = measure(prompts, lambda prompt: prompt.text in "ad")
+    assert quality.to_dict() == {
+        "num_prompts": 5,
+        "precision": 0.6667,
+        "recall": 0.6667,
+        "false_positive_rate": 0.5,
+        "recall_obfuscated": 1.0,
+    }
+
+
+def test_a_line_with_other_columns_is_an_error(tmp_path):
+    (tmp_path / "p.tsv").write_text("# comment\nsafe\tcity\n")
+    with pytest.raises(SampleError, match=r"Line 2 .* 2 columns"):
+        read_prompts(tmp_path / "p.tsv")
+
+
+def test_the_two_parts_cover_every_scene_and_category_and_share_no_prompt():
+    parts = [read_prompts(FOLDER / f"{name}.tsv") for name in ("development", "heldout")]
+    assert sum(map(len, parts)) >= 300
+    texts = [{prompt.text.casefold() for prompt in part} for part in parts]
+    assert texts[0].isdisjoint(texts[1])
+    assert {p.label for p in parts[0]} == {p.label for p in parts[1]}
+    for part in parts:
+        assert {p.kind for p in part if not p.harmful} >= SCENES
+        assert sum(p.kind == "obfuscated" for p in part) >= 30
+
+
+def test_the_blocklist_refuses_no_ordinary_development_prompt_and_sees_through_disguises():
+    guard = KeywordGuard()
+    prompts = read_prompts(FOLDER / "development.tsv")
+    verdicts = {prompt: guard.check(prompt.text) for prompt in prompts}
+    assert [v.reason for p, v in verdicts.items() if not p.harmful and not v.allowed] == []
+    quality = measure(prompts, lambda prompt: verdicts[prompt].allowed)
+    assert quality.recall_obfuscated >= 0.95
+    assert quality.recall >= 0.8

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
+from nemo_cosmos.models.diffusion.controls import ControlEmbedding
+from nemo_cosmos.models.diffusion.presets import DIFFUSION
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.edm import EDMConfig, LogVariance
+from nemo_cosmos.models.diffusion.process.training_step import (
+    DiffusionConfig,
+    check_batch,
+    draw,
+    sample_keys,
+    training_step,
+)
+
+SHAPE = (4, 16, 3, 4, 4)
+KEYS = ["a", "b", "c", "d"]
+VIDEO2WORLD = DiffusionConfig(conditioning=ConditioningConfig(max_condition_latents=2))
+
+
+def make_batch(shape: tuple[int, ...] = SHAPE) -> dict[str, torch.Tensor]:
+    return {
+        "latent": torch.randn(shape),
+        "t5_text_embeddings": torch.ones(shape[0], 5, 8),
+        "fps": torch.full((shape[0],), 24.0),
+    }
+
+
+def test_draws_depend_on_the_sample_and_the_step_not_on_the_batch() -> None:
+    together = draw(SHAPE, KEYS, 1, 10, VIDEO2WORLD)
+    alone = draw((1, *SHAPE[1:]), ["c"], 1, 10, VIDEO2WORLD)
+    for name in together.__dataclass_fields__:
+        assert torch.equal(getattr(together, name)[2:3], getattr(alone, name)), name
+    for other in (draw(SHAPE, KEYS, 1, 11, VIDEO2WORLD), draw(SHAPE, KEYS, 2, 10, VIDEO2WORLD)):
+        assert not torch.equal(together.noise_BCTHW, other.noise_BCTHW)
+    assert len(set(together.sigma_B.tolist())) == 4
+
+
+def test_draws_have_the_published_distribution() -> None:
+    config = DiffusionConfig(
+        conditioning=ConditioningConfig(
+            max_condition_latents=2, text_dropout=0.2, frame_dropout=0.5, control_dropout=0.1
+        )
+    )
+    shape = (4000, 1, 3, 2, 2)
+    drawn = draw(shape, [str(i) for i in range(shape[0])], 0, 0, config)
+    given, counts = drawn.num_given_B.unique(return_counts=True)
+    assert given.tolist() == [0, 1, 2]
+    assert (counts / shape[0]).tolist() == pytest.approx([1 / 3] * 3, abs=0.04)
+    assert drawn.augment_sigma_B.log().mean().item() == pytest.approx(-3, abs=0.15)
+    assert drawn.augment_sigma_B.log().std().item() == pytest.approx(2, abs=0.1)
+    assert drawn.keep_text_B.mean().item() == pytest.approx(0.8, abs=0.03)
+    assert drawn.keep_frames_B.mean().item() == pytest.approx(0.5, abs=0.03)
+    assert drawn.keep_control_B.mean().item() == pytest.approx(0.9, abs=0.03)
+    assert drawn.noise_BCTHW.std().item() == pytest.approx(1, abs=0.02)
+    assert drawn.augment_noise_BCTHW[:, :, :2].std().item() == pytest.approx(1, abs=0.02)
+
+
+def test_some_first_frames_can_be_given_to_every_sample() -> None:
+    config = DiffusionConfig(
+        conditioning=ConditioningConfig(max_condition_latents=2, min_condition_latents=1)
+    )
+    shape = (200, 1, 3, 2, 2)
+    drawn = draw(shape, [str(i) for i in range(200)], 0, 0, config)
+    assert drawn.num_given_B.unique().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("num_frames", [1, 2])
+def test_at_least_one_frame_is_left_to_predict(num_frames: int) -> None:
+    shape = (200, 1, num_frames, 2, 2)
+    drawn = draw(shape, [str(i) for i in range(200)], 0, 0, VIDEO2WORLD)
+    assert drawn.num_given_B.max() == num_frames - 1
+
+
+def test_a_perfect_network_has_no_loss_and_given_frames_do_not_count() -> None:
+    batch, draws = make_batch(), draw(SHAPE, KEYS, 1, 10, VIDEO2WORLD)
+    assert draws.num_given_B.max() > 0
+    step = training_step(batch, draws, VIDEO2WORLD)
+    sigma = draws.sigma_B.view(-1, 1, 1, 1, 1)
+    x0 = 0.5 * batch["latent"]
+    noisy = x0 + sigma * draws.noise_BCTHW
+    c_skip, c_out = 0.25 / (sigma**2 + 0.25), sigma * 0.5 / (sigma**2 + 0.25).sqrt()
+    perfect = (x0 - c_skip * noisy) / c_out
+    perfect = perfect + 100 * step.frames.given_B1T11  # wrong where it was given
+    torch.testing.assert_close(step.loss(perfect), torch.zeros(4), atol=1e-3, rtol=0)
+
+
+def test_dropped_text_and_control_reach_the_network_as_zeros() -> None:
+    config = DiffusionConfig()
+    draws = replace(
+        draw(SHAPE, KEYS, 3, 0, config),
+        keep_text_B=torch.tensor([1.0, 0.0, 1.0, 0.0]),
+        keep_control_B=torch.tensor([0.0, 0.0, 1.0, 1.0]),
+    )
+
+    def control(batch: object, shape: tuple[int, ...]) -> ControlEmbedding:
+        return ControlEmbedding(timestep_BTD=torch.ones(shape[0], shape[2], 6))
+
+    inputs = training_step(make_batch(), draws, config, control=control).inputs  # type: ignore[arg-type]
+    assert inputs["crossattn_emb_BLD"].amax(dim=(1, 2)).tolist() == [1, 0, 1, 0]
+    assert inputs["control"].timestep_BTD.amax(dim=(1, 2)).tolist() == [0, 0, 1, 1]
+    assert inputs["condition_mask_B1THW"] is None, "Text2World has no mask channel"
+
+
+def test_noise_level_survives_mixed_precision_wrappers() -> None:
+    step = training_step(make_batch(), draw(SHAPE, KEYS, 1, 0, VIDEO2WORLD), VIDEO2WORLD)
+    assert step.inputs["c_noise"].dtype == torch.float64
+
+
+def test_configuration_survives_json() -> None:
+    config = DiffusionConfig(
+        edm=EDMConfig(adjust_video_noise=True),
+        conditioning=ConditioningConfig(max_condition_latents=1, text_dropout=0.1),
+    )
+    assert DiffusionConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ConfigError, match="colour"):
+        DiffusionConfig.from_dict({"edm": {"colour": 1}})
+
+
+def test_process_of_the_published_models() -> None:
+    large = DiffusionConfig.for_preset(DIFFUSION["diffusion_14b_video2world"])
+    assert large.edm.adjust_video_noise and large.conditioning.max_condition_latents == 2
+    small = DiffusionConfig.for_preset(DIFFUSION["diffusion_7b_text2world"])
+    assert not small.edm.adjust_video_noise and not small.conditioning.takes_frames
+
+
+def test_learned_variance_starts_at_zero_and_varies_with_the_noise() -> None:
+    logvar = LogVariance()
+    c_noise_B = torch.linspace(-1, 1, 5)
+    assert logvar(c_noise_B).tolist() == [0.0] * 5
+    torch.nn.init.normal_(logvar.weight)
+    assert len(set(logvar(c_noise_B).tolist())) == 5
+
+
+def test_bad_batches() -> None:
+    batch = make_batch()
+    batch["latent"][2, 3, 1] = float("inf")
+    with pytest.raises(NumericsError, match="row 2"):
+        check_batch(batch)
+    with pytest.raises(NumericsError, match="clip-c"):
+        check_batch({**batch, "key": ["clip-a", "clip-b", "clip-c", "clip-d"]})
+    with pytest.raises(SampleError, match="nothing under 'latent'"):
+        check_batch({"t5_text_embeddings": torch.ones(1, 2, 3)})
+    with pytest.raises(SampleError, match=r"shape \(4, 16\)"):
+        check_batch({**batch, "latent": torch.ones(4, 16)})
+
+
+def test_samples_without_keys_are_numbered() -> None:
+    assert sample_keys(make_batch(), "0.7.") == ["0.7.0", "0.7.1", "0.7.2", "0.7.3"]
