@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
-import time
 import warnings
 
 warnings.filterwarnings("ignore")
 
 import torch  # noqa: E402
+from pairs import alternate, machine, summary  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.overrides import _get_current_function_mode_stack  # noqa: E402
@@ -119,6 +117,7 @@ def build(tokens: int, width: int) -> tuple[DiTLayer, PlainLayer, torch.Tensor, 
 
 def step(layer: nn.Module, x: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
     """Forward and backward; returns the output."""
+    layer.zero_grad(set_to_none=True)
     out: torch.Tensor = layer(x, conditioning)
     out.square().mean().backward()
     return out.detach()
@@ -128,19 +127,12 @@ def check_equal(
     layer: DiTLayer, plain: PlainLayer, x: torch.Tensor, conditioning: Conditioning
 ) -> None:
     """Assert that outputs and gradients agree and that no torch-function mode is active."""
-    torch.testing.assert_close(step(layer, x, conditioning), step(plain, x, conditioning))
+    ours, theirs = step(layer, x, conditioning), step(plain, x, conditioning)
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
     for name, parameter in layer.named_parameters():
         expected = plain.weights[name.replace(".", "_")].grad
         torch.testing.assert_close(parameter.grad, expected, atol=1e-6, rtol=1e-4)
     assert _get_current_function_mode_stack() == []
-
-
-def time_s(layer: nn.Module, x: torch.Tensor, conditioning: Conditioning) -> float:
-    """CPU seconds of one step."""
-    layer.zero_grad(set_to_none=True)
-    start = time.process_time()
-    step(layer, x, conditioning)
-    return time.process_time() - start
 
 
 def main() -> None:
@@ -154,24 +146,19 @@ def main() -> None:
     ensure_model_parallel()
     layer, plain, x, conditioning = build(arguments.tokens, arguments.width)
     check_equal(layer, plain, x, conditioning)
-    pairs = []
-    for index in range(arguments.pairs + 3):
-        order = (layer, plain) if index % 2 else (plain, layer)
-        times = {id(side): time_s(side, x, conditioning) for side in order}
-        pairs.append((times[id(layer)], times[id(plain)]))
-    pairs = pairs[3:]  # the first ones warm up
-    ratios = [theirs / ours for ours, theirs in pairs]
+    pairs = alternate(
+        lambda: step(layer, x, conditioning),
+        lambda: step(plain, x, conditioning),
+        arguments.pairs,
+        warm_up=3,
+    )
     result = {
         "benchmark": "cpu_backend",
         "against": "the same layer in plain PyTorch",
         "tokens": arguments.tokens,
         "width": arguments.width,
-        "pairs": arguments.pairs,
-        "ratio_median": round(statistics.median(ratios), 3),
-        "ratio_min": round(min(ratios), 3),
-        "megatron_cpu_ms": round(1e3 * statistics.median(ours for ours, _ in pairs), 2),
-        "plain_cpu_ms": round(1e3 * statistics.median(theirs for _, theirs in pairs), 2),
-        "load_1min": round(os.getloadavg()[0], 2),
+        **summary(pairs),
+        **machine(),
     }
     print(json.dumps(result))
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import time
 import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -23,6 +21,7 @@ from typing import Any
 warnings.filterwarnings("ignore")
 
 import torch  # noqa: E402
+from pairs import alternate, machine, summary  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from nemo_cosmos.checkpoint.diffusion.keys import (  # noqa: E402
@@ -122,41 +121,21 @@ def check_equal(net: DiT, reference: torch.nn.Module, steps: tuple[Step, Step]) 
     return worst
 
 
-def time_s(step: Step) -> tuple[float, float]:
-    """Seconds that one step takes, to the end of its work on the device, and its CPU seconds."""
-    start, cpu_start = time.perf_counter(), time.process_time()
-    step().item()
-    return time.perf_counter() - start, time.process_time() - cpu_start
-
-
 def run(dtype: torch.dtype, num_pairs: int) -> dict[str, Any]:
     """Measure one precision."""
     net, reference = build_pair(dtype)
     steps = build_steps(net, reference, dtype)
     worst = check_equal(net, reference, steps)
-    pairs = []
-    for index in range(num_pairs + 2):
-        order = (0, 1) if index % 2 else (1, 0)
-        times = {side: time_s(steps[side]) for side in order}
-        pairs.append((times[0], times[1]))
-    pairs = pairs[2:]  # the first two warm up
-    ratios, cpu_ratios = (
-        [theirs[clock] / ours[clock] for ours, theirs in pairs] for clock in (0, 1)
-    )
+    ours, theirs = steps
+    pairs = alternate(ours, theirs, num_pairs)
     return {
         "benchmark": "dit_step",
         "against": "diffusers CosmosTransformer3DModel",
         "precision": str(dtype).removeprefix("torch."),
         "device": str(default_device()),
-        "pairs": num_pairs,
-        "ratio_median": round(statistics.median(ratios), 3),
-        "ratio_min": round(min(ratios), 3),
-        "cpu_ratio_median": round(statistics.median(cpu_ratios), 3),
-        "ours_ms": round(1e3 * statistics.median(ours[0] for ours, _ in pairs), 1),
-        "theirs_ms": round(1e3 * statistics.median(theirs[0] for _, theirs in pairs), 1),
+        **summary(pairs),
         "gradient_difference": worst,
-        "threads": torch.get_num_threads(),
-        "load_1min": round(os.getloadavg()[0], 2),
+        **machine(),
     }
 
 

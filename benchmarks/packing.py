@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
-import time
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +20,7 @@ warnings.filterwarnings("ignore")
 
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
+from pairs import alternate, machine, summary  # noqa: E402
 
 from nemo_cosmos.data.order.packing import balance, first_fit_decreasing  # noqa: E402
 
@@ -76,14 +74,14 @@ def main() -> None:
 
     lengths = make_lengths(arguments.samples, arguments.max_tokens)
     as_list = lengths.tolist()
-    times = []
-    for _ in range(arguments.pairs):
-        start = time.perf_counter()
-        our_bins = first_fit_decreasing(lengths, arguments.max_tokens)
-        middle = time.perf_counter()
-        their_bins = theirs(as_list, arguments.max_tokens)
-        times.append((middle - start, time.perf_counter() - middle))
-        check_same(lengths, our_bins, their_bins)
+    our_bins = first_fit_decreasing(lengths, arguments.max_tokens)
+    check_same(lengths, our_bins, theirs(as_list, arguments.max_tokens))
+    pairs = alternate(
+        lambda: first_fit_decreasing(lengths, arguments.max_tokens),
+        lambda: theirs(as_list, arguments.max_tokens),
+        arguments.pairs,
+        warm_up=0,
+    )
     random = np.random.default_rng(1)
     costs = np.array(
         [
@@ -91,21 +89,16 @@ def main() -> None:
             for found in our_bins
         ]
     )
-    ratios = [their_s / our_s for our_s, their_s in times]
     result = {
         "benchmark": "packing",
         "against": "nemo.utils.sequence_packing_utils.first_fit_decreasing",
         "samples": arguments.samples,
         "max_tokens": arguments.max_tokens,
-        "pairs": arguments.pairs,
-        "ratio_median": round(statistics.median(ratios), 1),
-        "ratio_min": round(min(ratios), 1),
-        "ours_ms": round(1e3 * statistics.median(ours for ours, _ in times), 2),
-        "theirs_ms": round(1e3 * statistics.median(theirs for _, theirs in times), 2),
+        **summary(pairs, digits=1),
         "packs": len(our_bins),
         "filled": round(float(lengths.sum()) / (len(our_bins) * arguments.max_tokens), 4),
         "costliest_rank_over_average": imbalance(random.permutation(costs)),
-        "load_1min": round(os.getloadavg()[0], 2),
+        **machine(),
     }
     print(json.dumps(result))
 

@@ -15,12 +15,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
-import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ warnings.filterwarnings("ignore")
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import webdataset  # noqa: E402
+from pairs import alternate, machine, summary  # noqa: E402
 from safetensors.torch import load  # noqa: E402
 
 from nemo_cosmos.data.loading.buckets import Bucket  # noqa: E402
@@ -102,9 +101,8 @@ def digest(samples: Samples) -> dict[str, str]:
     return {key: hashlib.sha256(b"".join(files.values())).hexdigest() for key, files in samples}
 
 
-def time_s(samples: Samples, decode: bool) -> float:
-    """Seconds to read all samples."""
-    start = time.perf_counter()
+def read_through(samples: Samples, decode: bool) -> None:
+    """Read all samples."""
     num_bytes = 0
     for _, files in samples:
         if decode:
@@ -112,7 +110,6 @@ def time_s(samples: Samples, decode: bool) -> float:
         else:
             num_bytes += sum(map(len, files.values()))
     assert num_bytes
-    return time.perf_counter() - start
 
 
 def compare(
@@ -121,24 +118,17 @@ def compare(
     """Assert the same content, then time in alternating order."""
     ours = digest(read_ours(folder, suffixes, seed=0))
     assert ours == digest(read_theirs(folder, suffixes, seed=0))
-    sides: Mapping[str, Callable[..., Samples]] = {"ours": read_ours, "theirs": read_theirs}
-    times: list[dict[str, float]] = []
-    for pair in range(num_pairs):
-        names = list(sides) if pair % 2 else list(sides)[::-1]
-        times.append(
-            {name: time_s(sides[name](folder, suffixes, seed=pair), decode) for name in names}
-        )
-    ratios = [pair["theirs"] / pair["ours"] for pair in times]
-    return {
-        "ratio_median": round(statistics.median(ratios), 2),
-        "ratio_min": round(min(ratios), 2),
-        **{
-            f"{name}_us_per_sample": round(
-                1e6 * statistics.median(pair[name] for pair in times) / len(ours), 1
-            )
-            for name in sides
-        },
-    }
+    seeds = iter(range(2 * num_pairs))  # another order every time
+    figures = summary(
+        alternate(
+            lambda: read_through(read_ours(folder, suffixes, seed=next(seeds)), decode),
+            lambda: read_through(read_theirs(folder, suffixes, seed=next(seeds)), decode),
+            num_pairs,
+            warm_up=0,
+        ),
+        digits=2,
+    )
+    return figures | {"samples": len(ours)}
 
 
 def main() -> None:
@@ -152,7 +142,6 @@ def main() -> None:
     result: dict[str, Any] = {
         "benchmark": "shard_reading",
         "against": f"webdataset {webdataset.__version__}",
-        "pairs": arguments.pairs,
         "latents": arguments.latents,
         "clips": arguments.clips,
     }
@@ -169,7 +158,7 @@ def main() -> None:
         result["latent_4kb"] = compare(latents, suffixes, arguments.pairs)
         result["latent_4kb_decoded"] = compare(latents, suffixes, arguments.pairs, decode=True)
         result["mp4_1mb"] = compare(clips, ("json", "mp4"), arguments.pairs)
-    result["load_1min"] = round(os.getloadavg()[0], 2)
+    result |= machine()
     print(json.dumps(result))
 
 

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import statistics
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 warnings.filterwarnings("ignore")
 
 import torch  # noqa: E402
+from pairs import Pair, alternate, machine, summary, time_call  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from nemo_cosmos.checkpoint.tokenizer.keys import to_diffusers  # noqa: E402
@@ -34,9 +34,6 @@ NUM_FRAMES, SIDE = 17, 128
 TOLERANCE = 1e-5  # of values that are about in [-1, 1]
 
 Call = Callable[[], Tensor]
-Pair = tuple[Call, Call]
-Times = tuple[float, float]  # seconds by the clock, and of the CPU
-SIDES = (0, 1)  # ours, theirs
 
 
 def build_pair(preset: str) -> tuple[TokenizerNetwork, Any]:
@@ -62,7 +59,7 @@ def build_pair(preset: str) -> tuple[TokenizerNetwork, Any]:
     return net.to(default_device()), reference.to(default_device())
 
 
-def build_calls(net: TokenizerNetwork, reference: Any) -> dict[str, Pair]:
+def build_calls(net: TokenizerNetwork, reference: Any) -> dict[str, tuple[Call, Call]]:
     """What is timed: ours and theirs, by name."""
     generator = torch.Generator().manual_seed(1)
     video = (torch.rand(1, 3, NUM_FRAMES, SIDE, SIDE, generator=generator) * 2 - 1).to(
@@ -78,62 +75,27 @@ def build_calls(net: TokenizerNetwork, reference: Any) -> dict[str, Pair]:
     }
 
 
-def time_s(call: Call) -> Times:
-    """Seconds that one call takes, to the end of its work on the device, and its CPU seconds."""
-    start, cpu_start = time.perf_counter(), time.process_time()
-    call().sum().item()
-    return time.perf_counter() - start, time.process_time() - cpu_start
-
-
-def difference(pair: Pair) -> float:
+def difference(pair: tuple[Call, Call]) -> float:
     """Assert equal numerics; returns the largest difference."""
     largest = (pair[0]() - pair[1]()).abs().max().item()
     assert largest <= TOLERANCE, largest
     return largest
 
 
-def time_pairs(pair: Pair, num_pairs: int) -> list[tuple[Times, Times]]:
-    """Times of ours and theirs, in alternating order."""
-    times = []
-    for index in range(num_pairs + 1):
-        order = (0, 1) if index % 2 else (1, 0)
-        sides = {side: time_s(pair[side]) for side in order}
-        times.append((sides[0], sides[1]))
-    return times[1:]  # the first warms up
-
-
-def summary(times: list[tuple[Times, Times]]) -> dict[str, float]:
-    """The figures of one kind of call."""
-    ratios, cpu_ratios = (
-        [theirs[clock] / ours[clock] for ours, theirs in times] for clock in (0, 1)
-    )
-    return {
-        "ratio_median": round(statistics.median(ratios), 3),
-        "ratio_min": round(min(ratios), 3),
-        "cpu_ratio_median": round(statistics.median(cpu_ratios), 3),
-        "ours_ms_per_frame": _ms_per_frame([ours[0] for ours, _ in times]),
-        "theirs_ms_per_frame": _ms_per_frame([theirs[0] for _, theirs in times]),
-    }
-
-
-def added(parts: tuple[tuple[Times, Times], ...]) -> tuple[Times, Times]:
-    """The times of several calls one after the other, of each side."""
-    ours, theirs = (
-        (sum(t[side][0] for t in parts), sum(t[side][1] for t in parts)) for side in SIDES
-    )
-    return ours, theirs
-
-
 def time_bfloat16(net: TokenizerNetwork, num_runs: int) -> dict[str, float]:
     """Time the whole reconstruction in bfloat16; changes ``net``."""
     net = net.to(torch.bfloat16)
     video = torch.zeros(1, 3, NUM_FRAMES, SIDE, SIDE, device=default_device()).bfloat16()
-    times = [time_s(lambda: net(video))[0] for _ in range(num_runs + 1)][1:]
-    return {"ours_ms_per_frame": _ms_per_frame(times)}
+    times = [time_call(lambda: net(video)).wall for _ in range(num_runs + 1)][1:]
+    return {"ours_ms": round(1e3 * statistics.median(times), 2)}
 
 
-def _ms_per_frame(times_s: list[float]) -> float:
-    return round(1e3 * statistics.median(times_s) / NUM_FRAMES, 2)
+def added(pairs: tuple[Pair, ...]) -> Pair:
+    """Several pairs as one: their calls one after the other, of each side."""
+    first, *rest = pairs
+    for pair in rest:
+        first = Pair(first.ours + pair.ours, first.theirs + pair.theirs)
+    return first
 
 
 @torch.inference_mode()
@@ -152,17 +114,17 @@ def main() -> None:
         "against": "diffusers AutoencoderKLCosmos",
         "preset": arguments.preset,
         "device": str(default_device()),
-        "pairs": arguments.pairs,
+        "frames": NUM_FRAMES,
     }
     times = {}
     for name, pair in build_calls(net, reference).items():
         largest = difference(pair)
-        times[name] = time_pairs(pair, arguments.pairs)
+        times[name] = alternate(*pair, arguments.pairs, warm_up=1)
         result[name] = summary(times[name]) | {"difference": largest}
-    result["together"] = summary([added(parts) for parts in zip(*times.values(), strict=True)])
+    result["together"] = summary([added(pairs) for pairs in zip(*times.values(), strict=True)])
     if arguments.bfloat16:
         result["bfloat16"] = time_bfloat16(net, arguments.pairs)
-    result |= {"threads": torch.get_num_threads(), "load_1min": round(os.getloadavg()[0], 2)}
+    result |= machine()
     print(json.dumps(result))
 
 
