@@ -10,9 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_curation.source_files import FETCHED
-from nemo_cosmos.assets import cache_dir
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.storage import clean_up, explained_when_full, is_bucket, is_full, is_url
+from nemo_cosmos.storage import (
+    cache_dir,
+    clean_up,
+    explained_when_full,
+    is_bucket,
+    is_full,
+    is_url,
+)
 
 
 def run_folder_of(output: str | os.PathLike[str], work: str | os.PathLike[str] | None) -> Path:

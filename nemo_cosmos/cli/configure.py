@@ -39,17 +39,12 @@ def command(
     if words:
         keep_choices(words)
     if assets:
-        fetch_assets()
+        from nemo_cosmos.assets import fetch_all
+
+        for name, path in fetch_all():
+            typer.echo(f"{name}: {path}")
     _show(compose_site(), groups())
     typer.echo(f"\nKept in {site_file()}")
-
-
-def fetch_assets() -> None:
-    """Fetch every registered asset into the cache, with a line for each."""
-    from nemo_cosmos.assets import ASSETS, asset_path
-
-    for name in ASSETS:
-        typer.echo(f"{name}: {asset_path(name)}")
 
 
 def _show(site: dict[str, object], groups: dict[str, list[str]]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-import nemo_cosmos.assets
 from nemo_cosmos import site
+from nemo_cosmos.assets import fetch
 from nemo_cosmos.cli import configure
 from nemo_cosmos.errors import ConfigError
 
@@ -58,7 +58,7 @@ def test_wrong_settings_keep_nothing(word, message):
 
 
 def test_assets_are_fetched(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(nemo_cosmos.assets, "asset_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(fetch, "asset_path", lambda name: tmp_path / name)
     configure.command(assets=True)
     assert "lpips" in capsys.readouterr().out
 

