@@ -23,7 +23,7 @@ INK = (40, 40, 40)
 
 
 def side_by_side(labelled: Mapping[str, Frames], scale: int = 2) -> Frames:
-    """Put videos beside each other, each under its label, so that they play in step.
+    """Put videos side by side under their labels, playing in step.
 
     Args:
         labelled: label -> frames (T, H, W, 3) uint8, all of one height; a shorter one holds its

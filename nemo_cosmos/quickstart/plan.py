@@ -1,6 +1,6 @@
-"""The quickstart as a person would type it: seven parts, each a few command lines.
+"""The quickstart as a person would type it: parts of the road, each a few command lines.
 
-Nothing here does the work; the commands do. So what the quickstart shows can be repeated, changed
+The commands do the work, not this file, so whatever the quickstart shows can be repeated, changed
 and continued by hand.
 """
 
@@ -23,8 +23,8 @@ PROMPTS = {
 
 FREE_CAPTION = "A robot arm moves around freely above a wooden table."
 
-TOLD = ("left", "right", "up", "down")
-"""Directions in which the robot is told to move from one and the same frame."""
+DIRECTIONS = ("left", "right", "up", "down")
+"""Directions in which the robot moves, all from the same first frame."""
 
 
 TEXT_LENGTH = 32
@@ -36,9 +36,9 @@ class Part:
     """One part of the road.
 
     Attributes:
-        name: of its record.
-        title: what a person reads.
-        commands: what stands after ``nemo-cosmos``, in order.
+        name: the name of its record.
+        title: the title that a person reads.
+        commands: the words after ``nemo-cosmos``, in order.
     """
 
     name: str
@@ -46,8 +46,8 @@ class Part:
     commands: Sequence[CommandLine]
 
 
-class Layout:
-    """Where everything lies in the workspace.
+class Places:
+    """Paths in the workspace.
 
     Args:
         root: the quickstart's folder.
@@ -68,7 +68,7 @@ class Layout:
         self.truth = root / "videos" / "truth"
         self.starts = root / "videos" / "starts"
         self.true_actions = root / "videos" / "true_actions"
-        self.told_actions = root / "videos" / "told_actions"
+        self.direction_actions = root / "videos" / "direction_actions"
         self.metrics = root / "metrics"
         self.report = root / "report.html"
 
@@ -77,23 +77,23 @@ class Layout:
         return run / "export"
 
     def videos(self, kind: str) -> Path:
-        """Generated videos of one kind: prompt, frame, actions, other_actions or told."""
+        """Generated videos of one kind: prompt, frame, actions, other_actions or directions."""
         return self.root / "videos" / kind
 
 
-def plan(layout: Layout, settings: QuickstartSettings) -> list[Part]:
+def plan(places: Places, settings: QuickstartSettings) -> list[Part]:
     """The training parts of the road, up to the two world models."""
     return [
-        Part("simulate", "Render robot episodes", _simulate(layout, settings)),
-        Part("curate", "Curate them, and real video, into shards", _curate(layout)),
-        Part("tokenizer", "Train a video tokenizer", _tokenizer(layout, settings)),
-        Part("tokenize", "Encode the shards into latents", _tokenize(layout, settings)),
-        Part("world", "Pre-train a world model", _world(layout, settings)),
-        Part("action", "Post-train it on the robot's actions", _action(layout, settings)),
+        Part("simulate", "Render robot episodes", _simulate(places, settings)),
+        Part("curate", "Curate them, and real video, into shards", _curate(places)),
+        Part("tokenizer", "Train a video tokenizer", _tokenizer(places, settings)),
+        Part("tokenize", "Encode the shards into latents", _tokenize(places, settings)),
+        Part("world", "Pre-train a world model", _world(places, settings)),
+        Part("action", "Post-train it on the robot's actions", _action(places, settings)),
     ]
 
 
-def _simulate(layout: Layout, settings: QuickstartSettings) -> list[CommandLine]:
+def _simulate(places: Places, settings: QuickstartSettings) -> list[CommandLine]:
     def simulate(folder: Path, num_episodes: int, seed: int) -> CommandLine:
         return [
             *("simulate", str(folder)),
@@ -106,45 +106,45 @@ def _simulate(layout: Layout, settings: QuickstartSettings) -> list[CommandLine]
         ]
 
     return [
-        simulate(layout.robot, settings.num_episodes, settings.seed),
-        simulate(layout.held_out, settings.num_held_out, settings.seed + 1),
+        simulate(places.robot, settings.num_episodes, settings.seed),
+        simulate(places.held_out, settings.num_held_out, settings.seed + 1),
     ]
 
 
-def _curate(layout: Layout) -> list[CommandLine]:
-    # Episodes are whole as they are and the table does not move, so that neither cuts nor the
-    # motion filter, which looks at the whole picture, have anything to do there; and as all of them
-    # show the same table, neither have the stages that compare and sort clips.
+def _curate(places: Places) -> list[CommandLine]:
+    # Each episode is one shot in front of a still table: there is nothing to cut, the motion
+    # filter, which looks at the whole picture, would reject it, and stages that compare or sort
+    # clips would find all episodes alike.
     whole = ["--split", "none", "--min-clip-s", "1", "--min-motion", "0", "--min-patch-motion", "0"]
     whole += ["--skip", "all"]
     return [
-        ["curate", str(layout.robot), str(layout.robot_shards), *whole],
-        ["curate", str(layout.real), str(layout.real_shards), "--split", "shot"],
+        ["curate", str(places.robot), str(places.robot_shards), *whole],
+        ["curate", str(places.real), str(places.real_shards), "--split", "shot"],
     ]
 
 
-def _tokenizer(layout: Layout, settings: QuickstartSettings) -> list[CommandLine]:
+def _tokenizer(places: Places, settings: QuickstartSettings) -> list[CommandLine]:
     return [
         [
             *("pretrain", "--factory", "tokenizer_nano_cv4x8x8"),
-            f"data.path=[{layout.robot_shards},{layout.real_shards}]",
+            f"data.path=[{places.robot_shards},{places.real_shards}]",
             f"data.size=[{settings.height},{settings.width}]",
             f"data.num_frames={settings.window_frames}",
             f"trainer.max_steps={settings.tokenizer_steps}",
-            *_run_folder(layout.tokenizer),
+            *_run_folder(places.tokenizer),
         ]
     ]
 
 
-def _tokenize(layout: Layout, settings: QuickstartSettings) -> list[CommandLine]:
+def _tokenize(places: Places, settings: QuickstartSettings) -> list[CommandLine]:
     folders = [
-        (layout.robot_shards, layout.robot_latents),
-        (layout.real_shards, layout.real_latents),
+        (places.robot_shards, places.robot_latents),
+        (places.real_shards, places.real_latents),
     ]
     return [
         [
             *("tokenize", str(shards), str(latents)),
-            *("--tokenizer", str(layout.export(layout.tokenizer))),
+            *("--tokenizer", str(places.export(places.tokenizer))),
             *("--window-frames", str(settings.window_frames)),
             *("--window-stride", str(settings.window_stride)),
             *("--size", settings.size),
@@ -155,31 +155,31 @@ def _tokenize(layout: Layout, settings: QuickstartSettings) -> list[CommandLine]
     ]
 
 
-def _world(layout: Layout, settings: QuickstartSettings) -> list[CommandLine]:
+def _world(places: Places, settings: QuickstartSettings) -> list[CommandLine]:
     return [
         [
             *("pretrain", "--factory", "diffusion_nano_video2world"),
-            f"data.path=[{layout.robot_latents},{layout.real_latents}]",
+            f"data.path=[{places.robot_latents},{places.real_latents}]",
             *_diffusion_keys(settings.world_steps),
-            *_run_folder(layout.world),
+            *_run_folder(places.world),
         ]
     ]
 
 
-def _action(layout: Layout, settings: QuickstartSettings) -> list[CommandLine]:
+def _action(places: Places, settings: QuickstartSettings) -> list[CommandLine]:
     return [
         [
             *("finetune", "--factory", "diffusion_nano_action"),
-            *("--from", str(layout.export(layout.world))),
-            f"data.path={layout.robot_latents}",
+            *("--from", str(places.export(places.world))),
+            f"data.path={places.robot_latents}",
             *_diffusion_keys(settings.action_steps),
-            *_run_folder(layout.action_world),
+            *_run_folder(places.action_world),
         ]
     ]
 
 
 def _diffusion_keys(num_steps: int) -> list[str]:
-    # No sample is told more than its first latent frame, as none is asked for more.
+    # Generation starts from one given frame, so training gives no more than the first latent frame.
     given = "model.process.conditioning.max_condition_latents=1"
     return [f"trainer.max_steps={num_steps}", f"data.text_length={TEXT_LENGTH}", given]
 
@@ -189,56 +189,56 @@ def _run_folder(folder: Path) -> list[str]:
 
 
 def generation_commands(
-    layout: Layout, settings: QuickstartSettings, captions: Mapping[str, str]
+    places: Places, settings: QuickstartSettings, captions: Mapping[str, str]
 ) -> list[CommandLine]:
     """Video from words, from a first frame, and from actions.
 
     Args:
-        layout: of the workspace.
-        settings: of the quickstart.
-        captions: of the held-out episodes, by their keys.
+        places: the workspace's paths.
+        settings: the quickstart's numbers.
+        captions: captions of the held-out episodes by key.
     """
     keys = list(captions)
-    lines = [_generate(layout, settings, name, prompt) for name, prompt in PROMPTS.items()]
+    lines = [_generate(places, settings, name, prompt) for name, prompt in PROMPTS.items()]
     for key, other in zip(keys, [*keys[1:], *keys[:1]], strict=True):
-        start, words = layout.starts / f"{key}.png", captions[key]
-        own, others = (layout.true_actions / f"{each}.npy" for each in (key, other))
+        start, words = places.starts / f"{key}.png", captions[key]
+        own, others = (places.true_actions / f"{each}.npy" for each in (key, other))
         for kind, actions in (("frame", None), ("actions", own), ("other_actions", others)):
-            out = layout.videos(kind) / f"{key}.mp4"
-            lines.append(_predict(layout, settings, start, words, out, actions))
-    start = layout.starts / f"{keys[0]}.png"
-    for direction in TOLD:
-        out = layout.videos("told") / f"{direction}.mp4"
-        actions = layout.told_actions / f"{direction}.npy"
-        lines.append(_predict(layout, settings, start, FREE_CAPTION, out, actions))
+            out = places.videos(kind) / f"{key}.mp4"
+            lines.append(_predict(places, settings, start, words, out, actions))
+    start = places.starts / f"{keys[0]}.png"
+    for direction in DIRECTIONS:
+        out = places.videos("directions") / f"{direction}.mp4"
+        actions = places.direction_actions / f"{direction}.npy"
+        lines.append(_predict(places, settings, start, FREE_CAPTION, out, actions))
     return lines
 
 
-def _generate(layout: Layout, settings: QuickstartSettings, name: str, prompt: str) -> CommandLine:
+def _generate(places: Places, settings: QuickstartSettings, name: str, prompt: str) -> CommandLine:
     return [
-        *("generate", str(layout.export(layout.world)), "--prompt", prompt),
-        *("--out", str(layout.videos("prompt") / f"{name}.mp4")),
+        *("generate", str(places.export(places.world)), "--prompt", prompt),
+        *("--out", str(places.videos("prompt") / f"{name}.mp4")),
         *("--guidance", str(settings.guidance), "--fps", str(settings.fps)),
         *_sampling(settings),
     ]
 
 
 def _predict(
-    layout: Layout,
+    places: Places,
     settings: QuickstartSettings,
     start: Path,
     prompt: str,
     out: Path,
     actions: Path | None,
 ) -> CommandLine:
-    model = layout.world if actions is None else layout.action_world
-    told = ["--actions", str(actions)] if actions else []
+    model = places.world if actions is None else places.action_world
+    controls = ["--actions", str(actions)] if actions else []
     return [
-        *("predict", str(layout.export(model))),
+        *("predict", str(places.export(model))),
         *("--input", str(start), "--prompt", prompt, "--out", str(out)),
-        *("--guidance", "0"),  # the frame, or the actions, say it all
+        *("--guidance", "0"),  # the frame and the actions determine the video
         *_sampling(settings),
-        *told,
+        *controls,
     ]
 
 
@@ -246,12 +246,12 @@ def _sampling(settings: QuickstartSettings) -> list[str]:
     return ["--steps", str(settings.sampling_steps), "--seed", str(settings.seed)]
 
 
-def evaluation_commands(layout: Layout) -> list[CommandLine]:
-    """Compare each kind of prediction with what happened; the given first frame is left out."""
+def evaluation_commands(places: Places) -> list[CommandLine]:
+    """Compare each kind of prediction with the ground truth, without the given first frame."""
     return [
         [
-            *("evaluate", str(layout.videos(kind)), str(layout.truth)),
-            *("--skip-frames", "1", "--out", str(layout.metrics / kind)),
+            *("evaluate", str(places.videos(kind)), str(places.truth)),
+            *("--skip-frames", "1", "--out", str(places.metrics / kind)),
         ]
         for kind in ("actions", "other_actions", "frame")
     ]

@@ -17,10 +17,10 @@ TEMPLATE = "report.html.jinja"
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One video to look at, with a strip of its frames for paper.
+    """One video, with a strip of its frames for print.
 
     Attributes:
-        caption: what is seen.
+        caption: a description of the content.
         video_uri: mp4 as a data URI.
         strip_uri: PNG as a data URI.
     """
@@ -32,7 +32,7 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a sentence that says what to look for, and what there is to see.
+    """A heading, a sentence that says what to look for, and the exhibits.
 
     Attributes:
         title: heading.
@@ -56,7 +56,7 @@ class Report:
     Attributes:
         headline: (figure, what it is) pairs at the top.
         sections: in order.
-        records: of the steps, for the timing table.
+        records: the steps' records, for the timing table.
         commands: step name -> the command lines that do the same by hand.
         machine: one line that names the processor and its threads.
     """

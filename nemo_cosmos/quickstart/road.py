@@ -1,4 +1,4 @@
-"""The whole road: the parts in order, with what lies between the commands."""
+"""The whole road: the parts in order, and the preparation between the commands."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from nemo_cosmos.quickstart import material
 from nemo_cosmos.quickstart.plan import (
     CommandLine,
-    Layout,
     Part,
+    Places,
     evaluation_commands,
     generation_commands,
     plan,
@@ -21,7 +21,7 @@ from nemo_cosmos.quickstart.runner import Announce, Record, Step, run_steps
 from nemo_cosmos.quickstart.settings import QuickstartSettings
 
 RunCommand = Callable[[CommandLine], None]
-"""Runs what stands after ``nemo-cosmos``, and raises what goes wrong."""
+"""Runs the words after ``nemo-cosmos``; raises the error of a command that fails."""
 
 
 def walk(
@@ -38,24 +38,24 @@ def walk(
     Returns:
         One record a part.
     """
-    layout = Layout(root)
+    places = Places(root)
     steps = [
-        _step(part, _prepare(part.name, layout), run_command) for part in plan(layout, settings)
+        _step(part, _prepare(part.name, places), run_command) for part in plan(places, settings)
     ]
     steps[0] = _with_definition(steps[0], settings.as_dict())
-    steps += [_generate_step(layout, settings, run_command), _evaluate_step(layout, run_command)]
+    steps += [_generate_step(places, settings, run_command), _evaluate_step(places, run_command)]
     return run_steps(root, steps, announce)
 
 
 def command_texts(
-    layout: Layout, settings: QuickstartSettings, captions: Mapping[str, str]
+    places: Places, settings: QuickstartSettings, captions: Mapping[str, str]
 ) -> dict[str, list[str]]:
-    """The command lines of each part as one would type them, the longest list cut to examples."""
-    lines = {part.name: list(part.commands) for part in plan(layout, settings)}
-    generation = generation_commands(layout, settings, captions)
+    """Return the command lines of each part as typed, the longest list cut to examples."""
+    lines = {part.name: list(part.commands) for part in plan(places, settings)}
+    generation = generation_commands(places, settings, captions)
     # One example of each kind: from words, from a frame, from actions.
     lines["generate"] = [generation[0], *generation[3:5]]
-    lines["evaluate"] = evaluation_commands(layout)
+    lines["evaluate"] = evaluation_commands(places)
     return {
         name: [f"nemo-cosmos {shlex.join(line)}" for line in commands]
         for name, commands in lines.items()
@@ -75,19 +75,19 @@ def _with_definition(step: Step, more: Mapping[str, Any]) -> Step:
     return Step(step.name, step.title, {**step.definition, "settings": dict(more)}, step.run)
 
 
-def _prepare(name: str, layout: Layout) -> Callable[[], None]:
-    """What a part needs that no command makes."""
+def _prepare(name: str, places: Places) -> Callable[[], None]:
+    """Return what prepares inputs that no command makes."""
     if name == "curate":
-        return lambda: material.place_real_videos(layout.real)
+        return lambda: material.place_real_videos(places.real)
     return lambda: None
 
 
-def _generate_step(layout: Layout, settings: QuickstartSettings, run_command: RunCommand) -> Step:
+def _generate_step(places: Places, settings: QuickstartSettings, run_command: RunCommand) -> Step:
     def run() -> Mapping[str, Any]:
-        material.place_held_out(layout, settings)
-        material.place_told_actions(layout, settings)
-        captions = material.held_out_captions(layout)
-        commands = generation_commands(layout, settings, captions)
+        material.place_held_out(places, settings)
+        material.place_direction_actions(places, settings)
+        captions = material.held_out_captions(places)
+        commands = generation_commands(places, settings, captions)
         _run_all(commands, run_command)
         return {"num_videos": len(commands)}
 
@@ -95,12 +95,12 @@ def _generate_step(layout: Layout, settings: QuickstartSettings, run_command: Ru
     return Step("generate", "Generate video from words, a frame and actions", definition, run)
 
 
-def _evaluate_step(layout: Layout, run_command: RunCommand) -> Step:
+def _evaluate_step(places: Places, run_command: RunCommand) -> Step:
     def run() -> Mapping[str, Any]:
-        _run_all(evaluation_commands(layout), run_command)
+        _run_all(evaluation_commands(places), run_command)
         return {
             folder.name: json.loads((folder / "metrics.json").read_text())["mean"]
-            for folder in sorted(layout.metrics.iterdir())
+            for folder in sorted(places.metrics.iterdir())
         }
 
     return Step("evaluate", "Compare with held-out episodes", {}, run)

@@ -1,8 +1,8 @@
-"""Run the parts of the quickstart one after another, and skip what is already done.
+"""Run the parts of the quickstart one after another, and skip finished ones.
 
-A step leaves a record, ``steps/<name>.json``, when it has ended. The record holds a fingerprint of
-the step's own definition and of the record before it, so that a changed setting runs that step and
-all that follow again, and an unchanged one is re-used.
+A finished step leaves a record, ``steps/<name>.json``. The record holds a fingerprint of the step's
+definition and of the record before it: a changed setting runs that step and all later ones again,
+an unchanged one is re-used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Step:
 
     Attributes:
         name: file name of its record.
-        title: what a person reads while it runs.
+        title: the title shown while it runs.
         definition: everything that its result depends on, as JSON; part of the fingerprint.
         run: does the work and returns figures for the report. It is idempotent: a step that was
             interrupted is simply run again.
@@ -41,14 +41,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Record:
-    """What a finished step leaves behind.
+    """The record of a finished step.
 
     Attributes:
         name: the step's name.
         title: the step's title.
-        fingerprint: of the step's definition and of the step before it.
+        fingerprint: the hash of the step's definition and of the step before it.
         duration_s: wall-clock time of the run that finished the step, in seconds.
-        figures: what the step measured.
+        figures: the figures that the step measured.
     """
 
     name: str

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class QuickstartSettings:
-    """What the quickstart makes, and how long it trains.
+    """Sizes and step counts of the quickstart.
 
     The defaults fit two CPU cores and a quarter of an hour.
 
@@ -17,17 +17,17 @@ class QuickstartSettings:
         num_held_out: episodes of another seed, to evaluate on.
         num_episode_frames: frames of an episode.
         fps: frames per second of an episode.
-        height: of all videos, in pixels.
-        width: of all videos, in pixels.
+        height: height of all videos in pixels.
+        width: width of all videos in pixels.
         window_frames: frames of a training sample and of a generated video, 1 + 4n.
         window_stride: frames between the starts of two training samples.
-        tokenizer_steps: of the video tokenizer's training.
-        world_steps: of the world model's pre-training.
-        action_steps: of its post-training on actions.
+        tokenizer_steps: training steps of the video tokenizer.
+        world_steps: pre-training steps of the world model.
+        action_steps: steps of its post-training on actions.
         sampling_steps: denoising steps of each generated video.
-        guidance: strength of the prompt where there is nothing else to go by.
+        guidance: guidance strength of videos made from words alone.
         workers: processes that render.
-        seed: of all randomness.
+        seed: the seed of all randomness.
     """
 
     num_episodes: int = 150
@@ -52,12 +52,12 @@ class QuickstartSettings:
         return f"{self.height}x{self.width}"
 
     def as_dict(self) -> dict[str, Any]:
-        """For records and the report."""
+        """Return plain data for records and the report."""
         return asdict(self)
 
     @classmethod
     def tiny(cls) -> Self:
-        """A few steps of everything, which shows that it runs and nothing else."""
+        """Return a few steps of everything: enough to see that it runs."""
         return cls(
             num_episodes=4,
             num_held_out=2,

@@ -1,4 +1,4 @@
-"""Gather what the road left behind into the report."""
+"""Collect the results of the road into the report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nemo_cosmos.quickstart.pictures import (
     side_by_side,
     video_uri,
 )
-from nemo_cosmos.quickstart.plan import PROMPTS, TOLD, Layout
+from nemo_cosmos.quickstart.plan import DIRECTIONS, PROMPTS, Places
 from nemo_cosmos.quickstart.report import Exhibit, Report, Section
 from nemo_cosmos.quickstart.road import command_texts
 from nemo_cosmos.quickstart.runner import Record
@@ -39,8 +39,8 @@ METRIC_NAMES = {
     "motion_following": "motion following, -1 to 1",
 }
 KIND_NAMES = {
-    "actions": "told the episode's own actions",
-    "other_actions": "told another episode's actions",
+    "actions": "with the episode's own actions",
+    "other_actions": "with another episode's actions",
     "frame": "first frame and words only",
 }
 
@@ -51,19 +51,19 @@ def build_report(root: Path, settings: QuickstartSettings, records: Sequence[Rec
     Args:
         root: the quickstart's folder.
         settings: its numbers.
-        records: of its parts; that of ``evaluate`` holds the mean metrics.
+        records: the records of its parts; that of ``evaluate`` holds the mean metrics.
     """
-    layout = Layout(root)
-    captions = held_out_captions(layout)
+    places = Places(root)
+    captions = held_out_captions(places)
     means = next(record.figures for record in records if record.name == "evaluate")
-    tokenizer_section, tokenizer_psnr = _tokenizer_section(layout, list(captions))
+    tokenizer_section, tokenizer_psnr = _tokenizer_section(places, list(captions))
     return Report(
         headline=_headline(records, means, tokenizer_psnr),
         sections=[
-            _actions_section(layout, captions),
-            _told_section(layout),
-            _frame_section(layout, captions),
-            _prompt_section(layout),
+            _actions_section(places, captions),
+            _directions_section(places),
+            _frame_section(places, captions),
+            _prompt_section(places),
             tokenizer_section,
             Section(
                 "Loss curves",
@@ -71,10 +71,10 @@ def build_report(root: Path, settings: QuickstartSettings, records: Sequence[Rec
                 curves=[_curve(root / run, label) for run, label in CURVES.items()],
             ),
             _metrics_section(means),
-            _guards_section(layout),
+            _guards_section(places),
         ],
         records=records,
-        commands=command_texts(layout, settings, captions),
+        commands=command_texts(places, settings, captions),
         machine=f"{torch.get_num_threads()} threads, {platform.machine()}, torch "
         f"{torch.__version__}, {'GPU' if torch.cuda.is_available() else 'no GPU'}",
     )
@@ -88,54 +88,56 @@ def _headline(
     return [
         (f"{total_min:.1f} min", "from nothing to this page"),
         (f"{tokenizer_psnr:.1f} dB", "tokenizer PSNR on held-out episodes"),
-        (f"{actions['psnr']:.1f} dB", "PSNR of predictions told the right actions"),
-        (f"{actions['psnr_repeat_first']:.1f} dB", "PSNR of a still first frame, to compare"),
-        (f"{others['psnr']:.1f} dB", "PSNR told another episode's actions"),
-        (f"{actions['motion_following']:.2f}", "motion following, 1 = moves just as told"),
+        (f"{actions['psnr']:.1f} dB", "PSNR of predictions with the right actions"),
+        (f"{actions['psnr_repeat_first']:.1f} dB", "PSNR of a still first frame, for comparison"),
+        (f"{others['psnr']:.1f} dB", "PSNR with another episode's actions"),
+        (f"{actions['motion_following']:.2f}", "motion following; 1 = moves exactly as commanded"),
     ]
 
 
-def _actions_section(layout: Layout, captions: Mapping[str, str]) -> Section:
+def _actions_section(places: Places, captions: Mapping[str, str]) -> Section:
     exhibits = [
         _exhibit(
-            layout,
+            places,
             f"actions_{key}",
             {
-                "ground truth": layout.truth / f"{key}.mp4",
-                "told these actions": layout.videos("actions") / f"{key}.mp4",
-                "told other actions": layout.videos("other_actions") / f"{key}.mp4",
+                "ground truth": places.truth / f"{key}.mp4",
+                "these actions": places.videos("actions") / f"{key}.mp4",
+                "other actions": places.videos("other_actions") / f"{key}.mp4",
             },
             caption,
         )
         for key, caption in list(captions.items())[:NUM_SHOWN]
     ]
     return Section(
-        "Told by actions",
+        "Steered by actions",
         "The model sees the first frame of an episode that it was not trained on, and 16 robot "
         "actions of seven numbers each. The middle video should do what the left one does; the "
-        "right one starts from the same frame but is told the next episode's actions.",
+        "right one starts from the same frame but follows the next episode's actions.",
         exhibits,
     )
 
 
-def _told_section(layout: Layout) -> Section:
-    videos = {direction: layout.videos("told") / f"{direction}.mp4" for direction in TOLD}
+def _directions_section(places: Places) -> Section:
+    videos = {
+        direction: places.videos("directions") / f"{direction}.mp4" for direction in DIRECTIONS
+    }
     return Section(
         "One frame, four commands",
-        "From one and the same frame the gripper is told to move left, right, up and down at "
+        "From the same first frame the gripper is commanded to move left, right, up and down at "
         "constant speed.",
-        [_exhibit(layout, "told", videos, "the same first frame, four different actions")],
+        [_exhibit(places, "directions", videos, "the same first frame, four different actions")],
     )
 
 
-def _frame_section(layout: Layout, captions: Mapping[str, str]) -> Section:
+def _frame_section(places: Places, captions: Mapping[str, str]) -> Section:
     exhibits = [
         _exhibit(
-            layout,
+            places,
             f"frame_{key}",
             {
-                "ground truth": layout.truth / f"{key}.mp4",
-                "predicted": layout.videos("frame") / f"{key}.mp4",
+                "ground truth": places.truth / f"{key}.mp4",
+                "predicted": places.videos("frame") / f"{key}.mp4",
             },
             caption,
         )
@@ -143,37 +145,37 @@ def _frame_section(layout: Layout, captions: Mapping[str, str]) -> Section:
     ]
     return Section(
         "From a first frame and words",
-        "The pre-trained model continues a first frame. Nothing tells it where exactly the arm "
+        "The pre-trained model continues a first frame. It does not know where exactly the arm "
         "goes, so it need not agree with the ground truth.",
         exhibits,
     )
 
 
-def _prompt_section(layout: Layout) -> Section:
+def _prompt_section(places: Places) -> Section:
     exhibits = [
         _exhibit(
-            layout,
+            places,
             f"prompt_{name}",
-            {"generated": layout.videos("prompt") / f"{name}.mp4"},
+            {"generated": places.videos("prompt") / f"{name}.mp4"},
             f"“{prompt}”",
         )
         for name, prompt in PROMPTS.items()
     ]
     return Section(
         "From words alone",
-        "The pre-trained model dreams a scene from noise and a prompt. A few minutes of training "
-        "teach it the robot and the table; details of the sentence it mostly ignores.",
+        "The pre-trained model generates a scene from noise and a prompt. A few minutes of "
+        "training teach it the robot and the table; it mostly ignores details of the sentence.",
         exhibits,
     )
 
 
-def _tokenizer_section(layout: Layout, keys: Sequence[str]) -> tuple[Section, float]:
+def _tokenizer_section(places: Places, keys: Sequence[str]) -> tuple[Section, float]:
     """Reconstructions, and their mean PSNR in dB."""
-    tokenizer = VideoTokenizer.from_folder(layout.export(layout.tokenizer))
+    tokenizer = VideoTokenizer.from_folder(places.export(places.tokenizer))
     exhibits: list[Exhibit] = []
     scores: list[float] = []
     for key in keys:
-        truth = decode(layout.truth / f"{key}.mp4")
+        truth = decode(places.truth / f"{key}.mp4")
         with torch.no_grad():
             latents = tokenizer.encode(frames_to_tensor(truth.frames_THWC)[None])
             restored = tensor_to_frames(tokenizer.decode(latents)[0])
@@ -181,10 +183,10 @@ def _tokenizer_section(layout: Layout, keys: Sequence[str]) -> tuple[Section, fl
         if not exhibits:
             shown = {"ground truth": truth.frames_THWC, "through the tokenizer": restored}
             caption = f"{latents[0].numel():,} numbers for {truth.frames_THWC.size:,}"
-            exhibits.append(_exhibit_of(layout, "tokenizer", shown, truth.fps, caption))
+            exhibits.append(_exhibit_of(places, "tokenizer", shown, truth.fps, caption))
     text = (
-        "All that the world model sees and makes are latents of this tokenizer; no generated "
-        "video can be sharper than what comes through it."
+        "The world model works on latents of this tokenizer, so no generated video can be "
+        "sharper than its reconstructions."
     )
     return Section("The tokenizer", text, exhibits), float(np.mean(scores))
 
@@ -203,35 +205,35 @@ def _metrics_section(means: Mapping[str, Any]) -> Section:
     )
 
 
-def _guards_section(layout: Layout) -> Section:
-    """What the guards said of each video made from words."""
+def _guards_section(places: Places) -> Section:
+    """Verdicts of the guards on each video made from words."""
     rows = [["video", "guard", "allowed", "reason"]]
     for name in PROMPTS:
-        record = json.loads((layout.videos("prompt") / f"{name}.json").read_text())
+        record = json.loads((places.videos("prompt") / f"{name}.json").read_text())
         rows += [
             [name, verdict["guard"], "yes" if verdict["allowed"] else "no", verdict["reason"]]
             for verdict in record["guards"]
         ]
     return Section(
         "Guards",
-        "Every prompt and every video passed these; each video has a provenance file beside it.",
+        "Every prompt and every video passed these guards; a provenance file lies beside each video.",
         table=rows,
     )
 
 
-def _exhibit(layout: Layout, name: str, files: Mapping[str, Path], caption: str) -> Exhibit:
+def _exhibit(places: Places, name: str, files: Mapping[str, Path], caption: str) -> Exhibit:
     videos = {label: decode(path) for label, path in files.items()}
     fps = next(iter(videos.values())).fps
     frames = {label: video.frames_THWC for label, video in videos.items()}
-    return _exhibit_of(layout, name, frames, fps, caption)
+    return _exhibit_of(places, name, frames, fps, caption)
 
 
 def _exhibit_of(
-    layout: Layout, name: str, frames: Mapping[str, Frames], fps: float, caption: str
+    places: Places, name: str, frames: Mapping[str, Frames], fps: float, caption: str
 ) -> Exhibit:
     shown = side_by_side(frames, SHOWN_SCALE)
     strip = np.concatenate([film_strip(video) for video in frames.values()])
-    uri = video_uri(shown, fps, layout.root / "report_videos" / f"{name}.mp4")
+    uri = video_uri(shown, fps, places.root / "report_videos" / f"{name}.mp4")
     return Exhibit(caption, uri, image_uri(strip))
 
 

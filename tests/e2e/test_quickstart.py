@@ -9,7 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from nemo_cosmos.video import decode
+from nemo_cosmos.evaluation import psnr
+from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+from nemo_cosmos.video import decode, frames_to_tensor, tensor_to_frames
 
 pytest.importorskip("mujoco")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -34,28 +36,34 @@ def test_report_shows_videos_curves_and_metrics(workspace):
     page = (workspace / "report.html").read_text()
     assert page.count("data:video/mp4;base64,") >= 8
     assert page.count("<svg") == 3
-    assert "told the episode&#39;s own actions" in page
+    assert "with the episode&#39;s own actions" in page
     assert not re.search(r"\bnan\b", page, re.IGNORECASE)
 
 
 def test_predictions_begin_with_the_frame_that_was_given(workspace):
+    """The first frame is the given one, as far as this tokenizer can show it, and others follow."""
+    tokenizer = VideoTokenizer.from_folder(workspace / "tokenizer" / "export")
     for truth_file in (workspace / "videos" / "truth").glob("*.mp4"):
         truth = decode(truth_file).frames_THWC
+        start = decode(workspace / "videos" / "starts" / f"{truth_file.stem}.png").frames_THWC
+        latents = tokenizer.encode(frames_to_tensor(start)[None])
+        restored = tensor_to_frames(tokenizer.decode(latents)[0])
         predicted = decode(workspace / "videos" / "actions" / truth_file.name).frames_THWC
         assert predicted.shape == truth.shape
-        assert predicted.std() > 0
+        assert psnr(predicted[:1], restored) > 30  # what encoding as mp4 leaves
+        assert psnr(predicted[-1:], restored) < psnr(predicted[:1], restored)
 
 
-def test_told_actions_point_where_their_names_say(workspace):
+def test_direction_actions_point_where_their_names_say(workspace):
     """In the gripper's frame, which looks down, up is -z and left is -x."""
-    folder = workspace / "videos" / "told_actions"
+    folder = workspace / "videos" / "direction_actions"
     actions = {path.stem: np.load(path)[0] for path in folder.glob("*.npy")}
     assert actions["left"][0] < 0 < actions["right"][0]
     assert actions["up"][2] < 0 < actions["down"][2]
 
 
 def test_every_generated_video_has_provenance_with_guard_verdicts(workspace):
-    for kind in ("prompt", "frame", "actions", "other_actions", "told"):
+    for kind in ("prompt", "frame", "actions", "other_actions", "directions"):
         videos = list((workspace / "videos" / kind).glob("*.mp4"))
         assert videos
         for video in videos:

@@ -6,7 +6,7 @@ import pytest
 
 from nemo_cosmos.cli.main import COMMANDS
 from nemo_cosmos.quickstart.plan import (
-    Layout,
+    Places,
     evaluation_commands,
     generation_commands,
     plan,
@@ -19,29 +19,29 @@ CAPTIONS = {"episode_000000": "One.", "episode_000001": "It's two."}
 
 
 @pytest.fixture
-def layout():
-    return Layout(Path("out dir"))
+def places():
+    return Places(Path("out dir"))
 
 
-def all_commands(layout):
-    planned = [line for part in plan(layout, SETTINGS) for line in part.commands]
-    generation = generation_commands(layout, SETTINGS, CAPTIONS)
-    return [*planned, *generation, *evaluation_commands(layout)]
+def all_commands(places):
+    planned = [line for part in plan(places, SETTINGS) for line in part.commands]
+    generation = generation_commands(places, SETTINGS, CAPTIONS)
+    return [*planned, *generation, *evaluation_commands(places)]
 
 
-def test_every_command_exists(layout):
-    assert {line[0] for line in all_commands(layout)} <= set(COMMANDS)
+def test_every_command_exists(places):
+    assert {line[0] for line in all_commands(places)} <= set(COMMANDS)
 
 
-def test_training_runs_lie_where_later_commands_look(layout):
-    text = "\n".join(" ".join(line) for line in all_commands(layout))
+def test_training_runs_lie_where_later_commands_look(places):
+    text = "\n".join(" ".join(line) for line in all_commands(places))
     for run in ("tokenizer", "world", "action_world"):
         assert f"log.log_dir=out dir log.name={run}" in text
         assert str(Path("out dir") / run / "export") in text
 
 
-def test_other_actions_are_those_of_another_episode(layout):
-    lines = generation_commands(layout, SETTINGS, CAPTIONS)
+def test_other_actions_are_those_of_another_episode(places):
+    lines = generation_commands(places, SETTINGS, CAPTIONS)
     others = [line for line in lines if any("other_actions" in word for word in line)]
     assert len(others) == len(CAPTIONS)
     for line in others:
@@ -50,17 +50,17 @@ def test_other_actions_are_those_of_another_episode(layout):
         assert out.stem != actions.stem
 
 
-def test_held_out_episodes_have_another_seed(layout):
+def test_held_out_episodes_have_another_seed(places):
     seeds = [
-        line[line.index("--seed") + 1] for line in all_commands(layout) if line[0] == "simulate"
+        line[line.index("--seed") + 1] for line in all_commands(places) if line[0] == "simulate"
     ]
     assert len(set(seeds)) == 2
 
 
-def test_shown_commands_can_be_pasted_into_a_shell(layout):
+def test_shown_commands_can_be_pasted_into_a_shell(places):
     import shlex
 
-    for lines in command_texts(layout, SETTINGS, CAPTIONS).values():
+    for lines in command_texts(places, SETTINGS, CAPTIONS).values():
         for line in lines:
             words = shlex.split(line)
             assert words[0] == "nemo-cosmos"
