@@ -216,7 +216,7 @@ def _guards_section(places: Places) -> Section:
         ]
     return Section(
         "Guards",
-        "Every prompt and every video passed these guards; a provenance file lies beside each video.",
+        "Every prompt and video passed these guards; a provenance file lies beside each video.",
         table=rows,
     )
 
