@@ -26,7 +26,7 @@ from torch.overrides import _get_current_function_mode_stack  # noqa: E402
 from nemo_cosmos.models.common.rope import Rope3D, RopeTable, apply_rope  # noqa: E402
 from nemo_cosmos.models.diffusion.network.config import DiTConfig  # noqa: E402
 from nemo_cosmos.models.diffusion.network.dit import DiT  # noqa: E402
-from nemo_cosmos.models.diffusion.network.layers import Conditioning, DiTLayer  # noqa: E402
+from nemo_cosmos.models.diffusion.network.layers import DiTLayer, LayerInputs  # noqa: E402
 from nemo_cosmos.models.diffusion.network.modulation import add_gated, modulate  # noqa: E402
 from nemo_cosmos.platform import ensure_model_parallel  # noqa: E402
 
@@ -46,7 +46,7 @@ class PlainLayer(nn.Module):
             }
         )
 
-    def forward(self, x: torch.Tensor, c: Conditioning) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, c: LayerInputs) -> torch.Tensor:
         """Return the tokens after the layer."""
         w = self.weights
         shift, scale, gate = self._modulation("self_attention", c)
@@ -69,7 +69,7 @@ class PlainLayer(nn.Module):
         hidden = F.gelu(F.linear(modulate(x, shift, scale), w["mlp_linear_fc1_weight"]))
         return add_gated(x, gate, F.linear(hidden, w["mlp_linear_fc2_weight"]))
 
-    def _modulation(self, part: str, c: Conditioning) -> tuple[torch.Tensor, ...]:
+    def _modulation(self, part: str, c: LayerInputs) -> tuple[torch.Tensor, ...]:
         w = self.weights
         own = F.linear(c.activated_TBE, w[f"adaln_{part}_linear_1_weight"])
         own = F.linear(own, w[f"adaln_{part}_linear_2_weight"])
@@ -87,7 +87,7 @@ class PlainLayer(nn.Module):
         return F.linear(out, self.weights[f"{attention}_attention_linear_proj_weight"])
 
 
-def build(tokens: int, width: int) -> tuple[DiTLayer, PlainLayer, torch.Tensor, Conditioning]:
+def build(tokens: int, width: int) -> tuple[DiTLayer, PlainLayer, torch.Tensor, LayerInputs]:
     """The two layers and their inputs."""
     heads = width // 32
     config = DiTConfig(
@@ -104,7 +104,7 @@ def build(tokens: int, width: int) -> tuple[DiTLayer, PlainLayer, torch.Tensor, 
             if "adaln" in name:
                 parameter.normal_(std=0.1)
     rope = Rope3D(width // heads)((1, 16, tokens // 16), None, torch.device("cpu"))
-    conditioning = Conditioning(
+    conditioning = LayerInputs(
         activated_TBE=torch.randn(1, 1, width),
         shared_TB3E=torch.randn(1, 1, 3 * width),
         rope_cos_LB1D=rope.cos_LB1D,
@@ -115,7 +115,7 @@ def build(tokens: int, width: int) -> tuple[DiTLayer, PlainLayer, torch.Tensor, 
     return layer, PlainLayer(layer, heads), torch.randn(tokens, 1, width), conditioning
 
 
-def step(layer: nn.Module, x: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+def step(layer: nn.Module, x: torch.Tensor, conditioning: LayerInputs) -> torch.Tensor:
     """Forward and backward; returns the output."""
     layer.zero_grad(set_to_none=True)
     out: torch.Tensor = layer(x, conditioning)
@@ -124,7 +124,7 @@ def step(layer: nn.Module, x: torch.Tensor, conditioning: Conditioning) -> torch
 
 
 def check_equal(
-    layer: DiTLayer, plain: PlainLayer, x: torch.Tensor, conditioning: Conditioning
+    layer: DiTLayer, plain: PlainLayer, x: torch.Tensor, conditioning: LayerInputs
 ) -> None:
     """Assert that outputs and gradients agree and that no torch-function mode is active."""
     ours, theirs = step(layer, x, conditioning), step(plain, x, conditioning)

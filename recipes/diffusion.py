@@ -25,7 +25,7 @@ from nemo_cosmos.models.diffusion.build import ControlSpec
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
-from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from recipes import common
 

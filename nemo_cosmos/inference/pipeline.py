@@ -34,7 +34,7 @@ from nemo_cosmos.models.diffusion.process.conditioning import (
     FrameCondition,
     augment_sigma_for_chunk,
 )
-from nemo_cosmos.models.diffusion.process.denoiser import Conditions
+from nemo_cosmos.models.diffusion.process.denoiser import SamplingInputs
 from nemo_cosmos.models.diffusion.process.samplers import seeded_noise
 from nemo_cosmos.platform import on_first_process
 from nemo_cosmos.provenance.record import provenance
@@ -287,7 +287,7 @@ class WorldPipeline:
         frames = None
         if given_THWC is not None:
             frames = self._frame_condition(given_THWC, noise_BCTHW, augment_sigma_for_chunk(chunk))
-        conditions = Conditions(
+        conditions = SamplingInputs(
             text_BLD=text[0],
             uncond_text_BLD=text[1],
             guidance=options.guidance,

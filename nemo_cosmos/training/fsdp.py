@@ -28,7 +28,7 @@ from megatron.core.transformer.transformer_layer import BaseTransformerLayer
 from torch import Tensor, nn
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.models.common.megatron.parts import Shard, shards_of
+from nemo_cosmos.models.common.megatron.parts import TensorPart, parts_of
 from nemo_cosmos.platform import collective_backend, has
 from nemo_cosmos.training.sharded_state import MODEL_PREFIX
 
@@ -123,7 +123,7 @@ class Rows:
         main: what the optimiser steps; its rows are the same memory, or a float32 copy.
     """
 
-    shard: Shard
+    shard: TensorPart
     place: ShardedTensor
     start: int
     main: nn.Parameter
@@ -181,7 +181,7 @@ class ShardedNetwork(FullyShardedDataParallel):
         network: Any = module.module if cast else module
         # Places are known while the weights are whole.
         entries: dict[str, ShardedTensor] = network.sharded_state_dict()
-        whole = {id(shard.tensor): shard for shard in shards_of(network)}
+        whole = {id(shard.tensor): shard for shard in parts_of(network)}
         super().__init__(
             config,
             ddp_config,
@@ -193,7 +193,7 @@ class ShardedNetwork(FullyShardedDataParallel):
         for layer in network.modules():
             if isinstance(layer, BaseTransformerLayer) and hasattr(layer, "project_context"):
                 layer.project_context = self._put_together(layer, layer.project_context)
-        network.held_shards = self.held_shards
+        network.held_parts = self.held_parts
         mains = {
             id(main.orig_param): main
             for _, main in self.param_and_grad_buffer.optimizer_named_parameters
@@ -211,7 +211,7 @@ class ShardedNetwork(FullyShardedDataParallel):
         """Of every weight that this process keeps rows of."""
         return [rows for rows in self._rows.values() if rows.shard.tensor.numel()]
 
-    def held_shards(self) -> list[Shard]:
+    def held_parts(self) -> list[TensorPart]:
         """What this process holds of the network, as ``models.common.shards`` tells it."""
         return [rows.shard for rows in self.rows] + self._whole_shards
 
@@ -277,7 +277,7 @@ class ShardedNetwork(FullyShardedDataParallel):
         if has("transformer_engine"):
             super()._fix_tensor_parallel_attributes(module)
 
-    def _rows_of(self, entry: ShardedTensor, whole: Shard, main: Any) -> Rows:
+    def _rows_of(self, entry: ShardedTensor, whole: TensorPart, main: Any) -> Rows:
         """Find the rows of a weight that this process keeps."""
         shape = main.orig_param.shape
         buffers = self.param_and_grad_buffer
@@ -289,12 +289,12 @@ class ShardedNetwork(FullyShardedDataParallel):
         start = buffer.locate_item_in_global_item(item)[0] // shape[1:].numel()
         if buffer.dtype != main.dtype:  # the optimiser steps a copy
             tensor.main_param = to_local_if_dtensor(main)
-        first = whole.part[0].start + start
+        first = whole.slices[0].start + start
         place = replace(entry.without_data(), replica_id=(*entry.replica_id[:-1], self._copy))
         shard = replace(
             whole,
             tensor=tensor,
-            part=(slice(first, first + len(tensor)), *whole.part[1:]),
+            slices=(slice(first, first + len(tensor)), *whole.slices[1:]),
             is_main=not any(place.replica_id),
         )
         return Rows(shard, place, start, main)

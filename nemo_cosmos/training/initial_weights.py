@@ -17,7 +17,7 @@ from torch import nn
 from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource, has_weights
 from nemo_cosmos.checkpoint.formats.tensors import MAX_NAMED
 from nemo_cosmos.errors import CheckpointError, nearest_names
-from nemo_cosmos.models.common.megatron.parts import shards_of
+from nemo_cosmos.models.common.megatron.parts import parts_of
 from nemo_cosmos.models.diffusion.world import CONFIG_FILE, WEIGHTS_FILE
 
 logger = logging.getLogger(__name__)
@@ -88,14 +88,14 @@ def load_exported(networks: Sequence[nn.Module], weights: Path) -> list[str]:
         CheckpointError: the file holds tensors that the network lacks, or of another shape, or
             shares no name with it.
     """
-    shards = [shard for network in networks for shard in shards_of(network)]
+    shards = [shard for network in networks for shard in parts_of(network)]
     file = SafetensorsSource(weights)
     saved = set(file.specs)
     _check_names(saved, {shard.name for shard in shards}, weights)
     for shard in shards:
         if shard.name not in saved:
             continue
-        part = file.read_part(shard.name, shard.part)
+        part = file.read_part(shard.name, shard.slices)
         if tuple(file.specs[shard.name].shape) != shard.whole_shape:
             raise CheckpointError(
                 f"'{shard.name}' has shape {file.specs[shard.name].shape} in '{weights}' but "

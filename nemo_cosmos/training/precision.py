@@ -27,7 +27,7 @@ def megatron_precision(
         precision: ``"32"``, ``"bf16-mixed"`` or ``"16-mixed"``.
         grad_reduce_in_fp32: accumulate and reduce gradients in float32.
         fp8: ``"hybrid"`` (E4M3 forward, E5M2 backward), ``"e4m3"``, or None for none.
-        fp8_recipe: see :mod:`nemo_cosmos.models.diffusion.network.fp8`.
+        fp8_recipe: see :mod:`nemo_cosmos.models.common.megatron.fp8`.
         bf16_end_layers: layers at either end that stay in bfloat16; by default 1, and 0 with
             delayed scaling, which knows no exceptions.
 

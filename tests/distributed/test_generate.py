@@ -46,7 +46,7 @@ def write_world(folder: str) -> None:
     from nemo_cosmos.models.diffusion.build import build_network
     from nemo_cosmos.models.diffusion.network.config import DiTConfig
     from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
-    from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
+    from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
     from nemo_cosmos.models.diffusion.world import WorldConfig, save_world
     from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
     from nemo_cosmos.models.tokenizer.presets import TOKENIZERS

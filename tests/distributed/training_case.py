@@ -142,13 +142,13 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
 def draw_sample(model: Any) -> Tensor:
     """The same on every rank, whatever it holds of the network."""
     from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
-    from nemo_cosmos.models.diffusion.process.denoiser import Conditions
+    from nemo_cosmos.models.diffusion.process.denoiser import SamplingInputs
     from nemo_cosmos.training.initial_weights import bare_network
 
     generator = torch.Generator().manual_seed(1)
     text = torch.randn(1, TEXT_TOKENS, TEXT_DIM, generator=generator)
     noise = torch.randn(1, *VIDEO, generator=generator)
-    conditions = Conditions(text, torch.zeros_like(text), guidance=2.0)
+    conditions = SamplingInputs(text, torch.zeros_like(text), guidance=2.0)
     return sample_on_all(bare_network(model), conditions, model.process, noise, num_steps=3)
 
 
@@ -254,14 +254,14 @@ def gradient_pieces(trainer: Any) -> list[Piece]:
     """This rank's gradients as the optimiser is about to use them."""
     from megatron.core import parallel_state
 
-    from nemo_cosmos.models.common.megatron.parts import shards_of
+    from nemo_cosmos.models.common.megatron.parts import parts_of
     from nemo_cosmos.training.initial_weights import bare_network
 
     pieces = [
         Piece(
             rows.shard.name,
             rows.shard.whole_shape,
-            rows.shard.part,
+            rows.shard.slices,
             rows.main.grad.to_local().detach().float().clone(),
         )
         for network in trainer.strategy.sharded_networks
@@ -273,11 +273,11 @@ def gradient_pieces(trainer: Any) -> list[Piece]:
         for buffer in chunk.buffers:
             for bucket in buffer.buckets:
                 _gather_bucket(bucket, parallel_state)
-        for shard in shards_of(bare_network(chunk)):
+        for shard in parts_of(bare_network(chunk)):
             gradient = getattr(shard.tensor, "main_grad", None)
             if gradient is not None:
                 value = gradient.detach().float().clone()
-                pieces.append(Piece(shard.name, shard.whole_shape, shard.part, value))
+                pieces.append(Piece(shard.name, shard.whole_shape, shard.slices, value))
     return pieces
 
 
@@ -292,13 +292,13 @@ def _gather_bucket(bucket: Any, parallel_state: Any) -> None:
 
 
 def weight_pieces(trainer: Any) -> list[Piece]:
-    from nemo_cosmos.models.common.megatron.parts import shards_of
+    from nemo_cosmos.models.common.megatron.parts import parts_of
     from nemo_cosmos.training.initial_weights import bare_networks
 
     return [
-        Piece(shard.name, shard.whole_shape, shard.part, shard.tensor.detach().float().clone())
+        Piece(shard.name, shard.whole_shape, shard.slices, shard.tensor.detach().float().clone())
         for network in bare_networks(trainer)
-        for shard in shards_of(network)
+        for shard in parts_of(network)
     ]
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from nemo_cosmos.models.common.megatron.fp8 import CAPABILITIES
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
-from nemo_cosmos.models.diffusion.network.fp8 import CAPABILITIES
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS

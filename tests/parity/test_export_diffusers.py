@@ -20,8 +20,9 @@ from nemo_cosmos.inference import WorldPipeline
 from nemo_cosmos.models.common.text import load_text_encoder
 from nemo_cosmos.models.diffusion.build import build_network
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.process import samplers
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
-from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig, samplers
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS

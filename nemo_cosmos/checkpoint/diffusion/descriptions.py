@@ -25,7 +25,7 @@ from nemo_cosmos.models.diffusion.presets import (
     DiffusionPreset,
     get_diffusion_preset,
 )
-from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.world import WorldConfig
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.platform import ensure_model_parallel

@@ -33,8 +33,8 @@ from nemo_cosmos.checkpoint.tokenizer.files import VAE_WEIGHTS, export_diffusers
 from nemo_cosmos.errors import CheckpointError, MissingFileError
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.samplers import RHO, SIGMA_MAX, SIGMA_MIN
-from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
 from nemo_cosmos.models.diffusion.world import WorldConfig
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer

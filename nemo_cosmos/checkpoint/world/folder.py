@@ -19,7 +19,7 @@ from torch import nn
 from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource, weight_files
 from nemo_cosmos.checkpoint.formats.tensors import check_fit, finite, shapes_of
 from nemo_cosmos.errors import CheckpointError, MissingFileError
-from nemo_cosmos.models.common.megatron.parts import shards_of
+from nemo_cosmos.models.common.megatron.parts import parts_of
 from nemo_cosmos.models.diffusion.build import ControlSpec, WorldNetwork, build_network
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.world import (
@@ -149,7 +149,7 @@ def load_weights(net: nn.Module, file: Path) -> None:
         CheckpointError: it is damaged, or its tensors are not those of the network.
         NumericsError: it holds NaN or infinity.
     """
-    shards = shards_of(net)
+    shards = parts_of(net)
     weights = SafetensorsSource(file)
     check_fit(
         {shard.name: shard.whole_shape for shard in shards},
@@ -159,7 +159,7 @@ def load_weights(net: nn.Module, file: Path) -> None:
         "The two are of different models; export the folder again.",
     )
     targets = {shard.name: shard.tensor for shard in shards}
-    parts = ((shard.name, weights.read_part(shard.name, shard.part)) for shard in shards)
+    parts = ((shard.name, weights.read_part(shard.name, shard.slices)) for shard in shards)
     for name, part in finite(parts, f"'{file}'"):
         targets[name].copy_(part)
 

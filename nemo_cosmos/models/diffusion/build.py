@@ -13,8 +13,8 @@ from nemo_cosmos.models.common.megatron.pipeline_copies import same_on_all_stage
 from nemo_cosmos.models.diffusion.controls import Control, NetworkDims, build_control
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import LogVariance
-from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
 
 
 @dataclass(frozen=True)

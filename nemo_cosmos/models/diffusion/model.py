@@ -33,9 +33,9 @@ from nemo_cosmos.models.diffusion.network.packs import is_pack, split_pack
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.parallel.divisibility import Sharing
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.training_step import (
     Batch,
-    DiffusionConfig,
     check_batch,
     cut_batch,
     prepare_step,

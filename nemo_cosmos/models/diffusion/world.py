@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nemo_cosmos.errors import CheckpointError, ConfigError, MissingFileError, NumericsError
-from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.storage import atomic_path, resolve_from_folder
 
 CONFIG_FILE = "config.json"

@@ -13,8 +13,8 @@ from nemo_cosmos.checkpoint.world.folder import WorldConfig, save_world
 from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig
-from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.models.common.attention.context_parallel import check_kind
-from nemo_cosmos.models.diffusion.network.fp8 import check_fp8
+from nemo_cosmos.models.common.megatron.fp8 import check_fp8
 from nemo_cosmos.platform import has_cuda
 
 # What a saved model records: everything that fixes the network's function and its weights' shapes.
@@ -114,7 +114,7 @@ class DiTConfig(TransformerConfig):
         self.rope_ratios_thw = tuple(self.rope_ratios_thw)  # type: ignore[assignment]
         if self.first_last_layers_bf16 is None:
             self.first_last_layers_bf16 = bool(self.fp8) and self.fp8_recipe != "delayed"
-        check_fp8(self)
+        check_fp8(self, self.layer_spec)
         if self.hidden_size < 1 or self.hidden_size % max(self.num_attention_heads, 1):
             raise ConfigError(
                 f"hidden_size={self.hidden_size} does not divide into "

@@ -29,6 +29,10 @@ from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError, WrongFrameCountError
 from nemo_cosmos.models.common.attention.core import KeysValues
+from nemo_cosmos.models.common.megatron.extra_state import (
+    accept_missing_extra_state,
+    without_extra_state,
+)
 from nemo_cosmos.models.common.megatron.pipeline_copies import (
     number_copies,
     same_on_all_stages,
@@ -45,10 +49,6 @@ from nemo_cosmos.models.diffusion.network.embeddings import (
     TimestepEmbedding,
     unpatchify,
 )
-from nemo_cosmos.models.diffusion.network.extra_state import (
-    accept_missing_extra_state,
-    without_extra_state,
-)
 from nemo_cosmos.models.diffusion.network.inputs import (
     NetworkInput,
     TextKeysValues,
@@ -56,7 +56,7 @@ from nemo_cosmos.models.diffusion.network.inputs import (
     token_grid,
 )
 from nemo_cosmos.models.diffusion.network.layer_specs import dit_layer_spec
-from nemo_cosmos.models.diffusion.network.layers import Conditioning, DiTStack
+from nemo_cosmos.models.diffusion.network.layers import DiTStack, LayerInputs
 from nemo_cosmos.models.diffusion.network.modulation import AdaLNLoRA, modulate
 from nemo_cosmos.models.diffusion.network.packs import pack_conditioning
 
@@ -71,7 +71,7 @@ class FinalLayer(nn.Module):
             config.hidden_size, config.patch_volume * config.out_channels, config
         )
 
-    def forward(self, x_LBE: torch.Tensor, c: Conditioning) -> torch.Tensor:
+    def forward(self, x_LBE: torch.Tensor, c: LayerInputs) -> torch.Tensor:
         """Return (L, B, K)."""
         shift, scale = self.adaln(c.activated_TBE, c.shared_TB3E)
         return self.linear(modulate(x_LBE, shift, scale, c.row_L))
@@ -240,7 +240,7 @@ class DiT(MegatronModule):
     def _run(
         self,
         tokens_LBE: torch.Tensor | None,
-        conditioning: Conditioning,
+        conditioning: LayerInputs,
         keys_values: list[KeysValues] | None,
         packing: Packing | None = None,
     ) -> torch.Tensor:
@@ -275,7 +275,7 @@ class DiT(MegatronModule):
         """The type of the parameters."""
         return self.timestep_embed.linear_1.weight.dtype
 
-    def _condition(self, grid_thw: tuple[int, int, int], given: NetworkInput) -> Conditioning:
+    def _condition(self, grid_thw: tuple[int, int, int], given: NetworkInput) -> LayerInputs:
         """What the layers see besides the tokens, of the whole sequence."""
         c_noise, control = given.c_noise, given.control or ControlEmbedding()
         c_noise_TB = c_noise.reshape(c_noise.shape[0], -1).t()
@@ -299,7 +299,7 @@ class DiT(MegatronModule):
         rope = self.rope(grid_thw, given.fps_B, given.x_BCTHW.device, origin_thw)
         position = self.position_embed
         text = given.text_BLD
-        return Conditioning(
+        return LayerInputs(
             activated_TBE=F.silu(emb_TBE),
             shared_TB3E=shared_TB3E,
             rope_cos_LB1D=rope.cos_LB1D,
@@ -308,7 +308,7 @@ class DiT(MegatronModule):
             context_MBE=None if isinstance(text, TextKeysValues) else self._context(text, control),
         )
 
-    def _shard(self, c: Conditioning) -> Conditioning:
+    def _shard(self, c: LayerInputs) -> LayerInputs:
         """Keep what belongs to this process's share of the tokens under sequence parallelism.
 
         Rotary tables stay whole: attention gathers the tokens of a head.

@@ -33,14 +33,14 @@ from megatron.core.utils import get_pg_rank, make_viewless_tensor
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.attention.core import KeysValues
+from nemo_cosmos.models.common.megatron.fp8 import check_fp8, check_fp8_tokens
 from nemo_cosmos.models.common.packed import Packing
 from nemo_cosmos.models.common.rope import RopeTable
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
-from nemo_cosmos.models.diffusion.network.fp8 import check_fp8, check_fp8_tokens
 from nemo_cosmos.models.diffusion.network.modulation import AdaLNLoRA, add_gated, modulate
 
 
-class Conditioning(NamedTuple):
+class LayerInputs(NamedTuple):
     """What every layer sees besides the tokens; tensors only, so that recomputation can save them.
 
     Attributes:
@@ -124,7 +124,7 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
     def forward(
         self,
         x_LBE: torch.Tensor,
-        conditioning: Conditioning,
+        conditioning: LayerInputs,
         keys_values: KeysValues | None = None,
         packing: Packing | None = None,
     ) -> torch.Tensor:
@@ -132,7 +132,7 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
 
         Args:
             x_LBE: tokens.
-            conditioning: see :class:`Conditioning`.
+            conditioning: see :class:`LayerInputs`.
             keys_values: this layer's keys and values of the text, instead of the text.
             packing: where the samples of a packed sequence begin and end.
         """
@@ -181,7 +181,8 @@ class DiTStack(TransformerBlock):
         pg_collection: ProcessGroupCollection,
         vp_stage: int | None = None,
     ) -> None:
-        check_fp8(config)  # once more: a trainer's precision sets it after the checks of the config
+        # A trainer's precision sets fp8 after the configuration has checked itself.
+        check_fp8(config, config.layer_spec)
         num_layers = get_num_layers_to_build(config, vp_stage, get_pg_rank(pg_collection.pp))
         super().__init__(
             config,
@@ -196,7 +197,7 @@ class DiTStack(TransformerBlock):
     def forward(
         self,
         x_LBE: torch.Tensor | None,
-        conditioning: Conditioning,
+        conditioning: LayerInputs,
         keys_values: Sequence[KeysValues] | None = None,
         packing: Packing | None = None,
     ) -> torch.Tensor:
@@ -204,7 +205,7 @@ class DiTStack(TransformerBlock):
 
         Args:
             x_LBE: tokens; ignored on a later pipeline stage, which gets them from the stage before.
-            conditioning: see :class:`Conditioning`.
+            conditioning: see :class:`LayerInputs`.
             keys_values: of the text, one for each layer, instead of the text.
             packing: where the samples of a packed sequence begin and end.
         """
@@ -233,7 +234,7 @@ class DiTStack(TransformerBlock):
         return [layer.project_context(context_MBE) for layer in self.layers]
 
     def _forward_recomputing(
-        self, x_LBE: torch.Tensor, conditioning: Conditioning, packing: Packing | None
+        self, x_LBE: torch.Tensor, conditioning: LayerInputs, packing: Packing | None
     ) -> torch.Tensor:
         """Keep only the inputs of groups of layers, as ``config.recompute_*`` says."""
         step = self.config.recompute_num_layers
@@ -252,7 +253,7 @@ class DiTStack(TransformerBlock):
             def run(x: torch.Tensor, *tensors: Any, span: tuple[int, int] = (first, end)) -> Any:
                 for layer in self.layers[span[0] : span[1]]:
                     with self._precision_of(layer):
-                        x = layer(x, Conditioning(*tensors), packing=packing)
+                        x = layer(x, LayerInputs(*tensors), packing=packing)
                 return x
 
             x_LBE = (
@@ -262,7 +263,7 @@ class DiTStack(TransformerBlock):
             )
         return x_LBE
 
-    def _checkpoint(self, run: Any, x_LBE: torch.Tensor, conditioning: Conditioning) -> Any:
+    def _checkpoint(self, run: Any, x_LBE: torch.Tensor, conditioning: LayerInputs) -> Any:
         distribute = self.config.distribute_saved_activations
         if not self.config.fp8:
             return tensor_parallel.checkpoint(run, distribute, x_LBE, *conditioning)

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from nemo_cosmos.models.common.packed import Packing
-from nemo_cosmos.models.diffusion.network.layers import Conditioning
+from nemo_cosmos.models.diffusion.network.layers import LayerInputs
 
 
 def is_pack(batch: Mapping[str, Any]) -> bool:
@@ -43,8 +43,8 @@ def split_pack(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def pack_conditioning(
-    parts: Sequence[Conditioning], lengths: Sequence[int], num_padding: int = 0
-) -> tuple[Conditioning, Packing]:
+    parts: Sequence[LayerInputs], lengths: Sequence[int], num_padding: int = 0
+) -> tuple[LayerInputs, Packing]:
     """Lay what the layers see of single samples end to end.
 
     Args:
@@ -64,7 +64,7 @@ def pack_conditioning(
     row_lengths[-1] += num_padding
     device = parts[0].rope_cos_LB1D.device
     contexts = [part.context_MBE for part in parts if part.context_MBE is not None]
-    conditioning = Conditioning(
+    conditioning = LayerInputs(
         activated_TBE=torch.cat([activated for activated, _ in rows]),
         shared_TB3E=torch.cat([shared for _, shared in rows]),
         rope_cos_LB1D=_cat_and_pad([part.rope_cos_LB1D for part in parts], num_padding),

@@ -17,13 +17,17 @@ from torch import Tensor
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.parallel.pipelined import PipelinedDiT
-from nemo_cosmos.models.diffusion.process.denoiser import Conditions, make_denoiser
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+from nemo_cosmos.models.diffusion.process.denoiser import SamplingInputs, make_denoiser
 from nemo_cosmos.models.diffusion.process.samplers import sample
-from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
 
 
 def sample_on_all(
-    net: DiT, conditions: Conditions, config: DiffusionConfig, noise_BCTHW: Tensor, **options: Any
+    net: DiT,
+    conditions: SamplingInputs,
+    config: DiffusionConfig,
+    noise_BCTHW: Tensor,
+    **options: Any,
 ) -> Tensor:
     """Draw a sample; every process of the network calls it.
 
@@ -52,7 +56,7 @@ def sample_on_all(
     return window.join(sample(denoiser, window.cut(noise_BCTHW), **options), group)
 
 
-def _cut(conditions: Conditions, window: LatentBox) -> Conditions:
+def _cut(conditions: SamplingInputs, window: LatentBox) -> SamplingInputs:
     frames, control, padding = conditions.frames, conditions.control, conditions.padding_mask_B1HW
     if frames is not None:
         frames = replace(

@@ -12,13 +12,13 @@ from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.network.inputs import TextKeysValues
 from nemo_cosmos.models.diffusion.parallel.pipelined import PipelinedDiT
 from nemo_cosmos.models.diffusion.process.conditioning import FrameCondition, guide
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import scaling
 from nemo_cosmos.models.diffusion.process.samplers import Denoiser
-from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
 
 
 @dataclass(frozen=True)
-class Conditions:
+class SamplingInputs:
     """What a sample is generated from.
 
     Attributes:
@@ -45,7 +45,7 @@ class Conditions:
     guide_control: bool = False
     origin_thw: tuple[int, int, int] | None = None
 
-    def unconditional(self) -> Conditions:
+    def unconditional(self) -> SamplingInputs:
         """Return what the unconditional branch of guidance is told."""
         frames, control = self.frames, self.control
         if frames is not None and self.guide_frames:
@@ -56,7 +56,7 @@ class Conditions:
 
 
 def make_denoiser(
-    net: DiT | PipelinedDiT, conditions: Conditions, config: DiffusionConfig
+    net: DiT | PipelinedDiT, conditions: SamplingInputs, config: DiffusionConfig
 ) -> Denoiser:
     """Return the guided denoiser D(x, sigma) that a sampler walks with.
 
@@ -88,7 +88,7 @@ def _denoise(
     x_BCTHW: Tensor,
     sigma_B: Tensor,
     text: TextKeysValues,
-    conditions: Conditions,
+    conditions: SamplingInputs,
     config: DiffusionConfig,
 ) -> Tensor:
     """One evaluation: compose the input, ask the network, keep the given frames."""

@@ -10,75 +10,33 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
+from nemo_cosmos.errors import NumericsError, SampleError
 from nemo_cosmos.models.diffusion.controls import Control, mask_embedding
 from nemo_cosmos.models.diffusion.network.packs import is_pack, split_pack
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
-from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig, FrameCondition
+from nemo_cosmos.models.diffusion.process.conditioning import FrameCondition
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import (
-    EDMConfig,
     broadcast_sigma,
     edm_loss,
     scaling,
     training_sigma,
 )
 
-if TYPE_CHECKING:
-    from nemo_cosmos.models.diffusion.presets import DiffusionPreset
-
 Batch = Mapping[str, Any]
 """The batch of the data room: latents, text embeddings, fps and controls by name."""
 
 
 @dataclass(frozen=True)
-class DiffusionConfig:
-    """Everything about the process that training and inference must agree on."""
-
-    edm: EDMConfig = field(default_factory=EDMConfig)
-    conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
-
-    @classmethod
-    def for_preset(cls, preset: DiffusionPreset) -> Self:
-        """Return the process of a published model: 0 to 2 given latent frames for Video2World."""
-        return cls(
-            edm=EDMConfig(adjust_video_noise=preset.adjust_video_noise),
-            conditioning=ConditioningConfig(
-                max_condition_latents=2 if preset.task == "video2world" else 0
-            ),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data for ``config.json``."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Rebuild the configuration from plain data.
-
-        Raises:
-            ConfigError: unknown or impossible values.
-        """
-        try:
-            return cls(
-                edm=EDMConfig(**data.get("edm", {})),
-                conditioning=ConditioningConfig(**data.get("conditioning", {})),
-            )
-        except TypeError as error:
-            raise ConfigError(
-                f"The process configuration {dict(data)} is not valid: {error}"
-            ) from error
-
-
-@dataclass(frozen=True)
-class Draws:
+class StepNoise:
     """The randomness of one training batch.
 
     Attributes:
@@ -102,13 +60,13 @@ class Draws:
     keep_control_B: Tensor
 
 
-def draw(
+def draw_step_noise(
     latent_shape_BCTHW: Sequence[int],
     keys: Sequence[str],
     seed: int,
     step: int,
     config: DiffusionConfig,
-) -> Draws:
+) -> StepNoise:
     """Draw the randomness of a batch, every sample from its own generator.
 
     Args:
@@ -135,7 +93,7 @@ def draw(
         augment_noise.append(F.pad(given_noise, (0, 0, 0, 0, 0, frames - max_given)))
     normal_2B, uniform_4B = torch.stack(normal, dim=1), torch.stack(uniform, dim=1)
     augment_log_B = conditioning.augment_log_mean + conditioning.augment_log_std * normal_2B[1]
-    return Draws(
+    return StepNoise(
         sigma_B=training_sigma(normal_2B[0], frames, config.edm),
         noise_BCTHW=torch.stack(noise),
         num_given_B=min_given + (uniform_4B[0] * (max_given - min_given + 1)).floor(),
@@ -188,15 +146,15 @@ class TrainingStep:
         return loss_B if self.loss_weight_B is None else loss_B * self.loss_weight_B
 
 
-def training_step(
-    batch: Batch, draws: Draws, config: DiffusionConfig, control: Control | None = None
+def make_training_step(
+    batch: Batch, draws: StepNoise, config: DiffusionConfig, control: Control | None = None
 ) -> TrainingStep:
     """Add noise to a batch and gather what the network is told.
 
     Args:
         batch: see ``Batch``; its tensors are on the network's device. With a ``window``, its
             latents are this process's part of the video.
-        draws: of :func:`draw`, for the same part; moved to that device here.
+        draws: of :func:`draw_step_noise`, for the same part; moved to that device here.
         config: of the process.
         control: embeds the batch's control tensors, where the model has a control.
     """
@@ -336,7 +294,7 @@ def _prepare(
     config: DiffusionConfig,
     control: Control | None,
 ) -> TrainingStep:
-    draws = draw(whole_latent_shape(batch), keys, seed, step, config)
+    draws = draw_step_noise(whole_latent_shape(batch), keys, seed, step, config)
     window: LatentBox | None = batch.get("window")
     if window is not None:  # the noise is the whole video's, whoever holds which part
         draws = replace(
@@ -344,7 +302,7 @@ def _prepare(
             noise_BCTHW=window.cut(draws.noise_BCTHW),
             augment_noise_BCTHW=window.cut(draws.augment_noise_BCTHW),
         )
-    return training_step(batch, draws, config, control)
+    return make_training_step(batch, draws, config, control)
 
 
 def check_batch(batch: Batch) -> None:
@@ -391,5 +349,5 @@ def _seed_of(seed: int, step: int, key: str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def _to_device(draws: Draws, device: torch.device) -> Draws:
-    return Draws(**{f.name: getattr(draws, f.name).to(device) for f in fields(draws)})
+def _to_device(draws: StepNoise, device: torch.device) -> StepNoise:
+    return StepNoise(**{f.name: getattr(draws, f.name).to(device) for f in fields(draws)})

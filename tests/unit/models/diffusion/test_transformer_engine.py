@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError, MissingDependencyError
-from nemo_cosmos.models.diffusion.network import fp8
+from nemo_cosmos.models.common.megatron import fp8
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.platform import dependencies, ensure_model_parallel

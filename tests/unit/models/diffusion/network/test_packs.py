@@ -22,9 +22,9 @@ from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.packs import pack_conditioning, split_pack
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig
 from nemo_cosmos.models.diffusion.process.training_step import (
-    DiffusionConfig,
     check_batch,
     prepare_step,
 )

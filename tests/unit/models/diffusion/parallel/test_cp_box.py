@@ -13,9 +13,9 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox, cuts_of
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig
 from nemo_cosmos.models.diffusion.process.training_step import (
-    DiffusionConfig,
     cut_batch,
     prepare_step,
     whole_latent_shape,

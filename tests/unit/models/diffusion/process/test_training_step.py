@@ -9,13 +9,13 @@ from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
 from nemo_cosmos.models.diffusion.controls import ControlEmbedding
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig, LogVariance
 from nemo_cosmos.models.diffusion.process.training_step import (
-    DiffusionConfig,
     check_batch,
-    draw,
+    draw_step_noise,
+    make_training_step,
     sample_keys,
-    training_step,
 )
 
 SHAPE = (4, 16, 3, 4, 4)
@@ -32,11 +32,14 @@ def make_batch(shape: tuple[int, ...] = SHAPE) -> dict[str, torch.Tensor]:
 
 
 def test_draws_depend_on_the_sample_and_the_step_not_on_the_batch() -> None:
-    together = draw(SHAPE, KEYS, 1, 10, VIDEO2WORLD)
-    alone = draw((1, *SHAPE[1:]), ["c"], 1, 10, VIDEO2WORLD)
+    together = draw_step_noise(SHAPE, KEYS, 1, 10, VIDEO2WORLD)
+    alone = draw_step_noise((1, *SHAPE[1:]), ["c"], 1, 10, VIDEO2WORLD)
     for name in together.__dataclass_fields__:
         assert torch.equal(getattr(together, name)[2:3], getattr(alone, name)), name
-    for other in (draw(SHAPE, KEYS, 1, 11, VIDEO2WORLD), draw(SHAPE, KEYS, 2, 10, VIDEO2WORLD)):
+    for other in (
+        draw_step_noise(SHAPE, KEYS, 1, 11, VIDEO2WORLD),
+        draw_step_noise(SHAPE, KEYS, 2, 10, VIDEO2WORLD),
+    ):
         assert not torch.equal(together.noise_BCTHW, other.noise_BCTHW)
     assert len(set(together.sigma_B.tolist())) == 4
 
@@ -48,7 +51,7 @@ def test_draws_have_the_published_distribution() -> None:
         )
     )
     shape = (4000, 1, 3, 2, 2)
-    drawn = draw(shape, [str(i) for i in range(shape[0])], 0, 0, config)
+    drawn = draw_step_noise(shape, [str(i) for i in range(shape[0])], 0, 0, config)
     given, counts = drawn.num_given_B.unique(return_counts=True)
     assert given.tolist() == [0, 1, 2]
     assert (counts / shape[0]).tolist() == pytest.approx([1 / 3] * 3, abs=0.04)
@@ -66,21 +69,21 @@ def test_some_first_frames_can_be_given_to_every_sample() -> None:
         conditioning=ConditioningConfig(max_condition_latents=2, min_condition_latents=1)
     )
     shape = (200, 1, 3, 2, 2)
-    drawn = draw(shape, [str(i) for i in range(200)], 0, 0, config)
+    drawn = draw_step_noise(shape, [str(i) for i in range(200)], 0, 0, config)
     assert drawn.num_given_B.unique().tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("num_frames", [1, 2])
 def test_at_least_one_frame_is_left_to_predict(num_frames: int) -> None:
     shape = (200, 1, num_frames, 2, 2)
-    drawn = draw(shape, [str(i) for i in range(200)], 0, 0, VIDEO2WORLD)
+    drawn = draw_step_noise(shape, [str(i) for i in range(200)], 0, 0, VIDEO2WORLD)
     assert drawn.num_given_B.max() == num_frames - 1
 
 
 def test_a_perfect_network_has_no_loss_and_given_frames_do_not_count() -> None:
-    batch, draws = make_batch(), draw(SHAPE, KEYS, 1, 10, VIDEO2WORLD)
+    batch, draws = make_batch(), draw_step_noise(SHAPE, KEYS, 1, 10, VIDEO2WORLD)
     assert draws.num_given_B.max() > 0
-    step = training_step(batch, draws, VIDEO2WORLD)
+    step = make_training_step(batch, draws, VIDEO2WORLD)
     sigma = draws.sigma_B.view(-1, 1, 1, 1, 1)
     x0 = 0.5 * batch["latent"]
     noisy = x0 + sigma * draws.noise_BCTHW
@@ -93,7 +96,7 @@ def test_a_perfect_network_has_no_loss_and_given_frames_do_not_count() -> None:
 def test_dropped_text_and_control_reach_the_network_as_zeros() -> None:
     config = DiffusionConfig()
     draws = replace(
-        draw(SHAPE, KEYS, 3, 0, config),
+        draw_step_noise(SHAPE, KEYS, 3, 0, config),
         keep_text_B=torch.tensor([1.0, 0.0, 1.0, 0.0]),
         keep_control_B=torch.tensor([0.0, 0.0, 1.0, 1.0]),
     )
@@ -101,14 +104,16 @@ def test_dropped_text_and_control_reach_the_network_as_zeros() -> None:
     def control(batch: object, shape: tuple[int, ...]) -> ControlEmbedding:
         return ControlEmbedding(timestep_BTD=torch.ones(shape[0], shape[2], 6))
 
-    inputs = training_step(make_batch(), draws, config, control=control).inputs  # type: ignore[arg-type]
+    inputs = make_training_step(make_batch(), draws, config, control=control).inputs  # type: ignore[arg-type]
     assert inputs["crossattn_emb_BLD"].amax(dim=(1, 2)).tolist() == [1, 0, 1, 0]
     assert inputs["control"].timestep_BTD.amax(dim=(1, 2)).tolist() == [0, 0, 1, 1]
     assert inputs["condition_mask_B1THW"] is None, "Text2World has no mask channel"
 
 
 def test_noise_level_survives_mixed_precision_wrappers() -> None:
-    step = training_step(make_batch(), draw(SHAPE, KEYS, 1, 0, VIDEO2WORLD), VIDEO2WORLD)
+    step = make_training_step(
+        make_batch(), draw_step_noise(SHAPE, KEYS, 1, 0, VIDEO2WORLD), VIDEO2WORLD
+    )
     assert step.inputs["c_noise"].dtype == torch.float64
 
 

@@ -19,7 +19,7 @@ from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.platform import compute_capability, require
 
 if TYPE_CHECKING:
-    from nemo_cosmos.models.diffusion.network.config import DiTConfig
+    from megatron.core.transformer.transformer_config import TransformerConfig
 
 CAPABILITIES: dict[str, tuple[int, int]] = {
     "tensorwise": (8, 9),
@@ -33,8 +33,12 @@ TOKEN_MULTIPLES = {"mxfp8": 32}
 """Tokens of a process must be a multiple of this; 8 where a recipe is not named."""
 
 
-def check_fp8(config: DiTConfig) -> None:
+def check_fp8(config: TransformerConfig, layer_spec: str) -> None:
     """Require what the configuration's FP8 (or FP4) needs; nothing without either.
+
+    Args:
+        config: the network's configuration.
+        layer_spec: ``"local"``, ``"transformer_engine"`` or ``"auto"``.
 
     Raises:
         MissingDependencyError: Transformer Engine is not installed.
@@ -44,7 +48,7 @@ def check_fp8(config: DiTConfig) -> None:
     if not (config.fp8 or config.fp4):
         return
     require("transformer_engine", purpose=f"training in {config.fp8 or config.fp4} precision")
-    if config.layer_spec == "local":
+    if layer_spec == "local":
         raise ConfigError(
             f"Precision {config.fp8 or config.fp4} is asked for with layer_spec='local', whose "
             "layers have none. Set layer_spec to 'auto' or 'transformer_engine'."
@@ -53,7 +57,7 @@ def check_fp8(config: DiTConfig) -> None:
         _check_recipe(config)
 
 
-def check_fp8_tokens(config: DiTConfig, num_tokens: int, what: str) -> None:
+def check_fp8_tokens(config: TransformerConfig, num_tokens: int, what: str) -> None:
     """Require a number of tokens on this process that FP8 matrix products take.
 
     Args:
@@ -75,7 +79,7 @@ def check_fp8_tokens(config: DiTConfig, num_tokens: int, what: str) -> None:
         )
 
 
-def _check_recipe(config: DiTConfig) -> None:
+def _check_recipe(config: TransformerConfig) -> None:
     recipe = str(config.fp8_recipe)
     if recipe not in CAPABILITIES:
         raise ConfigError(

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 if TYPE_CHECKING:
-    from nemo_cosmos.models.diffusion.network.config import DiTConfig
+    from megatron.core.transformer.transformer_config import TransformerConfig
 
 SUFFIX = "_extra_state"
 
 
-def keeps_scales(config: DiTConfig) -> bool:
+def keeps_scales(config: TransformerConfig) -> bool:
     """Whether the layers' extra state holds anything: the scales of delayed scaling."""
     return bool(config.fp8) and config.fp8_recipe == "delayed"
 
 
-def without_extra_state(state: dict[str, Any], config: DiTConfig) -> dict[str, Any]:
+def without_extra_state(state: dict[str, Any], config: TransformerConfig) -> dict[str, Any]:
     """A (sharded) state without the extra states that hold nothing."""
     if keeps_scales(config):
         return state

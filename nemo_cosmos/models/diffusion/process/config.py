@@ -1,0 +1,53 @@
+"""Settings of the diffusion process that training and inference must share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.edm import EDMConfig
+
+if TYPE_CHECKING:
+    from nemo_cosmos.models.diffusion.presets import DiffusionPreset
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Everything about the process that training and inference must agree on."""
+
+    edm: EDMConfig = field(default_factory=EDMConfig)
+    conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
+
+    @classmethod
+    def for_preset(cls, preset: DiffusionPreset) -> Self:
+        """Return the process of a published model: 0 to 2 given latent frames for Video2World."""
+        return cls(
+            edm=EDMConfig(adjust_video_noise=preset.adjust_video_noise),
+            conditioning=ConditioningConfig(
+                max_condition_latents=2 if preset.task == "video2world" else 0
+            ),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for ``config.json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild the configuration from plain data.
+
+        Raises:
+            ConfigError: unknown or impossible values.
+        """
+        try:
+            return cls(
+                edm=EDMConfig(**data.get("edm", {})),
+                conditioning=ConditioningConfig(**data.get("conditioning", {})),
+            )
+        except TypeError as error:
+            raise ConfigError(
+                f"The process configuration {dict(data)} is not valid: {error}"
+            ) from error
