@@ -15,6 +15,7 @@
     ├── CheckpointError                a checkpoint is missing, incomplete or of another model
     ├── GuardrailError                 a guard refused, or could not be asked (which is a refusal)
     ├── ServiceError                   a server that was asked gave no answer, however often
+    ├── Cancelled                      someone asked for the work to stop
     ├── StorageFullError (OSError)     no space left; what was written before is intact
     ├── MissingDependencyError (ImportError)   an optional package is not installed
     └── AssetError                     a file that a pinned package carries cannot be had
@@ -79,6 +80,10 @@ class GuardrailError(NemoCosmosError):
 
 class ServiceError(NemoCosmosError):
     """A server that was asked gave no answer in all tries; it may be there again later."""
+
+
+class Cancelled(NemoCosmosError):  # noqa: N818  what happened, not what went wrong
+    """Someone asked for the work to stop; what was written before is intact."""
 
 
 class StorageFullError(NemoCosmosError, OSError):

@@ -1,0 +1,173 @@
+"""What every world-model family offers to whoever generates: one shot in, one video out.
+
+A :class:`Shot` is one run of the model: a whole video, or one chunk of a long one. It holds tensors
+and numbers alone; prompts, files, guards and the cutting into chunks are the business of
+``nemo_cosmos.inference``. A family implements :class:`Generator`; what only that family can choose
+(guidance, temperature, ...) is a dataclass of its own, whose fields are made with
+:func:`nemo_cosmos.options.option`, so that commands and servers can show them.
+
+Every rank that holds a part of the model calls the generator alike. Ranks stop together: see
+:func:`on_all_ranks`.
+
+Shape suffixes: B batch, C channels, T frames, H height, W width, L text tokens, D text channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nemo_cosmos.errors import Cancelled
+
+Progress = Callable[[int, int], None]
+"""Called after every step with the number done and the number in all; may raise ``Cancelled``."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """The inputs of one run of a model; the same on every rank.
+
+    Attributes:
+        text_BLD: the prompt's embedding, zeros beyond the text.
+        negative_text_BLD: the negative prompt's embedding; zeros without one.
+        num_frames: frames of the video, the given ones included.
+        height: height in pixels.
+        width: width in pixels.
+        fps: frame rate in Hz.
+        seed: seed of all randomness.
+        options: the family's own choices, an instance of :attr:`Generator.options_class`.
+        given_BCTHW: the first frames, in [-1, 1]; None where nothing is given.
+        controls: for each of the model's controls by name, its arrays for just these frames, by
+            batch key and without the batch dimension.
+        chunk: number of this shot in a long video, from 0.
+    """
+
+    text_BLD: Tensor
+    negative_text_BLD: Tensor
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+    seed: int
+    options: Any
+    given_BCTHW: Tensor | None = None
+    controls: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    chunk: int = 0
+
+
+class Generator(Protocol):
+    """A loaded model that makes videos."""
+
+    @property
+    def options_class(self) -> type[Any]:
+        """The dataclass of the family's own choices; every field has a default and a help."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes; tensors of a shot may lie anywhere."""
+        ...
+
+    def legal_given(self, num_frames: int) -> list[int]:
+        """Return the numbers of given frames that a video of this length may begin with.
+
+        Returns:
+            Rising numbers; none for a model that makes video from text alone.
+        """
+        ...
+
+    def check(self, num_frames: int, height: int, width: int, options: Any) -> None:
+        """Refuse what the model cannot make, before anything is computed.
+
+        Raises:
+            WrongFrameCountError: a length that the model cannot make; names those that it can.
+            WrongSizeError: a height or width that it cannot make.
+            ConfigError: options that contradict each other.
+        """
+        ...
+
+    def generate(self, shot: Shot, progress: Progress | None = None) -> Tensor:
+        """Make one video; every rank calls it.
+
+        Args:
+            shot: the inputs, checked before.
+            progress: called on each rank that gave one, after every step.
+
+        Returns:
+            video_BCTHW in [-1, 1], the given frames included, the same on every rank.
+
+        Raises:
+            Cancelled: the progress of any rank raised it.
+            SampleError: control arrays that do not fit the video.
+            NumericsError: the result is NaN or infinite.
+        """
+        ...
+
+
+def on_all_ranks(progress: Progress | None) -> Progress:
+    """Wrap a callback so that whatever it raises on one rank stops every rank at the same step.
+
+    Without this, a rank whose callback raises would leave the others waiting in their next
+    collective for ever.
+
+    Args:
+        progress: the callback of this rank; None where it has none.
+
+    Returns:
+        A callback that every rank must call after every step. It raises what this rank's callback
+        raised, or ``Cancelled`` where another rank's did.
+    """
+
+    def call(done: int, total: int) -> None:
+        error: BaseException | None = None
+        try:
+            if progress is not None:
+                progress(done, total)
+        except BaseException as raised:  # noqa: BLE001  raised again below, with all ranks
+            error = raised
+        is_stopped = _any_rank(error is not None)
+        if error is not None:
+            raise error
+        if is_stopped:
+            raise Cancelled(f"Stopped by another process after step {done} of {total}.")
+
+    return call
+
+
+def from_first_rank(compute: Callable[[], Tensor]) -> Tensor:
+    """Compute a tensor on the first rank alone, and return it on all.
+
+    Args:
+        compute: the work, such as decoding latents; what it raises is raised on every rank.
+    """
+    from nemo_cosmos.platform import default_device, on_first_process
+
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return compute()
+    kept: list[Tensor] = []
+
+    def first() -> tuple[torch.Size, torch.dtype]:
+        kept.append(compute().contiguous())
+        return kept[0].shape, kept[0].dtype
+
+    # The shape travels as an object, with any error; the content, which is large, as a tensor.
+    shape, dtype = on_first_process(first)
+    tensor = kept[0] if kept else torch.empty(shape, dtype=dtype, device=default_device())
+    dist.broadcast(tensor, src=0)
+    return tensor
+
+
+def _any_rank(is_true: bool) -> bool:
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return is_true
+    from nemo_cosmos.platform import default_device
+
+    flag = torch.tensor(int(is_true), device=default_device())
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+    return bool(flag.item())

@@ -1,0 +1,57 @@
+"""What a family asks of a tokenizer, whichever it is: pixels to latents and back.
+
+Shape suffixes: B batch, C channels, T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+
+class LatentGrid(Protocol):
+    """How pixels map to latents."""
+
+    @property
+    def temporal_factor(self) -> int:
+        """Pixel frames of a latent frame, but for the first."""
+        ...
+
+    @property
+    def spatial_factor(self) -> int:
+        """Pixels of a latent row or column."""
+        ...
+
+    def check_num_frames(self, num_frames: int) -> None:
+        """Refuse a length that does not fill whole latent frames.
+
+        Raises:
+            WrongFrameCountError: names the nearest that do.
+        """
+        ...
+
+    def num_pixel_frames(self, num_latent_frames: int, /) -> int:
+        """Return the pixel frames of so many latent frames."""
+        ...
+
+
+class LatentCodec(Protocol):
+    """A tokenizer of continuous latents."""
+
+    @property
+    def config(self) -> LatentGrid:
+        """How pixels map to latents."""
+        ...
+
+    def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Return the shape (C,T,H,W) of the latents of a video."""
+        ...
+
+    def encode(self, video_BCTHW: Tensor, /) -> Tensor:
+        """Return latents_BCTHW of pixels in [-1, 1]."""
+        ...
+
+    def decode(self, latents_BCTHW: Tensor, /) -> Tensor:
+        """Return pixels in [-1, 1]."""
+        ...

@@ -1,0 +1,170 @@
+"""Generation with a diffusion model: noise and conditions in, sampled and decoded video out.
+
+Implements :class:`nemo_cosmos.models.common.generator.Generator`. Shape suffixes: B batch,
+C channels, T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nemo_cosmos.errors import ConfigError, WrongFrameCountError, WrongSizeError
+from nemo_cosmos.models.common.generator import Progress, Shot, from_first_rank, on_all_ranks
+from nemo_cosmos.models.diffusion.controls import ControlEmbedding
+from nemo_cosmos.models.diffusion.options import DiffusionOptions
+from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
+from nemo_cosmos.models.diffusion.process.conditioning import (
+    FrameCondition,
+    augment_sigma_for_chunk,
+)
+from nemo_cosmos.models.diffusion.process.denoiser import SamplingInputs
+from nemo_cosmos.models.diffusion.process.samplers import SAMPLERS, seeded_noise
+
+if TYPE_CHECKING:
+    from nemo_cosmos.models.common.latents import LatentCodec
+    from nemo_cosmos.models.diffusion.build import WorldNetwork
+    from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+
+
+class DiffusionGenerator:
+    """Makes videos with a diffusion network and the tokenizer of its latents.
+
+    Args:
+        net: the network in evaluation mode, or this rank's part of it.
+        process: the diffusion process that it was trained on.
+        tokenizer: decodes the latents.
+    """
+
+    options_class = DiffusionOptions
+
+    def __init__(self, net: WorldNetwork, process: DiffusionConfig, tokenizer: LatentCodec) -> None:
+        self.net = net
+        self.process = process
+        self.tokenizer = tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.net.parameters()).device
+
+    def legal_given(self, num_frames: int) -> list[int]:
+        """Return the frame counts that fill 1, 2, ... whole latents and leave some to generate."""
+        most = self.process.conditioning.max_condition_latents
+        tokenizer = self.tokenizer.config
+        counts = [tokenizer.num_pixel_frames(latents) for latents in range(1, most + 1)]
+        return [count for count in counts if count < num_frames]
+
+    def check(self, num_frames: int, height: int, width: int, options: DiffusionOptions) -> None:
+        """Check length and size in pixels, where a person thinks of them.
+
+        Raises:
+            WrongFrameCountError: a length that the tokenizer or the network cannot take.
+            WrongSizeError: a size that it cannot take.
+            ConfigError: too few steps for the sampler.
+        """
+        tokenizer, network = self.tokenizer.config, self.net.config
+        tokenizer.check_num_frames(num_frames)
+        most = tokenizer.num_pixel_frames(network.max_frames)
+        if num_frames > most:
+            raise WrongFrameCountError(
+                f"{num_frames} frames are more than the {most} that this model makes at once. "
+                "Ask for fewer, or use 'extend' for a longer video."
+            )
+        step = tokenizer.spatial_factor * network.patch_spatial
+        for name, value, limit in (
+            ("height", height, network.max_height),
+            ("width", width, network.max_width),
+        ):
+            _check_side(name, value, step, limit * tokenizer.spatial_factor)
+        least = SAMPLERS[options.sampler].min_steps
+        if options.steps < least:
+            raise ConfigError(
+                f"{options.steps} sampling steps are too few: '{options.sampler}' needs {least} "
+                "or more, and 35 are usual."
+            )
+
+    @torch.no_grad()
+    def generate(self, shot: Shot, progress: Progress | None = None) -> Tensor:
+        """Sample the shot's latents and decode them; every rank of the network calls it.
+
+        Returns:
+            video_BCTHW in [-1, 1], the same on every rank.
+
+        Raises:
+            Cancelled: the progress of any rank raised it.
+            SampleError: control arrays that do not fit the video.
+            NumericsError: the sample is NaN or infinite.
+        """
+        options: DiffusionOptions = shot.options
+        shape = (1, *self.tokenizer.latent_shape(shot.num_frames, shot.height, shot.width))
+        # A chunk has noise of its own: the same noise would repeat the motion of the one before.
+        noise_BCTHW = seeded_noise(shape, (shot.seed + shot.chunk) % 2**32).to(self.device)
+        conditions = SamplingInputs(
+            text_BLD=shot.text_BLD.to(self.device),
+            uncond_text_BLD=shot.negative_text_BLD.to(self.device),
+            guidance=options.guidance,
+            fps_B=torch.tensor([shot.fps], dtype=torch.float32, device=self.device),
+            frames=self._given(shot, noise_BCTHW),
+            control=self._embed_controls(shot, shape),
+            guide_frames=options.guide_frames,
+            guide_control=options.guide_control,
+        )
+        x0_BCTHW = sample_on_all(
+            self.net,
+            conditions,
+            self.process,
+            noise_BCTHW,
+            sampler=options.sampler,
+            num_steps=options.steps,
+            progress=on_all_ranks(progress),
+        )
+        latents_BCTHW = x0_BCTHW / self.process.edm.sigma_data
+        # Decoded once: two GPUs may round differently, and chunks must go on from one video.
+        return from_first_rank(lambda: self.tokenizer.decode(latents_BCTHW))
+
+    def _given(self, shot: Shot, noise_BCTHW: Tensor) -> FrameCondition | None:
+        """Encode the given frames into the first latents.
+
+        The tokenizer is causal, so padding the frames to the whole length first, as the reference
+        does, would give the same latents.
+        """
+        if shot.given_BCTHW is None:
+            return None
+        latents_BCTHW = self.tokenizer.encode(shot.given_BCTHW.to(self.device))
+        num_given = latents_BCTHW.shape[2]
+        x0_BCTHW = torch.zeros_like(noise_BCTHW)
+        x0_BCTHW[:, :, :num_given] = latents_BCTHW * self.process.edm.sigma_data
+        return FrameCondition.first_frames(
+            x0_BCTHW,
+            torch.tensor([num_given], device=self.device),
+            noise_BCTHW,
+            torch.tensor([augment_sigma_for_chunk(shot.chunk)], device=self.device),
+        )
+
+    def _embed_controls(self, shot: Shot, shape: tuple[int, ...]) -> ControlEmbedding | None:
+        """Embed the control arrays for latents of this shape; None without a control."""
+        if self.net.control is None:
+            return None
+        (arrays,) = shot.controls.values()
+        batch = {
+            name: torch.from_numpy(np.ascontiguousarray(value))[None].to(self.device)
+            for name, value in arrays.items()
+        }
+        embedding: ControlEmbedding = self.net.control(batch, shape)
+        return embedding
+
+
+def _check_side(name: str, value: int, step: int, largest: int) -> None:
+    if value % step == 0 and 0 < value <= largest:
+        return
+    below = min(max(value // step * step, step), largest)
+    above = min(below + step, largest)
+    nearest = str(below) if below == above else f"{below} and {above}"
+    raise WrongSizeError(
+        f"The {name} of {value} pixels does not fit this model, which makes multiples of {step} up "
+        f"to {largest}. The nearest are {nearest}."
+    )

@@ -1,0 +1,134 @@
+"""The diffusion generator: what it takes, what it refuses, and how it is stopped."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nemo_cosmos.errors import Cancelled, ConfigError, WrongFrameCountError, WrongSizeError
+from nemo_cosmos.models.common.generator import Generator, Shot
+from nemo_cosmos.models.diffusion import generator as module
+from nemo_cosmos.models.diffusion.build import build_network
+from nemo_cosmos.models.diffusion.generator import DiffusionGenerator
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.options import SAMPLER_NAMES, DiffusionOptions
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+from nemo_cosmos.models.diffusion.process.samplers import SAMPLERS
+from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
+from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+from nemo_cosmos.platform import ensure_model_parallel
+
+QUICK = DiffusionOptions(steps=2, guidance=0.0)
+TEXT_BLD = torch.ones(1, 4, 12)
+
+
+@pytest.fixture(scope="module")
+def generator() -> DiffusionGenerator:
+    ensure_model_parallel()
+    torch.manual_seed(0)
+    config = DiTConfig(
+        num_layers=1,
+        hidden_size=48,
+        num_attention_heads=2,
+        crossattn_emb_channels=12,
+        adaln_lora_dim=8,
+        max_frames=4,
+        max_height=16,
+        max_width=16,
+        condition_mask=True,
+        layer_spec="local",
+    )
+    process = DiffusionConfig(conditioning=ConditioningConfig(max_condition_latents=2))
+    net = build_network(config, process).eval().requires_grad_(False)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    tokenizer = replace(TOKENIZERS["tokenizer_nano_cv4x8x8"], channels=8, num_res_blocks=1)
+    return DiffusionGenerator(net, process, VideoTokenizer(TokenizerNetwork(tokenizer)))
+
+
+@pytest.fixture
+def shot() -> Shot:
+    return Shot(
+        text_BLD=TEXT_BLD,
+        negative_text_BLD=torch.zeros_like(TEXT_BLD),
+        num_frames=9,
+        height=32,
+        width=48,
+        fps=10.0,
+        seed=3,
+        options=QUICK,
+    )
+
+
+def test_same_shot_makes_the_same_video_and_a_chunk_has_noise_of_its_own(generator, shot):
+    contract: Generator = generator  # mypy holds the generator to the contract
+    first = contract.generate(shot)
+    assert first.shape == (1, 3, 9, 32, 48)
+    assert torch.equal(first, generator.generate(shot))
+    assert not torch.equal(first, generator.generate(replace(shot, chunk=1)))
+    assert torch.equal(
+        generator.generate(replace(shot, chunk=1)), generator.generate(replace(shot, seed=4))
+    )
+
+
+def test_given_frames_begin_the_video(generator, shot):
+    given_BCTHW = torch.linspace(-1, 1, 3 * 5 * 32 * 48).reshape(1, 3, 5, 32, 48)
+    video_BCTHW = generator.generate(replace(shot, given_BCTHW=given_BCTHW))
+    tokenizer = generator.tokenizer
+    expected_BCTHW = tokenizer.decode(tokenizer.encode(given_BCTHW))
+    torch.testing.assert_close(video_BCTHW[:, :, :5], expected_BCTHW, atol=0.02, rtol=0)
+
+
+def test_legal_numbers_of_given_frames(generator):
+    assert generator.legal_given(9) == [1, 5]
+    assert generator.legal_given(5) == [1], "some frames must be left to generate"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"num_frames": 10}, WrongFrameCountError, "9 or 13"),
+        ({"num_frames": 21}, WrongFrameCountError, "13 that this model"),
+        ({"height": 40}, WrongSizeError, "32 and 48"),
+        ({"width": 1280}, WrongSizeError, "up to 128"),
+        ({"options": DiffusionOptions(1, 1, "edm_euler")}, ConfigError, "needs 2 or more"),
+    ],
+)
+def test_refuses_what_it_cannot_make(generator, change, error, message):
+    asked = {"num_frames": 9, "height": 32, "width": 48, "options": QUICK, **change}
+    with pytest.raises(error, match=message):
+        generator.check(**asked)
+
+
+def test_cancelled_sampling_stops_at_that_step_and_frees_its_tensors(
+    generator, shot, monkeypatch: pytest.MonkeyPatch
+):
+    noises, steps = [], []
+
+    def noise(*args: object) -> torch.Tensor:
+        made = torch.randn(*args[:1])
+        noises.append(weakref.ref(made))
+        return made
+
+    def cancel_at_second(done: int, total: int) -> None:
+        steps.append(done)
+        if done == 2:
+            raise Cancelled("enough")
+
+    monkeypatch.setattr(module, "seeded_noise", noise)
+    long = replace(shot, options=replace(QUICK, steps=20))
+    with pytest.raises(Cancelled, match="enough"):
+        generator.generate(long, cancel_at_second)
+    gc.collect()
+    assert steps == [1, 2] and noises[0]() is None
+    assert generator.generate(shot).isfinite().all(), "the generator works afterwards"
+
+
+def test_options_name_the_samplers_that_there_are():
+    assert sorted(SAMPLER_NAMES) == sorted(SAMPLERS)
