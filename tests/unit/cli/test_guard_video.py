@@ -36,10 +36,11 @@ def audit_log(tmp_path, monkeypatch):
     monkeypatch.setenv(AUDIT_VARIABLE, str(tmp_path / "audit.jsonl"))
     monkeypatch.setenv("NEMO_COSMOS_SITE", str(tmp_path / "site.txt"))
     for guard in (PaintsLeftHalf, RefusesBright):
-        monkeypatch.setattr(f"nemo_cosmos.guardrails.{guard.name}.stand_in", guard, raising=False)
         entry = BUILTIN_GUARDS[guard.name]
-        target = f"nemo_cosmos.guardrails.{guard.name}:stand_in"
-        monkeypatch.setitem(BUILTIN_GUARDS, guard.name, BuiltinGuard(target, entry.kind))
+        module = entry.target.split(":")[0]
+        monkeypatch.setattr(f"{module}.stand_in", guard, raising=False)
+        stand_in = BuiltinGuard(f"{module}:stand_in", entry.kind)
+        monkeypatch.setitem(BUILTIN_GUARDS, guard.name, stand_in)
     return tmp_path / "audit.jsonl"
 
 

@@ -10,6 +10,7 @@ import torch
 pytest.importorskip("nemo.lightning")
 
 from nemo_cosmos.checkpoint.convert import export_checkpoint
+from nemo_cosmos.checkpoint.diffusion import connectors  # noqa: F401 - registers them
 from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from nemo_cosmos.data.sample import Sample
+from nemo_cosmos.data.shards import index as shard_index
 from nemo_cosmos.data.shards.index import load_index, stored_index
-from nemo_cosmos.data.shards.writer import index as shard_index
 from nemo_cosmos.data.shards.writer import list_shards
 from nemo_cosmos.errors import SampleError
 

@@ -10,7 +10,7 @@ from nemo_cosmos.errors import SampleError
 from nemo_cosmos.guardrails.text.keywords import KeywordGuard
 from nemo_cosmos.guardrails.text.prompt_set import LabelledPrompt, measure, read_prompts
 
-FOLDER = Path(__file__).parents[3] / "benchmarks" / "guard_prompts"
+FOLDER = Path(__file__).parents[4] / "benchmarks" / "guard_prompts"
 SCENES = {"driving", "robotics", "hospital", "museum", "city", "zoo", "retail"}
 
 
