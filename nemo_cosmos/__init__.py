@@ -1,8 +1,91 @@
 """Curate video, train Cosmos world foundation models and generate with them.
 
-The package is imported lazily on purpose: ``import nemo_cosmos`` costs nothing, so that commands
-answer at once. Import what you need from its rooms, for example
-``from nemo_cosmos.inference import WorldPipeline``.
+::
+
+    import nemo_cosmos as nc
+
+    nc.curate("raw", "shards")
+    nc.tokenize("shards", "latents", tokenizer="tokenizer/export")
+    nc.generate("world/export", "a robot arm lifts a red block").save("video.mp4")
+
+``import nemo_cosmos`` itself costs nothing, so that commands answer at once: each name below loads
+its room when it is first used.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nemo_cosmos.api import (
+        curate,
+        evaluate,
+        export_ckpt,
+        extend,
+        finetune,
+        generate,
+        import_ckpt,
+        plan,
+        predict,
+        pretrain,
+        tokenize,
+    )
+    from nemo_cosmos.guardrails import GuardPolicy
+    from nemo_cosmos.inference import WorldPipeline
+    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+    from nemo_cosmos.video import Video
+
 __version__ = "0.1.0"
+
+_VERBS = (
+    "curate",
+    "evaluate",
+    "export_ckpt",
+    "extend",
+    "finetune",
+    "generate",
+    "import_ckpt",
+    "plan",
+    "predict",
+    "pretrain",
+    "tokenize",
+)
+_HOMES = {
+    **dict.fromkeys(_VERBS, "nemo_cosmos.api"),
+    "GuardPolicy": "nemo_cosmos.guardrails",
+    "Video": "nemo_cosmos.video",
+    "VideoTokenizer": "nemo_cosmos.models.tokenizer.tokenizer",
+    "WorldPipeline": "nemo_cosmos.inference",
+}
+
+__all__ = [
+    "GuardPolicy",
+    "Video",
+    "VideoTokenizer",
+    "WorldPipeline",
+    "curate",
+    "evaluate",
+    "export_ckpt",
+    "extend",
+    "finetune",
+    "generate",
+    "import_ckpt",
+    "plan",
+    "predict",
+    "pretrain",
+    "tokenize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load one of the names above."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nemo_cosmos' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Show the names above to whoever lists the package."""
+    return sorted({*globals(), *__all__})

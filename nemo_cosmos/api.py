@@ -1,26 +1,173 @@
-"""What one does with a world model, as functions.
+"""Every verb of the toolkit as a function.
 
 In the manner of ``nemo.collections.llm.api``: :func:`pretrain` and :func:`finetune` take the parts
-that a recipe configures. :func:`generate`, :func:`predict`, :func:`extend` and :func:`evaluate` are
-short ways into ``nemo_cosmos.inference`` and ``nemo_cosmos.evaluation``. Each imports its room when
-it is called.
+that a recipe configures, :func:`import_ckpt` and :func:`export_ckpt` convert weights. The other
+verbs are short ways into their rooms. Each function imports its room when it is called, and the
+command of the same name calls it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+    import nemo_run as run
     import numpy as np
     from nemo import lightning as nl
 
-__all__ = ["evaluate", "extend", "finetune", "generate", "predict", "pretrain"]
+    from data_curation import CurateSettings, CurateSummary
+    from nemo_cosmos.data.tokenize.run import TokenizeConfig
+    from nemo_cosmos.models.common.text import TextEncoder
+    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+
+__all__ = [
+    "curate",
+    "evaluate",
+    "export_ckpt",
+    "extend",
+    "finetune",
+    "generate",
+    "import_ckpt",
+    "plan",
+    "predict",
+    "pretrain",
+    "tokenize",
+]
 
 Folder = str | os.PathLike[str]
+Progress = Callable[[int, int], None]
+"""Called with the amount done and the amount in all."""
+
+
+def curate(
+    source: str, output: Folder, settings: CurateSettings | None = None, **options: Any
+) -> CurateSummary:
+    """Turn raw video into training shards; run it again to resume or to add sources.
+
+    Args:
+        source: folder, file, glob pattern or ``.txt`` list of videos, on disk or in a bucket.
+        output: folder or bucket URL for the shards, the report and ``summary.json``.
+        settings: how to split, filter, caption and encode.
+        **options: of ``data_curation.curate``, such as ``executor``.
+
+    Returns:
+        the counts of kept and rejected clips.
+
+    Raises:
+        MissingFileError: the input holds no video.
+        ConfigError: another run is writing to the output.
+    """
+    from data_curation import curate as run_curation
+
+    return run_curation(source, output, settings, **options)
+
+
+def tokenize(
+    shards: Folder | Sequence[Folder],
+    out: Folder,
+    tokenizer: Folder,
+    config: TokenizeConfig | None = None,
+    *,
+    text_encoder: str = "embedded",
+    text_length: int = 512,
+    work: Folder | None = None,
+    on_clip: Progress | None = None,
+) -> Mapping[str, Any]:
+    """Encode curated clips into latents (or codes) and captions into embeddings, once.
+
+    If a continuous tokenizer has no latent statistics yet, they are measured on the clips and
+    written into its folder first. Run it again to resume.
+
+    Args:
+        shards: curated shards, or folders of them, on disk or in a bucket.
+        out: folder or bucket URL for the latent shards.
+        tokenizer: the tokenizer's folder.
+        config: window, size and batch.
+        text_encoder: ``"embedded"``, or the folder or hub name of a T5 encoder.
+        text_length: the most tokens of a caption.
+        work: the local folder that a run for a bucket works in; in the cache by default.
+        on_clip: called with the clips done and the clips in all.
+
+    Returns:
+        the content of ``dataset.json``.
+
+    Raises:
+        MissingFileError: there is no shard, or no tokenizer.
+        WrongFrameCountError, WrongSizeError: the tokenizer does not take the windows.
+        ConfigError: ``out`` was begun with other settings.
+    """
+    from data_curation.run_folder import run_folder_of
+    from nemo_cosmos.data.shards.index import INDEX_SUFFIX
+    from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE
+    from nemo_cosmos.data.tokenize.run import TokenizeConfig, tokenize_shards
+    from nemo_cosmos.models.common.text import load_text_encoder, text_encoder_spec
+    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+    from nemo_cosmos.storage import claim_place, is_bucket, mirror_folder
+
+    config = config or TokenizeConfig()
+    video_tokenizer = VideoTokenizer.from_folder(tokenizer)
+    for size in config.sizes:  # refuses illegal windows before any work
+        video_tokenizer.latent_shape(config.window_frames, *size)
+    place = os.fspath(out)
+    folder = run_folder_of(place, None if work is None else Path(work))
+    if is_bucket(place):
+        claim_place(folder, place)
+    video_tokenizer = _with_latent_stats(video_tokenizer, tokenizer, shards, config)
+    text = load_text_encoder(text_encoder_spec(text_encoder, text_length))
+    dataset = tokenize_shards(
+        shards,
+        folder,
+        encode=video_tokenizer.encode,
+        encode_text=text.encode,
+        config=config,
+        describe=_describe_encoders(video_tokenizer, tokenizer, text),
+        on_clip=on_clip,
+        moved_to=place,
+    )
+    if is_bucket(place):
+        # Indexes hold byte offsets of the local files only; the bucket's readers build their own.
+        indexes = {str(path.relative_to(folder)) for path in folder.rglob(f"*{INDEX_SUFFIX}")}
+        mirror_folder(folder, place, DATASET_FILE, indexes)
+    return dataset
+
+
+def _with_latent_stats(
+    tokenizer: VideoTokenizer,
+    folder: Folder,
+    shards: Folder | Sequence[Folder],
+    config: TokenizeConfig,
+) -> VideoTokenizer:
+    """Measure latent statistics and save them into the folder, unless they exist."""
+    from nemo_cosmos.data.tokenize.run import sample_videos
+    from nemo_cosmos.models.tokenizer.latent_stats import compute_latent_stats
+    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+
+    if tokenizer.config.discrete or tokenizer.stats is not None:
+        return tokenizer
+    sources = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
+    stats = compute_latent_stats(tokenizer.net, sample_videos(sources, config))
+    measured = VideoTokenizer(tokenizer.net, stats)
+    measured.save(folder)
+    return measured
+
+
+def _describe_encoders(
+    tokenizer: VideoTokenizer, folder: Folder, text: TextEncoder
+) -> dict[str, Any]:
+    """Return what ``dataset.json`` records of the encoders."""
+    stats = tokenizer.stats
+    return {
+        "tokenizer": os.fspath(folder),
+        "tokenizer_name": tokenizer.config.name,
+        "latent_stats": None
+        if stats is None
+        else {"mean": stats.mean.tolist(), "std": stats.std.tolist()},
+        "text_encoder": text.spec(),
+    }
 
 
 def pretrain(
@@ -94,6 +241,102 @@ def finetune(
 
     check_restore(resume)
     return train(model, data, trainer, log, resume, optim)
+
+
+def import_ckpt(
+    source: Folder,
+    target: Folder,
+    *,
+    model: str | None = None,
+    tokenizer: Folder | None = None,
+    use_average: bool = True,
+    progress: Progress | None = None,
+) -> Path:
+    """Convert a checkpoint of another format into a world folder or a tokenizer folder.
+
+    Args:
+        source: a diffusers folder, an original ``model.pt``, the files of an original tokenizer, or
+            a NeMo distributed checkpoint.
+        target: the new folder.
+        model: the preset that the weights belong to, where the files do not say it.
+        tokenizer: the tokenizer of a world model whose source has none.
+        use_average: whether to take the moving average of the weights where there is one.
+        progress: called with the bytes done and the bytes in all.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        CheckpointError: a file is damaged, could run code, or belongs to another model.
+        InputError: ``target`` exists.
+    """
+    from nemo_cosmos.checkpoint.convert import import_checkpoint
+
+    return import_checkpoint(
+        source,
+        target,
+        model=model,
+        tokenizer=tokenizer,
+        use_average=use_average,
+        progress=progress,
+    )
+
+
+def export_ckpt(
+    source: Folder, target: Folder, format: str = "diffusers", progress: Progress | None = None
+) -> Path:
+    """Convert a world folder or a tokenizer folder into another format.
+
+    Args:
+        source: the folder, such as ``<run>/export``.
+        target: the new folder.
+        format: ``"diffusers"``, ``"cosmos"`` or ``"nemo"``.
+        progress: called with the bytes done and the bytes in all.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        ConfigError: an unknown format, or one that has no place for such a model.
+        InputError: ``target`` exists.
+    """
+    from nemo_cosmos.checkpoint.convert import export_checkpoint
+
+    return export_checkpoint(source, target, format, progress)
+
+
+def plan(
+    recipe: run.Partial,
+    num_gpus: int,
+    *,
+    gpu: str = "h100",
+    gpu_memory_gb: float | None = None,
+    video: tuple[int, int, int] | None = None,
+    fsdp: bool = True,
+) -> Any:
+    """Estimate what a training run needs and find the fastest layout that fits, without a GPU.
+
+    Args:
+        recipe: a configured recipe, such as ``get_recipe("diffusion_14b_text2world")``.
+        num_gpus: the number of GPUs.
+        gpu: the kind of GPU: ``a100``, ``h100``, ``h200`` or ``b200``.
+        gpu_memory_gb: the memory of each in 10^9 bytes; 80 by default.
+        video: frames, height and width of the training videos; by default those of the data, else
+            the published ones.
+        fsdp: whether to consider layouts that share out the weights.
+
+    Returns:
+        the plan; ``to_dict()`` gives plain data.
+
+    Raises:
+        ConfigError: no layout is legal, or none fits.
+    """
+    from nemo_cosmos.planning.hardware import GB, get_gpu
+    from nemo_cosmos.planning.recipe import Video, plan_recipe
+
+    memory_bytes = (80.0 if gpu_memory_gb is None else gpu_memory_gb) * GB
+    chosen = Video() if video is None else Video(*video)
+    return plan_recipe(recipe, get_gpu(gpu), num_gpus, memory_bytes, chosen, fsdp=fsdp)
 
 
 def generate(world: Folder, prompt: str, **options: Any) -> Any:

@@ -30,7 +30,6 @@ from nemo_cosmos.storage import atomic_path
 if TYPE_CHECKING:
     from nemo_cosmos.models.common.text import TextEncoder
 
-EMBEDDED = "embedded"
 CAPTIONS_PER_CALL = 16
 
 
@@ -116,12 +115,10 @@ class EmbedTextStage(Stage):
         ]
 
     def _load(self) -> TextEncoder:
-        from nemo_cosmos.models.common.text import load_text_encoder
+        from nemo_cosmos.models.common.text import load_text_encoder, text_encoder_spec
 
-        chosen = self.settings
-        is_embedded = chosen.encoder == EMBEDDED
-        spec = {"kind": EMBEDDED} if is_embedded else {"kind": "t5", "path": chosen.encoder}
-        return load_text_encoder({**spec, "max_length": chosen.max_length}, default_device())
+        spec = text_encoder_spec(self.settings.encoder, self.settings.max_length)
+        return load_text_encoder(spec, default_device())
 
     def _is_done(self, clip: Clip) -> bool:
         """Whether this very caption was embedded by this encoder, and the result is still there."""

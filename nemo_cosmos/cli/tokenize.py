@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from nemo_cosmos.cli.sizes import parse_size
-from nemo_cosmos.storage import claim_place, is_bucket, mirror_folder
-
-if TYPE_CHECKING:
-    from nemo_cosmos.data.tokenize.run import TokenizeConfig
-    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 
 
 def command(
@@ -58,12 +54,8 @@ def command(
 
       nemo-cosmos tokenize data/a images --tokenizer tok --window-frames 1 --window-stride 24
     """
-    from data_curation.run_folder import run_folder_of
-    from nemo_cosmos.data.shards.index import INDEX_SUFFIX
-    from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE
-    from nemo_cosmos.data.tokenize.run import TokenizeConfig, tokenize_shards
-    from nemo_cosmos.models.common.text import load_text_encoder
-    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+    from nemo_cosmos import api
+    from nemo_cosmos.data.tokenize.run import TokenizeConfig
 
     sizes = tuple(parse_size(each) for each in size.split(","))
     config = TokenizeConfig(
@@ -74,71 +66,24 @@ def command(
         batch_size=batch_size,
         keep_video=keep_video,
     )
-    video_tokenizer = VideoTokenizer.from_folder(tokenizer)
-    for each in config.sizes:
-        video_tokenizer.latent_shape(window_frames, *each)  # refuses illegal windows at once
-    folder = run_folder_of(out, work)
-    if is_bucket(out):
-        claim_place(folder, out)
-    video_tokenizer = with_latent_stats(video_tokenizer, tokenizer, shards, config)
-    text = load_text_encoder(text_encoder_spec(text_encoder, text_length))
     with _Bar() as bar:
-        dataset = tokenize_shards(
+        dataset = api.tokenize(
             shards,
-            folder,
-            encode=video_tokenizer.encode,
-            encode_text=text.encode,
-            config=config,
-            describe=describe(video_tokenizer, tokenizer, text),
+            out,
+            tokenizer,
+            config,
+            text_encoder=text_encoder,
+            text_length=text_length,
+            work=work,
             on_clip=bar.update,
-            moved_to=out,
         )
-    if is_bucket(out):
-        indexes = {str(path.relative_to(folder)) for path in folder.rglob(f"*{INDEX_SUFFIX}")}
-        mirror_folder(folder, out, DATASET_FILE, indexes)  # they hold for the local files only
     if as_json:
         typer.echo(json.dumps(dataset))
     else:
         _print_summary(dataset, out)
 
 
-def text_encoder_spec(name: str, max_length: int) -> dict[str, Any]:
-    """The configuration of a text encoder from its name on the command line."""
-    if name == "embedded":
-        return {"kind": "embedded", "max_length": max_length}
-    return {"kind": "t5", "path": name, "max_length": max_length}
-
-
-def with_latent_stats(
-    tokenizer: VideoTokenizer, folder: Path, shards: list[str], config: TokenizeConfig
-) -> VideoTokenizer:
-    """Measure latent statistics and save them into the folder, unless they are there."""
-    from nemo_cosmos.data.tokenize.run import sample_videos
-    from nemo_cosmos.models.tokenizer.latent_stats import compute_latent_stats
-    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
-
-    if tokenizer.config.discrete or tokenizer.stats is not None:
-        return tokenizer
-    stats = compute_latent_stats(tokenizer.net, sample_videos(list(shards), config))
-    measured = VideoTokenizer(tokenizer.net, stats)
-    measured.save(folder)
-    return measured
-
-
-def describe(tokenizer: VideoTokenizer, folder: Path, text: Any) -> dict[str, Any]:
-    """What ``dataset.json`` says of the encoders."""
-    stats = tokenizer.stats
-    return {
-        "tokenizer": str(folder),
-        "tokenizer_name": tokenizer.config.name,
-        "latent_stats": None
-        if stats is None
-        else {"mean": stats.mean.tolist(), "std": stats.std.tolist()},
-        "text_encoder": text.spec(),
-    }
-
-
-def _print_summary(dataset: dict[str, Any], out: str) -> None:
+def _print_summary(dataset: Mapping[str, Any], out: str) -> None:
     shape = "x".join(str(number) for number in dataset["latent_shape"])
     line = f"{dataset['num_samples']} windows of {dataset['num_clips']} clips, latents {shape}"
     skipped = ", ".join(f"{count} {reason}" for reason, count in dataset["skipped"].items())

@@ -8,7 +8,11 @@ the nano T5 of :func:`build_nano_t5`, which is a folder that ``t5`` loads.
 
 from nemo_cosmos.models.common.text.base import REFERENCE_MAX_LENGTH, TextEncoder
 from nemo_cosmos.models.common.text.embedded import EmbeddedTextEncoder
-from nemo_cosmos.models.common.text.loading import TEXT_ENCODER_KINDS, load_text_encoder
+from nemo_cosmos.models.common.text.loading import (
+    TEXT_ENCODER_KINDS,
+    load_text_encoder,
+    text_encoder_spec,
+)
 from nemo_cosmos.models.common.text.nano import build_nano_t5, train_sentencepiece
 from nemo_cosmos.models.common.text.t5 import T5TextEncoder
 
@@ -20,5 +24,6 @@ __all__ = [
     "TextEncoder",
     "build_nano_t5",
     "load_text_encoder",
+    "text_encoder_spec",
     "train_sentencepiece",
 ]

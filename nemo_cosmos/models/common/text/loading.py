@@ -16,6 +16,18 @@ TEXT_ENCODER_KINDS = ("embedded", "t5")
 _KEYS = ("kind", "path", "max_length", "dim", "dtype")
 
 
+def text_encoder_spec(name: str, max_length: int) -> dict[str, Any]:
+    """Return the spec of a text encoder from the one word that a person gives.
+
+    Args:
+        name: ``"embedded"``, or the folder or hub name of a T5 encoder.
+        max_length: the most tokens of a text.
+    """
+    if name == "embedded":
+        return {"kind": "embedded", "max_length": max_length}
+    return {"kind": "t5", "path": name, "max_length": max_length}
+
+
 def load_text_encoder(spec: Mapping[str, Any], device: str | torch.device = "cpu") -> TextEncoder:
     """Build the text encoder that a model was trained with.
 
