@@ -211,7 +211,7 @@ def test_curate_makes_shards(tmp_path, moving_square_THWC):
     encode_video(tmp_path / "raw" / "square.mp4", Video(moving_square_THWC, fps=10.0))
     settings = CurateSettings(
         split=SplitSettings(method="none", min_clip_s=1),
-        motion=MotionSettings(min_motion=0, min_patch_motion=0),
+        motion=MotionSettings(min_global_mean=0, min_per_patch=0),
         skip=OPTIONAL_STAGES,
     )
     summary = api.curate(str(tmp_path / "raw"), tmp_path / "shards", settings)
