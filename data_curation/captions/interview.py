@@ -10,28 +10,28 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_curation.captions.endpoint import CaptionRefusedError, VisionEndpoint
 from data_curation.stages.base import Clip, setting
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, VideoError
+from nemo_cosmos.services import Endpoint, NoAnswerError, OpenAIClient, run_blocking, user_message
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import decode
 
+#: The environment variable that holds the endpoint's key.
+KEY_VARIABLE = "NEMO_COSMOS_VLM_KEY"
 #: ``ask(frame numbers, question, most tokens)`` gives the model's words about a clip.
 Ask = Callable[[NDArray[np.int64], str, int], Awaitable[str]]
 #: Asks all that is to be known of a clip; gives what JSON can hold.
 Questions = Callable[[Clip, Ask], Awaitable[Any]]
 #: Why there is no answer about a clip.
-NoAnswer = CaptionRefusedError | VideoError
+NoAnswer = NoAnswerError | VideoError
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,16 @@ class VisionModel:
         if min(numbers) <= 0 or self.pause_s < 0:
             raise ConfigError(f"A setting of the model that is asked is not positive: {numbers}.")
 
-    def endpoint(self) -> VisionEndpoint:
-        """A connection to it."""
-        return VisionEndpoint(
-            self.url, self.model, self.concurrency, self.timeout_s, self.max_tries, self.pause_s
+    def endpoint(self) -> Endpoint:
+        """Where it is served, and how patiently it is asked."""
+        return Endpoint(
+            self.url,
+            self.model,
+            KEY_VARIABLE,
+            self.concurrency,
+            self.timeout_s,
+            self.max_tries,
+            self.pause_s,
         )
 
 
@@ -104,30 +110,27 @@ class Interview:
             ServiceError: the endpoint gives no answers; those it gave are kept.
             ConfigError: the URL, the key or the name of the model is wrong.
         """
-        # In a thread of its own, because the caller may run an event loop already (a notebook).
-        with ThreadPoolExecutor(max_workers=1) as thread:
-            work = partial(asyncio.run, self._run(clips, questions, advance))
-            return thread.submit(work).result()
+        return run_blocking(self._run(clips, questions, advance))
 
     async def _run(
         self, clips: Sequence[Clip], questions: Questions, advance: Callable[[], None]
     ) -> list[Any | NoAnswer]:
         answers: list[Any | NoAnswer] = [None] * len(clips)
         waiting = iter(range(len(clips)))
-        endpoint = self._model.endpoint()
+        client = OpenAIClient(self._model.endpoint())
 
         async def work() -> None:
             # Each worker takes the next clip, so that few clips are decoded at a time.
             for place in waiting:
-                answers[place] = await self._answer(clips[place], questions, endpoint)
+                answers[place] = await self._answer(clips[place], questions, client)
                 advance()
 
-        async with endpoint:
+        async with client:
             await asyncio.gather(*(work() for _ in range(min(self._model.concurrency, len(clips)))))
         return answers
 
     async def _answer(
-        self, clip: Clip, questions: Questions, endpoint: VisionEndpoint
+        self, clip: Clip, questions: Questions, client: OpenAIClient
     ) -> Any | NoAnswer:
         path = self._path(clip)
         if path.exists():  # an earlier run asked the same about the same frames
@@ -135,11 +138,13 @@ class Interview:
 
         async def ask(numbers: NDArray[np.int64], question: str, max_tokens: int) -> str:
             frames = await asyncio.to_thread(self._frames, clip, numbers)
-            return await endpoint.ask(frames, question, max_tokens)
+            message = user_message(question, frames)
+            answer = await client.chat([message], max_tokens=max_tokens)
+            return " ".join(answer.text.split())
 
         try:
             answer = await questions(clip, ask)
-        except (CaptionRefusedError, VideoError) as error:
+        except (NoAnswerError, VideoError) as error:
             return error
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(answer))

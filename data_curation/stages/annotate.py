@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from data_curation.captions.endpoint import CaptionRefusedError
 from data_curation.captions.interview import Ask, Interview, VisionModel
 from data_curation.captions.template import TEMPLATE, template_caption
 from data_curation.captions.windows import (
@@ -31,6 +30,7 @@ from data_curation.stages.base import (
 )
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.services import NoAnswerError
 
 #: The prompt of the paper (arXiv:2501.03575, section 3.4) and of cosmos-curate.
 PROMPT = "Elaborate on the visual and narrative elements of the video in detail."
@@ -110,7 +110,7 @@ class AnnotateStage(Stage):
 
     def _captioned(self, clip: Clip, windows: list[dict[str, Any]] | Exception) -> Result:
         if isinstance(windows, Exception):
-            refused = isinstance(windows, CaptionRefusedError)
+            refused = isinstance(windows, NoAnswerError)
             reason = "caption_failure" if refused else "decode_failure"
             return Rejection.of(clip, self.name, reason, str(windows))
         caption = " ".join(window["caption"] for window in windows)

@@ -20,11 +20,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nemo_cosmos.errors import GuardrailError
+from nemo_cosmos.errors import GuardrailError, InputError, ServiceError
 from nemo_cosmos.guardrails.base import INVALID, SAFE, GuardKind, Verdict
 from nemo_cosmos.guardrails.text.keywords import MAX_CHARACTERS
 from nemo_cosmos.guardrails.text.llm_formats import LLM_FORMATS, LlmFormat, llama_guard_prompt
 from nemo_cosmos.platform import default_device, require
+from nemo_cosmos.services import Endpoint, OpenAIClient, run_blocking, user_message
 
 MODEL_VARIABLE = "NEMO_COSMOS_LLM_GUARD_MODEL"
 ADAPTER_VARIABLE = "NEMO_COSMOS_LLM_GUARD_ADAPTER"
@@ -32,6 +33,7 @@ URL_VARIABLE = "NEMO_COSMOS_LLM_GUARD_URL"
 KEY_VARIABLE = "NEMO_COSMOS_LLM_GUARD_KEY"
 MAX_NEW_TOKENS = 100
 REQUEST_TIMEOUT_S = 60.0
+MAX_TRIES = 3
 
 
 class Backend(Protocol):
@@ -96,7 +98,10 @@ class TransformersBackend:
                 llama_guard_prompt(prompt, asked.categories), return_tensors="pt"
             )
         return self._tokenizer.apply_chat_template(
-            _messages(prompt), add_generation_prompt=True, return_tensors="pt", return_dict=True
+            [user_message(prompt)],
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=True,
         )
 
 
@@ -104,17 +109,15 @@ class EndpointBackend:
     """A model behind an OpenAI-compatible endpoint.
 
     Args:
-        url: up to and with ``/v1``.
-        model: the model's name there.
-        key: sent as a bearer token.
-        timeout_s: for one answer.
+        url: the endpoint's URL, up to and including ``/v1``.
+        model: the model's name at the endpoint.
+        timeout_s: the time limit of one answer.
     """
 
-    def __init__(
-        self, url: str, model: str, key: str | None = None, timeout_s: float = REQUEST_TIMEOUT_S
-    ) -> None:
-        self._url, self._model, self._timeout_s = url.rstrip("/"), model, timeout_s
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+    def __init__(self, url: str, model: str, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        self._endpoint = Endpoint(
+            url, model, KEY_VARIABLE, timeout_s=timeout_s, max_tries=MAX_TRIES, pause_s=0.5
+        )
 
     def answer(self, prompt: str, asked: LlmFormat) -> str:
         """Ask the endpoint.
@@ -122,31 +125,25 @@ class EndpointBackend:
         Raises:
             GuardrailError: it cannot be reached, fails, or answers in another format.
         """
-        import httpx
-
-        fields: dict[str, Any] = {
-            "model": self._model,
-            "temperature": 0,
-            "max_tokens": MAX_NEW_TOKENS,
-        }
-        if asked.has_template:
-            path, fields["messages"] = "chat/completions", _messages(prompt)
-        else:
-            path = "completions"
-            fields["prompt"] = llama_guard_prompt(prompt, asked.categories)
         try:
-            response = httpx.post(
-                f"{self._url}/{path}", json=fields, headers=self._headers, timeout=self._timeout_s
-            )
-            response.raise_for_status()
-            choice = response.json()["choices"][0]
-            text = choice["message"]["content"] if asked.has_template else choice["text"]
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
+            return run_blocking(self._answer(prompt, asked))
+        except (ServiceError, InputError) as error:
             raise GuardrailError(
-                f"The endpoint '{self._url}/{path}' gave no answer: {type(error).__name__}: "
-                f"{error}. Check {URL_VARIABLE}, {MODEL_VARIABLE} and that the server runs."
+                f"The language model gave no answer: {error} Check {URL_VARIABLE}, "
+                f"{MODEL_VARIABLE} and {KEY_VARIABLE}."
             ) from error
-        return str(text)
+
+    async def _answer(self, prompt: str, asked: LlmFormat) -> str:
+        # A verdict stands at the beginning: what follows it may be cut off.
+        async with OpenAIClient(self._endpoint) as client:
+            if asked.has_template:
+                answer = await client.chat(
+                    [user_message(prompt)], max_tokens=MAX_NEW_TOKENS, allow_cut=True
+                )
+            else:
+                question = llama_guard_prompt(prompt, asked.categories)
+                answer = await client.complete(question, max_tokens=MAX_NEW_TOKENS, allow_cut=True)
+        return answer.text
 
 
 class LlmGuard:
@@ -197,12 +194,8 @@ def _backend_from_environment(asked: LlmFormat) -> Backend:
     model = os.environ.get(MODEL_VARIABLE) or asked.model
     url = os.environ.get(URL_VARIABLE)
     if url:
-        return EndpointBackend(url, model, os.environ.get(KEY_VARIABLE))
+        return EndpointBackend(url, model)
     return TransformersBackend(model, os.environ.get(ADAPTER_VARIABLE) or asked.adapter)
-
-
-def _messages(prompt: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": prompt}]
 
 
 build_aegis = partial(build_llm_guard, "aegis")

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import base64
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from data_curation import AnnotateSettings, CurateSettings, SplitSettings, curate
-from data_curation.captions.endpoint import KEY_VARIABLE
+from data_curation.captions.interview import KEY_VARIABLE
 from data_curation.settings import OPTIONAL_STAGES
 from data_curation.stages.annotate import PROMPT, AnnotateStage
 from data_curation.stages.base import Rejection
 from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError, ServiceError
+from nemo_cosmos.testing.chat_server import words
 from nemo_cosmos.video import Video, encode_video
-
-sys.path.append(str(Path(__file__).parents[1]))
-from vision_server import words
 
 
 @pytest.fixture
@@ -80,7 +76,7 @@ def test_long_clips_are_captioned_window_by_window(annotate, server):
         lambda: (200, b'{"choices": []}', {}),
         lambda: (200, b'{"choices": [{"message": {"content": null}}]}', {}),
         lambda: words("   "),
-        lambda: words("A scene that is cut", finish="length"),
+        lambda: (200, b'{"error": {"message": "overloaded"}}', {}),
         lambda: None,
     ],
 )
@@ -128,6 +124,22 @@ def test_a_model_that_never_says_a_word_rejects_the_clip(annotate, server):
     server.script = [lambda: words("")] * 3
     (clip,) = annotate(max_tries=3)
     assert isinstance(clip, Rejection) and "without words, 3 times" in clip.detail
+
+
+def test_an_answer_that_is_cut_off_is_not_asked_for_again_unchanged(annotate, server):
+    server.script = [lambda: words("A scene that is cut", finish="length")]
+    (clip,) = annotate()
+    assert isinstance(clip, Rejection) and clip.reason == "caption_failure"
+    assert "cut off at 8192 tokens" in clip.detail and len(server.requests) == 1
+
+
+@pytest.mark.parametrize("page", [b"<html>no JSON", b'{"error": "no GPU"}', b'{"choices": []}'])
+def test_error_pages_with_status_200_end_the_run_as_a_server_that_is_down_does(
+    annotate, server, page
+):
+    server.script = [lambda: (200, page, {})] * 2
+    with pytest.raises(ServiceError, match="in 2 tries"):
+        annotate(max_tries=2)
 
 
 def test_a_server_that_is_down_ends_the_run_and_what_it_said_is_kept(annotate, server):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,10 +18,8 @@ from data_curation.stages.video_type import VideoTypeSettings
 from data_curation.video_type.taxonomy import load_taxonomy
 from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.testing.chat_server import num_pictures, question_of
 from nemo_cosmos.video import Video, encode_video
-
-sys.path.append(str(Path(__file__).parents[1]))
-from vision_server import asked, pictures
 
 SETTINGS = CurateSettings(
     split=SplitSettings(method="none", min_clip_s=0.5),
@@ -127,7 +123,7 @@ def labels_of(output) -> dict[str, tuple[str, str]]:
 
 
 def test_a_model_is_asked_for_one_label_of_each_aspect(videos, tmp_path, server):
-    server.answer = lambda body: "Zoo." if "Where" in asked(body) else "nature_dynamics"
+    server.answer = lambda body: "Zoo." if "Where" in question_of(body) else "nature_dynamics"
     curate(videos, tmp_path / "out", asking(server))
     assert labels_of(tmp_path / "out") == dict.fromkeys(
         ("cat.mp4", "cup.mp4"), ("nature_dynamics", "zoo")
@@ -135,17 +131,19 @@ def test_a_model_is_asked_for_one_label_of_each_aspect(videos, tmp_path, server)
     (sample, *_) = read_samples(tmp_path / "out")
     assert sample.record.extra["type_source"] == "vlm"
     assert sample.record.extra["objects"] == ["cat"]  # by the embedding, as before
-    questions = [asked(body) for body in server.requests if "one of these labels" in asked(body)]
+    questions = [
+        question_of(body) for body in server.requests if "one of these labels" in question_of(body)
+    ]
     assert len(questions) == 4 and sum("- driving:" in text for text in questions) == 2
-    shown = [body for body in server.requests if "one of these labels" in asked(body)]
-    assert {pictures(body) for body in shown} == {8}
+    shown = [body for body in server.requests if "one of these labels" in question_of(body)]
+    assert {num_pictures(body) for body in shown} == {8}
 
 
 def test_an_answer_that_is_no_label_is_asked_for_again_and_then_unknown(videos, tmp_path, server):
-    server.answer = lambda body: "zoo" if "Where" in asked(body) else "a cat video"
+    server.answer = lambda body: "zoo" if "Where" in question_of(body) else "a cat video"
     curate(videos, tmp_path / "out", asking(server))
     assert set(labels_of(tmp_path / "out").values()) == {("unknown", "zoo")}
-    again = [asked(body) for body in server.requests if "You answered" in asked(body)]
+    again = [question_of(body) for body in server.requests if "You answered" in question_of(body)]
     assert len(again) == 2 and all("'a cat video'" in text for text in again)
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 
 from nemo_cosmos.errors import GuardrailError
@@ -13,6 +9,7 @@ from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError, registry
 from nemo_cosmos.guardrails.text import llm_guard as module
 from nemo_cosmos.guardrails.text.llm_formats import LLM_FORMATS, llama_guard_prompt
 from nemo_cosmos.guardrails.text.llm_guard import EndpointBackend, LlmGuard, TransformersBackend
+from nemo_cosmos.testing.chat_server import ChatServer, words
 
 AEGIS, LLAMA, QWEN = (LLM_FORMATS[name] for name in ("aegis", "llama_guard", "qwen3guard"))
 
@@ -96,80 +93,58 @@ def test_a_prompt_cannot_end_its_own_quotation():
     assert "</s>" not in question and "<|eot_id|>" not in question
 
 
-class Server:
-    """An OpenAI-compatible server on this machine that gives one answer and keeps the request."""
-
-    def __init__(self, status: int, body: bytes) -> None:
-        kept = self.requests = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                length = int(self.headers["Content-Length"])
-                kept.append((self.path, dict(self.headers), json.loads(self.rfile.read(length))))
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *arguments):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-
 @pytest.fixture
-def serve():
-    servers = []
-
-    def start(body, status: int = 200) -> Server:
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        servers.append(Server(status, raw))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.http.shutdown()
-        server.http.server_close()
+def server():
+    server = ChatServer(lambda body: "Safety: Safe\nCategories: None")
+    yield server
+    server.close()
 
 
-def test_a_chat_endpoint_is_asked_with_the_bare_prompt(serve, monkeypatch):
-    body = {"choices": [{"message": {"content": "Safety: Unsafe\nCategories: Violent"}}]}
-    server = serve(body)
+def test_a_chat_endpoint_is_asked_with_the_bare_prompt(server, monkeypatch):
+    server.answer = lambda body: "Safety: Unsafe\nCategories: Violent"
     monkeypatch.setenv(module.URL_VARIABLE, server.url)
     monkeypatch.setenv(module.MODEL_VARIABLE, "a-model")
     monkeypatch.setenv(module.KEY_VARIABLE, "a-key")
     guard = registry.build_guard("qwen3guard")
     assert guard.check("a fight").category == "violence"
-    ((path, headers, fields),) = server.requests
-    assert path == "/v1/chat/completions"
-    assert headers["Authorization"] == "Bearer a-key"
+    assert (server.paths, server.keys) == (["/v1/chat/completions"], ["Bearer a-key"])
+    (fields,) = server.requests
     assert fields["messages"] == [{"role": "user", "content": "a fight"}]
     assert (fields["model"], fields["temperature"]) == ("a-model", 0)
 
 
-def test_aegis_sends_its_own_question(serve, monkeypatch):
-    server = serve({"choices": [{"text": "unsafe\nO10"}]})
+def test_aegis_sends_its_own_question(server, monkeypatch):
+    server.answer = lambda body: "unsafe\nO10"
     monkeypatch.setenv(module.URL_VARIABLE, server.url)
+    monkeypatch.delenv(module.KEY_VARIABLE, raising=False)
     assert registry.build_guard("aegis").check("a threat").category == "harassment"
-    ((path, headers, fields),) = server.requests
-    assert path == "/v1/completions"
+    assert (server.paths, server.keys) == (["/v1/completions"], [None])
+    (fields,) = server.requests
     assert fields["prompt"] == llama_guard_prompt("a threat", AEGIS.categories)
-    assert "Authorization" not in headers
+
+
+def test_a_failure_that_passes_refuses_nothing_and_a_cut_answer_is_read(server):
+    answer = "Safety: Unsafe\nCategories: Violent"
+    server.script = [lambda: (503, b"loading", {}), lambda: words(answer, finish="length")]
+    guard = LlmGuard(QWEN, lambda: EndpointBackend(server.url, "m"))
+    assert guard.check("a fight").category == "violence" and len(server.requests) == 2
 
 
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        ({"choices": []}, 200),
-        ({"error": "overloaded"}, 503),
+        (b'{"choices": []}', 200),
+        (b'{"error": "overloaded"}', 503),
         (b"<html>", 200),
-        ([], 200),
-        ({"choices": [{"message": {"content": None}}]}, 200),
+        (b"[]", 200),
+        (b'{"choices": [{"message": {"content": null}}]}', 200),
+        (b"no such model", 404),
+        (b"too long", 400),
     ],
 )
-def test_an_endpoint_that_fails_refuses(serve, body, status, tmp_path):
-    guard = LlmGuard(LLAMA, lambda: EndpointBackend(serve(body, status).url, "m"))
+def test_an_endpoint_that_fails_refuses(server, body, status, tmp_path):
+    server.script = [lambda: (status, body, {})] * module.MAX_TRIES
+    guard = LlmGuard(LLAMA, lambda: EndpointBackend(server.url, "m"))
     with pytest.raises(RefusedError, match="llama_guard"):
         GuardPolicy([guard], audit=AuditLog(tmp_path / "a.jsonl")).check_prompt("a prompt")
 

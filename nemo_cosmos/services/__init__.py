@@ -1,0 +1,24 @@
+"""Clients of servers that others run: guards, captions and judges ask models through them."""
+
+from nemo_cosmos.services.messages import Message, image_part, text_part, user_message
+from nemo_cosmos.services.openai import (
+    Answer,
+    AnswerCutError,
+    Endpoint,
+    NoAnswerError,
+    OpenAIClient,
+    run_blocking,
+)
+
+__all__ = [
+    "Answer",
+    "AnswerCutError",
+    "Endpoint",
+    "Message",
+    "NoAnswerError",
+    "OpenAIClient",
+    "image_part",
+    "run_blocking",
+    "text_part",
+    "user_message",
+]
