@@ -28,11 +28,10 @@ def build(folder: Path, layers: int, width: int) -> None:
     """A world folder of random bfloat16 weights, written tensor by tensor."""
     import torch
 
-    from nemo_cosmos.checkpoint.convert import write_world
-    from nemo_cosmos.checkpoint.diffusion.descriptions import meta_network, published_world
-    from nemo_cosmos.checkpoint.formats.tensors import TensorSpec, TensorStream
+    from nemo_cosmos.checkpoint.diffusion.descriptions import published_world
+    from nemo_cosmos.checkpoint.formats.tensors import TensorSpec, TensorStream, named_tensors
+    from nemo_cosmos.checkpoint.world.folder import meta_network, write_world
     from nemo_cosmos.models.diffusion.presets import get_diffusion_preset
-    from nemo_cosmos.models.diffusion.world import named_tensors
     from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
     from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
@@ -47,7 +46,7 @@ def build(folder: Path, layers: int, width: int) -> None:
         for name, value in named_tensors(meta_network(config, tokenizer.config)).items()
     }
     tensors = ((name, torch.randn(spec.shape).bfloat16()) for name, spec in specs.items())
-    write_world(folder, config, TensorStream(specs, tensors), tokenizer, "random weights")
+    write_world(folder, config, TensorStream(specs, tensors), tokenizer, place="random weights")
 
 
 def memory_gb(field: str) -> float:

@@ -6,29 +6,24 @@ Nothing is unpickled that could run code, and nothing is overwritten.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
-from nemo_cosmos.checkpoint.diffusion.descriptions import meta_network, write_description
 from nemo_cosmos.checkpoint.diffusion.diffusers import write_diffusers_folder
 from nemo_cosmos.checkpoint.diffusion.foreign import (
-    format_of,
     is_foreign_tokenizer,
     open_world,
     tokenizer_place,
 )
 from nemo_cosmos.checkpoint.diffusion.keys import export_stream
 from nemo_cosmos.checkpoint.formats.nemo_weights import write_nemo_weights
-from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource, write_safetensors
+from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
 from nemo_cosmos.checkpoint.formats.tensors import (
-    TensorStream,
     check_fit,
     finite,
+    named_tensors,
     shapes_of,
     stream_of,
 )
@@ -39,24 +34,25 @@ from nemo_cosmos.checkpoint.tokenizer.files import (
     export_original_tokenizer,
     import_tokenizer,
 )
-from nemo_cosmos.checkpoint.world.folder import read_config
-from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
-from nemo_cosmos.models.diffusion.network.config import DiTConfig
-from nemo_cosmos.models.diffusion.world import (
+from nemo_cosmos.checkpoint.world.config import (
     CONFIG_FILE,
+    DESCRIPTION_FILE,
     TOKENIZER_FOLDER,
     WEIGHTS_FILE,
     WorldConfig,
-    named_tensors,
+    format_of,
+    read_config,
+    write_config,
 )
+from nemo_cosmos.checkpoint.world.folder import Progress, meta_network, write_world
+from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
+from nemo_cosmos.models.diffusion.family import diffusion_settings
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.storage import atomic_path
 
 FORMATS = ("diffusers", "cosmos", "nemo")
 
 Place = str | os.PathLike[str]
-Progress = Callable[[int, int], None]
-"""Called after every tensor with the bytes done and the bytes in all."""
 
 
 def import_checkpoint(
@@ -103,7 +99,8 @@ def import_checkpoint(
         name: tuple(value.shape)
         for name, value in named_tensors(meta_network(world.config, found.config)).items()
     }
-    write_world(folder, world.config, world.stream(expected), found, world.place, progress)
+    stream = world.stream(expected)
+    write_world(folder, world.config, stream, found, place=world.place, progress=progress)
     return folder
 
 
@@ -155,38 +152,8 @@ def export_checkpoint(
         else:
             write_nemo_weights(temporary, net, stream_of(watched))
             tokenizer.save(temporary / TOKENIZER_FOLDER)
-            write_description(temporary, config)
+            write_config(temporary / DESCRIPTION_FILE, config)
     return folder
-
-
-def write_world(
-    folder: Path,
-    config: WorldConfig,
-    stream: TensorStream,
-    tokenizer: VideoTokenizer,
-    place: str,
-    progress: Progress | None = None,
-) -> None:
-    """Write a world folder from a stream, whole or not at all; large weights in shards.
-
-    Args:
-        folder: what is there is replaced.
-        config: of the world model.
-        stream: its weights under our names.
-        tokenizer: its tokenizer.
-        place: of the weights, for messages.
-        progress: called after every tensor.
-
-    Raises:
-        NumericsError: a weight is NaN or infinite.
-    """
-    watched = _watch(finite(stream.tensors, f"'{place}'"), stream, progress)
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
-        text = json.dumps(config.to_dict(), indent=2) + "\n"
-        (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
-        write_safetensors(temporary / WEIGHTS_FILE, replace(stream, tensors=watched))
-        tokenizer.save(temporary / TOKENIZER_FOLDER)
 
 
 def check_new(folder: Path) -> None:
@@ -222,11 +189,11 @@ def _write_original(
             f"The model has the control '{config.control}', which original checkpoints have no "
             "place for. Export it with --format nemo, which keeps everything."
         )
-    network = DiTConfig.from_architecture(config.network)
-    learned = config.process.edm.learned_variance
+    settings = diffusion_settings(config.model)
+    network, learned = settings.network_config(), settings.process.edm.learned_variance
     export_original_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
     write_torch_file(folder / MODEL_FILE, export_stream(source, network, "cosmos", learned))
-    write_description(folder, config)
+    write_config(folder / DESCRIPTION_FILE, config)
 
 
 class _WatchedSource:
@@ -245,16 +212,3 @@ class _WatchedSource:
         if self._progress is not None:
             self._progress(self._done, self._total)
         return tensor
-
-
-def _watch(
-    tensors: Iterable[tuple[str, Tensor]], stream: TensorStream, progress: Progress | None
-) -> Iterator[tuple[str, Tensor]]:
-    """Tell how far a stream is."""
-    total = sum(spec.num_bytes for spec in stream.specs.values())
-    done = 0
-    for name, tensor in tensors:
-        yield name, tensor
-        done += stream.specs[name].num_bytes
-        if progress is not None:
-            progress(done, total)

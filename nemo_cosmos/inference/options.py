@@ -15,6 +15,7 @@ from nemo_cosmos.errors import (
     WrongSizeError,
     nearest_names,
 )
+from nemo_cosmos.models.diffusion.family import diffusion_settings
 from nemo_cosmos.models.diffusion.process.samplers import SAMPLERS
 
 
@@ -111,7 +112,8 @@ class GenerationOptions:
     def _check_video(self, world: World) -> None:
         """Check length and size in pixels, where a person thinks of them."""
         assert self.height is not None and self.width is not None
-        tokenizer, network = world.tokenizer.config, world.net.config
+        tokenizer = world.tokenizer.config
+        network = diffusion_settings(world.config.model).network_config()
         tokenizer.check_num_frames(self.length)
         most = tokenizer.num_pixel_frames(network.max_frames)
         if self.length > most:
@@ -161,7 +163,8 @@ def largest_given(options: GenerationOptions, world: World, at_most: int | None 
 
 def _legal_given(options: GenerationOptions, world: World) -> list[int]:
     """Numbers of pixel frames that make 1, 2, ... given latents and leave some to generate."""
-    most = world.config.process.conditioning.max_condition_latents
+    process = diffusion_settings(world.config.model).process
+    most = process.conditioning.max_condition_latents
     if not most:
         raise InputError(
             "This model makes video from text alone (Text2World) and takes no frames. Use "

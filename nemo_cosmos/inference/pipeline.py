@@ -28,7 +28,9 @@ from nemo_cosmos.inference.options import GenerationOptions, check_num_given, la
 from nemo_cosmos.inference.result import Result
 from nemo_cosmos.inference.sharding import load_shared_world
 from nemo_cosmos.models.common.text import load_text_encoder
+from nemo_cosmos.models.diffusion.build import WorldNetwork
 from nemo_cosmos.models.diffusion.controls import Control, ControlEmbedding
+from nemo_cosmos.models.diffusion.family import diffusion_settings
 from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
 from nemo_cosmos.models.diffusion.process.conditioning import (
     FrameCondition,
@@ -218,7 +220,7 @@ class WorldPipeline:
     def _check_prompt(self, prompt: str | None, options: GenerationOptions) -> list[Verdict]:
         """Let the prompt guards judge; nothing is asked where a control alone steers."""
         if prompt is None:
-            if self.world.net.control is None:
+            if self._net.control is None:
                 raise PromptError(
                     "There is no prompt. This model is steered by text; say what happens."
                 )
@@ -246,7 +248,7 @@ class WorldPipeline:
         Raises:
             InputError: one is missing, or there is one that the model does not know.
         """
-        wanted = [] if self.world.net.control is None else control_names(self.world.net.control)
+        wanted = [] if self._net.control is None else control_names(self._net.control)
         if sorted(control) != sorted(wanted):
             raise InputError(
                 f"The model takes {_listed(wanted)} as control, but got {_listed(control)}. "
@@ -258,7 +260,7 @@ class WorldPipeline:
         self, arrays: Mapping[str, np.ndarray], options: GenerationOptions, first_frame: int
     ) -> ControlEmbedding | None:
         """Embed a window of the control arrays; None without a control."""
-        module = self.world.net.control
+        module = self._net.control
         if module is None:
             return None
         sidecars = {name: arrays[control_name(name)] for name in module.sidecars}
@@ -281,7 +283,7 @@ class WorldPipeline:
         progress: Progress | None = None,
     ) -> np.ndarray:
         """Sample one video (or chunk) and decode it to uint8 frames."""
-        process = self.world.config.process
+        process = diffusion_settings(self.world.config.model).process
         shape = options.latent_shape(self.world)
         noise_BCTHW = seeded_noise(shape, (options.seed + chunk) % 2**32).to(self._device)
         frames = None
@@ -298,7 +300,7 @@ class WorldPipeline:
             guide_control=options.guide_control,
         )
         x0_BCTHW = sample_on_all(
-            self.world.net,
+            self._net,
             conditions,
             process,
             noise_BCTHW,
@@ -323,7 +325,8 @@ class WorldPipeline:
         latents_BCTHW = self.world.tokenizer.encode(video_BCTHW)
         num_given = latents_BCTHW.shape[2]
         x0_BCTHW = torch.zeros_like(noise_BCTHW)
-        x0_BCTHW[:, :, :num_given] = latents_BCTHW * self.world.config.process.edm.sigma_data
+        process = diffusion_settings(self.world.config.model).process
+        x0_BCTHW[:, :, :num_given] = latents_BCTHW * process.edm.sigma_data
         return FrameCondition.first_frames(
             x0_BCTHW,
             torch.tensor([num_given], device=self._device),
@@ -360,6 +363,11 @@ class WorldPipeline:
             fps=fps,
         )
         return Result(Video(safe_THWC, fps), record)
+
+    @property
+    def _net(self) -> WorldNetwork:
+        assert isinstance(self.world.net, WorldNetwork)
+        return self.world.net
 
     @property
     def _device(self) -> torch.device:

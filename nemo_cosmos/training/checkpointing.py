@@ -20,9 +20,11 @@ from nemo.lightning.ckpt_utils import ckpt_to_dir
 from nemo.lightning.pytorch.callbacks import ModelCheckpoint
 from torch.distributed.checkpoint.api import CheckpointException
 
+from nemo_cosmos.checkpoint.world.config import DESCRIPTION_FILE
 from nemo_cosmos.errors import ConfigError, StorageFullError
 from nemo_cosmos.training.ema import EMA
-from nemo_cosmos.training.run_folder import WORLD_FILE, list_checkpoints
+from nemo_cosmos.training.export import checkpoint_description
+from nemo_cosmos.training.run_folder import list_checkpoints
 
 FLOAT_BYTES, NUM_OPTIMIZER_STATES = 4, 3
 """The optimiser keeps a float32 weight and two moments of each parameter."""
@@ -108,13 +110,12 @@ class StepCheckpoint(ModelCheckpoint):
 
     def _describe(self, trainer: pl.Trainer, folder: Path) -> None:
         """Write what ``nemo-cosmos import`` needs to know, where the model can tell it."""
-        describe = getattr(trainer.lightning_module, "describe", None)
-        content = None if describe is None else describe(trainer.datamodule)
+        content = checkpoint_description(trainer.lightning_module, trainer.datamodule)
         if content is not None:
             self.set_checkpoint_unfinished_marker(folder)  # the folder is no checkpoint yet
             folder.mkdir(parents=True, exist_ok=True)
             text = json.dumps(content, indent=2) + "\n"
-            (folder / WORLD_FILE).write_text(text, encoding="utf-8")
+            (folder / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
 
     def _monitor_candidates(self, trainer: pl.Trainer) -> dict[str, torch.Tensor]:
         """Count steps that are done; NeMo's logged metric of that name lags by one."""

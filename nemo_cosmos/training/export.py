@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import lightning.pytorch as pl
 import torch
 
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.checkpoint.world.config import WorldConfig
+from nemo_cosmos.checkpoint.world.folder import save_world
+from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE, read_dataset_info
+from nemo_cosmos.errors import ConfigError, NemoCosmosError
+from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
+from nemo_cosmos.models.common.megatron.module import bare_networks
+from nemo_cosmos.models.common.megatron.parts import whole_state
+from nemo_cosmos.storage import is_url, resolve_from_folder
 from nemo_cosmos.training.ema import EMA
+
+
+@runtime_checkable
+class WorldModel(Protocol):
+    """A Lightning module that trains a world model of any family."""
+
+    world: WorldInfo | None
+
+    def describe(self) -> ModelDescription:
+        """Say what the network is."""
+        ...
+
+
+@runtime_checkable
+class SelfExporting(Protocol):
+    """A Lightning module that writes a folder of its own kind, such as a tokenizer's."""
+
+    def export(self, folder: Path, data: pl.LightningDataModule) -> None:
+        """Write the folder; every rank calls it."""
+        ...
 
 
 @torch.no_grad()
@@ -21,20 +49,107 @@ def export_model(
 
     Args:
         folder: replaced as a whole; a reader sees the old export or the new one.
-        model: has a method ``export(folder, data)``, as ``DiffusionModel`` and ``TokenizerModel``.
-        trainer: that trained it.
-        data: that it was trained on; the tokenizer measures its latents' statistics there.
+        model: a :class:`WorldModel`, or a :class:`SelfExporting` one such as ``TokenizerModel``.
+        trainer: the trainer that trained it.
+        data: the training data; they name the tokenizer and the text encoder of a world, and a
+            tokenizer measures its latents' statistics on them.
 
     Raises:
         ConfigError: the model cannot be exported.
     """
-    export: Any = getattr(model, "export", None)
-    if export is None:
-        raise ConfigError(
-            f"{type(model).__name__} has no method 'export(folder, data)', so its weights stay in "
-            "the run's checkpoints alone. Add the method to use the model for inference."
-        )
     ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
     with nullcontext() if ema is None else ema.applied():
-        export(folder, data)
+        if isinstance(model, WorldModel):
+            _export_world(folder, model, trainer, data)
+        elif isinstance(model, SelfExporting):
+            model.export(folder, data)
+        else:
+            raise ConfigError(
+                f"{type(model).__name__} has neither a method 'describe()' nor 'export(folder, "
+                "data)', so its weights stay in the run's checkpoints alone. Add one of the two to "
+                "use the model for inference."
+            )
     trainer.strategy.barrier("export")
+
+
+def checkpoint_description(
+    model: pl.LightningModule, data: pl.LightningDataModule
+) -> dict[str, Any] | None:
+    """Return what a checkpoint records besides the weights: ``config.json``, tokenizer's place.
+
+    Returns:
+        Plain data; None for other than world models, and where neither model nor data say which
+        tokenizer and text encoder belong to it.
+    """
+    if not isinstance(model, WorldModel):
+        return None
+    described = model.describe()
+    if model.world is None and described.fps is None:
+        return None
+    try:
+        info = _world_info(model, described, data)
+    except ConfigError:
+        return None
+    place = info.tokenizer if is_url(info.tokenizer) else str(Path(info.tokenizer).resolve())
+    return {**WorldConfig.of(described, info).to_dict(), "tokenizer": place}
+
+
+def read_world_info(folder: str | PathLike[str], fps: float) -> WorldInfo:
+    """Read from tokenised data what belongs to a world model trained on them.
+
+    Args:
+        folder: tokenised data, with the ``dataset.json`` of ``nemo-cosmos tokenize``.
+        fps: frame rate of the clips.
+
+    Raises:
+        ConfigError: the file does not exist or lacks an entry.
+    """
+    try:
+        data = read_dataset_info(folder)
+        height, width = data["window"]["size"]
+        return WorldInfo(
+            tokenizer=resolve_from_folder(data["tokenizer"], folder),
+            text_encoder=dict(data["text_encoder"]),
+            video={
+                "num_frames": int(data["window"]["window_frames"]),
+                "fps": fps,
+                "height": int(height),
+                "width": int(width),
+            },
+        )
+    except (NemoCosmosError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"'{folder}/{DATASET_FILE}' does not say which tokenizer, text encoder and window the "
+            f"latents are of ({type(error).__name__}: {error}), so the trained model cannot be "
+            "exported. Tokenize the data again, or give the model world=WorldInfo(...)."
+        ) from error
+
+
+def _export_world(
+    folder: Path, model: WorldModel, trainer: pl.Trainer, data: pl.LightningDataModule
+) -> None:
+    """Gather the weights from all ranks; the first one writes the folder."""
+    described = model.describe()
+    info = _world_info(model, described, data)
+    state = whole_state(bare_networks(trainer))
+    if trainer.is_global_zero:
+        save_world(folder, state, WorldConfig.of(described, info), info.tokenizer)
+
+
+def _world_info(
+    model: WorldModel, described: ModelDescription, data: pl.LightningDataModule
+) -> WorldInfo:
+    """Return what the model was given, else what the first folder of tokenised data says."""
+    if model.world is not None:
+        return model.world
+    path: Any = getattr(data, "path", None)
+    if path is None:
+        raise ConfigError(
+            f"{type(data).__name__} has no 'path' to read '{DATASET_FILE}' from. Give the model "
+            "world=WorldInfo(tokenizer=..., text_encoder=..., video=...)."
+        )
+    fps = described.fps
+    if fps is None:  # nothing was trained on in this process: look at the first batch
+        batch = next(iter(data.train_dataloader()))
+        fps = float(torch.as_tensor(batch["fps"], dtype=torch.float32).median())
+    return read_world_info(path if isinstance(path, str | PathLike) else path[0], fps)

@@ -23,7 +23,6 @@ CHECKPOINTS_FOLDER = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
 EXPORT_FOLDER = "export"
 FINISHED_FILE = "finished.json"
-WORLD_FILE = "nemo_cosmos.json"  # in a checkpoint: which model it is of
 UNFINISHED_SUFFIX = "-unfinished"  # NeMo's marker beside a checkpoint that is being written
 STEP_PATTERN = re.compile(r"step=(\d+)")
 

@@ -43,11 +43,12 @@ class NoKnives:
 
 
 def write_world(folder: str) -> None:
+    from nemo_cosmos.checkpoint.world.config import WorldConfig
+    from nemo_cosmos.checkpoint.world.folder import save_world
     from nemo_cosmos.models.diffusion.build import build_network
     from nemo_cosmos.models.diffusion.network.config import DiTConfig
     from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
     from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
-    from nemo_cosmos.models.diffusion.world import WorldConfig, save_world
     from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
     from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer

@@ -41,7 +41,8 @@ class LeaveVideo:
 
 
 def save_tiny_world(folder: Path) -> None:
-    from nemo_cosmos.checkpoint.world.folder import WorldConfig, save_world
+    from nemo_cosmos.checkpoint.world.config import WorldConfig
+    from nemo_cosmos.checkpoint.world.folder import save_world
     from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
     from nemo_cosmos.models.diffusion.network.config import DiTConfig
     from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig

@@ -84,10 +84,11 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
     """Train for three steps; on every rank of the pool."""
     import lightning.pytorch as pl
 
+    from nemo_cosmos.models.common.megatron.module import bare_networks
     from nemo_cosmos.models.common.megatron.parts import whole_state
     from nemo_cosmos.models.diffusion.model import DiffusionModel
     from nemo_cosmos.training.callbacks import SampleVideos
-    from nemo_cosmos.training.initial_weights import InitialWeights, bare_networks
+    from nemo_cosmos.training.initial_weights import InitialWeights
     from nemo_cosmos.training.lifecycle import training_session
     from nemo_cosmos.training.strategy import WorldStrategy
     from nemo_cosmos.training.trainer import WorldTrainer
@@ -141,9 +142,9 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
 
 def draw_sample(model: Any) -> Tensor:
     """The same on every rank, whatever it holds of the network."""
+    from nemo_cosmos.models.common.megatron.module import bare_network
     from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
     from nemo_cosmos.models.diffusion.process.denoiser import SamplingInputs
-    from nemo_cosmos.training.initial_weights import bare_network
 
     generator = torch.Generator().manual_seed(1)
     text = torch.randn(1, TEXT_TOKENS, TEXT_DIM, generator=generator)
@@ -254,8 +255,8 @@ def gradient_pieces(trainer: Any) -> list[Piece]:
     """This rank's gradients as the optimiser is about to use them."""
     from megatron.core import parallel_state
 
+    from nemo_cosmos.models.common.megatron.module import bare_network
     from nemo_cosmos.models.common.megatron.parts import parts_of
-    from nemo_cosmos.training.initial_weights import bare_network
 
     pieces = [
         Piece(
@@ -292,8 +293,8 @@ def _gather_bucket(bucket: Any, parallel_state: Any) -> None:
 
 
 def weight_pieces(trainer: Any) -> list[Piece]:
+    from nemo_cosmos.models.common.megatron.module import bare_networks
     from nemo_cosmos.models.common.megatron.parts import parts_of
-    from nemo_cosmos.training.initial_weights import bare_networks
 
     return [
         Piece(shard.name, shard.whole_shape, shard.slices, shard.tensor.detach().float().clone())
@@ -327,9 +328,9 @@ def write_weights(task: str, folder: str) -> None:
     """Write initial weights with nothing left at zero, which would hide a mistake; on one rank."""
     from safetensors.torch import save_file
 
+    from nemo_cosmos.checkpoint.formats.tensors import named_tensors
     from nemo_cosmos.models.diffusion.build import build_network
     from nemo_cosmos.models.diffusion.model import DiffusionModel
-    from nemo_cosmos.models.diffusion.world import named_tensors
     from nemo_cosmos.platform import ensure_model_parallel
 
     ensure_model_parallel()

@@ -13,12 +13,14 @@ import torch
 from torch.nn import functional as F
 
 from nemo_cosmos.checkpoint.convert import export_checkpoint, import_checkpoint
-from nemo_cosmos.checkpoint.world.folder import WorldConfig, load_world, save_world
+from nemo_cosmos.checkpoint.world.config import WorldConfig
+from nemo_cosmos.checkpoint.world.folder import load_world, save_world
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.guardrails.audit import AuditLog
 from nemo_cosmos.inference import WorldPipeline
 from nemo_cosmos.models.common.text import load_text_encoder
 from nemo_cosmos.models.diffusion.build import build_network
+from nemo_cosmos.models.diffusion.family import DiffusionSettings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process import samplers
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
@@ -82,8 +84,8 @@ def build_world(folder: Path, video2world: bool, t5: Path) -> Path:
     tokenizer = replace(TOKENIZERS["tokenizer_nano_cv4x8x8"], channels=8, num_res_blocks=1)
     stats = LatentStats(torch.randn(16, generator=generator), torch.full((16,), 0.7))
     world = WorldConfig(
-        network=config.architecture(),
-        process=process,
+        family="diffusion",
+        model=DiffusionSettings(config.architecture(), process),
         text_encoder={
             "kind": "t5",
             "path": str(t5),
@@ -141,7 +143,7 @@ def our_latents(world: Path, monkeypatch, tmp_path: Path, given=None) -> torch.T
     decode = loaded.tokenizer.decode
 
     def recording(z: torch.Tensor) -> torch.Tensor:
-        latents.append(z * loaded.config.process.edm.sigma_data)
+        latents.append(z * loaded.config.model.process.edm.sigma_data)
         return decode(z)
 
     monkeypatch.setattr(loaded.tokenizer, "decode", recording)

@@ -22,12 +22,12 @@ from typing import ClassVar
 from nemo.lightning import io
 
 from nemo_cosmos.checkpoint.convert import export_checkpoint, import_checkpoint
-from nemo_cosmos.checkpoint.diffusion.foreign import format_of, open_world, tokenizer_place
+from nemo_cosmos.checkpoint.diffusion.foreign import open_world, tokenizer_place
 from nemo_cosmos.checkpoint.tokenizer.files import import_tokenizer
-from nemo_cosmos.checkpoint.world.folder import control_spec, read_config
+from nemo_cosmos.checkpoint.world.config import TOKENIZER_FOLDER, format_of, read_config
+from nemo_cosmos.models.common.family import WorldInfo
+from nemo_cosmos.models.diffusion.family import control_spec, diffusion_settings
 from nemo_cosmos.models.diffusion.model import DiffusionModel
-from nemo_cosmos.models.diffusion.network.config import DiTConfig
-from nemo_cosmos.models.diffusion.world import TOKENIZER_FOLDER, WorldInfo
 
 FORMATS = ("diffusers", "cosmos", "world")
 
@@ -47,10 +47,11 @@ class WorldImporter(io.ModelConnector):
             tokenizer = import_tokenizer(tokenizer_folder)
             config = open_world(source, tokenizer.config, None, use_average=True).config
         world = WorldInfo(str(tokenizer_folder), config.text_encoder, config.video)
+        settings = diffusion_settings(config.model)
         return DiffusionModel(
-            DiTConfig.from_architecture(config.network),
-            config.process,
-            control=control_spec(config, tokenizer),
+            settings.network_config(),
+            settings.process,
+            control=control_spec(config.control, config.control_options, tokenizer.config),
             preset=config.preset,
             world=world,
         )

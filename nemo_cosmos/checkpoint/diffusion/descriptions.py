@@ -5,20 +5,17 @@ Exports carry ``nemo_cosmos.json``, a whole :class:`WorldConfig`; then nothing h
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from nemo_cosmos.checkpoint.diffusion.keys import has_learned_variance
 from nemo_cosmos.checkpoint.formats.tensors import Shapes
+from nemo_cosmos.checkpoint.world.config import WorldConfig
 from nemo_cosmos.errors import CheckpointError, ConfigError
 from nemo_cosmos.models.common.text.base import REFERENCE_MAX_LENGTH
 from nemo_cosmos.models.common.text.t5 import REFERENCE_T5
-from nemo_cosmos.models.diffusion.build import ControlSpec, WorldNetwork, build_network
+from nemo_cosmos.models.diffusion.family import FAMILY, DiffusionSettings, diffusion_settings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.presets import (
     DIFFUSION,
@@ -26,57 +23,17 @@ from nemo_cosmos.models.diffusion.presets import (
     get_diffusion_preset,
 )
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
-from nemo_cosmos.models.diffusion.world import WorldConfig
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
-from nemo_cosmos.platform import ensure_model_parallel
-
-WORLD_FILE = "nemo_cosmos.json"
 
 _PATCH_EMBED = "x_embedder.proj.1.weight"
 # What the published models were trained on: 121 frames of 704x1280 are 16x88x160 latents.
 _PUBLISHED_LATENTS_THW, _PUBLISHED_FPS = (16, 88, 160), 24.0
 
 
-def write_description(folder: Path, config: WorldConfig) -> None:
-    """Write ``nemo_cosmos.json`` beside weights of another format."""
-    text = json.dumps(config.to_dict(), indent=2) + "\n"
-    (folder / WORLD_FILE).write_text(text, encoding="utf-8")
-
-
-def read_description(folder: Path) -> WorldConfig | None:
-    """What ``nemo_cosmos.json`` says; None where there is none.
-
-    Raises:
-        CheckpointError: it is damaged or of another release.
-    """
-    data = _read_json(folder / WORLD_FILE)
-    return None if data is None else WorldConfig.from_dict(data)
-
-
-def recorded_tokenizer(folder: Path) -> Path | None:
-    """Where the tokenizer was when training wrote a checkpoint."""
-    data = _read_json(folder / WORLD_FILE)
-    place = None if data is None else data.get("tokenizer")
-    return Path(place) if isinstance(place, str) else None
-
-
-def _read_json(file: Path) -> dict[str, Any] | None:
-    if not file.is_file():
-        return None
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(
-            f"'{file}' is not valid JSON: {error}. Copy it again, or delete it and name the model "
-            "with --model."
-        ) from error
-    return data if isinstance(data, dict) else {}
-
-
 def published_world(preset: DiffusionPreset, tokenizer: TokenizerConfig) -> WorldConfig:
     """The description of a model with the settings of the published ones."""
-    config = preset.config()
-    return world_of(config, DiffusionConfig.for_preset(preset), tokenizer, preset.name)
+    process = DiffusionConfig.for_preset(preset)
+    return world_of(preset.config(), process, tokenizer, preset.name)
 
 
 def world_of(
@@ -87,8 +44,8 @@ def world_of(
     frames, height, width = map(min, _PUBLISHED_LATENTS_THW, limits)
     side = tokenizer.spatial_factor
     return WorldConfig(
-        network=config.architecture(),
-        process=process,
+        family=FAMILY,
+        model=DiffusionSettings(config.architecture(), process),
         text_encoder={
             "kind": "t5",
             "path": REFERENCE_T5,
@@ -133,11 +90,12 @@ def original_preset(shapes: Shapes, place: str, name: str | None) -> DiffusionPr
     )
 
 
-def with_learned_variance(config: WorldConfig, names: Mapping[str, Any]) -> WorldConfig:
-    """Add the learned variance to the process where an original checkpoint carries it."""
-    learned = has_learned_variance(names)
-    edm = replace(config.process.edm, learned_variance=learned)
-    return replace(config, process=replace(config.process, edm=edm))
+def with_learned_variance(config: WorldConfig, learned: bool) -> WorldConfig:
+    """Say whether the weights carry the learned variance of the loss."""
+    settings = diffusion_settings(config.model)
+    edm = replace(settings.process.edm, learned_variance=learned)
+    process = replace(settings.process, edm=edm)
+    return replace(config, model=replace(settings, process=process))
 
 
 def diffusers_config(data: Mapping[str, Any], file: Path) -> DiTConfig:
@@ -187,7 +145,7 @@ def config_for_diffusers(config: WorldConfig) -> dict[str, Any]:
     Raises:
         ConfigError: diffusers has no such network.
     """
-    net = DiTConfig.from_architecture(config.network)
+    net = diffusion_settings(config.model).network_config()
     if config.control is not None or net.control_channels:
         raise ConfigError(
             f"The model has the control '{config.control}', which diffusers has no place for. "
@@ -215,21 +173,3 @@ def config_for_diffusers(config: WorldConfig) -> dict[str, Any]:
         "concat_padding_mask": net.concat_padding_mask,
         "extra_pos_embed_type": "learnable" if net.extra_pos_emb else None,
     }
-
-
-def meta_network(config: WorldConfig, tokenizer: TokenizerConfig) -> WorldNetwork:
-    """The whole network without memory for its weights: their names, shapes and places."""
-    ensure_model_parallel()
-    control = None
-    if config.control is not None:
-        control = ControlSpec(
-            config.control,
-            tokenizer.temporal_factor,
-            tokenizer.spatial_factor,
-            config.control_options,
-        )
-    network = DiTConfig.from_architecture(
-        config.network, perform_initialization=False, use_cpu_initialization=True
-    )
-    with torch.device("meta"):
-        return build_network(network, config.process, control)

@@ -22,20 +22,26 @@ from typing import Any
 from nemo_cosmos.checkpoint.diffusion.descriptions import (
     config_for_diffusers,
     diffusers_config,
-    read_description,
+    with_learned_variance,
     world_of,
-    write_description,
 )
 from nemo_cosmos.checkpoint.diffusion.keys import export_stream, import_stream
 from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource, write_safetensors
 from nemo_cosmos.checkpoint.formats.tensors import Shapes, TensorSource, TensorStream
 from nemo_cosmos.checkpoint.tokenizer.files import VAE_WEIGHTS, export_diffusers_vae
+from nemo_cosmos.checkpoint.world.config import (
+    CONFIG_FILE,
+    DESCRIPTION_FILE,
+    WorldConfig,
+    read_description,
+    write_config,
+)
 from nemo_cosmos.errors import CheckpointError, MissingFileError
+from nemo_cosmos.models.diffusion.family import diffusion_settings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.samplers import RHO, SIGMA_MAX, SIGMA_MIN
-from nemo_cosmos.models.diffusion.world import WorldConfig
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 
@@ -44,12 +50,10 @@ TRANSFORMER, VAE, SCHEDULER = "transformer", "vae", "scheduler"
 TEXT_ENCODER, TEXT_TOKENIZER = "text_encoder", "tokenizer"
 DIFFUSERS_VERSION = "0.35.2"
 
-_CONFIG_FILE = "config.json"
-
 
 def is_diffusers_folder(folder: Path) -> bool:
     """Whether it is a pipeline's folder."""
-    return (folder / INDEX_FILE).is_file() or (folder / TRANSFORMER / _CONFIG_FILE).is_file()
+    return (folder / INDEX_FILE).is_file() or (folder / TRANSFORMER / CONFIG_FILE).is_file()
 
 
 class DiffusersWorld:
@@ -65,7 +69,7 @@ class DiffusersWorld:
     """
 
     def __init__(self, folder: Path, tokenizer: TokenizerConfig) -> None:
-        file = folder / TRANSFORMER / _CONFIG_FILE
+        file = folder / TRANSFORMER / CONFIG_FILE
         network = diffusers_config(_read_json(file), file)
         self.config = _describe(folder, network, tokenizer)
         self._network = network
@@ -81,18 +85,18 @@ def _describe(folder: Path, network: DiTConfig, tokenizer: TokenizerConfig) -> W
     """What ``nemo_cosmos.json`` says, or the settings of the published models."""
     described = read_description(folder)
     if described is not None:
-        if DiTConfig.from_architecture(described.network).architecture() != network.architecture():
+        recorded = diffusion_settings(described.model).network_config()
+        if recorded.architecture() != network.architecture():
             raise CheckpointError(
                 f"'{folder}' describes two networks: 'nemo_cosmos.json' and "
-                f"'{TRANSFORMER}/{_CONFIG_FILE}' differ. Delete the former if the latter is right."
+                f"'{TRANSFORMER}/{CONFIG_FILE}' differ. Delete the former if the latter is right."
             )
         # diffusers has no place for the learned variance, so its weights are not there.
-        edm = replace(described.process.edm, learned_variance=False)
-        return replace(described, process=replace(described.process, edm=edm))
+        return with_learned_variance(described, False)
     conditioning = ConditioningConfig(max_condition_latents=2 if network.condition_mask else 0)
     process = DiffusionConfig(conditioning=conditioning)
     config = world_of(network, process, tokenizer, preset=None)
-    if (folder / TEXT_ENCODER / _CONFIG_FILE).is_file():
+    if (folder / TEXT_ENCODER / CONFIG_FILE).is_file():
         config = replace(
             config, text_encoder={**config.text_encoder, "path": str(folder.resolve())}
         )
@@ -113,16 +117,16 @@ def write_diffusers_folder(
     Raises:
         ConfigError: diffusers has no such model.
     """
-    network = DiTConfig.from_architecture(config.network)
+    network = diffusion_settings(config.model).network_config()
     transformer = config_for_diffusers(config)
     export_diffusers_vae(tokenizer, folder / VAE)
-    _write_json(folder / TRANSFORMER / _CONFIG_FILE, transformer)
+    _write_json(folder / TRANSFORMER / CONFIG_FILE, transformer)
     stream = export_stream(source, network, "diffusers")
     write_safetensors(folder / TRANSFORMER / VAE_WEIGHTS, stream)
     _write_json(folder / SCHEDULER / "scheduler_config.json", _scheduler(config))
     _write_json(folder / INDEX_FILE, _index(network))
     _copy_text_encoder(folder, config)
-    write_description(folder, config)
+    write_config(folder / DESCRIPTION_FILE, config)
 
 
 def _scheduler(config: WorldConfig) -> dict[str, Any]:
@@ -131,7 +135,7 @@ def _scheduler(config: WorldConfig) -> dict[str, Any]:
         "_class_name": "EDMEulerScheduler",
         "sigma_min": SIGMA_MIN,
         "sigma_max": SIGMA_MAX,
-        "sigma_data": config.process.edm.sigma_data,
+        "sigma_data": diffusion_settings(config.model).process.edm.sigma_data,
         "sigma_schedule": "karras",
         "rho": RHO,
         "prediction_type": "epsilon",

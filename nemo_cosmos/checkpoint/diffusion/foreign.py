@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Protocol
 
 from nemo_cosmos.checkpoint.diffusion.descriptions import (
-    meta_network,
     original_preset,
     published_world,
-    read_description,
-    recorded_tokenizer,
     with_learned_variance,
 )
 from nemo_cosmos.checkpoint.diffusion.diffusers import VAE, DiffusersWorld, is_diffusers_folder
-from nemo_cosmos.checkpoint.diffusion.keys import import_stream
+from nemo_cosmos.checkpoint.diffusion.keys import has_learned_variance, import_stream
 from nemo_cosmos.checkpoint.formats.nemo_weights import NemoSource, is_nemo_checkpoint
 from nemo_cosmos.checkpoint.formats.tensors import Shapes, TensorStream, shapes_of, stream_of
 from nemo_cosmos.checkpoint.formats.torch import TorchFileSource
 from nemo_cosmos.checkpoint.tokenizer.files import MODEL_FILE, is_tokenizer_place
+from nemo_cosmos.checkpoint.world.config import (
+    CONFIG_FILE,
+    TOKENIZER_FOLDER,
+    WorldConfig,
+    format_of,
+    read_description,
+    recorded_tokenizer,
+)
+from nemo_cosmos.checkpoint.world.folder import meta_network
 from nemo_cosmos.errors import CheckpointError, InputError
-from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.family import diffusion_settings
 from nemo_cosmos.models.diffusion.presets import get_diffusion_preset
-from nemo_cosmos.models.diffusion.world import CONFIG_FILE, TOKENIZER_FOLDER, WorldConfig
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 
 
@@ -48,11 +52,12 @@ class OriginalWorld:
         if described is None:
             found = original_preset(shapes_of(self._source.specs), self.place, preset)
             described = published_world(found, tokenizer)
-        self.config = with_learned_variance(described, self._source.specs)
+        learned = has_learned_variance(self._source.specs)
+        self.config = with_learned_variance(described, learned)
 
     def stream(self, expected: Shapes) -> TensorStream:
         """The weights under our names."""
-        network = DiTConfig.from_architecture(self.config.network)
+        network = diffusion_settings(self.config.model).network_config()
         return import_stream(self._source, network, "cosmos", expected)
 
 
@@ -141,13 +146,3 @@ def tokenizer_place(place: Path, given: Path | None) -> Path:
         "pixels. Name the one it was trained with: --tokenizer FOLDER, a folder of ours, of "
         "diffusers (vae/), or of original files (autoencoder.jit, mean_std.pt)."
     )
-
-
-def format_of(place: Path) -> str | None:
-    """The format that a folder of ours names."""
-    try:
-        data = json.loads((place / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    name = data.get("format") if isinstance(data, dict) else None
-    return name if isinstance(name, str) and name.startswith("nemo_cosmos.") else None

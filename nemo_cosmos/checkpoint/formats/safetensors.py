@@ -22,15 +22,18 @@ from nemo_cosmos.errors import CheckpointError, MissingFileError
 
 SHARD_BYTES = 5_000_000_000
 INDEX_SUFFIX = ".index.json"
+HUGGING_FACE = {"format": "pt"}
+"""Metadata without which transformers and diffusers refuse a file."""
 _ALIGNMENT = 8
 
+# The safetensors library writes tensors in this order of their types.
 _NAME_OF_DTYPE = {
+    torch.int64: "I64",
     torch.float64: "F64",
     torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
     torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
     torch.int16: "I16",
     torch.int8: "I8",
     torch.uint8: "U8",
@@ -123,7 +126,19 @@ def weight_files(file: Path) -> list[Path]:
     return files
 
 
-def write_safetensors(file: Path, stream: TensorStream, shard_bytes: int = SHARD_BYTES) -> None:
+def usual_order(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Order tensors as the safetensors library writes them: by type, then by name."""
+    order = list(_NAME_OF_DTYPE)
+    return dict(sorted(state.items(), key=lambda item: (order.index(item[1].dtype), item[0])))
+
+
+def write_safetensors(
+    file: Path,
+    stream: TensorStream,
+    shard_bytes: int = SHARD_BYTES,
+    *,
+    metadata: Mapping[str, str] | None = HUGGING_FACE,
+) -> None:
     """Write a stream into one file, or into shards with an index where it is larger than one.
 
     One tensor is in memory at a time.
@@ -132,16 +147,17 @@ def write_safetensors(file: Path, stream: TensorStream, shard_bytes: int = SHARD
         file: such as ``<folder>/model.safetensors``.
         stream: what to write.
         shard_bytes: largest size of a shard; a larger tensor has one of its own.
+        metadata: texts in the header of each file; by default what Hugging Face's libraries need.
     """
     shards = _plan_shards(stream.specs, shard_bytes)
     tensors = iter(stream.tensors)
     if len(shards) == 1:
-        _write_file(file, shards[0], tensors)
+        _write_file(file, shards[0], tensors, metadata)
         return
     weight_map = {}
     for number, names in enumerate(shards, start=1):
         name = f"{file.stem}-{number:05d}-of-{len(shards):05d}{file.suffix}"
-        _write_file(file.parent / name, names, tensors)
+        _write_file(file.parent / name, names, tensors, metadata)
         weight_map.update(dict.fromkeys(names, name))
     total = sum(spec.num_bytes for spec in stream.specs.values())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
@@ -162,10 +178,13 @@ def _plan_shards(specs: Mapping[str, TensorSpec], shard_bytes: int) -> list[dict
 
 
 def _write_file(
-    path: Path, specs: Mapping[str, TensorSpec], tensors: Iterator[tuple[str, Tensor]]
+    path: Path,
+    specs: Mapping[str, TensorSpec],
+    tensors: Iterator[tuple[str, Tensor]],
+    metadata: Mapping[str, str] | None,
 ) -> None:
     """Write the next tensors of a stream into one file."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
     end = 0
     for name, spec in specs.items():
         begin, end = end, end + spec.num_bytes

@@ -6,16 +6,15 @@ takes: every name, shape and type first, then one tensor after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nemo_cosmos.errors import CheckpointError
-from nemo_cosmos.models.diffusion.world import check_finite
+from nemo_cosmos.errors import CheckpointError, NumericsError
 
 MAX_NAMED = 4
 
@@ -95,6 +94,29 @@ def stream_of(source: TensorSource) -> TensorStream:
     return TensorStream(source.specs, ((name, source.read(name)) for name in source.specs))
 
 
+def named_tensors(net: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers by name, without the bookkeeping of other libraries."""
+    return {
+        name: value
+        for name, value in net.state_dict().items()
+        if isinstance(value, Tensor) and not name.endswith("_extra_state")
+    }
+
+
+def check_finite(tensors: Iterable[tuple[str, Tensor]], where: str) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        NumericsError: names the first tensor that holds them.
+    """
+    for name, value in tensors:
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise NumericsError(
+                f"NaN or infinity in '{name}' of {where}. The training diverged or the file is "
+                "damaged; go back to an earlier checkpoint, with a lower learning rate if needed."
+            )
+
+
 def finite(tensors: Iterable[tuple[str, Tensor]], place: str) -> Iterator[tuple[str, Tensor]]:
     """Pass tensors on, and stop at the first that holds NaN or infinity.
 
@@ -104,6 +126,20 @@ def finite(tensors: Iterable[tuple[str, Tensor]], place: str) -> Iterator[tuple[
     for name, tensor in tensors:
         check_finite([(name, tensor)], place)
         yield name, tensor
+
+
+def watched(
+    tensors: Iterable[tuple[str, Tensor]],
+    specs: Mapping[str, TensorSpec],
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[tuple[str, Tensor]]:
+    """Pass tensors on, and report the bytes done and the bytes in all after each."""
+    total, done = sum(spec.num_bytes for spec in specs.values()), 0
+    for name, tensor in tensors:
+        yield name, tensor
+        done += specs[name].num_bytes
+        if progress is not None:
+            progress(done, total)
 
 
 def fit_problems(expected: Shapes, found: Shapes) -> list[str]:

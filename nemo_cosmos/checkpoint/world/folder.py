@@ -1,41 +1,75 @@
-"""Read a world-model folder: what training exports and inference loads, without NeMo.
+"""World folders: the one writer and the one reader, for training, import and inference.
 
-What is in it stands in :mod:`nemo_cosmos.models.diffusion.world`, which writes it.
-Nothing in it is unpickled. It is read strictly: a weight that is
-missing, unknown, of another shape, NaN or infinite is one clear error.
+::
+
+    my_world/
+      config.json          format, preset, the family's settings, text encoder, controls, video
+      model.safetensors    weights of the network and its control (the average, if EMA was on),
+                           or shards of them with an index
+      tokenizer/           the tokenizer's folder, so that the world is complete
+
+A folder is written whole or not at all, one tensor in memory at a time. It is read strictly: a
+weight that is missing, unknown, of another shape, NaN or infinite is one clear error. Nothing in it
+is unpickled.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 
-from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource, weight_files
-from nemo_cosmos.checkpoint.formats.tensors import check_fit, finite, shapes_of
-from nemo_cosmos.errors import CheckpointError, MissingFileError
-from nemo_cosmos.models.common.megatron.parts import parts_of
-from nemo_cosmos.models.diffusion.build import ControlSpec, WorldNetwork, build_network
-from nemo_cosmos.models.diffusion.network.config import DiTConfig
-from nemo_cosmos.models.diffusion.world import (
+from nemo_cosmos.checkpoint.formats.safetensors import (
+    SafetensorsSource,
+    usual_order,
+    weight_files,
+    write_safetensors,
+)
+from nemo_cosmos.checkpoint.formats.tensors import (
+    MemorySource,
+    TensorStream,
+    check_fit,
+    finite,
+    named_tensors,
+    shapes_of,
+    stream_of,
+    watched,
+)
+from nemo_cosmos.checkpoint.world.config import (
     CONFIG_FILE,
     TOKENIZER_FOLDER,
     WEIGHTS_FILE,
     WorldConfig,
-    WorldInfo,
-    save_world,
+    read_config,
+    write_config,
 )
+from nemo_cosmos.errors import MissingFileError
+from nemo_cosmos.models.common.family import get_family
+from nemo_cosmos.models.common.megatron.parts import parts_of
+from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import default_device, ensure_model_parallel
 from nemo_cosmos.provenance.hashes import file_sha256
 from nemo_cosmos.provenance.record import files_sha256
+from nemo_cosmos.storage import atomic_path
 
-__all__ = ["World", "WorldConfig", "WorldInfo", "load_world", "read_config", "save_world"]
+Progress = Callable[[int, int], None]
+"""Called after every tensor with the bytes done and the bytes in all."""
+
+
+class Savable(Protocol):
+    """Anything that writes itself into a folder, as ``VideoTokenizer`` does."""
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Write the folder."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,15 +78,71 @@ class World:
 
     Attributes:
         net: the network, in evaluation mode.
-        config: what it is made of.
+        config: its description.
         tokenizer: pixels to latents and back.
-        folder: where it came from.
+        folder: where it was loaded from.
     """
 
-    net: WorldNetwork
+    net: nn.Module
     config: WorldConfig
     tokenizer: VideoTokenizer
     folder: Path
+
+
+def write_world(
+    path: str | PathLike[str],
+    config: WorldConfig,
+    stream: TensorStream,
+    tokenizer: Savable | str | PathLike[str],
+    *,
+    place: str = "",
+    progress: Progress | None = None,
+) -> None:
+    """Write a world folder, whole or not at all; large weights in shards.
+
+    Args:
+        path: the folder; a former one is replaced.
+        config: the world's description.
+        stream: the weights of the whole network, and its control, under our names.
+        tokenizer: the tokenizer, or the folder of one, which is copied.
+        place: where the weights come from, for messages; by default ``path``.
+        progress: called after every tensor.
+
+    Raises:
+        NumericsError: a weight is NaN or infinite.
+        MissingFileError: there is no tokenizer folder.
+        StorageFullError: no space left; what was at ``path`` is intact.
+    """
+    checked = finite(stream.tensors, f"'{place}'" if place else f"the weights for '{path}'")
+    with atomic_path(path) as temporary:
+        temporary.mkdir()
+        write_config(temporary / CONFIG_FILE, config)
+        tensors = watched(checked, stream.specs, progress)
+        weights = replace(stream, tensors=tensors)
+        write_safetensors(temporary / WEIGHTS_FILE, weights, metadata=None)
+        if isinstance(tokenizer, str | PathLike):
+            shutil.copytree(_tokenizer_folder(tokenizer), temporary / TOKENIZER_FOLDER)
+        else:
+            tokenizer.save(temporary / TOKENIZER_FOLDER)
+
+
+def save_world(
+    path: str | PathLike[str],
+    weights: nn.Module | Mapping[str, Tensor],
+    config: WorldConfig,
+    tokenizer: Savable | str | PathLike[str],
+) -> None:
+    """Write a world folder of a network that is in memory; see :func:`write_world`.
+
+    Args:
+        path: the folder; a former one is replaced.
+        weights: the network, with its control if it has one; or its tensors by name.
+        config: the world's description.
+        tokenizer: the tokenizer, or the folder of one, which is copied.
+    """
+    state = named_tensors(weights) if isinstance(weights, nn.Module) else weights
+    source = MemorySource(usual_order(state), place=f"the weights for '{path}'")
+    write_world(path, config, stream_of(source), tokenizer)
 
 
 def load_world(
@@ -62,17 +152,17 @@ def load_world(
     tp: int = 1,
     cp: int = 1,
 ) -> World:
-    """Read a world-model folder.
+    """Read a world folder.
 
     Args:
         path: the folder.
         dtype: precision to compute in.
         device: where to put the model; the default device if not given.
-        tp: tensor-parallel processes, of which each reads its part of the weights alone.
-        cp: context-parallel processes, of which each holds all weights and a part of the video.
+        tp: tensor-parallel ranks, each of which reads only its part of the weights.
+        cp: context-parallel ranks, each of which holds all weights and a part of the video.
 
     Raises:
-        MissingFileError: the folder or one of its files is not there.
+        MissingFileError: the folder or one of its files does not exist.
         CheckpointError: a file is damaged or does not fit the others.
         NumericsError: a weight is NaN or infinite.
     """
@@ -81,15 +171,8 @@ def load_world(
     device = device or default_device()
     tokenizer = VideoTokenizer.from_folder(folder / TOKENIZER_FOLDER)
     ensure_model_parallel(tp=tp, cp=cp)
-    network_config = DiTConfig.from_architecture(
-        config.network,
-        params_dtype=dtype,
-        perform_initialization=False,
-        tensor_model_parallel_size=tp,
-        context_parallel_size=cp,
-    )
-    net = build_network(network_config, config.process, control_spec(config, tokenizer))
-    load_weights(net, folder / WEIGHTS_FILE)
+    net = _build(config, tokenizer.config, dtype, tp=tp, cp=cp)
+    load_weights([net], folder / WEIGHTS_FILE, f"the model in '{CONFIG_FILE}'")
     return World(
         net=net.to(device).eval().requires_grad_(False),
         config=config,
@@ -98,21 +181,59 @@ def load_world(
     )
 
 
-def read_config(folder: Path) -> WorldConfig:
-    """Read ``config.json`` of a world-model folder.
+def meta_network(config: WorldConfig, tokenizer: TokenizerConfig) -> nn.Module:
+    """Build the whole network without memory: names, shapes and places of its weights."""
+    ensure_model_parallel()
+    with torch.device("meta"):
+        return _build(config, tokenizer, torch.float32)
+
+
+@torch.no_grad()
+def load_weights(
+    networks: Sequence[nn.Module],
+    file: Path,
+    model: str,
+    *,
+    may_be_new: Callable[[str], bool] | None = None,
+) -> list[str]:
+    """Copy a safetensors file, or its shards, into a network, strictly.
+
+    Every rank reads only its part of each tensor.
+
+    Args:
+        networks: this rank's part of the network, or its parts where it has several pipeline
+            stages.
+        file: the weights of the whole network, named as in its ``state_dict()``.
+        model: what the weights are loaded into, for messages.
+        may_be_new: whether a parameter that the file lacks may keep its initial value, by its
+            name; by default none may.
+
+    Returns:
+        Names of the parameters that the file lacks.
 
     Raises:
-        MissingFileError: there is none.
-        CheckpointError: it is damaged or of another format.
+        MissingFileError: there is no such file.
+        CheckpointError: it is damaged, or its tensors are not those of the network.
+        NumericsError: it holds NaN or infinity.
     """
-    file = _existing(folder / CONFIG_FILE)
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(
-            f"'{file}' is not valid JSON: {error}. Export or copy the folder again."
-        ) from error
-    return WorldConfig.from_dict(data if isinstance(data, dict) else {})
+    parts = {part.name: part for network in networks for part in parts_of(network)}
+    weights = SafetensorsSource(file)
+    expected = _on_all_ranks({name: part.whole_shape for name, part in parts.items()})
+    missing = expected.keys() - weights.specs.keys()
+    new = {name for name in missing if may_be_new is not None and may_be_new(name)}
+    check_fit(
+        {name: shape for name, shape in expected.items() if name not in new},
+        shapes_of(weights.specs),
+        weights.place,
+        model,
+        "The two are of different models: use the recipe or the configuration that the weights "
+        "were trained with, or export the folder again.",
+    )
+    here = [part for name, part in parts.items() if name not in new]
+    read = ((part.name, weights.read_part(part.name, part.slices)) for part in here)
+    for name, tensor in finite(read, f"'{file}'"):
+        parts[name].tensor.copy_(tensor)
+    return sorted(new)
 
 
 def model_record(world: World) -> dict[str, Any]:
@@ -126,48 +247,35 @@ def model_record(world: World) -> dict[str, Any]:
     }
 
 
-def control_spec(config: WorldConfig, tokenizer: VideoTokenizer) -> ControlSpec | None:
-    """Return how to build the model's control; None without one."""
-    if config.control is None:
-        return None
-    return ControlSpec(
-        name=config.control,
-        temporal_factor=tokenizer.config.temporal_factor,
-        spatial_factor=tokenizer.config.spatial_factor,
-        options=config.control_options,
+def _build(
+    config: WorldConfig, tokenizer: TokenizerConfig, dtype: torch.dtype, tp: int = 1, cp: int = 1
+) -> nn.Module:
+    return get_family(config.family).build_network(
+        config.model,
+        tokenizer,
+        config.control,
+        config.control_options,
+        dtype=dtype,
+        tp=tp,
+        cp=cp,
     )
 
 
-@torch.no_grad()
-def load_weights(net: nn.Module, file: Path) -> None:
-    """Copy a safetensors file, or its shards, into a network, strictly.
-
-    A process that holds a part of the network reads that part alone.
-
-    Raises:
-        MissingFileError: there is no such file.
-        CheckpointError: it is damaged, or its tensors are not those of the network.
-        NumericsError: it holds NaN or infinity.
-    """
-    shards = parts_of(net)
-    weights = SafetensorsSource(file)
-    check_fit(
-        {shard.name: shard.whole_shape for shard in shards},
-        shapes_of(weights.specs),
-        weights.place,
-        f"the model in '{CONFIG_FILE}'",
-        "The two are of different models; export the folder again.",
-    )
-    targets = {shard.name: shard.tensor for shard in shards}
-    parts = ((shard.name, weights.read_part(shard.name, shard.slices)) for shard in shards)
-    for name, part in finite(parts, f"'{file}'"):
-        targets[name].copy_(part)
+def _on_all_ranks(here: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the whole network: pipeline stages hold different layers."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return here
+    listed: list[dict[str, tuple[int, ...]]] = [{}] * dist.get_world_size()
+    dist.all_gather_object(listed, here)
+    return {name: shape for part in listed for name, shape in part.items()}
 
 
-def _existing(path: Path) -> Path:
-    if not path.exists():
+def _tokenizer_folder(path: str | PathLike[str]) -> Path:
+    folder = Path(path)
+    if not (folder / CONFIG_FILE).is_file():
         raise MissingFileError(
-            f"There is no '{path}'. A world-model folder holds {CONFIG_FILE}, {WEIGHTS_FILE} and "
-            f"{TOKENIZER_FOLDER}/; training writes one to '<run>/export'."
+            f"'{folder}' is not a tokenizer folder: it has no {CONFIG_FILE}. The latents were made "
+            "with it, and the world model needs it to decode; put it back, or give the model "
+            "world=WorldInfo(...) with its new place."
         )
-    return path
+    return folder

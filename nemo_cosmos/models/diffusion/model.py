@@ -7,8 +7,6 @@ NeMo. This class only gives them NeMo's hooks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -23,9 +21,11 @@ from nemo.lightning.pytorch.optim import OptimizerModule
 from torch import Tensor, nn
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.models.common.megatron.parts import whole_state
+from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
+from nemo_cosmos.models.common.megatron.module import bare_network
 from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
 from nemo_cosmos.models.diffusion.controls import control_class
+from nemo_cosmos.models.diffusion.family import FAMILY, DiffusionSettings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.flops import dit_flops
 from nemo_cosmos.models.diffusion.network.inputs import token_grid
@@ -42,14 +42,7 @@ from nemo_cosmos.models.diffusion.process.training_step import (
     sample_keys,
     whole_latent_shape,
 )
-from nemo_cosmos.models.diffusion.world import (
-    DATASET_FILE,
-    WorldConfig,
-    WorldInfo,
-    save_world,
-)
 from nemo_cosmos.platform import default_device
-from nemo_cosmos.storage import is_url
 
 DEFAULT_SEED = 1234
 VALIDATION_STEP = -1
@@ -66,8 +59,8 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         optim: the optimiser; AdamW at 1e-4 with the distributed optimiser by default.
         control: what post-training adds to steer the model; None for pre-training.
         preset: name of the preset that ``config`` comes from, for the export's record.
-        world: tokenizer, text encoder and video size for :meth:`export`; by default they are read
-            from the ``dataset.json`` of the training data.
+        world: tokenizer, text encoder and video size that the export records; by default they are
+            read from the ``dataset.json`` of the training data.
         model_transform: changes the built network, such as adding adapters.
     """
 
@@ -97,7 +90,7 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         self._loss_reduction = DiffusionLossReduction(config)
         self._draws_step: int | None = None
         self._num_micro_batches = 0
-        self._fps: float | None = None  # of the first batch: what the export says of the videos
+        self._fps: float | None = None  # of the first batch, for the description
 
     def setup(self, stage: str) -> None:
         """Before anything is built: require what is to be trained on to fit the layout.
@@ -164,7 +157,7 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         batch: dict[str, Any] = fetched[0] if isinstance(fetched, tuple) else fetched
         check_batch(batch)
         if self._fps is None and "fps" in batch:
-            self._fps = _median_fps(batch)
+            self._fps = float(torch.as_tensor(batch["fps"], dtype=torch.float32).median())
         batch = self._own_part(batch)
         return {name: _to_device(value) for name, value in batch.items()}
 
@@ -219,64 +212,20 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         flops = dit_flops(self.config, (frames, height, width), num_text_tokens, size, per_frame)
         return float(flops.training), size * frames * height * width // self.config.patch_volume
 
-    def export(self, folder: Path, data: pl.LightningDataModule) -> None:
-        """Write a world-model folder with the present weights, gathered from all processes.
-
-        Args:
-            folder: replaced as a whole.
-            data: the tokenised data, which say what :attr:`world` would.
-
-        Raises:
-            ConfigError: the data do not say which tokenizer made the latents.
-        """
-        info = self.world or self._info_of(data)
-        chunks = [_bare(chunk) for chunk in self.trainer.strategy.megatron_parallel]
-        weights = whole_state(chunks)
-        if self.trainer.is_global_zero:
-            save_world(folder, weights, self._world_config(info), info.tokenizer)
-
-    def describe(self, data: pl.LightningDataModule) -> dict[str, Any] | None:
-        """What a checkpoint records besides the weights: ``config.json`` and the tokenizer's place.
-
-        Returns:
-            plain data; None where neither the model nor the data say what :attr:`world` would.
-        """
-        if self.world is None and self._fps is None:
-            return None
-        try:
-            info = self.world or self._info_of(data)
-        except ConfigError:
-            return None
-        place = info.tokenizer if is_url(info.tokenizer) else str(Path(info.tokenizer).resolve())
-        return {**self._world_config(info).to_dict(), "tokenizer": place}
-
-    def _world_config(self, info: WorldInfo) -> WorldConfig:
-        return WorldConfig(
-            network=self.config.architecture(),
-            process=self.process,
-            text_encoder=info.text_encoder,
-            video=info.video,
+    def describe(self) -> ModelDescription:
+        """Say what the network is, for the export and the checkpoints."""
+        return ModelDescription(
+            family=FAMILY,
+            settings=DiffusionSettings(self.config.architecture(), self.process),
             preset=self.preset,
             control=None if self.control is None else self.control.name,
             control_options={} if self.control is None else self.control.options,
+            fps=self._fps,
         )
-
-    def _info_of(self, data: pl.LightningDataModule) -> WorldInfo:
-        """What the folder of tokenised data says, or the first of several."""
-        path: Any = getattr(data, "path", None)
-        if path is None:
-            raise ConfigError(
-                f"{type(data).__name__} has no 'path' to read '{DATASET_FILE}' from. Give the "
-                "model world=WorldInfo(tokenizer=..., text_encoder=..., video=...)."
-            )
-        folder = path if isinstance(path, str | PathLike) else path[0]
-        if self._fps is None:
-            self._fps = _median_fps(next(iter(data.train_dataloader())))
-        return WorldInfo.from_dataset(folder, fps=self._fps)
 
     def _network(self) -> Any:
         """The network without the wrappers of precision and data parallelism."""
-        return _bare(self.module)
+        return bare_network(self.module)
 
     def _own_part(self, batch: dict[str, Any]) -> dict[str, Any]:
         """This context-parallel process's part of a batch."""
@@ -309,17 +258,6 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         keys = sample_keys(batch, prefix=f"{rank}.{self._num_micro_batches}.")
         self._num_micro_batches += 1
         return keys
-
-
-def _bare(module: Any) -> Any:
-    """A network without the wrappers of precision and data parallelism."""
-    while hasattr(module, "module"):
-        module = module.module
-    return module
-
-
-def _median_fps(batch: Batch) -> float:
-    return float(torch.as_tensor(batch["fps"], dtype=torch.float32).median())
 
 
 def _to_device(value: Any) -> Any:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nemo_cosmos.checkpoint.world.folder import WorldConfig, save_world
+from nemo_cosmos.checkpoint.world.config import WorldConfig
+from nemo_cosmos.checkpoint.world.folder import save_world
 from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
+from nemo_cosmos.models.diffusion.family import DiffusionSettings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
@@ -45,8 +47,8 @@ def build_world(folder: Path, task: str = "text2world", control: str | None = No
     )
     stats = LatentStats(torch.randn(16, generator=generator), torch.full((16,), 0.7))
     world = WorldConfig(
-        network=config.architecture(),
-        process=process,
+        family="diffusion",
+        model=DiffusionSettings(config.architecture(), process),
         text_encoder={"kind": "t5", "path": "nowhere", "max_length": 6, "dim": 16},
         video={"num_frames": 9, "fps": 10.0, "height": 32, "width": 48},
         preset="tiny",

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from nemo_cosmos.checkpoint.convert import export_checkpoint, import_checkpoint
 from nemo_cosmos.checkpoint.formats import safetensors as safetensors_files
 from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
-from nemo_cosmos.checkpoint.world.folder import load_world, read_config
+from nemo_cosmos.checkpoint.world.config import read_config
+from nemo_cosmos.checkpoint.world.folder import load_world
 from nemo_cosmos.errors import (
     CheckpointError,
     ConfigError,
@@ -55,8 +56,10 @@ def test_import_export_and_import_again(make_world, tmp_path, task, format):
     whole = tensors(world)
     assert_same(tensors(once), without(whole, "logvar.") if format == "diffusers" else whole)
     config = read_config(once)
-    assert config.network == read_config(world).network and config.video["num_frames"] == 9
-    assert config.process.edm.learned_variance == (format != "diffusers")
+    assert (
+        config.model.network == read_config(world).model.network and config.video["num_frames"] == 9
+    )
+    assert config.model.process.edm.learned_variance == (format != "diffusers")
     loaded = load_world(once)
     torch.testing.assert_close(loaded.tokenizer.stats.std, torch.full((16,), 0.7))
 

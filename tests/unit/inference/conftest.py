@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from nemo_cosmos.checkpoint.world.folder import WorldConfig, save_world
+from nemo_cosmos.checkpoint.world.config import WorldConfig
+from nemo_cosmos.checkpoint.world.folder import save_world
 from nemo_cosmos.errors import PromptError
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.guardrails.audit import AuditLog
 from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
+from nemo_cosmos.models.diffusion.family import DiffusionSettings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
@@ -98,8 +100,8 @@ def build_world(folder: Path, *, task: str = "video2world", control: str | None 
         torch.nn.init.normal_(parameter, std=0.1)
     tokenizer_config = replace(TOKENIZERS["tokenizer_nano_cv4x8x8"], channels=8, num_res_blocks=1)
     world = WorldConfig(
-        network=config.architecture(),
-        process=process,
+        family="diffusion",
+        model=DiffusionSettings(config.architecture(), process),
         text_encoder={"kind": "words", "path": None, "max_length": TEXT_LENGTH, "dim": TEXT_DIM},
         video={"num_frames": 9, "fps": 10.0, "height": 32, "width": 48},
         preset="tiny",

@@ -9,13 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nemo_cosmos.checkpoint.world.folder import (
-    World,
-    WorldConfig,
-    WorldInfo,
-    load_world,
-    save_world,
-)
+from nemo_cosmos.checkpoint.world.config import WorldConfig
+from nemo_cosmos.checkpoint.world.folder import World, load_world, save_world
 from nemo_cosmos.errors import (
     CheckpointError,
     ConfigError,
@@ -24,6 +19,7 @@ from nemo_cosmos.errors import (
     NumericsError,
 )
 from nemo_cosmos.models.diffusion.build import ControlSpec, WorldNetwork, build_network
+from nemo_cosmos.models.diffusion.family import DiffusionSettings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
@@ -68,8 +64,8 @@ def net() -> WorldNetwork:
 @pytest.fixture
 def config() -> WorldConfig:
     return WorldConfig(
-        network=NETWORK.architecture(),
-        process=PROCESS,
+        family="diffusion",
+        model=DiffusionSettings(NETWORK.architecture(), PROCESS),
         text_encoder={"kind": "embedded", "path": None, "max_length": 8, "dim": 12},
         video={"num_frames": 9, "fps": 10, "height": 32, "width": 32},
         preset="tiny",
@@ -109,7 +105,7 @@ def assert_same(net: WorldNetwork, other: WorldNetwork) -> None:
 def test_a_saved_world_computes_the_same(folder: Path, net: WorldNetwork) -> None:
     world: World = load_world(folder)
     assert_same(world.net, net)
-    assert world.config.process == PROCESS and world.config.control_options == STATS
+    assert world.config.model.process == PROCESS and world.config.control_options == STATS
     assert world.tokenizer.config.temporal_factor == 4
     assert world.net.control is not None and world.net.control.std.tolist() == [2.0] * 7
     assert not world.net.training and not any(p.requires_grad for p in world.net.parameters())
@@ -206,19 +202,3 @@ def test_incomplete_configuration_names_what_is_missing(folder: Path) -> None:
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="world-model folder holds"):
         load_world(tmp_path / "nowhere")
-
-
-def test_world_info_comes_from_the_dataset(tmp_path: Path) -> None:
-    data = {
-        "tokenizer": "tok",
-        "text_encoder": {"kind": "embedded"},
-        "window": {"window_frames": 9, "size": [32, 48]},
-    }
-    (tmp_path / "dataset.json").write_text(json.dumps(data))
-    info = WorldInfo.from_dataset(tmp_path, fps=10.0)
-    assert info.video == {"num_frames": 9, "fps": 10.0, "height": 32, "width": 48}
-    assert info.text_encoder == {"kind": "embedded"}
-    assert info.tokenizer == str(tmp_path / "tok"), "it holds from the data's folder"
-    (tmp_path / "dataset.json").write_text("{}")
-    with pytest.raises(ConfigError, match="KeyError: 'window'"):
-        WorldInfo.from_dataset(tmp_path, fps=10.0)

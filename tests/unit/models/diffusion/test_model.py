@@ -33,6 +33,7 @@ from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import ensure_model_parallel
+from nemo_cosmos.training.export import export_model
 from nemo_cosmos.training.lifecycle import training_session
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.strategy import WorldStrategy
@@ -305,7 +306,7 @@ def test_export_needs_to_know_the_tokenizer(tmp_path: Path) -> None:
     fit(model, batches, tmp_path)
     ensure_model_parallel()
     with pytest.raises(ConfigError, match="world=WorldInfo"):
-        model.export(tmp_path / "export", Batches(batches))
+        export_model(tmp_path / "export", model, model.trainer, Batches(batches))
 
 
 def test_operations_and_tokens_of_a_batch() -> None:

@@ -1,0 +1,187 @@
+"""What the other rooms may ask of a model family without knowing it.
+
+A *world* is a trained model with its tokenizer and text encoder. Checkpoints, inference, training
+and planning work with any family: they read its name in ``config.json`` (``nemo_cosmos.<name>``)
+or on the Lightning module, and ask :func:`get_family` for the rest. A family of another package
+registers itself under the entry point group ``nemo_cosmos.families``::
+
+    [project.entry-points."nemo_cosmos.families"]
+    flow = "my_package.family:FLOW"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nemo_cosmos.errors import ConfigError, nearest_names
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from nemo_cosmos.models.common.generator import Generator
+    from nemo_cosmos.models.common.latents import LatentCodec, LatentGrid
+
+ENTRY_POINT_GROUP = "nemo_cosmos.families"
+
+
+class FamilySettings(Protocol):
+    """A family's own part of ``config.json``; the family knows its fields."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, one entry for each of :attr:`WorldFamily.config_keys`."""
+        ...
+
+
+@dataclass(frozen=True)
+class WorldInfo:
+    """What a world model takes over from the data that it is trained on.
+
+    Attributes:
+        tokenizer: folder of the tokenizer that made the latents.
+        text_encoder: kind, path, max_length and dim of the encoder that made the embeddings.
+        video: num_frames, fps, height and width of the clips, in pixels.
+    """
+
+    tokenizer: str
+    text_encoder: Mapping[str, Any]
+    video: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a Lightning module says about the network that it trains; the export records it.
+
+    Attributes:
+        family: name of its family.
+        settings: the family's part of ``config.json``.
+        preset: name of the preset that it was made from; None for a size of one's own.
+        control: name of its control; None without one.
+        control_options: arguments that the control is built with.
+        fps: frame rate in Hz of the first training batch; None before training.
+    """
+
+    family: str
+    settings: FamilySettings
+    preset: str | None = None
+    control: str | None = None
+    control_options: Mapping[str, Any] = field(default_factory=dict)
+    fps: float | None = None
+
+
+class WorldFamily(Protocol):
+    """A kind of world model, such as diffusion."""
+
+    @property
+    def name(self) -> str:
+        """The family's name; the format in ``config.json`` is ``nemo_cosmos.<name>``."""
+        ...
+
+    @property
+    def config_keys(self) -> tuple[str, ...]:
+        """The entries of ``config.json`` that belong to the family, in the order of writing."""
+        ...
+
+    def read_settings(self, data: Mapping[str, Any]) -> FamilySettings:
+        """Rebuild the settings from the entries :attr:`config_keys` of ``config.json``.
+
+        Raises:
+            ConfigError: a value is unknown or impossible.
+        """
+        ...
+
+    def build_network(
+        self,
+        settings: FamilySettings,
+        tokenizer: LatentGrid,
+        control: str | None,
+        control_options: Mapping[str, Any],
+        *,
+        dtype: torch.dtype,
+        tp: int = 1,
+        cp: int = 1,
+    ) -> nn.Module:
+        """Build this rank's part of the network without initialising it.
+
+        Call :func:`nemo_cosmos.platform.ensure_model_parallel` before. Inside
+        ``torch.device("meta")`` the network takes no memory.
+
+        Args:
+            settings: what :meth:`read_settings` gave.
+            tokenizer: the world's tokenizer.
+            control: name of the control; None without one.
+            control_options: arguments that the control is built with.
+            dtype: precision of the weights.
+            tp: tensor-parallel size.
+            cp: context-parallel size.
+
+        Raises:
+            ConfigError: the settings do not fit each other, or not the parallel sizes.
+        """
+        ...
+
+    def make_generator(
+        self, net: nn.Module, settings: FamilySettings, tokenizer: LatentCodec
+    ) -> Generator:
+        """Return what makes videos with a built network.
+
+        Args:
+            net: what :meth:`build_network` gave, with its weights, in evaluation mode.
+            settings: the settings that it was built with.
+            tokenizer: pixels to latents and back.
+        """
+        ...
+
+    def share_weights(self, net: nn.Module) -> None:
+        """Keep this rank's part of every weight, in place; a layer is gathered while it computes.
+
+        Args:
+            net: the network, whole on every rank, on any device.
+        """
+        ...
+
+
+_BUILTIN = {"diffusion": "nemo_cosmos.models.diffusion.family:DIFFUSION_FAMILY"}
+_REGISTERED: dict[str, WorldFamily] = {}
+
+
+def register_family(family: WorldFamily) -> None:
+    """Make a family known in this process; one of the same name is replaced."""
+    _REGISTERED[family.name] = family
+
+
+def available_families() -> list[str]:
+    """Return the names of all known families."""
+    installed = (point.name for point in entry_points(group=ENTRY_POINT_GROUP))
+    return sorted({*_BUILTIN, *_REGISTERED, *installed})
+
+
+def get_family(name: str) -> WorldFamily:
+    """Return a family by name.
+
+    Raises:
+        ConfigError: no such family is known; the message names the nearest.
+    """
+    if name not in _REGISTERED:
+        _REGISTERED[name] = _load(name)
+    return _REGISTERED[name]
+
+
+def _load(name: str) -> WorldFamily:
+    """Import a built-in family or one of an installed package."""
+    if name in _BUILTIN:
+        module, _, attribute = _BUILTIN[name].partition(":")
+        builtin: WorldFamily = getattr(import_module(module), attribute)
+        return builtin
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        installed: WorldFamily = point.load()
+        return installed
+    raise ConfigError(
+        f"There is no model family '{name}'. Known are {nearest_names(name, available_families())}."
+        f" A family of another package registers itself under the entry point group "
+        f"'{ENTRY_POINT_GROUP}'; install its package."
+    )

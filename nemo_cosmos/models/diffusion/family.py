@@ -1,0 +1,128 @@
+"""The diffusion family behind the contract that the other rooms speak."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.family import FamilySettings, WorldFamily
+from nemo_cosmos.models.common.generator import Generator
+from nemo_cosmos.models.common.latents import LatentCodec, LatentGrid
+from nemo_cosmos.models.diffusion.build import ControlSpec, WorldNetwork, build_network
+from nemo_cosmos.models.diffusion.generator import DiffusionGenerator
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.parallel.shared_weights import share_weights
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+
+if TYPE_CHECKING:
+    from nemo_cosmos.models.diffusion.presets import DiffusionPreset
+
+FAMILY = "diffusion"
+
+
+@dataclass(frozen=True)
+class DiffusionSettings:
+    """A diffusion world's part of ``config.json``.
+
+    Attributes:
+        network: the architecture, as :meth:`DiTConfig.architecture` gives it.
+        process: the diffusion process.
+    """
+
+    network: Mapping[str, Any]
+    process: DiffusionConfig
+
+    @classmethod
+    def for_preset(cls, preset: DiffusionPreset) -> DiffusionSettings:
+        """Return the settings of a published model."""
+        return cls(preset.config().architecture(), DiffusionConfig.for_preset(preset))
+
+    def network_config(self, **overrides: Any) -> DiTConfig:
+        """Return the network's configuration; ``overrides`` are fields such as parallel sizes."""
+        return DiTConfig.from_architecture(self.network, **overrides)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for ``config.json``."""
+        return {"network": dict(self.network), "process": self.process.to_dict()}
+
+
+class DiffusionFamily:
+    """Diffusion transformers: Text2World, Video2World and their controls."""
+
+    name = FAMILY
+    config_keys = ("network", "process")
+
+    def read_settings(self, data: Mapping[str, Any]) -> DiffusionSettings:
+        """Rebuild the settings from ``config.json``.
+
+        Raises:
+            ConfigError: a value is unknown or impossible.
+        """
+        return DiffusionSettings(data["network"], DiffusionConfig.from_dict(data["process"]))
+
+    def build_network(
+        self,
+        settings: FamilySettings,
+        tokenizer: LatentGrid,
+        control: str | None,
+        control_options: Mapping[str, Any],
+        *,
+        dtype: torch.dtype,
+        tp: int = 1,
+        cp: int = 1,
+    ) -> WorldNetwork:
+        """Build this rank's part of the network without initialising it."""
+        diffusion = diffusion_settings(settings)
+        config = diffusion.network_config(
+            params_dtype=dtype,
+            perform_initialization=False,
+            # The weights are read on the CPU, from where they are moved or sharded.
+            use_cpu_initialization=True,
+            tensor_model_parallel_size=tp,
+            context_parallel_size=cp,
+        )
+        spec = control_spec(control, control_options, tokenizer)
+        return build_network(config, diffusion.process, spec)
+
+    def make_generator(
+        self, net: nn.Module, settings: FamilySettings, tokenizer: LatentCodec
+    ) -> Generator:
+        """Return what makes videos with a built network."""
+        assert isinstance(net, WorldNetwork)
+        return DiffusionGenerator(net, diffusion_settings(settings).process, tokenizer)
+
+    def share_weights(self, net: nn.Module) -> None:
+        """Keep this rank's part of every weight, in place."""
+        assert isinstance(net, WorldNetwork)
+        share_weights(net)
+
+
+def control_spec(
+    name: str | None, options: Mapping[str, Any], tokenizer: LatentGrid
+) -> ControlSpec | None:
+    """Return how to build a control for latents of a tokenizer; None without a name."""
+    if name is None:
+        return None
+    return ControlSpec(name, tokenizer.temporal_factor, tokenizer.spatial_factor, options)
+
+
+def diffusion_settings(settings: FamilySettings) -> DiffusionSettings:
+    """Require the settings of a world to be a diffusion model's.
+
+    Raises:
+        ConfigError: they are another family's.
+    """
+    if not isinstance(settings, DiffusionSettings):
+        raise ConfigError(
+            f"The world is of another family ({type(settings).__name__}); expected a diffusion "
+            "model. Use a world whose config.json has the format 'nemo_cosmos.diffusion'."
+        )
+    return settings
+
+
+DIFFUSION_FAMILY: WorldFamily = DiffusionFamily()
