@@ -46,6 +46,7 @@ def write_world(folder: str) -> None:
     from nemo_cosmos.checkpoint.world.config import WorldConfig
     from nemo_cosmos.checkpoint.world.folder import save_world
     from nemo_cosmos.models.diffusion.build import build_network
+    from nemo_cosmos.models.diffusion.family import DiffusionSettings
     from nemo_cosmos.models.diffusion.network.config import DiTConfig
     from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
     from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
@@ -74,7 +75,7 @@ def write_world(folder: str) -> None:
         torch.nn.init.normal_(parameter, std=0.1)
     tokenizer = replace(TOKENIZERS["tokenizer_nano_cv4x8x8"], channels=8, num_res_blocks=1)
     video = {"num_frames": 9, "fps": 10.0, "height": 32, "width": 48}
-    world = WorldConfig(config.architecture(), process, TEXT, video)
+    world = WorldConfig("diffusion", DiffusionSettings(config.architecture(), process), TEXT, video)
     if is_first_process():
         save_world(folder, net, world, VideoTokenizer(TokenizerNetwork(tokenizer)))
 

@@ -44,6 +44,7 @@ def save_tiny_world(folder: Path) -> None:
     from nemo_cosmos.checkpoint.world.config import WorldConfig
     from nemo_cosmos.checkpoint.world.folder import save_world
     from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
+    from nemo_cosmos.models.diffusion.family import DiffusionSettings
     from nemo_cosmos.models.diffusion.network.config import DiTConfig
     from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
     from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
@@ -65,7 +66,12 @@ def save_tiny_world(folder: Path) -> None:
         torch.nn.init.normal_(parameter, std=0.1)
     tokenizer = replace(TOKENIZERS["tokenizer_nano_cv4x8x8"], channels=8, num_res_blocks=1)
     world = WorldConfig(
-        config.architecture(), process, TEXT, VIDEO, preset="tiny", control="action"
+        "diffusion",
+        DiffusionSettings(config.architecture(), process),
+        TEXT,
+        VIDEO,
+        preset="tiny",
+        control="action",
     )
     save_world(folder, net, world, VideoTokenizer(TokenizerNetwork(tokenizer)))
 
