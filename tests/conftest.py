@@ -11,9 +11,9 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import pytest
@@ -42,6 +42,35 @@ def moving_square_THWC() -> np.ndarray:
     for index, frame in enumerate(frames):
         frame[20:36, 4 + 2 * index : 20 + 2 * index] = (230, 60, 30)
     return frames
+
+
+class Ran(NamedTuple):
+    """What a command line did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The JSON object on standard output."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run_cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run a command line in this process, as a person types it."""
+
+    def run(*words: object) -> Ran:
+        from nemo_cosmos.cli.main import main
+
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in words])
+        printed = capsys.readouterr()
+        return Ran(int(stop.value.code or 0), printed.out, " ".join(printed.err.split()))
+
+    return run
 
 
 @pytest.fixture(scope="session")

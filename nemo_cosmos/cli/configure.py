@@ -22,15 +22,11 @@ def command(
     Settings are Hydra groups (cluster, data, logger, storage, guardrails, parallel) and their keys.
     They apply to every later command; --conf overrides them for one.
 
-    [bold]Examples[/bold]
-
-      nemo-cosmos configure
-
-      nemo-cosmos configure logger=wandb storage.outputs=/data/runs
-
-      nemo-cosmos configure cluster=slurm cluster.account=robotics
-
-      nemo-cosmos configure --assets
+    Examples:
+        nemo-cosmos configure
+        nemo-cosmos configure logger=wandb storage.outputs=/data/runs
+        nemo-cosmos configure cluster=slurm cluster.account=robotics
+        nemo-cosmos configure --assets
     """
     from nemo_cosmos.site import compose_site, groups, keep_choices, site_file
 

@@ -1,4 +1,4 @@
-"""``nemo-cosmos curate``: raw video in, training shards and a report out."""
+"""``nemo-cosmos curate`` and ``transcode``: raw video to training shards, or to one profile."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import json
 from dataclasses import asdict
 from glob import has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from data_curation.settings import OPTIONAL_STAGES, CurateSettings
-from nemo_cosmos.cli import curate_options as of
-from nemo_cosmos.cli.dataset_commands import open_site_catalogue
-from nemo_cosmos.cli.settings_options import settings_from, with_settings
+from nemo_cosmos.cli.dataset import open_site_catalogue
+from nemo_cosmos.cli.options import AsJson, Work, listed, settings_from, with_settings
 from nemo_cosmos.storage import is_url
 
 if TYPE_CHECKING:
@@ -21,24 +20,64 @@ if TYPE_CHECKING:
     from data_curation.catalogue import Catalogue
     from data_curation.progress import Show
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="INPUT", help="Folder, video, 'glob pattern' or .txt list; or a bucket's URL."
+    ),
+]
+Output = Annotated[str, typer.Argument(help="Folder for shards and report; or a bucket's URL.")]
+Skip = Annotated[
+    list[str] | None,
+    typer.Option("--skip", help="Stages to leave out, such as text_overlay, or all. Repeatable."),
+]
+Decoder = Annotated[
+    str, typer.Option(help="Of video: 'pyav', 'torchcodec', 'dali', or 'auto' (DALI on GPUs).")
+]
+ShardMegabytes = Annotated[float, typer.Option(help="Size of a tar in MB.")]
+Name = Annotated[
+    str | None, typer.Option(help="Of the data set in the catalogue; else the folder's.")
+]
+CatalogueLocation = Annotated[
+    str | None,
+    typer.Option(help="File or mongodb:// URL of the catalogue; the site's by default."),
+]
+ExecutorName = Annotated[
+    str, typer.Option(help="Where to work: 'processes' of this machine, 'ray', or 'inline'.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="How many processes (1), or most Ray actors of a kind (what fits)."),
+]
+MinWorkers = Annotated[int, typer.Option(help="Least Ray actors of a kind.")]
+Address = Annotated[
+    str,
+    typer.Option(help="Of the Ray cluster: 'local' starts one, 'auto' finds one, HOST:PORT."),
+]
+WorkerMemory = Annotated[
+    float, typer.Option(help="A process that takes more is replaced; 0 sets no limit.")
+]
+RetryDead = Annotated[bool, typer.Option("--retry-dead", help="Try again what was given up.")]
+VideoOutput = Annotated[str, typer.Argument(help="Folder for the videos; or a bucket's URL.")]
+
 
 @with_settings(CurateSettings)
-def command(
-    source: of.Source,
-    output: of.Output,
-    skip: of.Skip = "",
-    decoder: of.Decoder = "auto",
-    shard_mb: of.ShardMegabytes = 500.0,
-    name: of.Name = None,
-    catalogue: of.CatalogueLocation = None,
-    executor: of.ExecutorName = "processes",
-    workers: of.Workers = None,
-    min_workers: of.MinWorkers = 1,
-    address: of.Address = "local",
-    worker_memory_gb: of.WorkerMemory = 0.0,
-    retry_dead: of.RetryDead = False,
-    work: of.Work = None,
-    as_json: of.AsJson = False,
+def curate(
+    source: Source,
+    output: Output,
+    skip: Skip = None,
+    decoder: Decoder = "auto",
+    shard_mb: ShardMegabytes = 500.0,
+    name: Name = None,
+    catalogue: CatalogueLocation = None,
+    executor: ExecutorName = "processes",
+    workers: Workers = None,
+    min_workers: MinWorkers = 1,
+    address: Address = "local",
+    worker_memory_gb: WorkerMemory = 0.0,
+    retry_dead: RetryDead = False,
+    work: Work = None,
+    as_json: AsJson = False,
     **options: Any,
 ) -> None:
     """Turn raw video into training shards.
@@ -54,28 +93,21 @@ def command(
     and --min-patch-motion for it, and keep clips that look alike with --min-cosine 1.
 
     Examples:
-      nemo-cosmos curate raw/ outputs/curated
-
-      nemo-cosmos curate robot/ outputs/robot --split none --min-clip-s 0.5 --min-motion 0
-      --min-patch-motion 0
-
-      nemo-cosmos curate raw/ outputs/curated --vlm-url http://localhost:8000/v1
-      --vlm-model Qwen/Qwen2.5-VL-7B-Instruct
-
-      nemo-cosmos curate /shared/raw /shared/curated --executor ray --address auto
-
-      nemo-cosmos curate s3://videos/raw s3://videos/curated --work /scratch/curated
-
-      nemo-cosmos curate 'raw/**/*.mp4' outputs/curated --split stride --stride-s 5 --short-side 720
-    """
+        nemo-cosmos curate raw/ outputs/curated
+        nemo-cosmos curate robot/ outputs/robot --split none --min-clip-s 0.5 --min-motion 0 --min-patch-motion 0
+        nemo-cosmos curate raw/ outputs/curated --vlm-url http://localhost:8000/v1 --vlm-model Qwen/Qwen2.5-VL-7B-Instruct
+        nemo-cosmos curate /shared/raw /shared/curated --executor ray --address auto
+        nemo-cosmos curate s3://videos/raw s3://videos/curated --work /scratch/curated
+        nemo-cosmos curate 'raw/**/*.mp4' outputs/curated --split stride --stride-s 5 --short-side 720
+    """  # noqa: E501 - a command stays on one line
     from data_curation.executors import build_executor
-    from data_curation.pipeline import curate
+    from data_curation.pipeline import curate as run_curation
     from data_curation.run_folder import run_folder_of
 
     settings = settings_from(
         CurateSettings,
         options,
-        skip=OPTIONAL_STAGES if skip == "all" else _names(skip),
+        skip=OPTIONAL_STAGES if listed(skip) == ("all",) else listed(skip),
         decoder=decoder,
         max_shard_bytes=round(shard_mb * 1024 * 1024),
     )
@@ -84,7 +116,7 @@ def command(
     # Opened before the work, so that a catalogue that cannot be had costs no hours.
     with open_site_catalogue(catalogue) as opened:
         show: Show = "json" if as_json else "people"
-        summary = curate(source, output, settings, chosen, show, retry_dead, work)
+        summary = run_curation(source, output, settings, chosen, show, retry_dead, work)
         chosen_name = name or Path(output).absolute().name
         version = _add_version(opened, summary, source, folder, chosen_name)
     if as_json:
@@ -94,6 +126,50 @@ def command(
         _print_summary(summary, folder, version)
         if output != str(folder):
             typer.echo(f"Put into {output}")
+
+
+@with_settings(CurateSettings, ("probe", "transcode"))
+def transcode(
+    source: Source,
+    output: VideoOutput,
+    decoder: Decoder = "auto",
+    executor: ExecutorName = "processes",
+    workers: Workers = None,
+    min_workers: MinWorkers = 1,
+    address: Address = "local",
+    worker_memory_gb: WorkerMemory = 0.0,
+    retry_dead: RetryDead = False,
+    work: Work = None,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Probe and transcode alone: whole videos, not cut, not filtered, under their own names.
+
+    What fits the profile already is copied, not encoded again. Broken files are rejected with a
+    counted reason (rejected.jsonl, summary.json). Run the same command again to go on.
+
+    Examples:
+        nemo-cosmos transcode raw/ outputs/720p --profile 720p
+        nemo-cosmos transcode s3://videos/raw s3://videos/720p --profile 720p --work /scratch/720p
+    """
+    from data_curation.executors import build_executor
+    from data_curation.process import process
+    from data_curation.run_folder import run_folder_of
+
+    settings = settings_from(CurateSettings, options, decoder=decoder)
+    chosen = build_executor(executor, workers, worker_memory_gb, address, min_workers)
+    show: Show = "json" if as_json else "people"
+    summary = process(source, output, settings, chosen, show, retry_dead, work)
+    if as_json:
+        typer.echo(json.dumps({**asdict(summary), "output": output}))
+        return
+    typer.echo(
+        f"{summary.num_clips} of {summary.num_sources} videos ({summary.clips_s:.1f} s); "
+        f"{summary.num_reused} were done before."
+    )
+    for reason, count in summary.rejected.items():
+        typer.echo(f"  rejected: {count} {reason}")
+    typer.echo(f"Written to {output}; {Path(run_folder_of(output, work)) / 'rejected.jsonl'}")
 
 
 def _add_version(
@@ -112,11 +188,6 @@ def folder_of(source: str) -> str:
     if is_url(source):
         return "" if Path(source).suffix or has_magic(source) else source
     return source if Path(source).is_dir() else ""
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """Names with commas between them."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _print_summary(summary: CurateSummary, output: Path, version: str) -> None:

@@ -1,28 +1,411 @@
-"""Versions of curated data: list, search, compare, export, follow to the source, delete in time.
-
-A version never changes. [bold]nemo-cosmos curate[/bold] adds one when it ends; the catalogue is the
-file that the site names (storage.catalogue), or a mongodb:// URL for a team.
-
-[bold]Examples[/bold]
-
-  nemo-cosmos dataset list
-
-  nemo-cosmos dataset query robot --words "red block" --where "scores.motion>=0.01"
-
-  nemo-cosmos dataset diff robot@1 robot@2
-"""
+"""``nemo-cosmos dataset``: versions of curated data."""
 
 from __future__ import annotations
 
-from nemo_cosmos.cli.main import DATA, CommandEntry
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-#: Commands of the group, by the word after ``dataset``.
-COMMANDS: dict[str, CommandEntry] = {
-    "list": CommandEntry("dataset_commands", DATA, "List all versions.", "list_versions"),
-    "show": CommandEntry("dataset_commands", DATA, "Show a version, or a clip's history.", "show"),
-    "diff": CommandEntry("dataset_commands", DATA, "Compare two versions.", "diff"),
-    "query": CommandEntry("dataset_commands", DATA, "Search clips by caption and scores.", "query"),
-    "export": CommandEntry("dataset_commands", DATA, "Copy what a search finds.", "export"),
-    "add": CommandEntry("dataset_commands", DATA, "Add a curated folder as a version.", "add"),
-    "retain": CommandEntry("dataset_commands", DATA, "Delete what is past its time.", "retain"),
-}
+import typer
+
+from nemo_cosmos.cli.main import DATA, CommandEntry, CommandGroup
+from nemo_cosmos.cli.options import AsJson
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.progress import show_progress
+
+if TYPE_CHECKING:
+    from data_curation.catalogue import Catalogue
+
+CatalogueOption = Annotated[
+    str | None,
+    typer.Option("--catalogue", help="File or mongodb:// URL; the site's by default."),
+]
+Version = Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The newest by default.")]
+Words = Annotated[str | None, typer.Option(help="Words that the caption must hold, all of them.")]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option("--where", help="Such as 'width>=1280' or 'scores.motion<0.1'; repeat for more."),
+]
+
+_CONDITION = re.compile(r"\s*([\w.]+)\s*(>=|<=|!=|=|<|>)\s*(.+?)\s*")
+_OPERATORS = {"=": "$eq", "!=": "$ne", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte"}
+
+
+#: The group ``nemo-cosmos dataset``.
+DATASET = CommandGroup(
+    """List, search, compare, export and delete versions of curated data.
+
+    A version never changes. [bold]nemo-cosmos curate[/bold] adds one when it ends. The catalogue is
+    the file that the site names (storage.catalogue), or a mongodb:// URL for a team.
+
+    Examples:
+        nemo-cosmos dataset list
+        nemo-cosmos dataset query robot --words "red block" --where "scores.motion>=0.01"
+        nemo-cosmos dataset diff robot@1 robot@2
+    """,
+    {
+        "list": CommandEntry("dataset:list_versions", DATA, "List all versions."),
+        "show": CommandEntry("dataset:show", DATA, "Show a version, or a clip's history."),
+        "diff": CommandEntry("dataset:diff", DATA, "Compare two versions."),
+        "query": CommandEntry("dataset:query", DATA, "Search clips by caption and scores."),
+        "export": CommandEntry("dataset:export", DATA, "Copy what a search finds."),
+        "add": CommandEntry("dataset:add", DATA, "Add a curated folder as a version."),
+        "retain": CommandEntry("dataset:retain", DATA, "Delete what is past its time."),
+    },
+)
+
+
+def list_versions(catalogue: CatalogueOption = None, as_json: AsJson = False) -> None:
+    """List every version of every data set.
+
+    Examples:
+        nemo-cosmos dataset list
+        nemo-cosmos dataset list --catalogue mongodb://db/curation --json
+    """
+    with open_site_catalogue(catalogue) as opened:
+        versions = opened.datasets()
+    if as_json:
+        _print_lines(versions)
+        return
+    _print_table(
+        ["version", "clips", "hours", "created", "shards"],
+        [
+            [
+                f"{each['name']}@{each['version']}",
+                f"{each['num_clips']:,}",
+                f"{each['duration_s'] / 3600:.2f}",
+                each["created"],
+                f"deleted {each['deleted']}" if each["deleted"] else each["output"],
+            ]
+            for each in versions
+        ],
+        "There is no data set yet; 'nemo-cosmos curate' adds one.",
+    )
+
+
+def show(
+    version: Version,
+    clip: Annotated[str | None, typer.Option(help="Key of a clip: where it came from.")] = None,
+    catalogue: CatalogueOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a version with the settings that made it, or follow one clip back to its source.
+
+    Examples:
+        nemo-cosmos dataset show robot@2
+        nemo-cosmos dataset show robot --clip 0b1c6c1e-5b1e-5a3c-8f0e-3f5f0f6a1b2c
+    """
+    with open_site_catalogue(catalogue) as opened:
+        found = opened.dataset(version)
+        history = opened.lineage(clip) if clip else None
+    if as_json:
+        _print_lines([found] if history is None else history)
+        return
+    lines = [describe_version(found)] if history is None else map(describe_clip, history)
+    typer.echo("\n\n".join(lines))
+
+
+def diff(
+    first: Version, second: Version, catalogue: CatalogueOption = None, as_json: AsJson = False
+) -> None:
+    """Compare two versions: clips that came, went or changed, and settings that differ.
+
+    Examples:
+        nemo-cosmos dataset diff robot@1 robot@2
+    """
+    with open_site_catalogue(catalogue) as opened:
+        difference = opened.diff(opened.dataset(first), opened.dataset(second))
+    if as_json:
+        typer.echo(json.dumps(asdict(difference)))
+        return
+    for word, keys in (
+        ("added", difference.added),
+        ("removed", difference.removed),
+        ("changed", difference.changed),
+    ):
+        typer.echo(f"{len(keys)} clips {word}")
+        for key in keys[:10]:
+            typer.echo(f"  {key}")
+        if len(keys) > 10:
+            typer.echo(f"  and {len(keys) - 10} more; --json lists all")
+    for name, (before, after) in difference.settings.items():
+        typer.echo(f"setting {name}: {json.dumps(before)} -> {json.dumps(after)}")
+
+
+def query(
+    version: Annotated[
+        str | None, typer.Argument(metavar="[NAME[@VERSION]]", help="All versions by default.")
+    ] = None,
+    words: Words = None,
+    where: Conditions = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Clips that look like this one, nearest first."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 50,
+    catalogue: CatalogueOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search clips by the words of their caption, by size, length and scores, or by look.
+
+    Fields: key, source, fps, num_frames, duration_s, width, height, scores.NAME, extra.NAME.
+
+    Examples:
+        nemo-cosmos dataset query --words "red block"
+        nemo-cosmos dataset query robot@2 --where "duration_s>=5" --where "scores.motion>0.01" --json
+        nemo-cosmos dataset query robot --like 0b1c6c1e-5b1e-5a3c-8f0e-3f5f0f6a1b2c --limit 5
+    """  # noqa: E501 - a command stays on one line
+    with open_site_catalogue(catalogue) as opened:
+        chosen = None if version is None else opened.dataset(version)
+        conditions = parse_conditions(where or [])
+        if like is None:
+            clips = list(opened.clips(chosen, words=words, where=conditions, limit=limit))
+        else:
+            clips = _similar(opened, chosen, like, words, conditions)[:limit]
+    if as_json:
+        _print_lines(clips)
+        return
+    _print_table(
+        ["key", *(["likeness"] if like else []), "size", "seconds", "caption"],
+        [
+            [
+                clip["key"],
+                *([f"{clip['similarity']:.3f}"] if like else []),
+                f"{clip['width']}x{clip['height']}",
+                f"{clip['duration_s']:.1f}",
+                clip["caption"],
+            ]
+            for clip in clips
+        ],
+        "No clip meets the conditions.",
+    )
+
+
+def export(
+    version: Version,
+    destination: Annotated[Path, typer.Argument(help="A folder without shards.")],
+    words: Words = None,
+    where: Conditions = None,
+    catalogue: CatalogueOption = None,
+) -> None:
+    """Copy a version, or the part of it that a search finds, into shards of its own.
+
+    Examples:
+        nemo-cosmos dataset export robot@2 shards/robot_v2
+        nemo-cosmos dataset export robot shards/reach --words reaches --where "duration_s>=2"
+    """
+    from data_curation.catalogue import export_dataset
+
+    with open_site_catalogue(catalogue) as opened:
+        chosen = opened.dataset(version)
+        conditions = parse_conditions(where or [])
+        clips = list(opened.clips(chosen, words=words, where=conditions))
+    with show_progress("Copying", "clips") as update:
+        done = itertools.count(1)
+        num_clips = export_dataset(
+            chosen, clips, destination, lambda: update(next(done), len(clips))
+        )
+    typer.echo(f"{num_clips} clips in '{destination}'.")
+
+
+def add(
+    output: Annotated[Path, typer.Argument(help="What 'nemo-cosmos curate' wrote.")],
+    name: Annotated[str | None, typer.Option(help="Of the data set; else the folder's.")] = None,
+    source: Annotated[Path | None, typer.Option(help="The input folder of that run.")] = None,
+    catalogue: CatalogueOption = None,
+) -> None:
+    """Add a curated folder to the catalogue, as the next version of a data set.
+
+    Examples:
+        nemo-cosmos dataset add outputs/robot --source raw/robot
+    """
+    with open_site_catalogue(catalogue) as opened:
+        version = opened.add(output, name or output.absolute().name, source or "")
+    typer.echo(f"{version['name']}@{version['version']}: {version['num_clips']} clips.")
+
+
+def retain(
+    raw_days: Annotated[int | None, typer.Option(min=0, help="Sources are kept so long.")] = None,
+    processed_days: Annotated[
+        int | None, typer.Option(min=0, help="Shards are kept so long.")
+    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Delete; without it, only list.")] = False,
+    catalogue: CatalogueOption = None,
+) -> None:
+    """List sources and shards that are past their time, and delete them with --apply.
+
+    Unless told otherwise, sources are kept for 90 days and shards for a year. Files are overwritten
+    before they are unlinked. What the catalogue knows of them stays.
+
+    Examples:
+        nemo-cosmos dataset retain
+        nemo-cosmos dataset retain --raw-days 30 --apply
+    """
+    from data_curation.catalogue import plan_removals, remove
+
+    with open_site_catalogue(catalogue) as opened:
+        given = {"raw_days": raw_days, "processed_days": processed_days}
+        removals = plan_removals(
+            opened, **{k: days for k, days in given.items() if days is not None}
+        )
+        for each in removals:
+            left = f"; kept: {each.keep_because}" if each.keep_because else ""
+            typer.echo(
+                f"{each.kind}: {each.path} ({each.size_bytes / 1e6:.1f} MB, "
+                f"{each.age_days} days{left})"
+            )
+        if not removals:
+            typer.echo("Nothing is past its time.")
+        elif apply:
+            deleted_bytes = remove(opened, removals)
+            typer.echo(f"Deleted {deleted_bytes / 1e6:.1f} MB.")
+        else:
+            typer.echo("Nothing was deleted; run again with --apply to delete.")
+
+
+def _similar(
+    opened: Catalogue,
+    dataset: dict[str, Any] | None,
+    key: str,
+    words: str | None,
+    conditions: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """Clips of a version that look like one of them, and meet the conditions."""
+    from data_curation.catalogue import similar_clips
+
+    if dataset is None:
+        raise ConfigError(
+            "--like compares within one version; name it: nemo-cosmos dataset query NAME --like KEY"
+        )
+    allowed = {clip["_id"] for clip in opened.clips(dataset, words=words, where=conditions)}
+    found = similar_clips(opened, dataset, key, limit=dataset["num_clips"])
+    return [clip for clip in found if clip["_id"] in allowed]
+
+
+def open_site_catalogue(location: str | None) -> Catalogue:
+    """The catalogue that was named, else the site's."""
+    from data_curation.catalogue import open_catalogue
+
+    if location is None:
+        from nemo_cosmos.site import compose_site
+
+        location = str(compose_site()["storage"]["catalogue"])
+    return open_catalogue(location)
+
+
+def parse_conditions(texts: list[str]) -> dict[str, Any]:
+    """``["width>=1280"]`` as ``{"width": {"$gte": 1280}}``.
+
+    Raises:
+        ConfigError: a text is not a field, a comparison and a value.
+    """
+    conditions: dict[str, Any] = {}
+    for text in texts:
+        match = _CONDITION.fullmatch(text)
+        if match is None:
+            raise ConfigError(
+                f"'{text}' is no condition; expected a field, one of {', '.join(_OPERATORS)}, and "
+                "a value, such as 'scores.motion>=0.01'."
+            )
+        field, operator, value = match.groups()
+        conditions.setdefault(field, {})[_OPERATORS[operator]] = _value(value)
+    return conditions
+
+
+def _value(text: str) -> Any:
+    """A number where it is one, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _print_lines(documents: list[dict[str, Any]]) -> None:
+    for document in documents:
+        typer.echo(json.dumps(document, ensure_ascii=False))
+
+
+def _print_table(header: list[str], rows: list[list[str]], empty: str) -> None:
+    if not rows:
+        typer.echo(empty)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for number, title in enumerate(header):
+        table.add_column(
+            title, no_wrap=number == 0, overflow="fold"
+        )  # names are there to be copied
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def describe_version(dataset: Mapping[str, Any]) -> str:
+    """A version: what is in it, where it lies, and the settings that are not the usual ones."""
+    config = dataset["config"]
+    reasons = sorted(config.get("rejected", {}).items(), key=lambda item: (-item[1], item[0]))
+    rejected = ", ".join(f"{count} {name}" for name, count in reasons) or "nothing"
+    lines = [
+        f"{dataset['name']}@{dataset['version']}, made {dataset['created']}",
+        f"  clips:    {dataset['num_clips']:,} ({dataset['duration_s']:,.1f} s)",
+        f"  rejected: {rejected}",
+        f"  sources:  {dataset['source'] or 'a list, a pattern or one file'}",
+        f"  shards:   {_place(dataset)}",
+    ]
+    changed = list(_unusual(config.get("settings") or {}))
+    return "\n".join([*lines, "  settings: " + (", ".join(changed) or "as they are by default")])
+
+
+def describe_clip(clip: Mapping[str, Any]) -> str:
+    """A clip: what is seen, where it came from, and which versions hold it."""
+    video = clip["video"] or {}
+    place = video.get("location") or clip["source"]
+    deleted = f", deleted {video['deleted']}" if video.get("deleted") else ""
+    start_s, end_s = clip["span_s"]
+    lines = [
+        clip["key"],
+        f"  caption: {clip['caption']} ({clip['caption_source']})",
+        f"  picture: {clip['width']}x{clip['height']}, {clip['num_frames']} frames at "
+        f"{clip['fps']:g} a second",
+        f"  source:  {place}, {start_s:.2f} s to {end_s:.2f} s{deleted}",
+        *(f"  in:      {_name(each)}, {_place(each, each['shard'])}" for each in clip["datasets"]),
+        *(f"  {name} = {value:.6g}" for name, value in sorted(clip["scores"].items())),
+    ]
+    return "\n".join(lines)
+
+
+def _name(dataset: Mapping[str, Any]) -> str:
+    return f"{dataset['name']}@{dataset['version']}"
+
+
+def _place(dataset: Mapping[str, Any], shard: str = "v0") -> str:
+    if dataset["deleted"]:
+        return f"deleted {dataset['deleted']}"
+    return f"{dataset['output'].rstrip('/')}/{shard}"
+
+
+def _unusual(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Settings that differ from the defaults, as ``split.min_clip_s = 1.0``."""
+    from data_curation.settings import CurateSettings
+
+    usual = asdict(CurateSettings())
+    for stage, values in settings.items():
+        before = usual.get(stage)
+        if not isinstance(values, Mapping):
+            if _plain(values) != _plain(before):
+                yield f"{stage} = {values}"
+            continue
+        for name, value in values.items():
+            if not isinstance(before, Mapping) or _plain(value) != _plain(before.get(name)):
+                yield f"{stage}.{name} = {value}"
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no tuples."""
+    return list(value) if isinstance(value, tuple) else value

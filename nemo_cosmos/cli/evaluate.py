@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nemo_cosmos.cli.options import AsJson
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -29,7 +31,7 @@ def command(
     out: Annotated[
         Path | None, typer.Option(help="Folder for metrics.json and the plot metrics.png.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare generated with real videos, matched by file name.
 
@@ -38,11 +40,9 @@ def command(
     told.
 
     Examples:
-      nemo-cosmos evaluate outputs/generated data/test
-
-      nemo-cosmos evaluate generated test --skip-frames 1 --trim --resize --out outputs/evaluation
-
-      nemo-cosmos evaluate generated test -m psnr -m motion_following --json
+        nemo-cosmos evaluate outputs/generated data/test
+        nemo-cosmos evaluate generated test --skip-frames 1 --trim --resize --out outputs/evaluation
+        nemo-cosmos evaluate generated test -m psnr -m motion_following --json
     """
     from nemo_cosmos.evaluation import choose_metrics
 

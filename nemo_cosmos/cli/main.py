@@ -1,81 +1,137 @@
-"""``nemo-cosmos``: the place that knows every command, and imports none until it is asked for.
+"""``nemo-cosmos``: the table of all commands, none of which is imported before it is called.
 
-A command is a function, by default ``command``, in ``nemo_cosmos/cli/<module>.py``. The table below
-gives its name and the line that ``nemo-cosmos --help`` shows, so that the overview needs no torch,
-NeMo or MuJoCo. A module that holds a table ``COMMANDS`` of its own instead is a group of commands,
-such as ``guard text`` and ``guard video``.
+A command is a function in a module of this folder. The table below names both, with the line that
+``nemo-cosmos --help`` shows, so that the overview needs no torch, NeMo or MuJoCo. An entry may name
+a :class:`CommandGroup` instead, such as ``guard`` with its commands ``text`` and ``video``.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
+import re
 import shlex
 import sys
-from collections.abc import Mapping
-from types import ModuleType
+from collections.abc import Callable, Mapping
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from nemo_cosmos import __version__
-from nemo_cosmos.errors import ConfigError, NemoCosmosError, nearest_names
+from nemo_cosmos.errors import (
+    ConfigError,
+    GuardrailError,
+    InputError,
+    NemoCosmosError,
+    nearest_names,
+)
 
 DEBUG_FLAG = "--debug"
 DEBUG_VARIABLE = "NEMO_COSMOS_DEBUG"
-EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130
-HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+_HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+#: Settings of every typer application here.
+_TYPER: dict[str, Any] = {
+    "rich_markup_mode": "rich",
+    "pretty_exceptions_enable": False,
+    "context_settings": _HELP_OPTIONS,
+}
+
+
+class Exit(IntEnum):
+    """The exit codes of every command."""
+
+    DONE = 0
+    FAILED = 1  # a check that did not hold, or an error that is not the user's
+    WRONG_USE = 2  # an option, file or value that a person gave
+    REFUSED = 3  # a guard refused, or could not be asked
+    STOPPED = 130  # Ctrl-C, or SIGTERM after a save
 
 
 class CommandEntry(NamedTuple):
-    """Where a command lives and what the overview says of it."""
+    """Where a command is and what the overview says of it.
 
-    module: str
+    Attributes:
+        target: ``module:name`` below ``nemo_cosmos.cli``, of a function or a :class:`CommandGroup`.
+        panel: the panel of the overview.
+        help: one line.
+    """
+
+    target: str
     panel: str
     help: str
-    function: str = "command"
+
+    def load(self) -> Callable[..., None] | CommandGroup:
+        """Import the module and return the function or group."""
+        module, _, name = self.target.partition(":")
+        found: Callable[..., None] | CommandGroup = getattr(
+            importlib.import_module(f"nemo_cosmos.cli.{module}"), name
+        )
+        return found
+
+
+class CommandGroup(NamedTuple):
+    """Commands under one word.
+
+    Attributes:
+        help: what ``nemo-cosmos GROUP --help`` says, in the form of a docstring.
+        commands: the group's commands by the word after the group's name.
+    """
+
+    help: str
+    commands: Mapping[str, CommandEntry]
 
 
 DATA, TRAINING, GENERATION, HOUSE = "Data", "Training", "Generation", "House-keeping"
 
 COMMANDS: dict[str, CommandEntry] = {
     "quickstart": CommandEntry(
-        "quickstart", GENERATION, "Walk the whole road at nano size and write a report."
+        "quickstart:command", GENERATION, "Run every step at nano size and write a report."
     ),
     "simulate": CommandEntry(
-        "simulate", DATA, "Render robot episodes with actions and language in MuJoCo."
+        "simulate:command", DATA, "Render robot episodes with actions and language in MuJoCo."
     ),
-    "curate": CommandEntry("curate", DATA, "Turn raw video into training shards."),
-    "process": CommandEntry("process", DATA, "Transcode whole videos to one profile."),
-    "tokenize": CommandEntry("tokenize", DATA, "Encode shards into cached latents."),
-    "dataset": CommandEntry("dataset", DATA, "Search, compare and export versions of data sets."),
-    "pretrain": CommandEntry("pretrain", TRAINING, "Train a model from scratch with a recipe."),
-    "train": CommandEntry("pretrain", TRAINING, "The same as pretrain."),
-    "finetune": CommandEntry("finetune", TRAINING, "Post-train a model with a recipe."),
-    "fine-tune": CommandEntry("finetune", TRAINING, "The same as finetune."),
-    "plan": CommandEntry("plan", TRAINING, "Say what a training run needs, and its best layout."),
-    "evaluate": CommandEntry("evaluate", TRAINING, "Compare generated with real videos."),
-    "generate": CommandEntry("generate", GENERATION, "Generate a video from a prompt."),
-    "predict": CommandEntry("predict", GENERATION, "Continue an image or video, with controls."),
-    "extend": CommandEntry("extend", GENERATION, "Continue a video chunk by chunk."),
-    "guard": CommandEntry("guard", GENERATION, "Ask the guards about a prompt or a video."),
-    "audit": CommandEntry("audit", HOUSE, "Check the log of the guards' verdicts."),
-    "models": CommandEntry("models", HOUSE, "List every preset with its parameter count."),
+    "curate": CommandEntry("curate:curate", DATA, "Turn raw video into training shards."),
+    "transcode": CommandEntry("curate:transcode", DATA, "Transcode whole videos to one profile."),
+    "tokenize": CommandEntry("tokenize:command", DATA, "Encode shards into cached latents."),
+    "dataset": CommandEntry(
+        "dataset:DATASET", DATA, "Search, compare and export versions of data sets."
+    ),
+    "pretrain": CommandEntry(
+        "train:pretrain", TRAINING, "Train a model from scratch with a recipe."
+    ),
+    "finetune": CommandEntry("train:finetune", TRAINING, "Post-train a model with a recipe."),
+    "plan": CommandEntry(
+        "plan:command", TRAINING, "Report what a training run needs, and its best layout."
+    ),
+    "evaluate": CommandEntry("evaluate:command", TRAINING, "Compare generated with real videos."),
+    "generate": CommandEntry("generate:generate", GENERATION, "Generate a video from a prompt."),
+    "predict": CommandEntry(
+        "generate:predict", GENERATION, "Continue an image or video, with controls."
+    ),
+    "extend": CommandEntry("generate:extend", GENERATION, "Continue a video chunk by chunk."),
+    "guard": CommandEntry("guard:GUARD", GENERATION, "Ask the guards about a prompt or a video."),
+    "audit": CommandEntry("guard:AUDIT", HOUSE, "Check the log of the guards' verdicts."),
+    "models": CommandEntry("models:command", HOUSE, "List every preset with its parameter count."),
     "status": CommandEntry(
-        "status", HOUSE, "Show runs, their checkpoints, and what guards refused."
+        "status:command", HOUSE, "Show runs, their checkpoints, and what guards refused."
     ),
-    "import": CommandEntry("import_model", HOUSE, "Turn weights of other formats into ours."),
-    "export": CommandEntry("export_model", HOUSE, "Turn a world model into another format."),
-    "configure": CommandEntry("configure", HOUSE, "Show or set where things run and live."),
+    "import": CommandEntry("convert:import_", HOUSE, "Convert weights of other formats to ours."),
+    "export": CommandEntry("convert:export", HOUSE, "Convert a world model to another format."),
+    "configure": CommandEntry("configure:command", HOUSE, "Show or set where things run and live."),
 }
+
+#: Other words for a command, which the overview does not list.
+ALIASES = {"train": "pretrain", "fine-tune": "finetune", "process": "transcode"}
 
 
 class LazyCommands(TyperGroup):
     """A group that shows a table in its help and imports a module when it is called."""
 
     table: Mapping[str, CommandEntry] = COMMANDS
+    aliases: Mapping[str, str] = ALIASES
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names in the order of the table."""
@@ -93,46 +149,52 @@ class LazyCommands(TyperGroup):
             ConfigError: there is no such command.
         """
         name, *rest = args
+        name = self.aliases.get(name, name)
         if name not in self.table:
             raise ConfigError(
                 f"There is no command '{name}'. The nearest are {nearest_names(name, self.table)}. "
                 f"'{ctx.command_path} --help' lists them all."
             )
-        module = importlib.import_module(f"nemo_cosmos.cli.{self.table[name].module}")
-        function = self.table[name].function
-        return name, typer.main.get_command(_build(name, module, function)), rest
+        return name, typer.main.get_command(_build(name, self.table[name].load())), rest
 
 
-def _build(name: str, module: ModuleType, function: str) -> typer.Typer:
-    """The typer application of one module: a single command, or a group with a table of its own."""
-    options: dict[str, Any] = {
-        "rich_markup_mode": "rich",
-        "pretty_exceptions_enable": False,
-        "add_completion": False,  # one of the whole program, which `nemo-cosmos --help` names
-    }
-    if not hasattr(module, "COMMANDS"):
+def _build(name: str, target: Callable[..., None] | CommandGroup) -> typer.Typer:
+    """The typer application of one command, or of a group with a table of its own."""
+    # Completion belongs to the whole program, which `nemo-cosmos --help` names.
+    options: dict[str, Any] = {**_TYPER, "add_completion": False}
+    if not isinstance(target, CommandGroup):
         single = typer.Typer(**options)
-        single.command(name=name, context_settings=HELP_OPTIONS)(getattr(module, function))
+        shown = help_text(inspect.getdoc(target) or "")
+        single.command(name=name, help=shown, context_settings=_HELP_OPTIONS)(target)
         return single
-    commands = type("GroupCommands", (LazyCommands,), {"table": module.COMMANDS})
+    table = {"table": target.commands, "aliases": {}}
+    commands = type("GroupCommands", (LazyCommands,), table)
     group = typer.Typer(
-        cls=commands,
-        help=module.__doc__,
-        no_args_is_help=True,
-        context_settings=HELP_OPTIONS,
-        **options,
+        cls=commands, help=help_text(inspect.cleandoc(target.help)), no_args_is_help=True, **options
     )
     group.callback()(lambda: None)
     return group
 
 
-app = typer.Typer(
-    cls=LazyCommands,
-    rich_markup_mode="rich",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings=HELP_OPTIONS,
-)
+def help_text(docstring: str) -> str:
+    """Rich markup of a docstring, each paragraph on one line: the terminal wraps it.
+
+    Args:
+        docstring: cleaned of its indentation. The lines of its section ``Examples:`` stay apart.
+    """
+    from rich.markup import escape
+
+    prose, _, examples = docstring.partition("\nExamples:\n")
+    paragraphs = [" ".join(text.split()) for text in re.split(r"\n\s*\n", prose.strip())]
+    if examples:
+        # A line that begins with markup keeps its indentation.
+        words = (escape(line.strip()) for line in examples.splitlines())
+        lines = [f"[cyan]  {line}[/cyan]" for line in words if line]
+        paragraphs.append("\n".join(["[bold]Examples[/bold]", *lines]))
+    return "\n\n".join(paragraphs)
+
+
+app = typer.Typer(cls=LazyCommands, no_args_is_help=True, **_TYPER)
 
 
 def _show_version(wanted: bool) -> None:
@@ -157,10 +219,13 @@ def root(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; an error of ours is one paragraph and exit code 2.
+    """Run the command line; an error of ours is one paragraph and an exit code.
 
     Args:
-        arguments: what stands after ``nemo-cosmos``; by default ``sys.argv[1:]``.
+        arguments: the words after ``nemo-cosmos``; by default ``sys.argv[1:]``.
+
+    Raises:
+        SystemExit: always, with one of the codes of :class:`Exit`.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG_FLAG in words or os.environ.get(DEBUG_VARIABLE) == "1"
@@ -171,35 +236,43 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         _print_error(error)
-        sys.exit(EXIT_ERROR)
+        sys.exit(exit_code(error))
     except SystemExit as stop:
-        if stop.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this code, without a word
-            typer.echo("Stopped. Run the same command again to go on.", err=True)
+        if stop.code == Exit.STOPPED:  # typer turns Ctrl-C into this code, without a word
+            typer.echo("Stopped. Run the same command again to resume.", err=True)
         raise
+
+
+def exit_code(error: NemoCosmosError) -> Exit:
+    """The exit code that stands for an error."""
+    if isinstance(error, GuardrailError):
+        return Exit.REFUSED
+    return Exit.WRONG_USE if isinstance(error, InputError) else Exit.FAILED
 
 
 def run_command(words: list[str]) -> None:
     """Run one command line in this process and raise what goes wrong, for commands of commands.
 
     Args:
-        words: what stands after ``nemo-cosmos``.
+        words: the words after ``nemo-cosmos``.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM stopped the command, which typer returns as a code.
+        NemoCosmosError: the command failed.
     """
-    typer.echo(f"$ nemo-cosmos {shlex.join(words)}", err=True)
-    if app(args=words, prog_name="nemo-cosmos", standalone_mode=False) == EXIT_INTERRUPTED:
+    line = f"nemo-cosmos {shlex.join(words)}"
+    typer.echo(f"$ {line}", err=True)
+    code = app(args=words, prog_name="nemo-cosmos", standalone_mode=False)
+    if code == Exit.STOPPED:
         raise KeyboardInterrupt
+    if code:
+        raise NemoCosmosError(f"'{line}' ended with code {code}; its output says why.")
 
 
 def _print_error(error: NemoCosmosError) -> None:
-    """One paragraph on standard error, wrapped to the terminal."""
+    """Print one paragraph on standard error, wrapped to the terminal."""
     from rich.console import Console
     from rich.text import Text
 
     console = Console(stderr=True, soft_wrap=not sys.stderr.isatty())
     console.print(Text.assemble(("Error: ", "bold red"), str(error)))
-
-
-if __name__ == "__main__":
-    main()

@@ -7,20 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
+from nemo_cosmos.cli.options import AsJson
+
 
 def command(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
+    as_json: AsJson = False,
     family: Annotated[
         str | None, typer.Option("--family", help="Only 'diffusion' or 'tokenizer'.")
     ] = None,
 ) -> None:
     """List every preset with its number of parameters, counted on the meta device.
 
-    [bold]Examples[/bold]
-
-      nemo-cosmos models
-
-      nemo-cosmos models --json --family diffusion
+    Examples:
+        nemo-cosmos models
+        nemo-cosmos models --json --family diffusion
     """
     from nemo_cosmos.errors import ConfigError
 

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nemo_cosmos.cli.options import AsJson
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def command(
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="Name of a recipe.")],
+    factory: Annotated[
+        str, typer.Option("--factory", "-f", "--recipe", "-r", help="Name of a recipe.")
+    ],
     gpus: Annotated[int, typer.Option("--gpus", "-n", min=1, help="How many GPUs.")],
     gpu_memory_gb: Annotated[
         float, typer.Option("--gpu-memory-gb", min=1, help="Memory of each, in 10^9 bytes.")
@@ -33,7 +37,7 @@ def command(
         list[str] | None,
         typer.Option("--conf", help="A setting of the site, GROUP=OPTION; may be given often."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: AsJson = False,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Values of the recipe's keys."),
@@ -44,34 +48,30 @@ def command(
     Prints parameters, memory by kind, operations a step, and the fastest legal layout that fits,
     by a cost model whose figures stand in nemo_cosmos/planning/hardware.py.
 
-    [bold]Examples[/bold]
-
-      nemo-cosmos plan --recipe diffusion_14b_text2world --gpus 64 --gpu-memory-gb 80
-
-      nemo-cosmos plan -r diffusion_7b_video2world -n 32 --num-frames 57 --height 512 --width 640
-
-      nemo-cosmos plan --recipe diffusion_7b_action --gpus 8 --gpu h200 --gpu-memory-gb 141 --json
-
-      nemo-cosmos plan --recipe tokenizer_cv8x8x8 --gpus 8 data.global_batch_size=16
+    Examples:
+        nemo-cosmos plan --factory diffusion_14b_text2world --gpus 64 --gpu-memory-gb 80
+        nemo-cosmos plan -f diffusion_7b_video2world -n 32 --num-frames 57 --height 512 --width 640
+        nemo-cosmos plan -f diffusion_7b_action -n 8 --gpu h200 --gpu-memory-gb 141 --json
+        nemo-cosmos plan --factory tokenizer_cv8x8x8 --gpus 8 data.global_batch_size=16
     """
     from recipes.registry import RECIPES, require_recipe
 
-    require_recipe(recipe, post_training=True)
-    post_training = post_training or not RECIPES[recipe].pretrains
+    require_recipe(factory, post_training=True)
+    post_training = post_training or not RECIPES[factory].pretrains
     from nemo_cosmos.planning.hardware import GB, get_gpu
 
     kind = get_gpu(gpu)
-    from nemo_cosmos.cli.training import configure_recipe
+    from nemo_cosmos.cli.train import configure_recipe
     from nemo_cosmos.site import compose_site
 
     site = compose_site(conf or [])
-    configured = configure_recipe(recipe, overrides or [], site, post_training)
+    configured = configure_recipe(factory, overrides or [], site, post_training)
     from nemo_cosmos.planning.recipe import Video, plan_recipe
 
     video = Video(num_frames, height, width)
     plan = plan_recipe(configured, kind, gpus, gpu_memory_gb * GB, video, fsdp=fsdp)
     action = "finetune" if post_training else "pretrain"
-    told = {"recipe": recipe, "command": action, **plan.to_dict()}
+    told = {"recipe": factory, "command": action, **plan.to_dict()}
     if as_json:
         typer.echo(json.dumps(told, indent=2))
         return

@@ -28,11 +28,9 @@ def command(
     quarter of an hour on two CPU cores. Run it again after a stop: finished parts are re-used.
 
     Examples:
-      nemo-cosmos quickstart
-
-      nemo-cosmos quickstart --out /data/quickstart
-
-      nemo-cosmos quickstart --tiny --out /tmp/try
+        nemo-cosmos quickstart
+        nemo-cosmos quickstart --out /data/quickstart
+        nemo-cosmos quickstart --tiny --out /tmp/try
     """
     import shutil
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from nemo_cosmos.cli.sizes import parse_size
+from nemo_cosmos.cli.options import AsJson, parse_size
+from nemo_cosmos.progress import show_progress
 
 
 def command(
@@ -22,7 +23,7 @@ def command(
     renderer: Annotated[
         str, typer.Option(help="auto, egl, osmesa, or software, which needs no system library.")
     ] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Render robot episodes with actions and language in MuJoCo.
 
@@ -33,45 +34,24 @@ def command(
     Needs the extra "sim" of the package. The robot (157 MB) is fetched once.
 
     Examples:
-      nemo-cosmos simulate data/robot
-
-      nemo-cosmos simulate data/robot --episodes 500 --workers 8 --seed 7
-
-      nemo-cosmos simulate data/large --size 256x320 --frames 57 --renderer software --json
+        nemo-cosmos simulate data/robot
+        nemo-cosmos simulate data/robot --episodes 500 --workers 8 --seed 7
+        nemo-cosmos simulate data/large --size 256x320 --frames 57 --renderer software --json
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     from post_training.robotics.simulation import SimulationSettings, simulate
 
     height, width = parse_size(size)
     settings = SimulationSettings(frames, fps, height, width, seed)
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("[bold]simulate[/bold]"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("episodes"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=as_json) as bar:
-        task = bar.add_task("simulate", total=episodes)
+    with show_progress("Rendering", "episodes", "json" if as_json else "people") as update:
         report = simulate(
             out,
             episodes,
             settings,
             workers=workers,
             renderer=renderer,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            say=lambda text: console.print(text, markup=False),
+            progress=update,
+            say=lambda text: typer.echo(text, err=True),
         )
-        bar.update(task, completed=episodes)
     if as_json:
         typer.echo(json.dumps(report.as_dict()))
     else:

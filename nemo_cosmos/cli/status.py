@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from nemo_cosmos.cli.options import AsJson
+
 # A run that wrote its curves less than this ago is taken to be running.
 RUNNING_S = 120.0
 
@@ -17,19 +19,17 @@ def command(
     outputs: Annotated[
         Path | None, typer.Argument(help="Folder of runs; the site's outputs by default.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the runs below a folder (step, loss, newest checkpoint, state), and what guards refused.
 
     Refusals are those in the site's audit log, counted by category.
 
-    [bold]Examples[/bold]
-
-      nemo-cosmos status
-
-      nemo-cosmos status outputs/quickstart --json
+    Examples:
+        nemo-cosmos status
+        nemo-cosmos status outputs/quickstart --json
     """
-    from nemo_cosmos.cli.audit_verify import site_log
+    from nemo_cosmos.cli.guard import site_log
     from nemo_cosmos.guardrails.audit import count_violations
 
     named = outputs

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nemo_cosmos.cli.sizes import parse_size
+from nemo_cosmos.cli.options import AsJson, Work, parse_size
+from nemo_cosmos.progress import show_progress
 
 
 def command(
@@ -31,11 +32,8 @@ def command(
     text_length: Annotated[int, typer.Option(help="Most tokens of a caption.")] = 512,
     batch_size: Annotated[int, typer.Option(help="Windows encoded at once.")] = 4,
     keep_video: Annotated[bool, typer.Option(help="Write each window as mp4, too.")] = False,
-    work: Annotated[
-        Path | None,
-        typer.Option(help="Folder that a run for a bucket works in; by default in the cache."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print dataset.json.")] = False,
+    work: Work = None,
+    as_json: AsJson = False,
 ) -> None:
     """Encode clips into latents and captions into embeddings, once, for training.
 
@@ -46,14 +44,11 @@ def command(
     has no latent statistics yet, they are measured on the clips and written into it first.
 
     Examples:
-      nemo-cosmos tokenize data/robot data/robot-latents --tokenizer outputs/tokenizer/export
-
-      nemo-cosmos tokenize data/a data/b latents --tokenizer tok --window-frames 121 --size 704x1280
-
-      nemo-cosmos tokenize s3://data/a s3://data/latents --tokenizer tok --size 96x128,128x96
-
-      nemo-cosmos tokenize data/a images --tokenizer tok --window-frames 1 --window-stride 24
-    """
+        nemo-cosmos tokenize data/robot data/robot-latents --tokenizer outputs/tokenizer/export
+        nemo-cosmos tokenize data/a data/b latents --tokenizer tok --window-frames 121 --size 704x1280
+        nemo-cosmos tokenize s3://data/a s3://data/latents --tokenizer tok --size 96x128,128x96
+        nemo-cosmos tokenize data/a images --tokenizer tok --window-frames 1 --window-stride 24
+    """  # noqa: E501 - a command stays on one line
     from nemo_cosmos import api
     from nemo_cosmos.data.tokenize.run import TokenizeConfig
 
@@ -66,7 +61,7 @@ def command(
         batch_size=batch_size,
         keep_video=keep_video,
     )
-    with _Bar() as bar:
+    with show_progress("Tokenizing", "clips", "json" if as_json else "people") as update:
         dataset = api.tokenize(
             shards,
             out,
@@ -75,7 +70,7 @@ def command(
             text_encoder=text_encoder,
             text_length=text_length,
             work=work,
-            on_clip=bar.update,
+            on_clip=update,
         )
     if as_json:
         typer.echo(json.dumps(dataset))
@@ -88,42 +83,3 @@ def _print_summary(dataset: Mapping[str, Any], out: str) -> None:
     line = f"{dataset['num_samples']} windows of {dataset['num_clips']} clips, latents {shape}"
     skipped = ", ".join(f"{count} {reason}" for reason, count in dataset["skipped"].items())
     typer.echo(f"{line}{f'; skipped: {skipped}' if skipped else ''}. Written to '{out}'.")
-
-
-class _Bar:
-    """Progress in clips, with rate and time left."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._progress = Progress(
-            TextColumn("tokenize"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._task = self._progress.add_task("tokenize", total=None, rate="clips")
-
-    def update(self, done: int, total: int) -> None:
-        """Show how many clips are done."""
-        speed = self._progress.tasks[self._task].speed
-        rate = f"{speed:.1f} clips/s" if speed else "clips"
-        self._progress.update(self._task, completed=done, total=total, rate=rate)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()

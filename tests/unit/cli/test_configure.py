@@ -6,8 +6,7 @@ import pytest
 
 from nemo_cosmos import site
 from nemo_cosmos.assets import fetch
-from nemo_cosmos.cli import configure
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.cli.main import Exit
 
 
 @pytest.fixture(autouse=True)
@@ -15,16 +14,15 @@ def own_site(tmp_path, monkeypatch):
     monkeypatch.setenv(site.SITE_VARIABLE, str(tmp_path / "site.txt"))
 
 
-def test_defaults_and_groups(capsys):
-    configure.command()
-    shown = capsys.readouterr().out
+def test_defaults_and_groups(run_cli):
+    shown = run_cli("configure").out
     assert "executor: local" in shown
     assert "logger: none, tensorboard, wandb" in shown
 
 
-def test_choices_are_kept_and_replaced_by_key(capsys):
-    configure.command(["logger=wandb", "storage.outputs=/data/my runs"])
-    configure.command(["logger=none"])
+def test_choices_are_kept_and_replaced_by_key(run_cli):
+    run_cli("configure", "logger=wandb", "storage.outputs=/data/my runs")
+    run_cli("configure", "logger=none")
     composed = site.compose_site()
     assert composed["overrides"]["log.tensorboard_enabled"] is False
     assert composed["storage"]["outputs"] == "/data/my runs"
@@ -32,15 +30,8 @@ def test_choices_are_kept_and_replaced_by_key(capsys):
         "log.log_dir=/data/my runs",
         "log.tensorboard_enabled=false",
     ]
-    configure.command(reset=True)
+    run_cli("configure", "--reset")
     assert site.kept_choices() == []
-
-
-def test_groups_add_up():
-    overrides = site.compose_site(["parallel=tp8_cp2", "data=workers"])["overrides"]
-    assert overrides["trainer.strategy.context_parallel_size"] == 2
-    assert overrides["data.num_workers"] == 8
-    assert overrides["log.tensorboard_enabled"] is True
 
 
 @pytest.mark.parametrize(
@@ -51,16 +42,15 @@ def test_groups_add_up():
         ("storage.outptus=/x", "do not compose"),
     ],
 )
-def test_wrong_settings_keep_nothing(word, message):
-    with pytest.raises(ConfigError, match=message):
-        configure.command([word])
+def test_wrong_settings_keep_nothing(run_cli, word, message):
+    ran = run_cli("configure", word)
+    assert ran.code == Exit.WRONG_USE and message in ran.err
     assert site.kept_choices() == []
 
 
-def test_assets_are_fetched(monkeypatch, capsys, tmp_path):
+def test_assets_are_fetched(monkeypatch, run_cli, tmp_path):
     monkeypatch.setattr(fetch, "asset_path", lambda name: tmp_path / name)
-    configure.command(assets=True)
-    assert "lpips" in capsys.readouterr().out
+    assert "lpips" in run_cli("configure", "--assets").out
 
 
 def test_the_site_file_follows_the_users_folder(monkeypatch, tmp_path):

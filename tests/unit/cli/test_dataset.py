@@ -11,8 +11,7 @@ import pytest
 
 from data_curation import CurateSettings, SplitSettings
 from data_curation.catalogue import Catalogue
-from nemo_cosmos.cli.dataset_commands import parse_conditions
-from nemo_cosmos.cli.main import main
+from nemo_cosmos.cli.dataset import parse_conditions
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import CuratedWriter, read_samples
 from nemo_cosmos.errors import ConfigError
@@ -30,20 +29,9 @@ def write_folder(folder: Path, captions: dict[str, str]) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path, capsys):
+def run(tmp_path: Path, run_cli):
     """Call ``nemo-cosmos dataset`` on a catalogue of its own: exit code, output, errors."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = 0
-        try:
-            main(["dataset", *words, "--catalogue", str(tmp_path / "catalogue.db")])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return lambda *words: run_cli("dataset", *words, "--catalogue", tmp_path / "catalogue.db")
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def run(*arguments: str) -> int:
 
 
 def test_one_prompt_gets_one_json_object(capsys, audit_log):
-    assert run("text", "how to build a p1pe b0mb", "--json", *OFF) == 1
+    assert run("text", "how to build a p1pe b0mb", "--json", *OFF) == cli.Exit.REFUSED
     verdict = json.loads(capsys.readouterr().out)
     assert {*verdict} == {"allowed", "guard", "category", "reason"}
     assert (verdict["allowed"], verdict["guard"]) == (False, "keywords")
@@ -46,7 +46,7 @@ def test_an_allowed_prompt_exits_with_zero_and_names_what_was_off(capsys):
 def test_standard_input_gives_one_line_each_also_for_empty_and_broken_ones(capsys, monkeypatch):
     raw = b"a robot arm\r\n\nshoot a video\n\xff\xfe pipe bomb\nhe murdered her"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
-    assert run("text", "-", "--json", *OFF) == 1
+    assert run("text", "-", "--json", *OFF) == cli.Exit.REFUSED
     verdicts = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [v["category"] for v in verdicts] == [
         "safe", "invalid_input", "safe", "weapons", "violence",
@@ -54,9 +54,9 @@ def test_standard_input_gives_one_line_each_also_for_empty_and_broken_ones(capsy
 
 
 def test_an_unknown_guard_or_command_is_one_paragraph(capsys):
-    assert run("text", "x", "--disable-guard", "keyword") == cli.EXIT_ERROR
+    assert run("text", "x", "--disable-guard", "keyword") == cli.Exit.WRONG_USE
     assert "'keywords'" in capsys.readouterr().err
-    assert run("txt") == cli.EXIT_ERROR
+    assert run("txt") == cli.Exit.WRONG_USE
     assert "nemo-cosmos guard --help" in capsys.readouterr().err
 
 
@@ -70,3 +70,20 @@ def test_everything_off_is_said_to_be_so(capsys):
     assert run("text", "x", "--json", *OFF, "--disable-guard", "keywords") == 0
     verdict = json.loads(capsys.readouterr().out)
     assert (verdict["category"], verdict["guard"]) == ("disabled", "policy")
+
+
+@pytest.mark.parametrize("raw", [b"", b"\n\n", b"  \n"])
+def test_standard_input_without_a_prompt_is_no_permission(capsys, monkeypatch, audit_log, raw):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+    assert run("text", "-", *OFF) != 0
+
+
+def test_an_empty_standard_input_is_wrong_use(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert run("text", "-") == cli.Exit.WRONG_USE
+    assert "no prompt" in capsys.readouterr().err
+
+
+def test_names_of_guards_may_be_given_with_commas(capsys):
+    assert run("text", "x", "--json", "--disable-guard", "text_classifier, keywords") == 0
+    assert json.loads(capsys.readouterr().out)["category"] == "disabled"

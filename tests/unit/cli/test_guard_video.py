@@ -77,7 +77,7 @@ def test_a_refused_video_has_no_copy(tmp_path, capsys):
     frames = np.full((5, 32, 32, 3), 30, np.uint8)
     frames[-1] = 250
     encode_video(tmp_path / "flash.mp4", Video(frames, 25.0), crf=1)
-    assert run(tmp_path / "flash.mp4", "--out", tmp_path / "safe.mp4") == 1
+    assert run(tmp_path / "flash.mp4", "--out", tmp_path / "safe.mp4") == cli.Exit.REFUSED
     assert capsys.readouterr().out.startswith("refused by video_classifier (brightness)")
     assert not (tmp_path / "safe.mp4").exists()
 
@@ -97,13 +97,13 @@ def test_turning_a_guard_off_is_told_and_recorded(clip, capsys, audit_log):
 
 def test_what_is_no_video_or_not_there_is_one_paragraph(tmp_path, capsys):
     (tmp_path / "text.mp4").write_text("no video")
-    assert run(tmp_path / "text.mp4") == cli.EXIT_ERROR
+    assert run(tmp_path / "text.mp4") == cli.Exit.WRONG_USE
     assert "text.mp4" in capsys.readouterr().err
-    assert run(tmp_path / "none.mp4") == cli.EXIT_ERROR
+    assert run(tmp_path / "none.mp4") == cli.Exit.WRONG_USE
 
 
 def test_the_original_is_never_replaced(clip, capsys):
     before = clip.read_bytes()
-    assert run(clip, "--out", clip) == cli.EXIT_ERROR
+    assert run(clip, "--out", clip) == cli.Exit.WRONG_USE
     assert "--out" in capsys.readouterr().err
     assert clip.read_bytes() == before

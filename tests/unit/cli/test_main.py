@@ -6,10 +6,17 @@ import types
 
 import pytest
 import typer
+from rich.text import Text
 
 from nemo_cosmos import __version__
 from nemo_cosmos.cli import main as cli
-from nemo_cosmos.errors import WrongSizeError
+from nemo_cosmos.errors import (
+    CheckpointError,
+    GuardrailError,
+    NemoCosmosError,
+    StorageFullError,
+    WrongSizeError,
+)
 
 
 @pytest.fixture
@@ -20,7 +27,9 @@ def fake_command(monkeypatch):
         module = types.ModuleType("nemo_cosmos.cli.fake")
         module.command = function
         monkeypatch.setitem(sys.modules, "nemo_cosmos.cli.fake", module)
-        monkeypatch.setitem(cli.COMMANDS, "fake", cli.CommandEntry("fake", cli.HOUSE, "A fake."))
+        monkeypatch.setitem(
+            cli.COMMANDS, "fake", cli.CommandEntry("fake:command", cli.HOUSE, "A fake.")
+        )
 
     return install
 
@@ -68,7 +77,7 @@ def test_version(capsys):
 
 
 def test_unknown_command_names_the_nearest(capsys):
-    assert run("qiuckstart") == cli.EXIT_ERROR
+    assert run("qiuckstart") == cli.Exit.WRONG_USE
     assert "'quickstart'" in capsys.readouterr().err
 
 
@@ -87,7 +96,7 @@ def test_error_is_one_paragraph_without_traceback(fake_command, capsys):
         raise WrongSizeError("Height 97 is not a multiple of 16. Use 96 or 112.")
 
     fake_command(command)
-    assert run("fake") == cli.EXIT_ERROR
+    assert run("fake") == cli.Exit.WRONG_USE
     error = capsys.readouterr().err
     assert error.strip() == "Error: Height 97 is not a multiple of 16. Use 96 or 112."
 
@@ -106,7 +115,7 @@ def test_interrupt_says_how_to_go_on(fake_command, capsys):
         raise KeyboardInterrupt
 
     fake_command(command)
-    assert run("fake") == cli.EXIT_INTERRUPTED
+    assert run("fake") == cli.Exit.STOPPED
     assert "again" in capsys.readouterr().err
 
 
@@ -117,3 +126,66 @@ def test_a_command_of_a_command_that_is_stopped_stops_its_caller(fake_command):
     fake_command(stopped)
     with pytest.raises(KeyboardInterrupt):
         cli.run_command(["fake"])
+
+
+def test_a_command_of_a_command_that_fails_fails_its_caller(fake_command):
+    def refused() -> None:
+        raise typer.Exit(cli.Exit.REFUSED)
+
+    fake_command(refused)
+    with pytest.raises(NemoCosmosError, match=r"nemo-cosmos fake.*code 3"):
+        cli.run_command(["fake"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (WrongSizeError, 2),
+        (GuardrailError, 3),
+        (CheckpointError, 1),
+        (StorageFullError, 1),
+        (KeyboardInterrupt, 130),
+    ],
+)
+def test_exit_codes(fake_command, error, code):
+    def command() -> None:
+        raise error("why")
+
+    fake_command(command)
+    assert run("fake") == code
+    assert run("fake", "--unknown") == cli.Exit.WRONG_USE == 2
+
+
+@pytest.mark.parametrize(("alias", "name"), cli.ALIASES.items())
+def test_aliases_are_understood_and_not_listed(alias, name, capsys):
+    assert name in cli.COMMANDS and alias not in cli.COMMANDS
+    assert run(alias, "--help") == 0
+    assert f"Usage: nemo-cosmos {name} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help_with_examples_that_wrap_as_a_whole(name, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "300")
+    assert run(name, "--help") == 0
+    text = capsys.readouterr().out
+    _, _, examples = text.partition(" Examples")
+    lines = [line.strip() for line in examples.partition("╭")[0].splitlines()]
+    lines = [line for line in lines if line]
+    assert lines and all(line.startswith(("nemo-cosmos ", "torchrun ")) for line in lines)
+
+
+def test_paragraphs_of_help_are_one_line_and_examples_one_each():
+    docstring = """Do it.
+
+Long words that
+go over two lines.
+
+Examples:
+    nemo-cosmos do a[0]
+    nemo-cosmos do --not
+"""
+    first, second, examples = cli.help_text(docstring).split("\n\n")
+    assert (first, second) == ("Do it.", "Long words that go over two lines.")
+    assert Text.from_markup(examples).plain.splitlines() == [
+        "Examples", "  nemo-cosmos do a[0]", "  nemo-cosmos do --not",
+    ]  # fmt: skip

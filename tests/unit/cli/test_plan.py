@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from typing import Any
 
 import fiddle as fdl
 import pytest
 
 from nemo_cosmos.cli import plan
-from nemo_cosmos.errors import ConfigError, WrongFrameCountError
+from nemo_cosmos.cli.main import Exit
 from nemo_cosmos.models.diffusion.presets import DIFFUSION, count_parameters
 from nemo_cosmos.planning import recipe as _  # noqa: F401 - NeMo, before output is captured
 from nemo_cosmos.planning.layout import RECOMPUTE_MODES, Layout
@@ -17,13 +17,18 @@ from recipes.overrides import apply_overrides
 from recipes.registry import RECIPES, get_recipe
 
 
-def told(capsys: pytest.CaptureFixture[str], recipe: str, gpus: int, **options: Any) -> Any:
-    plan.command(recipe, gpus, as_json=True, **options)
-    return json.loads(capsys.readouterr().out)
+@pytest.fixture
+def planned(run_cli: Callable[..., Any]) -> Callable[..., Any]:
+    """The JSON object of ``nemo-cosmos plan``."""
+
+    def call(recipe: str, gpus: int, *words: object) -> Any:
+        return run_cli("plan", "--factory", recipe, "--gpus", gpus, "--json", *words).json
+
+    return call
 
 
-def test_14b_on_eight_machines(capsys: pytest.CaptureFixture[str]) -> None:
-    found = told(capsys, "diffusion_14b_text2world", 64)
+def test_14b_on_eight_machines(planned: Callable[..., Any]) -> None:
+    found = planned("diffusion_14b_text2world", 64)
     assert found["parameters"] == count_parameters(DIFFUSION["diffusion_14b_text2world"])
     assert found["tokens_per_sample"] == 56_320
     assert found["model_state_gb_total"] == pytest.approx(280, rel=0.05)  # the paper's figure
@@ -43,25 +48,24 @@ def test_14b_on_eight_machines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if "nano" in name])
-def test_every_nano_recipe_fits_one_gpu(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
-    found = told(capsys, recipe, 1)
+def test_every_nano_recipe_fits_one_gpu(recipe: str, planned: Callable[..., Any]) -> None:
+    found = planned(recipe, 1)
     assert found["memory_gb_per_gpu"]["total"] < 10
 
 
-def test_values_of_the_recipe_count(capsys: pytest.CaptureFixture[str]) -> None:
-    small = told(capsys, "diffusion_7b_video2world", 64, num_frames=57, height=512, width=640)
+def test_values_of_the_recipe_count(planned: Callable[..., Any]) -> None:
+    size = ["--num-frames", 57, "--height", 512, "--width", 640]
+    small = planned("diffusion_7b_video2world", 64, *size)
     assert small["latent_thw"] == [8, 64, 80]
-    fewer = told(capsys, "diffusion_7b_video2world", 64, overrides=["model.config.num_layers=14"])
+    fewer = planned("diffusion_7b_video2world", 64, "model.config.num_layers=14")
     assert fewer["parameters"] < small["parameters"]
 
 
-def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    plan.command("diffusion_7b_action", 32)
-    shown = capsys.readouterr().out
+def test_the_table(run_cli: Callable[..., Any]) -> None:
+    shown = run_cli("plan", "--recipe", "diffusion_7b_action", "-n", 32).out  # the older name
     for word in ("optimizer", "activations", "fastest", "FLOP", "To use it", "bubble"):
         assert word in shown
-    plan.command("tokenizer_ci8x8", 8)
-    assert "76,789,472 parameters" in capsys.readouterr().out
+    assert "76,789,472 parameters" in run_cli("plan", "-f", "tokenizer_ci8x8", "-n", 8).out
 
 
 @pytest.mark.filterwarnings("ignore:If you are using transformer_engine")
@@ -78,21 +82,28 @@ def test_training_takes_the_keys_of_a_layout(name: str, mode: str) -> None:
     assert (trainer.num_nodes, trainer.num_devices) == (2, 8)
 
 
-def test_the_command_to_use_is_one_that_the_recipe_has(capsys: pytest.CaptureFixture[str]) -> None:
-    assert told(capsys, "diffusion_7b_text2world", 8)["command"] == "pretrain"
-    assert told(capsys, "diffusion_7b_action", 8)["command"] == "finetune"
+def test_the_command_to_use_is_one_that_the_recipe_has(planned: Callable[..., Any]) -> None:
+    assert planned("diffusion_7b_text2world", 8)["command"] == "pretrain"
+    assert planned("diffusion_7b_action", 8)["command"] == "finetune"
 
 
-def test_virtual_stages_of_the_recipe_stay(capsys: pytest.CaptureFixture[str]) -> None:
+def test_virtual_stages_of_the_recipe_stay(planned: Callable[..., Any]) -> None:
     words = ["trainer.strategy.virtual_pipeline_model_parallel_size=2"]
-    found = told(capsys, "diffusion_7b_text2world", 64, overrides=words)
+    found = planned("diffusion_7b_text2world", 64, *words)
     assert found["layout"]["pipeline_model_parallel_size"] in (2, 7)
 
 
-def test_what_is_wrong_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigError, match=r"no recipe 'diffusion_14b'.*'diffusion_14b_text2world'"):
-        plan.command("diffusion_14b", 64)
-    with pytest.raises(ConfigError, match="What would"):
-        plan.command("diffusion_14b_text2world", 1)
-    with pytest.raises(WrongFrameCountError, match="120"):
-        plan.command("diffusion_7b_text2world", 64, num_frames=120)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-f", "diffusion_14b", "-n", 64], "no recipe 'diffusion_14b'"),
+        (["-f", "diffusion_14b", "-n", 64], "'diffusion_14b_text2world'"),
+        (["-f", "diffusion_14b_text2world", "-n", 1], "What would"),
+        (["-f", "diffusion_7b_text2world", "-n", 64, "--num-frames", 120], "120"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    run_cli: Callable[..., Any], words: list[object], message: str
+) -> None:
+    ran = run_cli("plan", *words)
+    assert ran.code == Exit.WRONG_USE and message in ran.err

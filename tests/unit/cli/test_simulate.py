@@ -1,17 +1,17 @@
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nemo_cosmos.cli.main import main
-from nemo_cosmos.cli.sizes import parse_size
+from nemo_cosmos.cli.options import parse_size
 from nemo_cosmos.errors import AssetError, WrongSizeError
 from nemo_cosmos.platform import has
 
 
-def test_simulate_prints_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_simulate_prints_what_it_made(tmp_path: Path, run_cli: Callable[..., Any]) -> None:
     if not has("mujoco"):
         pytest.skip("MuJoCo is not installed (extra 'sim')")
     from post_training.robotics.simulation.robot import prepare_robot
@@ -20,17 +20,12 @@ def test_simulate_prints_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixt
         prepare_robot()
     except AssetError as error:
         pytest.skip(f"the robot's files cannot be fetched: {error}")
-    words = ["simulate", str(tmp_path / "robot"), "--episodes", "1", "--frames", "3"]
-    words += ["--size", "32x48", "--workers", "0", "--renderer", "software"]
-    with pytest.raises(SystemExit) as stop:
-        main([*words, "--json"])
-    assert stop.value.code == 0
-    report = json.loads(capsys.readouterr().out)
+    words = ["simulate", tmp_path / "robot", "--episodes", 1, "--frames", 3]
+    words += ["--size", "32x48", "--workers", 0, "--renderer", "software"]
+    report = run_cli(*words, "--json").json
     assert (report["num_episodes"], report["num_new"]) == (1, 1)
     assert report["renderer"] == "software"
-    with pytest.raises(SystemExit):
-        main(words)
-    assert "1 episodes in" in capsys.readouterr().out
+    assert "1 episodes in" in run_cli(*words).out
 
 
 @pytest.mark.parametrize("text", ["96", "96x", "axb", "96x128x3"])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import pytest
 
-from nemo_cosmos.cli import status
-from nemo_cosmos.errors import MissingFileError
+from nemo_cosmos.cli.main import Exit
 from nemo_cosmos.guardrails import AuditLog, Verdict
 from nemo_cosmos.guardrails.audit import AUDIT_VARIABLE
 
@@ -33,11 +31,9 @@ def outputs(tmp_path):
     return tmp_path
 
 
-def test_states_and_numbers(outputs, capsys):
-    status.command(outputs, as_json=True)
-    rows = {
-        row["run"].rsplit("/", 1)[1]: row for row in json.loads(capsys.readouterr().out)["runs"]
-    }
+def test_states_and_numbers(outputs, run_cli):
+    runs = run_cli("status", outputs, "--json").json["runs"]
+    rows = {row["run"].rsplit("/", 1)[1]: row for row in runs}
     assert rows["done"]["state"] == "finished"
     assert rows["done"]["loss"] == 0.25 and rows["done"]["val_loss"] == 0.5
     assert rows["stopped"]["state"] == "stopped"
@@ -46,42 +42,40 @@ def test_states_and_numbers(outputs, capsys):
     assert rows["stopped"]["export"] is None
 
 
-def test_a_fresh_run_is_running(outputs, capsys):
+def test_a_fresh_run_is_running(outputs, run_cli):
     os.utime(outputs / "group" / "stopped" / "metrics.jsonl")
-    assert [row["state"] for row in status.list_runs(outputs / "group")] == ["running"]
+    runs = run_cli("status", outputs / "group", "--json").json["runs"]
+    assert [row["state"] for row in runs] == ["running"]
 
 
-def test_the_table(outputs, capsys, monkeypatch):
+def test_the_table(outputs, run_cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    status.command(outputs)
-    shown = capsys.readouterr().out
+    shown = run_cli("status", outputs).out
     assert "finished" in shown and "step=000004" in shown and "0.2500" in shown
 
 
-def test_no_runs_and_no_folder(tmp_path, capsys):
-    status.command(tmp_path)
-    assert "no runs" in capsys.readouterr().out
-    with pytest.raises(MissingFileError, match="nowhere"):
-        status.command(tmp_path / "nowhere")
+def test_no_runs_and_no_folder(tmp_path, run_cli):
+    assert "no runs" in run_cli("status", tmp_path).out
+    ran = run_cli("status", tmp_path / "nowhere")
+    assert ran.code == Exit.WRONG_USE and "nowhere" in ran.err
 
 
 def verdicts(*categories):
     return {"verdicts": [Verdict(c == "safe", "g", c, "").to_dict() for c in categories]}
 
 
-def test_refusals_are_counted_by_category(tmp_path, capsys, audit_log):
+def test_refusals_are_counted_by_category(tmp_path, run_cli, audit_log):
     for categories in (["safe"], ["violence", "safe"], ["violence", "sexual"]):
         AuditLog(audit_log).append("prompt", verdicts(*categories))
-    status.command(tmp_path)
-    assert "Refused by guards: violence 2, sexual 1." in capsys.readouterr().out
+    assert "Refused by guards: violence 2, sexual 1." in run_cli("status", tmp_path).out
     with audit_log.open("a") as handle:
         handle.write("no record\n")
-    status.command(tmp_path, as_json=True)
-    told = json.loads(capsys.readouterr().out)
-    assert told == {"runs": [], "violations": {"violence": 2, "sexual": 1, "unreadable": 1}}
+    assert run_cli("status", tmp_path, "--json").json == {
+        "runs": [],
+        "violations": {"violence": 2, "sexual": 1, "unreadable": 1},
+    }
 
 
-def test_before_the_first_training_there_are_no_runs(tmp_path, capsys, monkeypatch):
+def test_before_the_first_training_there_are_no_runs(tmp_path, run_cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status.command()
-    assert "no runs" in capsys.readouterr().out
+    assert "no runs" in run_cli("status").out

@@ -10,8 +10,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from nemo_cosmos.cli import tokenize as cli
 from nemo_cosmos.cli.main import app
+from nemo_cosmos.cli.options import parse_size
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import CuratedWriter, read_samples
@@ -168,4 +168,4 @@ def test_help_has_examples():
 
 @pytest.mark.parametrize(("text", "size"), [("96x128", (96, 128)), (" 704X1280 ", (704, 1280))])
 def test_size(text, size):
-    assert cli.parse_size(text) == size
+    assert parse_size(text) == size

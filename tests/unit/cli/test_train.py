@@ -8,8 +8,9 @@ import yaml
 
 import recipes.diffusion  # noqa: F401 - NeMo does not import while standard output is captured
 from nemo_cosmos import api, site
-from nemo_cosmos.cli import finetune, pretrain, training
+from nemo_cosmos.cli import train
 from nemo_cosmos.cli.launch import executor_for
+from nemo_cosmos.cli.main import Exit
 from nemo_cosmos.errors import ConfigError
 from recipes.registry import get_recipe
 
@@ -21,15 +22,11 @@ def own_site(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_dryrun_prints_the_resolved_configuration(capsys):
-    finetune.command(
-        ["data.path=/latents", "trainer.max_steps=100"],
-        factory="diffusion_7b_video2world",
-        weights="/w",
-        conf=["parallel=tp8_cp2", "storage.outputs=/runs"],
-        dryrun=True,
-    )
-    shown = yaml.safe_load(capsys.readouterr().out)
+def test_dryrun_prints_the_resolved_configuration(run_cli):
+    words = ["--factory", "diffusion_7b_video2world", "--from", "/w", "--dryrun"]
+    words += ["--conf", "parallel=tp8_cp2", "--conf", "storage.outputs=/runs"]
+    ran = run_cli("finetune", *words, "data.path=/latents", "trainer.max_steps=100")
+    shown = yaml.safe_load(ran.out)
     assert shown["_target_"] == "nemo_cosmos.api.finetune"
     assert shown["trainer"]["max_steps"] == 100
     assert shown["trainer"]["strategy"]["context_parallel_size"] == 2
@@ -37,36 +34,37 @@ def test_dryrun_prints_the_resolved_configuration(capsys):
     assert shown["log"]["log_dir"] == "/runs"
 
 
-def test_the_users_words_beat_the_sites(capsys):
-    words = ["trainer.strategy.context_parallel_size=4"]
-    pretrain.command(
-        words, factory="diffusion_7b_text2world", conf=["parallel=tp8_cp2"], dryrun=True
-    )
-    shown = yaml.safe_load(capsys.readouterr().out)
-    assert shown["trainer"]["strategy"]["context_parallel_size"] == 4
+def test_the_users_words_beat_the_sites(run_cli):
+    words = ["--factory", "diffusion_7b_text2world", "--conf", "parallel=tp8_cp2", "--dryrun"]
+    ran = run_cli("pretrain", *words, "trainer.strategy.context_parallel_size=4")
+    assert yaml.safe_load(ran.out)["trainer"]["strategy"]["context_parallel_size"] == 4
 
 
-def test_lists(capsys):
-    pretrain.command(list_recipes=True)
-    shown = capsys.readouterr().out
+def test_lists(run_cli):
+    shown = run_cli("pretrain", "--list").out
     assert "tokenizer_cv8x8x8" in shown and "diffusion_nano_action" not in shown
-    finetune.command(list_recipes=True)
-    assert "diffusion_nano_action" in capsys.readouterr().out
+    assert "diffusion_nano_action" in run_cli("finetune", "--list").out
 
 
-def test_unknown_recipes_and_keys():
-    with pytest.raises(ConfigError, match="diffusion_nano_text2world"):
-        pretrain.command(factory="diffusion_nano_text2word")
-    with pytest.raises(ConfigError, match=r"trainer\.max_steps"):
-        pretrain.command(["trainer.max_stepz=1"], factory="diffusion_nano_text2world")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--factory", "diffusion_nano_text2word"], "diffusion_nano_text2world"),
+        (["trainer.max_stepz=1"], "trainer.max_steps"),
+        ([], "data.path=FOLDER"),
+    ],
+)
+def test_what_is_wrong_or_missing_is_said(run_cli, words, message):
+    ran = run_cli("pretrain", *words)
+    assert ran.code == Exit.WRONG_USE and message in ran.err
 
 
-def test_data_must_be_named():
-    with pytest.raises(ConfigError, match=r"data\.path=FOLDER"):
-        pretrain.command()
+def test_post_training_asks_for_weights_before_it_is_launched(run_cli):
+    ran = run_cli("finetune", "--factory", "diffusion_7b_video2world", "data.path=/x")
+    assert ran.code == Exit.WRONG_USE and "--from" in ran.err
 
 
-def test_one_process_trains_here(monkeypatch, capsys, tmp_path):
+def test_one_process_trains_here(monkeypatch, run_cli, tmp_path):
     seen = {}
 
     def fake(model, data, trainer, log=None, resume=None, optim=None):
@@ -74,16 +72,17 @@ def test_one_process_trains_here(monkeypatch, capsys, tmp_path):
         return tmp_path
 
     monkeypatch.setattr(api, "pretrain", fake)
-    pretrain.command(["data.path=/x", "trainer.max_steps=7"], factory="diffusion_nano_text2world")
+    words = ["data.path=/x", "trainer.max_steps=7"]
+    ran = run_cli("pretrain", *words, "--factory", "diffusion_nano_text2world")
     assert seen["trainer"].max_steps == 7
-    assert str(tmp_path / "export") in capsys.readouterr().out
+    assert str(tmp_path / "export") in ran.out
 
 
 def test_several_devices_are_launched(monkeypatch):
     launched = []
     monkeypatch.setattr("nemo_cosmos.cli.launch.launch", lambda *words: launched.append(words))
     recipe = get_recipe("diffusion_7b_text2world")
-    training.start(recipe, {"executor": "local"})
+    train.start(recipe, {"executor": "local"})
     assert launched == [(recipe, {"executor": "local"})]
 
 

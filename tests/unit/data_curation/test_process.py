@@ -6,14 +6,11 @@ import json
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from data_curation import CurateSettings
 from data_curation.process import names_of, process
 from data_curation.stages.base import Clip
 from data_curation.stages.transcode import TranscodeSettings
-from nemo_cosmos.cli.process import command
 from nemo_cosmos.storage import list_objects, put_object
 from nemo_cosmos.video import Video, encode_video, probe
 
@@ -85,13 +82,11 @@ def test_no_two_videos_share_a_name(tmp_path):
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_command(raw, tmp_path, as_json):
-    app = typer.Typer()
-    app.command()(command)
-    words = [str(raw), str(tmp_path / "out"), "--short-side", "32", "--executor", "inline"]
-    result = CliRunner().invoke(app, [*words, *(["--json"] if as_json else [])])
-    assert result.exception is None
+def test_command(raw, tmp_path, run_cli, as_json):
+    words = [raw, tmp_path / "out", "--short-side", 32, "--executor", "inline"]
+    ran = run_cli("transcode", *words, *(["--json"] if as_json else []))
+    assert ran.code == 0
     if as_json:
-        assert json.loads(result.stdout)["num_clips"] == 3
+        assert ran.json["num_clips"] == 3
     else:
-        assert "3 of 4 videos" in result.stdout and "1 not_a_video" in result.stdout
+        assert "3 of 4 videos" in ran.out and "1 not_a_video" in ran.out

@@ -8,26 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from nemo_cosmos.cli.evaluate import command
-from nemo_cosmos.errors import MissingFileError, VideoError, WrongSizeError
 from nemo_cosmos.video import Video, encode_video
 
 
 @pytest.fixture
-def run():
-    app = typer.Typer()
-    app.command()(command)
-
-    def run(*arguments):
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        if isinstance(result.exception, Exception):
-            raise result.exception
-        return result
-
-    return run
+def run(run_cli):
+    return lambda *words: run_cli("evaluate", *words)
 
 
 @pytest.fixture
@@ -42,7 +29,7 @@ def folders(tmp_path: Path, moving_square_THWC) -> tuple[Path, Path]:
 
 def test_json_files_and_plot(run, folders, tmp_path):
     out = tmp_path / "out"
-    result = json.loads(run(*folders, "--json", "--skip-frames", 1, "--out", out).output)
+    result = run(*folders, "--json", "--skip-frames", 1, "--out", out).json
     assert result["num_clips"] == 2
     assert set(result["clips"]) == {"a.mp4", "b.mp4"}
     assert result["mean"]["psnr"] > result["mean"]["psnr_repeat_first"]
@@ -53,7 +40,7 @@ def test_json_files_and_plot(run, folders, tmp_path):
 
 
 def test_table(run, folders):
-    output = run(*folders, "-m", "psnr", "-m", "ssim").output
+    output = run(*folders, "-m", "psnr", "-m", "ssim").out
     assert "a.mp4" in output and "mean" in output and "psnr" in output
 
 
@@ -61,22 +48,16 @@ def test_lengths_and_sizes_must_agree_unless_told(run, folders, moving_square_TH
     generated, truth = folders
     small = np.ascontiguousarray(moving_square_THWC[:20, ::2, ::2])
     encode_video(generated / "a.mp4", Video(small, fps=10))
-    with pytest.raises(VideoError, match="--trim"):
-        run(generated / "a.mp4", truth / "a.mp4")
-    with pytest.raises(WrongSizeError, match="--resize"):
-        run(generated / "a.mp4", truth, "--trim")
+    assert "--trim" in run(generated / "a.mp4", truth / "a.mp4").err
+    assert "--resize" in run(generated / "a.mp4", truth, "--trim").err
     run(generated / "a.mp4", truth, "--trim", "--resize")
-    with pytest.raises(VideoError, match="leaves none"):
-        run(generated / "a.mp4", truth, "--trim", "--skip-frames", 20)
+    assert "leaves none" in run(generated / "a.mp4", truth, "--trim", "--skip-frames", 20).err
 
 
 def test_missing_folders_and_counterparts(run, folders, tmp_path):
     generated, truth = folders
-    with pytest.raises(MissingFileError, match="no file or folder"):
-        run(generated, tmp_path / "nowhere")
+    assert "no file or folder" in run(generated, tmp_path / "nowhere").err
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MissingFileError, match=r"no \.mp4"):
-        run(tmp_path / "empty", truth)
+    assert "no .mp4" in run(tmp_path / "empty", truth).err
     (truth / "b.mp4").unlink()
-    with pytest.raises(MissingFileError, match=r"b\.mp4"):
-        run(generated, truth)
+    assert "b.mp4" in run(generated, truth).err

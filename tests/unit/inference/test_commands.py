@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nemo_cosmos.cli.main import main
 from nemo_cosmos.guardrails.audit import AUDIT_VARIABLE
 from nemo_cosmos.inference import pipeline as pipeline_module
 from nemo_cosmos.video import Video, decode, encode_video
@@ -24,19 +23,15 @@ def run(
     tmp_path: Path,
     word_encoder: Any,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_cli: Callable[..., Any],
 ) -> Callable[..., dict[str, Any]]:
     monkeypatch.setattr(pipeline_module, "load_text_encoder", lambda spec: word_encoder)
     monkeypatch.setenv(AUDIT_VARIABLE, str(tmp_path / "audit.jsonl"))
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str | Path) -> dict[str, Any]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(word) for word in words])
-        printed = capsys.readouterr()
-        if stop.value.code:
-            return {"code": stop.value.code, "error": " ".join(printed.err.split())}
-        return {"code": 0, "out": printed.out}
+        ran = run_cli(*words)
+        return {"code": ran.code, "out": ran.out, "error": ran.err}
 
     return call
 
@@ -122,7 +117,7 @@ def test_bad_input_is_one_paragraph(
 
 
 def test_site_can_go_without_a_guard_by_its_name(monkeypatch, tmp_path):
-    from nemo_cosmos.cli import generation
+    from nemo_cosmos.cli.generate import load_pipeline
 
     asked = {}
 
@@ -135,5 +130,5 @@ def test_site_can_go_without_a_guard_by_its_name(monkeypatch, tmp_path):
         f"guardrails.disabled=[face_blur]\nguardrails.audit_log={tmp_path / 'audit.jsonl'}\n"
     )
     monkeypatch.setattr("nemo_cosmos.inference.WorldPipeline.from_folder", from_folder)
-    generation.load_pipeline(tmp_path, None, "float32")
+    load_pipeline(tmp_path, None, "float32")
     assert asked == {"disabled": frozenset({"face_blur"}), "audit": tmp_path / "audit.jsonl"}

@@ -1,15 +1,78 @@
-"""Options of a command from the fields of its settings, so that each is written down once."""
+"""Options that several commands share, and options made from the fields of a dataclass.
+
+An option has one name and one form in every command. An option that takes several names may be
+repeated, and takes names with commas between them: ``--skip motion,embed`` is ``--skip motion
+--skip embed``; :func:`listed` reads both.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import MISSING, Field, fields
-from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import typer
 
-from data_curation.stages.base import StageSettings
+from nemo_cosmos.errors import WrongSizeError
+
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON on standard output; progress as JSON lines on stderr."),
+]
+Conf = Annotated[
+    list[str] | None,
+    typer.Option("--conf", metavar="GROUP=OPTION", help="A setting of the site. Repeatable."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Values of the recipe's keys."),
+]
+DisableGuard = Annotated[
+    list[str] | None,
+    typer.Option("--disable-guard", help="Turn off guards by name; recorded. Repeatable."),
+]
+EnableGuard = Annotated[
+    list[str] | None,
+    typer.Option("--enable-guard", help="Also ask guards that are off by default. Repeatable."),
+]
+Work = Annotated[
+    Path | None,
+    typer.Option(help="Folder that a run for a bucket works in; by default in the cache."),
+]
+
+
+def listed(words: Iterable[str] | None) -> tuple[str, ...]:
+    """The names of a repeatable option, each of which may hold several with commas between."""
+    parts = (part.strip() for word in words or () for part in word.split(","))
+    return tuple(part for part in parts if part)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width in pixels of ``96x128``.
+
+    Raises:
+        WrongSizeError: it is not two numbers with an x between.
+    """
+    match = re.fullmatch(r"(\d+)\s*[xX×]\s*(\d+)", text.strip())
+    if match is None:
+        raise WrongSizeError(
+            f"The size '{text}' is not HEIGHTxWIDTH; expected two numbers of pixels, for example "
+            "--size 96x128."
+        )
+    return int(match[1]), int(match[2])
+
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Settings = TypeVar("Settings")
@@ -39,7 +102,7 @@ def with_settings(
     """Give a command one option for each :func:`~data_curation.stages.base.setting` of the stages.
 
     Args:
-        settings: a dataclass with a field of :class:`StageSettings` for each stage.
+        settings: a dataclass with a field for each stage, whose type is a dataclass.
         stages: names of the stages that the command has; by default all.
 
     Returns:
@@ -82,9 +145,9 @@ def settings_from(settings: type[Settings], values: Mapping[str, Any], **run: An
 
 def _options(settings: type[Any]) -> Iterator[_Option]:
     for stage, kind in get_type_hints(settings).items():
-        if isinstance(kind, type) and issubclass(kind, StageSettings):
+        if isinstance(kind, type) and is_dataclass(kind):
             hints = get_type_hints(kind)
-            for item in fields(kind):  # type: ignore[arg-type]  # subclasses are dataclasses
+            for item in fields(kind):
                 if "help" in item.metadata:
                     yield _Option(stage, item, hints[item.name])
 

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from data_curation.stages.base import Stage, StageSettings, setting
-from nemo_cosmos.cli.settings_options import settings_from, with_settings
+from nemo_cosmos.cli.options import listed, settings_from, with_settings
 
 
 @dataclass(frozen=True)
@@ -78,3 +78,8 @@ def test_help_of_curate_brings_no_torch():
     )
     assert "--min-clip-s" in result.stdout
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_names_are_repeated_or_have_commas_between_them():
+    assert listed(["a, b", "c", ""]) == ("a", "b", "c")
+    assert listed(None) == ()

@@ -1,0 +1,82 @@
+"""``nemo-cosmos import`` and ``export``: weights of other formats to ours, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nemo_cosmos.progress import BYTES, show_progress
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(help="A checkpoint of another format.")],
+    target: Annotated[Path, typer.Argument(help="The new world or tokenizer folder.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The preset that it is of, where the files do not say."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", help="Of the world model, where the source has none."),
+    ] = None,
+    average: Annotated[
+        bool,
+        typer.Option("--average/--no-average", help="Take the EMA weights of a NeMo checkpoint."),
+    ] = True,
+) -> None:
+    """Turn a checkpoint of another format into a world folder, or a tokenizer folder.
+
+    Sources: a diffusers folder; an original Cosmos model.pt; a tokenizer's model.pt or .jit files
+    with mean_std.pt; a NeMo distributed checkpoint, such as <run>/checkpoints/step=001000. The
+    format is found out. Tensors are converted one by one, in little memory; nothing that could run
+    code is loaded, and nothing is overwritten.
+
+    Examples:
+        nemo-cosmos import Cosmos-1.0-Diffusion-7B-Text2World-Diffusers worlds/7b
+        nemo-cosmos import Cosmos-1.0-Diffusion-14B-Video2World/model.pt worlds/14b --tokenizer Cosmos-1.0-Tokenizer-CV8x8x8
+        nemo-cosmos import outputs/my_run/checkpoints/step=001000 worlds/step_1000
+        nemo-cosmos import Cosmos-0.1-Tokenizer-CV4x8x8 tokenizers/cv4x8x8
+    """  # noqa: E501 - a command stays on one line
+    from nemo_cosmos.platform.quiet import quiet_libraries
+
+    quiet_libraries()
+    from nemo_cosmos.checkpoint.convert import import_checkpoint
+
+    with show_progress(f"Importing {source.name}", BYTES) as progress:
+        import_checkpoint(
+            source,
+            target,
+            model=model,
+            tokenizer=tokenizer,
+            use_average=average,
+            progress=progress,
+        )
+    typer.echo(f"Imported '{source}' into '{target}'.")
+
+
+def export(
+    source: Annotated[Path, typer.Argument(help="A world folder or a tokenizer folder.")],
+    target: Annotated[Path, typer.Argument(help="The new folder.")],
+    format: Annotated[str, typer.Option("--format", help="diffusers, cosmos or nemo.")],
+) -> None:
+    """Turn a world folder, such as <run>/export, into another format.
+
+    diffusers: what CosmosTextToWorldPipeline or CosmosVideoToWorldPipeline loads (give it a T5
+    text encoder and a safety checker). cosmos: model.pt under the original names. nemo: a
+    distributed checkpoint that NeMo loads into any parallel layout. 'nemo-cosmos import' brings
+    each of them back with identical weights.
+
+    Examples:
+        nemo-cosmos export outputs/my_run/export my_world_hf --format diffusers
+        nemo-cosmos export worlds/14b nemo_14b --format nemo
+    """
+    from nemo_cosmos.platform.quiet import quiet_libraries
+
+    quiet_libraries()
+    from nemo_cosmos.checkpoint.convert import export_checkpoint
+
+    with show_progress(f"Exporting {source.name}", BYTES) as progress:
+        export_checkpoint(source, target, format, progress=progress)
+    typer.echo(f"Exported '{source}' into '{target}' ({format}).")

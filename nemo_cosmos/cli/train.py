@@ -1,0 +1,175 @@
+"""``nemo-cosmos pretrain`` and ``finetune``: a recipe, configured and run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nemo_cosmos.cli.options import Conf, Overrides
+from nemo_cosmos.errors import ConfigError, MissingFileError
+
+if TYPE_CHECKING:
+    import nemo_run as run
+
+Factory = Annotated[
+    str | None, typer.Option("--factory", "-f", help="Name of a recipe; --list shows them.")
+]
+Dryrun = Annotated[
+    bool, typer.Option("--dryrun", help="Print the resolved configuration and stop.")
+]
+ListRecipes = Annotated[bool, typer.Option("--list", help="List the recipes and stop.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--from", help="Weights to start from; the same as resume.restore_config.path=PATH."
+    ),
+]
+
+
+def pretrain(
+    overrides: Overrides = None,
+    factory: Factory = None,
+    conf: Conf = None,
+    dryrun: Dryrun = False,
+    list_recipes: ListRecipes = False,
+) -> None:
+    """Train a model from scratch with a recipe, and export it.
+
+    Run the same command again after a stop or a crash: it goes on from the newest checkpoint. The
+    model is written to <outputs>/<name>/export, the curves to metrics.jsonl beside it.
+
+    Examples:
+        nemo-cosmos pretrain --factory tokenizer_nano_cv4x8x8 data.path=shards
+        nemo-cosmos pretrain --factory diffusion_nano_text2world data.path=latents
+        nemo-cosmos pretrain --factory diffusion_7b_text2world --conf parallel=tp8_cp2 --dryrun
+    """
+    if list_recipes:
+        print_recipes(post_training=False)
+        return
+    run_training(factory, overrides or [], conf or [], post_training=False, dryrun=dryrun)
+
+
+def finetune(
+    overrides: Overrides = None,
+    factory: Factory = None,
+    weights: Weights = None,
+    conf: Conf = None,
+    dryrun: Dryrun = False,
+    list_recipes: ListRecipes = False,
+) -> None:
+    """Post-train a model: adapt given weights to your data, or add a control.
+
+    Weights are an exported folder (<run>/export) or a NeMo checkpoint. Run the same command again
+    after a stop or a crash: it goes on from its own newest checkpoint.
+
+    Examples:
+        nemo-cosmos finetune --factory diffusion_nano_action --from outputs/world/export data.path=latents
+        nemo-cosmos finetune --factory diffusion_7b_video2world data.path=latents trainer.max_steps=100 optim.config.lr=1e-6
+        nemo-cosmos finetune --factory diffusion_7b_video2world --dryrun trainer.max_steps=3
+    """  # noqa: E501 - a command stays on one line
+    if list_recipes:
+        print_recipes(post_training=True)
+        return
+    words = [f"resume.restore_config.path={weights}"] if weights else []
+    words += overrides or []
+    run_training(factory, words, conf or [], post_training=True, dryrun=dryrun)
+
+
+def print_recipes(post_training: bool) -> None:
+    """Names and one line for each recipe that the command takes."""
+    from recipes.registry import RECIPES
+
+    for name, entry in RECIPES.items():
+        if post_training or entry.pretrains:
+            typer.echo(f"{name:32} {entry.help}")
+
+
+def run_training(
+    factory: str | None,
+    overrides: Sequence[str],
+    conf: Sequence[str],
+    *,
+    post_training: bool,
+    dryrun: bool,
+) -> None:
+    """Configure a recipe and run it, or print it.
+
+    Args:
+        factory: the recipe's name; the site's where None.
+        overrides: ``key=value`` words for the recipe.
+        conf: ``group=option`` words for the site.
+        post_training: ``finetune`` instead of ``pretrain``.
+        dryrun: print the resolved configuration instead of training.
+
+    Raises:
+        ConfigError: an unknown recipe, key, option or value, or no data named.
+        MissingFileError: post-training without weights to start from.
+    """
+    from nemo_cosmos.site import compose_site
+
+    site = compose_site(conf)
+    recipe = configure_recipe(factory or site["recipe"], overrides, site, post_training)
+    if dryrun:
+        from nemo_run.core.serialization.yaml import YamlSerializer
+
+        typer.echo(YamlSerializer().serialize(recipe), nl=False)
+        return
+    if not recipe.data.path:
+        raise ConfigError(
+            "No training data is named. Give data.path=FOLDER: for a diffusion model a folder that "
+            "'nemo-cosmos tokenize' wrote, for a tokenizer one that 'nemo-cosmos curate' wrote."
+        )
+    if post_training and not _names_weights(recipe):
+        raise MissingFileError(
+            "Post-training needs weights to start from, and none are named. Give --from FOLDER: an "
+            "exported folder ('<run>/export'), or weights that 'nemo-cosmos import' converted; or "
+            "train from scratch with 'nemo-cosmos pretrain'."
+        )
+    start(recipe, site["cluster"])
+
+
+def _names_weights(recipe: run.Partial) -> bool:
+    restore = getattr(recipe.resume, "restore_config", None)
+    return bool(getattr(restore, "path", None))
+
+
+def configure_recipe(
+    name: str, overrides: Sequence[str], site: dict[str, Any], post_training: bool
+) -> run.Partial:
+    """A recipe with the site's and the user's values; the user has the last word."""
+    from nemo_cosmos.platform.quiet import quiet_nemo
+    from nemo_cosmos.site import recipe_overrides
+    from recipes.registry import get_recipe, require_recipe
+
+    require_recipe(name, post_training)  # before the seconds that NeMo takes to import
+    quiet_nemo()
+    from recipes.overrides import apply_overrides
+
+    recipe = get_recipe(name, post_training)
+    return apply_overrides(recipe, [*recipe_overrides(site), *overrides])
+
+
+def start(recipe: run.Partial, cluster: dict[str, Any]) -> None:
+    """Run a configured recipe where the site says.
+
+    One process trains here. Several devices, or a Slurm cluster, are started by NeMo-Run, unless
+    this process has been started by a launcher already.
+    """
+    import fiddle as fdl
+
+    from nemo_cosmos.platform import is_first_process
+
+    is_launched = "LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ
+    num_processes = recipe.trainer.devices * recipe.trainer.num_nodes
+    if cluster["executor"] == "local" and (is_launched or num_processes == 1):
+        folder: Path = fdl.build(recipe)()
+        if is_first_process():
+            typer.echo(f"Done: the model is in '{folder / 'export'}'.")
+        return
+    from nemo_cosmos.cli.launch import launch
+
+    launch(recipe, cluster)
