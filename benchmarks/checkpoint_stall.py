@@ -44,8 +44,8 @@ from nemo_cosmos.models.diffusion.network.config import DiTConfig  # noqa: E402
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork  # noqa: E402
 from nemo_cosmos.models.tokenizer.presets import tokenizer_config  # noqa: E402
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer  # noqa: E402
-from nemo_cosmos.training.checkpointing import StepCheckpoint  # noqa: E402
-from nemo_cosmos.training.ema import EMA  # noqa: E402
+from nemo_cosmos.training.callbacks.ema import EMA  # noqa: E402
+from nemo_cosmos.training.checkpointing.step_checkpoint import StepCheckpoint  # noqa: E402
 from nemo_cosmos.training.logger import RunLogger  # noqa: E402
 from nemo_cosmos.training.run_folder import list_checkpoints  # noqa: E402
 from nemo_cosmos.training.strategy import WorldStrategy  # noqa: E402

@@ -197,7 +197,7 @@ def pretrain(
 
     Raises:
         ConfigError: the folder holds a finished run of other arguments.
-        nemo_cosmos.training.signals.StoppedError: Ctrl-C or SIGTERM stopped it, after a save.
+        StoppedError: Ctrl-C or SIGTERM stopped it, after a save; it is a ``KeyboardInterrupt``.
     """
     from nemo_cosmos.platform.quiet import quiet_nemo
 

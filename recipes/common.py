@@ -12,10 +12,10 @@ from nemo import lightning as nl
 from nemo.lightning.pytorch.optim import CosineAnnealingScheduler, WarmupPolicyScheduler
 
 from nemo_cosmos import api
-from nemo_cosmos.training.checkpointing import StepCheckpoint
-from nemo_cosmos.training.ema import EMA
+from nemo_cosmos.training.callbacks.ema import EMA
+from nemo_cosmos.training.checkpointing.resume import RunResume
+from nemo_cosmos.training.checkpointing.step_checkpoint import StepCheckpoint
 from nemo_cosmos.training.logger import RunLogger
-from nemo_cosmos.training.resume import RunResume
 from nemo_cosmos.training.strategy import WorldStrategy
 from nemo_cosmos.training.trainer import WorldTrainer
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.platform.hardware import BF16_PEAK_FLOPS
 
 GB = 1e9
 """Bytes of a gigabyte in every figure of the planner (not 2^30)."""
@@ -71,10 +72,10 @@ class Gpu:
 GPUS: dict[str, Gpu] = {
     gpu.name: gpu
     for gpu in (
-        Gpu("a100", 312e12, 0.0, 156e12, 2.04e12, 300e9, 25e9),
-        Gpu("h100", 989e12, 1979e12, 494e12, 3.35e12, 450e9, 50e9),
-        Gpu("h200", 989e12, 1979e12, 494e12, 4.8e12, 450e9, 50e9),
-        Gpu("b200", 2250e12, 4500e12, 1100e12, 8.0e12, 900e9, 50e9),
+        Gpu("a100", BF16_PEAK_FLOPS["A100"], 0.0, 156e12, 2.04e12, 300e9, 25e9),
+        Gpu("h100", BF16_PEAK_FLOPS["H100"], 1979e12, 494e12, 3.35e12, 450e9, 50e9),
+        Gpu("h200", BF16_PEAK_FLOPS["H200"], 1979e12, 494e12, 4.8e12, 450e9, 50e9),
+        Gpu("b200", BF16_PEAK_FLOPS["B200"], 4500e12, 1100e12, 8.0e12, 900e9, 50e9),
     )
 }
 

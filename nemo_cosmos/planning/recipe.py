@@ -23,7 +23,7 @@ from nemo_cosmos.planning.hardware import Gpu
 from nemo_cosmos.planning.planner import Plan, make_plan
 from nemo_cosmos.planning.tokenizer import TokenizerPlan, plan_tokenizer
 from nemo_cosmos.planning.workload import Precision, Workload
-from nemo_cosmos.training.ema import EMA
+from nemo_cosmos.training.callbacks.ema import EMA
 
 PUBLISHED_VIDEO = (121, 704, 1280)
 """Frames, height and width that the published models were trained on last."""

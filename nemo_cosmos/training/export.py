@@ -18,7 +18,7 @@ from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
 from nemo_cosmos.models.common.megatron.module import bare_networks
 from nemo_cosmos.models.common.megatron.parts import whole_state
 from nemo_cosmos.storage import is_url, resolve_from_folder
-from nemo_cosmos.training.ema import EMA
+from nemo_cosmos.training.callbacks.ema import EMA
 
 
 @runtime_checkable

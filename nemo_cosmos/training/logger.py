@@ -12,10 +12,9 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from nemo import lightning as nl
-from nemo.utils import AppState
 
 from nemo_cosmos.platform import require
-from nemo_cosmos.training.checkpointing import StepCheckpoint
+from nemo_cosmos.training.checkpointing.step_checkpoint import StepCheckpoint
 
 LOG_SUFFIXES = frozenset({".txt", ".log"})
 
@@ -65,8 +64,3 @@ class RunLogger(nl.NeMoLogger):
         # NeMo moves every file of an earlier run aside; curves and markers have to stay.
         state.files_to_move = [path for path in state.files_to_move if path.suffix in LOG_SUFFIXES]
         return state
-
-
-def current_run() -> Path:
-    """The folder of the run that is being trained."""
-    return Path(AppState().log_dir or "outputs")

@@ -11,20 +11,20 @@ from nemo import lightning as nl
 
 from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.storage import atomic_path
-from nemo_cosmos.training.checkpointing import check_writable, clear_storage_errors
+from nemo_cosmos.training.callbacks.signals import StopOnSignal, StoppedError
+from nemo_cosmos.training.checkpointing.resume import RunResume
+from nemo_cosmos.training.checkpointing.storage import check_writable, clear_storage_errors
 from nemo_cosmos.training.export import export_model
 from nemo_cosmos.training.fingerprint import fingerprint
 from nemo_cosmos.training.initial_weights import InitialWeights, is_exported
 from nemo_cosmos.training.lifecycle import training_session
 from nemo_cosmos.training.logger import RunLogger
-from nemo_cosmos.training.resume import RunResume
 from nemo_cosmos.training.run_folder import (
     EXPORT_FOLDER,
     FINISHED_FILE,
     list_checkpoints,
     read_finished,
 )
-from nemo_cosmos.training.signals import StopOnSignal, StoppedError
 
 
 def train(

@@ -76,3 +76,10 @@ def find_runs(root: Path) -> list[Path]:
     markers = (METRICS_FILE, FINISHED_FILE)
     runs = {path.parent for name in markers for path in root.rglob(name)}
     return sorted(runs, key=lambda run: run.stat().st_mtime, reverse=True)
+
+
+def current_run() -> Path:
+    """The folder of the run that is being trained; NeMo's logger sets it."""
+    from nemo.utils import AppState  # NeMo takes seconds to import; the rest of this file is light
+
+    return Path(AppState().log_dir or "outputs")

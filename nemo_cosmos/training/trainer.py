@@ -10,10 +10,10 @@ from nemo import lightning as nl
 
 from nemo_cosmos.platform.quiet import quiet_nemo
 from nemo_cosmos.training.callbacks import LossCurves, Memory, Progress, Throughput
-from nemo_cosmos.training.layout import check_processes
+from nemo_cosmos.training.callbacks.signals import StopOnSignal
+from nemo_cosmos.training.checkpointing.random_state import RandomState
+from nemo_cosmos.training.checks import check_processes
 from nemo_cosmos.training.precision import megatron_precision
-from nemo_cosmos.training.random_state import RandomState
-from nemo_cosmos.training.signals import StopOnSignal
 from nemo_cosmos.training.strategy import WorldStrategy
 
 

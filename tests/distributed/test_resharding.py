@@ -86,7 +86,7 @@ def train(
     from nemo_cosmos.platform.quiet import quiet_nemo
 
     quiet_nemo()
-    from nemo_cosmos.training.signals import StoppedError
+    from nemo_cosmos.training.callbacks.signals import StoppedError
     from recipes.overrides import apply_overrides
     from recipes.registry import get_recipe
 

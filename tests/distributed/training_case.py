@@ -260,12 +260,12 @@ def gradient_pieces(trainer: Any) -> list[Piece]:
 
     pieces = [
         Piece(
-            rows.shard.name,
-            rows.shard.whole_shape,
-            rows.shard.slices,
+            rows.part.name,
+            rows.part.whole_shape,
+            rows.part.slices,
             rows.main.grad.to_local().detach().float().clone(),
         )
-        for network in trainer.strategy.sharded_networks
+        for network in getattr(trainer.strategy, "sharded_networks", ())
         for rows in network.rows
     ]
     if pieces:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import queue
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -30,6 +31,18 @@ def patch_checkpoints() -> None:
     """Apply both corrections. Imports Megatron-Core."""
     _save_optimizer_state_in_place()
     _write_copies_once()
+
+
+def use_results_queue(*, in_process: bool) -> None:
+    """Choose the queue through which Megatron-Core's writers report what they saved.
+
+    Args:
+        in_process: a queue of this process, which costs nothing. Otherwise Megatron-Core starts a
+            manager process at the first save: writers in a child process need it.
+    """
+    from megatron.core.dist_checkpointing.strategies import filesystem_async
+
+    filesystem_async._results_queue = queue.Queue() if in_process else None
 
 
 def _save_optimizer_state_in_place() -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,6 +44,23 @@ def install_nemo_patches() -> None:
         _patch_checkpoint_devices()
         _patch_logged_tensors()
     _installed = True
+
+
+@contextmanager
+def wrapping_networks_in(wrapper: type) -> Iterator[None]:
+    """Within the block, NeMo wraps networks for FSDP in ``wrapper``.
+
+    Args:
+        wrapper: a subclass of Megatron's ``FullyShardedDataParallel``, which NeMo looks up in its
+            own module.
+    """
+    module: Any = importlib.import_module("nemo.lightning.megatron_parallel")
+    original = module.FullyShardedDataParallel
+    module.FullyShardedDataParallel = wrapper
+    try:
+        yield
+    finally:
+        module.FullyShardedDataParallel = original
 
 
 def _leave_out_telemetry() -> None:

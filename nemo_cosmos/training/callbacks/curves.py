@@ -11,8 +11,7 @@ import lightning.pytorch as pl
 import torch
 from nemo.lightning.io.mixin import IOMixin
 
-from nemo_cosmos.training.logger import current_run
-from nemo_cosmos.training.run_folder import METRICS_FILE, read_curves
+from nemo_cosmos.training.run_folder import METRICS_FILE, current_run, read_curves
 
 # NeMo's names, beside which ours are plainer.
 RENAMED = {"reduced_train_loss": "loss"}

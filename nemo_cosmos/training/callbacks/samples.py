@@ -10,8 +10,8 @@ import numpy as np
 from nemo.lightning.io.mixin import IOMixin
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.training.ema import EMA
-from nemo_cosmos.training.logger import current_run
+from nemo_cosmos.training.callbacks.ema import EMA
+from nemo_cosmos.training.run_folder import current_run
 
 # The function gets the Lightning module in evaluation mode and returns name -> uint8 (T, H, W, 3).
 Sampler = Callable[[Any], dict[str, np.ndarray]]

@@ -14,17 +14,8 @@ import lightning.pytorch as pl
 import torch
 from nemo.lightning.io.mixin import IOMixin
 
-from nemo_cosmos.training.flops import flops_and_tokens
+from nemo_cosmos.platform.hardware import bf16_peak_flops
 
-# Dense bf16 peak of one device in TFLOP/s, from NVIDIA's data sheets.
-PEAK_TFLOPS = {
-    "A100": 312.0,
-    "H100 PCIe": 756.0,
-    "H100": 989.0,
-    "H200": 989.0,
-    "B200": 2250.0,
-    "L40S": 362.0,
-}
 MEASURE_SIZE = 1024
 MEASURE_REPEATS = 4
 
@@ -35,8 +26,8 @@ class Throughput(pl.Callback, IOMixin):
     Hooks:
 
     - ``on_train_start``: start the clock and find the device's peak.
-    - ``on_megatron_microbatch_end``: count samples, and tokens and FLOP where the model counts them
-      (:mod:`nemo_cosmos.training.flops`).
+    - ``on_megatron_microbatch_end``: count samples, and tokens and FLOP of models with a
+      method ``flops_and_tokens(batch)``.
     - ``on_train_batch_start``, ``on_train_batch_end``: measure the time between the end of one step
       and the start of the next, which is data loading and logging; write the numbers.
 
@@ -68,9 +59,11 @@ class Throughput(pl.Callback, IOMixin):
         if not step.pl_module.training:
             return
         self._num_samples += batch_size(batch)
-        flop, num_tokens = flops_and_tokens(step.pl_module, batch)
-        self._flop += flop
-        self._num_tokens += num_tokens
+        count = getattr(step.pl_module, "flops_and_tokens", None)
+        if count is not None:
+            flop, num_tokens = count(batch)
+            self._flop += float(flop)
+            self._num_tokens += int(num_tokens)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
@@ -135,10 +128,9 @@ def find_peak_tflops(device: torch.device) -> float:
         TFLOP/s; dense bf16 from the table, float32 where measured.
     """
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        for known, peak in PEAK_TFLOPS.items():
-            if known in name:
-                return peak
+        peak_flops = bf16_peak_flops(torch.cuda.get_device_name(device))
+        if peak_flops is not None:
+            return peak_flops / 1e12
     return measure_peak_tflops(device)
 
 

@@ -22,7 +22,7 @@ from nemo.lightning.megatron_parallel import MegatronLossReduction  # noqa: E402
 
 from nemo_cosmos import api  # noqa: E402
 from nemo_cosmos.data.modules import LatentDataModule  # noqa: E402
-from nemo_cosmos.training.checkpointing import StepCheckpoint  # noqa: E402
+from nemo_cosmos.training.checkpointing.step_checkpoint import StepCheckpoint  # noqa: E402
 from nemo_cosmos.training.logger import RunLogger  # noqa: E402
 from nemo_cosmos.training.trainer import WorldTrainer  # noqa: E402
 

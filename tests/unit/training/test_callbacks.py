@@ -14,11 +14,11 @@ from nemo_cosmos.checkpoint.formats.nemo import weights_folder
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.training.callbacks import Progress, SampleVideos, Throughput
 from nemo_cosmos.training.callbacks.curves import number
+from nemo_cosmos.training.callbacks.signals import StopOnSignal
 from nemo_cosmos.training.callbacks.throughput import batch_size, find_peak_tflops
+from nemo_cosmos.training.checkpointing.random_state import generator_states, set_generator_states
 from nemo_cosmos.training.fingerprint import fingerprint
-from nemo_cosmos.training.random_state import generator_states, set_generator_states
 from nemo_cosmos.training.run_folder import find_runs, list_checkpoints, read_curves
-from nemo_cosmos.training.signals import StopOnSignal
 from nemo_cosmos.training.trainer import WorldTrainer
 
 

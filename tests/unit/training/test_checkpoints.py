@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from nemo_cosmos import api
 from nemo_cosmos.errors import CheckpointError, ConfigError, StorageFullError
-from nemo_cosmos.training import checkpointing
-from nemo_cosmos.training.checkpointing import check_writable
+from nemo_cosmos.training.checkpointing import step_checkpoint, storage
+from nemo_cosmos.training.checkpointing.storage import check_writable
 from nemo_cosmos.training.run_folder import list_checkpoints
 
 PROGRAM = Path(__file__).with_name("hard_times.py")
@@ -165,7 +165,7 @@ def test_a_checkpoint_of_another_model_is_refused(toy, stopped):
 
 def test_no_room_for_a_checkpoint_is_known_before_the_first_step(toy, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(checkpointing.shutil, "disk_usage", lambda _: usage(1, 1, 1000))
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: usage(1, 1, 1000))
     arguments = toy.arguments(tmp_path, 9)
     with pytest.raises(StorageFullError, match=r"takes about .* GB free.*has not started"):
         api.pretrain(**arguments)
@@ -174,7 +174,7 @@ def test_no_room_for_a_checkpoint_is_known_before_the_first_step(toy, tmp_path, 
 
 def test_the_estimate_is_near_the_size_of_a_checkpoint(toy, tmp_path, monkeypatch):
     estimates = []
-    monkeypatch.setattr(checkpointing, "check_room", lambda _, size: estimates.append(size))
+    monkeypatch.setattr(step_checkpoint, "check_room", lambda _, size: estimates.append(size))
     arguments = toy.arguments(tmp_path, 1)
     arguments["model"] = toy.ToyModel(width=600)
     folder = api.pretrain(**arguments)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.training.ema import EMA, power_exponent
+from nemo_cosmos.training.callbacks.ema import EMA, power_exponent
 from nemo_cosmos.training.strategy import WorldStrategy
 
 

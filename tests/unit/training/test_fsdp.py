@@ -10,7 +10,7 @@ from megatron.core.distributed import DistributedDataParallelConfig
 from megatron.core.optimizer import OptimizerConfig
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.training.fsdp import check_fsdp_precision, fsdp_config
+from nemo_cosmos.training.fsdp.config import check_fsdp_precision, fsdp_config
 from nemo_cosmos.training.precision import megatron_precision
 from nemo_cosmos.training.strategy import WorldStrategy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.training.layout import check_processes
+from nemo_cosmos.training.checks import check_processes
 from nemo_cosmos.training.strategy import WorldStrategy
 
 

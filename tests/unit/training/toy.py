@@ -22,8 +22,8 @@ from nemo.lightning.megatron_parallel import MegatronLossReduction
 from safetensors.torch import save_file
 from torch import nn
 
-from nemo_cosmos.training.checkpointing import StepCheckpoint
-from nemo_cosmos.training.ema import EMA
+from nemo_cosmos.training.callbacks.ema import EMA
+from nemo_cosmos.training.checkpointing.step_checkpoint import StepCheckpoint
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.strategy import WorldStrategy
 from nemo_cosmos.training.trainer import WorldTrainer

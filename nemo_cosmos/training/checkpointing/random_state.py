@@ -16,7 +16,7 @@ from megatron.core import parallel_state, tensor_parallel
 from megatron.core.dist_checkpointing import ShardedTensor
 from nemo.lightning.io.mixin import IOMixin
 
-from nemo_cosmos.training.sharded_state import load_sharded, saved_keys
+from nemo_cosmos.training.checkpointing.sharded_state import load_sharded, saved_keys
 
 PREFIX = "random_state"
 

@@ -27,7 +27,7 @@ from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTenso
 from nemo.lightning.io.mixin import IOMixin
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.training.sharded_state import load_sharded, saved_keys
+from nemo_cosmos.training.checkpointing.sharded_state import load_sharded, saved_keys
 
 PREFIX = "ema"
 

@@ -1,0 +1,1 @@
+"""When a run saves, what its checkpoints hold, and which one it resumes from."""

@@ -1,0 +1,1 @@
+"""Training with weights, gradients and optimiser state sharded over data-parallel ranks."""

@@ -1,0 +1,81 @@
+"""The optimiser of sharded weights: its state in a checkpoint, and its float32 weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from megatron.core.distributed.fsdp.src.megatron_fsdp.param_and_grad_buffer import (
+    to_local_if_dtensor,
+)
+from megatron.core.optimizer.optimizer import param_group_identifier_keys
+from torch import Tensor
+
+from nemo_cosmos.training.checkpointing.sharded_state import MODEL_PREFIX
+from nemo_cosmos.training.fsdp.network import Rows, ShardedNetwork
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+OPTIMIZER_PREFIX = "optimizer.state"
+"""As Megatron's distributed optimiser names its tensors in the fully reshardable form."""
+
+
+def optimizer_state(optimizer: Any, networks: Sequence[ShardedNetwork]) -> dict[str, Any]:
+    """The optimiser's state as Megatron's fully reshardable form has it.
+
+    Args:
+        optimizer: Megatron's distributed optimiser.
+        networks: that it trains.
+    """
+    optimizer.init_state_fn(optimizer.optimizer, optimizer.config)
+    state: dict[str, Any] = optimizer.state_dict()
+    state["param_state"] = {
+        number: {
+            name: rows.sharded(tensor, f"{OPTIMIZER_PREFIX}.{name}.{MODEL_PREFIX}")
+            for name, tensor in _stepped(optimizer, rows).items()
+        }
+        for number, rows in enumerate(_trained(networks))
+    }
+    state["param_state_sharding_type"] = "fully_reshardable"
+    return state
+
+
+@torch.no_grad()
+def load_optimizer_state(
+    optimizer: Any, networks: Sequence[ShardedNetwork], state: dict[str, Any]
+) -> None:
+    """Take over what :func:`optimizer_state` described, filled from a checkpoint."""
+    saved = {_kind(group): group for group in state["optimizer"]["param_groups"]}
+    for group in optimizer.optimizer.param_groups:
+        settings = saved[_kind(group)]
+        group.update({name: value for name, value in settings.items() if name != "params"})
+    for number, rows in enumerate(_trained(networks)):
+        for name, tensor in _stepped(optimizer, rows).items():
+            tensor.copy_(state["param_state"][number][name].view_as(tensor))
+    for network in networks:
+        network.param_and_grad_buffer.copy_main_weights_to_model_weights()
+        network.gather_again()
+
+
+def take_over_weights(networks: Sequence[ShardedNetwork]) -> None:
+    """After rows were written in the precision of the forward pass: step them from there."""
+    for network in networks:
+        network.param_and_grad_buffer.copy_model_weights_to_main_weights()
+        network.gather_again()
+
+
+def _trained(networks: Sequence[ShardedNetwork]) -> list[Rows]:
+    return [rows for network in networks for rows in network.rows if rows.main.requires_grad]
+
+
+def _stepped(optimizer: Any, rows: Rows) -> dict[str, Tensor]:
+    """This process's rows of the optimiser's weights and their moments."""
+    state = optimizer.optimizer.state[rows.main]
+    tensors = {"param": rows.main, **{name: state[name] for name in MOMENTS}}
+    return {name: to_local_if_dtensor(tensor) for name, tensor in tensors.items()}
+
+
+def _kind(group: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells an optimiser's groups of parameters apart; schedules rename it ``pre_*``."""
+    keys = param_group_identifier_keys
+    return tuple(group[key] if key in group else group[f"pre_{key}"] for key in keys)
