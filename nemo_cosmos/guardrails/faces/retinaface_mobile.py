@@ -15,7 +15,7 @@ import numpy as np
 from nemo_cosmos.assets import asset_path
 from nemo_cosmos.errors import GuardrailError
 from nemo_cosmos.guardrails.faces.boxes import MEAN_BGR, Face, decode_faces, scaled, suppress
-from nemo_cosmos.perception.onnx import open_onnx
+from nemo_cosmos.perception.onnx import load_onnx
 
 #: Smaller frames are enlarged to this longest side, so that their faces are not too small.
 _SMALL_SIDE_PX = 320
@@ -32,12 +32,13 @@ class MobileRetinaFace:
 
     Raises:
         AssetError: the weights cannot be had.
-        GuardrailError: the file does not hold a network.
+        GuardrailError: the file holds no such constant.
+        CheckpointError: the constant is not a network.
     """
 
     def __init__(self, source: Path | None = None) -> None:
         path = source if source is not None else asset_path("retinaface_mobilenet")
-        self._session = open_onnx(read_bytes_literal(path, "WEIGHTS"))
+        self._network = load_onnx(read_bytes_literal(path, "WEIGHTS"))
 
     def __call__(self, frame_HWC: np.ndarray) -> list[Face]:
         """Faces of an RGB frame, uint8 ``(H,W,3)``."""
@@ -51,7 +52,7 @@ class MobileRetinaFace:
 
     def _detect(self, frame_HWC: np.ndarray, scale: float) -> list[Face]:
         picture_BCHW = network_input(frame_HWC, scale)
-        loc_BN4, face_BN2, _ = self._session.run(None, {"input": picture_BCHW})
+        loc_BN4, face_BN2, _ = self._network.run({"input": picture_BCHW})
         faces = decode_faces(loc_BN4[0], face_BN2[0, :, 1], *picture_BCHW.shape[2:])
         return [scaled(face, 1 / scale) for face in faces]
 

@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate, relu
 
 from nemo_cosmos.guardrails.faces.boxes import Face, decode_faces
 from nemo_cosmos.guardrails.faces.retinaface_mobile import network_input
-from nemo_cosmos.guardrails.weights import load_exactly, read_state
+from nemo_cosmos.perception.weights import load_exactly, read_state
 from nemo_cosmos.platform import default_device
 
 WHAT = "RetinaFace on ResNet-50"
@@ -33,7 +33,7 @@ class ResNetRetinaFace:
         checkpoint: ``Resnet50_Final.pth``, or the same tensors as safetensors.
 
     Raises:
-        GuardrailError: the file is not that checkpoint.
+        CheckpointError: the file is not that checkpoint.
     """
 
     def __init__(self, checkpoint: Path) -> None:

@@ -25,7 +25,7 @@ from nemo_cosmos.errors import GuardrailError
 from nemo_cosmos.guardrails.base import FAILURE, INVALID, SAFE, GuardKind, Verdict
 from nemo_cosmos.guardrails.text.keywords import MAX_CHARACTERS
 from nemo_cosmos.guardrails.text.normalise import legible
-from nemo_cosmos.perception.sentence import SentenceEncoder
+from nemo_cosmos.perception.sentence import load_sentence_encoder
 
 HEAD_FILE = Path(__file__).with_name("text_head.safetensors")
 CANARY = "A robot arm picks up a red block in front of a crowd."
@@ -117,7 +117,7 @@ class TextClassifierGuard:
     def _load(self) -> Encoder:
         """The encoder, checked once against the features that the head was trained on."""
         with self._loading:
-            encoder = self._encoder = self._encoder or SentenceEncoder()
+            encoder = self._encoder = self._encoder or load_sentence_encoder()
             if not self._checked:
                 difference = np.abs(encoder([CANARY])[0] - self._head.canary_D).max()
                 if not difference <= CANARY_TOLERANCE:  # NaN is a difference, too

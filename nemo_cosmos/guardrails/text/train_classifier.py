@@ -19,7 +19,7 @@ from nemo_cosmos.guardrails.base import SAFE
 from nemo_cosmos.guardrails.text.normalise import legible
 from nemo_cosmos.guardrails.text.prompt_set import read_prompts
 from nemo_cosmos.guardrails.text.text_classifier import CANARY, HEAD_FILE, read_head
-from nemo_cosmos.perception.sentence import SentenceEncoder
+from nemo_cosmos.perception.sentence import load_sentence_encoder
 from nemo_cosmos.storage import atomic_path
 
 INVERSE_REGULARISATION = 10.0
@@ -46,7 +46,7 @@ def train(prompt_file: Path, head_file: Path, false_positive_rate: float) -> dic
     from safetensors.numpy import save_file
 
     prompts = read_prompts(prompt_file)
-    encoder = SentenceEncoder()
+    encoder = load_sentence_encoder()
     features_ND = encoder([legible(prompt.text) for prompt in prompts])
     labels = np.array([prompt.label for prompt in prompts])
     harm_N, is_safe_N = cross_validated_harm(features_ND, labels), labels == SAFE

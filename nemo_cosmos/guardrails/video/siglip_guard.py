@@ -23,7 +23,7 @@ import numpy as np
 from nemo_cosmos.errors import GuardrailError
 from nemo_cosmos.guardrails.base import FAILURE, INVALID, SAFE, GuardKind, Verdict, video_problem
 from nemo_cosmos.guardrails.video.video_classifier import BATCH_SIZE, FRAMES_PER_S
-from nemo_cosmos.guardrails.weights import load_exactly, read_state
+from nemo_cosmos.perception.weights import load_exactly, read_state
 from nemo_cosmos.platform import default_device
 
 CHECKPOINT_VARIABLE = "NEMO_COSMOS_VIDEO_SAFETY"
@@ -55,7 +55,7 @@ def read_classifier(path: Path, feature_size: int = FEATURE_SIZE) -> Any:
     """Read the reference's checkpoint.
 
     Raises:
-        GuardrailError: it is missing, damaged, or its names and shapes are not the classifier's.
+        CheckpointError: it is missing, damaged, or its names and shapes are not the classifier's.
     """
     state = read_state(path, WHAT)
     net = make_classifier(feature_size)
@@ -71,7 +71,8 @@ class SiglipClassifier:
         siglip: a local folder or a name on the hub; safetensors alone, and none of its code runs.
 
     Raises:
-        GuardrailError: a file does not hold what it should.
+        CheckpointError: the classifier's file does not hold its weights.
+        GuardrailError: the SigLIP lacks weights.
         OSError: the SigLIP cannot be had.
     """
 
@@ -129,7 +130,8 @@ class SiglipGuard:
         """Judge the frames of a video.
 
         Raises:
-            GuardrailError: the models are not named or not what they should be (a refusal).
+            NemoCosmosError: a model is not named or is another one (the policy counts it as a
+                refusal).
         """
         problem = video_problem(x)
         if problem is not None or not isinstance(x, np.ndarray):

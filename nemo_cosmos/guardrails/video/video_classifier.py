@@ -10,14 +10,13 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from nemo_cosmos.assets import asset_path
 from nemo_cosmos.guardrails.base import FAILURE, INVALID, SAFE, GuardKind, Verdict, video_problem
-from nemo_cosmos.perception.onnx import open_onnx
+from nemo_cosmos.perception.onnx import load_onnx
 
 #: Probability of a sexual picture from which a frame is refused. Yahoo calls more than 0.8 very
 #: likely unsafe, but a close-up of a face in an animated film was seen at 0.86.
@@ -38,8 +37,7 @@ class OpenNsfw:
     """
 
     def __init__(self) -> None:
-        self._session: Any = open_onnx(asset_path("open_nsfw"))
-        self._input = self._session.get_inputs()[0].name
+        self._network = load_onnx(asset_path("open_nsfw"))
 
     def __call__(self, frames_THWC: np.ndarray) -> np.ndarray:
         """One number a frame, float32 ``(T,)``."""
@@ -47,9 +45,7 @@ class OpenNsfw:
             np.stack([_prepare(frame) for frame in frames_THWC[start : start + BATCH_SIZE]])
             for start in range(0, len(frames_THWC), BATCH_SIZE)
         ]
-        return np.concatenate(
-            [self._session.run(None, {self._input: batch})[0][:, 1] for batch in batches]
-        )
+        return np.concatenate([self._network.run_one(batch)[:, 1] for batch in batches])
 
 
 class VideoClassifierGuard:

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError, NumericsError
-from nemo_cosmos.perception.flow import flow_loss
-from nemo_cosmos.perception.vgg import VGG16Features
+from nemo_cosmos.perception.flow import MIN_SIDE_PX, bidirectional_flow, frame_pairs, warp
+from nemo_cosmos.perception.vgg import VGG16Features, load_vgg16_features
 
 LAYER_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)
 """Weight of each VGG16 feature map, finest first."""
@@ -67,7 +67,7 @@ class LossConfig:
             a short training needs their large errors to count more. The reference has no such term.
         perceptual: weight of the distance of VGG16 features.
         gram: weight of the distance of their Gram matrices (texture).
-        flow: weight of the error's flicker along the motion (:mod:`.flow`).
+        flow: weight of the error's flicker along the motion (:func:`flow_loss`).
         perceptual_kind: "features" is the reference's weighted L1 of features, "lpips" the LPIPS
             metric with its trained heads.
         vgg_frames: VGG16 sees so many frames of each video, drawn anew every step; None is all.
@@ -154,8 +154,33 @@ class TokenizerLosses:
 
     def _vgg_on(self, device: torch.device) -> VGG16Features:
         if self._vgg is None:
-            self._vgg = VGG16Features()
+            self._vgg = load_vgg16_features()
         return self._vgg.to(device)
+
+
+def flow_loss(reconstruction_BCTHW: Tensor, target_BCTHW: Tensor, scale: int = 2) -> Tensor:
+    """Mean absolute change of the reconstruction error along the target's motion, a scalar.
+
+    The reference compares the optical flow of reconstruction and original by RAFT, whose weights
+    no package carries. Here the flow is computed on the original alone and is not differentiated;
+    it shows where each pixel of a frame was in its neighbour. The reconstruction error is carried
+    along it, and its change is penalised. An error that stays the same along a path looks steady
+    and costs nothing here (the colour loss sees it); one that flickers, swims or smears a moving
+    edge differently in every frame costs.
+
+    Args:
+        reconstruction_BCTHW: in [-1, 1]; gradients flow into it.
+        target_BCTHW: the original.
+        scale: the factor by which both are shrunk first, which saves time and steadies the flow.
+    """
+    if target_BCTHW.shape[2] < 2:
+        return reconstruction_BCTHW.new_zeros(())
+    scale = scale if min(target_BCTHW.shape[-2:]) // scale >= MIN_SIDE_PX else 1
+    target = F.avg_pool3d(target_BCTHW.float(), (1, scale, scale))
+    error = F.avg_pool3d(reconstruction_BCTHW.float(), (1, scale, scale)) - target
+    flow_P2HW = bidirectional_flow(target)
+    here, there = frame_pairs(error)
+    return (here - warp(there, flow_P2HW)).abs().mean()
 
 
 def feature_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:

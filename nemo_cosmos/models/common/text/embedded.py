@@ -9,6 +9,7 @@ import torch
 
 from nemo_cosmos.assets import asset_path
 from nemo_cosmos.models.common.text.base import REFERENCE_MAX_LENGTH, TextEncoder
+from nemo_cosmos.perception.onnx import load_onnx
 
 EMBEDDED_DIM = 512
 
@@ -29,18 +30,13 @@ class EmbeddedTextEncoder(TextEncoder):
     kind = "embedded"
 
     def __init__(self, max_length: int = REFERENCE_MAX_LENGTH) -> None:
-        import onnxruntime
         from tokenizers import Tokenizer
 
         super().__init__(None, EMBEDDED_DIM, max_length)
         self._tokenizer = Tokenizer.from_file(str(asset_path("flan_t5_small_tokenizer")))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        self._session = onnxruntime.InferenceSession(
-            str(asset_path("flan_t5_small_encoder")), options, providers=["CPUExecutionProvider"]
-        )
+        self._network = load_onnx(asset_path("flan_t5_small_encoder"), torch.get_num_threads())
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token numbers of each prompt, with the end-of-sequence token."""
@@ -53,5 +49,5 @@ class EmbeddedTextEncoder(TextEncoder):
     def _embed_one(self, ids: Sequence[int]) -> torch.Tensor:
         ids_1L = np.asarray([ids], dtype=np.int64)
         feeds = {"input_ids": ids_1L, "attention_mask": np.ones_like(ids_1L)}
-        (embedding_1LD,) = self._session.run(["last_hidden_state"], feeds)
+        (embedding_1LD,) = self._network.run(feeds, ["last_hidden_state"])
         return torch.from_numpy(embedding_1LD[0]).float()

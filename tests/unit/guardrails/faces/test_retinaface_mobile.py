@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nemo_cosmos.errors import GuardrailError
+from nemo_cosmos.errors import CheckpointError, GuardrailError
 from nemo_cosmos.guardrails.faces.retinaface_mobile import (
     MobileRetinaFace,
     network_input,
@@ -29,7 +29,7 @@ def test_a_file_without_the_literal_is_an_error(tmp_path, text):
 
 def test_bytes_that_are_no_network_are_an_error(tmp_path):
     (tmp_path / "weights.py").write_text("WEIGHTS = b'not a network'")
-    with pytest.raises(GuardrailError, match="ONNX Runtime"):
+    with pytest.raises(CheckpointError, match="ONNX Runtime"):
         MobileRetinaFace(tmp_path / "weights.py")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nemo_cosmos.errors import GuardrailError
+from nemo_cosmos.errors import CheckpointError
 from nemo_cosmos.guardrails.faces.boxes import prior_boxes
 from nemo_cosmos.guardrails.faces.retinaface_resnet import (
     Bottleneck,
@@ -110,5 +110,5 @@ def test_wrong_weights_are_an_error(net, tmp_path, change):
     else:
         state["ssh1.conv3X3.1.bias"] = torch.full((128,), torch.nan)
     torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(GuardrailError, match="RetinaFace on ResNet-50"):
+    with pytest.raises(CheckpointError, match="RetinaFace on ResNet-50"):
         ResNetRetinaFace(tmp_path / "w.pth")

@@ -23,7 +23,7 @@ class CountingEncoder:
 
 @pytest.fixture
 def prompts(tmp_path: Path, monkeypatch) -> Path:
-    monkeypatch.setattr(train_classifier, "SentenceEncoder", CountingEncoder)
+    monkeypatch.setattr(train_classifier, "load_sentence_encoder", CountingEncoder)
     lines = []
     for number in range(12):
         lines.append(f"safe\tcity\ta robot passes house {number}\n")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 
-from nemo_cosmos.errors import GuardrailError
+from nemo_cosmos.errors import CheckpointError
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError
 from nemo_cosmos.guardrails.video.siglip_guard import (
     CHECKPOINT_VARIABLE,
@@ -63,7 +63,7 @@ def test_wrong_weights_are_an_error(tmp_path, change):
     elif change == "nan":
         net[0].weight.data[3, 4] = torch.nan
     save_checkpoint(tmp_path / "w.pt", net)
-    with pytest.raises(GuardrailError, match="content-safety classifier"):
+    with pytest.raises(CheckpointError, match="content-safety classifier"):
         read_classifier(tmp_path / "w.pt", WIDTH + (change == "size"))
 
 
