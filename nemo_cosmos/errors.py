@@ -16,6 +16,7 @@
     ├── GuardrailError                 a guard refused, or could not be asked (which is a refusal)
     ├── ServiceError                   a server that was asked gave no answer, however often
     ├── Cancelled                      someone asked for the work to stop
+    ├── JobFailedError                 a job that was launched elsewhere ended with an error
     ├── StorageFullError (OSError)     no space left; what was written before is intact
     ├── MissingDependencyError (ImportError)   an optional package is not installed
     └── AssetError                     a file that a pinned package carries cannot be had
@@ -84,6 +85,10 @@ class ServiceError(NemoCosmosError):
 
 class Cancelled(NemoCosmosError):  # noqa: N818  what happened, not what went wrong
     """Someone asked for the work to stop; what was written before is intact."""
+
+
+class JobFailedError(NemoCosmosError):
+    """A job that was launched in other processes ended with an error; its log says why."""
 
 
 class StorageFullError(NemoCosmosError, OSError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def compose_site(words: Sequence[str] = (), with_kept: bool = True) -> dict[str,
     return plain
 
 
-def recipe_overrides(site: dict[str, Any]) -> list[str]:
+def recipe_overrides(site: Mapping[str, Any]) -> list[str]:
     """What the site sets in a recipe, as ``key=value`` words."""
     words = [f"log.log_dir={site['storage']['outputs']}"]
     return words + [f"{key}={_as_text(value)}" for key, value in site["overrides"].items()]

@@ -61,7 +61,7 @@ def command(
     from nemo_cosmos.planning.hardware import GB, get_gpu
 
     kind = get_gpu(gpu)
-    from nemo_cosmos.cli.train import configure_recipe
+    from nemo_cosmos.launch import configure_recipe
     from nemo_cosmos.site import compose_site
 
     site = compose_site(conf or [])

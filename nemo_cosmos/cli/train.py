@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -109,15 +108,20 @@ def run_training(
         ConfigError: an unknown recipe, key, option or value, or no data named.
         MissingFileError: post-training without weights to start from.
     """
-    from nemo_cosmos.site import compose_site
+    from nemo_cosmos.launch import Job, configure_recipe, launcher_for
+    from nemo_cosmos.platform import is_first_process
+    from nemo_cosmos.site import compose_site, kept_choices, site_file
 
     site = compose_site(conf)
     recipe = configure_recipe(factory or site["recipe"], overrides, site, post_training)
     if dryrun:
         from nemo_run.core.serialization.yaml import YamlSerializer
 
+        _show_origins([*conf, *overrides])
         typer.echo(YamlSerializer().serialize(recipe), nl=False)
         return
+    if kept := kept_choices():
+        typer.echo(f"Kept in {site_file()}: {shlex.join(kept)}", err=True)
     if not recipe.data.path:
         raise ConfigError(
             "No training data is named. Give data.path=FOLDER: for a diffusion model a folder that "
@@ -129,47 +133,20 @@ def run_training(
             "exported folder ('<run>/export'), or weights that 'nemo-cosmos import' converted; or "
             "train from scratch with 'nemo-cosmos pretrain'."
         )
-    start(recipe, site["cluster"])
+    job = Job.for_recipe(recipe)
+    folder = launcher_for(job, site["cluster"]).run(job)
+    if folder is not None and is_first_process():
+        typer.echo(f"Done: the model is in '{folder / 'export'}'.")
+
+
+def _show_origins(words: Sequence[str]) -> None:
+    """Say in YAML comments which words were kept and which come from this command."""
+    from nemo_cosmos.site import kept_choices, site_file
+
+    typer.echo(f"# from {site_file()}: {shlex.join(kept_choices()) or '(nothing)'}")
+    typer.echo(f"# from this command: {shlex.join(words) or '(nothing)'}")
 
 
 def _names_weights(recipe: run.Partial) -> bool:
     restore = getattr(recipe.resume, "restore_config", None)
     return bool(getattr(restore, "path", None))
-
-
-def configure_recipe(
-    name: str, overrides: Sequence[str], site: dict[str, Any], post_training: bool
-) -> run.Partial:
-    """A recipe with the site's and the user's values; the user has the last word."""
-    from nemo_cosmos.platform.quiet import quiet_nemo
-    from nemo_cosmos.site import recipe_overrides
-    from recipes.registry import get_recipe, require_recipe
-
-    require_recipe(name, post_training)  # before the seconds that NeMo takes to import
-    quiet_nemo()
-    from recipes.overrides import apply_overrides
-
-    recipe = get_recipe(name, post_training)
-    return apply_overrides(recipe, [*recipe_overrides(site), *overrides])
-
-
-def start(recipe: run.Partial, cluster: dict[str, Any]) -> None:
-    """Run a configured recipe where the site says.
-
-    One process trains here. Several devices, or a Slurm cluster, are started by NeMo-Run, unless
-    this process has been started by a launcher already.
-    """
-    import fiddle as fdl
-
-    from nemo_cosmos.platform import is_first_process
-
-    is_launched = "LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ
-    num_processes = recipe.trainer.devices * recipe.trainer.num_nodes
-    if cluster["executor"] == "local" and (is_launched or num_processes == 1):
-        folder: Path = fdl.build(recipe)()
-        if is_first_process():
-            typer.echo(f"Done: the model is in '{folder / 'export'}'.")
-        return
-    from nemo_cosmos.cli.launch import launch
-
-    launch(recipe, cluster)

@@ -51,9 +51,3 @@ def test_wrong_settings_keep_nothing(run_cli, word, message):
 def test_assets_are_fetched(monkeypatch, run_cli, tmp_path):
     monkeypatch.setattr(fetch, "asset_path", lambda name: tmp_path / name)
     assert "lpips" in run_cli("configure", "--assets").out
-
-
-def test_the_site_file_follows_the_users_folder(monkeypatch, tmp_path):
-    monkeypatch.delenv(site.SITE_VARIABLE)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert site.site_file() == tmp_path / "nemo_cosmos" / "site.txt"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import nemo_run as run
 import pytest
 import yaml
 
 import recipes.diffusion  # noqa: F401 - NeMo does not import while standard output is captured
 from nemo_cosmos import api, site
-from nemo_cosmos.cli import train
-from nemo_cosmos.cli.launch import executor_for
 from nemo_cosmos.cli.main import Exit
 from nemo_cosmos.errors import ConfigError
-from recipes.registry import get_recipe
+from nemo_cosmos.launch import TorchrunLauncher
 
 
 @pytest.fixture(autouse=True)
@@ -78,26 +75,28 @@ def test_one_process_trains_here(monkeypatch, run_cli, tmp_path):
     assert str(tmp_path / "export") in ran.out
 
 
-def test_several_devices_are_launched(monkeypatch):
+def test_several_devices_are_launched(monkeypatch, run_cli):
     launched = []
-    monkeypatch.setattr("nemo_cosmos.cli.launch.launch", lambda *words: launched.append(words))
-    recipe = get_recipe("diffusion_7b_text2world")
-    train.start(recipe, {"executor": "local"})
-    assert launched == [(recipe, {"executor": "local"})]
+    monkeypatch.setattr(TorchrunLauncher, "run", lambda self, job: launched.append(job))
+    words = ["--factory", "diffusion_7b_text2world", "--conf", "parallel=tp8", "data.path=/x"]
+    assert run_cli("pretrain", *words).code == Exit.DONE
+    assert launched[0].resources.num_processes == 8
 
 
-def test_executors():
-    recipe = get_recipe("diffusion_7b_text2world")
-    with pytest.raises(ConfigError, match="32 machines"):
-        executor_for(recipe, {"executor": "local"})
-    recipe.trainer.num_nodes = 1
-    assert executor_for(recipe, {"executor": "local"}).ntasks_per_node == 8
-    slurm = site.compose_site(["cluster=slurm"])["cluster"]
-    with pytest.raises(ConfigError, match="account"):
-        executor_for(recipe, slurm)
-    job = executor_for(recipe, slurm | {"account": "robotics"})
-    assert isinstance(job, run.SlurmExecutor)
-    assert (job.nodes, job.gpus_per_node) == (1, 8)
+def test_words_that_were_kept_are_named(run_cli, monkeypatch, tmp_path):
+    run_cli("configure", "logger=none", "storage.outputs=/my runs")
+    ran = run_cli("pretrain", "--dryrun", "--conf", "data=workers", "trainer.max_steps=3")
+    assert ran.out.splitlines()[:2] == [
+        f"# from {tmp_path / 'site.txt'}: logger=none 'storage.outputs=/my runs'",
+        "# from this command: data=workers trainer.max_steps=3",
+    ]
+
+    def fake(model, data, trainer, log=None, resume=None, optim=None):
+        return tmp_path
+
+    monkeypatch.setattr(api, "pretrain", fake)
+    ran = run_cli("pretrain", "data.path=/x")
+    assert "logger=none" in ran.err
 
 
 def test_nemo_run_plugin_configures_and_names_valid_keys():

@@ -1,0 +1,30 @@
+"""Where a command or a recipe runs: in this process, on this machine's devices, or on a cluster.
+
+A :class:`Job` says what runs and what it needs; a :class:`Launcher` runs it::
+
+    site = compose_site()
+    job = Job.for_recipe(configure_recipe("diffusion_nano_text2world", [], site, False))
+    launcher_for(job, site["cluster"]).run(job)
+
+Imports nothing heavy; a launcher imports NeMo-Run when it runs.
+"""
+
+from nemo_cosmos.launch.job import Job, Launcher, Resources
+from nemo_cosmos.launch.local import LocalLauncher
+from nemo_cosmos.launch.recipe import configure_recipe
+from nemo_cosmos.launch.select import LAUNCHERS, launcher_for
+from nemo_cosmos.launch.slurm import SlurmLauncher, SlurmSettings
+from nemo_cosmos.launch.torchrun import TorchrunLauncher
+
+__all__ = [
+    "LAUNCHERS",
+    "Job",
+    "Launcher",
+    "LocalLauncher",
+    "Resources",
+    "SlurmLauncher",
+    "SlurmSettings",
+    "TorchrunLauncher",
+    "configure_recipe",
+    "launcher_for",
+]

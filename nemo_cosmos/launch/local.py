@@ -1,0 +1,65 @@
+"""One process on this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from nemo_cosmos.errors import ConfigError, JobFailedError
+from nemo_cosmos.launch.job import COMMAND_MODULE, Job
+
+
+class LocalLauncher:
+    """Runs a recipe in this process, and a command in a process of its own.
+
+    Args:
+        is_rank: whether another launcher started this process as one of the job's.
+    """
+
+    def __init__(self, is_rank: bool = False) -> None:
+        self.is_rank = is_rank
+
+    def check(self, job: Job) -> None:
+        """Refuse a job of several processes, unless this process is one of them."""
+        if job.resources.num_processes > 1 and not self.is_rank:
+            raise ConfigError(
+                f"The job '{job.name}' needs {job.resources.num_processes} processes and this "
+                "launcher has one. Use torchrun, or a cluster."
+            )
+
+    def run(self, job: Job) -> Path | None:
+        """Run the job to its end."""
+        self.check(job)
+        if job.recipe is None:
+            words = [sys.executable, "-m", COMMAND_MODULE, *job.command]
+            ended = subprocess.run(words, env={**os.environ, **job.env}, check=False)
+            if ended.returncode:
+                raise JobFailedError(
+                    f"The job '{job.name}' ended with exit code {ended.returncode}; its output "
+                    "says why."
+                )
+            return None
+        import fiddle as fdl
+
+        with _environment(job.env):
+            folder: Path = fdl.build(job.recipe)()
+        return folder
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,35 @@
+"""A recipe as it runs at this site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import nemo_run as run
+
+
+def configure_recipe(
+    name: str, overrides: Sequence[str], site: Mapping[str, Any], post_training: bool
+) -> run.Partial:
+    """A recipe with the site's values and the user's, which come last.
+
+    Args:
+        name: the recipe's name.
+        overrides: ``key=value`` words.
+        site: what :func:`nemo_cosmos.site.compose_site` returned.
+        post_training: ``finetune`` instead of ``pretrain``.
+
+    Raises:
+        ConfigError: an unknown recipe, key or value.
+    """
+    from nemo_cosmos.platform.quiet import quiet_nemo
+    from nemo_cosmos.site import recipe_overrides
+    from recipes.registry import get_recipe, require_recipe
+
+    require_recipe(name, post_training)  # before the seconds that NeMo takes to import
+    quiet_nemo()
+    from recipes.overrides import apply_overrides
+
+    recipe = get_recipe(name, post_training)
+    return apply_overrides(recipe, [*recipe_overrides(site), *overrides])

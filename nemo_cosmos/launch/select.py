@@ -1,0 +1,61 @@
+"""Which launcher runs a job at this site."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.launch.job import Job, Launcher
+from nemo_cosmos.launch.local import LocalLauncher
+from nemo_cosmos.launch.slurm import SlurmLauncher, SlurmSettings
+from nemo_cosmos.launch.torchrun import TorchrunLauncher
+
+
+def is_rank() -> bool:
+    """Whether torchrun or srun started this process as one of several.
+
+    The shell that ``salloc`` opens has a ``SLURM_PROCID``, too, but as the only task of its step.
+    """
+    if "LOCAL_RANK" in os.environ:
+        return True
+    return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
+def _on_this_machine(job: Job, settings: Mapping[str, Any]) -> Launcher:
+    return LocalLauncher() if job.resources.num_processes == 1 else TorchrunLauncher()
+
+
+def _on_slurm(job: Job, settings: Mapping[str, Any]) -> Launcher:
+    return SlurmLauncher(SlurmSettings(**settings))
+
+
+#: Launchers by the key ``executor`` of a file in ``conf/cluster/``; called with the job and the
+#: file's other keys.
+LAUNCHERS: dict[str, Callable[[Job, Mapping[str, Any]], Launcher]] = {
+    "local": _on_this_machine,
+    "slurm": _on_slurm,
+}
+
+
+def launcher_for(job: Job, cluster: Mapping[str, Any]) -> Launcher:
+    """Choose the launcher that the site names; a job's own process runs it here.
+
+    Args:
+        job: what runs.
+        cluster: the site's ``cluster`` group.
+
+    Raises:
+        ConfigError: there is no such launcher.
+    """
+    settings = dict(cluster)
+    name = settings.pop("executor")
+    if name not in LAUNCHERS:
+        raise ConfigError(
+            f"There is no executor '{name}' for cluster.executor. The nearest are "
+            f"{nearest_names(name, LAUNCHERS)}."
+        )
+    if is_rank():  # a rank that launched its job again would do so for ever
+        return LocalLauncher(is_rank=True)
+    return LAUNCHERS[name](job, settings)

@@ -1,0 +1,36 @@
+"""Several processes on this machine, through NeMo-Run's torchrun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.launch.job import Job
+
+
+class TorchrunLauncher:
+    """Runs a job's processes on this machine, one a device."""
+
+    def check(self, job: Job) -> None:
+        """Refuse a job of several machines."""
+        if job.resources.num_nodes > 1:
+            raise ConfigError(
+                f"The job '{job.name}' asks for {job.resources.num_nodes} machines and this site "
+                "has one. Set trainer.num_nodes=1 and a layout that fits one machine (--conf "
+                "parallel=single), or choose a cluster (--conf cluster=slurm)."
+            )
+
+    def run(self, job: Job) -> Path | None:
+        """Run the job to its end."""
+        self.check(job)
+        import nemo_run as run
+
+        from nemo_cosmos.launch.experiment import run_experiment
+
+        executor = run.LocalExecutor(
+            ntasks_per_node=job.resources.devices_per_node,
+            launcher="torchrun",
+            env_vars=dict(job.env),
+        )
+        run_experiment(job, executor, detach=False)
+        return None

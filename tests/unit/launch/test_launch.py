@@ -1,0 +1,132 @@
+"""Jobs and the launchers that run them."""
+
+from __future__ import annotations
+
+import os
+
+import nemo_run as run
+import pytest
+
+import recipes.diffusion  # noqa: F401 - NeMo does not import while standard output is captured
+from nemo_cosmos import site
+from nemo_cosmos.errors import ConfigError, JobFailedError
+from nemo_cosmos.launch import (
+    Job,
+    LocalLauncher,
+    Resources,
+    SlurmLauncher,
+    SlurmSettings,
+    TorchrunLauncher,
+    configure_recipe,
+    launcher_for,
+)
+from recipes.registry import get_recipe
+
+LOCAL = {"executor": "local"}
+
+
+@pytest.fixture(autouse=True)
+def own_site(tmp_path, monkeypatch):
+    monkeypatch.setenv(site.SITE_VARIABLE, str(tmp_path / "site.txt"))
+    for name in ("LOCAL_RANK", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def large():
+    return Job.for_recipe(get_recipe("diffusion_7b_text2world"))
+
+
+def test_a_recipe_brings_its_machines_and_its_name(large):
+    assert large.resources == Resources(num_nodes=32, devices_per_node=8)
+    assert large.name == "diffusion_7b_text2world"
+
+
+def test_a_job_is_either_a_recipe_or_a_command(large):
+    with pytest.raises(ConfigError, match="neither"):
+        Job("empty")
+    with pytest.raises(ConfigError, match="both"):
+        Job("two", recipe=large.recipe, command=("models",))
+    with pytest.raises(ConfigError, match="1 or more"):
+        Resources(num_nodes=0)
+
+
+def test_one_process_runs_here_and_several_through_torchrun():
+    assert isinstance(launcher_for(Job.for_command(["models"]), LOCAL), LocalLauncher)
+    several = Job.for_command(["generate", "world"], Resources(devices_per_node=2))
+    assert isinstance(launcher_for(several, LOCAL), TorchrunLauncher)
+
+
+@pytest.mark.parametrize(
+    ("variables", "here"),
+    [
+        ({"LOCAL_RANK": "3"}, True),
+        ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8"}, True),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, False),  # the shell of salloc
+    ],
+)
+def test_the_processes_of_a_job_launch_nothing(large, monkeypatch, variables, here):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    slurm = site.compose_site(["cluster=slurm", "cluster.account=robotics"])["cluster"]
+    launcher = launcher_for(large, slurm)
+    assert isinstance(launcher, LocalLauncher if here else SlurmLauncher)
+    launcher.check(large)
+
+
+def test_what_cannot_run_is_refused_with_the_way_out(large):
+    with pytest.raises(ConfigError, match=r"32 machines.*parallel=single"):
+        launcher_for(large, LOCAL).run(large)
+    with pytest.raises(ConfigError, match="256 processes"):
+        LocalLauncher().run(large)
+    slurm = site.compose_site(["cluster=slurm"])["cluster"]
+    with pytest.raises(ConfigError, match="account"):
+        launcher_for(large, slurm).run(large)
+    with pytest.raises(ConfigError, match="'slurm'"):
+        launcher_for(large, {"executor": "slum"})
+
+
+def test_slurm_gets_the_jobs_machines_mounts_and_variables(large):
+    settings = SlurmSettings(account="robotics", container_mounts=["/a:/a"], env_vars={"A": "1"})
+    job = Job("small", large.recipe, (), Resources(2, 8), ["/data:/data"], {"B": "2"})
+    executor = SlurmLauncher(settings).executor(job)
+    assert isinstance(executor, run.SlurmExecutor)
+    assert (executor.nodes, executor.gpus_per_node) == (2, 8)
+    assert executor.container_mounts == ["/a:/a", "/data:/data"]
+    assert executor.env_vars == {"A": "1", "B": "2"}
+
+
+def test_a_recipe_runs_here_with_its_environment(monkeypatch, tmp_path):
+    seen = []
+
+    def fake(*arguments, **named):
+        seen.append(os.environ.get("COLOUR"))
+        return tmp_path
+
+    recipe = run.Partial(fake)
+    assert LocalLauncher().run(Job("fake", recipe, env={"COLOUR": "blue"})) == tmp_path
+    assert seen == ["blue"] and "COLOUR" not in os.environ
+
+
+def test_a_command_runs_in_a_process_of_its_own_and_reports_its_failure(capfd):
+    assert LocalLauncher().run(Job.for_command(["configure"])) is None
+    assert "executor: local" in capfd.readouterr().out
+    with pytest.raises(JobFailedError, match="exit code 2"):
+        LocalLauncher().run(Job.for_command(["configure", "parallel=tp88"]))
+
+
+def test_torchrun_starts_the_processes_and_reports_their_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr("nemo_run.config._NEMORUN_HOME", str(tmp_path / "experiments"))
+    two = Resources(devices_per_node=2)
+    TorchrunLauncher().run(Job.for_command(["configure"], two))
+    with pytest.raises(JobFailedError, match="FAILED"):
+        TorchrunLauncher().run(Job.for_command(["configure", "parallel=tp88"], two))
+
+
+def test_the_users_words_come_after_the_sites():
+    composed = site.compose_site(["parallel=tp8_cp2", "storage.outputs=/runs"])
+    words = ["trainer.strategy.context_parallel_size=4"]
+    recipe = configure_recipe("diffusion_7b_text2world", words, composed, False)
+    assert recipe.trainer.strategy.context_parallel_size == 4
+    assert recipe.trainer.strategy.tensor_model_parallel_size == 8
+    assert recipe.log.log_dir == "/runs"

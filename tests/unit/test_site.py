@@ -1,0 +1,66 @@
+"""The site's settings: groups, kept choices, and layouts that are whole."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from nemo_cosmos import site
+
+LAYOUTS = [name for name in site.groups()["parallel"] if name != "recipe"]
+STRATEGY = "trainer.strategy"
+
+
+@pytest.fixture(autouse=True)
+def own_site(tmp_path, monkeypatch):
+    monkeypatch.setenv(site.SITE_VARIABLE, str(tmp_path / "site.txt"))
+
+
+def test_groups_add_up():
+    overrides = site.compose_site(["parallel=tp8_cp2", "data=workers"])["overrides"]
+    assert overrides[f"{STRATEGY}.context_parallel_size"] == 2
+    assert overrides["data.num_workers"] == 8
+    assert overrides["log.tensorboard_enabled"] is True
+
+
+def test_the_site_file_follows_the_users_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv(site.SITE_VARIABLE)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert site.site_file() == tmp_path / "nemo_cosmos" / "site.txt"
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_sets_everything_and_fills_its_machines(name):
+    chosen = site.compose_site([f"parallel={name}"])["overrides"]
+    keys = {key for key in chosen if key.startswith("trainer.")}
+    same = site.compose_site(["parallel=single"])["overrides"]
+    assert keys == {key for key in same if key.startswith("trainer.")}
+    sizes = {
+        "tp": chosen[f"{STRATEGY}.tensor_model_parallel_size"],
+        "cp": chosen[f"{STRATEGY}.context_parallel_size"],
+        "pp": chosen[f"{STRATEGY}.pipeline_model_parallel_size"],
+    }
+    num_devices = chosen["trainer.devices"] * chosen["trainer.num_nodes"]
+    sizes["dp"], rest = divmod(num_devices, sizes["tp"] * sizes["cp"] * sizes["pp"])
+    assert rest == 0
+    named = {kind: int(size) for kind, size in re.findall(r"(tp|cp|pp|dp)(\d+)", name)}
+    assert named.items() <= sizes.items()
+    assert "fsdp" in name or name == "single" or sizes["dp"] == named.get("dp", 1)
+    assert sizes["tp"] <= chosen["trainer.devices"], "tensor parallel stays within a machine"
+    assert chosen[f"{STRATEGY}.sequence_parallel"] == (sizes["tp"] > 1)
+    assert (chosen[f"{STRATEGY}.fsdp"] is not None) == ("fsdp" in name)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_recipe_takes_a_layout_as_a_whole(name):
+    """A recipe's own layout leaves nothing behind."""
+    from nemo_cosmos.launch import configure_recipe
+
+    composed = site.compose_site([f"parallel={name}"])
+    recipe = configure_recipe("diffusion_7b_text2world", [], composed, False)
+    for key, value in composed["overrides"].items():
+        node = recipe
+        for part in key.split("."):
+            node = getattr(node, part)
+        assert node == value
