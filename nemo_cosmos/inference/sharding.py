@@ -16,8 +16,7 @@ from torch import nn
 from nemo_cosmos.checkpoint.world.folder import World, load_world
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import get_family
-from nemo_cosmos.models.diffusion.network.config import divisors
-from nemo_cosmos.platform import default_device, num_processes
+from nemo_cosmos.platform import default_device, divisors, num_processes
 
 
 def load_shared_world(path: str | PathLike[str], dtype: torch.dtype, tp: int = 1) -> World:

@@ -1,7 +1,8 @@
-"""What a training run will need and how to spread it, worked out without a GPU.
+"""What a training run needs and how to spread it, worked out without a GPU.
 
-``workload`` says what is trained, ``parameters`` counts the network on torch's meta device,
-``memory`` and ``cost`` estimate a layout, ``layouts`` lists the legal ones, and ``planner`` chooses
-the fastest that fits. ``tokenizer`` plans the convolutional tokenizers, which train data-parallel.
-The numbers of the hardware are in ``hardware`` alone.
+The model's family describes one step (:class:`nemo_cosmos.models.common.costs.Workload`);
+``memory`` and ``cost`` estimate it under a layout, ``layout`` lists the legal ones, ``planner``
+chooses the fastest that fits, and ``recipe`` starts from a configured recipe. ``tokenizer`` plans
+the convolutional tokenizers, which train data-parallel. The figures of the hardware are in
+``hardware`` alone.
 """

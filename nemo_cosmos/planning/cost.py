@@ -2,19 +2,19 @@
 
 A model to rank layouts with, not a promise: matrix products and attention at a share of the peak,
 element-wise work at a share of the memory bandwidth, and communication as volume over bandwidth.
-The shares and bandwidths are in ``hardware``. With t, c, p processes along the axes, n tokens of
+The shares and bandwidths are in ``hardware``. With t, c, p ranks along the axes, n tokens of
 width E on one GPU's part and w bytes a value, a layer moves for one micro-batch:
 
 - tensor parallelism with sequence parallelism: an all-gather before and a reduce-scatter after each
-  of the 3 sub-layers, in both directions, and one all-gather more for the gradient of weights:
-  15 collectives of n E w (t - 1) bytes (21 with full recomputation);
+  of its sub-layers, in both directions, and one all-gather more for the gradient of weights:
+  5 collectives of n E w (t - 1) bytes a sub-layer (7 with full recomputation);
 - context parallelism by all-to-all: q, k, v and output, in both directions:
   8 n E w (c - 1) / c bytes (12 with full recomputation), or, where the heads do not divide,
   a ring of keys and values;
 - pipeline parallelism: a stage's output and its gradient between neighbours, and the bubble
   (p - 1) / m of the time of m micro-batches.
 
-Once a step, gradients are reduced and weights gathered over the data-parallel processes (not hidden
+Once a step, gradients are reduced and weights gathered over the data-parallel ranks (not hidden
 behind computation, as the default settings do it). FSDP gathers weights twice and reduces gradients
 once for every micro-batch, hidden behind computation as far as that reaches.
 """
@@ -23,16 +23,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from nemo_cosmos.models.common.costs import Workload
 from nemo_cosmos.planning.hardware import (
     ATTENTION_EFFICIENCY,
     MATMUL_EFFICIENCY,
     MEMORY_EFFICIENCY,
     Gpu,
 )
-from nemo_cosmos.planning.layout import Layout
-from nemo_cosmos.planning.memory import layer_activation_bytes
-from nemo_cosmos.planning.parameters import Parameters
-from nemo_cosmos.planning.workload import Workload
+from nemo_cosmos.planning.layout import ParallelLayout
 
 ELEMENTWISE_PASSES = 6
 """How often a kept value is moved: written and read forward, twice as much backward."""
@@ -68,13 +66,13 @@ class StepTime:
         return sum(asdict(self).values())
 
 
-def step_time(workload: Workload, parameters: Parameters, layout: Layout, gpu: Gpu) -> StepTime:
+def step_time(workload: Workload, layout: ParallelLayout, gpu: Gpu) -> StepTime:
     """Estimate the time of one optimiser step."""
     num = layout.num_micro_batches
     matmul_s, attention_s = _compute(workload, layout, gpu)
-    layers = workload.config.num_layers // layout.pp
+    layers = workload.num_layers // layout.pp
     extra = 4 / 3 if layout.recompute == "full" else 1.0
-    moved = layers * layer_activation_bytes(workload, layout) * ELEMENTWISE_PASSES * extra
+    moved = layers * workload.layer_bytes(layout.split) * ELEMENTWISE_PASSES * extra
     elementwise_s = moved / (gpu.memory_bytes_per_s * MEMORY_EFFICIENCY)
     tensor_s = layers * _tensor_parallel(workload, layout, gpu)
     context_s = layers * _context_parallel(workload, layout, gpu)
@@ -88,43 +86,42 @@ def step_time(workload: Workload, parameters: Parameters, layout: Layout, gpu: G
         context_parallel_s=num * context_s,
         pipeline_s=num * transfer_s,
         bubble_s=(layout.pp - 1) * micro_s,
-        data_parallel_s=_data_parallel(workload, parameters, layout, gpu, micro_s),
+        data_parallel_s=_data_parallel(workload, layout, gpu, micro_s),
     )
 
 
-def _compute(workload: Workload, layout: Layout, gpu: Gpu) -> tuple[float, float]:
+def _compute(workload: Workload, layout: ParallelLayout, gpu: Gpu) -> tuple[float, float]:
     """Seconds of matrix products and of attention of one micro-batch on one GPU."""
-    flops, precision = workload.sample_flops, workload.precision
-    attention = flops.self_attention + flops.cross_attention
+    flops, precision = workload.flops, workload.precision
     times = 4 if layout.recompute == "full" else 3
     attention_times = 4 if layout.recompute in ("full", "selective") else 3
     share = workload.micro_batch_size / (layout.tp * layout.cp * layout.pp)
     peak = gpu.peak_flops(precision.name)
     fast = gpu.peak_flops("fp8") if precision.fp8 and gpu.fp8_flops else peak
     return (
-        times * (flops.forward - attention) * share / (fast * MATMUL_EFFICIENCY),
-        attention_times * attention * share / (peak * ATTENTION_EFFICIENCY),
+        times * flops.other * share / (fast * MATMUL_EFFICIENCY),
+        attention_times * flops.attention * share / (peak * ATTENTION_EFFICIENCY),
     )
 
 
-def _wide_bytes(workload: Workload, layout: Layout) -> float:
-    """Bytes of one value of the width E for the tokens of one context-parallel process."""
+def _wide_bytes(workload: Workload, layout: ParallelLayout) -> float:
+    """Bytes of one value of the width E for the tokens of one context-parallel rank."""
     tokens = workload.num_tokens * workload.micro_batch_size / layout.cp
-    return tokens * workload.config.hidden_size * workload.precision.compute_bytes
+    return tokens * workload.hidden_size * workload.precision.compute_bytes
 
 
-def _tensor_parallel(workload: Workload, layout: Layout, gpu: Gpu) -> float:
+def _tensor_parallel(workload: Workload, layout: ParallelLayout, gpu: Gpu) -> float:
     if layout.tp == 1:
         return 0.0
-    collectives = 21 if layout.recompute == "full" else 15
+    collectives = workload.sublayers * (7 if layout.recompute == "full" else 5)
     volume = _wide_bytes(workload, layout) * (layout.tp - 1) / layout.tp
     return collectives * volume / gpu.link_bytes_per_s(layout.tp)
 
 
-def _context_parallel(workload: Workload, layout: Layout, gpu: Gpu) -> float:
+def _context_parallel(workload: Workload, layout: ParallelLayout, gpu: Gpu) -> float:
     if layout.cp == 1:
         return 0.0
-    heads = workload.config.num_attention_heads // layout.tp
+    heads = workload.num_heads // layout.tp
     passes = 3 if layout.recompute == "full" else 2
     local = _wide_bytes(workload, layout) / layout.tp
     volume = (
@@ -135,25 +132,23 @@ def _context_parallel(workload: Workload, layout: Layout, gpu: Gpu) -> float:
     return passes * volume / gpu.link_bytes_per_s(layout.tp * layout.cp)
 
 
-def _pipeline(workload: Workload, layout: Layout, gpu: Gpu) -> float:
+def _pipeline(workload: Workload, layout: ParallelLayout, gpu: Gpu) -> float:
     if layout.pp == 1:
         return 0.0
     volume = 2 * _wide_bytes(workload, layout) / layout.tp
     return volume / gpu.link_bytes_per_s(layout.num_gpus)
 
 
-def _data_parallel(
-    workload: Workload, parameters: Parameters, layout: Layout, gpu: Gpu, micro_s: float
-) -> float:
+def _data_parallel(workload: Workload, layout: ParallelLayout, gpu: Gpu, micro_s: float) -> float:
     """Seconds of exchanging gradients and weights and of stepping the optimiser."""
-    precision, shards = workload.precision, layout.shards
-    held = parameters.on_stage(layout.tp, layout.pp)
-    steps = held / shards * (precision.optimizer_bytes + precision.ema_bytes) * 2
+    precision, ranks = workload.precision, layout.state_ranks
+    held = workload.parameters.on_stage(layout.tp, layout.pp)
+    steps = held / ranks * (precision.optimizer_bytes + precision.ema_bytes) * 2
     update_s = steps / (gpu.memory_bytes_per_s * MEMORY_EFFICIENCY)
-    if shards == 1:
+    if ranks == 1:
         return update_s
-    link = gpu.link_bytes_per_s(layout.tp * shards)
-    ring = held * (shards - 1) / shards / link
+    link = gpu.link_bytes_per_s(layout.tp * ranks)
+    ring = held * (ranks - 1) / ranks / link
     if not layout.fsdp:
         return update_s + ring * (precision.gradient_bytes + precision.compute_bytes)
     exchange_s = ring * (precision.gradient_bytes + 2 * precision.compute_bytes)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.models.diffusion.parallel.divisibility import Sharing
-from nemo_cosmos.planning.workload import Workload
+from nemo_cosmos.models.common.costs import Split, Workload
+from nemo_cosmos.platform import divisors
 
 RECOMPUTE_MODES = ("none", "selective", "full")
 
 
 @dataclass(frozen=True)
-class Layout:
+class ParallelLayout:
     """How a step is spread over GPUs.
 
     Attributes:
@@ -23,7 +22,7 @@ class Layout:
         cp: context-parallel size.
         pp: pipeline stages.
         dp: data-parallel size.
-        fsdp: whether weights, gradients and optimiser are sharded over data-parallel processes
+        fsdp: whether weights, gradients and optimiser are split over data-parallel ranks
             (Megatron-FSDP) instead of the optimiser alone.
         recompute: ``"none"``, ``"selective"`` (attention) or ``"full"`` (whole layers).
         num_micro_batches: forward passes of one step.
@@ -39,24 +38,29 @@ class Layout:
 
     @property
     def num_gpus(self) -> int:
-        """GPUs in all."""
+        """All GPUs."""
         return self.tp * self.cp * self.pp * self.dp
 
     @property
-    def shards(self) -> int:
-        """Processes that share the optimiser's state, or all state under FSDP."""
+    def split(self) -> Split:
+        """How a sample is split over ranks."""
+        return Split(self.tp, self.cp, self.pp)
+
+    @property
+    def state_ranks(self) -> int:
+        """Ranks over which the optimiser's state is split, or all state under FSDP."""
         return self.dp * self.cp
 
     @property
     def bubble(self) -> float:
-        """Share of a step that a pipeline stage idles, 1F1B: (p - 1) / (m + p - 1)."""
+        """Share of a step that a pipeline stage idles under 1F1B: (p - 1) / (m + p - 1)."""
         return (self.pp - 1) / (self.num_micro_batches + self.pp - 1)
 
     def overrides(self, per_node: int) -> dict[str, Any]:
-        """The layout as keys of a recipe.
+        """Return the layout as keys of a recipe.
 
         Args:
-            per_node: GPUs of a machine.
+            per_node: GPUs in a machine.
         """
         full = self.recompute == "full"
         devices = max(size for size in divisors(self.num_gpus) if size <= per_node)
@@ -78,7 +82,7 @@ class Layout:
         return keys
 
     def describe(self) -> str:
-        """One short line."""
+        """Return one short line."""
         data = "FSDP" if self.fsdp else "DP"
         recompute = "" if self.recompute == "none" else f", {self.recompute} recomputation"
         return f"TP{self.tp} x CP{self.cp} x PP{self.pp} x {data}{self.dp}{recompute}"
@@ -86,54 +90,38 @@ class Layout:
 
 def legal_layouts(
     workload: Workload, num_gpus: int, per_node: int, *, fsdp: bool = False
-) -> Iterator[Layout]:
-    """Every layout of ``num_gpus`` that Megatron-Core and the network accept.
+) -> Iterator[ParallelLayout]:
+    """Yield every layout of ``num_gpus`` that Megatron-Core and the network accept.
 
     Args:
-        workload: what is trained.
-        num_gpus: in all.
-        per_node: GPUs of a machine; tensor parallelism stays within one.
-        fsdp: also those that shard weights by FSDP.
+        workload: the training step.
+        num_gpus: number of all GPUs.
+        per_node: GPUs in a machine; tensor parallelism stays within one.
+        fsdp: whether to include layouts that split weights by FSDP.
     """
     for tp in divisors(num_gpus):
         if tp > per_node:
             continue
         for cp in divisors(num_gpus // tp):
             for pp in divisors(num_gpus // (tp * cp)):
-                if not is_trainable(workload, tp, cp, pp):
+                if not is_trainable(workload, Split(tp, cp, pp)):
                     continue
                 dp = num_gpus // (tp * cp * pp)
                 if workload.global_batch_size % (workload.micro_batch_size * dp):
                     continue
                 num = workload.global_batch_size // (workload.micro_batch_size * dp)
                 for recompute in RECOMPUTE_MODES:
-                    yield Layout(tp, cp, pp, dp, False, recompute, num)
+                    yield ParallelLayout(tp, cp, pp, dp, False, recompute, num)
                     # What training.fsdp refuses: pipeline stages, and float16.
                     half = workload.precision.name.startswith("16")
                     if fsdp and pp == 1 and dp * cp > 1 and not half:
-                        yield Layout(tp, cp, pp, dp, True, recompute, num)
+                        yield ParallelLayout(tp, cp, pp, dp, True, recompute, num)
 
 
-def is_trainable(workload: Workload, tp: int, cp: int, pp: int) -> bool:
-    """Whether training accepts a layout, by its own checks.
-
-    Args:
-        workload: what is trained.
-        tp: tensor-parallel size; above 1 with sequence parallelism.
-        cp: context-parallel size.
-        pp: pipeline stages.
-    """
-    config = copy.copy(workload.config)
-    config.tensor_model_parallel_size, config.sequence_parallel = tp, tp > 1
-    config.context_parallel_size, config.pipeline_model_parallel_size = cp, pp
+def is_trainable(workload: Workload, split: Split) -> bool:
+    """Whether training accepts a split, by its own checks."""
     try:
-        config.check_layout()
-        workload.check_sharing(Sharing.of(config, workload.noise_levels > 1))
+        workload.check_split(split)
     except ConfigError:
         return False
     return True
-
-
-def divisors(number: int) -> list[int]:
-    """Divisors from small to large."""
-    return [n for n in range(1, number + 1) if number % n == 0]

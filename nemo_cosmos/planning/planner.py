@@ -1,4 +1,4 @@
-"""Choose the fastest layout that fits, and say what the whole costs."""
+"""Choose the fastest layout that fits, and state its cost."""
 
 from __future__ import annotations
 
@@ -7,28 +7,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.costs import Workload
 from nemo_cosmos.planning.cost import StepTime, step_time
 from nemo_cosmos.planning.hardware import GB, USABLE_MEMORY, Gpu
-from nemo_cosmos.planning.layout import Layout, legal_layouts
-from nemo_cosmos.planning.memory import (
-    PAPER_STATE_BYTES,
-    Memory,
-    by_recomputation,
-    memory,
-    paper_activation_bytes,
-)
-from nemo_cosmos.planning.parameters import Parameters
-from nemo_cosmos.planning.workload import Workload
+from nemo_cosmos.planning.layout import ParallelLayout, legal_layouts
+from nemo_cosmos.planning.memory import Memory, by_recomputation, memory
 
 MOST_GPUS = 16384
-"""How far the search for a number of GPUs that is enough goes."""
+"""The largest number of GPUs that the search for a sufficient one tries."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A layout with what it takes."""
+    """A layout with its memory and time."""
 
-    layout: Layout
+    layout: ParallelLayout
     memory: Memory
     time: StepTime
 
@@ -39,20 +32,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a diffusion run needs.
+    """What a run needs.
 
     Attributes:
-        workload: what is trained.
-        parameters: of the network.
+        workload: the training step.
         gpu: kind of GPU.
-        memory_bytes: of one GPU.
+        memory_bytes: memory of one GPU.
         best: the fastest layout that fits.
         others: the next fastest, one of each TP, CP, PP and sharding.
         configured: the recipe's own layout; None where it is not legal on so many GPUs.
     """
 
     workload: Workload
-    parameters: Parameters
     gpu: Gpu
     memory_bytes: float
     best: Candidate
@@ -62,12 +53,12 @@ class Plan:
     @property
     def model_flops(self) -> int:
         """Operations of a step without recomputation, over the global batch."""
-        return self.workload.global_batch_size * self.workload.sample_flops.training
+        return self.workload.global_batch_size * self.workload.flops.training
 
     @property
     def flops(self) -> int:
         """Operations of a step as the chosen layout does them, over the global batch."""
-        sample = self.workload.sample_flops
+        sample = self.workload.flops
         full = self.best.layout.recompute == "full"
         each = sample.recomputed_training if full else sample.training
         return self.workload.global_batch_size * each
@@ -82,8 +73,9 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``--json``; gigabytes are 10^9 bytes."""
-        workload, best, trained = self.workload, self.best, self.parameters.trained
-        precision = workload.precision
+        workload, best = self.workload, self.best
+        trained = workload.parameters.trained
+        precision, published = workload.precision, workload.published_gb()
         state = {
             "weights": precision.compute_bytes,
             "gradients": precision.gradient_bytes,
@@ -91,14 +83,13 @@ class Plan:
             "ema": precision.ema_bytes,
         }
         return {
-            "parameters": self.parameters.network,
+            "parameters": workload.parameters.network,
             "parameters_trained": trained,
             "gpus": best.layout.num_gpus,
             "gpu": self.gpu.name,
             "gpu_memory_gb": self.memory_bytes / GB,
             "precision": precision.name + (" with FP8" if precision.fp8 else ""),
-            "latent_thw": list(workload.latent_thw),
-            "tokens_per_sample": workload.num_tokens,
+            **workload.describe(),
             "micro_batch_size": workload.micro_batch_size,
             "global_batch_size": workload.global_batch_size,
             "model_state_gb_total": trained * precision.state_bytes / GB,
@@ -109,16 +100,13 @@ class Plan:
             },
             "flops_per_step": self.flops,
             "model_flops_per_step": self.model_flops,
-            "forward_flops_per_sample": workload.sample_flops.forward,
+            "forward_flops_per_sample": workload.flops.total,
             "mfu": self.mfu,
             **_candidate(best),
             "overrides": best.layout.overrides(self.gpu.per_node),
             "others": [_candidate(other) for other in self.others],
             "recipe_layout": self._configured(),
-            "paper_accounting": {
-                "model_state_gb": self.parameters.network * PAPER_STATE_BYTES / GB,
-                "activation_gb": paper_activation_bytes(workload) / GB,
-            },
+            **({"paper_accounting": published} if published else {}),
         }
 
     def _configured(self) -> dict[str, Any] | None:
@@ -129,7 +117,6 @@ class Plan:
 
 def make_plan(
     workload: Workload,
-    parameters: Parameters,
     gpu: Gpu,
     num_gpus: int,
     memory_bytes: float,
@@ -141,24 +128,21 @@ def make_plan(
     """Search all legal layouts.
 
     Args:
-        workload: what is trained.
-        parameters: of the network.
+        workload: the training step.
         gpu: kind of GPU.
-        num_gpus: how many.
-        memory_bytes: of each.
-        configured: the recipe's own TP, CP, PP and whether it shards by FSDP.
+        num_gpus: number of GPUs.
+        memory_bytes: memory of each GPU.
+        configured: the recipe's own TP, CP, PP and whether it splits weights by FSDP.
         recompute: the recipe's own recomputation.
-        fsdp: also layouts that shard weights by FSDP.
+        fsdp: whether to consider layouts that split weights by FSDP.
 
     Raises:
         ConfigError: no layout is legal, or none fits; the message says what would.
     """
-    candidates = _candidates(workload, parameters, gpu, num_gpus, fsdp)
+    candidates = _candidates(workload, gpu, num_gpus, fsdp)
     fitting = [candidate for candidate in candidates if candidate.fits(memory_bytes)]
     if not fitting:
-        raise ConfigError(
-            _what_would_fit(workload, parameters, gpu, candidates, memory_bytes, fsdp)
-        )
+        raise ConfigError(_what_would_fit(workload, gpu, candidates, memory_bytes, fsdp))
     own = next(
         (
             c
@@ -167,12 +151,10 @@ def make_plan(
         ),
         None,
     )
-    return Plan(workload, parameters, gpu, memory_bytes, fitting[0], _distinct(fitting), own)
+    return Plan(workload, gpu, memory_bytes, fitting[0], _distinct(fitting), own)
 
 
-def _candidates(
-    workload: Workload, parameters: Parameters, gpu: Gpu, num_gpus: int, fsdp: bool
-) -> list[Candidate]:
+def _candidates(workload: Workload, gpu: Gpu, num_gpus: int, fsdp: bool) -> list[Candidate]:
     """Every legal layout, the fastest first.
 
     Raises:
@@ -181,8 +163,8 @@ def _candidates(
     found = [
         Candidate(
             layout,
-            memory(workload, parameters, layout),
-            step_time(workload, parameters, layout, gpu),
+            memory(workload, layout),
+            step_time(workload, layout, gpu),
         )
         for layout in legal_layouts(workload, num_gpus, gpu.per_node, fsdp=fsdp)
     ]
@@ -190,8 +172,8 @@ def _candidates(
         raise ConfigError(
             f"No layout of {num_gpus} GPUs is legal: the global batch of "
             f"{workload.global_batch_size} samples does not divide into micro-batches of "
-            f"{workload.micro_batch_size} over what {workload.config.num_attention_heads} heads, "
-            f"{workload.config.num_layers} layers and {workload.num_tokens} tokens leave for data "
+            f"{workload.micro_batch_size} over what {workload.num_heads} heads, "
+            f"{workload.num_layers} layers and {workload.num_tokens} tokens leave for data "
             f"parallelism. Use {_nearest_legal(workload, gpu, num_gpus)} GPUs, or set "
             "data.global_batch_size to a multiple of the data-parallel size."
         )
@@ -211,13 +193,12 @@ def _nearest_legal(workload: Workload, gpu: Gpu, num_gpus: int) -> str:
 
 def _what_would_fit(
     workload: Workload,
-    parameters: Parameters,
     gpu: Gpu,
     candidates: Sequence[Candidate],
     memory_bytes: float,
     fsdp: bool,
 ) -> str:
-    """Say how far off it is, and how many GPUs or how much memory would do."""
+    """Say how much is missing, and how many GPUs or how much memory would be enough."""
     least = min(candidates, key=lambda candidate: candidate.memory.total)
     num_gpus = least.layout.num_gpus
     text = (
@@ -230,20 +211,20 @@ def _what_would_fit(
         more = [
             layout
             for layout in legal_layouts(workload, number, gpu.per_node, fsdp=fsdp)
-            if memory(workload, parameters, layout).total <= memory_bytes * USABLE_MEMORY
+            if memory(workload, layout).total <= memory_bytes * USABLE_MEMORY
         ]
         if more:
-            fast = min(more, key=lambda one: step_time(workload, parameters, one, gpu).total_s)
-            return f"{text}What would: {number} GPUs with {fast.describe()}, {_or_memory(least)}."
+            fast = min(more, key=lambda one: step_time(workload, one, gpu).total_s)
+            return f"{text}What would: {number} GPUs with {fast.describe()}, or {_enough(least)}."
         number *= 2
-    return f"{text}What would: {_or_memory(least)}, or shorter or smaller videos."
+    return f"{text}What would: {_enough(least)}, or shorter or smaller videos."
 
 
-def _or_memory(least: Candidate) -> str:
-    return f"or GPUs of {least.memory.total / USABLE_MEMORY / GB:.0f} GB"
+def _enough(least: Candidate) -> str:
+    return f"GPUs of {least.memory.total / USABLE_MEMORY / GB:.0f} GB"
 
 
-def _kind(layout: Layout) -> tuple[int, int, int, bool]:
+def _kind(layout: ParallelLayout) -> tuple[int, int, int, bool]:
     return (layout.tp, layout.cp, layout.pp, layout.fsdp)
 
 

@@ -1,34 +1,27 @@
 """Plan from a recipe's configuration, as ``nemo-cosmos plan`` does.
 
-Nothing is built but the network's configuration and, on the meta device, its parameters.
+Nothing is built but the Lightning module and, on the meta device, its network's parameters.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
 
 import fiddle as fdl
 import nemo_run as run
 
 from nemo_cosmos.data.tokenize.dataset_info import read_dataset_info
-from nemo_cosmos.errors import ConfigError, WrongFrameCountError, WrongSizeError
-from nemo_cosmos.models.diffusion.model import DiffusionModel
-from nemo_cosmos.models.diffusion.presets import DIFFUSION
+from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.models.common.costs import Precision, Size3, StepInputs, Workload
+from nemo_cosmos.models.common.family import WorldFamily, get_family
 from nemo_cosmos.models.tokenizer.model import TokenizerModel
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
-from nemo_cosmos.planning import parameters
 from nemo_cosmos.planning.hardware import Gpu
 from nemo_cosmos.planning.planner import Plan, make_plan
 from nemo_cosmos.planning.tokenizer import TokenizerPlan, plan_tokenizer
-from nemo_cosmos.planning.workload import Precision, Workload
 from nemo_cosmos.training.callbacks.ema import EMA
 
-PUBLISHED_VIDEO = (121, 704, 1280)
-"""Frames, height and width that the published models were trained on last."""
-NANO_VIDEO = (17, 96, 128)
-"""The same of the quickstart, for networks that do not take the published size."""
 FP8_FIELDS = ("fp8", "fp8_recipe", "fp8_param", "first_last_layers_bf16")
 
 
@@ -67,13 +60,13 @@ def plan_recipe(
     """Plan a configured recipe.
 
     Args:
-        recipe: with its overrides applied.
+        recipe: the recipe, with its overrides applied.
         gpu: kind of GPU.
-        num_gpus: how many.
-        memory_bytes: of each.
+        num_gpus: number of GPUs.
+        memory_bytes: memory of each GPU.
         video: size of the training videos; by default that of ``data.path``, where it is tokenised
-            data, else the published one.
-        fsdp: also layouts that shard weights by FSDP.
+            data, else the one that the model's family is usually trained on.
+        fsdp: whether to consider layouts that split weights by FSDP.
 
     Raises:
         ConfigError: the recipe is of another kind of model, no layout is legal, or none fits.
@@ -87,12 +80,14 @@ def plan_recipe(
         config.check_video((1, config.pixel_channels, *clip))
         batch = (recipe.data.micro_batch_size, recipe.data.global_batch_size)
         return plan_tokenizer(config, clip, _precision(recipe), batch, gpu, num_gpus, memory_bytes)
-    if model is not DiffusionModel:
+    name = getattr(model, "family", None)
+    if name is None:
         raise ConfigError(
-            f"The planner knows DiffusionModel and TokenizerModel, but this recipe trains a "
-            f"{model.__name__}. Plan one of the recipes that 'nemo-cosmos pretrain --list' shows."
+            f"The planner knows tokenizers and world models, but this recipe trains a "
+            f"{model.__name__}, which has no 'family'. Plan one of the recipes that 'nemo-cosmos "
+            "pretrain --list' shows."
         )
-    workload, counted = _diffusion(recipe, video)
+    workload = _workload(recipe, get_family(name), video)
     strategy = recipe.trainer.strategy
     configured = (
         getattr(strategy, "tensor_model_parallel_size", 1) or 1,
@@ -101,38 +96,41 @@ def plan_recipe(
         getattr(strategy, "fsdp", None) is not None,
     )
     recompute = getattr(recipe.model.config, "recompute_granularity", None) or "none"
-    return make_plan(
-        workload, counted, gpu, num_gpus, memory_bytes, configured, recompute, fsdp=fsdp
-    )
+    return make_plan(workload, gpu, num_gpus, memory_bytes, configured, recompute, fsdp=fsdp)
 
 
-def _diffusion(recipe: run.Partial, video: Video) -> tuple[Workload, parameters.Parameters]:
-    network = copy.deepcopy(recipe.model.config)
+def _workload(recipe: run.Partial, family: WorldFamily, video: Video) -> Workload:
+    """Build the Lightning module, without its network, and let its family describe a step."""
+    configured = copy.deepcopy(recipe.model)
     for name in FP8_FIELDS:  # planning for FP8 needs no Transformer Engine here
-        if name in network.__arguments__:
-            delattr(network, name)
-    config = fdl.build(network)
-    process = fdl.build(recipe.model.process)
-    control = None if recipe.model.control is None else fdl.build(recipe.model.control)
-    tokenizer = TOKENIZERS[DIFFUSION[recipe.model.preset].tokenizer]
-    clips = _training_videos(recipe, config, tokenizer)
+        if name in configured.config.__arguments__:
+            delattr(configured.config, name)
+    model = fdl.build(configured)
+    # The strategy would write it into the network's configuration.
+    model.config.virtual_pipeline_model_parallel_size = getattr(
+        recipe.trainer.strategy, "virtual_pipeline_model_parallel_size", None
+    )
+    if model.preset not in family.presets:
+        nearest = nearest_names(str(model.preset), family.presets)
+        raise ConfigError(
+            f"The model is of the preset '{model.preset}', so the tokenizer of its latents is "
+            f"unknown. Set model.preset to one of {nearest}."
+        )
+    tokenizer = TOKENIZERS[family.presets[model.preset].tokenizer]
+    clips = _data_clips(recipe) or (family.usual_clip(model, tokenizer),)
     if video != Video():  # what is asked for stands for all of the data
-        clips = [video.or_else(clips[0])]
-    latent_thw, *others_thw = (_latent_of(clip, config, tokenizer) for clip in clips)
-    stages = getattr(recipe.trainer.strategy, "virtual_pipeline_model_parallel_size", None)
-    config.virtual_pipeline_model_parallel_size = stages  # the strategy writes it there, too
-    workload = Workload(
-        config=config,
-        latent_thw=latent_thw,
+        clips = (video.or_else(clips[0]),)
+    for clip in clips:
+        tokenizer.check_video((1, tokenizer.pixel_channels, *clip))
+    inputs = StepInputs(
+        clips_thw=clips,
         num_text_tokens=getattr(recipe.data, "text_length", 512),
         micro_batch_size=recipe.data.micro_batch_size,
         global_batch_size=recipe.data.global_batch_size,
         precision=_precision(recipe),
-        noise_levels=1 if control is None else latent_thw[0],
         packed=getattr(recipe.data, "packing", None) is not None,
-        other_latents_thw=tuple(others_thw),
     )
-    return workload, parameters.count(config, control, process.edm.learned_variance)
+    return family.workload(model, tokenizer, inputs)
 
 
 def _precision(recipe: run.Partial) -> Precision:
@@ -146,46 +144,14 @@ def _precision(recipe: run.Partial) -> Precision:
     )
 
 
-def _training_videos(
-    recipe: run.Partial, config: Any, tokenizer: Any
-) -> list[tuple[int, int, int]]:
-    """Frames, height and width of the data, else the largest usual size that the network takes."""
+def _data_clips(recipe: run.Partial) -> tuple[Size3, ...]:
+    """Return frames, height and width of the data's clips; nothing where no data are named."""
     path = recipe.data.path
-    if path:
-        windows = [
-            read_dataset_info(folder)["window"]
-            for folder in ([path] if isinstance(path, str) else path)
-        ]
-        sizes = [(window["window_frames"], *window["size"]) for window in windows]
-        return [(int(frames), int(height), int(width)) for frames, height, width in sizes]
-    frames, height, width = PUBLISHED_VIDEO
-    fits = (
-        1 + (frames - 1) // tokenizer.temporal_factor <= config.max_frames
-        and height // tokenizer.spatial_factor <= config.max_height
-        and width // tokenizer.spatial_factor <= config.max_width
-    )
-    return [PUBLISHED_VIDEO if fits else NANO_VIDEO]
-
-
-def _latent_of(clip: tuple[int, int, int], config: Any, tokenizer: Any) -> tuple[int, int, int]:
-    """Latent frames, rows and columns of a clip, which tokenizer and network must take."""
-    num_frames, height, width = clip
-    tokenizer.check_video((1, tokenizer.pixel_channels, *clip))
-    frames = 1 + (num_frames - 1) // tokenizer.temporal_factor
-    rows, columns = height // tokenizer.spatial_factor, width // tokenizer.spatial_factor
-    if frames > config.max_frames:
-        raise WrongFrameCountError(
-            f"The video has {frames} latent frames, but the network takes up to "
-            f"{config.max_frames}. Plan with fewer frames (--num-frames)."
-        )
-    if (
-        rows > config.max_height
-        or columns > config.max_width
-        or (rows % config.patch_spatial or columns % config.patch_spatial)
-    ):
-        raise WrongSizeError(
-            f"The latents are {rows}x{columns}, but the network takes multiples of "
-            f"{config.patch_spatial} up to {config.max_height}x{config.max_width}. Plan with "
-            "another --height or --width."
-        )
-    return frames, rows, columns
+    if not path:
+        return ()
+    windows = [
+        read_dataset_info(folder)["window"]
+        for folder in ([path] if isinstance(path, str) else path)
+    ]
+    sizes = [(window["window_frames"], *window["size"]) for window in windows]
+    return tuple((int(frames), int(height), int(width)) for frames, height, width in sizes)

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.costs import Precision
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.planning.hardware import (
@@ -25,8 +26,7 @@ from nemo_cosmos.planning.hardware import (
     USABLE_MEMORY,
     Gpu,
 )
-from nemo_cosmos.planning.layout import divisors
-from nemo_cosmos.planning.workload import Precision
+from nemo_cosmos.platform import divisors
 
 
 class KeptBytes:

@@ -20,6 +20,7 @@ from nemo_cosmos.platform.device import (
     seeded,
 )
 from nemo_cosmos.platform.distributed import (
+    divisors,
     ensure_model_parallel,
     is_first_process,
     num_processes,
@@ -34,6 +35,7 @@ __all__ = [
     "collective_backend",
     "compute_capability",
     "default_device",
+    "divisors",
     "ensure_model_parallel",
     "has",
     "has_cuda",

@@ -63,6 +63,11 @@ def ensure_model_parallel(tp: int = 1, pp: int = 1, cp: int = 1, *, seed: int = 
     tensor_parallel.model_parallel_cuda_manual_seed(seed)
 
 
+def divisors(number: int) -> list[int]:
+    """Return the numbers of ranks that can share ``number`` things equally, rising."""
+    return [size for size in range(1, number + 1) if number % size == 0]
+
+
 def num_processes() -> int:
     """Processes of this run: those that ``torchrun`` started, or one."""
     return int(os.environ.get("WORLD_SIZE", "1"))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from nemo_cosmos.models.common.costs import Size3, StepInputs, Workload
     from nemo_cosmos.models.common.generator import Generator
     from nemo_cosmos.models.common.latents import LatentCodec, LatentGrid
 
@@ -73,8 +74,30 @@ class ModelDescription:
     fps: float | None = None
 
 
+class Preset(Protocol):
+    """A model size and task with a name."""
+
+    @property
+    def name(self) -> str:
+        """The name, such as ``"diffusion_7b_text2world"``."""
+        ...
+
+    @property
+    def task(self) -> str:
+        """What the model makes its video of, such as ``"text2world"``."""
+        ...
+
+    @property
+    def tokenizer(self) -> str:
+        """The tokenizer preset whose latents the model makes."""
+        ...
+
+
 class WorldFamily(Protocol):
-    """A kind of world model, such as diffusion."""
+    """A kind of world model, such as diffusion.
+
+    A Lightning module names its family in a class attribute ``family``.
+    """
 
     @property
     def name(self) -> str:
@@ -84,6 +107,15 @@ class WorldFamily(Protocol):
     @property
     def config_keys(self) -> tuple[str, ...]:
         """The entries of ``config.json`` that belong to the family, in the order of writing."""
+        ...
+
+    @property
+    def presets(self) -> Mapping[str, Preset]:
+        """The family's models by name."""
+        ...
+
+    def count_parameters(self, preset: str) -> int:
+        """Return a preset's number of parameters, counted without memory."""
         ...
 
     def read_settings(self, data: Mapping[str, Any]) -> FamilySettings:
@@ -141,6 +173,28 @@ class WorldFamily(Protocol):
 
         Args:
             net: the network, whole on every rank, on any device.
+        """
+        ...
+
+    def usual_clip(self, model: Any, tokenizer: LatentGrid) -> Size3:
+        """Return the size of a training video, where no data name one.
+
+        Args:
+            model: the family's Lightning module; its network need not be built.
+            tokenizer: the tokenizer of its latents.
+        """
+        ...
+
+    def workload(self, model: Any, tokenizer: LatentGrid, inputs: StepInputs) -> Workload:
+        """Describe one training step to the planner.
+
+        Args:
+            model: the family's Lightning module; its network need not be built.
+            tokenizer: the tokenizer of its latents.
+            inputs: what the step is fed with.
+
+        Raises:
+            WrongFrameCountError, WrongSizeError: the network does not take such videos.
         """
         ...
 

@@ -13,14 +13,23 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import FamilySettings, WorldFamily
 from nemo_cosmos.models.common.generator import Generator
 from nemo_cosmos.models.common.latents import LatentCodec, LatentGrid
+from nemo_cosmos.models.diffusion import costs
 from nemo_cosmos.models.diffusion.build import ControlSpec, WorldNetwork, build_network
+from nemo_cosmos.models.diffusion.costs import DiffusionWorkload
 from nemo_cosmos.models.diffusion.generator import DiffusionGenerator
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.parallel.shared_weights import share_weights
+from nemo_cosmos.models.diffusion.presets import (
+    DIFFUSION,
+    DiffusionPreset,
+    count_parameters,
+    get_diffusion_preset,
+)
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 
 if TYPE_CHECKING:
-    from nemo_cosmos.models.diffusion.presets import DiffusionPreset
+    from nemo_cosmos.models.common.costs import Size3, StepInputs
+    from nemo_cosmos.models.diffusion.model import DiffusionModel
 
 FAMILY = "diffusion"
 
@@ -56,6 +65,15 @@ class DiffusionFamily:
 
     name = FAMILY
     config_keys = ("network", "process")
+
+    @property
+    def presets(self) -> Mapping[str, DiffusionPreset]:
+        """The published sizes and our own."""
+        return DIFFUSION
+
+    def count_parameters(self, preset: str) -> int:
+        """Return a preset's number of parameters, counted without memory."""
+        return count_parameters(get_diffusion_preset(preset))
 
     def read_settings(self, data: Mapping[str, Any]) -> DiffusionSettings:
         """Rebuild the settings from ``config.json``.
@@ -100,6 +118,33 @@ class DiffusionFamily:
         """Keep this rank's part of every weight, in place."""
         assert isinstance(net, WorldNetwork)
         share_weights(net)
+
+    def usual_clip(self, model: DiffusionModel, tokenizer: LatentGrid) -> Size3:
+        """Return the published size of a training video, or the nano one where it is too large."""
+        return costs.usual_clip(model.config, tokenizer)
+
+    def workload(
+        self, model: DiffusionModel, tokenizer: LatentGrid, inputs: StepInputs
+    ) -> DiffusionWorkload:
+        """Describe one training step to the planner.
+
+        Raises:
+            WrongFrameCountError, WrongSizeError: the network does not take such videos.
+        """
+        latents = [costs.latent_of(clip, model.config, tokenizer) for clip in inputs.clips_thw]
+        return DiffusionWorkload(
+            config=model.config,
+            latent_thw=latents[0],
+            num_text_tokens=inputs.num_text_tokens,
+            micro_batch_size=inputs.micro_batch_size,
+            global_batch_size=inputs.global_batch_size,
+            precision=inputs.precision,
+            noise_levels=1 if model.control is None else latents[0][0],
+            packed=inputs.packed,
+            other_latents_thw=tuple(latents[1:]),
+            control=model.control,
+            learned_variance=model.process.edm.learned_variance,
+        )
 
 
 def control_spec(

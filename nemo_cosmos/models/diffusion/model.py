@@ -7,7 +7,7 @@ NeMo. This class only gives them NeMo's hooks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
@@ -63,6 +63,8 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             read from the ``dataset.json`` of the training data.
         model_transform: changes the built network, such as adding adapters.
     """
+
+    family: ClassVar[str] = FAMILY
 
     def __init__(
         self,

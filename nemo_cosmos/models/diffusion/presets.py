@@ -108,19 +108,9 @@ def get_diffusion_preset(name: str) -> DiffusionPreset:
 def count_parameters(preset: DiffusionPreset) -> int:
     """Count a network's parameters without allocating them (on torch's meta device).
 
-    The count is of the whole network, however this process is sharded; it equals that of the
-    published checkpoints, which leave out what the training process adds (``logvar``).
+    The count is of the whole network, however this rank's part is split; it equals that of the
+    published checkpoints, which leave out what training adds (``logvar``).
     """
-    import torch
+    from nemo_cosmos.models.diffusion.costs import count_parameters as count
 
-    from nemo_cosmos.models.diffusion.network.dit import DiT
-    from nemo_cosmos.platform import install_cpu_backend
-    from nemo_cosmos.platform.distributed import single_process_groups
-
-    install_cpu_backend()
-    config = preset.config(
-        use_cpu_initialization=True, perform_initialization=False, layer_spec="local"
-    )
-    with torch.device("meta"):
-        net = DiT(config, pg_collection=single_process_groups())
-    return sum(parameter.numel() for parameter in net.parameters())
+    return count(preset.config()).network

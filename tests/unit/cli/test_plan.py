@@ -12,7 +12,7 @@ from nemo_cosmos.cli import plan
 from nemo_cosmos.cli.main import Exit
 from nemo_cosmos.models.diffusion.presets import DIFFUSION, count_parameters
 from nemo_cosmos.planning import recipe as _  # noqa: F401 - NeMo, before output is captured
-from nemo_cosmos.planning.layout import RECOMPUTE_MODES, Layout
+from nemo_cosmos.planning.layout import RECOMPUTE_MODES, ParallelLayout
 from recipes.overrides import apply_overrides
 from recipes.registry import RECIPES, get_recipe
 
@@ -72,7 +72,9 @@ def test_the_table(run_cli: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("mode", RECOMPUTE_MODES)
 @pytest.mark.parametrize("name", ["diffusion_7b_text2world", "diffusion_nano_text2world"])
 def test_training_takes_the_keys_of_a_layout(name: str, mode: str) -> None:
-    layout = Layout(tp=2, cp=2, pp=2, dp=2, fsdp=False, recompute=mode, num_micro_batches=32)
+    layout = ParallelLayout(
+        tp=2, cp=2, pp=2, dp=2, fsdp=False, recompute=mode, num_micro_batches=32
+    )
     words = [f"{key}={plan._word(value)}" for key, value in layout.overrides(8).items()]
     recipe = apply_overrides(get_recipe(name, False), words)
     trainer, model = fdl.build(recipe.trainer), fdl.build(recipe.model)

@@ -7,31 +7,30 @@ from typing import Any
 import pytest
 import torch
 
+from nemo_cosmos.models.common.costs import Precision
+from nemo_cosmos.models.diffusion.costs import DiffusionWorkload, count_parameters
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
-from nemo_cosmos.planning import parameters
 from nemo_cosmos.planning.hardware import CONTEXT_BYTES
-from nemo_cosmos.planning.layout import Layout
+from nemo_cosmos.planning.layout import ParallelLayout
 from nemo_cosmos.planning.memory import (
     activation_bytes,
     memory,
-    paper_activation_bytes,
 )
 from nemo_cosmos.planning.tokenizer import KeptBytes
-from nemo_cosmos.planning.workload import Precision, Workload
 from nemo_cosmos.platform import ensure_model_parallel
 
 PRECISE = Precision.of("32", grad_reduce_in_fp32=True, ema=False)
 HALF = Precision.of("bf16-mixed", grad_reduce_in_fp32=False, ema=True)
 
 
-def layout(**changes: Any) -> Layout:
+def layout(**changes: Any) -> ParallelLayout:
     values = {
         "tp": 1, "cp": 1, "pp": 1, "dp": 1, "fsdp": False, "recompute": "none",
         "num_micro_batches": 1,
     }  # fmt: skip
-    return Layout(**{**values, **changes})
+    return ParallelLayout(**{**values, **changes})
 
 
 @pytest.mark.filterwarnings("ignore:If you are using transformer_engine:UserWarning")
@@ -59,11 +58,11 @@ def test_activations_are_those_that_autograd_keeps(
             torch.randn(batch, 24, 64),
             torch.full((batch,), 24.0),
         )
-    workload = Workload(config, (4, 16, 32), 24, batch, batch, PRECISE)
+    workload = DiffusionWorkload(config, (4, 16, 32), 24, batch, batch, PRECISE)
     estimated = activation_bytes(workload, layout(recompute=recompute))
     if recompute == "full":  # one layer's activations come back during the backward pass
         estimated -= activation_bytes(workload, layout()) - activation_bytes(
-            Workload(_one_less(config), (4, 16, 32), 24, batch, batch, PRECISE), layout()
+            DiffusionWorkload(_one_less(config), (4, 16, 32), 24, batch, batch, PRECISE), layout()
         )
     assert estimated == pytest.approx(kept.total, rel=0.02)
 
@@ -76,25 +75,26 @@ def _one_less(config: DiTConfig) -> DiTConfig:
 def test_state_of_a_14b_model_by_hand() -> None:
     """20 bytes a parameter, as the paper counts: 280 GB reported, and 310 GB of activations."""
     preset = DIFFUSION["diffusion_14b_text2world"]
-    counted = parameters.count(preset.config(), None, learned_variance=True)
+    workload = DiffusionWorkload(
+        preset.config(), (16, 88, 160), 512, 1, 64, HALF, learned_variance=True
+    )
+    counted = workload.parameters
     assert counted.network == 14_267_149_312
     assert counted.trained == counted.network + 128
-    workload = Workload(preset.config(), (16, 88, 160), 512, 1, 64, HALF)
-    alone = memory(workload, counted, layout())
+    alone = memory(workload, layout())
     state = alone.weights + alone.gradients + alone.optimizer + alone.ema
     assert state == counted.trained * (2 + 2 + 12 + 4)
     assert state == pytest.approx(280e9, rel=0.02)
-    assert paper_activation_bytes(workload) == pytest.approx(310e9, rel=0.01)
+    assert workload.published_gb()["activation_gb"] == pytest.approx(310, rel=0.01)
     assert alone.total > state + CONTEXT_BYTES
 
 
 def test_what_each_axis_splits() -> None:
     preset = DIFFUSION["diffusion_7b_text2world"]
-    counted = parameters.count(preset.config(), None, learned_variance=True)
-    workload = Workload(preset.config(), (16, 88, 160), 512, 1, 64, HALF)
+    workload = DiffusionWorkload(preset.config(), (16, 88, 160), 512, 1, 64, HALF)
 
     def of(**changes: Any) -> Any:
-        return memory(workload, counted, layout(**changes))
+        return memory(workload, layout(**changes))
 
     whole = of()
     assert of(dp=8).optimizer == whole.optimizer / 8
@@ -112,9 +112,9 @@ def test_what_each_axis_splits() -> None:
 
 
 def test_counts_are_the_built_networks() -> None:
-    from nemo_cosmos.models.diffusion.presets import count_parameters
+    from nemo_cosmos.models.diffusion import presets
 
     for name in ("diffusion_nano_video2world", "diffusion_7b_video2world"):
-        counted = parameters.count(DIFFUSION[name].config(), None, learned_variance=False)
-        assert counted.trained == counted.network == count_parameters(DIFFUSION[name])
+        counted = count_parameters(DIFFUSION[name].config(), None, learned_variance=False)
+        assert counted.trained == counted.network == presets.count_parameters(DIFFUSION[name])
         assert counted.on_stage(1, 1) == counted.network

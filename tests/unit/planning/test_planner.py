@@ -9,34 +9,30 @@ import pytest
 import torch
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.costs import Precision
+from nemo_cosmos.models.diffusion.costs import DiffusionWorkload
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
-from nemo_cosmos.planning import parameters
 from nemo_cosmos.planning.cost import step_time
 from nemo_cosmos.planning.hardware import GB, USABLE_MEMORY, get_gpu
-from nemo_cosmos.planning.layout import Layout, legal_layouts
+from nemo_cosmos.planning.layout import ParallelLayout, legal_layouts
 from nemo_cosmos.planning.planner import make_plan
-from nemo_cosmos.planning.workload import Precision, Workload
 
 HALF = Precision.of("bf16-mixed", grad_reduce_in_fp32=True, ema=False)
 H100 = get_gpu("h100")
 
 
-def make_workload(name: str = "diffusion_7b_text2world", **network: Any) -> Workload:
-    return Workload(DIFFUSION[name].config(**network), (16, 88, 160), 512, 1, 64, HALF)
+def make_workload(name: str = "diffusion_7b_text2world", **network: Any) -> DiffusionWorkload:
+    config = DIFFUSION[name].config(**network)
+    return DiffusionWorkload(config, (16, 88, 160), 512, 1, 64, HALF, learned_variance=True)
 
 
 @pytest.fixture(scope="module")
-def workload() -> Workload:
+def workload() -> DiffusionWorkload:
     return make_workload()
 
 
-@pytest.fixture(scope="module")
-def counted(workload: Workload) -> parameters.Parameters:
-    return parameters.count(workload.config, None, learned_variance=True)
-
-
-def test_legal_layouts_divide(workload: Workload) -> None:
+def test_legal_layouts_divide(workload: DiffusionWorkload) -> None:
     layouts = list(legal_layouts(workload, 64, per_node=8, fsdp=True))
     assert len(set(layouts)) == len(layouts) > 50
     for one in layouts:
@@ -52,7 +48,7 @@ def test_legal_layouts_divide(workload: Workload) -> None:
     assert not any(one.fsdp for one in legal_layouts(float16, 64, per_node=8, fsdp=True))
 
 
-def test_training_accepts_what_is_planned(workload: Workload) -> None:
+def test_training_accepts_what_is_planned(workload: DiffusionWorkload) -> None:
     layouts = list(legal_layouts(replace(workload, noise_levels=16), 64, 8))
     for tp, cp, pp in {(one.tp, one.cp, one.pp) for one in layouts}:
         make_workload(
@@ -67,8 +63,8 @@ def test_training_accepts_what_is_planned(workload: Workload) -> None:
         assert frames == 1 or frames % tp == 0, "a process holds whole frames"
 
 
-def test_all_sizes_of_the_data_must_divide(workload: Workload) -> None:
-    def most_sharing(workload: Workload) -> int:
+def test_all_sizes_of_the_data_must_divide(workload: DiffusionWorkload) -> None:
+    def most_sharing(workload: DiffusionWorkload) -> int:
         return max(one.tp * one.cp for one in legal_layouts(workload, 64, 8))
 
     assert most_sharing(workload) == 64
@@ -80,32 +76,30 @@ def test_all_sizes_of_the_data_must_divide(workload: Workload) -> None:
 
 
 def test_bubble() -> None:
-    assert Layout(1, 1, 4, 1, False, "none", 8).bubble == pytest.approx(3 / 11)
-    assert Layout(1, 1, 1, 4, False, "none", 8).bubble == 0
+    assert ParallelLayout(1, 1, 4, 1, False, "none", 8).bubble == pytest.approx(3 / 11)
+    assert ParallelLayout(1, 1, 1, 4, False, "none", 8).bubble == 0
 
 
-def test_the_best_is_the_fastest_that_fits(
-    workload: Workload, counted: parameters.Parameters
-) -> None:
-    plan = make_plan(workload, counted, H100, 64, 80 * GB, (8, 1, 1, False), "full")
+def test_the_best_is_the_fastest_that_fits(workload: DiffusionWorkload) -> None:
+    plan = make_plan(workload, H100, 64, 80 * GB, (8, 1, 1, False), "full")
     assert plan.best.memory.total <= 80 * GB * USABLE_MEMORY
     assert all(plan.best.time.total_s <= other.time.total_s for other in plan.others)
-    roomy = make_plan(workload, counted, H100, 64, 10_000 * GB)
+    roomy = make_plan(workload, H100, 64, 10_000 * GB)
     assert roomy.best.time.total_s <= plan.best.time.total_s
     assert roomy.best.layout.recompute == "none"
     assert plan.configured is not None
     assert plan.configured.layout.describe() == "TP8 x CP1 x PP1 x DP8, full recomputation"
-    assert plan.flops == 64 * workload.sample_flops.forward * (
+    assert plan.flops == 64 * workload.flops.total * (
         4 if plan.best.layout.recompute == "full" else 3
     )
     assert 0.2 < plan.mfu < 0.6
 
 
-def test_what_would_fit(workload: Workload, counted: parameters.Parameters) -> None:
+def test_what_would_fit(workload: DiffusionWorkload) -> None:
     with pytest.raises(ConfigError, match=r"Nothing fits.*What would: \d+ GPUs with TP.*or GPUs"):
-        make_plan(workload, counted, H100, 1, 80 * GB)
+        make_plan(workload, H100, 1, 80 * GB)
     with pytest.raises(ConfigError, match=r"No layout of 13 GPUs is legal.*Use \d+ or \d+ GPUs"):
-        make_plan(workload, counted, H100, 13, 80 * GB)
+        make_plan(workload, H100, 13, 80 * GB)
     with pytest.raises(ConfigError, match=r"no GPU 'h10'.*'h100'"):
         get_gpu("h10")
 
@@ -113,42 +107,39 @@ def test_what_would_fit(workload: Workload, counted: parameters.Parameters) -> N
 # Published by NVIDIA for NeMo's DiT on H100 (model TFLOP/s a GPU); the number of micro-batches is
 # not, and communication of gradients was overlapped, for which eight stand here.
 PUBLISHED = [
-    (519, {}, (8, 64, 64), Layout(2, 1, 1, 128, False, "none", 8)),
-    (439, {}, (72, 64, 64), Layout(2, 4, 1, 32, False, "none", 8)),
+    (519, {}, (8, 64, 64), ParallelLayout(2, 1, 1, 128, False, "none", 8)),
+    (439, {}, (72, 64, 64), ParallelLayout(2, 4, 1, 32, False, "none", 8)),
     (
         468,
         {"num_layers": 48, "hidden_size": 6144, "num_attention_heads": 48},
         (8, 64, 64),
-        Layout(4, 1, 4, 16, False, "none", 32),
+        ParallelLayout(4, 1, 4, 16, False, "none", 32),
     ),
     (
         445,
         {"num_layers": 48, "hidden_size": 6144, "num_attention_heads": 48},
         (64, 64, 64),
-        Layout(1, 1, 1, 256, True, "full", 1),
+        ParallelLayout(1, 1, 1, 256, True, "full", 1),
     ),
 ]
 
 
 @pytest.mark.parametrize(("tflops", "network", "latent_thw", "layout"), PUBLISHED)
 def test_cost_model_follows_published_throughput(
-    tflops: float, network: dict[str, Any], latent_thw: tuple[int, int, int], layout: Layout
+    tflops: float, network: dict[str, Any], latent_thw: tuple[int, int, int], layout: ParallelLayout
 ) -> None:
     batch = layout.dp * layout.num_micro_batches
     one = replace(make_workload(**network), latent_thw=latent_thw, global_batch_size=batch)
-    counted = parameters.count(one.config, None, learned_variance=True)
-    seconds = step_time(one, counted, layout, H100).total_s
-    found = batch * one.sample_flops.training / seconds / layout.num_gpus / 1e12
+    seconds = step_time(one, layout, H100).total_s
+    found = batch * one.flops.training / seconds / layout.num_gpus / 1e12
     assert found == pytest.approx(tflops, rel=0.2)
 
 
-def test_more_recomputation_or_slower_links_never_help(
-    workload: Workload, counted: parameters.Parameters
-) -> None:
-    layout = Layout(2, 2, 1, 16, False, "none", 4)
-    time = step_time(workload, counted, layout, H100).total_s
-    assert step_time(workload, counted, replace(layout, recompute="full"), H100).total_s > time
+def test_more_recomputation_or_slower_links_never_help(workload: DiffusionWorkload) -> None:
+    layout = ParallelLayout(2, 2, 1, 16, False, "none", 4)
+    time = step_time(workload, layout, H100).total_s
+    assert step_time(workload, replace(layout, recompute="full"), H100).total_s > time
     slow = replace(H100, network_bytes_per_s=H100.network_bytes_per_s / 10)
-    assert step_time(workload, counted, layout, slow).total_s > time
+    assert step_time(workload, layout, slow).total_s > time
     fp8 = replace(workload, precision=replace(HALF, fp8=True))
-    assert step_time(fp8, counted, layout, H100).total_s < time
+    assert step_time(fp8, layout, H100).total_s < time

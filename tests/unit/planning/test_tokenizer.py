@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.costs import Precision
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.planning.hardware import GB, get_gpu
 from nemo_cosmos.planning.tokenizer import KeptBytes, TokenizerPlan, plan_tokenizer
-from nemo_cosmos.planning.workload import Precision
 
 PRECISE = Precision.of("32", grad_reduce_in_fp32=True, ema=True)
 H100 = get_gpu("h100")

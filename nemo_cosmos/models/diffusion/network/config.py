@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.models.common.attention.context_parallel import check_kind
 from nemo_cosmos.models.common.megatron.fp8 import check_fp8
-from nemo_cosmos.platform import has_cuda
+from nemo_cosmos.platform import divisors, has_cuda
 
 # What a saved model records: everything that fixes the network's function and its weights' shapes.
 _ARCHITECTURE_FIELDS = (
@@ -37,11 +37,6 @@ _ARCHITECTURE_FIELDS = (
     "max_height",
     "max_width",
 )
-
-
-def divisors(number: int) -> list[int]:
-    """The numbers that divide ``number``, for a message."""
-    return [size for size in range(1, number + 1) if number % size == 0]
 
 
 @dataclass

@@ -1,0 +1,258 @@
+"""What a training step costs, in the terms in which the planner asks a model's family.
+
+A family describes one step as a :class:`Workload`: the parameters by place, the operations of a
+sample, and the bytes that autograd keeps. ``nemo_cosmos.planning`` spreads it over GPUs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Size3 = tuple[int, int, int]
+"""Frames, height and width; in pixels or in latents, as the name says."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Over how many ranks one sample is split.
+
+    Attributes:
+        tp: tensor-parallel size; above 1 always with sequence parallelism.
+        cp: context-parallel size.
+        pp: pipeline stages.
+    """
+
+    tp: int = 1
+    cp: int = 1
+    pp: int = 1
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Bytes of one parameter, by their use.
+
+    Attributes:
+        name: Lightning's name, such as ``"bf16-mixed"``.
+        compute_bytes: a weight or activation in the forward pass.
+        gradient_bytes: an accumulated gradient.
+        optimizer_bytes: float32 master weight (in mixed precision) and both moments of Adam.
+        ema_bytes: the averaged weight; 0 without an average.
+        fp8: whether the matrix products of the layers run in FP8.
+    """
+
+    name: str
+    compute_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    ema_bytes: int
+    fp8: bool = False
+
+    @classmethod
+    def of(cls, name: str, *, grad_reduce_in_fp32: bool, ema: bool, fp8: bool = False) -> Precision:
+        """Return Megatron's mixed precision by its name.
+
+        Args:
+            name: ``"32"``, ``"bf16-mixed"`` or ``"16-mixed"``.
+            grad_reduce_in_fp32: whether gradients are accumulated and reduced in float32.
+            ema: whether a float32 average of the weights is kept.
+            fp8: whether FP8 is asked for.
+        """
+        ema_bytes = 4 if ema else 0
+        if name.startswith("32"):  # the weights are their own master copy
+            return cls(name, 4, 4, 8, ema_bytes)
+        return cls(name, 2, 4 if grad_reduce_in_fp32 else 2, 12, ema_bytes, fp8)
+
+    @property
+    def state_bytes(self) -> int:
+        """All bytes of one parameter."""
+        return self.compute_bytes + self.gradient_bytes + self.optimizer_bytes + self.ema_bytes
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """A network's parameters by place.
+
+    Attributes:
+        layers: number of layers.
+        layer_sharded: parameters of one layer that tensor-parallel ranks split.
+        layer_replicated: parameters of one layer that each of them holds.
+        every_stage: parameters outside the layers, on every pipeline stage.
+        first_stage: parameters on the first stage alone, such as the patch embedding.
+        last_stage: parameters on the last stage alone, such as the output.
+        training_only: parameters on the last stage that belong to training and not to a released
+            model, such as a learned variance of the loss.
+    """
+
+    layers: int
+    layer_sharded: int
+    layer_replicated: int
+    every_stage: int = 0
+    first_stage: int = 0
+    last_stage: int = 0
+    training_only: int = 0
+
+    @property
+    def network(self) -> int:
+        """The network with its controls, as a released model has them."""
+        layers = self.layers * (self.layer_sharded + self.layer_replicated)
+        return layers + self.every_stage + self.first_stage + self.last_stage
+
+    @property
+    def trained(self) -> int:
+        """All that the optimiser steps."""
+        return self.network + self.training_only
+
+    def on_stage(self, tp: int, pp: int) -> int:
+        """Return the most parameters that a rank holds, over the pipeline stages."""
+        layers = self.layers // pp * (self.layer_sharded // tp + self.layer_replicated)
+        last = self.last_stage + self.training_only
+        ends = self.first_stage + last if pp == 1 else max(self.first_stage, last)
+        return layers + self.every_stage + ends
+
+
+@dataclass(frozen=True)
+class ForwardFlops:
+    """Operations of one sample's forward pass.
+
+    Attributes:
+        attention: attention scores and weighted sums.
+        other: all other matrix products.
+    """
+
+    attention: int
+    other: int
+
+    @property
+    def total(self) -> int:
+        """All of the forward pass."""
+        return self.attention + self.other
+
+    @property
+    def training(self) -> int:
+        """Forward and backward pass, without recomputation."""
+        return 3 * self.total
+
+    @property
+    def recomputed_training(self) -> int:
+        """The same with full recomputation of activations: the forward pass twice."""
+        return 4 * self.total
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What one optimiser step is fed with, before a family knows its cost.
+
+    Attributes:
+        clips_thw: frames, height and width of the training videos in pixels; the first is planned
+            for, and all have to divide over ranks.
+        num_text_tokens: tokens of a text embedding.
+        micro_batch_size: samples of a forward pass.
+        global_batch_size: samples of an optimiser step.
+        precision: bytes by use.
+        packed: whether samples are packed.
+    """
+
+    clips_thw: tuple[Size3, ...]
+    num_text_tokens: int
+    micro_batch_size: int
+    global_batch_size: int
+    precision: Precision
+    packed: bool = False
+
+
+class Workload(Protocol):
+    """One training step of a transformer, before it is spread over GPUs."""
+
+    @property
+    def parameters(self) -> ParameterCounts:
+        """The network's parameters by place."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """Bytes by use."""
+        ...
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Samples of a forward pass."""
+        ...
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples of an optimiser step."""
+        ...
+
+    @property
+    def flops(self) -> ForwardFlops:
+        """Operations of one sample's forward pass."""
+        ...
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one sample."""
+        ...
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the network."""
+        ...
+
+    @property
+    def num_heads(self) -> int:
+        """Attention heads of a layer."""
+        ...
+
+    @property
+    def hidden_size(self) -> int:
+        """Width E of a token."""
+        ...
+
+    @property
+    def sublayers(self) -> int:
+        """Parts of a layer that gather and reduce over tensor-parallel ranks."""
+        ...
+
+    @property
+    def recompute_group(self) -> int:
+        """Layers that full recomputation runs again together."""
+        ...
+
+    def check_split(self, split: Split) -> None:
+        """Require what training requires of a layout.
+
+        Raises:
+            ConfigError: layers, heads or samples do not divide over the ranks.
+        """
+        ...
+
+    def layer_bytes(self, split: Split) -> float:
+        """Return the bytes that one layer keeps for one micro-batch without recomputation."""
+        ...
+
+    def end_bytes(self, split: Split) -> float:
+        """Return the bytes kept outside the layers for one micro-batch."""
+        ...
+
+    def working_bytes(self, split: Split) -> float:
+        """Return the temporary bytes of a layer's backward pass."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the plan's JSON says of the samples, such as ``tokens_per_sample``."""
+        ...
+
+    def published_gb(self) -> dict[str, float]:
+        """Return ``model_state_gb`` and ``activation_gb`` as the model's paper counts them.
+
+        Returns:
+            Both in 10^9 bytes; empty where no paper counts them.
+        """
+        ...
+
+
+def token_bytes(workload: Workload, split: Split) -> float:
+    """Return the bytes of one value of the width E for every token that a rank holds."""
+    tokens = workload.num_tokens * workload.micro_batch_size / (split.cp * split.tp)
+    return tokens * workload.hidden_size * workload.precision.compute_bytes

@@ -1,0 +1,288 @@
+"""What a training step of a diffusion world model costs: the family's figures for the planner.
+
+Activations are what autograd keeps for the backward pass. They are counted from the layer as it is
+written (``network/layers.py``), in values of the model width E for each token:
+
+- every sub-layer: its input, the input modulated, and the update before its gate, 3, split over the
+  tokens by sequence parallelism (the backward pass normalises the input once more);
+- self-attention: q, k and v 3, q and k turned by the rotary embedding 2, the output 1, split over
+  heads;
+- cross-attention: q before and after its norm 2, the output 1, split over heads;
+- feed-forward: F / E before and after the GELU, split over F.
+
+With F = 4 E that is 26 E a token and layer; the paper's estimate (section 5.2) counts 15. The text
+adds 3 E a text token in every layer. No attention keeps L x L scores: the flash attention of a GPU
+and that of a CPU (``platform/kernels.py``) compute them again in the backward pass.
+``tests/unit/planning/test_memory.py`` compares all this with the bytes that autograd keeps.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
+from torch import nn
+
+from nemo_cosmos.errors import WrongFrameCountError, WrongSizeError
+from nemo_cosmos.models.common.costs import (
+    ForwardFlops,
+    ParameterCounts,
+    Precision,
+    Size3,
+    Split,
+    token_bytes,
+)
+from nemo_cosmos.models.common.latents import LatentGrid
+from nemo_cosmos.models.diffusion.build import ControlSpec, build_control_module
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.network.dit import DiT
+from nemo_cosmos.models.diffusion.network.flops import dit_flops
+from nemo_cosmos.models.diffusion.network.inputs import token_grid
+from nemo_cosmos.models.diffusion.parallel.divisibility import Sharing
+from nemo_cosmos.models.diffusion.process.edm import LogVariance
+from nemo_cosmos.platform import install_cpu_backend
+from nemo_cosmos.platform.distributed import single_process_groups
+
+WIDE_VALUES = 3
+"""Kept values of the width E a token and sub-layer, outside the attention heads."""
+SELF_ATTENTION_VALUES = 6
+CROSS_ATTENTION_VALUES = 3
+TEXT_VALUES = 3
+"""Kept values of the width E a text token and layer: keys, normalised keys, values."""
+FINAL_VALUES = 2
+"""Input and modulated input of the output layer."""
+
+PAPER_STATE_BYTES = 10 + 2 + 8
+"""Bytes a parameter of the paper: weights with their copies, gradient, moments (section 5.2)."""
+PAPER_ACTIVATION_VALUES = 15
+"""Values of the width E a token and layer that the paper counts, of 2 bytes each."""
+GB = 1e9
+
+PUBLISHED_CLIP_THW: Size3 = (121, 704, 1280)
+"""Frames, height and width that the published models were trained on last."""
+NANO_CLIP_THW: Size3 = (17, 96, 128)
+"""The same of the quickstart, for networks that do not take the published size."""
+
+
+@dataclass(frozen=True)
+class DiffusionWorkload:
+    """One training step of a diffusion transformer.
+
+    Attributes:
+        config: the network's configuration; its parallel sizes do not matter here.
+        latent_thw: latent frames, rows and columns of a sample.
+        num_text_tokens: tokens of the text embedding.
+        micro_batch_size: samples of a forward pass.
+        global_batch_size: samples of an optimiser step.
+        precision: bytes by use.
+        noise_levels: noise levels of a sample: 1, or the number of latent frames (with a control).
+        packed: whether samples are packed.
+        other_latents_thw: further sizes of samples, which have to divide over ranks, too.
+        control: the model's control; None without one.
+        learned_variance: whether training learns the variance of the loss.
+    """
+
+    config: DiTConfig
+    latent_thw: Size3
+    num_text_tokens: int
+    micro_batch_size: int
+    global_batch_size: int
+    precision: Precision
+    noise_levels: int = 1
+    packed: bool = False
+    other_latents_thw: tuple[Size3, ...] = ()
+    control: ControlSpec | None = None
+    learned_variance: bool = False
+
+    @cached_property
+    def parameters(self) -> ParameterCounts:
+        """The network's parameters by place."""
+        return count_parameters(self.config, self.control, self.learned_variance)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one sample."""
+        frames, rows, columns = self.latent_thw
+        return frames * rows * columns // self.config.patch_volume
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the network."""
+        return int(self.config.num_layers)
+
+    @property
+    def num_heads(self) -> int:
+        """Attention heads of a layer."""
+        return int(self.config.num_attention_heads)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width E of a token."""
+        return int(self.config.hidden_size)
+
+    @property
+    def sublayers(self) -> int:
+        """Self-attention, cross-attention and the feed-forward network."""
+        return 3
+
+    @property
+    def recompute_group(self) -> int:
+        """Layers that full recomputation runs again together."""
+        return self.config.recompute_num_layers or 1
+
+    @property
+    def flops(self) -> ForwardFlops:
+        """Operations of one sample's forward pass."""
+        parts = dit_flops(
+            self.config, self.latent_thw, self.num_text_tokens, noise_levels=self.noise_levels
+        )
+        attention = parts.self_attention + parts.cross_attention
+        return ForwardFlops(attention, parts.forward - attention)
+
+    def check_split(self, split: Split) -> None:
+        """Apply the checks of training.
+
+        Raises:
+            ConfigError: layers, heads or samples do not divide over the ranks.
+        """
+        config = copy.copy(self.config)
+        config.tensor_model_parallel_size, config.sequence_parallel = split.tp, split.tp > 1
+        config.context_parallel_size, config.pipeline_model_parallel_size = split.cp, split.pp
+        config.check_layout()
+        sharing = Sharing.of(config, self.noise_levels > 1)
+        if self.packed:
+            sharing.check_packs()
+        latents = () if self.packed else (self.latent_thw, *self.other_latents_thw)
+        grids = [token_grid(latent_thw, self.config) for latent_thw in latents]
+        sharing.check(grids, self.num_text_tokens)
+
+    def layer_bytes(self, split: Split) -> float:
+        """Return the bytes that one layer keeps for one micro-batch without recomputation."""
+        heads = SELF_ATTENTION_VALUES + CROSS_ATTENTION_VALUES + 2 * self._ffn_ratio
+        # Without sequence parallelism (tp = 1 here) the wide values are whole.
+        tokens = (self.sublayers * WIDE_VALUES + heads) * token_bytes(self, split)
+        text = TEXT_VALUES * self.num_text_tokens * self.hidden_size / split.tp
+        return tokens + text * self.micro_batch_size * self.precision.compute_bytes
+
+    def end_bytes(self, split: Split) -> float:
+        """Return the bytes of patches, position, rotary tables and output layer."""
+        config = self.config
+        tokens = self.num_tokens / split.cp
+        head_dim = self.hidden_size // self.num_heads
+        patches = config.input_channels * config.patch_volume * self.precision.compute_bytes
+        rotary = head_dim * 4  # cosine and sine of half the channels, float32
+        position = 0.0
+        if config.extra_pos_emb:  # the tables' sum, and the normalised embedding that layers share
+            position = 2 * tokens * self.hidden_size * self.precision.compute_bytes
+        output = FINAL_VALUES * token_bytes(self, split) if split.pp == 1 else 0.0
+        return tokens * self.micro_batch_size * (patches + rotary) + position + output
+
+    def working_bytes(self, split: Split) -> float:
+        """Return what is alive at once in the backward pass of the feed-forward network.
+
+        Gradients of what it keeps, and its input normalised once more.
+        """
+        return (2 * self._ffn_ratio + WIDE_VALUES + 1) * token_bytes(self, split)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the plan's JSON says of the samples."""
+        return {"latent_thw": list(self.latent_thw), "tokens_per_sample": self.num_tokens}
+
+    def published_gb(self) -> dict[str, float]:
+        """Return the paper's estimate: 20 bytes a parameter, 2 x 15 E bytes a token and layer."""
+        values = self.num_layers * PAPER_ACTIVATION_VALUES * self.num_tokens * self.hidden_size
+        return {
+            "model_state_gb": self.parameters.network * PAPER_STATE_BYTES / GB,
+            "activation_gb": 2.0 * values / GB,
+        }
+
+    @property
+    def _ffn_ratio(self) -> float:
+        return (self.config.ffn_hidden_size or 4 * self.hidden_size) / self.hidden_size
+
+
+def count_parameters(
+    config: DiTConfig, control: ControlSpec | None = None, learned_variance: bool = False
+) -> ParameterCounts:
+    """Build the network on torch's meta device, without memory, and count it.
+
+    Args:
+        config: the network's configuration, however it is spread over ranks.
+        control: the model's control; None without one.
+        learned_variance: whether training learns the variance of the loss.
+    """
+    install_cpu_backend()
+    config = DiTConfig.from_architecture(
+        config.architecture(),
+        use_cpu_initialization=True,
+        perform_initialization=False,
+        layer_spec="local",
+    )
+    with torch.device("meta"):
+        net = DiT(config, pg_collection=single_process_groups())
+        steering = build_control_module(control, config)
+        logvar = LogVariance() if learned_variance else None
+    layer = net.blocks.layers[0]
+    sharded = sum(
+        _size([module])
+        for module in layer.modules()
+        if isinstance(module, ColumnParallelLinear | RowParallelLinear)
+    )
+    inside, first, last = _size([net.blocks]), _size([net.patch_embed]), _size([net.final_layer])
+    return ParameterCounts(
+        layers=config.num_layers,
+        layer_sharded=sharded,
+        layer_replicated=_size([layer]) - sharded,
+        every_stage=_size([net, steering]) - inside - first - last,
+        first_stage=first,
+        last_stage=last,
+        training_only=_size([logvar]),
+    )
+
+
+def usual_clip(config: DiTConfig, tokenizer: LatentGrid) -> Size3:
+    """Return the largest usual size of a training video, in pixels, that a network takes."""
+    frames, height, width = PUBLISHED_CLIP_THW
+    fits = (
+        1 + (frames - 1) // tokenizer.temporal_factor <= config.max_frames
+        and height // tokenizer.spatial_factor <= config.max_height
+        and width // tokenizer.spatial_factor <= config.max_width
+    )
+    return PUBLISHED_CLIP_THW if fits else NANO_CLIP_THW
+
+
+def latent_of(clip_thw: Size3, config: DiTConfig, tokenizer: LatentGrid) -> Size3:
+    """Return latent frames, rows and columns of a clip that the tokenizer takes.
+
+    Raises:
+        WrongFrameCountError: the network does not take so many frames.
+        WrongSizeError: the network does not take such a size.
+    """
+    num_frames, height, width = clip_thw
+    frames = 1 + (num_frames - 1) // tokenizer.temporal_factor
+    rows, columns = height // tokenizer.spatial_factor, width // tokenizer.spatial_factor
+    if frames > config.max_frames:
+        raise WrongFrameCountError(
+            f"The video has {frames} latent frames, but the network takes up to "
+            f"{config.max_frames}. Plan with fewer frames (--num-frames)."
+        )
+    if (
+        rows > config.max_height
+        or columns > config.max_width
+        or (rows % config.patch_spatial or columns % config.patch_spatial)
+    ):
+        raise WrongSizeError(
+            f"The latents are {rows}x{columns}, but the network takes multiples of "
+            f"{config.patch_spatial} up to {config.max_height}x{config.max_width}. Plan with "
+            "another --height or --width."
+        )
+    return frames, rows, columns
+
+
+def _size(modules: Iterable[nn.Module | None]) -> int:
+    return sum(p.numel() for module in modules if module for p in module.parameters())
