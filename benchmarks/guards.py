@@ -36,7 +36,6 @@ warnings.filterwarnings("ignore")
 
 import numpy as np  # noqa: E402
 
-from nemo_cosmos.guardrails import watermark  # noqa: E402
 from nemo_cosmos.guardrails.base import Guard  # noqa: E402
 from nemo_cosmos.guardrails.faces.boxes import SCORE_THRESHOLD, Face  # noqa: E402
 from nemo_cosmos.guardrails.faces.face_blur import EmbeddedDetector  # noqa: E402
@@ -45,6 +44,7 @@ from nemo_cosmos.guardrails.faces.tracks import cover  # noqa: E402
 from nemo_cosmos.guardrails.faces.yunet import YuNetDetector  # noqa: E402
 from nemo_cosmos.guardrails.registry import build_guard  # noqa: E402
 from nemo_cosmos.guardrails.text.prompt_set import LabelledPrompt, measure, read_prompts  # noqa: E402
+from nemo_cosmos.provenance import watermark  # noqa: E402
 from nemo_cosmos.video import Video, decode, encode_video, resize_frames  # noqa: E402
 
 HELD_OUT = Path(__file__).parent / "guard_prompts" / "heldout.tsv"
@@ -149,14 +149,14 @@ def benchmark_watermark(arguments: argparse.Namespace) -> dict[str, Any]:
         video = decode(clip, start_s=0.0, end_s=arguments.seconds)
         identity = f"{(number + 1) * 0x9E3779B1 % 2**32:08x}"
         start = time.perf_counter()
-        marked_THWC = watermark.embed(video.frames_THWC, identity)
+        marked_THWC = watermark.embed_watermark(video.frames_THWC, identity)
         embed_ms = 1e3 * (time.perf_counter() - start) / video.num_frames
         squares = (marked_THWC.astype(np.float32) - video.frames_THWC) ** 2
-        wanted_B = watermark.encode(identity)
+        wanted_B = watermark.identity_bits(identity)
         wrong = {
-            "none": watermark.read(marked_THWC),
-            "crf28": watermark.read(_reencoded(marked_THWC, video.fps, 1.0)),
-            "crf28_scale75": watermark.read(_reencoded(marked_THWC, video.fps, 0.75)),
+            "none": watermark.read_watermark(marked_THWC),
+            "crf28": watermark.read_watermark(_reencoded(marked_THWC, video.fps, 1.0)),
+            "crf28_scale75": watermark.read_watermark(_reencoded(marked_THWC, video.fps, 0.75)),
         }
         counts = {name: int((found.bits != wanted_B).sum()) for name, found in wrong.items()}
         clips[f"{Path(clip).parent.name}/{Path(clip).name}"] = {
@@ -165,7 +165,7 @@ def benchmark_watermark(arguments: argparse.Namespace) -> dict[str, Any]:
             "psnr_db": round(float(10 * np.log10(255**2 / squares.mean())), 1),
             "wrong_bits": counts,
             "identity_read": wrong["crf28_scale75"].identity == identity,
-            "found_without_mark": watermark.read(video.frames_THWC).identity is not None,
+            "found_without_mark": watermark.read_watermark(video.frames_THWC).identity is not None,
             "embed_ms_per_frame": round(embed_ms, 1),
         }
         errors = {name: errors[name] + counts[name] for name in errors}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -278,22 +277,20 @@ def site_guards(
     """The guards that the site's settings ask for, and those that are turned on or off by name.
 
     Raises:
-        ConfigError: an unknown guard.
+        ConfigError: an unknown guard or setting.
     """
     from nemo_cosmos.guardrails import GuardPolicy
-    from nemo_cosmos.platform import is_first_process
+    from nemo_cosmos.guardrails.settings import GuardSettings
     from nemo_cosmos.site import compose_site
 
     site = compose_site()["guardrails"]
-    audit_path = site["audit_log"]
-    if not is_first_process():  # each process asks the guards; one of them keeps the log
-        audit_path = Path(tempfile.mkdtemp(prefix="nemo_cosmos_audit_")) / "audit.jsonl"
     disabled = [*site["disabled"], *listed(disabled_guards)]
     return GuardPolicy.default(
         disabled,
-        audit_path=audit_path,
+        audit_path=site["audit_log"],
         enabled=[*site["enabled"], *listed(enabled_guards)],
         record_text=site["audit_text"],
+        settings=GuardSettings.from_site(site["models"]),
     )
 
 

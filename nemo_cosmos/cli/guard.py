@@ -224,19 +224,19 @@ def ask_video(file: Path) -> dict[str, Any]:
     """
     import numpy as np
 
-    from nemo_cosmos.guardrails.watermark import read
     from nemo_cosmos.provenance.manifest import (
         SOURCE_TYPE,
         SOURCE_TYPE_TAG,
         SYNTHETIC_TAG,
         manifest_matches,
     )
+    from nemo_cosmos.provenance.watermark import read_watermark
     from nemo_cosmos.video import decode, probe
 
     info = probe(file)
     source_type = info.metadata.get(SOURCE_TYPE_TAG)
     chosen = np.unique(np.linspace(0, info.num_frames - 1, MAX_FRAMES).astype(int))
-    identity = read(decode(file, frame_indices=chosen).frames_THWC).identity
+    identity = read_watermark(decode(file, frame_indices=chosen).frames_THWC).identity
     return {
         "synthetic": info.metadata.get(SYNTHETIC_TAG) == "true" or source_type == SOURCE_TYPE,
         "digital_source_type": source_type,
@@ -249,7 +249,7 @@ def ask_video(file: Path) -> dict[str, Any]:
 def _audit_record(identity: str) -> dict[str, Any] | None:
     """The newest record of a video that got this watermark here."""
     from nemo_cosmos.guardrails.audit import find_record
-    from nemo_cosmos.guardrails.watermark import WatermarkFilter
+    from nemo_cosmos.guardrails.video.watermark import WatermarkFilter
 
     return find_record(site_log(), WatermarkFilter.name, identity)
 

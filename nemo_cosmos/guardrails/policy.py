@@ -42,6 +42,7 @@ from nemo_cosmos.guardrails.registry import (
     guard_names,
     unknown_guard,
 )
+from nemo_cosmos.guardrails.settings import GuardSettings
 from nemo_cosmos.provenance.hashes import array_sha256, text_sha256
 
 DEFAULT_TIMEOUT_S = 300.0
@@ -88,6 +89,7 @@ class GuardPolicy:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         enabled: Iterable[str] = (),
         record_text: bool = False,
+        settings: GuardSettings | None = None,
     ) -> GuardPolicy:
         """All guards that are active by default, built-in and installed, and those ``enabled``.
 
@@ -97,13 +99,14 @@ class GuardPolicy:
             timeout_s: seconds that each guard has for its answer.
             enabled: names of guards that are off by default, such as ``qwen3guard``.
             record_text: write prompts themselves into the audit log, not their hash alone.
+            settings: where the guards' models are; by default what the environment names.
 
         Raises:
             ConfigError: a name is not known.
         """
         disabled = frozenset(disabled)
         names = dict.fromkeys([*default_guards(), *enabled])
-        guards = [build_guard(name) for name in names if name not in disabled]
+        guards = [build_guard(name, settings) for name in names if name not in disabled]
         return cls(guards, disabled, AuditLog(audit_path), timeout_s, record_text)
 
     def check_prompt(self, prompt: str, context: Mapping[str, Any] | None = None) -> list[Verdict]:

@@ -13,11 +13,13 @@ cannot be loaded refuses everything until it is repaired, removed or disabled by
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.guardrails.base import BrokenGuard, Guard, GuardKind, VideoFilter
+from nemo_cosmos.guardrails.settings import GuardSettings
 
 ENTRY_POINT_GROUP = "nemo_cosmos.guards"
 
@@ -30,36 +32,56 @@ class BuiltinGuard:
         target: ``module:callable``, imported when the guard is built.
         kind: what it looks at.
         default: whether it is active unless disabled by name; others are enabled by name.
+        settings: arguments of the callable, each with the field of :class:`GuardSettings` that it
+            takes.
     """
 
     target: str
     kind: GuardKind
     default: bool = True
+    settings: Mapping[str, str] = field(default_factory=dict)
 
+
+_LLM_SETTINGS = {
+    "model": "llm_guard_model",
+    "adapter": "llm_guard_adapter",
+    "url": "llm_guard_url",
+}
 
 BUILTIN_GUARDS: dict[str, BuiltinGuard] = {
-    "keywords": BuiltinGuard("nemo_cosmos.guardrails.text.keywords:KeywordGuard", "prompt"),
+    "keywords": BuiltinGuard(
+        "nemo_cosmos.guardrails.text.keywords:KeywordGuard",
+        "prompt",
+        settings={"folder": "blocklist"},
+    ),
     "text_classifier": BuiltinGuard(
         "nemo_cosmos.guardrails.text.text_classifier:TextClassifierGuard", "prompt"
     ),
     "aegis": BuiltinGuard(
-        "nemo_cosmos.guardrails.text.llm_guard:build_aegis", "prompt", default=False
+        "nemo_cosmos.guardrails.text.llm_guard:build_aegis", "prompt", False, _LLM_SETTINGS
     ),
     "llama_guard": BuiltinGuard(
-        "nemo_cosmos.guardrails.text.llm_guard:build_llama_guard", "prompt", default=False
+        "nemo_cosmos.guardrails.text.llm_guard:build_llama_guard", "prompt", False, _LLM_SETTINGS
     ),
     "qwen3guard": BuiltinGuard(
-        "nemo_cosmos.guardrails.text.llm_guard:build_qwen3guard", "prompt", default=False
+        "nemo_cosmos.guardrails.text.llm_guard:build_qwen3guard", "prompt", False, _LLM_SETTINGS
     ),
     "video_classifier": BuiltinGuard(
         "nemo_cosmos.guardrails.video.video_classifier:VideoClassifierGuard", "video"
     ),
     "siglip": BuiltinGuard(
-        "nemo_cosmos.guardrails.video.siglip_guard:SiglipGuard", "video", default=False
+        "nemo_cosmos.guardrails.video.siglip_guard:SiglipGuard",
+        "video",
+        default=False,
+        settings={"checkpoint": "video_safety", "siglip": "siglip"},
     ),
-    "face_blur": BuiltinGuard("nemo_cosmos.guardrails.faces.face_blur:FaceBlur", "filter"),
+    "face_blur": BuiltinGuard(
+        "nemo_cosmos.guardrails.faces.face_blur:FaceBlur",
+        "filter",
+        settings={"retinaface": "retinaface"},
+    ),
     "watermark": BuiltinGuard(
-        "nemo_cosmos.guardrails.watermark:WatermarkFilter", "filter", default=False
+        "nemo_cosmos.guardrails.video.watermark:WatermarkFilter", "filter", default=False
     ),
 }
 
@@ -70,8 +92,12 @@ def guard_names() -> list[str]:
     return [*BUILTIN_GUARDS, *sorted(plugged)]
 
 
-def build_guard(name: str) -> Guard | VideoFilter:
+def build_guard(name: str, settings: GuardSettings | None = None) -> Guard | VideoFilter:
     """Build a guard by name; one that cannot be built becomes a guard that refuses everything.
+
+    Args:
+        name: the guard's name.
+        settings: where its models are; by default what the environment names.
 
     Raises:
         ConfigError: there is no guard of that name.
@@ -80,10 +106,12 @@ def build_guard(name: str) -> Guard | VideoFilter:
     points = {point.name: point for point in _plugins()}
     if builtin is None and name not in points:
         raise unknown_guard(name)
+    settings = settings if settings is not None else GuardSettings.from_environment()
     try:
         if builtin is not None:
             module, _, attribute = builtin.target.partition(":")
-            built = getattr(importlib.import_module(module), attribute)()
+            arguments = {name: getattr(settings, item) for name, item in builtin.settings.items()}
+            built = getattr(importlib.import_module(module), attribute)(**arguments)
         else:
             built = points[name].load()()
         if not isinstance(built, Guard | VideoFilter):

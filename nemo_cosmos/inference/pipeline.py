@@ -39,7 +39,7 @@ from nemo_cosmos.models.diffusion.process.conditioning import (
 from nemo_cosmos.models.diffusion.process.denoiser import SamplingInputs
 from nemo_cosmos.models.diffusion.process.samplers import seeded_noise
 from nemo_cosmos.platform import on_first_process
-from nemo_cosmos.provenance.record import provenance
+from nemo_cosmos.provenance.record import make_record
 from nemo_cosmos.video import Video, center_crop, frames_to_tensor, tensor_to_frames
 
 Progress = Callable[[int, int], None]
@@ -350,7 +350,7 @@ class WorldPipeline:
         safe_THWC, video_verdicts = on_first_process(
             lambda: self.guards.check_video(frames_THWC, context, fps)
         )
-        record = provenance(
+        record = make_record(
             task=task,
             model=self._model_record,
             prompt=prompt,

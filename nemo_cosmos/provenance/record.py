@@ -6,29 +6,22 @@ It holds hashes, never the prompt itself, so that it can be handed on with the v
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nemo_cosmos import __version__
-from nemo_cosmos.provenance.hashes import array_sha256, file_sha256, text_sha256
+from nemo_cosmos.provenance.hashes import array_sha256, text_sha256
 
 FORMAT = "nemo_cosmos.provenance"
 VERSION = 1
 PACKAGES = ("torch", "megatron-core", "numpy", "av")
 
 
-def files_sha256(paths: Sequence[Path]) -> str:
-    """The SHA-256 of a file; of several, that of their hashes one after the other."""
-    hashes = [file_sha256(path) for path in paths]
-    return hashes[0] if len(hashes) == 1 else str(text_sha256("".join(hashes)))
-
-
-def provenance(
+def make_record(
     *,
     task: str,
     model: Mapping[str, Any],

@@ -2,13 +2,12 @@
 
 Faces are found in every frame by two small networks whose weights packages on the index carry
 (RetinaFace on MobileNet, and YuNet, which sees smaller ones), or by the reference's RetinaFace on
-ResNet-50 where ``NEMO_COSMOS_RETINAFACE`` names its checkpoint. They are followed through the
+ResNet-50 where a site names its checkpoint. They are followed through the
 video, and pixelated on a copy.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import cv2
@@ -20,8 +19,6 @@ from nemo_cosmos.guardrails.faces.retinaface_mobile import MobileRetinaFace
 from nemo_cosmos.guardrails.faces.tracks import cover
 from nemo_cosmos.guardrails.faces.yunet import YuNetDetector
 
-#: Names the reference's ``Resnet50_Final.pth``.
-RETINAFACE_VARIABLE = "NEMO_COSMOS_RETINAFACE"
 PIXEL_BLOCKS = 5
 #: Share of the box's size that is added on each side, so that hair line and chin are covered.
 MARGIN = 0.1
@@ -46,14 +43,19 @@ class FaceBlur:
     """Pixelates every face of at least 20 px, on a copy.
 
     Args:
-        detector: finds the faces of one frame; loaded with the first video by default. When it
+        detector: finds the faces of one frame; by default loaded with the first video. When it
             cannot be loaded or fails on a frame, the whole video is refused.
+        retinaface: the reference's ``Resnet50_Final.pth``, to be used instead of the embedded
+            networks.
     """
 
     name = "face_blur"
     kind: GuardKind = "filter"
 
-    def __init__(self, detector: FaceDetector | None = None) -> None:
+    def __init__(
+        self, detector: FaceDetector | None = None, *, retinaface: str | None = None
+    ) -> None:
+        self._retinaface = retinaface
         self._detector = detector
 
     def apply(self, frames_THWC: np.ndarray) -> tuple[np.ndarray, Verdict]:
@@ -65,7 +67,7 @@ class FaceBlur:
         problem = video_problem(frames_THWC)
         if problem is not None:
             return frames_THWC, Verdict(False, self.name, FAILURE, problem)
-        detector = self._detector = self._detector or _default_detector()
+        detector = self._detector = self._detector or _load_detector(self._retinaface)
         covered_T = cover([detector(frame_HWC) for frame_HWC in frames_THWC])
         safe_THWC = frames_THWC.copy()
         for frame_HWC, faces in zip(safe_THWC, covered_T, strict=True):
@@ -90,8 +92,7 @@ def pixelate(frame_HWC: np.ndarray, face: Face) -> None:
     box_HWC[:] = cv2.resize(blocks, size, interpolation=cv2.INTER_NEAREST)
 
 
-def _default_detector() -> FaceDetector:
-    checkpoint = os.environ.get(RETINAFACE_VARIABLE)
+def _load_detector(checkpoint: str | None) -> FaceDetector:
     if checkpoint:
         # Torch loads slowly, and only this detector needs it.
         from nemo_cosmos.guardrails.faces.retinaface_resnet import ResNetRetinaFace

@@ -20,13 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from nemo_cosmos.errors import GuardrailError
-from nemo_cosmos.guardrails.base import INVALID, SAFE, GuardKind, Verdict
+from nemo_cosmos.guardrails.base import SAFE, GuardKind, Verdict
+from nemo_cosmos.guardrails.settings import where_to_set
 from nemo_cosmos.guardrails.text.lexicon import Lexicon
 from nemo_cosmos.guardrails.text.normalise import readings, spelled_out, split_words
+from nemo_cosmos.guardrails.text.prompt import refuse_unreadable
 
-#: A longer prompt is refused: no text encoder reads so far, and judging it would take seconds.
-MAX_CHARACTERS = 10_000
-BLOCKLIST_VARIABLE = "NEMO_COSMOS_BLOCKLIST"
 SHIPPED_BLOCKLIST = Path(__file__).parent / "blocklist"
 
 #: Words that may stand inside a phrase without changing its meaning ("kill all the people").
@@ -86,7 +85,7 @@ class KeywordGuard:
     """Refuses prompts that hold a listed term, however it is disguised; empty prompts too.
 
     Args:
-        folder: a blocklist folder; by default ``$NEMO_COSMOS_BLOCKLIST``, else the shipped lists.
+        folder: a blocklist folder; by default the shipped lists.
 
     Raises:
         GuardrailError: the folder holds no usable list.
@@ -96,14 +95,14 @@ class KeywordGuard:
     kind: GuardKind = "prompt"
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
-        root = Path(folder or os.environ.get(BLOCKLIST_VARIABLE) or SHIPPED_BLOCKLIST)
+        root = Path(folder or SHIPPED_BLOCKLIST)
         custom = read_terms(root / "custom")
         exact = read_terms(root / "exact_match", exact=True)
         if not custom and not exact:
             raise GuardrailError(
                 f"The blocklist '{root}' holds no term. Expected one-term-a-line .txt files in "
-                "'custom/' or 'exact_match/'. Point NEMO_COSMOS_BLOCKLIST at such a folder, or "
-                "unset it to use the shipped lists."
+                f"'custom/' or 'exact_match/'. Set {where_to_set('blocklist')}, to such a folder, "
+                "or leave it out to use the shipped lists."
             )
         self._custom = TermIndex(custom)
         self._exact = TermIndex(exact)
@@ -111,16 +110,10 @@ class KeywordGuard:
 
     def check(self, x: str | np.ndarray) -> Verdict:
         """Judge one prompt."""
-        if not isinstance(x, str):
-            return Verdict(
-                False, self.name, INVALID, f"the prompt is a {type(x).__name__}, not text"
-            )
-        if len(x) > MAX_CHARACTERS:
-            reason = f"the prompt has {len(x)} characters, at most {MAX_CHARACTERS} are judged"
-            return Verdict(False, self.name, INVALID, reason)
-        all_readings = readings(x)
-        if not any(all_readings):
-            return Verdict(False, self.name, INVALID, "the prompt is empty")
+        refusal = refuse_unreadable(self.name, x)
+        if refusal is not None:
+            return refusal
+        all_readings = readings(str(x))
         mended = self._custom.mend(all_readings[0])
         for index, words in enumerate(dict.fromkeys([*all_readings, mended])):
             term = self._find(words, ordinary=index == 0)

@@ -2,17 +2,13 @@
 
 They are off unless a site enables them (``guardrails.enabled=[qwen3guard]``), because their weights
 are not free to download for everyone. The model is read through ``transformers`` from a local
-folder or the hub, or asked behind an OpenAI-compatible endpoint (vLLM, NIM, llama.cpp)::
-
-    NEMO_COSMOS_LLM_GUARD_MODEL   folder, hub name, or the model's name at the endpoint
-    NEMO_COSMOS_LLM_GUARD_ADAPTER folder or hub name of Aegis' PEFT adapter
-    NEMO_COSMOS_LLM_GUARD_URL     an endpoint such as http://localhost:8000/v1
-    NEMO_COSMOS_LLM_GUARD_KEY     its key, where it wants one
+folder or the hub, or asked behind an OpenAI-compatible endpoint (vLLM, NIM, llama.cpp); see
+:class:`~nemo_cosmos.guardrails.settings.GuardSettings`. An endpoint's key is read from
+``NEMO_COSMOS_LLM_GUARD_KEY``.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -21,16 +17,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from nemo_cosmos.errors import GuardrailError, InputError, ServiceError
-from nemo_cosmos.guardrails.base import INVALID, SAFE, GuardKind, Verdict
-from nemo_cosmos.guardrails.text.keywords import MAX_CHARACTERS
+from nemo_cosmos.guardrails.base import SAFE, GuardKind, Verdict
+from nemo_cosmos.guardrails.settings import LLM_KEY_VARIABLE, where_to_set
 from nemo_cosmos.guardrails.text.llm_formats import LLM_FORMATS, LlmFormat, llama_guard_prompt
+from nemo_cosmos.guardrails.text.prompt import refuse_unreadable
 from nemo_cosmos.platform import default_device, require
 from nemo_cosmos.services import Endpoint, OpenAIClient, run_blocking, user_message
 
-MODEL_VARIABLE = "NEMO_COSMOS_LLM_GUARD_MODEL"
-ADAPTER_VARIABLE = "NEMO_COSMOS_LLM_GUARD_ADAPTER"
-URL_VARIABLE = "NEMO_COSMOS_LLM_GUARD_URL"
-KEY_VARIABLE = "NEMO_COSMOS_LLM_GUARD_KEY"
 MAX_NEW_TOKENS = 100
 REQUEST_TIMEOUT_S = 60.0
 MAX_TRIES = 3
@@ -116,7 +109,7 @@ class EndpointBackend:
 
     def __init__(self, url: str, model: str, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         self._endpoint = Endpoint(
-            url, model, KEY_VARIABLE, timeout_s=timeout_s, max_tries=MAX_TRIES, pause_s=0.5
+            url, model, LLM_KEY_VARIABLE, timeout_s=timeout_s, max_tries=MAX_TRIES, pause_s=0.5
         )
 
     def answer(self, prompt: str, asked: LlmFormat) -> str:
@@ -129,8 +122,8 @@ class EndpointBackend:
             return run_blocking(self._answer(prompt, asked))
         except (ServiceError, InputError) as error:
             raise GuardrailError(
-                f"The language model gave no answer: {error} Check {URL_VARIABLE}, "
-                f"{MODEL_VARIABLE} and {KEY_VARIABLE}."
+                f"The language model gave no answer: {error} Check "
+                f"{where_to_set('llm_guard_url')}, the model's name there, and {LLM_KEY_VARIABLE}."
             ) from error
 
     async def _answer(self, prompt: str, asked: LlmFormat) -> str:
@@ -169,33 +162,37 @@ class LlmGuard:
         Raises:
             GuardrailError: the model cannot be asked or its answer not be read (a refusal).
         """
-        if not isinstance(x, str):
-            reason = f"the prompt is a {type(x).__name__}, not text"
-            return Verdict(False, self.name, INVALID, reason)
-        if not x.strip():
-            return Verdict(False, self.name, INVALID, "the prompt is empty")
-        if len(x) > MAX_CHARACTERS:
-            reason = f"the prompt has {len(x)} characters, at most {MAX_CHARACTERS} are judged"
-            return Verdict(False, self.name, INVALID, reason)
+        refusal = refuse_unreadable(self.name, x)
+        if refusal is not None:
+            return refusal
         with self._loading:
             backend = self._backend = self._backend or self._make_backend()
-        category = self._asked.parse(backend.answer(x, self._asked), self._asked.categories)
+        category = self._asked.parse(backend.answer(str(x), self._asked), self._asked.categories)
         if category == SAFE:
             return Verdict(True, self.name, SAFE, "the language model calls it safe")
         return Verdict(False, self.name, category, f"the language model calls it {category}")
 
 
-def build_llm_guard(name: str) -> LlmGuard:
-    """The guard of that name, with the backend that the environment names."""
-    return LlmGuard(LLM_FORMATS[name], partial(_backend_from_environment, LLM_FORMATS[name]))
+def build_llm_guard(
+    name: str, *, model: str | None = None, adapter: str | None = None, url: str | None = None
+) -> LlmGuard:
+    """Build one of the three guards; its model is loaded with the first prompt.
 
+    Args:
+        name: ``aegis``, ``llama_guard`` or ``qwen3guard``.
+        model: folder, hub name, or the name at the endpoint; by default the published model's.
+        adapter: folder or hub name of a PEFT adapter; by default the published one, if there is
+            one.
+        url: an endpoint to ask; None loads the model into this process.
+    """
+    asked = LLM_FORMATS[name]
 
-def _backend_from_environment(asked: LlmFormat) -> Backend:
-    model = os.environ.get(MODEL_VARIABLE) or asked.model
-    url = os.environ.get(URL_VARIABLE)
-    if url:
-        return EndpointBackend(url, model)
-    return TransformersBackend(model, os.environ.get(ADAPTER_VARIABLE) or asked.adapter)
+    def make_backend() -> Backend:
+        if url:
+            return EndpointBackend(url, model or asked.model)
+        return TransformersBackend(model or asked.model, adapter or asked.adapter)
+
+    return LlmGuard(asked, make_backend)
 
 
 build_aegis = partial(build_llm_guard, "aegis")

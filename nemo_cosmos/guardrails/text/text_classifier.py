@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from nemo_cosmos.errors import GuardrailError
-from nemo_cosmos.guardrails.base import FAILURE, INVALID, SAFE, GuardKind, Verdict
-from nemo_cosmos.guardrails.text.keywords import MAX_CHARACTERS
+from nemo_cosmos.guardrails.base import FAILURE, SAFE, GuardKind, Verdict
 from nemo_cosmos.guardrails.text.normalise import legible
+from nemo_cosmos.guardrails.text.prompt import refuse_unreadable
 from nemo_cosmos.perception.sentence import load_sentence_encoder
 
 HEAD_FILE = Path(__file__).with_name("text_head.safetensors")
@@ -87,16 +87,10 @@ class TextClassifierGuard:
         Raises:
             AssetError: the encoder's weights cannot be had (the policy counts it as a refusal).
         """
-        if not isinstance(x, str):
-            reason = f"the prompt is a {type(x).__name__}, not text"
-            return Verdict(False, self.name, INVALID, reason)
-        if len(x) > MAX_CHARACTERS:
-            reason = f"the prompt has {len(x)} characters, at most {MAX_CHARACTERS} are judged"
-            return Verdict(False, self.name, INVALID, reason)
-        texts = passages(legible(x))
-        if not texts:
-            return Verdict(False, self.name, INVALID, "the prompt is empty")
-        features_ND = self._load()(texts)
+        refusal = refuse_unreadable(self.name, x)
+        if refusal is not None:
+            return refusal
+        features_ND = self._load()(passages(legible(str(x))))
         if not np.isfinite(features_ND).all():
             return Verdict(False, self.name, FAILURE, "the encoder gave NaN or infinite values")
         return self._judge(self._head.probabilities(features_ND))

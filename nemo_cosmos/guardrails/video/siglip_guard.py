@@ -1,10 +1,8 @@
 """The reference's video content-safety filter: SigLIP features and a small classifier.
 
 It is off unless a site enables it (``guardrails.enabled=[siglip]``), because its weights are not
-free to download for everyone::
-
-    NEMO_COSMOS_VIDEO_SAFETY  the checkpoint, the reference's safety_filter.pt or safetensors
-    NEMO_COSMOS_SIGLIP        folder or hub name of the SigLIP; by default the reference's
+free to download for everyone: the reference's ``safety_filter.pt`` (or the same as safetensors) and
+the SigLIP that it stands on.
 
 Each frame's pooled SigLIP features (Zhai et al. 2023, arXiv:2303.15343), scaled to length one, go
 through three linear layers to seven classes. One frame that is most likely unsafe makes the video
@@ -13,7 +11,6 @@ so.
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -22,12 +19,11 @@ import numpy as np
 
 from nemo_cosmos.errors import GuardrailError
 from nemo_cosmos.guardrails.base import FAILURE, INVALID, SAFE, GuardKind, Verdict, video_problem
+from nemo_cosmos.guardrails.settings import where_to_set
 from nemo_cosmos.guardrails.video.video_classifier import BATCH_SIZE, FRAMES_PER_S
 from nemo_cosmos.perception.weights import load_exactly, read_state
 from nemo_cosmos.platform import default_device
 
-CHECKPOINT_VARIABLE = "NEMO_COSMOS_VIDEO_SAFETY"
-SIGLIP_VARIABLE = "NEMO_COSMOS_SIGLIP"
 SIGLIP_MODEL = "google/siglip-so400m-patch14-384"
 WHAT = "the video content-safety classifier"
 #: The classes by their number in the checkpoint; the first is the only one that passes.
@@ -114,15 +110,25 @@ class SiglipGuard:
     """Refuses videos with at least one frame whose likeliest class is not the safe one.
 
     Args:
-        classifier: class probabilities of frames; by default what the environment names, loaded
-            with the first video.
+        classifier: class probabilities of frames; by default those of ``checkpoint``, which is
+            loaded with the first video.
+        checkpoint: the classifier's file.
+        siglip: folder or hub name of the SigLIP; by default the reference's.
     """
 
     name = "siglip"
     kind: GuardKind = "video"
     frames_per_s = FRAMES_PER_S
 
-    def __init__(self, classifier: SiglipClassifier | None = None) -> None:
+    def __init__(
+        self,
+        classifier: SiglipClassifier | None = None,
+        *,
+        checkpoint: str | None = None,
+        siglip: str | None = None,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._siglip = siglip or SIGLIP_MODEL
         self._classifier = classifier
         self._loading = threading.Lock()
 
@@ -137,7 +143,7 @@ class SiglipGuard:
         if problem is not None or not isinstance(x, np.ndarray):
             return Verdict(False, self.name, INVALID, problem or "the video is text")
         with self._loading:
-            classifier = self._classifier = self._classifier or _from_environment()
+            classifier = self._classifier = self._classifier or self._load()
         classes_TC = classifier(x)
         if classes_TC.shape != (len(x), len(CLASSES)) or not np.isfinite(classes_TC).all():
             reason = "the classifier gave NaN, infinite or missing values"
@@ -149,12 +155,10 @@ class SiglipGuard:
                 return Verdict(False, self.name, CLASSES[likeliest], told)
         return Verdict(True, self.name, SAFE, f"all of {len(x)} frames are most likely safe")
 
-
-def _from_environment() -> SiglipClassifier:
-    checkpoint = os.environ.get(CHECKPOINT_VARIABLE)
-    if not checkpoint:
-        raise GuardrailError(
-            f"The guard 'siglip' needs {CHECKPOINT_VARIABLE}, the path of the reference's "
-            "safety_filter.pt. Set it, or do not enable the guard."
-        )
-    return SiglipClassifier(Path(checkpoint), os.environ.get(SIGLIP_VARIABLE) or SIGLIP_MODEL)
+    def _load(self) -> SiglipClassifier:
+        if not self._checkpoint:
+            raise GuardrailError(
+                "The guard 'siglip' needs the path of the reference's safety_filter.pt. Set "
+                f"{where_to_set('video_safety')}, or do not enable the guard."
+            )
+        return SiglipClassifier(Path(self._checkpoint), self._siglip)

@@ -10,7 +10,7 @@ import pytest
 from nemo_cosmos.cli import main as cli
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy
 from nemo_cosmos.guardrails.audit import AUDIT_VARIABLE
-from nemo_cosmos.guardrails.watermark import WatermarkFilter
+from nemo_cosmos.guardrails.video.watermark import WatermarkFilter
 from nemo_cosmos.inference.result import Result
 from nemo_cosmos.video import Video, encode_video
 

@@ -13,12 +13,13 @@ from nemo_cosmos.errors import AssetError
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError
 from nemo_cosmos.guardrails.faces.boxes import SCORE_THRESHOLD, Face
 from nemo_cosmos.guardrails.faces.face_blur import (
-    RETINAFACE_VARIABLE,
     EmbeddedDetector,
     FaceBlur,
     pixelate,
 )
 from nemo_cosmos.guardrails.faces.yunet import YuNetDetector
+from nemo_cosmos.guardrails.registry import build_guard
+from nemo_cosmos.guardrails.settings import GuardSettings
 
 
 class FixedDetector:
@@ -149,10 +150,9 @@ def test_a_frame_in_which_the_detector_fails_is_covered_by_the_track(face_frames
     assert not [f for frame in safe for f in detector(frame) if f.score >= SCORE_THRESHOLD]
 
 
-def test_the_variable_names_the_reference_checkpoint_and_a_missing_one_refuses(
-    monkeypatch, tmp_path
-):
-    monkeypatch.setenv(RETINAFACE_VARIABLE, str(tmp_path / "Resnet50_Final.pth"))
-    policy = GuardPolicy([FaceBlur()], audit=AuditLog(tmp_path / "a.jsonl"))
+def test_settings_name_the_reference_checkpoint_and_a_missing_one_refuses(tmp_path):
+    settings = GuardSettings(retinaface=str(tmp_path / "Resnet50_Final.pth"))
+    guard = build_guard("face_blur", settings)
+    policy = GuardPolicy([guard], audit=AuditLog(tmp_path / "a.jsonl"))
     with pytest.raises(RefusedError, match="Resnet50_Final"):
         policy.check_video(noise())

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_cosmos.errors import GuardrailError
-from nemo_cosmos.guardrails.text.keywords import BLOCKLIST_VARIABLE, KeywordGuard
+from nemo_cosmos.guardrails.text.keywords import KeywordGuard
 
 GUARD = KeywordGuard()
 
@@ -148,9 +148,8 @@ def blocklist(tmp_path: Path) -> Path:
         ("a comment", True),
     ],
 )
-def test_lists_of_the_upstream_layout_drop_in(blocklist, prompt, allowed, monkeypatch):
-    monkeypatch.setenv(BLOCKLIST_VARIABLE, str(blocklist))
-    assert KeywordGuard().check(prompt).allowed is allowed
+def test_lists_of_the_upstream_layout_drop_in(blocklist, prompt, allowed):
+    assert KeywordGuard(blocklist).check(prompt).allowed is allowed
 
 
 def test_the_category_is_the_name_of_the_file(blocklist):

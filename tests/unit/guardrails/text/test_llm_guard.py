@@ -6,6 +6,7 @@ import pytest
 
 from nemo_cosmos.errors import GuardrailError
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError, registry
+from nemo_cosmos.guardrails.settings import LLM_KEY_VARIABLE, variable
 from nemo_cosmos.guardrails.text import llm_guard as module
 from nemo_cosmos.guardrails.text.llm_formats import LLM_FORMATS, llama_guard_prompt
 from nemo_cosmos.guardrails.text.llm_guard import EndpointBackend, LlmGuard, TransformersBackend
@@ -102,9 +103,9 @@ def server():
 
 def test_a_chat_endpoint_is_asked_with_the_bare_prompt(server, monkeypatch):
     server.answer = lambda body: "Safety: Unsafe\nCategories: Violent"
-    monkeypatch.setenv(module.URL_VARIABLE, server.url)
-    monkeypatch.setenv(module.MODEL_VARIABLE, "a-model")
-    monkeypatch.setenv(module.KEY_VARIABLE, "a-key")
+    monkeypatch.setenv(variable("llm_guard_url"), server.url)
+    monkeypatch.setenv(variable("llm_guard_model"), "a-model")
+    monkeypatch.setenv(LLM_KEY_VARIABLE, "a-key")
     guard = registry.build_guard("qwen3guard")
     assert guard.check("a fight").category == "violence"
     assert (server.paths, server.keys) == (["/v1/chat/completions"], ["Bearer a-key"])
@@ -115,8 +116,8 @@ def test_a_chat_endpoint_is_asked_with_the_bare_prompt(server, monkeypatch):
 
 def test_aegis_sends_its_own_question(server, monkeypatch):
     server.answer = lambda body: "unsafe\nO10"
-    monkeypatch.setenv(module.URL_VARIABLE, server.url)
-    monkeypatch.delenv(module.KEY_VARIABLE, raising=False)
+    monkeypatch.setenv(variable("llm_guard_url"), server.url)
+    monkeypatch.delenv(LLM_KEY_VARIABLE, raising=False)
     assert registry.build_guard("aegis").check("a threat").category == "harassment"
     assert (server.paths, server.keys) == (["/v1/completions"], [None])
     (fields,) = server.requests
@@ -222,8 +223,8 @@ def test_an_adapter_changes_the_model(tiny_model, tmp_path):
 
 
 def test_a_missing_model_refuses_with_the_reason(monkeypatch, tmp_path):
-    monkeypatch.delenv(module.URL_VARIABLE, raising=False)
-    monkeypatch.setenv(module.MODEL_VARIABLE, str(tmp_path / "nowhere"))
+    monkeypatch.delenv(variable("llm_guard_url"), raising=False)
+    monkeypatch.setenv(variable("llm_guard_model"), str(tmp_path / "nowhere"))
     policy = GuardPolicy(
         [registry.build_guard("llama_guard")], audit=AuditLog(tmp_path / "a.jsonl")
     )

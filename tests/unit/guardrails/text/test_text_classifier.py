@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from nemo_cosmos.errors import AssetError, GuardrailError
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError
 from nemo_cosmos.guardrails.text import text_classifier as module
-from nemo_cosmos.guardrails.text.keywords import MAX_CHARACTERS
+from nemo_cosmos.guardrails.text.prompt import MAX_CHARACTERS
 from nemo_cosmos.guardrails.text.text_classifier import (
     CANARY,
     TextClassifierGuard,

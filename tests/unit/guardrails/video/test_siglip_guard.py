@@ -9,10 +9,10 @@ from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionM
 
 from nemo_cosmos.errors import CheckpointError
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError
+from nemo_cosmos.guardrails.registry import build_guard
+from nemo_cosmos.guardrails.settings import GuardSettings
 from nemo_cosmos.guardrails.video.siglip_guard import (
-    CHECKPOINT_VARIABLE,
     CLASSES,
-    SIGLIP_VARIABLE,
     SiglipClassifier,
     SiglipGuard,
     make_classifier,
@@ -119,18 +119,18 @@ def test_nan_and_missing_numbers_refuse(answer):
     assert (verdict.allowed, verdict.category) == (False, "guard_failure")
 
 
-def test_the_environment_names_the_models_and_a_missing_one_refuses(folder, monkeypatch, tmp_path):
-    policy = GuardPolicy([SiglipGuard()], audit=AuditLog(tmp_path / "a.jsonl"))
-    monkeypatch.delenv(CHECKPOINT_VARIABLE, raising=False)
-    with pytest.raises(RefusedError, match=CHECKPOINT_VARIABLE):
-        policy.check_video(FRAMES)
-    monkeypatch.setenv(CHECKPOINT_VARIABLE, str(folder / "safety_filter.pt"))
-    monkeypatch.setenv(SIGLIP_VARIABLE, str(tmp_path / "nowhere"))
+def test_settings_name_the_models_and_a_missing_one_refuses(folder, tmp_path):
+    def policy(**models: str) -> GuardPolicy:
+        guard = build_guard("siglip", GuardSettings(**models))
+        return GuardPolicy([guard], audit=AuditLog(tmp_path / "a.jsonl"))
+
+    with pytest.raises(RefusedError, match=r"guardrails\.models\.video_safety"):
+        policy().check_video(FRAMES)
+    checkpoint = str(folder / "safety_filter.pt")
     with pytest.raises(RefusedError, match="siglip"):
-        policy.check_video(FRAMES)
-    monkeypatch.setenv(SIGLIP_VARIABLE, str(folder))
+        policy(video_safety=checkpoint, siglip=str(tmp_path / "nowhere")).check_video(FRAMES)
     try:
-        (verdict,) = policy.check_video(FRAMES)[1]
+        (verdict,) = policy(video_safety=checkpoint, siglip=str(folder)).check_video(FRAMES)[1]
     except RefusedError as refusal:  # random weights may call it anything, but judge it
         (verdict,) = refusal.verdicts
     assert verdict.category in CLASSES

@@ -23,7 +23,6 @@ import cv2
 import numpy as np
 
 from nemo_cosmos.errors import VideoError
-from nemo_cosmos.guardrails.base import SAFE, GuardKind, Verdict
 from nemo_cosmos.provenance.hashes import array_sha256
 
 SIDE = 256
@@ -87,8 +86,8 @@ class Reading:
         return self.sums > 0
 
 
-def embed(frames_THWC: np.ndarray, identity: str) -> np.ndarray:
-    """A copy of the frames with the watermark.
+def embed_watermark(frames_THWC: np.ndarray, identity: str) -> np.ndarray:
+    """Return a copy of the frames with the watermark.
 
     Args:
         frames_THWC: uint8 RGB, at least 256 px high and wide.
@@ -103,7 +102,7 @@ def embed(frames_THWC: np.ndarray, identity: str) -> np.ndarray:
             f"The video has {width}x{height} pixels, and the watermark needs {MIN_SIDE_PX} on each "
             "side. Make a larger video, or leave the watermark out."
         )
-    wanted_B = np.where(encode(identity), 1.0, -1.0)
+    wanted_B = np.where(identity_bits(identity), 1.0, -1.0)
     # Less than a grey level is lost in rounding, so what is rounded is made a little random.
     dither_HW1 = np.random.default_rng(0).random((height, width, 1), dtype=np.float32)
     marked_THWC = np.empty_like(frames_THWC)
@@ -116,31 +115,19 @@ def embed(frames_THWC: np.ndarray, identity: str) -> np.ndarray:
     return marked_THWC
 
 
-def read(frames_THWC: np.ndarray) -> Reading:
+def read_watermark(frames_THWC: np.ndarray) -> Reading:
     """Read the watermark of a video; more frames make it surer."""
     sums_B = _bit_sums(_coefficients(_mean_luma(frames_THWC)))
     return Reading(_decode(sums_B), sums_B)
 
 
-class WatermarkFilter:
-    """Marks every video with the first digits of its hash; off unless a site enables it."""
-
-    name = "watermark"
-    kind: GuardKind = "filter"
-
-    def apply(self, frames_THWC: np.ndarray) -> tuple[np.ndarray, Verdict]:
-        """Return a marked copy, and a verdict that names its identity.
-
-        Raises:
-            VideoError: the frames are too small (the policy counts it as a refusal).
-        """
-        identity = array_sha256(frames_THWC)[: _ID_BITS // 4]
-        marked_THWC = embed(frames_THWC, identity)
-        return marked_THWC, Verdict(True, self.name, SAFE, f"invisible watermark {identity}")
+def identity_of(frames_THWC: np.ndarray) -> str:
+    """Return the identity of a video: the first eight hexadecimal digits of its hash."""
+    return array_sha256(frames_THWC)[: _ID_BITS // 4]
 
 
-def encode(identity: str) -> np.ndarray:
-    """Identity and check as bits, the highest first, bool ``(56,)``."""
+def identity_bits(identity: str) -> np.ndarray:
+    """Return identity and check as bits, the highest first, bool ``(56,)``."""
     number = int(identity, 16)
     if len(identity) != _ID_BITS // 4:
         raise ValueError(f"the identity {identity!r} has not {_ID_BITS // 4} hexadecimal digits")

@@ -10,7 +10,8 @@ import pytest
 
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError
-from nemo_cosmos.guardrails import watermark as wm
+from nemo_cosmos.guardrails.video.watermark import WatermarkFilter
+from nemo_cosmos.provenance import watermark as wm
 from nemo_cosmos.video import Video, decode, encode_video
 
 IDENTITY = "0badcafe"
@@ -46,11 +47,11 @@ def moving(num_frames=6) -> np.ndarray:
 @pytest.mark.parametrize("scale", [1.0, 0.75])
 def test_it_survives_crf_28_and_scaling(tmp_path, scale):
     frames = moving()
-    marked = wm.embed(frames, IDENTITY)
+    marked = wm.embed_watermark(frames, IDENTITY)
     assert psnr(frames, marked) > 38
-    found = wm.read(attacked(marked, tmp_path, 28, scale))
+    found = wm.read_watermark(attacked(marked, tmp_path, 28, scale))
     assert found.identity == IDENTITY
-    assert (found.bits == wm.read(marked).bits).all()
+    assert (found.bits == wm.read_watermark(marked).bits).all()
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path):
@@ -60,7 +61,7 @@ def test_nothing_is_found_where_nothing_is(tmp_path):
         np.zeros((2, 300, 300, 3), np.uint8),
         rng.integers(0, 256, (2, 300, 300, 3), dtype=np.uint8),
     ]
-    assert [wm.read(frames).identity for frames in unmarked] == [None] * 3
+    assert [wm.read_watermark(frames).identity for frames in unmarked] == [None] * 3
 
 
 def test_the_check_fails_for_random_bits():
@@ -71,7 +72,7 @@ def test_the_check_fails_for_random_bits():
 
 @pytest.mark.parametrize("identity", ["00000000", "ffffffff", "12345678"])
 def test_identities_and_bits(identity):
-    bits = wm.encode(identity)
+    bits = wm.identity_bits(identity)
     assert wm._decode(np.where(bits, 1.0, -1.0)) == identity
     turned = np.where(bits, 1.0, -1.0)
     turned[[5, 40]] *= -0.01
@@ -81,14 +82,14 @@ def test_identities_and_bits(identity):
 @pytest.mark.parametrize("identity", ["", "12", "123456789", "wxyz0000"])
 def test_other_identities_are_no_identities(identity):
     with pytest.raises(ValueError):
-        wm.embed(moving(1), identity)
+        wm.embed_watermark(moving(1), identity)
 
 
 def test_a_blank_video_is_marked_and_the_callers_frames_stay():
     blank = np.full((3, 256, 256, 3), 128, np.uint8)
-    marked = wm.embed(blank, IDENTITY)
+    marked = wm.embed_watermark(blank, IDENTITY)
     assert (blank == 128).all()
-    assert wm.read(marked).identity == IDENTITY
+    assert wm.read_watermark(marked).identity == IDENTITY
 
 
 def test_the_signs_stay_what_they_were():
@@ -101,16 +102,16 @@ def test_the_signs_stay_what_they_were():
 
 def test_the_filter_marks_and_names_the_identity_in_the_log(tmp_path):
     log = AuditLog(tmp_path / "a.jsonl")
-    safe, (verdict,) = GuardPolicy([wm.WatermarkFilter()], audit=log).check_video(moving(2))
-    assert verdict.reason == f"invisible watermark {wm.read(safe).identity}"
+    safe, (verdict,) = GuardPolicy([WatermarkFilter()], audit=log).check_video(moving(2))
+    assert verdict.reason == f"invisible watermark {wm.read_watermark(safe).identity}"
     assert verdict.reason in log.path.read_text()
 
 
 def test_a_small_video_is_an_error_and_so_refused(tmp_path):
     small = np.zeros((2, 255, 300, 3), np.uint8)
     with pytest.raises(VideoError, match="256"):
-        wm.embed(small, IDENTITY)
-    policy = GuardPolicy([wm.WatermarkFilter()], audit=AuditLog(tmp_path / "a.jsonl"))
+        wm.embed_watermark(small, IDENTITY)
+    policy = GuardPolicy([WatermarkFilter()], audit=AuditLog(tmp_path / "a.jsonl"))
     with pytest.raises(RefusedError, match="256"):
         policy.check_video(small)
 
@@ -118,6 +119,6 @@ def test_a_small_video_is_an_error_and_so_refused(tmp_path):
 def test_real_clips(samples_dir, tmp_path):
     for name in ("autoregressive/2.mp4", "curation/test_clip_10s.mp4"):
         frames = decode(samples_dir / name, start_s=0.0, end_s=0.3).frames_THWC
-        marked = wm.embed(frames, IDENTITY)
+        marked = wm.embed_watermark(frames, IDENTITY)
         assert psnr(frames, marked) > 43
-        assert wm.read(attacked(marked, tmp_path, 28, 0.75)).identity == IDENTITY
+        assert wm.read_watermark(attacked(marked, tmp_path, 28, 0.75)).identity == IDENTITY
