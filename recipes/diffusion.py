@@ -20,8 +20,9 @@ from collections.abc import Mapping, Sequence
 
 import nemo_run as run
 
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.data.modules import LatentDataModule
-from nemo_cosmos.models.diffusion.build import ControlSpec
+from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
@@ -57,7 +58,7 @@ def diffusion_nano_action(post_training: bool = True) -> run.Partial:
     """Nano Video2World, steered by robot actions; always starts from weights."""
     recipe = diffusion_nano_video2world(post_training=True)
     _add_actions(recipe, "diffusion_nano_video2world", ACTION_STATS)
-    recipe.model.control.options["cumulative"] = True
+    recipe.model.controls[0].options["cumulative"] = True
     recipe.log.name = "diffusion_nano_action"
     return recipe
 
@@ -179,12 +180,17 @@ def _add_actions(
         action_stats: ``mean`` and ``std`` that normalise the actions.
     """
     tokenizer = TOKENIZERS[DIFFUSION[preset].tokenizer]
-    recipe.model.control = run.Config(
-        ControlSpec,
-        name="action",
+    recipe.model.controls = [
+        run.Config(
+            ControlSpec,
+            name="action",
+            options={name: list(values) for name, values in action_stats.items()},
+        )
+    ]
+    recipe.model.tokenizer = run.Config(
+        TokenizerFacts,
         temporal_factor=tokenizer.temporal_factor,
         spatial_factor=tokenizer.spatial_factor,
-        options={name: list(values) for name, values in action_stats.items()},
     )
     # Actions say how the robot of a given frame moves; without that frame they say little.
     recipe.model.process.conditioning.min_condition_latents = 1

@@ -44,7 +44,7 @@ from nemo_cosmos.checkpoint.world.config import (
     read_config,
     write_config,
 )
-from nemo_cosmos.checkpoint.world.folder import Progress, meta_network, write_world
+from nemo_cosmos.checkpoint.world.folder import Progress, meta_network, open_weights, write_world
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
 from nemo_cosmos.models.diffusion.family import diffusion_settings
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
@@ -134,7 +134,7 @@ def export_checkpoint(
     config = read_config(place)
     tokenizer = VideoTokenizer.from_folder(place / TOKENIZER_FOLDER)
     net = meta_network(config, tokenizer.config)
-    weights = SafetensorsSource(place / WEIGHTS_FILE)
+    weights = open_weights(place / WEIGHTS_FILE)
     expected = {name: tuple(value.shape) for name, value in named_tensors(net).items()}
     check_fit(
         expected,
@@ -184,10 +184,10 @@ def _write_original(
     folder: Path, config: WorldConfig, source: _WatchedSource, tokenizer: VideoTokenizer
 ) -> None:
     """``model.pt`` under the original names, with its tokenizer beside it."""
-    if config.control is not None:
+    if config.controls:
         raise ConfigError(
-            f"The model has the control '{config.control}', which original checkpoints have no "
-            "place for. Export it with --format nemo, which keeps everything."
+            f"The model has the control '{config.controls[0].name}', which original checkpoints "
+            "have no place for. Export it with --format nemo, which keeps everything."
         )
     settings = diffusion_settings(config.model)
     network, learned = settings.network_config(), settings.process.edm.learned_variance

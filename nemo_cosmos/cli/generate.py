@@ -45,7 +45,7 @@ Actions = Annotated[
 ]
 Controls = Annotated[
     list[str] | None,
-    typer.Option("--control", "-c", help="A control array, NAME=PATH.npy; repeat for more."),
+    typer.Option("--control", "-c", help="A signal, NAME=PATH (.npy or .npz); repeat for more."),
 ]
 NumGiven = Annotated[
     int | None, typer.Option("--num-condition-frames", help="How many last frames to continue.")
@@ -301,14 +301,15 @@ def read_frames(path: Path) -> np.ndarray:
     return decode(path).frames_THWC
 
 
-def read_controls(actions: Path | None, controls: list[str] | None) -> dict[str, np.ndarray]:
+def read_controls(actions: Path | None, controls: list[str] | None) -> dict[str, Any]:
     """Read control arrays from ``--actions`` and ``--control NAME=PATH``.
 
     Raises:
         ConfigError: an entry is not NAME=PATH, or a name is given twice.
         MissingFileError: a file is not there.
-        SampleError: a file is not a plain NumPy array.
+        SampleError: a file holds no plain NumPy arrays.
     """
+    from nemo_cosmos.controls import read_signal
     from nemo_cosmos.errors import ConfigError
 
     pairs = [] if actions is None else [("action", str(actions))]
@@ -319,31 +320,12 @@ def read_controls(actions: Path | None, controls: list[str] | None) -> dict[str,
                 f"--control '{entry}' is not NAME=PATH. Write for example --control action=a.npy."
             )
         pairs.append((name, path))
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for name, path in pairs:
         if name in arrays:
             raise ConfigError(f"The control '{name}' is given twice; give it once.")
-        arrays[name] = _read_array(Path(path))
+        arrays[name] = read_signal(path)
     return arrays
-
-
-def _read_array(path: Path) -> np.ndarray:
-    import numpy as np
-
-    from nemo_cosmos.errors import MissingFileError, SampleError
-
-    try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise MissingFileError(f"There is no file '{path}'. Check the spelling.") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise SampleError(
-            f"'{path}' is not a NumPy array of numbers: {error}. Write one with numpy.save."
-        ) from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise SampleError(f"'{path}' holds several arrays (.npz); give one, as a .npy file.")
-    return array
 
 
 def run_and_save(label: str, out: Path, as_json: bool, make: Callable[[Progress], Result]) -> None:

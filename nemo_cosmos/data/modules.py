@@ -49,8 +49,7 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         image_ratio: share of batches that are of images (samples of one frame); by default, and
             with packing, images come as often as they occur.
         text_length: tokens L.
-        controls: whose sidecars to load, for example ``("action",)``: registered controls, or the
-            names of arrays ``{key}.{name}.npy``.
+        controls: names of the registered controls whose signals to load, such as ``("action",)``.
         seed: of the order.
         num_workers: processes that read; the order does not depend on it.
         shuffle_window: samples that are shuffled among each other.

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from nemo_cosmos.checkpoint.world.folder import World, model_record
+from nemo_cosmos.controls import Signal, Values, get_controls
 from nemo_cosmos.errors import ConfigError, InputError, PromptError, WrongFrameCountError
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.inference.options import GenerationOptions, check_num_given, largest_given
@@ -29,8 +30,8 @@ from nemo_cosmos.inference.result import Result
 from nemo_cosmos.inference.sharding import load_shared_world
 from nemo_cosmos.models.common.text import load_text_encoder
 from nemo_cosmos.models.diffusion.build import WorldNetwork
-from nemo_cosmos.models.diffusion.controls import Control, ControlEmbedding
 from nemo_cosmos.models.diffusion.family import diffusion_settings
+from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding
 from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
 from nemo_cosmos.models.diffusion.process.conditioning import (
     FrameCondition,
@@ -45,8 +46,8 @@ from nemo_cosmos.video import Video, center_crop, frames_to_tensor, tensor_to_fr
 Progress = Callable[[int, int], None]
 """Called after every sampling step with the number done and the number in all."""
 
-Controls = Mapping[str, np.ndarray]
-"""Control arrays by name, such as ``{"action": actions}``."""
+Controls = Mapping[str, np.ndarray | Values]
+"""Signals by name: ``{"action": actions}``, or arrays by name for one with several."""
 
 
 class Encoder(Protocol):
@@ -136,7 +137,7 @@ class WorldPipeline:
             frames_THWC: uint8 RGB; the last ``num_condition_frames`` of them are continued, scaled
                 and cropped to the video's size. They are also the first frames of the result.
             num_condition_frames: 1, or more where the model was trained with more.
-            control: the model's control arrays, for the whole video from its first frame on.
+            control: the signals of the model's controls, for exactly the frames of the video.
             progress: called after every sampling step.
             **options: see :class:`GenerationOptions`.
 
@@ -150,7 +151,7 @@ class WorldPipeline:
         check_num_given(num_condition_frames, chosen, self.world)
         given_THWC = _last_frames(frames_THWC, num_condition_frames, chosen)
         arrays = self._check_control(control or {})
-        embedding = self._embed_control(arrays, chosen, first_frame=0)
+        embedding = self._embed_control(arrays, chosen, 0, chosen.length)
         verdicts = self._check_prompt(prompt, chosen)
         text = self._encode_text(prompt, chosen)
         video_THWC = self._sample(
@@ -180,7 +181,7 @@ class WorldPipeline:
             num_chunks: how many times to continue.
             num_condition_frames: frames that each chunk takes from the one before; by default as
                 many as the model was trained with. The first chunk takes what there is.
-            control: arrays for the whole new video, from its first given frame on.
+            control: signals for exactly the frames of the new video, from its first given frame.
             progress: called after every sampling step of all chunks.
             **options: see :class:`GenerationOptions`; ``num_frames`` is a chunk's.
 
@@ -195,7 +196,8 @@ class WorldPipeline:
         first = largest_given(chosen, self.world, at_most=min(overlap, len(frames_THWC)))
         arrays = self._check_control(control or {})
         step = chosen.length - overlap
-        controls = [self._embed_control(arrays, chosen, n * step) for n in range(num_chunks)]
+        whole = chosen.length + (num_chunks - 1) * step
+        controls = [self._embed_control(arrays, chosen, n * step, whole) for n in range(num_chunks)]
         verdicts = self._check_prompt(prompt, chosen)
         text = self._encode_text(prompt, chosen)
         video_THWC = given_THWC = _last_frames(frames_THWC, first, chosen)
@@ -220,7 +222,7 @@ class WorldPipeline:
     def _check_prompt(self, prompt: str | None, options: GenerationOptions) -> list[Verdict]:
         """Let the prompt guards judge; nothing is asked where a control alone steers."""
         if prompt is None:
-            if self._net.control is None:
+            if not self.world.config.controls:
                 raise PromptError(
                     "There is no prompt. This model is steered by text; say what happens."
                 )
@@ -242,35 +244,48 @@ class WorldPipeline:
         uncond_BLD = zeros_BLD if options.negative_prompt is None else next(embedded)
         return text_BLD.to(self._device), uncond_BLD.to(self._device)
 
-    def _check_control(self, control: Controls) -> dict[str, np.ndarray]:
-        """Return the arrays that the model's control reads.
+    @cached_property
+    def _signals(self) -> dict[str, Signal]:
+        """The signals of the model's controls by name."""
+        controls = get_controls(spec.name for spec in self.world.config.controls)
+        return {signal.name: signal for control in controls for signal in control.signals}
+
+    def _check_control(self, control: Controls) -> dict[str, Values]:
+        """Return the arrays of each signal that the model's controls read.
 
         Raises:
             InputError: one is missing, or there is one that the model does not know.
         """
-        wanted = [] if self._net.control is None else control_names(self._net.control)
-        if sorted(control) != sorted(wanted):
+        if sorted(control) != sorted(self._signals):
             raise InputError(
-                f"The model takes {_listed(wanted)} as control, but got {_listed(control)}. "
+                f"The model takes {_listed(self._signals)} as control, but got {_listed(control)}. "
                 "Give exactly those; a model learns a control in post-training."
             )
-        return {name: np.asarray(control[name]) for name in wanted}
+        return {name: signal.values(control[name]) for name, signal in self._signals.items()}
 
     def _embed_control(
-        self, arrays: Mapping[str, np.ndarray], options: GenerationOptions, first_frame: int
+        self,
+        arrays: Mapping[str, Values],
+        options: GenerationOptions,
+        first_frame: int,
+        whole_frames: int,
     ) -> ControlEmbedding | None:
-        """Embed a window of the control arrays; None without a control."""
-        module = self._net.control
-        if module is None:
-            return None
-        sidecars = {name: arrays[control_name(name)] for name in module.sidecars}
-        window = module.read(sidecars, first_frame, options.length)
-        batch = {
-            name: torch.from_numpy(np.ascontiguousarray(value))[None].to(self._device)
-            for name, value in window.items()
-        }
-        embedding: ControlEmbedding = module(batch, options.latent_shape(self.world))
-        return embedding
+        """Embed a window of the signals; None without a control.
+
+        Args:
+            arrays: the signals' arrays for all frames.
+            options: say the window's length.
+            first_frame: first frame of the window.
+            whole_frames: how many frames the arrays must be for.
+        """
+        batch: dict[str, Tensor] = {}
+        for name, signal in self._signals.items():
+            signal.check(arrays[name], whole_frames)
+            batch |= {
+                key: torch.from_numpy(values)[None].to(self._device)
+                for key, values in signal.batch(arrays[name], first_frame, options.length).items()
+            }
+        return self._net.embed_controls(batch, options.latent_shape(self.world))
 
     def _sample(
         self,
@@ -342,7 +357,7 @@ class WorldPipeline:
         frames_THWC: np.ndarray,
         verdicts: list[Verdict],
         given_THWC: np.ndarray | None = None,
-        control: Controls | None = None,
+        signals: Mapping[str, Values] | None = None,
     ) -> Result:
         """Let the video guards judge, and put video and provenance together."""
         context = {"model": self.world.folder.name, "seed": options.seed}
@@ -357,7 +372,11 @@ class WorldPipeline:
             negative_prompt=options.negative_prompt,
             options=options.to_dict(),
             given_frames_THWC=given_THWC,
-            control=control or {},
+            control={
+                name if name == array else f"{name}.{array}": values
+                for name, arrays in (signals or {}).items()
+                for array, values in arrays.items()
+            },
             verdicts=[*verdicts, *video_verdicts],
             frames_THWC=safe_THWC,
             fps=fps,
@@ -372,16 +391,6 @@ class WorldPipeline:
     @property
     def _device(self) -> torch.device:
         return next(self.world.net.parameters()).device
-
-
-def control_name(sidecar: str) -> str:
-    """Return the name under which a person gives a sidecar: ``action`` for ``action.npy``."""
-    return sidecar.split(".")[0]
-
-
-def control_names(control: Control) -> list[str]:
-    """Return the names of the arrays that a control reads."""
-    return [control_name(sidecar) for sidecar in control.sidecars]
 
 
 def _last_frames(

@@ -16,7 +16,7 @@ from nemo_cosmos.models.common.megatron.module import bare_networks
 
 logger = logging.getLogger(__name__)
 
-NEW_MODULES = frozenset({"control", "controls", "adapter", "logvar"})
+NEW_MODULES = frozenset({"controls", "adapter", "logvar"})
 """Modules that training may add to given weights: controls, adapters, the learned variance."""
 
 

@@ -1,4 +1,4 @@
-"""The action control: a robot's commands decide what the next frames show.
+"""The action control's embedder: a robot's commands decide what the next frames show.
 
 Cosmos paper, section 6.2 (action-based next-frame prediction), extended to clips. An action is
 seven numbers: the change of the gripper's position (3) and of its rotation (3), and its opening.
@@ -24,23 +24,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
-from nemo_cosmos.models.diffusion.controls import Control, ControlEmbedding, NetworkDims
-
-SIDECAR = "action.npy"
-ACTION_DIM = 7
-MOTION_DIM = 6
-"""Numbers of an action that are a motion and add up; the seventh is the gripper's opening."""
+from nemo_cosmos.errors import ConfigError, SampleError
+from nemo_cosmos.models.diffusion.controls import ControlEmbedder, ControlEmbedding, NetworkDims
+from post_training.robotics.signal import ACTION, ACTION_DIM, MOTION_DIM
 
 
-class ActionControl(Control):
+class ActionEmbedder(ControlEmbedder):
     """Embeds 7-D robot actions per latent frame.
 
     The statistics that normalise the actions are buffers: they are saved with the weights, so that
     whoever loads the model gives it actions in the robot's own units.
     """
 
-    sidecars: ClassVar[tuple[str, ...]] = (SIDECAR,)
     level_each_frame: ClassVar[bool] = True
     mean: Tensor
     std: Tensor
@@ -81,21 +76,6 @@ class ActionControl(Control):
         """Make the control; ``options`` may hold ``mean``, ``std`` and ``cumulative``."""
         return cls(dims.hidden_size, dims.temporal_factor, **options)
 
-    @classmethod
-    def read(
-        cls, sidecars: Mapping[str, Any], first_frame: int, num_frames: int
-    ) -> dict[str, np.ndarray]:
-        """Return the ``num_frames - 1`` actions inside the window as ``action``."""
-        if SIDECAR not in sidecars:
-            raise SampleError(
-                f"The sample has no '{SIDECAR}', which the action control reads: an array of shape "
-                "(frames - 1, 7). Curate episodes that carry actions, or train without a control."
-            )
-        actions = np.asarray(sidecars[SIDECAR], dtype=np.float32)
-        window = actions[first_frame : first_frame + num_frames - 1]
-        check_actions(window, num_frames)
-        return {"action": window}
-
     def forward(
         self, batch: Mapping[str, Tensor], latent_shape_BCTHW: tuple[int, ...]
     ) -> ControlEmbedding:
@@ -113,7 +93,7 @@ class ActionControl(Control):
         elif action_BNA is None:
             raise SampleError(
                 "The batch has no 'action', which the model's action control needs. Read shards "
-                f"with '{SIDECAR}' sidecars, or pass the actions when you generate."
+                f"with '{ACTION.suffix}' sidecars, or pass the actions when you generate."
             )
         grouped_BTA = self.group(action_BNA, num_latent_frames)
         grouped_BTA = grouped_BTA.to(next(self.parameters()).dtype)
@@ -150,25 +130,6 @@ class ActionControl(Control):
             return grouped_BTA
         so_far_BTA = groups_BTNA[..., :MOTION_DIM].mean(dim=2).cumsum(dim=1)
         return torch.cat([grouped_BTA, so_far_BTA], dim=-1)
-
-
-def check_actions(actions: np.ndarray, num_frames: int) -> None:
-    """Check the actions of one clip.
-
-    Raises:
-        SampleError: not (num_frames - 1, 7).
-        NumericsError: NaN or infinity among them.
-    """
-    if actions.shape != (num_frames - 1, ACTION_DIM):
-        raise SampleError(
-            f"The actions have shape {actions.shape}; a clip of {num_frames} frames needs "
-            f"({num_frames - 1}, {ACTION_DIM}): one action of 7 numbers between every two frames."
-        )
-    if not np.isfinite(actions).all():
-        raise NumericsError(
-            "The actions hold NaN or infinity. Expected finite displacements and gripper openings; "
-            "repair or drop the episode."
-        )
 
 
 def action_stats(episodes: Iterable[np.ndarray]) -> dict[str, list[float]]:

@@ -19,7 +19,8 @@ from scipy.spatial.transform import Rotation
 
 from nemo_cosmos.errors import MissingFileError, SampleError, VideoError
 from nemo_cosmos.video import Video, decode
-from post_training.robotics.episodes import ACTION_DIM, Episode, write_episode, write_manifest
+from post_training.robotics.episodes import Episode, write_episode, write_manifest
+from post_training.robotics.signal import ACTION_DIM
 
 BRIDGE_ACTION_SCALE = np.array([20.0] * 6 + [1.0])
 """Factors that bring Bridge's metres and radians per frame to about [-1, 1]."""

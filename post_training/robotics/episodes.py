@@ -26,8 +26,8 @@ import numpy as np
 from nemo_cosmos.errors import MissingFileError, SampleError
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import Video, decode, encode_video
+from post_training.robotics.signal import ACTION_DIM
 
-ACTION_DIM = 7
 ACTION_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 STATE_NAMES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 MANIFEST = "manifest.json"

@@ -43,7 +43,9 @@ class LeaveVideo:
 def save_tiny_world(folder: Path) -> None:
     from nemo_cosmos.checkpoint.world.config import WorldConfig
     from nemo_cosmos.checkpoint.world.folder import save_world
-    from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
+    from nemo_cosmos.controls import ControlSpec
+    from nemo_cosmos.models.diffusion.build import build_network
+    from nemo_cosmos.models.diffusion.controls import TokenizerFacts
     from nemo_cosmos.models.diffusion.family import DiffusionSettings
     from nemo_cosmos.models.diffusion.network.config import DiTConfig
     from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
@@ -61,7 +63,7 @@ def save_tiny_world(folder: Path) -> None:
         layer_spec="local",
     )  # fmt: skip
     process = DiffusionConfig(conditioning=ConditioningConfig(max_condition_latents=2))
-    net = build_network(config, process, ControlSpec("action", temporal_factor=4))
+    net = build_network(config, process, [ControlSpec("action")], TokenizerFacts(temporal_factor=4))
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     tokenizer = replace(TOKENIZERS["tokenizer_nano_cv4x8x8"], channels=8, num_res_blocks=1)
@@ -71,7 +73,7 @@ def save_tiny_world(folder: Path) -> None:
         TEXT,
         VIDEO,
         preset="tiny",
-        control="action",
+        controls=(ControlSpec("action"),),
     )
     save_world(folder, net, world, VideoTokenizer(TokenizerNetwork(tokenizer)))
 
@@ -93,7 +95,7 @@ def predict(folder: str) -> tuple[Any, int, int]:
     whole = SafetensorsSource(Path(folder) / "model.safetensors").specs
     num_bytes = sum(4 * int(np.prod(spec.shape)) for spec in whole.values())
     net = pipe.world.net
-    control = local_bytes(net.control)  # stays whole
+    control = local_bytes(net.controls)  # stays whole
     return result.video.frames_THWC, local_bytes(net) - control, num_bytes - control
 
 

@@ -135,7 +135,7 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
             log_every_n_steps=1,
             default_root_dir=folder,
         )
-        model = DiffusionModel(config_of(task, layout), optim=optimizer(), control=control_of(task))
+        model = DiffusionModel(config_of(task, layout), optim=optimizer(), **controls_of(task))
         trainer.fit(model, datamodule=make_data(task, layout.micro_batch))
     return seen
 
@@ -171,10 +171,12 @@ def config_of(task: str, layout: Layout) -> Any:
     )
 
 
-def control_of(task: str) -> Any:
-    from nemo_cosmos.models.diffusion.build import ControlSpec
+def controls_of(task: str) -> dict[str, Any]:
+    from nemo_cosmos.controls import ControlSpec
+    from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 
-    return ControlSpec("action", ACTIONS_A_FRAME) if task == STEERED else None
+    controls = [ControlSpec("action")] if task == STEERED else []
+    return {"controls": controls, "tokenizer": TokenizerFacts(ACTIONS_A_FRAME)}
 
 
 def optimizer() -> Any:
@@ -334,8 +336,9 @@ def write_weights(task: str, folder: str) -> None:
     from nemo_cosmos.platform import ensure_model_parallel
 
     ensure_model_parallel()
-    model = DiffusionModel(config_of(task, Layout()), control=control_of(task))
-    state = named_tensors(build_network(model.config, model.process, model.control))
+    model = DiffusionModel(config_of(task, Layout()), **controls_of(task))
+    net = build_network(model.config, model.process, model.controls, model.tokenizer)
+    state = named_tensors(net)
     generator = torch.Generator().manual_seed(3)
     for value in state.values():
         if not value.any():

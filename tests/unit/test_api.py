@@ -152,8 +152,8 @@ def test_actions_are_added_in_post_training(world, latents, tmp_path):
         post_training=True,
     )
     loaded = load_world(tuned / "export")
-    assert loaded.config.control == "action"
-    assert loaded.net.control is not None
+    assert [control.name for control in loaded.config.controls] == ["action"]
+    assert "action" in loaded.net.controls
 
 
 def test_training_goes_on_to_more_steps(world, latents):

@@ -26,7 +26,8 @@ from nemo_cosmos.checkpoint.diffusion.foreign import open_world, tokenizer_place
 from nemo_cosmos.checkpoint.tokenizer.files import import_tokenizer
 from nemo_cosmos.checkpoint.world.config import TOKENIZER_FOLDER, format_of, read_config
 from nemo_cosmos.models.common.family import WorldInfo
-from nemo_cosmos.models.diffusion.family import control_spec, diffusion_settings
+from nemo_cosmos.models.diffusion.controls import TokenizerFacts
+from nemo_cosmos.models.diffusion.family import diffusion_settings
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 
 FORMATS = ("diffusers", "cosmos", "world")
@@ -51,7 +52,8 @@ class WorldImporter(io.ModelConnector):
         return DiffusionModel(
             settings.network_config(),
             settings.process,
-            control=control_spec(config.control, config.control_options, tokenizer.config),
+            controls=config.controls,
+            tokenizer=TokenizerFacts.of(tokenizer.config),
             preset=config.preset,
             world=world,
         )

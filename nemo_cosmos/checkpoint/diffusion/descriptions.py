@@ -15,7 +15,8 @@ from nemo_cosmos.checkpoint.world.config import WorldConfig
 from nemo_cosmos.errors import CheckpointError, ConfigError
 from nemo_cosmos.models.common.text.base import REFERENCE_MAX_LENGTH
 from nemo_cosmos.models.common.text.t5 import REFERENCE_T5
-from nemo_cosmos.models.diffusion.family import FAMILY, DiffusionSettings, diffusion_settings
+from nemo_cosmos.models.diffusion.controls import FAMILY
+from nemo_cosmos.models.diffusion.family import DiffusionSettings, diffusion_settings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.presets import (
     DIFFUSION,
@@ -146,9 +147,10 @@ def config_for_diffusers(config: WorldConfig) -> dict[str, Any]:
         ConfigError: diffusers has no such network.
     """
     net = diffusion_settings(config.model).network_config()
-    if config.control is not None or net.control_channels:
+    if config.controls or net.control_channels:
+        name = config.controls[0].name if config.controls else "unknown"
         raise ConfigError(
-            f"The model has the control '{config.control}', which diffusers has no place for. "
+            f"The model has the control '{name}', which diffusers has no place for. "
             "Export it with --format nemo, which keeps everything."
         )
     if net.base_fps != _PUBLISHED_FPS or net.in_channels != net.out_channels:

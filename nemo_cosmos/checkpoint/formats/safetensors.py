@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,14 @@ class SafetensorsSource:
     Args:
         file: such as ``model.safetensors``; where it is not there, ``model.safetensors.index.json``
             beside it says where the tensors are.
+        rename: from a stored name to the one that the source offers; by default the same.
 
     Raises:
         MissingFileError: neither is there, or a shard is not.
         CheckpointError: a file is damaged, or the index disagrees with its shards.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, rename: Callable[[str], str] | None = None) -> None:
         self.place = str(file)
         self.files = weight_files(file)
         self._file_of: dict[str, Path] = {}
@@ -63,6 +64,9 @@ class SafetensorsSource:
             for name, spec in _read_specs(path).items():
                 self._file_of[name], self.specs[name] = path, spec
         self._check_index(file)
+        rename = rename or (lambda name: name)
+        self._stored = {rename(name): name for name in self.specs}
+        self.specs = {name: self.specs[stored] for name, stored in self._stored.items()}
 
     def read(self, name: str) -> Tensor:
         """One tensor; only its part of the file is read."""
@@ -70,10 +74,11 @@ class SafetensorsSource:
 
     def read_part(self, name: str, part: tuple[slice, ...]) -> Tensor:
         """A rectangular part of one tensor; all of it for no slices."""
-        path = self._file_of[name]
+        stored = self._stored[name]
+        path = self._file_of[stored]
         try:
             with safe_open(str(path), framework="pt") as file:
-                return file.get_slice(name)[part] if part else file.get_tensor(name)
+                return file.get_slice(stored)[part] if part else file.get_tensor(stored)
         except SafetensorError as error:
             raise _damaged(path, error) from error
 

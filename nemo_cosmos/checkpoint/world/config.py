@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import CheckpointError, MissingFileError
 from nemo_cosmos.models.common.family import (
     FamilySettings,
@@ -23,7 +24,10 @@ TOKENIZER_FOLDER = "tokenizer"
 DESCRIPTION_FILE = "nemo_cosmos.json"
 """Beside weights of another format: the content of ``config.json``."""
 
-VERSION = 1
+VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 had at most one control: ``control``, ``control_options``, weights ``control.*``."""
+
 _FORMAT_PREFIX = "nemo_cosmos."
 
 
@@ -37,8 +41,7 @@ class WorldConfig:
         text_encoder: arguments of ``load_text_encoder``: kind, path, max_length, dim.
         video: the training videos: num_frames, fps, height, width.
         preset: name of the preset that the model was made from, for provenance.
-        control: name of the registered control; None without one.
-        control_options: arguments that the control is built with.
+        controls: what steers the model.
     """
 
     family: str
@@ -46,8 +49,7 @@ class WorldConfig:
     text_encoder: Mapping[str, Any]
     video: Mapping[str, Any]
     preset: str | None = None
-    control: str | None = None
-    control_options: Mapping[str, Any] = field(default_factory=dict)
+    controls: tuple[ControlSpec, ...] = ()
 
     @classmethod
     def of(cls, model: ModelDescription, info: WorldInfo) -> Self:
@@ -58,8 +60,7 @@ class WorldConfig:
             text_encoder=info.text_encoder,
             video=info.video,
             preset=model.preset,
-            control=model.control,
-            control_options=model.control_options,
+            controls=model.controls,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,8 +71,7 @@ class WorldConfig:
             "preset": self.preset,
             **self.model.to_dict(),
             "text_encoder": dict(self.text_encoder),
-            "control": self.control,
-            "control_options": dict(self.control_options),
+            "controls": [spec.to_dict() for spec in self.controls],
             "video": dict(self.video),
         }
 
@@ -97,9 +97,34 @@ class WorldConfig:
             text_encoder=data["text_encoder"],
             video=data["video"],
             preset=data.get("preset"),
-            control=data.get("control"),
-            control_options=data.get("control_options") or {},
+            controls=_controls_of(data),
         )
+
+
+def current_name(stored: str, data: Mapping[str, Any]) -> str:
+    """Return the name in the network of a weight in a folder's file.
+
+    Args:
+        stored: its name in the file.
+        data: the content of the folder's ``config.json``, of either version.
+    """
+    if data.get("version") == 1 and stored.startswith("control."):
+        return f"controls.{data.get('control')}.{stored.removeprefix('control.')}"
+    return stored
+
+
+def _controls_of(data: Mapping[str, Any]) -> tuple[ControlSpec, ...]:
+    """The controls that ``config.json`` records, in the form of either version."""
+    if data["version"] == 1:
+        name = data.get("control")
+        return () if name is None else (ControlSpec(name, data.get("control_options") or {}),)
+    try:
+        return tuple(ControlSpec(one["name"], one["options"]) for one in data.get("controls", ()))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"The configuration's controls are {data['controls']}; expected a list of objects with "
+            "'name' and 'options'. Export or copy the folder again."
+        ) from error
 
 
 def _family_of(data: Mapping[str, Any]) -> str:
@@ -111,7 +136,7 @@ def _family_of(data: Mapping[str, Any]) -> str:
     format, version = data.get("format"), data.get("version")
     known = available_families()
     name = format.removeprefix(_FORMAT_PREFIX) if isinstance(format, str) else ""
-    if name not in known or format == name or version != VERSION:
+    if name not in known or format == name or version not in READABLE_VERSIONS:
         formats = " or ".join(f"'{_FORMAT_PREFIX}{one}'" for one in known)
         raise CheckpointError(
             f"The configuration is of format '{format}' version {version}; expected {formats}, "
@@ -138,7 +163,7 @@ def read_config(folder: Path) -> WorldConfig:
             f"There is no '{file}'. A world-model folder holds {CONFIG_FILE}, {WEIGHTS_FILE} and "
             f"{TOKENIZER_FOLDER}/; training writes one to '<run>/export'."
         )
-    return WorldConfig.from_dict(_read_json(file) or {})
+    return WorldConfig.from_dict(read_json(file) or {})
 
 
 def read_description(folder: Path) -> WorldConfig | None:
@@ -147,13 +172,13 @@ def read_description(folder: Path) -> WorldConfig | None:
     Raises:
         CheckpointError: it is damaged or of another release.
     """
-    data = _read_json(folder / DESCRIPTION_FILE)
+    data = read_json(folder / DESCRIPTION_FILE)
     return None if data is None else WorldConfig.from_dict(data)
 
 
 def recorded_tokenizer(folder: Path) -> Path | None:
     """Return where the tokenizer was when training wrote a checkpoint; None if unknown."""
-    place = (_read_json(folder / DESCRIPTION_FILE) or {}).get("tokenizer")
+    place = (read_json(folder / DESCRIPTION_FILE) or {}).get("tokenizer")
     return Path(place) if isinstance(place, str) else None
 
 
@@ -167,7 +192,12 @@ def format_of(folder: Path) -> str | None:
     return name if isinstance(name, str) and name.startswith(_FORMAT_PREFIX) else None
 
 
-def _read_json(file: Path) -> dict[str, Any] | None:
+def read_json(file: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None where there is no such file.
+
+    Raises:
+        CheckpointError: it is not valid JSON.
+    """
     if not file.is_file():
         return None
     try:

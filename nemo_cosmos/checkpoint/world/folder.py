@@ -4,7 +4,7 @@
 
     my_world/
       config.json          format, preset, the family's settings, text encoder, controls, video
-      model.safetensors    weights of the network and its control (the average, if EMA was on),
+      model.safetensors    weights of the network and its controls (the average, if EMA was on),
                            or shards of them with an index
       tokenizer/           the tokenizer's folder, so that the world is complete
 
@@ -47,7 +47,9 @@ from nemo_cosmos.checkpoint.world.config import (
     TOKENIZER_FOLDER,
     WEIGHTS_FILE,
     WorldConfig,
+    current_name,
     read_config,
+    read_json,
     write_config,
 )
 from nemo_cosmos.errors import MissingFileError
@@ -102,7 +104,7 @@ def write_world(
     Args:
         path: the folder; a former one is replaced.
         config: the world's description.
-        stream: the weights of the whole network, and its control, under our names.
+        stream: the weights of the whole network and its controls, under our names.
         tokenizer: the tokenizer, or the folder of one, which is copied.
         place: where the weights come from, for messages; by default ``path``.
         progress: called after every tensor.
@@ -135,7 +137,7 @@ def save_world(
 
     Args:
         path: the folder; a former one is replaced.
-        weights: the network, with its control if it has one; or its tensors by name.
+        weights: the network, with its controls if it has any; or its tensors by name.
         config: the world's description.
         tokenizer: the tokenizer, or the folder of one, which is copied.
     """
@@ -216,7 +218,7 @@ def load_weights(
         NumericsError: it holds NaN or infinity.
     """
     parts = {part.name: part for network in networks for part in parts_of(network)}
-    weights = SafetensorsSource(file)
+    weights = open_weights(file)
     expected = _on_all_ranks({name: part.whole_shape for name, part in parts.items()})
     missing = expected.keys() - weights.specs.keys()
     new = {name for name in missing if may_be_new is not None and may_be_new(name)}
@@ -233,6 +235,20 @@ def load_weights(
     for name, tensor in finite(read, f"'{file}'"):
         parts[name].tensor.copy_(tensor)
     return sorted(new)
+
+
+def open_weights(file: Path) -> SafetensorsSource:
+    """Open a folder's weights under the network's names, whatever the folder's version.
+
+    Args:
+        file: the weights, beside their ``config.json``.
+
+    Raises:
+        MissingFileError: there are no weights.
+        CheckpointError: a file is damaged.
+    """
+    data = read_json(file.parent / CONFIG_FILE) or {}
+    return SafetensorsSource(file, lambda name: current_name(name, data))
 
 
 def model_record(world: World) -> dict[str, Any]:
@@ -252,8 +268,7 @@ def _build(
     return get_family(config.family).build_network(
         config.model,
         tokenizer,
-        config.control,
-        config.control_options,
+        config.controls,
         dtype=dtype,
         tp=tp,
         cp=cp,

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from nemo_cosmos.data.controls import control_reader, read_control
+from nemo_cosmos.controls import get_controls
+from nemo_cosmos.data.controls import read_control
 from nemo_cosmos.data.loading.buckets import ANY_SHAPE, Bucket, padding_mask
 from nemo_cosmos.data.loading.corpus import Corpus
 from nemo_cosmos.data.loading.latents import (
@@ -33,7 +34,7 @@ class LatentDataset(ShardDataset):
     Args:
         folders: folders of tokenised shards.
         text_length: tokens L that text embeddings are padded to, with zeros.
-        controls: whose sidecars to load, by name (:mod:`nemo_cosmos.data.controls`).
+        controls: names of the registered controls whose signals to load.
         packed: put samples of all shapes into one bucket.
         bad: counts shards that cannot be read.
         excluded: of :class:`Corpus`.
@@ -56,8 +57,8 @@ class LatentDataset(ShardDataset):
         seed: int = 0,
     ) -> None:
         self.text_length = text_length
-        self.readers = [control_reader(name) for name in controls]
-        sidecars = [suffix for reader in self.readers for suffix in reader.sidecars]
+        self.controls = get_controls(controls)
+        sidecars = [signal.suffix for control in self.controls for signal in control.signals]
         self.suffixes = ("json", LATENT_SUFFIX, TEXT_SUFFIX, *sidecars)
         corpus = Corpus(
             folders,
@@ -86,8 +87,8 @@ class LatentDataset(ShardDataset):
             "image_size": torch.tensor([*size, *size], dtype=torch.float32),
             "padding_mask": torch.from_numpy(mask_1HW),
         }
-        for reader in self.readers:
-            item |= read_control(reader, files, record.num_frames, where)
+        for control in self.controls:
+            item |= read_control(control, files, record.num_frames, where)
         return item
 
     def _pad_text(

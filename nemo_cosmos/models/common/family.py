@@ -11,12 +11,13 @@ registers itself under the entry point group ``nemo_cosmos.families``::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError, nearest_names
 
 if TYPE_CHECKING:
@@ -61,16 +62,14 @@ class ModelDescription:
         family: name of its family.
         settings: the family's part of ``config.json``.
         preset: name of the preset that it was made from; None for a size of one's own.
-        control: name of its control; None without one.
-        control_options: arguments that the control is built with.
+        controls: what steers it.
         fps: frame rate in Hz of the first training batch; None before training.
     """
 
     family: str
     settings: FamilySettings
     preset: str | None = None
-    control: str | None = None
-    control_options: Mapping[str, Any] = field(default_factory=dict)
+    controls: tuple[ControlSpec, ...] = ()
     fps: float | None = None
 
 
@@ -130,8 +129,7 @@ class WorldFamily(Protocol):
         self,
         settings: FamilySettings,
         tokenizer: LatentGrid,
-        control: str | None,
-        control_options: Mapping[str, Any],
+        controls: Sequence[ControlSpec],
         *,
         dtype: torch.dtype,
         tp: int = 1,
@@ -145,8 +143,7 @@ class WorldFamily(Protocol):
         Args:
             settings: what :meth:`read_settings` gave.
             tokenizer: the world's tokenizer.
-            control: name of the control; None without one.
-            control_options: arguments that the control is built with.
+            controls: what steers the model.
             dtype: precision of the weights.
             tp: tensor-parallel size.
             cp: context-parallel size.

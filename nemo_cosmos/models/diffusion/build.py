@@ -1,63 +1,69 @@
-"""Put a world model's network together: the transformer, its control, its learned variance."""
+"""Put a world model's network together: the transformer, its controls, its learned variance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from megatron.core import parallel_state
+from torch import nn
 
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.megatron.pipeline_copies import same_on_all_stages, tag_copies
-from nemo_cosmos.models.diffusion.controls import Control, NetworkDims, build_control
+from nemo_cosmos.models.diffusion.controls import (
+    ControlEmbedder,
+    NetworkDims,
+    TokenizerFacts,
+    build_embedder,
+)
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding, combine
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import LogVariance
-
-
-@dataclass(frozen=True)
-class ControlSpec:
-    """Which control a model has.
-
-    Attributes:
-        name: as registered under the entry point group ``nemo_cosmos.controls``.
-        temporal_factor: pixel frames a latent frame, as of the tokenizer.
-        spatial_factor: pixels a latent row or column.
-        options: what the control's ``build`` takes besides, such as the actions' statistics.
-    """
-
-    name: str
-    temporal_factor: int
-    spatial_factor: int = 8
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class WorldNetwork(DiT):
     """The transformer with what belongs to it in a world model.
 
     Attributes:
-        control: embeds the control signals; None without one.
+        controls: embedders of the control signals by the control's name; empty without any.
         logvar: learned log-variance of the loss by noise level; None without it.
     """
 
-    control: Control | None
+    controls: nn.ModuleDict
     logvar: LogVariance | None
+
+    def embed_controls(
+        self, batch: Mapping[str, Any], latent_shape_BCTHW: tuple[int, ...]
+    ) -> ControlEmbedding | None:
+        """Embed the batch's signals for latents of a shape; None without any control."""
+        if not self.controls:
+            return None
+        return combine([embed(batch, latent_shape_BCTHW) for embed in self.controls.values()])
 
 
 def build_network(
     config: DiTConfig,
     process: DiffusionConfig,
-    control: ControlSpec | None = None,
+    controls: Sequence[ControlSpec] = (),
+    tokenizer: TokenizerFacts | None = None,
     vp_stage: int | None = None,
 ) -> WorldNetwork:
-    """Build the network, or this process's part of it.
+    """Build the network, or this rank's part of it.
 
     Call :func:`nemo_cosmos.platform.ensure_model_parallel` before, or let NeMo's strategy do so.
 
+    Args:
+        config: the network's configuration.
+        process: the diffusion process, which decides on mask channel and learned variance.
+        controls: what steers the model.
+        tokenizer: factors of the tokenizer that made the latents, which embedders depend on.
+        vp_stage: number of the virtual pipeline stage; None without virtual stages.
+
     Raises:
-        ConfigError: network, process and control do not fit each other.
+        ConfigError: network, process and controls do not fit each other.
     """
     if config.condition_mask != process.conditioning.takes_frames:
         raise ConfigError(
@@ -72,40 +78,50 @@ def build_network(
         vp_stage=vp_stage,
     )
     with same_on_all_stages(network.pp_group, salt=1):
-        network.control = build_control_module(control, config)
-    tag_copies([network.control], network.pp_group, network.pre_process)
+        network.controls = build_embedders(controls, config, tokenizer)
+    tag_copies([network.controls], network.pp_group, network.pre_process)
     learned = process.edm.learned_variance and network.post_process
     network.logvar = LogVariance() if learned else None
     return network
 
 
-def build_control_module(spec: ControlSpec | None, config: DiTConfig) -> Control | None:
-    """Build the control in the network's precision, tagged for sequence parallelism.
+def build_embedders(
+    controls: Sequence[ControlSpec], config: DiTConfig, tokenizer: TokenizerFacts | None = None
+) -> nn.ModuleDict:
+    """Build the controls' embedders in the network's precision, tagged for sequence parallelism.
 
     Args:
-        spec: which control; None for none.
-        config: of the network that it steers.
+        controls: what steers the model, each control once.
+        config: configuration of the network that they steer.
+        tokenizer: factors of the tokenizer that made the latents.
 
     Raises:
-        ConfigError: the control adds other channels than the network was built for.
+        ConfigError: a control is named twice, or the controls add other channels than the network
+            was built for.
     """
-    if spec is None:
-        return None
+    factors = tokenizer or TokenizerFacts()
     dims = NetworkDims(
         hidden_size=config.hidden_size,
         context_size=config.crossattn_emb_channels,
-        temporal_factor=spec.temporal_factor,
-        spatial_factor=spec.spatial_factor,
+        temporal_factor=factors.temporal_factor,
+        spatial_factor=factors.spatial_factor,
     )
-    control = build_control(spec.name, dims, spec.options)
-    if control.num_latent_channels != config.control_channels:
+    embedders: dict[str, ControlEmbedder] = {}
+    for spec in controls:
+        if spec.name in embedders:
+            raise ConfigError(f"The model has the control '{spec.name}' twice; name it once.")
+        embedders[spec.name] = build_embedder(spec, dims)
+    added = sum(embedder.num_latent_channels for embedder in embedders.values())
+    # A network without controls may be built for one that is added later.
+    if embedders and added != config.control_channels:
         raise ConfigError(
-            f"The control '{spec.name}' adds {control.num_latent_channels} latent channels, but "
-            f"the network has control_channels={config.control_channels}. Set it to "
-            f"{control.num_latent_channels}."
+            f"The controls {', '.join(repr(name) for name in embedders)} add {added} latent "
+            f"channels, but the network has control_channels={config.control_channels}. Set it to "
+            f"{added}."
         )
-    for parameter in control.parameters():
+    modules = nn.ModuleDict(embedders)
+    for parameter in modules.parameters():
         parameter.data = parameter.data.to(config.params_dtype)
-        # Each tensor-parallel process sees part of the sequence; Megatron sums these gradients.
+        # Each tensor-parallel rank sees part of the sequence; Megatron sums these gradients.
         parameter.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
-    return control
+    return modules

@@ -19,7 +19,7 @@ and that of a CPU (``platform/kernels.py``) compute them again in the backward p
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,6 +28,7 @@ import torch
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from torch import nn
 
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import WrongFrameCountError, WrongSizeError
 from nemo_cosmos.models.common.costs import (
     ForwardFlops,
@@ -38,7 +39,8 @@ from nemo_cosmos.models.common.costs import (
     token_bytes,
 )
 from nemo_cosmos.models.common.latents import LatentGrid
-from nemo_cosmos.models.diffusion.build import ControlSpec, build_control_module
+from nemo_cosmos.models.diffusion.build import build_embedders
+from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.network.flops import dit_flops
@@ -83,7 +85,8 @@ class DiffusionWorkload:
         noise_levels: noise levels of a sample: 1, or the number of latent frames (with a control).
         packed: whether samples are packed.
         other_latents_thw: further sizes of samples, which have to divide over ranks, too.
-        control: the model's control; None without one.
+        controls: what steers the model.
+        tokenizer: factors of the tokenizer that makes its latents.
         learned_variance: whether training learns the variance of the loss.
     """
 
@@ -96,13 +99,14 @@ class DiffusionWorkload:
     noise_levels: int = 1
     packed: bool = False
     other_latents_thw: tuple[Size3, ...] = ()
-    control: ControlSpec | None = None
+    controls: tuple[ControlSpec, ...] = ()
+    tokenizer: TokenizerFacts | None = None
     learned_variance: bool = False
 
     @cached_property
     def parameters(self) -> ParameterCounts:
         """The network's parameters by place."""
-        return count_parameters(self.config, self.control, self.learned_variance)
+        return count_parameters(self.config, self.controls, self.learned_variance, self.tokenizer)
 
     @property
     def num_tokens(self) -> int:
@@ -207,13 +211,17 @@ class DiffusionWorkload:
 
 
 def count_parameters(
-    config: DiTConfig, control: ControlSpec | None = None, learned_variance: bool = False
+    config: DiTConfig,
+    controls: Sequence[ControlSpec] = (),
+    learned_variance: bool = False,
+    tokenizer: TokenizerFacts | None = None,
 ) -> ParameterCounts:
     """Build the network on torch's meta device, without memory, and count it.
 
     Args:
         config: the network's configuration, however it is spread over ranks.
-        control: the model's control; None without one.
+        controls: what steers the model.
+        tokenizer: factors of the tokenizer that makes its latents.
         learned_variance: whether training learns the variance of the loss.
     """
     install_cpu_backend()
@@ -225,7 +233,7 @@ def count_parameters(
     )
     with torch.device("meta"):
         net = DiT(config, pg_collection=single_process_groups())
-        steering = build_control_module(control, config)
+        steering = build_embedders(controls, config, tokenizer)
         logvar = LogVariance() if learned_variance else None
     layer = net.blocks.layers[0]
     sharded = sum(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import FamilySettings, WorldFamily
 from nemo_cosmos.models.common.generator import Generator
 from nemo_cosmos.models.common.latents import LatentCodec, LatentGrid
 from nemo_cosmos.models.diffusion import costs
-from nemo_cosmos.models.diffusion.build import ControlSpec, WorldNetwork, build_network
+from nemo_cosmos.models.diffusion.build import WorldNetwork, build_network
+from nemo_cosmos.models.diffusion.controls import FAMILY, TokenizerFacts
 from nemo_cosmos.models.diffusion.costs import DiffusionWorkload
 from nemo_cosmos.models.diffusion.generator import DiffusionGenerator
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
@@ -30,8 +32,6 @@ from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 if TYPE_CHECKING:
     from nemo_cosmos.models.common.costs import Size3, StepInputs
     from nemo_cosmos.models.diffusion.model import DiffusionModel
-
-FAMILY = "diffusion"
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,7 @@ class DiffusionFamily:
         self,
         settings: FamilySettings,
         tokenizer: LatentGrid,
-        control: str | None,
-        control_options: Mapping[str, Any],
+        controls: Sequence[ControlSpec],
         *,
         dtype: torch.dtype,
         tp: int = 1,
@@ -104,8 +103,7 @@ class DiffusionFamily:
             tensor_model_parallel_size=tp,
             context_parallel_size=cp,
         )
-        spec = control_spec(control, control_options, tokenizer)
-        return build_network(config, diffusion.process, spec)
+        return build_network(config, diffusion.process, controls, TokenizerFacts.of(tokenizer))
 
     def make_generator(
         self, net: nn.Module, settings: FamilySettings, tokenizer: LatentCodec
@@ -139,21 +137,13 @@ class DiffusionFamily:
             micro_batch_size=inputs.micro_batch_size,
             global_batch_size=inputs.global_batch_size,
             precision=inputs.precision,
-            noise_levels=1 if model.control is None else latents[0][0],
+            noise_levels=latents[0][0] if model.controls else 1,
             packed=inputs.packed,
             other_latents_thw=tuple(latents[1:]),
-            control=model.control,
+            controls=model.controls,
+            tokenizer=model.tokenizer,
             learned_variance=model.process.edm.learned_variance,
         )
-
-
-def control_spec(
-    name: str | None, options: Mapping[str, Any], tokenizer: LatentGrid
-) -> ControlSpec | None:
-    """Return how to build a control for latents of a tokenizer; None without a name."""
-    if name is None:
-        return None
-    return ControlSpec(name, tokenizer.temporal_factor, tokenizer.spatial_factor, options)
 
 
 def diffusion_settings(settings: FamilySettings) -> DiffusionSettings:

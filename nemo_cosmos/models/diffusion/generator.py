@@ -147,15 +147,12 @@ class DiffusionGenerator:
 
     def _embed_controls(self, shot: Shot, shape: tuple[int, ...]) -> ControlEmbedding | None:
         """Embed the control arrays for latents of this shape; None without a control."""
-        if self.net.control is None:
-            return None
-        (arrays,) = shot.controls.values()
         batch = {
-            name: torch.from_numpy(np.ascontiguousarray(value))[None].to(self.device)
-            for name, value in arrays.items()
+            key: torch.from_numpy(np.ascontiguousarray(value))[None].to(self.device)
+            for arrays in shot.controls.values()
+            for key, value in arrays.items()
         }
-        embedding: ControlEmbedding = self.net.control(batch, shape)
-        return embedding
+        return self.net.embed_controls(batch, shape)
 
 
 def _check_side(name: str, value: int, step: int, largest: int) -> None:

@@ -20,12 +20,13 @@ from nemo.lightning.megatron_parallel import MegatronLossReduction
 from nemo.lightning.pytorch.optim import OptimizerModule
 from torch import Tensor, nn
 
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
 from nemo_cosmos.models.common.megatron.module import bare_network
-from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
-from nemo_cosmos.models.diffusion.controls import control_class
-from nemo_cosmos.models.diffusion.family import FAMILY, DiffusionSettings
+from nemo_cosmos.models.diffusion.build import build_network
+from nemo_cosmos.models.diffusion.controls import FAMILY, TokenizerFacts, has_level_each_frame
+from nemo_cosmos.models.diffusion.family import DiffusionSettings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.flops import dit_flops
 from nemo_cosmos.models.diffusion.network.inputs import token_grid
@@ -57,7 +58,8 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         process: of the diffusion process; by default what fits the network, with 0 to 2 given
             latent frames where it has the mask channel of Video2World.
         optim: the optimiser; AdamW at 1e-4 with the distributed optimiser by default.
-        control: what post-training adds to steer the model; None for pre-training.
+        controls: what post-training adds to steer the model; none for pre-training.
+        tokenizer: factors of the tokenizer that made the latents, for the controls.
         preset: name of the preset that ``config`` comes from, for the export's record.
         world: tokenizer, text encoder and video size that the export records; by default they are
             read from the ``dataset.json`` of the training data.
@@ -71,7 +73,8 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         config: DiTConfig,
         process: DiffusionConfig | None = None,
         optim: OptimizerModule | None = None,
-        control: ControlSpec | None = None,
+        controls: Sequence[ControlSpec] = (),
+        tokenizer: TokenizerFacts | None = None,
         preset: str | None = None,
         world: WorldInfo | None = None,
         model_transform: Callable[[nn.Module], nn.Module] | None = None,
@@ -81,7 +84,8 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         self.process = process or DiffusionConfig(
             conditioning=ConditioningConfig(max_condition_latents=2 if config.condition_mask else 0)
         )
-        self.control = control
+        self.controls = tuple(controls)
+        self.tokenizer = tokenizer or TokenizerFacts()
         self.preset = preset
         self.world = world
         self.model_transform = model_transform
@@ -104,8 +108,7 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         data: Any = getattr(self.trainer, "datamodule", None)
         if stage != "fit":
             return
-        control = None if self.control is None else control_class(self.control.name)
-        sharing = Sharing.of(self.config, control is not None and control.level_each_frame)
+        sharing = Sharing.of(self.config, has_level_each_frame(self.controls))
         if getattr(data, "packing", None) is not None:
             sharing.check_packs()
             # Packs hold different numbers of samples and tokens: a step's loss is the mean over its
@@ -124,7 +127,8 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         part = DiffusionModel(
             self.config,
             self.process,
-            control=self.control,
+            controls=self.controls,
+            tokenizer=self.tokenizer,
             preset=self.preset,
             world=self.world,
             model_transform=self.model_transform,
@@ -137,7 +141,9 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         if vp_stage is None and self.config.virtual_pipeline_model_parallel_size is not None:
             vp_stage = 0
         if getattr(self, "module", None) is None:
-            network = build_network(self.config, self.process, self.control, vp_stage)
+            network = build_network(
+                self.config, self.process, self.controls, self.tokenizer, vp_stage
+            )
             transform = self.model_transform
             self.module = network if transform is None else transform(network)
 
@@ -167,7 +173,9 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         """Return loss_B of a batch or a pack; on a pipeline stage but the last, hidden states."""
         network = self._network()
         keys = self._keys(batch)
-        step = prepare_step(batch, keys, self._seed(), self._step(), self.process, network.control)
+        step = prepare_step(
+            batch, keys, self._seed(), self._step(), self.process, network.embed_controls
+        )
         output = self(**step.inputs)
         if not parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=self.vp_stage):
             return output
@@ -210,7 +218,7 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         size, _, *latent_thw = whole_latent_shape(batch)
         frames, height, width = latent_thw
         num_text_tokens = batch["t5_text_embeddings"].shape[1]
-        per_frame = frames if self.control is not None else 1
+        per_frame = frames if self.controls else 1
         flops = dit_flops(self.config, (frames, height, width), num_text_tokens, size, per_frame)
         return float(flops.training), size * frames * height * width // self.config.patch_volume
 
@@ -220,8 +228,7 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             family=FAMILY,
             settings=DiffusionSettings(self.config.architecture(), self.process),
             preset=self.preset,
-            control=None if self.control is None else self.control.name,
-            control_options={} if self.control is None else self.control.options,
+            controls=self.controls,
             fps=self._fps,
         )
 

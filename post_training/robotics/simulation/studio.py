@@ -11,7 +11,8 @@ import numpy as np
 from nemo_cosmos.errors import ConfigError, SampleError, WrongFrameCountError, WrongSizeError
 from nemo_cosmos.platform import require
 from nemo_cosmos.video import Video
-from post_training.robotics.episodes import ACTION_DIM, Episode
+from post_training.robotics.episodes import Episode
+from post_training.robotics.signal import ACTION_DIM
 from post_training.robotics.simulation.arm import Arm, Pose, action_scale
 from post_training.robotics.simulation.motion import path
 from post_training.robotics.simulation.rendering import make_renderer, prepare_environment

@@ -11,7 +11,9 @@ import torch
 
 from nemo_cosmos.checkpoint.world.config import WorldConfig
 from nemo_cosmos.checkpoint.world.folder import save_world
-from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
+from nemo_cosmos.controls import ControlSpec
+from nemo_cosmos.models.diffusion.build import build_network
+from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.family import DiffusionSettings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
@@ -37,8 +39,8 @@ def build_world(folder: Path, task: str = "text2world", control: str | None = No
         edm=EDMConfig(learned_variance=True),
         conditioning=ConditioningConfig(max_condition_latents=2 if takes_frames else 0),
     )
-    spec = None if control is None else ControlSpec(control, temporal_factor=4)
-    net = build_network(config, process, spec)
+    controls = () if control is None else (ControlSpec(control),)
+    net = build_network(config, process, controls, TokenizerFacts(temporal_factor=4))
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
@@ -52,7 +54,7 @@ def build_world(folder: Path, task: str = "text2world", control: str | None = No
         text_encoder={"kind": "t5", "path": "nowhere", "max_length": 6, "dim": 16},
         video={"num_frames": 9, "fps": 10.0, "height": 32, "width": 48},
         preset="tiny",
-        control=control,
+        controls=controls,
     )
     save_world(folder, net, world, VideoTokenizer(TokenizerNetwork(tokenizer), stats))
     return folder

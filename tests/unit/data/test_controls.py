@@ -7,12 +7,13 @@ import io
 import numpy as np
 import pytest
 
-from nemo_cosmos.data import controls
+from nemo_cosmos.controls import Control, Signal, SignalArray
+from nemo_cosmos.data.loading import latent_dataset
 from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.shards.writer import CuratedWriter, ShardWriter, read_samples
 from nemo_cosmos.data.tokenize.run import TokenizeConfig, tokenize_shards
-from nemo_cosmos.errors import NumericsError, SampleError
+from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
 
 from .conftest import npy
 
@@ -23,29 +24,22 @@ def npz(**arrays) -> bytes:
     return buffer.getvalue()
 
 
-class CameraReader:
-    """Reads cameras as a control would: poses by frame, focal lengths for all frames."""
-
-    sidecars = ("camera.npz", "rig.json")
-
-    @classmethod
-    def read(cls, sidecars, first_frame, num_frames):
-        camera = sidecars["camera.npz"]
-        poses = camera["poses"][first_frame : first_frame + num_frames]
-        if len(poses) != num_frames:
-            raise SampleError(f"{len(poses)} poses for {num_frames} frames.")
-        return {"poses": poses, "focal": camera["focal"] * sidecars["rig.json"]["scale"]}
+CAMERA = Control(
+    "camera",
+    (
+        Signal(
+            "camera.npz", (SignalArray("poses", "frame", (7,)), SignalArray("focal", None, (1,)))
+        ),
+        Signal("wind.npy", (SignalArray("wind"),)),
+    ),
+    {},
+)
 
 
 @pytest.fixture
 def registered(monkeypatch):
-    class Point:
-        name = "camera"
-
-        def load(self):
-            return CameraReader
-
-    monkeypatch.setattr(controls, "entry_points", lambda group: [Point()])
+    known = {"camera": CAMERA}
+    monkeypatch.setattr(latent_dataset, "get_controls", lambda names: [known[one] for one in names])
 
 
 def write(folder, record, **files):
@@ -61,25 +55,17 @@ def first_batch(folder, *names):
     return next(iter(LatentDataModule(folder, controls=names).train_dataloader()))
 
 
-def test_a_control_reads_all_its_sidecars(tmp_path, make_record, registered):
+def test_a_control_reads_all_its_signals(tmp_path, make_record, registered):
     poses = np.arange(17 * 7, dtype=np.float64).reshape(17, 7)
     files = {
-        "camera.npz": npz(poses=poses, focal=np.array([2.0])),
-        "rig.json": b'{"scale": 1.5}',
+        "camera.npz": npz(poses=poses, focal=np.array([2.0]), other=np.ones(3)),
+        "wind.npy": npy(np.array([3, 4])),
     }
     batch = first_batch(write(tmp_path, make_record(num_frames=17), **files), "camera")
-    np.testing.assert_array_equal(batch["poses"][0].numpy(), poses.astype(np.float32))
-    assert batch["focal"].tolist() == [[3.0]]
-
-
-def test_what_a_control_refuses_names_the_sample(tmp_path, make_record, registered):
-    files = {
-        "camera.npz": npz(poses=np.zeros((5, 7)), focal=np.ones(1)),
-        "rig.json": b'{"scale": 1}',
-    }
-    folder = write(tmp_path, make_record(num_frames=17), **files)
-    with pytest.raises(SampleError, match=r"In sample 'clip' of .*5 poses for 17 frames"):
-        first_batch(folder, "camera")
+    np.testing.assert_array_equal(batch["camera_poses"][0].numpy(), poses.astype(np.float32))
+    assert batch["camera_focal"].tolist() == [[2.0]]
+    assert batch["wind"].tolist() == [[3.0, 4.0]]
+    assert "camera_other" not in batch, "what no signal declares is not loaded"
 
 
 def test_the_installed_action_control_is_found(write_latents):
@@ -87,29 +73,34 @@ def test_the_installed_action_control_is_found(write_latents):
     assert batch["action"].shape == (1, 16, 7)
 
 
-def test_an_array_of_ones_own(tmp_path, make_record):
-    folder = write(tmp_path, make_record(), **{"wind.npy": npy(np.array([3, 4]))})
-    assert first_batch(folder, "wind")["wind"].tolist() == [[3.0, 4.0]]
+def test_an_unknown_control_names_the_nearest(write_latents):
+    with pytest.raises(ConfigError, match=r"no control 'actions'.*'action'"):
+        first_batch(write_latents(), "actions")
+
+
+NAN = np.full((25, 7), np.nan)
 
 
 @pytest.mark.parametrize(
-    ("content", "error", "message"),
+    ("name", "content", "error", "message"),
     [
-        (b"no array", SampleError, r"'wind\.npy' of sample 'clip'"),
-        (npy(np.array([np.nan])), NumericsError, "wind of sample 'clip'.* holds NaN"),
+        ("wind.npy", b"no array", SampleError, r"'wind\.npy' of sample 'clip'"),
+        ("wind.npy", npy(np.array([np.nan])), NumericsError, r"'wind\.npy' of sample 'clip'.* NaN"),
+        ("camera.npz", b"PK no zip", SampleError, r"'camera\.npz' of sample 'clip'"),
+        ("camera.npz", npy(np.zeros(3)), SampleError, r"'camera\.npz'.*a single array"),
+        ("camera.npz", npz(poses=NAN, focal=np.ones(1)), NumericsError, "'poses' in 'camera.*NaN"),
+        ("camera.npz", npz(focal=np.ones(1)), SampleError, "no array 'poses'"),
+        ("camera.npz", npz(poses=np.zeros((24, 7)), focal=np.ones(1)), SampleError, "24 rows"),
+        ("camera.npz", npz(poses=np.zeros((25, 6)), focal=np.ones(1)), SampleError, r"\(25, 7\)"),
     ],
 )
-def test_damaged_sidecars(tmp_path, make_record, content, error, message):
-    folder = write(tmp_path, make_record(), **{"wind.npy": content})
+def test_damaged_sidecars(tmp_path, make_record, registered, name, content, error, message):
+    files = {
+        "camera.npz": npz(poses=np.zeros((25, 7)), focal=np.ones(1)),
+        "wind.npy": npy(np.ones(2)),
+    }
+    folder = write(tmp_path, make_record(num_frames=25), **{**files, name: content})
     with pytest.raises(error, match=message):
-        first_batch(folder, "wind")
-
-
-@pytest.mark.parametrize(("name", "content"), [("camera.npz", b"PK no zip"), ("rig.json", b"{")])
-def test_damaged_files_of_other_kinds(tmp_path, make_record, registered, name, content):
-    files = {"camera.npz": npz(poses=np.zeros((25, 7)), focal=np.ones(1)), "rig.json": b"{}"}
-    folder = write(tmp_path, make_record(), **{**files, name: content})
-    with pytest.raises(SampleError, match=f"'{name}' of sample 'clip'"):
         first_batch(folder, "camera")
 
 

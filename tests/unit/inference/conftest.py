@@ -12,10 +12,12 @@ import torch
 
 from nemo_cosmos.checkpoint.world.config import WorldConfig
 from nemo_cosmos.checkpoint.world.folder import save_world
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import PromptError
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.guardrails.audit import AuditLog
-from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
+from nemo_cosmos.models.diffusion.build import build_network
+from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.family import DiffusionSettings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
@@ -94,8 +96,8 @@ def build_world(folder: Path, *, task: str = "video2world", control: str | None 
     process = DiffusionConfig(
         conditioning=ConditioningConfig(max_condition_latents=2 if takes_frames else 0)
     )
-    spec = None if control is None else ControlSpec(control, temporal_factor=4)
-    net = build_network(config, process, spec)
+    controls = () if control is None else (ControlSpec(control),)
+    net = build_network(config, process, controls, TokenizerFacts(temporal_factor=4))
     for parameter in net.parameters():  # the published initialisation starts from zero output
         torch.nn.init.normal_(parameter, std=0.1)
     tokenizer_config = replace(TOKENIZERS["tokenizer_nano_cv4x8x8"], channels=8, num_res_blocks=1)
@@ -105,7 +107,7 @@ def build_world(folder: Path, *, task: str = "video2world", control: str | None 
         text_encoder={"kind": "words", "path": None, "max_length": TEXT_LENGTH, "dim": TEXT_DIM},
         video={"num_frames": 9, "fps": 10.0, "height": 32, "width": 48},
         preset="tiny",
-        control=control,
+        controls=controls,
     )
     save_world(folder, net, world, VideoTokenizer(TokenizerNetwork(tokenizer_config)))
     return folder

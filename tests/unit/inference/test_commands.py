@@ -88,9 +88,10 @@ def test_extend_a_clip_and_say_so_in_words(
     [
         (["--control", "action"], "is not NAME=PATH"),
         (["--actions", "none.npy"], "no file 'none.npy'"),
-        (["--actions", "first.png"], "not a NumPy array"),
-        (["--actions", "many.npz"], "several arrays"),
-        (["--actions", "few.npy"], "(8, 7)"),
+        (["--actions", "first.png"], "ending .npy or .npz"),
+        (["--actions", "many.npz"], "is one array"),
+        (["--actions", "few.npy"], "3 rows; expected 8 for 9 frames"),
+        (["--actions", "more.npy"], "11 rows; expected 8 for 9 frames"),
         (["--actions", "few.npy", "--control", "action=few.npy"], "given twice"),
         (["--precision", "float8"], "'float32'"),
         (["--disable-guard", "faces"], "face_blur"),
@@ -108,6 +109,7 @@ def test_bad_input_is_one_paragraph(
     message: str,
 ) -> None:
     np.save(tmp_path / "few.npy", np.zeros((3, 7), np.float32))
+    np.save(tmp_path / "more.npy", np.zeros((11, 7), np.float32))
     np.savez(tmp_path / "many.npz", a=np.zeros(3))
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     call = ["predict", make_world(control="action"), "--input", image, *QUICK, *words]

@@ -115,6 +115,6 @@ def test_counts_are_the_built_networks() -> None:
     from nemo_cosmos.models.diffusion import presets
 
     for name in ("diffusion_nano_video2world", "diffusion_7b_video2world"):
-        counted = count_parameters(DIFFUSION[name].config(), None, learned_variance=False)
+        counted = count_parameters(DIFFUSION[name].config())
         assert counted.trained == counted.network == presets.count_parameters(DIFFUSION[name])
         assert counted.on_stage(1, 1) == counted.network

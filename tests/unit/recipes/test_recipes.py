@@ -55,8 +55,8 @@ def test_published_numbers(recipe):
 
 def test_actions_enter_model_and_data():
     action = get_recipe("diffusion_nano_action", post_training=True)
-    assert action.model.control.name == "action"
-    assert action.model.control.temporal_factor == 4
+    assert [control.name for control in action.model.controls] == ["action"]
+    assert action.model.tokenizer.temporal_factor == 4
     assert action.data.controls == ["action"]
 
 

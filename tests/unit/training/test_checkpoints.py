@@ -157,7 +157,7 @@ def test_a_truncated_checkpoint_is_refused_by_name(uninterrupted, toy, stopped):
 def test_a_checkpoint_of_another_model_is_refused(toy, stopped):
     arguments = toy.arguments(stopped.parent, 9)
     arguments["model"] = toy.ToyModel(control=True)
-    with pytest.raises(CheckpointError, match=r"2 missing \(module\.control\.bias.*log\.name"):
+    with pytest.raises(CheckpointError, match=r"2 missing \(module\.controls\.bias.*log\.name"):
         api.pretrain(**arguments)
     assert arguments["trainer"].global_step == 0
     assert [step for _, step in list_checkpoints(stopped)] == [4, 6]

@@ -116,10 +116,10 @@ def test_finetune_starts_from_an_export_and_names_new_parameters(uninterrupted, 
     arguments["resume"] = RunResume(restore_config=restore)
     folder = api.finetune(**arguments)
     tuned, start = exported(folder), exported(uninterrupted)
-    assert set(tuned) - set(start) == {"control.weight", "control.bias"}
+    assert set(tuned) - set(start) == {"controls.weight", "controls.bias"}
     assert_same({name: tuned[name] for name in start}, start)
     [initial] = [c for c in arguments["trainer"].callbacks if hasattr(c, "new_names")]
-    assert initial.new_names == ["control.bias", "control.weight"]
+    assert initial.new_names == ["controls.bias", "controls.weight"]
 
 
 def test_finetune_refuses_weights_of_another_model(uninterrupted, toy, tmp_path):

@@ -38,7 +38,7 @@ class ToyNetwork(MegatronModule):
         self.inner = nn.Linear(WIDTH, width)
         self.outer = nn.Linear(width, WIDTH)
         if control:
-            self.control = nn.Linear(WIDTH, WIDTH)
+            self.controls = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x):
         return self.outer(torch.tanh(self.inner(x)))

@@ -1,8 +1,10 @@
-"""What a control hands to the network: the places where camera, action and the like enter."""
+"""What controls hand to the network: the places where camera, action and the like enter."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 
@@ -25,3 +27,28 @@ class ControlEmbedding:
     timestep_BTD: torch.Tensor | None = None
     adaln_lora_BT3D: torch.Tensor | None = None
     context_BLD: torch.Tensor | None = None
+
+
+def combine(embeddings: Sequence[ControlEmbedding]) -> ControlEmbedding:
+    """Return what several controls add together.
+
+    What goes to the noise level and the modulation is summed; a value for the whole video counts
+    for every frame of another control. Latent channels and context tokens are concatenated in the
+    controls' order.
+    """
+    return ControlEmbedding(
+        latent_channels_BCTHW=_concatenate([one.latent_channels_BCTHW for one in embeddings]),
+        timestep_BTD=_sum([one.timestep_BTD for one in embeddings]),
+        adaln_lora_BT3D=_sum([one.adaln_lora_BT3D for one in embeddings]),
+        context_BLD=_concatenate([one.context_BLD for one in embeddings]),
+    )
+
+
+def _sum(values: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    given = [value for value in values if value is not None]
+    return reduce(torch.add, given) if given else None
+
+
+def _concatenate(values: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    given = [value for value in values if value is not None]
+    return (given[0] if len(given) == 1 else torch.cat(given, dim=1)) if given else None

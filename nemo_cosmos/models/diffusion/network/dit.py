@@ -144,7 +144,7 @@ class DiT(MegatronModule):
         """
         state: dict[str, Any] = super().sharded_state_dict(prefix, sharded_offsets, metadata)
         if not self.pre_process:
-            copies = ("timestep_embed.", "position_embed.", "control.")
+            copies = ("timestep_embed.", "position_embed.", "controls.")
             stage = get_pg_rank(self.pp_group) + get_pg_size(self.pp_group) * (self.vp_stage or 0)
             number_copies(state, tuple(prefix + name for name in copies), stage)
         return without_extra_state(state, self.config)

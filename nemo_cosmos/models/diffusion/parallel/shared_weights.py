@@ -25,7 +25,7 @@ def share_weights(net: WorldNetwork) -> None:
     """
     device = default_device()
     mesh = init_device_mesh(device.type, (num_processes(),))
-    whole = [module.to(device) for module in (net.control, net.logvar) if module is not None]
+    whole = [module.to(device) for module in (net.controls, net.logvar) if module is not None]
     whole_parameters: set[nn.Parameter] = {p for module in whole for p in module.parameters()}
     for layer in net.blocks.layers:
         # The text's keys and values are computed on their own, once for all sampling steps, so

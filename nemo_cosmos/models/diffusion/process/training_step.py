@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nemo_cosmos.errors import NumericsError, SampleError
-from nemo_cosmos.models.diffusion.controls import Control, mask_embedding
+from nemo_cosmos.models.diffusion.controls import EmbedControls, mask_embedding
 from nemo_cosmos.models.diffusion.network.packs import is_pack, split_pack
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.process.conditioning import FrameCondition
@@ -47,7 +47,7 @@ class StepNoise:
         augment_noise_BCTHW: their standard normal noise.
         keep_text_B: 0 where the text is dropped.
         keep_frames_B: 0 where the given frames are hidden.
-        keep_control_B: 0 where the control is dropped.
+        keep_control_B: 0 where all controls are dropped.
     """
 
     sigma_B: Tensor
@@ -147,7 +147,7 @@ class TrainingStep:
 
 
 def make_training_step(
-    batch: Batch, draws: StepNoise, config: DiffusionConfig, control: Control | None = None
+    batch: Batch, draws: StepNoise, config: DiffusionConfig, controls: EmbedControls | None = None
 ) -> TrainingStep:
     """Add noise to a batch and gather what the network is told.
 
@@ -156,7 +156,7 @@ def make_training_step(
             latents are this process's part of the video.
         draws: of :func:`draw_step_noise`, for the same part; moved to that device here.
         config: of the process.
-        control: embeds the batch's control tensors, where the model has a control.
+        controls: embeds the batch's signals, where the model has controls.
     """
     latent_BCTHW = batch["latent"].float()
     draws = _to_device(draws, latent_BCTHW.device)
@@ -175,9 +175,8 @@ def make_training_step(
         )
         noisy_BCTHW = frames.compose(noisy_BCTHW, draws.sigma_B, config.edm.sigma_data)
         mask_B1THW = frames.mask_B1THW()
-    embedding = None
-    if control is not None:
-        embedding = control(batch, whole_latent_shape(batch))
+    embedding = None if controls is None else controls(batch, whole_latent_shape(batch))
+    if embedding is not None:
         embedding = mask_embedding(embedding, draws.keep_control_B)
         embedding = embedding if window is None else window.cut_control(embedding)
     scale = scaling(draws.sigma_B, config.edm.sigma_data)
@@ -266,7 +265,7 @@ def prepare_step(
     seed: int,
     step: int,
     config: DiffusionConfig,
-    control: Control | None = None,
+    controls: EmbedControls | None = None,
 ) -> TrainingStep | PackedTrainingStep:
     """Draw a batch's randomness and make it ready for the network.
 
@@ -276,14 +275,14 @@ def prepare_step(
         seed: of the run.
         step: of the optimiser.
         config: of the process.
-        control: embeds the batch's control tensors, where the model has a control.
+        controls: embeds the batch's signals, where the model has controls.
     """
     if is_pack(batch):
         pairs = zip(split_pack(batch), keys, strict=True)
         return PackedTrainingStep(
-            [_prepare(sample, [key], seed, step, config, control) for sample, key in pairs]
+            [_prepare(sample, [key], seed, step, config, controls) for sample, key in pairs]
         )
-    return _prepare(batch, keys, seed, step, config, control)
+    return _prepare(batch, keys, seed, step, config, controls)
 
 
 def _prepare(
@@ -292,7 +291,7 @@ def _prepare(
     seed: int,
     step: int,
     config: DiffusionConfig,
-    control: Control | None,
+    controls: EmbedControls | None,
 ) -> TrainingStep:
     draws = draw_step_noise(whole_latent_shape(batch), keys, seed, step, config)
     window: LatentBox | None = batch.get("window")
@@ -302,7 +301,7 @@ def _prepare(
             noise_BCTHW=window.cut(draws.noise_BCTHW),
             augment_noise_BCTHW=window.cut(draws.augment_noise_BCTHW),
         )
-    return make_training_step(batch, draws, config, control)
+    return make_training_step(batch, draws, config, controls)
 
 
 def check_batch(batch: Batch) -> None:

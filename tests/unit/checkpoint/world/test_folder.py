@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from nemo_cosmos.checkpoint.world.config import WorldConfig
 from nemo_cosmos.checkpoint.world.folder import World, load_world, save_world
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import (
     CheckpointError,
     ConfigError,
@@ -18,7 +19,8 @@ from nemo_cosmos.errors import (
     NemoCosmosError,
     NumericsError,
 )
-from nemo_cosmos.models.diffusion.build import ControlSpec, WorldNetwork, build_network
+from nemo_cosmos.models.diffusion.build import WorldNetwork, build_network
+from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.family import DiffusionSettings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
@@ -58,7 +60,7 @@ def tokenizer() -> VideoTokenizer:
 def net() -> WorldNetwork:
     ensure_model_parallel()
     torch.manual_seed(1)
-    return build_network(NETWORK, PROCESS, ControlSpec("action", 4, options=STATS))
+    return build_network(NETWORK, PROCESS, [ControlSpec("action", STATS)], TokenizerFacts(4))
 
 
 @pytest.fixture
@@ -69,8 +71,7 @@ def config() -> WorldConfig:
         text_encoder={"kind": "embedded", "path": None, "max_length": 8, "dim": 12},
         video={"num_frames": 9, "fps": 10, "height": 32, "width": 32},
         preset="tiny",
-        control="action",
-        control_options=STATS,
+        controls=(ControlSpec("action", STATS),),
     )
 
 
@@ -87,8 +88,7 @@ def output(net: WorldNetwork) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 16, 3, 4, 4, generator=generator)
     action = torch.randn(1, 8, 7, generator=generator)
-    assert net.control is not None
-    control = net.control({"action": action}, tuple(x.shape))
+    control = net.embed_controls({"action": action}, tuple(x.shape))
     text = torch.randn(1, 8, 12, generator=generator)
     return net(x, torch.tensor([0.3]), text, control=control)
 
@@ -105,10 +105,28 @@ def assert_same(net: WorldNetwork, other: WorldNetwork) -> None:
 def test_a_saved_world_computes_the_same(folder: Path, net: WorldNetwork) -> None:
     world: World = load_world(folder)
     assert_same(world.net, net)
-    assert world.config.model.process == PROCESS and world.config.control_options == STATS
+    assert world.config.model.process == PROCESS
+    assert world.config.controls == (ControlSpec("action", STATS),)
     assert world.tokenizer.config.temporal_factor == 4
-    assert world.net.control is not None and world.net.control.std.tolist() == [2.0] * 7
+    assert world.net.controls["action"].std.tolist() == [2.0] * 7
     assert not world.net.training and not any(p.requires_grad for p in world.net.parameters())
+
+
+def as_version_1(folder: Path) -> None:
+    """Rewrite a folder as earlier releases wrote it: one control, under its own entries."""
+    data = json.loads((folder / "config.json").read_text())
+    (control,) = data.pop("controls")
+    data |= {"version": 1, "control": control["name"], "control_options": control["options"]}
+    (folder / "config.json").write_text(json.dumps(data))
+    state = load_file(folder / "model.safetensors")
+    old = {name.replace("controls.action.", "control."): value for name, value in state.items()}
+    assert old.keys() != state.keys()
+    save_file(old, folder / "model.safetensors")
+
+
+def test_a_folder_of_version_1_computes_the_same(folder: Path, net: WorldNetwork) -> None:
+    as_version_1(folder)
+    assert_same(load_world(folder).net, net)
 
 
 def test_weights_in_another_precision(folder: Path) -> None:
@@ -154,7 +172,7 @@ def edit_config(**changes: object) -> Callable[[Path], None]:
     return apply
 
 
-BIAS = "control.timestep.0.bias"
+BIAS = "controls.action.timestep.0.bias"
 DAMAGES: list[tuple[Callable[[Path], None], type[NemoCosmosError], str]] = [
     (spoil(lambda s: s.pop(BIAS)), CheckpointError, rf"1 missing \({BIAS}\)"),
     (spoil(lambda s: s.update(x=torch.ones(1))), CheckpointError, r"1 unknown \(x\)"),
@@ -173,7 +191,12 @@ DAMAGES: list[tuple[Callable[[Path], None], type[NemoCosmosError], str]] = [
     (lambda f: (f / "config.json").write_text("{"), CheckpointError, "not valid JSON"),
     (lambda f: (f / "config.json").write_text("[]"), CheckpointError, "format 'None'"),
     (edit_config(version=99), CheckpointError, "version 99"),
-    (edit_config(control="steering"), ConfigError, "'action'"),
+    (
+        edit_config(controls=[{"name": "steering", "options": {}}]),
+        ConfigError,
+        "no control 'steering'.*'action'",
+    ),
+    (edit_config(controls=["action"]), CheckpointError, "'name' and 'options'"),
     (edit_config(network={"hidden_sise": 4}), ConfigError, "'hidden_size'"),
     (edit_config(process={"edm": {"sigma": 1}}), ConfigError, "sigma"),
 ]

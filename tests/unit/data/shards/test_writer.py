@@ -9,16 +9,16 @@ import tarfile
 import numpy as np
 import pytest
 
+from nemo_cosmos.data.shards import open_shard
+from nemo_cosmos.data.shards import writer as shards_module
 from nemo_cosmos.data.shards.tar import index_tar
 from nemo_cosmos.data.shards.writer import (
     CuratedWriter,
     ShardWriter,
     list_shards,
-    open_shard,
     read_samples,
     read_shard,
 )
-from nemo_cosmos.data.shards.writer import writer as shards_module
 from nemo_cosmos.errors import MissingFileError, SampleError, StorageFullError
 
 from ..conftest import npy

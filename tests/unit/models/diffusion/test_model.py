@@ -18,12 +18,13 @@ from nemo.lightning.data import WrappedDataLoader
 
 from nemo_cosmos.api import finetune, pretrain
 from nemo_cosmos.checkpoint.world.folder import load_world
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
-from nemo_cosmos.models.diffusion.build import ControlSpec
+from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
@@ -164,14 +165,15 @@ def test_trains_on_mixed_videos_and_images_with_control_and_learned_variance(
         tiny_config(),
         process,
         optim=optimiser(3e-3),
-        control=ControlSpec("action", temporal_factor=4),
+        controls=[ControlSpec("action")],
+        tokenizer=TokenizerFacts(temporal_factor=4),
     )
     batches = [make_batch(IMAGE if i % 4 == 3 else VIDEO, i % 4) for i in range(24)]
     losses = fit(model, batches, tmp_path).train
     assert len(losses) == 24
     assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
     network = model._network()
-    assert network.control.timestep[-1].weight.abs().max() > 0, "the control is trained"
+    assert network.controls["action"].timestep[-1].weight.abs().max() > 0, "the control is trained"
     assert network.logvar.weight.abs().max() > 0, "the variance is trained"
 
 
@@ -280,16 +282,21 @@ def test_pretrain_then_post_train_with_actions_then_load_without_nemo(tmp_path: 
 
     base = DiffusionModel(tiny_config(), optim=optimiser(1e-3), preset="tiny")
     pretrained = pretrain(base, **run_arguments(tmp_path, "base")) / "export"
-    control = ControlSpec("action", temporal_factor=4, options={"mean": [0.1] * 7})
-    robot = DiffusionModel(tiny_config(), optim=optimiser(1e-3), control=control)
+    control = ControlSpec("action", {"mean": [0.1] * 7})
+    robot = DiffusionModel(
+        tiny_config(),
+        optim=optimiser(1e-3),
+        controls=[control],
+        tokenizer=TokenizerFacts(temporal_factor=4),
+    )
     resume = nl.AutoResume(restore_config=nl.RestoreConfig(path=str(pretrained)))
     arguments = run_arguments(tmp_path, "robot", controls=("action",))
     trained = finetune(robot, resume=resume, **arguments) / "export"
 
     before, after = load_world(pretrained), load_world(trained)
-    assert before.config.preset == "tiny" and before.net.control is None
-    assert after.config.control == "action" and after.net.control is not None
-    assert after.net.control.mean.tolist() == pytest.approx([0.1] * 7)
+    assert before.config.preset == "tiny" and not before.net.controls
+    assert after.config.controls == (control,)
+    assert after.net.controls["action"].mean.tolist() == pytest.approx([0.1] * 7)
     assert after.config.video == {"num_frames": 9, "fps": 10.0, "height": 32, "width": 32}
     weights = [world.net.blocks.state_dict() for world in (before, after)]
     moved = max(

@@ -8,32 +8,33 @@ import pytest
 import torch
 
 from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
-from post_training.robotics.action import ActionControl, action_stats
+from post_training.robotics.action import ActionEmbedder, action_stats
+from post_training.robotics.signal import ACTION
 
 HIDDEN, FACTOR = 24, 4
 LATENT_SHAPE = (2, 16, 3, 4, 4)
 
 
 @pytest.fixture
-def control() -> ActionControl:
+def control() -> ActionEmbedder:
     torch.manual_seed(0)
-    return ActionControl(HIDDEN, FACTOR, mean=[1.0] * 7, std=[2.0] * 7)
+    return ActionEmbedder(HIDDEN, FACTOR, mean=[1.0] * 7, std=[2.0] * 7)
 
 
-def trained(control: ActionControl) -> ActionControl:
+def trained(control: ActionEmbedder) -> ActionEmbedder:
     for mlp in (control.timestep, control.adaln_lora):
         torch.nn.init.normal_(mlp[-1].weight)
     return control
 
 
-def test_shapes_of_the_published_mlps(control: ActionControl) -> None:
+def test_shapes_of_the_published_mlps(control: ActionEmbedder) -> None:
     shapes = {name: tuple(p.shape) for name, p in control.named_parameters()}
     assert shapes["timestep.0.weight"] == (4 * HIDDEN, 7 * FACTOR)
     assert shapes["timestep.2.weight"] == (HIDDEN, 4 * HIDDEN)
     assert shapes["adaln_lora.2.weight"] == (3 * HIDDEN, 4 * HIDDEN)
 
 
-def test_it_starts_without_an_effect(control: ActionControl) -> None:
+def test_it_starts_without_an_effect(control: ActionEmbedder) -> None:
     embedding = control({"action": torch.randn(2, 8, 7)}, LATENT_SHAPE)
     assert embedding.timestep_BTD.shape == (2, 3, HIDDEN)
     assert embedding.adaln_lora_BT3D.shape == (2, 3, 3 * HIDDEN)
@@ -42,7 +43,7 @@ def test_it_starts_without_an_effect(control: ActionControl) -> None:
     assert control.timestep[-1].weight.grad.any(), "but it can learn"
 
 
-def test_an_action_moves_only_the_latent_frame_that_it_leads_to(control: ActionControl) -> None:
+def test_an_action_moves_only_the_latent_frame_that_it_leads_to(control: ActionEmbedder) -> None:
     actions = torch.randn(2, 8, 7)
     before = trained(control)({"action": actions}, LATENT_SHAPE)
     changed = actions.clone()
@@ -53,7 +54,7 @@ def test_an_action_moves_only_the_latent_frame_that_it_leads_to(control: ActionC
     assert not before.timestep_BTD[:, 0].any(), "nothing leads to the first frame"
 
 
-def test_actions_are_normalised_and_kept_in_order(control: ActionControl) -> None:
+def test_actions_are_normalised_and_kept_in_order(control: ActionEmbedder) -> None:
     actions = torch.arange(8 * 7, dtype=torch.float32).view(1, 8, 7)
     grouped = control.group(actions, num_latent_frames=3)
     assert torch.equal(grouped, ((actions - 1) / 2).view(1, 2, 28))
@@ -61,56 +62,59 @@ def test_actions_are_normalised_and_kept_in_order(control: ActionControl) -> Non
 
 def test_cumulative_actions_end_where_the_robot_is() -> None:
     actions_BNA = torch.randn(2, 2 * FACTOR, 7)
-    plain = ActionControl(HIDDEN, FACTOR).group(actions_BNA, 3)
-    grouped = ActionControl(HIDDEN, FACTOR, cumulative=True).group(actions_BNA, 3)
+    plain = ActionEmbedder(HIDDEN, FACTOR).group(actions_BNA, 3)
+    grouped = ActionEmbedder(HIDDEN, FACTOR, cumulative=True).group(actions_BNA, 3)
     torch.testing.assert_close(grouped[..., : 7 * FACTOR], plain)
     moved = torch.stack([actions_BNA[:, :FACTOR].sum(dim=1), actions_BNA.sum(dim=1)], dim=1)
     torch.testing.assert_close(grouped[..., 7 * FACTOR :], moved[..., :6] / FACTOR)
 
 
 def test_cumulative_actions_embed_videos_and_images() -> None:
-    control = trained(ActionControl(HIDDEN, FACTOR, cumulative=True))
+    control = trained(ActionEmbedder(HIDDEN, FACTOR, cumulative=True))
     embedded = control({"action": torch.ones(2, 2 * FACTOR, 7)}, LATENT_SHAPE)
     assert embedded.timestep_BTD.shape == (2, 3, HIDDEN)
     assert not torch.equal(embedded.timestep_BTD[:, 1], embedded.timestep_BTD[:, 2])
     assert control({}, (2, 16, 1, 4, 4)).timestep_BTD.shape == (2, 1, HIDDEN)
 
 
-def test_statistics_are_saved_with_the_weights(control: ActionControl) -> None:
-    other = ActionControl(HIDDEN, FACTOR)
+def test_statistics_are_saved_with_the_weights(control: ActionEmbedder) -> None:
+    other = ActionEmbedder(HIDDEN, FACTOR)
     other.load_state_dict(control.state_dict())
     assert other.mean.tolist() == [1.0] * 7 and other.std.tolist() == [2.0] * 7
 
 
-def test_wrong_number_of_actions_says_how_many_are_needed(control: ActionControl) -> None:
+def test_wrong_number_of_actions_says_how_many_are_needed(control: ActionEmbedder) -> None:
     with pytest.raises(SampleError, match=r"\(8, 7\)"):
         control({"action": torch.zeros(2, 9, 7)}, LATENT_SHAPE)
 
 
-def test_an_image_needs_no_actions_but_a_video_does(control: ActionControl) -> None:
+def test_an_image_needs_no_actions_but_a_video_does(control: ActionEmbedder) -> None:
     assert trained(control)({}, (2, 16, 1, 4, 4)).timestep_BTD.tolist() == [[[0.0] * HIDDEN]] * 2
     with pytest.raises(SampleError, match=r"action\.npy"):
         control({}, LATENT_SHAPE)
 
 
-def test_window_of_a_clip() -> None:
+def test_the_action_signal_cuts_a_window() -> None:
     actions = np.arange(20 * 7, dtype=np.float64).reshape(20, 7)
-    window = ActionControl.read({"action.npy": actions}, first_frame=3, num_frames=9)["action"]
+    values = ACTION.values(actions)
+    ACTION.check(values, num_frames=21)
+    window = ACTION.batch(values, first_frame=3, num_frames=9)["action"]
     assert window.dtype == np.float32 and np.array_equal(window, actions[3:11])
 
 
 @pytest.mark.parametrize(
-    ("sidecars", "error"),
+    ("values", "error", "message"),
     [
-        ({}, SampleError),
-        ({"action.npy": np.zeros((5, 7))}, SampleError),
-        ({"action.npy": np.zeros((20, 6))}, SampleError),
-        ({"action.npy": np.full((20, 7), np.nan)}, NumericsError),
+        ({}, SampleError, "no array 'action'"),
+        ({"action": np.zeros((5, 7))}, SampleError, "5 rows; expected 8 for 9 frames"),
+        ({"action": np.zeros((8, 6))}, SampleError, r"\(8, 7\)"),
+        ({"action": np.full((8, 7), np.nan)}, NumericsError, "NaN"),
+        ({"action": np.full((8, 7), 0.02e6)}, NumericsError, "20000; expected at most 1000"),
     ],
 )
-def test_bad_sidecars(sidecars: dict[str, np.ndarray], error: type[Exception]) -> None:
-    with pytest.raises(error, match="ction"):
-        ActionControl.read(sidecars, first_frame=0, num_frames=9)
+def test_bad_actions(values: dict[str, np.ndarray], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ACTION.check(values, num_frames=9)
 
 
 def test_stats_over_episodes() -> None:
@@ -119,14 +123,14 @@ def test_stats_over_episodes() -> None:
     stats = action_stats(episodes)
     assert stats["mean"][0] == 2.0 and stats["std"][0] == pytest.approx(np.sqrt(3))
     assert stats["std"][6] == 1.0, "a constant number passes unscaled"
-    ActionControl(HIDDEN, FACTOR, **stats)
+    ActionEmbedder(HIDDEN, FACTOR, **stats)
 
 
 def test_no_episodes_and_bad_stats() -> None:
     with pytest.raises(SampleError, match="no actions"):
         action_stats([])
     with pytest.raises(ConfigError, match="action_stats"):
-        ActionControl(HIDDEN, FACTOR, mean=[0.0] * 7, std=[0.0] * 7)
+        ActionEmbedder(HIDDEN, FACTOR, mean=[0.0] * 7, std=[0.0] * 7)
 
 
 def test_real_bridge_episodes(samples_dir: Path) -> None:
@@ -134,6 +138,6 @@ def test_real_bridge_episodes(samples_dir: Path) -> None:
     episodes = [np.array(json.loads(path.read_text())["action"]) for path in files]
     stats = action_stats(episodes)
     assert max(stats["std"][:3]) < 0.1, "displacements are a few centimetres"
-    actions = ActionControl.read({"action.npy": episodes[0]}, 0, 9)["action"]
-    grouped = ActionControl(HIDDEN, FACTOR, **stats).group(torch.from_numpy(actions)[None], 3)
+    actions = ACTION.batch({"action": episodes[0]}, 0, 9)["action"]
+    grouped = ActionEmbedder(HIDDEN, FACTOR, **stats).group(torch.from_numpy(actions)[None], 3)
     assert grouped.shape == (1, 2, 28) and grouped.abs().max() < 20

@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.order.packing import PackConfig, collate_pack
@@ -17,7 +18,8 @@ from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.errors import ConfigError, NumericsError
 from nemo_cosmos.models.common.packed import Packing
-from nemo_cosmos.models.diffusion.build import ControlSpec, build_network
+from nemo_cosmos.models.diffusion.build import build_network
+from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.packs import pack_conditioning, split_pack
@@ -85,13 +87,13 @@ def make_pack() -> dict[str, Any]:
 
 def losses_and_gradients(net: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
     net.zero_grad(set_to_none=True)
-    step = prepare_step(batch, batch["key"], 1, 5, VIDEO2WORLD, net.control)
+    step = prepare_step(batch, batch["key"], 1, 5, VIDEO2WORLD, net.embed_controls)
     loss_B = step.loss(net(**step.inputs), net.logvar(step.c_noise_B))
     loss_B.sum().backward()
     return loss_B.detach(), {name: p.grad for name, p in net.named_parameters()}
 
 
-@pytest.mark.parametrize("control", [None, ControlSpec("action", temporal_factor=4)])
+@pytest.mark.parametrize("controls", [(), (ControlSpec("action"),)])
 @pytest.mark.parametrize(
     "recompute",
     [
@@ -105,11 +107,13 @@ def losses_and_gradients(net: Any, batch: dict[str, Any]) -> tuple[torch.Tensor,
     ids=["kept", "recomputed"],
 )
 def test_packed_losses_and_gradients_are_those_of_the_samples_alone(
-    control: ControlSpec | None, recompute: dict[str, Any]
+    controls: tuple[ControlSpec, ...], recompute: dict[str, Any]
 ) -> None:
     """Video2World conditions, images among videos and, with the control, a level for each frame."""
     torch.manual_seed(0)
-    net = build_network(make_config(**recompute), VIDEO2WORLD, control).train()
+    net = build_network(
+        make_config(**recompute), VIDEO2WORLD, controls, TokenizerFacts(temporal_factor=4)
+    ).train()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

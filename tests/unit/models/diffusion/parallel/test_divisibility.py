@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError, WrongSizeError
-from nemo_cosmos.models.diffusion.build import ControlSpec
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
@@ -64,8 +64,8 @@ def setup(latent_thw: tuple[int, int, int], control: str | None = None, **layout
         num_layers=4, hidden_size=48, num_attention_heads=4, crossattn_emb_channels=12,
         adaln_lora_dim=8, layer_spec="local", **layout,
     )  # fmt: skip
-    spec = None if control is None else ControlSpec(control, temporal_factor=4)
-    model = DiffusionModel(config, control=spec)
+    controls = () if control is None else (ControlSpec(control),)
+    model = DiffusionModel(config, controls=controls)
     data = SimpleNamespace(latent_shapes=lambda: [latent_thw], text_length=8)
     model._trainer = SimpleNamespace(datamodule=data)
     model.setup("fit")

@@ -101,10 +101,10 @@ def test_dropped_text_and_control_reach_the_network_as_zeros() -> None:
         keep_control_B=torch.tensor([0.0, 0.0, 1.0, 1.0]),
     )
 
-    def control(batch: object, shape: tuple[int, ...]) -> ControlEmbedding:
+    def embed(batch: object, shape: tuple[int, ...]) -> ControlEmbedding:
         return ControlEmbedding(timestep_BTD=torch.ones(shape[0], shape[2], 6))
 
-    inputs = make_training_step(make_batch(), draws, config, control=control).inputs  # type: ignore[arg-type]
+    inputs = make_training_step(make_batch(), draws, config, embed).inputs
     assert inputs["crossattn_emb_BLD"].amax(dim=(1, 2)).tolist() == [1, 0, 1, 0]
     assert inputs["control"].timestep_BTD.amax(dim=(1, 2)).tolist() == [0, 0, 1, 1]
     assert inputs["condition_mask_B1THW"] is None, "Text2World has no mask channel"

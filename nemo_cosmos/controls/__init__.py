@@ -1,0 +1,43 @@
+"""What steers a world model: signals, as files beside a video, and the controls that use them.
+
+Nothing here imports torch, so that curation and the command line read signals quickly. The networks
+that embed them live with each model family (``nemo_cosmos.models.diffusion.controls``).
+"""
+
+from nemo_cosmos.controls.registry import (
+    Control,
+    ControlSpec,
+    available_controls,
+    get_control,
+    get_controls,
+    known_signal,
+)
+from nemo_cosmos.controls.signal import (
+    Signal,
+    SignalArray,
+    TimeAxes,
+    TimeAxis,
+    Values,
+    decode_arrays,
+    encode_arrays,
+    infer_signal,
+    read_signal,
+)
+
+__all__ = [
+    "Control",
+    "ControlSpec",
+    "Signal",
+    "SignalArray",
+    "TimeAxes",
+    "TimeAxis",
+    "Values",
+    "available_controls",
+    "decode_arrays",
+    "encode_arrays",
+    "get_control",
+    "get_controls",
+    "infer_signal",
+    "known_signal",
+    "read_signal",
+]

@@ -1,0 +1,139 @@
+"""Controls by name: one rule for the data room, the models, the recipes and the command line.
+
+A control is a list of signals and, for each model family, the network that embeds them. To add one,
+write a file with a :class:`Control` and register it in your package::
+
+    [project.entry-points."nemo_cosmos.controls"]
+    speed = "my_package.speed:SPEED"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from nemo_cosmos.controls.signal import Signal, SignalArray
+from nemo_cosmos.errors import ConfigError, nearest_names
+
+ENTRY_POINT_GROUP = "nemo_cosmos.controls"
+
+BUILT_IN: Mapping[str, str] = {"action": "post_training.robotics.signal:ACTION_CONTROL"}
+"""Our own controls, as ``module:object``; they are imported only when they are asked for."""
+
+SIGNALS = (
+    Signal("action.npy", (SignalArray("action", "step"),)),
+    Signal("state.npy", (SignalArray("state", "frame"),)),
+    Signal("trajectory.npy", (SignalArray("trajectory", "frame"),)),
+)
+"""Files whose rows mean the same in every data set, whatever the width of a row."""
+
+
+@dataclass(frozen=True)
+class ControlSpec:
+    """Which control a model has, as configurations and world folders record it.
+
+    Attributes:
+        name: name of a registered control.
+        options: what its embedder is built with, such as the statistics of the actions.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for ``config.json``."""
+        return {"name": self.name, "options": dict(self.options)}
+
+
+@dataclass(frozen=True)
+class Control:
+    """A registered control.
+
+    Attributes:
+        name: its name in configurations.
+        signals: the files that it reads.
+        embedders: for each model family (``diffusion``), the class that embeds the signals: the
+            class itself, or ``module:class``, which is imported only when a model is built.
+    """
+
+    name: str
+    signals: tuple[Signal, ...]
+    embedders: Mapping[str, str | type[Any]]
+
+    def embedder(self, family: str) -> type[Any]:
+        """Return the class that embeds the signals for a model family.
+
+        Raises:
+            ConfigError: the control has none for this family.
+        """
+        if family not in self.embedders:
+            raise ConfigError(
+                f"The control '{self.name}' cannot steer a {family} model; it has embedders for "
+                f"{', '.join(sorted(self.embedders)) or 'no family'}. Choose another control."
+            )
+        found = self.embedders[family]
+        loaded: type[Any] = _load(found) if isinstance(found, str) else found
+        return loaded
+
+
+def available_controls() -> dict[str, str]:
+    """Return the registered controls and where each is defined (``module:object``)."""
+    installed = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return {**installed, **BUILT_IN}
+
+
+def get_control(name: str) -> Control:
+    """Return a registered control.
+
+    Raises:
+        ConfigError: no installed package registers a control of that name, or what it registers is
+            not a control.
+    """
+    known = available_controls()
+    if name not in known:
+        raise ConfigError(
+            f"There is no control '{name}'. Installed: {nearest_names(name, known)}. A control "
+            f"registers itself under the entry point group '{ENTRY_POINT_GROUP}'; install its "
+            "package again ('pip install -e .') after you add one."
+        )
+    control = _load(known[name])
+    if not isinstance(control, Control):
+        raise ConfigError(
+            f"The entry point '{name}' of '{ENTRY_POINT_GROUP}' is {known[name]}, a "
+            f"{type(control).__name__}; expected a nemo_cosmos.controls.Control."
+        )
+    return control
+
+
+def get_controls(names: Iterable[str]) -> list[Control]:
+    """Return several registered controls.
+
+    Raises:
+        ConfigError: as :func:`get_control`, or a name is given twice.
+    """
+    controls: dict[str, Control] = {}
+    for name in names:
+        if name in controls:
+            raise ConfigError(f"The control '{name}' is given twice; give it once.")
+        controls[name] = get_control(name)
+    return list(controls.values())
+
+
+def known_signal(suffix: str) -> Signal | None:
+    """Return the declared signal of a file; ``None`` for a file that nobody has declared."""
+    for signal in SIGNALS:
+        if signal.suffix == suffix:
+            return signal
+    for name in available_controls():
+        for signal in get_control(name).signals:
+            if signal.suffix == suffix:
+                return signal
+    return None
+
+
+def _load(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,369 @@
+"""A signal: one file beside a video, its arrays, and what a row of each array means.
+
+A row belongs to a frame, or to the step between two frames, or an array holds for the whole clip.
+This is said once, here, and curation, tokenising, loading and inference all cut and check by it::
+
+    ACTION = Signal("action.npy", (SignalArray("action", "step", (7,)),))
+    values = ACTION.values(actions)      # arrays by name
+    ACTION.check(values, num_frames=25)  # 24 rows of 7 numbers, finite
+    ACTION.cut(values, first_frame=8, num_frames=9)
+
+Shape suffixes: T frames of the clip.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_cosmos.errors import (
+    ConfigError,
+    MissingFileError,
+    NemoCosmosError,
+    NumericsError,
+    SampleError,
+)
+
+TimeAxis: TypeAlias = Literal["frame", "step"] | None
+"""What a row is: of each of T frames, of each of T - 1 steps between them, or not along time."""
+
+Values: TypeAlias = Mapping[str, NDArray[Any]]
+"""The arrays of a signal by name; an ``.npy`` has one, named as the signal."""
+
+TimeAxes: TypeAlias = Mapping[str, TimeAxis]
+"""The time axis of each array of a file, as a sample's JSON records them."""
+
+_TIME_AXES: tuple[TimeAxis, ...] = ("frame", "step", None)
+_ENDINGS = (".npy", ".npz")
+
+
+@dataclass(frozen=True)
+class SignalArray:
+    """One array of a signal.
+
+    Attributes:
+        name: its name in the ``.npz``; of an ``.npy``, the signal's name.
+        time: what a row is; ``None`` if the array holds for the whole clip.
+        shape: sizes of the axes after time, where ``None`` stands for any size; ``None`` for any
+            shape.
+        units: unit of the numbers, such as ``"m"``, for people.
+        convention: frame and axes of the numbers, for people.
+        max_abs: largest magnitude that is plausible; a larger one is an error of scale or units.
+    """
+
+    name: str
+    time: TimeAxis = None
+    shape: tuple[int | None, ...] | None = None
+    units: str = ""
+    convention: str = ""
+    max_abs: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.time not in _TIME_AXES:
+            raise ConfigError(
+                f"The array '{self.name}' has time axis {self.time!r}; expected 'frame' (a row for "
+                "each frame), 'step' (a row between two frames) or None."
+            )
+
+    def num_rows(self, num_frames: int) -> int:
+        """Rows that belong to ``num_frames`` consecutive frames."""
+        return num_frames - (self.time == "step")
+
+    def cut(self, array: NDArray[Any], first_frame: int, num_frames: int) -> NDArray[Any]:
+        """Return the rows of a window, which must lie inside the array."""
+        if self.time is None:
+            return array
+        return array[first_frame : first_frame + self.num_rows(num_frames)]
+
+    def check(self, array: NDArray[Any], num_frames: int, label: str) -> None:
+        """Check rows, shape and values.
+
+        Args:
+            array: the array of a whole clip.
+            num_frames: frames of the clip.
+            label: what to call the array in messages.
+
+        Raises:
+            SampleError: it has another number of rows or another shape.
+            NumericsError: NaN, infinity or an implausible magnitude.
+        """
+        rows = array.shape[0] if array.ndim else 0
+        if self.time is not None and (not array.ndim or rows != self.num_rows(num_frames)):
+            raise SampleError(
+                f"{label} has {rows} rows; expected {self.num_rows(num_frames)} for "
+                f"{num_frames} frames, one {_ROW_OF[self.time]}. Align the recording with the "
+                "video, or leave it out."
+            )
+        found = array.shape[1:] if self.time is not None else array.shape
+        if self.shape is not None and not _fits(found, self.shape):
+            rows_first = () if self.time is None else (self.num_rows(num_frames),)
+            sizes = ("any" if size is None else str(size) for size in (*rows_first, *self.shape))
+            raise SampleError(
+                f"{label} has shape {array.shape}; expected ({', '.join(sizes)}). Write the "
+                "recording again in that form, or leave it out."
+            )
+        self._check_values(array, label)
+
+    def _check_values(self, array: NDArray[Any], label: str) -> None:
+        if array.dtype.kind not in "fc":
+            largest = _largest(array) if array.dtype.kind in "iu" and self.max_abs else 0.0
+        elif not np.isfinite(array).all():
+            raise NumericsError(
+                f"{label} holds NaN or infinity. Repair the recording, or leave the clip out."
+            )
+        else:
+            largest = _largest(array)
+        if self.max_abs is not None and largest > self.max_abs:
+            units = f" {self.units}" if self.units else ""
+            raise NumericsError(
+                f"{label} reaches a magnitude of {largest:g}; expected at most "
+                f"{self.max_abs:g}{units}. Check the recording's units and scale, or leave the "
+                "clip out."
+            )
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One file of a sample that steers a model, such as ``{key}.action.npy``.
+
+    Attributes:
+        suffix: the file's name after the sample's key: ``action.npy``, ``camera.npz``.
+        arrays: what the file holds. An ``.npz`` may hold others, too, which models do not read.
+    """
+
+    suffix: str
+    arrays: tuple[SignalArray, ...]
+
+    def __post_init__(self) -> None:
+        if not self.suffix.endswith(_ENDINGS):
+            raise ConfigError(
+                f"The signal '{self.suffix}' has no known ending; expected {' or '.join(_ENDINGS)}."
+            )
+        if self.is_single and [array.name for array in self.arrays] != [self.name]:
+            raise ConfigError(
+                f"The signal '{self.suffix}' is an .npy file, which holds one array; expected "
+                f"arrays=(SignalArray('{self.name}', ...),). Use .npz for several."
+            )
+
+    @property
+    def name(self) -> str:
+        """What people call it: ``action`` for ``action.npy``."""
+        return name_of(self.suffix)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the file is an ``.npy`` with one array."""
+        return self.suffix.endswith(".npy")
+
+    @property
+    def time_axes(self) -> dict[str, TimeAxis]:
+        """The time axis of each array by name."""
+        return {array.name: array.time for array in self.arrays}
+
+    def batch_key(self, array: SignalArray) -> str:
+        """Name of an array in a batch: ``action``, or ``camera_poses`` of ``camera.npz``."""
+        return self.name if self.is_single else f"{self.name}_{array.name}"
+
+    def values(self, given: NDArray[Any] | Values) -> dict[str, NDArray[Any]]:
+        """Return arrays by name from what a caller gives: one array, or several by name.
+
+        Raises:
+            SampleError: one array where the signal has several, or the other way round.
+        """
+        if isinstance(given, Mapping):
+            if self.is_single:
+                raise SampleError(
+                    f"The signal '{self.name}' is one array, but {len(given)} were given by name. "
+                    "Give the array itself, or an .npy file."
+                )
+            return {name: np.asarray(array) for name, array in given.items()}
+        if not self.is_single:
+            names = ", ".join(f"'{array.name}'" for array in self.arrays)
+            raise SampleError(
+                f"The signal '{self.name}' holds the arrays {names}, but a single one was given. "
+                "Give a dictionary of arrays by name, or an .npz file."
+            )
+        return {self.name: np.asarray(given)}
+
+    def check(self, values: Values, num_frames: int, where: str = "") -> None:
+        """Check all arrays of a whole clip.
+
+        Args:
+            values: the arrays by name.
+            num_frames: frames of the clip.
+            where: the sample or file, for messages.
+
+        Raises:
+            SampleError: an array is missing, or has other rows or another shape.
+            NumericsError: NaN, infinity or an implausible magnitude.
+        """
+        of = f" of {where}" if where else ""
+        missing = [array.name for array in self.arrays if array.name not in values]
+        if missing:
+            raise SampleError(
+                f"'{self.suffix}'{of} has no array '{missing[0]}' (it has: "
+                f"{', '.join(sorted(values)) or 'none'}). Write the file again with it."
+            )
+        for array in self.arrays:
+            part = "" if self.is_single else f"'{array.name}' in "
+            array.check(values[array.name], num_frames, f"{part}'{self.suffix}'{of}")
+
+    def cut(self, values: Values, first_frame: int, num_frames: int) -> dict[str, NDArray[Any]]:
+        """Return the part of each array that belongs to a window of the clip.
+
+        Args:
+            values: the arrays of the clip, as :meth:`check` accepts them. Those that the signal
+                does not declare are left out.
+            first_frame: first frame of the window.
+            num_frames: frames of the window.
+        """
+        return {
+            array.name: array.cut(values[array.name], first_frame, num_frames)
+            for array in self.arrays
+        }
+
+    def batch(
+        self, values: Values, first_frame: int, num_frames: int
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the arrays of a window by batch key, float32.
+
+        Args:
+            values: the arrays of the clip, as :meth:`check` accepts them.
+            first_frame: first frame of the window.
+            num_frames: frames of the window.
+        """
+        cut = self.cut(values, first_frame, num_frames)
+        return {
+            self.batch_key(array): np.ascontiguousarray(cut[array.name], np.float32)
+            for array in self.arrays
+        }
+
+
+def infer_signal(
+    suffix: str,
+    values: Values,
+    num_frames: int,
+    declared: Signal | None = None,
+    recorded: TimeAxes | None = None,
+) -> Signal:
+    """Describe all arrays of a file, whether or not anyone has declared them.
+
+    An array takes its declaration; else the time axis that the sample's JSON records; else its
+    number of rows decides: T rows are one a frame, T - 1 one a step, any other number none.
+
+    Args:
+        suffix: the file's name after the sample's key.
+        values: its arrays, of a whole clip.
+        num_frames: T.
+        declared: the registered signal of this suffix, if there is one.
+        recorded: time axes that were decided when the clip was cut from its source.
+    """
+    known = {array.name: array for array in declared.arrays} if declared else {}
+    for name, array in values.items():
+        if name in known:
+            continue
+        if recorded is not None and name in recorded:
+            known[name] = SignalArray(name, recorded[name])
+        else:
+            rows = array.shape[0] if array.ndim else -1
+            inferred: dict[int, TimeAxis] = {num_frames: "frame", num_frames - 1: "step"}
+            known[name] = SignalArray(name, inferred.get(rows))
+    if declared is not None:
+        return replace(declared, arrays=tuple(known.values()))
+    return Signal(suffix, tuple(known.values()))
+
+
+def name_of(suffix: str) -> str:
+    """Name of the signal in a file: ``action`` for ``action.npy``."""
+    return suffix.rsplit(".", 1)[0]
+
+
+def decode_arrays(suffix: str, content: bytes, where: str) -> dict[str, NDArray[Any]]:
+    """Decode an ``.npy`` or ``.npz`` file; pickled objects are refused.
+
+    Args:
+        suffix: the file's name after the sample's key.
+        content: the file's bytes.
+        where: the sample or file, for messages.
+
+    Raises:
+        SampleError: it is damaged, or is of another kind.
+    """
+    try:
+        loaded = np.load(io.BytesIO(content), allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            if suffix.endswith(".npy"):
+                return {name_of(suffix): loaded}
+            raise ValueError("it is a single array (.npy)")
+        with loaded:
+            if suffix.endswith(".npz"):
+                return {name: loaded[name] for name in loaded.files}
+        raise ValueError("it holds several arrays (.npz)")
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        if isinstance(error, NemoCosmosError):
+            raise
+        raise SampleError(
+            f"'{suffix}' of {where} cannot be read as an array of numbers: {error}. Write it again "
+            "with numpy.save or numpy.savez (no objects), or leave it out."
+        ) from error
+
+
+def encode_arrays(suffix: str, values: Values) -> bytes:
+    """Return the content of an ``.npy`` or ``.npz`` file."""
+    buffer = io.BytesIO()
+    if suffix.endswith(".npy"):
+        (array,) = values.values()
+        np.save(buffer, array, allow_pickle=False)
+    else:
+        np.savez(buffer, **cast("dict[str, Any]", dict(values)))
+    return buffer.getvalue()
+
+
+def read_signal(path: str | PathLike[str]) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    """Read a person's signal file, as generation takes it.
+
+    Args:
+        path: an ``.npy`` or ``.npz`` file on disk.
+
+    Returns:
+        The array of an ``.npy``; the arrays by name of an ``.npz``.
+
+    Raises:
+        MissingFileError: there is no such file.
+        SampleError: it is of another kind, or damaged.
+    """
+    file = Path(path)
+    if file.suffix not in _ENDINGS:
+        raise SampleError(
+            f"'{file}' is not a signal file: expected the ending {' or '.join(_ENDINGS)}. Write "
+            "one with numpy.save or numpy.savez."
+        )
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"There is no file '{file}'. Check the spelling.") from error
+    except OSError as error:
+        raise SampleError(f"'{file}' cannot be read: {error}. Check its permissions.") from error
+    arrays = decode_arrays(file.name, content, f"'{file.parent}'")
+    return arrays if file.suffix == ".npz" else next(iter(arrays.values()))
+
+
+_ROW_OF = {"frame": "for each frame", "step": "between every two frames"}
+
+
+def _fits(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(found) == len(expected) and all(
+        want in (None, have) for have, want in zip(found, expected, strict=True)
+    )
+
+
+def _largest(array: NDArray[Any]) -> float:
+    return float(np.abs(array).max()) if array.size else 0.0

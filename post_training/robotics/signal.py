@@ -1,0 +1,35 @@
+"""The robot's actions as a signal: seven numbers between every two frames.
+
+The numbers are the change of the gripper's position (3) and of its rotation (3), seen from the
+gripper, and its opening (1). Row t moves frame t to frame t + 1. Our episodes scale them to about
+[-1, 1]; the embedder normalises whatever units it was trained with.
+"""
+
+from __future__ import annotations
+
+from nemo_cosmos.controls import Control, Signal, SignalArray
+
+ACTION_DIM = 7
+MOTION_DIM = 6
+"""Numbers of an action that are a motion and add up; the seventh is the gripper's opening."""
+
+MAX_ACTION = 1e3
+"""No unit in use (m, mm, rad, degrees, opening of 0 to 1 or 255) gives a larger step."""
+
+ACTION = Signal(
+    "action.npy",
+    (
+        SignalArray(
+            "action",
+            "step",
+            (ACTION_DIM,),
+            units="m, rad, opening",
+            convention="change seen from the gripper",
+            max_abs=MAX_ACTION,
+        ),
+    ),
+)
+
+ACTION_CONTROL = Control(
+    "action", (ACTION,), {"diffusion": "post_training.robotics.action:ActionEmbedder"}
+)
