@@ -16,7 +16,6 @@ from nemo_cosmos.progress import show_progress
 if TYPE_CHECKING:
     import numpy as np
 
-    from nemo_cosmos.guardrails import GuardPolicy
     from nemo_cosmos.inference import Result, WorldPipeline
     from nemo_cosmos.inference.pipeline import Progress
 
@@ -265,33 +264,11 @@ def load_pipeline(
     quiet_libraries()
     import torch
 
+    from nemo_cosmos.guardrails.site import site_policy
     from nemo_cosmos.inference import WorldPipeline
 
-    guards = site_guards(disabled_guards, enabled_guards)
+    guards = site_policy(listed(disabled_guards), listed(enabled_guards))
     return WorldPipeline.from_folder(model, guards, dtype=getattr(torch, precision), tp=tp)
-
-
-def site_guards(
-    disabled_guards: list[str] | None, enabled_guards: list[str] | None = None
-) -> GuardPolicy:
-    """The guards that the site's settings ask for, and those that are turned on or off by name.
-
-    Raises:
-        ConfigError: an unknown guard or setting.
-    """
-    from nemo_cosmos.guardrails import GuardPolicy
-    from nemo_cosmos.guardrails.settings import GuardSettings
-    from nemo_cosmos.site import compose_site
-
-    site = compose_site()["guardrails"]
-    disabled = [*site["disabled"], *listed(disabled_guards)]
-    return GuardPolicy.default(
-        disabled,
-        audit_path=site["audit_log"],
-        enabled=[*site["enabled"], *listed(enabled_guards)],
-        record_text=site["audit_text"],
-        settings=GuardSettings.from_site(site["models"]),
-    )
 
 
 def read_frames(path: Path) -> np.ndarray:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import (
     Annotated,
     Any,
@@ -74,32 +75,61 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-Settings = TypeVar("Settings")
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+SettingsT = TypeVar("SettingsT")
 
 
 class _Option(NamedTuple):
-    """One field of one stage's settings."""
+    """One field of a dataclass as an option of a command.
 
-    stage: str
-    field: Field[Any]
+    Attributes:
+        parameter: its name among the arguments of the command.
+        item: the field, whose metadata hold ``help`` and perhaps ``flag``.
+        kind: the type of the field.
+        panel: the heading that it stands below in the help; None for that of all options.
+    """
+
+    parameter: str
+    item: Field[Any]
     kind: Any
-
-    @property
-    def parameter(self) -> str:
-        """Its name among the arguments of the command."""
-        return f"{self.stage}_{self.field.name}"
+    panel: str | None
 
     @property
     def default(self) -> Any:
-        factory = self.field.default_factory
-        return self.field.default if factory is MISSING else factory()
+        """The default of the field."""
+        factory = self.item.default_factory
+        return self.item.default if factory is MISSING else factory()
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return self.item.metadata.get("flag") or "--" + self.parameter.replace("_", "-")
+
+
+def with_options(**panels: type[Any]) -> Callable[[CommandT], CommandT]:
+    """Give a command one option for each field of some dataclasses that has a help.
+
+    Options that were not given arrive as None: the dataclass knows its default, and a model of
+    another family knows nothing of the option. A field of the same name in a later dataclass is
+    the same option.
+
+    Args:
+        panels: dataclasses by the heading of their options; ``options`` puts them with the rest.
+
+    Returns:
+        A decorator for a function that takes ``**options``, the values by the names of the fields.
+    """
+    found: dict[str, _Option] = {}
+    for panel, settings in panels.items():
+        for option in _fields(settings, "", None if panel == "options" else panel):
+            found.setdefault(option.parameter, option)
+    return _decorator([_unset_parameter(option) for option in found.values()])
 
 
 def with_settings(
     settings: type[Any], stages: Collection[str] | None = None
-) -> Callable[[Command], Command]:
-    """Give a command one option for each :func:`~data_curation.stages.base.setting` of the stages.
+) -> Callable[[CommandT], CommandT]:
+    """Give a command one option for each field with a help of the settings of each stage.
 
     Args:
         settings: a dataclass with a field for each stage, whose type is a dataclass.
@@ -109,20 +139,16 @@ def with_settings(
         A decorator for a function that takes ``**options``, which it passes on to
         :func:`settings_from`.
     """
-
-    def decorate(function: Command) -> Command:
-        signature = inspect.signature(function, eval_str=True)
-        own = [item for item in signature.parameters.values() if item.kind is not item.VAR_KEYWORD]
-        chosen = [item for item in _options(settings) if stages is None or item.stage in stages]
-        parameters = [*own, *(_parameter(option) for option in chosen)]
-        function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        function.__annotations__ = {item.name: item.annotation for item in parameters}
-        return function
-
-    return decorate
+    chosen = [
+        _default_parameter(option)
+        for stage, kind in _stages(settings)
+        if stages is None or stage in stages
+        for option in _fields(kind, f"{stage}_", f"Stage '{stage}'")
+    ]
+    return _decorator(chosen)
 
 
-def settings_from(settings: type[Settings], values: Mapping[str, Any], **run: Any) -> Settings:
+def settings_from(settings: type[SettingsT], values: Mapping[str, Any], **run: Any) -> SettingsT:
     """Build the settings from the values that the command was given.
 
     Args:
@@ -133,47 +159,83 @@ def settings_from(settings: type[Settings], values: Mapping[str, Any], **run: An
     Raises:
         ConfigError: a value is impossible.
     """
-    given: dict[str, dict[str, Any]] = {}
-    for option in _options(settings):
-        if option.parameter in values:
-            value = values[option.parameter]
-            value = tuple(value or ()) if get_origin(option.kind) is tuple else value
-            given.setdefault(option.stage, {})[option.field.name] = value
-    hints = get_type_hints(settings)
-    return settings(**{stage: hints[stage](**chosen) for stage, chosen in given.items()}, **run)
+    given = {}
+    for stage, kind in _stages(settings):
+        options = [o for o in _fields(kind, f"{stage}_", None) if o.parameter in values]
+        chosen = {o.item.name: _as_kind(values[o.parameter], o.kind) for o in options}
+        if chosen:
+            given[stage] = kind(**chosen)
+    return settings(**given, **run)
 
 
-def _options(settings: type[Any]) -> Iterator[_Option]:
-    for stage, kind in get_type_hints(settings).items():
+def _decorator(parameters: list[inspect.Parameter]) -> Callable[[CommandT], CommandT]:
+    """Replace ``**options`` in a function's signature, which typer reads."""
+
+    def decorate(function: CommandT) -> CommandT:
+        signature = inspect.signature(function, eval_str=True)
+        own = [item for item in signature.parameters.values() if item.kind is not item.VAR_KEYWORD]
+        shown = [*own, *parameters]
+        function.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+        function.__annotations__ = {item.name: item.annotation for item in shown}
+        return function
+
+    return decorate
+
+
+def _stages(settings: type[Any]) -> Iterator[tuple[str, type[Any]]]:
+    """The fields of the settings that are dataclasses themselves."""
+    for name, kind in get_type_hints(settings).items():
         if isinstance(kind, type) and is_dataclass(kind):
-            hints = get_type_hints(kind)
-            for item in fields(kind):
-                if "help" in item.metadata:
-                    yield _Option(stage, item, hints[item.name])
+            yield name, kind
 
 
-def _parameter(option: _Option) -> inspect.Parameter:
-    flag = option.field.metadata["flag"] or f"--{option.stage}-{option.field.name}".replace(
-        "_", "-"
-    )
+def _fields(settings: type[Any], prefix: str, panel: str | None) -> Iterator[_Option]:
+    """The fields of a dataclass that have a help."""
+    hints = get_type_hints(settings)
+    for item in fields(settings):
+        if "help" in item.metadata:
+            yield _Option(prefix + item.name, item, hints[item.name], panel)
+
+
+def _default_parameter(option: _Option) -> inspect.Parameter:
+    """A parameter that has the default of its field."""
+    default = list(option.default) if get_origin(option.kind) is tuple else option.default
+    info = typer.Option(default, *_flags(option), **_shown(option))
+    return _parameter(option, info, _plain_type(option.kind))
+
+
+def _unset_parameter(option: _Option) -> inspect.Parameter:
+    """A parameter that is None unless it was given; the help shows the default of its field."""
+    shown = _shown(option)
+    if option.default not in (None, False):  # in the words and the style of typer's own
+        shown["help"] += rf" [dim]\[default: {option.default}][/dim]"
+    info = typer.Option(None, *_flags(option), **shown)
+    return _parameter(option, info, _plain_type(option.kind) | None)
+
+
+def _parameter(option: _Option, info: Any, annotation: Any) -> inspect.Parameter:
+    keyword_only = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(option.parameter, keyword_only, default=info, annotation=annotation)
+
+
+def _flags(option: _Option) -> list[str]:
     if option.kind is bool:
-        flag = f"{flag}/--no-{flag.removeprefix('--')}"
-    info = typer.Option(
-        option.default if get_origin(option.kind) is not tuple else list(option.default),
-        flag,
-        help=option.field.metadata["help"],
-        rich_help_panel=f"Stage '{option.stage}'",
-    )
-    return inspect.Parameter(
-        option.parameter,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=info,
-        annotation=_plain_type(option.kind),
-    )
+        return [f"{option.flag}/--no-{option.flag.removeprefix('--')}"]
+    return [option.flag]
+
+
+def _shown(option: _Option) -> dict[str, Any]:
+    return {"help": option.item.metadata["help"], "rich_help_panel": option.panel}
 
 
 def _plain_type(kind: Any) -> Any:
     """What typer parses: words are checked by the settings, whose errors say more."""
+    if get_origin(kind) is UnionType:
+        kind = next(member for member in get_args(kind) if member is not NoneType)
     if get_origin(kind) is Literal:
         return type(get_args(kind)[0])
     return list[get_args(kind)[0]] if get_origin(kind) is tuple else kind  # type: ignore[misc]
+
+
+def _as_kind(value: Any, kind: Any) -> Any:
+    return tuple(value or ()) if get_origin(kind) is tuple else value

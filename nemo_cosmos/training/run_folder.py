@@ -16,14 +16,19 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
+
+from nemo_cosmos.errors import MissingFileError
 
 CHECKPOINTS_FOLDER = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
 EXPORT_FOLDER = "export"
 FINISHED_FILE = "finished.json"
 UNFINISHED_SUFFIX = "-unfinished"  # NeMo's marker beside a checkpoint that is being written
+#: A run that wrote its curves less than this ago counts as running.
+RUNNING_S = 120.0
 STEP_PATTERN = re.compile(r"step=(\d+)")
 
 
@@ -76,6 +81,44 @@ def find_runs(root: Path) -> list[Path]:
     markers = (METRICS_FILE, FINISHED_FILE)
     runs = {path.parent for name in markers for path in root.rglob(name)}
     return sorted(runs, key=lambda run: run.stat().st_mtime, reverse=True)
+
+
+def describe_runs(root: Path) -> list[dict[str, Any]]:
+    """Every run at or below a folder, the most recently changed first.
+
+    Returns:
+        ``{"run", "state", "step", "loss", "val_loss", "checkpoint", "export"}`` each; ``state`` is
+        "finished", "running" or "stopped".
+
+    Raises:
+        MissingFileError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise MissingFileError(
+            f"There is no folder '{root}', so there are no runs to show. Give the folder that "
+            "training writes to, or train first."
+        )
+    return [_describe(run) for run in find_runs(root)]
+
+
+def _describe(run: Path) -> dict[str, Any]:
+    curves, checkpoints, finished = read_curves(run), list_checkpoints(run), read_finished(run)
+    metrics = run / METRICS_FILE
+    is_fresh = metrics.is_file() and time.time() - metrics.stat().st_mtime < RUNNING_S
+    export = run / EXPORT_FOLDER
+    return {
+        "run": str(run),
+        "state": "finished" if finished else "running" if is_fresh else "stopped",
+        "step": finished["step"] if finished else curves[-1]["step"] if curves else 0,
+        "loss": _last(curves, "loss"),
+        "val_loss": _last(curves, "val_loss"),
+        "checkpoint": str(checkpoints[-1][0]) if checkpoints else None,
+        "export": str(export) if export.is_dir() else None,
+    }
+
+
+def _last(curves: list[dict[str, Any]], name: str) -> float | None:
+    return next((line[name] for line in reversed(curves) if line.get(name) is not None), None)
 
 
 def current_run() -> Path:

@@ -11,7 +11,8 @@ import typer
 from typer.testing import CliRunner
 
 from data_curation.stages.base import Stage, StageSettings, setting
-from nemo_cosmos.cli.options import listed, settings_from, with_settings
+from nemo_cosmos.cli.options import listed, settings_from, with_options, with_settings
+from nemo_cosmos.options import option
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,42 @@ def test_help_of_curate_brings_no_torch():
 def test_names_are_repeated_or_have_commas_between_them():
     assert listed(["a, b", "c", ""]) == ("a", "b", "c")
     assert listed(None) == ()
+
+
+@dataclass(frozen=True)
+class SharedOptions:
+    height: int | None = option(None, "Height in pixels.")
+    seed: int = option(1, "Seed.")
+
+
+@dataclass(frozen=True)
+class FamilyOptions:
+    seed: int = option(2, "Seed again.")
+    guidance: float = option(7.0, "How strongly.", flag="--strength")
+    guide: bool = option(False, "Guide.")
+    internal: int = 3
+
+
+def run_flat(*arguments):
+    seen = []
+    app = typer.Typer()
+
+    @app.command()
+    @with_options(options=SharedOptions, Diffusion=FamilyOptions)
+    def command(**options: Any) -> None:
+        seen.append(options)
+
+    result = CliRunner().invoke(app, list(arguments))
+    return (seen or [result.output])[0]
+
+
+def test_options_that_were_not_given_are_none():
+    assert run_flat() == {"height": None, "seed": None, "guidance": None, "guide": None}
+    given = ["--height", "96", "--seed", "7", "--strength", "0", "--guide"]
+    assert run_flat(*given) == {"height": 96, "seed": 7, "guidance": 0.0, "guide": True}
+
+
+def test_help_shows_the_defaults_of_the_dataclass():
+    text = run_flat("--help")
+    assert "[default: 7.0]" in text and "[default: 1]" in text and "Seed again" not in text
+    assert "internal" not in text and "Diffusion" in text
