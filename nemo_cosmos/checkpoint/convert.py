@@ -11,13 +11,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nemo_cosmos.checkpoint.diffusion.diffusers import write_diffusers_folder
-from nemo_cosmos.checkpoint.diffusion.foreign import (
+from nemo_cosmos.checkpoint.foreign import (
+    NEMO,
+    formats_of,
     is_foreign_tokenizer,
     open_world,
     tokenizer_place,
 )
-from nemo_cosmos.checkpoint.diffusion.keys import export_stream
 from nemo_cosmos.checkpoint.formats.nemo_weights import write_nemo_weights
 from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
 from nemo_cosmos.checkpoint.formats.tensors import (
@@ -27,9 +27,7 @@ from nemo_cosmos.checkpoint.formats.tensors import (
     shapes_of,
     stream_of,
 )
-from nemo_cosmos.checkpoint.formats.torch import write_torch_file
 from nemo_cosmos.checkpoint.tokenizer.files import (
-    MODEL_FILE,
     export_diffusers_vae,
     export_original_tokenizer,
     import_tokenizer,
@@ -38,19 +36,18 @@ from nemo_cosmos.checkpoint.world.config import (
     CONFIG_FILE,
     DESCRIPTION_FILE,
     TOKENIZER_FOLDER,
+    TOKENIZER_FORMAT,
     WEIGHTS_FILE,
-    WorldConfig,
     format_of,
     read_config,
     write_config,
 )
 from nemo_cosmos.checkpoint.world.folder import Progress, meta_network, open_weights, write_world
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
-from nemo_cosmos.models.diffusion.family import diffusion_settings
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.storage import atomic_path
 
-FORMATS = ("diffusers", "cosmos", "nemo")
+TOKENIZER_FORMATS = ("diffusers", "cosmos")
 
 Place = str | os.PathLike[str]
 
@@ -70,17 +67,18 @@ def import_checkpoint(
         source: a diffusers folder; an original ``model.pt``, or a folder with it; the files of an
             original tokenizer; or a NeMo distributed checkpoint.
         target: the new folder.
-        model: the preset that the weights are of, where the files do not say it.
-        tokenizer: of the world model, where the source has none: a tokenizer folder of ours, of
-            diffusers, or of original files.
-        use_average: take the moving average of the weights, where a NeMo checkpoint has one.
+        model: the weights' preset, where the files do not say it.
+        tokenizer: the world model's tokenizer, where the source has none: a tokenizer folder of
+            ours, of diffusers, or of original files.
+        use_average: whether to take the moving average of the weights, where a NeMo checkpoint has
+            one.
         progress: called after every tensor.
 
     Returns:
         ``target``.
 
     Raises:
-        MissingFileError: a file is not there.
+        MissingFileError: a file does not exist.
         CheckpointError: a file is damaged, could run code when it is loaded, or is of another
             model; names what is missing, unknown or of another shape.
         NumericsError: a weight is NaN or infinite.
@@ -112,26 +110,26 @@ def export_checkpoint(
     Args:
         source: a world folder, such as ``<run>/export``, or a tokenizer folder.
         target: the new folder.
-        format: ``"diffusers"``, ``"cosmos"`` or ``"nemo"``.
+        format: ``"nemo"``, or a format of the model's family, such as ``"diffusers"``.
         progress: called after every tensor.
 
     Returns:
         ``target``.
 
     Raises:
-        ConfigError: an unknown format, or one that has no place for such a model.
-        MissingFileError: a file is not there.
+        ConfigError: an unknown format, or one that cannot express such a model.
+        MissingFileError: a file does not exist.
         CheckpointError: a file is damaged.
         InputError: ``target`` exists.
     """
-    if format not in FORMATS:
-        raise ConfigError(f"There is no format '{format}'. Valid are {', '.join(FORMATS)}.")
     place, folder = Path(source), Path(target)
     check_new(folder)
-    if format_of(place) == "nemo_cosmos.tokenizer":
+    if format_of(place) == TOKENIZER_FORMAT:
         _export_tokenizer(VideoTokenizer.from_folder(place), folder, format)
         return folder
     config = read_config(place)
+    formats = formats_of(config.family)
+    _check_format(format, (*(() if formats is None else formats.names), NEMO))
     tokenizer = VideoTokenizer.from_folder(place / TOKENIZER_FOLDER)
     net = meta_network(config, tokenizer.config)
     weights = open_weights(place / WEIGHTS_FILE)
@@ -145,10 +143,8 @@ def export_checkpoint(
     )
     watched = _WatchedSource(weights, progress)
     with atomic_path(folder) as temporary:
-        if format == "diffusers":
-            write_diffusers_folder(temporary, config, watched, tokenizer)
-        elif format == "cosmos":
-            _write_original(temporary, config, watched, tokenizer)
+        if formats is not None and format != NEMO:
+            formats.write(format, temporary, config, watched, tokenizer)
         else:
             write_nemo_weights(temporary, net, stream_of(watched))
             tokenizer.save(temporary / TOKENIZER_FOLDER)
@@ -157,7 +153,7 @@ def export_checkpoint(
 
 
 def check_new(folder: Path) -> None:
-    """Require a place where nothing is.
+    """Require a place that is free.
 
     Raises:
         InputError: something is there.
@@ -170,34 +166,24 @@ def check_new(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
 
 
+def _check_format(format: str, valid: tuple[str, ...]) -> None:
+    if format not in valid:
+        raise ConfigError(f"There is no format '{format}'. Valid are {', '.join(valid)}.")
+
+
 def _export_tokenizer(tokenizer: VideoTokenizer, folder: Path, format: str) -> None:
-    if format == "nemo":
+    if format == NEMO:
         raise ConfigError(
             "A tokenizer is not exported as a NeMo checkpoint. Use --format diffusers or cosmos."
         )
+    _check_format(format, TOKENIZER_FORMATS)
     write = export_diffusers_vae if format == "diffusers" else export_original_tokenizer
     with atomic_path(folder) as temporary:
         write(tokenizer, temporary)
 
 
-def _write_original(
-    folder: Path, config: WorldConfig, source: _WatchedSource, tokenizer: VideoTokenizer
-) -> None:
-    """``model.pt`` under the original names, with its tokenizer beside it."""
-    if config.controls:
-        raise ConfigError(
-            f"The model has the control '{config.controls[0].name}', which original checkpoints "
-            "have no place for. Export it with --format nemo, which keeps everything."
-        )
-    settings = diffusion_settings(config.model)
-    network, learned = settings.network_config(), settings.process.edm.learned_variance
-    export_original_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
-    write_torch_file(folder / MODEL_FILE, export_stream(source, network, "cosmos", learned))
-    write_config(folder / DESCRIPTION_FILE, config)
-
-
 class _WatchedSource:
-    """A source that checks every tensor for NaN and tells how far it is."""
+    """A source that checks every tensor for NaN and reports its progress."""
 
     def __init__(self, source: SafetensorsSource, progress: Progress | None) -> None:
         self._source, self._progress = source, progress
@@ -206,7 +192,7 @@ class _WatchedSource:
         self._done = 0
 
     def read(self, name: str) -> Tensor:
-        """One tensor."""
+        """Return one tensor."""
         ((_, tensor),) = finite([(name, self._source.read(name))], f"'{self.place}'")
         self._done += self.specs[name].num_bytes
         if self._progress is not None:

@@ -22,7 +22,7 @@ from typing import ClassVar
 from nemo.lightning import io
 
 from nemo_cosmos.checkpoint.convert import export_checkpoint, import_checkpoint
-from nemo_cosmos.checkpoint.diffusion.foreign import open_world, tokenizer_place
+from nemo_cosmos.checkpoint.foreign import open_world, tokenizer_place
 from nemo_cosmos.checkpoint.tokenizer.files import import_tokenizer
 from nemo_cosmos.checkpoint.world.config import TOKENIZER_FOLDER, format_of, read_config
 from nemo_cosmos.models.common.family import WorldInfo

@@ -26,6 +26,7 @@ from nemo_cosmos.checkpoint.diffusion.descriptions import (
     world_of,
 )
 from nemo_cosmos.checkpoint.diffusion.keys import export_stream, import_stream
+from nemo_cosmos.checkpoint.foreign import VAE_FOLDER
 from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource, write_safetensors
 from nemo_cosmos.checkpoint.formats.tensors import Shapes, TensorSource, TensorStream
 from nemo_cosmos.checkpoint.tokenizer.files import VAE_WEIGHTS, export_diffusers_vae
@@ -46,7 +47,7 @@ from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 
 INDEX_FILE = "model_index.json"
-TRANSFORMER, VAE, SCHEDULER = "transformer", "vae", "scheduler"
+TRANSFORMER, VAE, SCHEDULER = "transformer", VAE_FOLDER, "scheduler"
 TEXT_ENCODER, TEXT_TOKENIZER = "text_encoder", "tokenizer"
 DIFFUSERS_VERSION = "0.35.2"
 

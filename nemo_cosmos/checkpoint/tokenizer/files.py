@@ -36,6 +36,7 @@ from nemo_cosmos.checkpoint.tokenizer.keys import (
     is_unused,
     to_diffusers,
 )
+from nemo_cosmos.checkpoint.world.config import DESCRIPTION_FILE
 from nemo_cosmos.errors import CheckpointError, ConfigError
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
@@ -46,7 +47,6 @@ from nemo_cosmos.models.tokenizer.tokenizer import CONFIG_FILE, VideoTokenizer
 VAE_CLASS = "AutoencoderKLCosmos"
 VAE_WEIGHTS = "diffusion_pytorch_model.safetensors"
 MODEL_FILE, STATS_FILE, IMAGE_STATS_FILE = "model.pt", "mean_std.pt", "image_mean_std.pt"
-DESCRIPTION_FILE = "nemo_cosmos.json"
 JIT_FILE, JIT_PARTS = "autoencoder.jit", ("encoder.jit", "decoder.jit")
 
 

@@ -29,6 +29,8 @@ READABLE_VERSIONS = (1, 2)
 """Version 1 had at most one control: ``control``, ``control_options``, weights ``control.*``."""
 
 _FORMAT_PREFIX = "nemo_cosmos."
+TOKENIZER_FORMAT = "nemo_cosmos.tokenizer"
+"""What ``config.json`` of a tokenizer folder says, which is no world."""
 
 
 @dataclass(frozen=True)
