@@ -1,26 +1,59 @@
-"""One file a metric, and a registry of them."""
+"""Metrics of generated videos: of a pair, of a set, by a judge; runs over folders; reports.
 
-from nemo_cosmos.evaluation.pair.motion import (
-    ActionGap,
-    action_gap,
-    flow_similarity,
-    motion_following,
+``evaluate_pair`` and ``evaluate_cases`` take frames in memory, ``evaluate_folders`` takes files,
+and ``write_report`` shows the result. The room knows no world model: whoever generates, scores.
+"""
+
+from nemo_cosmos.evaluation.metric import (
+    Case,
+    Features,
+    Judgement,
+    JudgeMetric,
+    Metric,
+    PairMetric,
+    SetMetric,
 )
+from nemo_cosmos.evaluation.pair.motion import flow_similarity, motion_following
 from nemo_cosmos.evaluation.pair.psnr import psnr, psnr_per_frame, repeat_first_frame_psnr
 from nemo_cosmos.evaluation.pair.ssim import ssim
-from nemo_cosmos.evaluation.registry import Metric, choose_metrics, evaluate_pair, metrics
+from nemo_cosmos.evaluation.registry import choose_metrics, metrics
+from nemo_cosmos.evaluation.report import scores_table, write_report
+from nemo_cosmos.evaluation.run import Alignment, evaluate_folders, match_videos, read_prompts
+from nemo_cosmos.evaluation.scoring import (
+    CaseScores,
+    Evaluation,
+    evaluate_cases,
+    evaluate_pair,
+    score_cases,
+    summarise,
+)
 
 __all__ = [
-    "ActionGap",
+    "Alignment",
+    "Case",
+    "CaseScores",
+    "Evaluation",
+    "Features",
+    "JudgeMetric",
+    "Judgement",
     "Metric",
-    "action_gap",
+    "PairMetric",
+    "SetMetric",
     "choose_metrics",
+    "evaluate_cases",
+    "evaluate_folders",
     "evaluate_pair",
     "flow_similarity",
+    "match_videos",
     "metrics",
     "motion_following",
     "psnr",
     "psnr_per_frame",
+    "read_prompts",
     "repeat_first_frame_psnr",
+    "score_cases",
+    "scores_table",
     "ssim",
+    "summarise",
+    "write_report",
 ]

@@ -1,1 +1,1 @@
-"""Metrics of a generated video and the true one."""
+"""Metrics of one generated video and the true one; one file each."""

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from nemo_cosmos.errors import WrongSizeError
+from nemo_cosmos.evaluation.metric import Frames, PairMetric
 
 WINDOW_PX = 7
 _K1, _K2, _DATA_RANGE = 0.01, 0.03, 255.0
 
 
-def ssim(generated_THWC: np.ndarray, truth_THWC: np.ndarray) -> float:
-    """Mean over frames of :func:`ssim_frame`."""
+def ssim(generated_THWC: Frames, truth_THWC: Frames) -> float:
+    """SSIM of a video: the mean over its frames."""
+    return float(ssim_per_frame(generated_THWC, truth_THWC).mean())
+
+
+def ssim_per_frame(generated_THWC: Frames, truth_THWC: Frames) -> NDArray[np.float64]:
+    """:func:`ssim_frame` of each frame, float64 ``(T,)``."""
     pairs = zip(generated_THWC, truth_THWC, strict=True)
-    return float(np.mean([ssim_frame(generated, truth) for generated, truth in pairs]))
+    return np.array([ssim_frame(generated, truth) for generated, truth in pairs])
 
 
-def ssim_frame(generated_HWC: np.ndarray, truth_HWC: np.ndarray) -> float:
-    """SSIM of two uint8 pictures ``(H,W,C)``: uniform 7x7 window, sample covariance.
+def ssim_frame(generated_HWC: Frames, truth_HWC: Frames) -> float:
+    """SSIM of two uint8 pictures ``(H,W,C)`` with a uniform 7x7 window and sample covariance.
 
-    The mean over channels and over the pixels whose window lies inside the picture.
+    It is the mean over channels and over the pixels whose window lies inside the picture.
 
     Raises:
         WrongSizeError: a side has fewer than 7 pixels.
@@ -46,5 +53,13 @@ def ssim_frame(generated_HWC: np.ndarray, truth_HWC: np.ndarray) -> float:
     return float(similarity_HWC.mean())
 
 
-def _window_mean(x_HWC: np.ndarray) -> np.ndarray:
+def _window_mean(x_HWC: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(cv2.blur(x_HWC, (WINDOW_PX, WINDOW_PX)))
+
+
+SSIM = PairMetric(
+    name="ssim",
+    higher_is_better=True,
+    description="structural similarity, mean over frames",
+    per_frame=ssim_per_frame,
+)

@@ -35,6 +35,9 @@ def test_json_files_and_plot(run, folders, tmp_path):
     assert result["mean"]["psnr"] > result["mean"]["psnr_repeat_first"]
     assert result["mean"]["motion_following"] > 0.9
     assert json.loads((out / "metrics.json").read_text()) == result
+    drift = json.loads((out / "curves.json").read_text())
+    assert drift["first_frame"] == 1 and set(drift["curves"]) == {"psnr", "ssim"}
+    assert len(drift["curves"]["psnr"]["a.mp4"]) == 24
     picture = cv2.imread(str(out / "metrics.png"))
     assert picture is not None and np.ptp(picture) > 0
 

@@ -9,7 +9,7 @@ import pytest
 
 from nemo_cosmos.errors import ConfigError, VideoError, WrongSizeError
 from nemo_cosmos.evaluation import (
-    Metric,
+    PairMetric,
     choose_metrics,
     evaluate_pair,
     psnr,
@@ -97,7 +97,12 @@ def test_an_unknown_metric_is_an_error_with_the_nearest_names():
         choose_metrics(["sssim"])
 
 
-MINE = Metric("mine", "", True, lambda generated, truth: 0.5, "a plugged-in metric")
+MINE = PairMetric(
+    name="mine",
+    description="a plugged-in metric",
+    higher_is_better=True,
+    compute=lambda generated, truth: 0.5,
+)
 
 
 def test_a_package_adds_a_metric(monkeypatch):
@@ -105,3 +110,26 @@ def test_a_package_adds_a_metric(monkeypatch):
     monkeypatch.setattr(EntryPoint, "load", lambda self: MINE)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     assert evaluate_pair(noise(0), noise(1), choose_metrics(["mine"])) == {"mine": 0.5}
+
+
+def test_a_plug_in_that_is_no_metric_is_an_error(monkeypatch):
+    point = EntryPoint("mine", "unused:unused", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(EntryPoint, "load", lambda self: print)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    with pytest.raises(ConfigError, match=r"'mine'.*not a metric"):
+        choose_metrics()
+
+
+@pytest.mark.parametrize("name", registry.BUILTIN_METRICS)
+def test_built_in_metrics_carry_the_name_of_their_entry(name, monkeypatch):
+    monkeypatch.setenv("NEMO_COSMOS_JUDGE_URL", "http://localhost:8000/v1")
+    monkeypatch.setenv("NEMO_COSMOS_JUDGE_MODEL", "a-model")
+    (metric,) = choose_metrics([name])
+    assert metric.name == name and metric.description
+    # What is computed unless asked for needs no weights, no server and no large set.
+    assert not (metric.is_default and (metric.features is not None or metric.kind != "pair"))
+
+
+def test_a_pair_metric_without_a_function_is_an_error():
+    with pytest.raises(ConfigError, match="'empty' has neither"):
+        PairMetric(name="empty", description="", higher_is_better=True)

@@ -1,0 +1,1 @@
+"""Metrics for which a model is asked about a video; one file each."""

@@ -1,0 +1,175 @@
+"""What a metric is: a small dataclass, of one of three kinds, with the functions that compute it.
+
+- :class:`PairMetric` compares one generated video with the true one.
+- :class:`SetMetric` compares all generated videos with all true ones.
+- :class:`JudgeMetric` asks a model what it thinks of one video.
+
+A metric is one file that makes one of these; :mod:`.registry` finds it by name. The features that
+a metric looks through are part of it: they stand in its name and their exact version is recorded,
+so that two numbers are compared only if the same network made them.
+
+Shape suffixes: T frames, H height, W width, C channels, N rows of features, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_cosmos.errors import ConfigError
+
+Frames = NDArray[np.uint8]
+#: What a metric may ask for besides the generated frames.
+Need = Literal["truth", "prompt"]
+MetricKind = Literal["pair", "set", "judge"]
+
+
+@dataclass(frozen=True)
+class Features:
+    """The network that a metric looks through.
+
+    Attributes:
+        name: the network's name.
+        version: the exact weights.
+    """
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One generated video and what there is to compare it with.
+
+    Attributes:
+        name: the video's name, unique in its set.
+        generated_THWC: uint8 RGB frames.
+        truth_THWC: the true frames, of the same shape; None where there is no truth.
+        prompt: the words that the video was generated from, if they are known.
+    """
+
+    name: str
+    generated_THWC: Frames
+    truth_THWC: Frames | None = None
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What all kinds have in common.
+
+    Attributes:
+        name: the name that ``--metric`` takes; it names the features, if there are any.
+        description: one line for tables and reports.
+        higher_is_better: the direction.
+        unit: the number's unit, empty for a ratio.
+        needs: what it needs besides the generated frames.
+        is_default: whether it is computed unless others are asked for. Metrics that need weights, a
+            server or many videos are computed on request.
+        describe_features: gives the network that it looks through; None for a metric without one.
+    """
+
+    kind: ClassVar[MetricKind]
+    name: str
+    description: str
+    higher_is_better: bool
+    unit: str = ""
+    needs: frozenset[Need] = frozenset({"truth"})
+    is_default: bool = True
+    describe_features: Callable[[], Features] | None = None
+
+    @property
+    def features(self) -> Features | None:
+        """The network that it looks through, without loading it."""
+        return self.describe_features() if self.describe_features is not None else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairMetric(Metric):
+    """One number for a generated video and the true one.
+
+    Attributes:
+        compute: ``(generated_THWC, truth_THWC) -> float``; None for the mean of ``per_frame``.
+        per_frame: a number for each frame, float ``(T,)``, where that makes sense: it shows drift.
+
+    Raises:
+        ConfigError: it has neither function.
+    """
+
+    kind: ClassVar[MetricKind] = "pair"
+    compute: Callable[[Frames, Frames], float] | None = None
+    per_frame: Callable[[Frames, Frames], NDArray[np.float64]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.compute is None and self.per_frame is None:
+            raise ConfigError(
+                f"The metric '{self.name}' has neither 'compute' nor 'per_frame'. Give at least "
+                "one of the two functions."
+            )
+
+    def measure(self, generated_THWC: Frames, truth_THWC: Frames) -> tuple[float, list[float]]:
+        """The number of a pair, and those of its frames (none without ``per_frame``).
+
+        Args:
+            generated_THWC: uint8 RGB frames.
+            truth_THWC: uint8 RGB frames of the same shape.
+        """
+        curve_T = np.zeros(0)
+        if self.per_frame is not None:
+            curve_T = self.per_frame(generated_THWC, truth_THWC)
+        if self.compute is not None:
+            score = self.compute(generated_THWC, truth_THWC)
+        else:
+            score = float(curve_T.mean())
+        return float(score), curve_T.tolist()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetMetric(Metric):
+    """One number for all generated videos and all true ones.
+
+    Attributes:
+        extract: ``(frames_THWC) -> (N, D)``, the features of one video: a row for each frame, or
+            one for the whole.
+        compare: ``(generated_ND, truth_ND) -> float`` of the rows of all videos.
+        min_rows: the smallest number of rows on each side that gives a meaningful number.
+    """
+
+    kind: ClassVar[MetricKind] = "set"
+    is_default: bool = False
+    extract: Callable[[Frames], NDArray[np.float32]]
+    compare: Callable[[NDArray[np.float32], NDArray[np.float32]], float]
+    min_rows: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge says of one video.
+
+    Attributes:
+        score: a number in the metric's unit.
+        reason: its words, for a person.
+    """
+
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeMetric(Metric):
+    """One number for a video, by a model that looks at it.
+
+    Attributes:
+        judge: gives a judgement for each case; they are asked for side by side.
+        batch_size: the number of cases that are handed over at once.
+    """
+
+    kind: ClassVar[MetricKind] = "judge"
+    needs: frozenset[Need] = field(default=frozenset({"prompt"}))
+    is_default: bool = False
+    judge: Callable[[Sequence[Case]], list[Judgement]]
+    batch_size: int = 8

@@ -1,0 +1,206 @@
+"""Evaluate a folder of generated videos against a folder of true ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+from nemo_cosmos.errors import ConfigError, MissingFileError, VideoError
+from nemo_cosmos.evaluation.journal import ScoreJournal
+from nemo_cosmos.evaluation.metric import Case, Frames, JudgeMetric, Metric
+from nemo_cosmos.evaluation.registry import choose_metrics
+from nemo_cosmos.evaluation.scoring import CaseScores, Evaluation, score_cases, summarise
+from nemo_cosmos.storage import stamp_of
+from nemo_cosmos.video import decode, resize_frames
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How two videos are made comparable before any metric sees them.
+
+    Attributes:
+        skip_frames: the number of first frames that are left out, such as those that were given to
+            the model.
+        trim: whether both are cut to the shorter one.
+        resize: whether the truth is resized to the generated size.
+    """
+
+    skip_frames: int = 0
+    trim: bool = False
+    resize: bool = False
+
+
+@dataclass(frozen=True)
+class FilePair:
+    """A generated video's file and the true one's, if there is one."""
+
+    generated: Path
+    truth: Path | None
+
+
+def evaluate_folders(
+    generated: Path,
+    truth: Path | None,
+    chosen: Iterable[Metric] | None = None,
+    alignment: Alignment | None = None,
+    prompts: Mapping[str, str] | None = None,
+    work: Path | None = None,
+    on_pair: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Every chosen metric of generated videos and the true ones of the same names.
+
+    Args:
+        generated: a folder of mp4 files, or one file.
+        truth: a folder with files of the same names, or one file; None for metrics that need none.
+        chosen: metrics; by default those that :func:`choose_metrics` gives.
+        alignment: how a pair is made comparable; by default not at all.
+        prompts: the prompt of each generated video, by file name or stem.
+        work: a folder that keeps the scores of each video, so that the same call resumes.
+        on_pair: called with (videos done, all videos) after each one.
+
+    Raises:
+        MissingFileError: a folder is missing or has no mp4, or a generated file has no truth.
+        ConfigError: a metric needs a prompt, and a video has none.
+        InputError: a pair cannot be compared, or there are too few videos for a set metric.
+    """
+    metrics = list(chosen) if chosen is not None else choose_metrics()
+    alignment = alignment or Alignment()
+    pairs = match_videos(generated, truth)
+    journal = ScoreJournal(work, metrics) if work is not None else None
+    results: dict[str, CaseScores] = {}
+    for names in _batches(pairs, metrics):
+        waiting: list[Case] = []
+        about: dict[str, object] = {}
+        for name in names:
+            pair, prompt = pairs[name], _prompt_of(name, prompts or {})
+            if journal is not None:
+                about[name] = _identity(name, pair, alignment, prompt)
+                found = journal.find(about[name])
+                if found is not None:
+                    results[name] = found
+                    continue
+            waiting.append(Case(name, *read_pair(pair, alignment), prompt))
+        for case, scores in zip(waiting, score_cases(waiting, metrics), strict=True):
+            results[case.name] = scores
+            if journal is not None:
+                journal.record(about[case.name], scores)
+        if on_pair is not None:
+            on_pair(len(results), len(pairs))
+    in_order = {name: results[name] for name in pairs}
+    return summarise(in_order, metrics, first_frame=alignment.skip_frames)
+
+
+def match_videos(generated: Path, truth: Path | None) -> dict[str, FilePair]:
+    """Pairs of files with the same name (or two single files), in order of name.
+
+    Args:
+        generated: a folder of mp4 files, or one file.
+        truth: a folder with files of the same names, or one file; None where there is no truth.
+
+    Raises:
+        MissingFileError: a folder is missing or has no mp4, or a generated file has no truth.
+    """
+    for path in (generated, truth):
+        if path is not None and not path.exists():
+            raise MissingFileError(
+                f"There is no file or folder '{path}'. Name a folder of mp4 files, or one file."
+            )
+    if generated.is_file() and truth is not None and truth.is_file():
+        return {generated.name: FilePair(generated, truth)}
+    generated_files = [generated] if generated.is_file() else sorted(generated.glob("*.mp4"))
+    if not generated_files:
+        raise MissingFileError(
+            f"The folder '{generated}' contains no .mp4 file. Generate some first, for example "
+            "with 'nemo-cosmos predict', or name another folder."
+        )
+    if truth is None:
+        return {file.name: FilePair(file, None) for file in generated_files}
+    lonely = [file.name for file in generated_files if not (truth / file.name).is_file()]
+    if lonely:
+        raise MissingFileError(
+            f"{len(lonely)} of {len(generated_files)} generated videos have no counterpart in "
+            f"'{truth}'; the first is '{lonely[0]}'. Files are matched by name: rename them, or "
+            "take those out of the folder."
+        )
+    return {file.name: FilePair(file, truth / file.name) for file in generated_files}
+
+
+def read_pair(pair: FilePair, alignment: Alignment) -> tuple[Frames, Frames | None]:
+    """The frames of both videos, aligned; None in place of a truth that is not there.
+
+    Args:
+        pair: the two files.
+        alignment: how they are made comparable.
+
+    Raises:
+        VideoError: a file cannot be decoded, or no frame is left.
+    """
+    generated_THWC = decode(pair.generated).frames_THWC
+    truth_THWC = decode(pair.truth).frames_THWC if pair.truth is not None else None
+    num_frames = len(generated_THWC)
+    if truth_THWC is not None:
+        num_frames = min(num_frames, len(truth_THWC))
+        if alignment.resize:
+            height, width = generated_THWC.shape[1:3]
+            truth_THWC = resize_frames(truth_THWC, (height, width))
+        if alignment.trim:
+            generated_THWC, truth_THWC = generated_THWC[:num_frames], truth_THWC[:num_frames]
+    if alignment.skip_frames >= num_frames:
+        raise VideoError(
+            f"'{pair.generated}' has {num_frames} frames to compare, of which --skip-frames "
+            f"{alignment.skip_frames} leaves none. Choose a smaller number."
+        )
+    rest = slice(alignment.skip_frames, None)
+    return generated_THWC[rest], truth_THWC[rest] if truth_THWC is not None else None
+
+
+def read_prompts(file: Path) -> dict[str, str]:
+    """The prompts of videos, from a JSON object of file names (or stems) and texts.
+
+    Args:
+        file: the JSON file.
+
+    Raises:
+        MissingFileError: there is no such file.
+        ConfigError: it holds something else.
+    """
+    try:
+        found = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise MissingFileError(
+            f"There is no file of prompts '{file}'. Name a JSON file such as "
+            '{"video.mp4": "a robot waves"}.'
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"The prompts in '{file}' cannot be read: {error}. Expected a JSON object such as "
+            '{"video.mp4": "a robot waves"}.'
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise ConfigError(
+            f"'{file}' does not hold a prompt for each name. Expected a JSON object such as "
+            '{"video.mp4": "a robot waves"}.'
+        )
+    return found
+
+
+def _batches(names: Iterable[str], metrics: Iterable[Metric]) -> Iterator[list[str]]:
+    """Names of the videos that are decoded together, as many as a judge takes at once."""
+    judges = [metric.batch_size for metric in metrics if isinstance(metric, JudgeMetric)]
+    size, waiting = max(judges, default=1), iter(names)
+    while batch := list(islice(waiting, size)):
+        yield batch
+
+
+def _prompt_of(name: str, prompts: Mapping[str, str]) -> str | None:
+    return prompts.get(name, prompts.get(Path(name).stem))
+
+
+def _identity(name: str, pair: FilePair, alignment: Alignment, prompt: str | None) -> object:
+    """All that decides a video's scores besides the metrics."""
+    files = [file for file in (pair.generated, pair.truth) if file is not None]
+    stamps = [list(stamp_of(file)) for file in files]
+    return [name, stamps, asdict(alignment), prompt]

@@ -1,0 +1,1 @@
+"""Metrics of all generated videos and all true ones; one file each."""
