@@ -1,7 +1,6 @@
-"""Whether a layout fits the processes that are to train, checked before any of them starts.
+"""Arguments of a run that cannot work together, refused before any rank starts to train.
 
-What a network's own sizes allow (heads, layers, tokens) is checked by its configuration and, for
-each batch, by its data step.
+The network's configuration checks its own sizes (heads, layers), and each batch its tokens.
 """
 
 from __future__ import annotations
@@ -12,11 +11,86 @@ from typing import Any
 from nemo_cosmos.errors import ConfigError
 
 
+def check_run(model: Any, data: Any, trainer: Any) -> None:
+    """Check a model, its data and a trainer together.
+
+    Args:
+        model: the Lightning module.
+        data: its data module.
+        trainer: the trainer, with the number of ranks and the parallel layout.
+
+    Raises:
+        ConfigError: a network without layers, or batch sizes that do not divide.
+    """
+    num_layers = getattr(getattr(model, "config", None), "num_layers", 1)
+    if num_layers is None or num_layers < 1:
+        raise ConfigError(
+            f"model.config.num_layers={num_layers} leaves nothing to train. Give at least 1."
+        )
+    sampler = getattr(data, "data_sampler", None)
+    if sampler is not None:
+        check_batches(
+            sampler.micro_batch_size,
+            sampler.global_batch_size,
+            num_copies(trainer.strategy, trainer.world_size),
+        )
+
+
+def check_steps(max_steps: int) -> None:
+    """Require a length of the run: learning-rate schedules and progress depend on it.
+
+    Raises:
+        ConfigError: it is not positive.
+    """
+    if max_steps < 1:
+        raise ConfigError(
+            f"trainer.max_steps={max_steps} is no length of a run: it counts optimiser steps, from "
+            "1. A run cannot be endless; raise max_steps later to continue a finished one."
+        )
+
+
+def check_batches(micro_batch_size: int, global_batch_size: int, copies: int) -> None:
+    """Require that the micro-batches of all copies of the model make up whole global batches.
+
+    Args:
+        micro_batch_size: samples of one forward pass on one rank.
+        global_batch_size: samples of one optimiser step.
+        copies: copies of the model that read different samples.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    unit = micro_batch_size * copies
+    if micro_batch_size < 1 or global_batch_size < 1 or global_batch_size % unit:
+        nearest = max(round(global_batch_size / max(unit, 1)), 1) * max(unit, 1)
+        raise ConfigError(
+            f"data.global_batch_size={global_batch_size} is not a multiple of "
+            f"data.micro_batch_size={micro_batch_size} times the {copies} copies of the model that "
+            f"train in parallel. Set data.global_batch_size={nearest}, or another multiple of "
+            f"{max(unit, 1)}, or change data.micro_batch_size."
+        )
+
+
+def num_copies(strategy: Any, num_processes: int) -> int:
+    """Copies of the model that read different samples: the data-parallel size.
+
+    Args:
+        strategy: the parallel layout.
+        num_processes: ranks on all machines.
+    """
+    one_model = (
+        strategy.tensor_model_parallel_size
+        * strategy.context_parallel_size
+        * strategy.pipeline_model_parallel_size
+    )
+    return max(num_processes // int(one_model), 1)
+
+
 def check_processes(strategy: Any, num_processes: int) -> None:
     """Check that a layout divides the processes, and that the launcher started as many.
 
     Args:
-        strategy: with Megatron's parallel sizes.
+        strategy: the strategy, with Megatron's parallel sizes.
         num_processes: devices of all machines.
 
     Raises:
@@ -34,9 +108,9 @@ def check_processes(strategy: Any, num_processes: int) -> None:
     for size in sizes.values():
         one_model *= size
     if num_processes % one_model:
-        told = ", ".join(f"{name}={size}" for name, size in sizes.items())
+        listed = ", ".join(f"{name}={size}" for name, size in sizes.items())
         raise ConfigError(
-            f"One model is spread over {one_model} processes ({told}), which do not divide the "
+            f"One model is spread over {one_model} processes ({listed}), which do not divide the "
             f"{num_processes} of trainer.devices x trainer.num_nodes. Start {one_model} or a "
             "multiple of it, or lower the sizes."
         )
@@ -50,7 +124,7 @@ def check_processes(strategy: Any, num_processes: int) -> None:
     if strategy.fsdp is not None and sharing == copies:
         # Megatron-FSDP 0.16 counts the gradients of such a process twice.
         raise ConfigError(
-            "trainer.strategy.fsdp=megatron has nothing to share out: every process holds a whole "
+            "trainer.strategy.fsdp=megatron has nothing to shard: every process holds a whole "
             f"model ({num_processes} processes, {one_model // sizes['context_parallel_size']} of "
             f"them tensor-parallel, {copies} copies of the model). Start more processes, lower "
             "num_distributed_optimizer_instances, or leave fsdp out."

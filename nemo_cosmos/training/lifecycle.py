@@ -1,7 +1,7 @@
 """Before and after a training run, so that several can follow each other in one process.
 
 NeMo, Lightning and Megatron-Core keep state in module globals: process groups, the micro-batch
-calculator, the rerun state machine, log files, environment variables. :func:`training_session`
+calculator, the rerun state machine, log files, environment variables. :func:`fresh_globals`
 starts from nothing and leaves nothing behind.
 """
 
@@ -26,7 +26,7 @@ RUN_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NEMO_EXPM_VERSION", "WORLD_SIZE"
 
 
 @contextmanager
-def training_session() -> Iterator[None]:
+def fresh_globals() -> Iterator[None]:
     """Run one training in the block; tear down everything that it set up, also after an error."""
     install_nemo_patches()
     quiet_nemo()

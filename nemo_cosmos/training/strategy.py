@@ -97,6 +97,19 @@ class WorldStrategy(nl.MegatronStrategy):
         """What this rank holds of the weights that are trained."""
         return [p for p in self.megatron_parallel.parameters() if p.requires_grad]
 
+    def sync_weights(self) -> None:
+        """Finish the exchange of weights that a step has begun: with overlap, the next step does.
+
+        Every rank calls it before it reads or writes weights between two steps.
+        """
+        if self.overlaps_weights:
+            self.megatron_parallel.force_param_sync()
+
+    @property
+    def overlaps_weights(self) -> bool:
+        """Whether updated weights are exchanged during the next forward pass."""
+        return bool(getattr(self.ddp_config, "overlap_param_gather", False))
+
     def weights_written(self, *, step_from_them: bool) -> None:
         """Bring what depends on the weights up to date after they were written.
 

@@ -12,8 +12,9 @@ from nemo_cosmos.platform.quiet import quiet_nemo
 from nemo_cosmos.training.callbacks import LossCurves, Memory, Progress, Throughput
 from nemo_cosmos.training.callbacks.signals import StopOnSignal
 from nemo_cosmos.training.checkpointing.random_state import RandomState
-from nemo_cosmos.training.checks import check_processes
+from nemo_cosmos.training.checks import check_processes, check_steps
 from nemo_cosmos.training.precision import megatron_precision
+from nemo_cosmos.training.stepping import ReadyToStep
 from nemo_cosmos.training.strategy import WorldStrategy
 
 
@@ -62,6 +63,7 @@ class WorldTrainer(nl.Trainer):
         **kwargs: Any,
     ) -> None:
         quiet_nemo()
+        check_steps(max_steps)
         if "plugins" not in kwargs:
             kwargs["plugins"] = megatron_precision(
                 str(precision),
@@ -82,6 +84,7 @@ class WorldTrainer(nl.Trainer):
         } | kwargs
         strategy = strategy if strategy is not None else WorldStrategy()
         check_processes(strategy, devices * int(kwargs.get("num_nodes", 1)))
+        self.is_stepped = False
         super().__init__(
             accelerator=accelerator,
             max_steps=max_steps,
@@ -93,6 +96,12 @@ class WorldTrainer(nl.Trainer):
             val_check_interval=val_check_interval or max_steps,
             **kwargs,
         )
+
+    def _run_stage(self) -> Any:
+        """Train, or stop here for :class:`SteppedFit`: everything is set up by now."""
+        if self.is_stepped and self.training:
+            raise ReadyToStep
+        return super()._run_stage()
 
 
 def with_defaults(callbacks: list[pl.Callback]) -> list[pl.Callback]:

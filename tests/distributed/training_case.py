@@ -11,7 +11,7 @@ import json
 import operator
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
     from nemo_cosmos.models.diffusion.model import DiffusionModel
     from nemo_cosmos.training.callbacks import SampleVideos
     from nemo_cosmos.training.initial_weights import InitialWeights
-    from nemo_cosmos.training.lifecycle import training_session
+    from nemo_cosmos.training.lifecycle import fresh_globals
     from nemo_cosmos.training.strategy import WorldStrategy
     from nemo_cosmos.training.trainer import WorldTrainer
 
@@ -125,7 +125,7 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
         return {}
 
     samples = task == "text2world" and layout.virtual_pipeline_model_parallel_size is None
-    with training_session():
+    with fresh_globals():
         first = [] if weights is None else [InitialWeights(weights)]
         trainer = WorldTrainer(
             max_steps=STEPS,
@@ -138,6 +138,49 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
         model = DiffusionModel(config_of(task, layout), optim=optimizer(), **controls_of(task))
         trainer.fit(model, datamodule=make_data(task, layout.micro_batch))
     return seen
+
+
+def train_shifted(layout: Layout, folder: str) -> tuple[int, dict[str, int], float]:
+    """How many numbers a rank reads, sizes of whole tensors, and the largest error of a shift.
+
+    At a learning rate of zero a step writes the optimiser's float32 weights back.
+    """
+    from megatron.core.optimizer import OptimizerConfig
+    from nemo import lightning as nl
+
+    from nemo_cosmos.models.diffusion.model import DiffusionModel
+    from nemo_cosmos.training.logger import RunLogger
+    from nemo_cosmos.training.session import TrainingSession
+    from nemo_cosmos.training.strategy import WorldStrategy
+    from nemo_cosmos.training.trainer import WorldTrainer
+
+    still = OptimizerConfig(optimizer="adam", lr=0.0, use_distributed_optimizer=True)
+    arguments: dict[str, Any] = {
+        "model": DiffusionModel(
+            config_of("text2world", layout), optim=nl.MegatronOptimizerModule(config=still)
+        ),
+        "data": make_data("text2world", layout.micro_batch),
+        "trainer": WorldTrainer(
+            max_steps=2,
+            precision="bf16-mixed",
+            devices=2,
+            strategy=WorldStrategy(**layout.strategy()),
+        ),
+        "log": RunLogger(name="run", log_dir=folder, tensorboard_enabled=False),
+    }
+    with TrainingSession.start(**arguments) as session:
+        session.advance(1)
+        wanted = [replace(p, tensor=p.tensor + 0.0123) for p in session.weights()]
+        session.replace(wanted)
+        session.advance(1)
+        found = list(session.weights())
+        errors = [
+            float((ours.tensor - theirs.tensor).abs().max())
+            for ours, theirs in zip(found, wanted, strict=True)
+            if ours.tensor.is_floating_point()
+        ]
+        whole = {part.name: torch.Size(part.whole_shape).numel() for part in found}
+        return sum(part.tensor.numel() for part in found), whole, max(errors)
 
 
 def draw_sample(model: Any) -> Tensor:

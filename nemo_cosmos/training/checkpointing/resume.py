@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from."""
+"""Which checkpoint a run resumes from, and which weights it starts from."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 from nemo import lightning as nl
 from nemo.utils import AppState
 
-from nemo_cosmos.training.run_folder import list_checkpoints
+from nemo_cosmos.training.initial_weights import is_exported
+from nemo_cosmos.training.run_folder import EXPORT_FOLDER, list_checkpoints
 
 
 @dataclass(kw_only=True)
 class RunResume(nl.AutoResume):
-    """Go on from the newest complete checkpoint of the run's folder, or start where there is none.
+    """Resume from the newest complete checkpoint of the run's folder; start where there is none.
 
     NeMo's class asks for a ``*-last`` link, which is made after the checkpoint is complete: a run
-    that is killed between the two would lose the checkpoint, or start anew if it was the first.
+    that is killed between the two would lose the checkpoint, or start again if it was the first.
 
     Args:
         restore_config: weights to start from where the run has no checkpoint of its own.
@@ -35,3 +36,20 @@ class RunResume(nl.AutoResume):
         log_dir = AppState().log_dir
         found = list_checkpoints(Path(log_dir)) if log_dir else []
         return found[-1][0] if found else None
+
+
+def restore_source(path: Path) -> Path:
+    """The folder of weights that a path names.
+
+    Args:
+        path: an exported folder, a NeMo checkpoint, or the folder of a run.
+
+    Returns:
+        of a run, its export, or its newest checkpoint where there is no export; else the path.
+    """
+    if is_exported(path):
+        return path
+    if is_exported(path / EXPORT_FOLDER):
+        return path / EXPORT_FOLDER
+    checkpoints = list_checkpoints(path)
+    return checkpoints[-1][0] if checkpoints else path

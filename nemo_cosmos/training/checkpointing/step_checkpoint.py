@@ -85,6 +85,14 @@ class StepCheckpoint(ModelCheckpoint):
         self.best_model_path = next(reversed(found), "")
         self.best_model_score = found.get(self.best_model_path)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the list of checkpoints, unless the run's folder was moved since.
+
+        The list then comes from :meth:`nemo_topk_check_previous_run` alone.
+        """
+        if str(state_dict.get("dirpath", self.dirpath)) == str(self.dirpath):
+            super().load_state_dict(state_dict)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Before the first step, require room for at least one checkpoint.
 
@@ -92,6 +100,8 @@ class StepCheckpoint(ModelCheckpoint):
             StorageFullError: there is none.
         """
         super().on_train_start(trainer, pl_module)
+        if trainer.ckpt_path:
+            self._last_global_step_saved = trainer.global_step  # on disk already
         check_room(Path(self.dirpath), checkpoint_bytes(trainer))
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:

@@ -16,6 +16,8 @@ from nemo_cosmos.errors import ConfigError, StorageFullError
 from nemo_cosmos.training.run_folder import list_checkpoints
 
 FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+TORN_WRITES = ("unexpected pos", "PytorchStreamWriter failed writing", "file write failed")
+"""What torch's zip writer says where the system refused to write; it leaves out the reason."""
 
 
 def check_room(folder: Path, num_bytes: int) -> None:
@@ -56,11 +58,11 @@ def check_writable(folder: Path) -> None:
 def clear_storage_errors(folder: Path) -> Iterator[None]:
     """Turn what a full disk makes of training into one clear error.
 
-    Megatron-Core writes in child processes, passes their errors on as text, and raises them when a
-    background save is looked after, which may be steps later.
+    Megatron-Core writes in child processes, passes their errors on as text, and raises them when it
+    next checks a background save, which may be steps later.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
 
     Raises:
         StorageFullError: the disk is full; what was saved before is intact.
@@ -68,12 +70,13 @@ def clear_storage_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, CheckpointException) as error:
-        if not any(os.strerror(number) in str(error) for number in FULL_ERRORS):
+        signs = (*(os.strerror(number) for number in FULL_ERRORS), *TORN_WRITES)
+        if not any(sign in str(error) for sign in signs):
             raise
         saved = list_checkpoints(folder)
         newest = f"'{saved[-1][0].name}' is intact" if saved else "there is none yet"
         raise StorageFullError(
             f"No space left while saving into '{folder}'. The unfinished checkpoint is not used; "
             f"of the complete ones, {newest}. Free some space and run the same command again: it "
-            "goes on from there."
+            "resumes from there."
         ) from error

@@ -77,6 +77,11 @@ class FsdpStrategy(WorldStrategy):
             if rows.main.requires_grad
         ]
 
+    @property
+    def overlaps_weights(self) -> bool:
+        """Nothing is outstanding between two steps: a layer gathers its rows when it computes."""
+        return False
+
     def weights_written(self, *, step_from_them: bool) -> None:
         """Gather changed rows again before the next layer computes."""
         if step_from_them:

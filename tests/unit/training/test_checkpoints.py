@@ -201,3 +201,12 @@ def test_a_folder_of_somebody_else(tmp_path):
             os._exit(0 if "Permission denied" in str(error) else 2)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("text", ["unexpected pos 704 vs 598", "No space left on device (28)"])
+def test_what_torch_says_of_a_full_disk_is_one_error(tmp_path, text):
+    with (
+        pytest.raises(StorageFullError, match=r"No space left while saving.*none yet"),
+        storage.clear_storage_errors(tmp_path),
+    ):
+        raise RuntimeError(f"[enforce fail at inline_container.cc:664] . {text}")

@@ -35,7 +35,7 @@ from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import ensure_model_parallel
 from nemo_cosmos.training.export import export_model
-from nemo_cosmos.training.lifecycle import training_session
+from nemo_cosmos.training.lifecycle import fresh_globals
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.strategy import WorldStrategy
 from nemo_cosmos.training.trainer import WorldTrainer
@@ -132,7 +132,7 @@ def fit(
     micro_batches_per_step: int = 1,
 ) -> Losses:
     losses = Losses()
-    with training_session():
+    with fresh_globals():
         trainer = WorldTrainer(
             max_steps=len(batches) // micro_batches_per_step,
             strategy=WorldStrategy(seed=7),

@@ -31,7 +31,7 @@ from nemo_cosmos.models.diffusion.process.training_step import (
     prepare_step,
 )
 from nemo_cosmos.platform import ensure_model_parallel
-from nemo_cosmos.training.lifecycle import training_session
+from nemo_cosmos.training.lifecycle import fresh_globals
 from nemo_cosmos.training.strategy import WorldStrategy
 from nemo_cosmos.training.trainer import WorldTrainer
 
@@ -222,7 +222,7 @@ class Record(pl.Callback):
 
 def train(folder: str, data: dict[str, Any], config: DiTConfig, **trainer: Any) -> Record:
     record = Record()
-    with training_session():
+    with fresh_globals():
         torch.manual_seed(0)
         fitting = WorldTrainer(
             max_steps=2,

@@ -1,0 +1,70 @@
+"""Arguments that do not fit each other are refused before anything starts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.training.checks import check_batches, check_processes, check_run
+from nemo_cosmos.training.strategy import WorldStrategy
+from nemo_cosmos.training.trainer import WorldTrainer
+
+
+def test_processes_must_divide_into_models() -> None:
+    strategy = WorldStrategy(tensor_model_parallel_size=2, context_parallel_size=3)
+    check_processes(strategy, 12)
+    with pytest.raises(ConfigError, match=r"over 6 processes.*do not divide the 8.*multiple"):
+        check_processes(strategy, 8)
+
+
+def test_copies_of_a_model_must_divide_its_processes() -> None:
+    strategy = WorldStrategy(fsdp="megatron", num_distributed_optimizer_instances=2)
+    check_processes(strategy, 4)
+    with pytest.raises(ConfigError, match=r"instances=2 does not divide the 3 processes"):
+        check_processes(strategy, 3)
+
+
+def test_fsdp_needs_processes_to_share_with() -> None:
+    check_processes(WorldStrategy(fsdp="megatron", context_parallel_size=2), 2)
+    with pytest.raises(ConfigError, match=r"nothing to shard.*2 processes.*2 copies"):
+        strategy = WorldStrategy(fsdp="megatron", num_distributed_optimizer_instances=2)
+        check_processes(strategy, 2)
+    with pytest.raises(ConfigError, match=r"nothing to shard.*2 of them tensor-parallel"):
+        check_processes(WorldStrategy(fsdp="megatron", tensor_model_parallel_size=2), 2)
+
+
+def test_the_launcher_must_have_started_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_processes(WorldStrategy(), 2)
+    with pytest.raises(ConfigError, match=r"launcher started 2 processes.*is 4"):
+        check_processes(WorldStrategy(), 4)
+
+
+@pytest.mark.parametrize("max_steps", [-1, 0])
+def test_a_run_needs_a_length(max_steps: int) -> None:
+    with pytest.raises(ConfigError, match=rf"trainer\.max_steps={max_steps} is no length"):
+        WorldTrainer(max_steps=max_steps)
+
+
+@pytest.mark.parametrize(
+    ("micro", "whole", "copies", "nearest"), [(2, 3, 1, 4), (1, 6, 4, 8), (4, 1, 2, 8)]
+)
+def test_batches_must_divide(micro: int, whole: int, copies: int, nearest: int) -> None:
+    check_batches(micro, micro * copies * 3, copies)
+    with pytest.raises(ConfigError, match=rf"not a multiple.*data\.global_batch_size={nearest},"):
+        check_batches(micro, whole, copies)
+
+
+def test_a_run_is_checked_as_a_whole() -> None:
+    trainer = SimpleNamespace(strategy=WorldStrategy(context_parallel_size=2), world_size=4)
+    sampler = SimpleNamespace(micro_batch_size=2, global_batch_size=8)
+    model = SimpleNamespace(config=SimpleNamespace(num_layers=1))
+    check_run(model, SimpleNamespace(data_sampler=sampler), trainer)
+    sampler.global_batch_size = 6
+    with pytest.raises(ConfigError, match="the 2 copies of the model"):
+        check_run(model, SimpleNamespace(data_sampler=sampler), trainer)
+    model.config.num_layers = 0
+    with pytest.raises(ConfigError, match=r"num_layers=0 leaves nothing to train"):
+        check_run(model, SimpleNamespace(), trainer)
