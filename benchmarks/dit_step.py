@@ -30,6 +30,7 @@ from nemo_cosmos.checkpoint.diffusion.keys import (  # noqa: E402
 )
 from nemo_cosmos.models.diffusion.network.config import DiTConfig  # noqa: E402
 from nemo_cosmos.models.diffusion.network.dit import DiT  # noqa: E402
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput  # noqa: E402
 from nemo_cosmos.platform import default_device, ensure_model_parallel  # noqa: E402
 
 WIDTH, HEADS, LAYERS, TEXT_WIDTH, TEXT_TOKENS = 384, 6, 4, 1024, 128
@@ -90,7 +91,7 @@ def build_steps(net: DiT, reference: torch.nn.Module, dtype: torch.dtype) -> tup
 
     def ours() -> torch.Tensor:
         net.zero_grad(set_to_none=True)
-        loss = F.mse_loss(net(x, c_noise, text, fps, mask).float(), target.float())
+        loss = F.mse_loss(net(NetworkInput(x, c_noise, text, fps, mask)).float(), target.float())
         loss.backward()
         return loss.detach()
 

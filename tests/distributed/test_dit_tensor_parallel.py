@@ -22,6 +22,7 @@ def measure(tp: int, sequence_parallel: bool = False) -> dict[str, Any]:
 
     from nemo_cosmos.models.diffusion.network.config import DiTConfig
     from nemo_cosmos.models.diffusion.network.dit import DiT
+    from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
     from nemo_cosmos.platform import ensure_model_parallel
 
     ensure_model_parallel(tp=tp)
@@ -39,7 +40,7 @@ def measure(tp: int, sequence_parallel: bool = False) -> dict[str, Any]:
     x = torch.randn(2, 16, 4, 6, 8, generator=generator)
     c_noise = torch.randn(2, 4, generator=generator)  # a noise level for each frame
     text = torch.randn(2, 8, 32, generator=generator)
-    loss = net(x, c_noise, text, torch.tensor([24.0, 10.0])).square().mean()
+    loss = net(NetworkInput(x, c_noise, text, torch.tensor([24.0, 10.0]))).square().mean()
     loss.backward()
     for parameter in net.parameters():
         parameter.main_grad = parameter.grad

@@ -9,6 +9,7 @@ import torch
 from nemo_cosmos.models.common.megatron.fp8 import CAPABILITIES
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
@@ -37,9 +38,11 @@ def test_dit_is_the_same_as_on_the_cpu():
     x_BCTHW, text_BLD = torch.randn(2, 16, 5, 8, 8), torch.randn(2, 7, 512)
     c_noise, fps_B = torch.randn(2), torch.full((2,), 24.0)
     with torch.no_grad():
-        on_cpu = net(x_BCTHW, c_noise, text_BLD, fps_B=fps_B)
+        on_cpu = net(NetworkInput(x_BCTHW, c_noise, text_BLD, fps_B=fps_B))
         net.cuda()
-        on_gpu = net(x_BCTHW.cuda(), c_noise.cuda(), text_BLD.cuda(), fps_B=fps_B.cuda())
+        on_gpu = net(
+            NetworkInput(x_BCTHW.cuda(), c_noise.cuda(), text_BLD.cuda(), fps_B=fps_B.cuda())
+        )
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, atol=1e-4, rtol=1e-3)
 
 
@@ -75,14 +78,14 @@ TE_SIZES = {
 }  # fmt: skip
 
 
-def te_inputs() -> dict[str, torch.Tensor]:
+def te_inputs() -> NetworkInput:
     generator = torch.Generator().manual_seed(1)
-    return {
-        "x_BCTHW": torch.randn(1, 16, 4, 16, 16, generator=generator).cuda(),
-        "c_noise": torch.zeros(1).cuda(),
-        "crossattn_emb_BLD": torch.randn(1, 32, 64, generator=generator).cuda(),
-        "fps_B": torch.full((1,), 24.0).cuda(),
-    }
+    return NetworkInput(
+        torch.randn(1, 16, 4, 16, 16, generator=generator).cuda(),
+        torch.zeros(1).cuda(),
+        torch.randn(1, 32, 64, generator=generator).cuda(),
+        fps_B=torch.full((1,), 24.0).cuda(),
+    )
 
 
 @needs_te
@@ -93,7 +96,7 @@ def test_transformer_engine_equals_the_local_spec():
     fused.load_state_dict(dict(local.named_parameters()))
     assert fused.sharded_state_dict().keys() == local.sharded_state_dict().keys()
     with torch.no_grad():
-        torch.testing.assert_close(fused(**te_inputs()), local(**te_inputs()), atol=2e-3, rtol=2e-3)
+        torch.testing.assert_close(fused(te_inputs()), local(te_inputs()), atol=2e-3, rtol=2e-3)
 
 
 @needs_te
@@ -108,7 +111,7 @@ def test_fp8_follows_bfloat16(recipe: str):
                           fp8_recipe=recipe, params_dtype=torch.bfloat16)).cuda()  # fmt: skip
     eight.load_state_dict(dict(plain.named_parameters()))
     for net in (plain, eight):
-        net(**te_inputs()).square().mean().backward()
+        net(te_inputs()).square().mean().backward()
     for name, parameter in plain.named_parameters():
         other = eight.get_parameter(name).grad
         error = (other - parameter.grad).float().norm() / parameter.grad.float().norm().clamp(1e-6)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from nemo_cosmos.checkpoint.diffusion.keys import export_diffusion_state, import_diffusion_state
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.platform import ensure_model_parallel
 
 TOLERANCE = 1e-5
@@ -111,12 +112,14 @@ def _difference(
         return_dict=False,
     )[0]
     ours = net(
-        x,
-        c_noise,
-        text,
-        fps_B=None if fps is None else torch.full((batch,), fps),
-        padding_mask_B1HW=padding_mask.expand(batch, -1, -1, -1),
-        condition_mask_B1THW=condition_mask,
+        NetworkInput(
+            x,
+            c_noise,
+            text,
+            fps_B=None if fps is None else torch.full((batch,), fps),
+            padding_mask_B1HW=padding_mask.expand(batch, -1, -1, -1),
+            condition_mask_B1THW=condition_mask,
+        )
     )
     assert theirs.std() > 0.05, "a vanishing output would hide a difference"
     return (ours - theirs).abs().max().item()
@@ -163,7 +166,7 @@ def test_noise_level_per_frame() -> None:
         padding_mask=torch.zeros(1, 1, 6, 8),
         return_dict=False,
     )[0]
-    ours = net(x, c_noise, text, fps_B=torch.full((2,), 24.0))
+    ours = net(NetworkInput(x, c_noise, text, fps_B=torch.full((2,), 24.0)))
     assert (ours - theirs).abs().max() <= TOLERANCE
 
 
@@ -176,7 +179,7 @@ def test_gradients() -> None:
     mask = torch.zeros(1, 1, 6, 8)
     theirs = reference(x, c_noise, text, fps=24.0, padding_mask=mask, return_dict=False)[0]
     ((theirs - target) ** 2).mean().backward()
-    ((net(x, c_noise, text, torch.tensor([24.0])) - target) ** 2).mean().backward()
+    ((net(NetworkInput(x, c_noise, text, torch.tensor([24.0]))) - target) ** 2).mean().backward()
     ours = {name: parameter.grad for name, parameter in net.named_parameters()}
     exported = export_diffusion_state(ours, net.config, "diffusers")
     for name, parameter in reference.named_parameters():

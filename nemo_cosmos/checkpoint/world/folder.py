@@ -217,9 +217,10 @@ def load_weights(
         CheckpointError: it is damaged, or its tensors are not those of the network.
         NumericsError: it holds NaN or infinity.
     """
-    parts = {part.name: part for network in networks for part in parts_of(network)}
+    # A list: virtual pipeline stages of one rank hold copies of the same parameters.
+    parts = [part for network in networks for part in parts_of(network)]
     weights = open_weights(file)
-    expected = _on_all_ranks({name: part.whole_shape for name, part in parts.items()})
+    expected = _on_all_ranks({part.name: part.whole_shape for part in parts})
     missing = expected.keys() - weights.specs.keys()
     new = {name for name in missing if may_be_new is not None and may_be_new(name)}
     check_fit(
@@ -230,10 +231,10 @@ def load_weights(
         "The two are of different models: use the recipe or the configuration that the weights "
         "were trained with, or export the folder again.",
     )
-    here = [part for name, part in parts.items() if name not in new]
+    here = [part for part in parts if part.name not in new]
     read = ((part.name, weights.read_part(part.name, part.slices)) for part in here)
-    for name, tensor in finite(read, f"'{file}'"):
-        parts[name].tensor.copy_(tensor)
+    for part, (_, tensor) in zip(here, finite(read, f"'{file}'"), strict=True):
+        part.tensor.copy_(tensor)
     return sorted(new)
 
 

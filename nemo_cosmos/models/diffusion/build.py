@@ -19,18 +19,20 @@ from nemo_cosmos.models.diffusion.controls import (
 )
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding, combine
-from nemo_cosmos.models.diffusion.network.dit import DiT
+from nemo_cosmos.models.diffusion.network.packs import PackedDiT
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import LogVariance
 
 
-class WorldNetwork(DiT):
+class WorldNetwork(PackedDiT):
     """The transformer with what belongs to it in a world model.
 
     Attributes:
         controls: embedders of the control signals by the control's name; empty without any.
         logvar: learned log-variance of the loss by noise level; None without it.
     """
+
+    ON_EVERY_STAGE = (*PackedDiT.ON_EVERY_STAGE, "controls.")
 
     controls: nn.ModuleDict
     logvar: LogVariance | None

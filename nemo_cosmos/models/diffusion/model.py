@@ -176,7 +176,7 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         step = prepare_step(
             batch, keys, self._seed(), self._step(), self.process, network.embed_controls
         )
-        output = self(**step.inputs)
+        output = self(step.inputs)
         if not parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=self.vp_stage):
             return output
         logvar_B = None if network.logvar is None else network.logvar(step.c_noise_B)

@@ -11,6 +11,7 @@ from nemo_cosmos.models.common.costs import Precision
 from nemo_cosmos.models.diffusion.costs import DiffusionWorkload, count_parameters
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.planning.hardware import CONTEXT_BYTES
 from nemo_cosmos.planning.layout import ParallelLayout
@@ -53,10 +54,12 @@ def test_activations_are_those_that_autograd_keeps(
     kept = KeptBytes(net)
     with kept.hooks():
         net(
-            torch.randn(batch, 16, 4, 16, 32),
-            torch.zeros(batch),
-            torch.randn(batch, 24, 64),
-            torch.full((batch,), 24.0),
+            NetworkInput(
+                torch.randn(batch, 16, 4, 16, 32),
+                torch.zeros(batch),
+                torch.randn(batch, 24, 64),
+                torch.full((batch,), 24.0),
+            )
         )
     workload = DiffusionWorkload(config, (4, 16, 32), 24, batch, batch, PRECISE)
     estimated = activation_bytes(workload, layout(recompute=recompute))

@@ -5,22 +5,21 @@ self-attention over space and time, cross-attention to the text and a feed-forwa
 modulated by the noise level; a linear map gives the prediction. It takes tensors and knows nothing
 of files, noise schedules or losses.
 
+:meth:`DiT.forward` reads top to bottom as the paper does. Packs of samples are next door
+(:mod:`~nemo_cosmos.models.diffusion.network.packs`), and so is what several ranks need
+(:mod:`nemo_cosmos.models.diffusion.parallel`, :mod:`nemo_cosmos.models.common.megatron`).
+
 Shape suffixes: B batch, C channels, T latent frames, H W latent rows and columns; L tokens, M text
-tokens, E model width, K values of a patch. Inside, tokens come first: (L, B, E).
+tokens, D text width, E model width, K values of a patch. Inside, tokens come first: (L, B, E).
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from megatron.core.enums import ModelType
 from megatron.core.process_groups_config import ProcessGroupCollection
-from megatron.core.tensor_parallel.mappings import (
-    gather_from_sequence_parallel_region,
-    scatter_to_sequence_parallel_region,
-)
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.utils import get_pg_rank, get_pg_size
@@ -38,6 +37,7 @@ from nemo_cosmos.models.common.megatron.pipeline_copies import (
     same_on_all_stages,
     tag_copies,
 )
+from nemo_cosmos.models.common.megatron.sequence_parallel import SequenceParallel
 from nemo_cosmos.models.common.norms import ReplicatedLinear
 from nemo_cosmos.models.common.packed import Packing
 from nemo_cosmos.models.common.rope import Rope3D
@@ -55,10 +55,11 @@ from nemo_cosmos.models.diffusion.network.inputs import (
     stack_channels,
     token_grid,
 )
+from nemo_cosmos.models.diffusion.network.layer_inputs import LayerInputs
 from nemo_cosmos.models.diffusion.network.layer_specs import dit_layer_spec
-from nemo_cosmos.models.diffusion.network.layers import DiTStack, LayerInputs
+from nemo_cosmos.models.diffusion.network.layers import DiTStack
 from nemo_cosmos.models.diffusion.network.modulation import AdaLNLoRA, modulate
-from nemo_cosmos.models.diffusion.network.packs import pack_conditioning
+from nemo_cosmos.models.diffusion.parallel.sequence import own_layer_inputs
 
 
 class FinalLayer(nn.Module):
@@ -84,12 +85,15 @@ class DiT(MegatronModule):
 
     Args:
         config: sizes, parallelism and precision.
-        layer_spec: of one layer; chosen by ``config.layer_spec`` if not given.
-        pre_process: whether this process holds the first pipeline stage (patch embedding).
-        post_process: whether it holds the last (output).
-        vp_stage: virtual pipeline stage.
-        pg_collection: process groups; Megatron's global ones if not given.
+        layer_spec: spec of one layer; by default the one that ``config.layer_spec`` names.
+        pre_process: whether this rank holds the first pipeline stage (patch embedding).
+        post_process: whether this rank holds the last pipeline stage (output).
+        vp_stage: number of the virtual pipeline stage; None without virtual stages.
+        pg_collection: process groups; Megatron's global ones by default.
     """
+
+    ON_EVERY_STAGE: ClassVar[tuple[str, ...]] = ("timestep_embed.", "position_embed.")
+    """Prefixes of the parameters that every pipeline stage holds a copy of."""
 
     def __init__(
         self,
@@ -107,9 +111,11 @@ class DiT(MegatronModule):
         self.pre_process, self.post_process, self.vp_stage = pre_process, post_process, vp_stage
         groups = pg_collection or ProcessGroupCollection.use_mpu_process_groups()
         self.tp_group, self.pp_group = groups.tp, groups.pp
+        self.sequence = SequenceParallel(config, groups.tp)
 
         if pre_process:
             self.patch_embed = PatchEmbed(config)
+        # Every stage embeds noise level and position itself, from weights that start equal.
         with same_on_all_stages(self.pp_group):
             self.timestep_embed = TimestepEmbedding(config)
             position = LearnedPositionEmbedding(config) if config.extra_pos_emb else None
@@ -132,22 +138,125 @@ class DiT(MegatronModule):
             self.final_layer = FinalLayer(config)
         accept_missing_extra_state(self)
 
-    def sharded_state_dict(
-        self,
-        prefix: str = "",
-        sharded_offsets: tuple[tuple[int, int, int], ...] = (),
-        metadata: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """Megatron's sharded state, with what every pipeline stage holds in it once.
+    def forward(self, inputs: NetworkInput) -> torch.Tensor:
+        """Predict from a noisy latent video.
 
-        Its keys are the same for every layer spec.
+        Returns:
+            The prediction in the shape and type of ``inputs.x_BCTHW`` (``out_channels`` channels);
+            on a pipeline stage before the last, the tokens.
+
+        Raises:
+            WrongSizeError: height or width does not fit the patches or exceeds the maximum.
+            WrongFrameCountError: the network does not take this number of latent frames, or noise
+                levels or a control have another.
+            ConfigError: an input does not fit the configuration.
         """
-        state: dict[str, Any] = super().sharded_state_dict(prefix, sharded_offsets, metadata)
-        if not self.pre_process:
-            copies = ("timestep_embed.", "position_embed.", "controls.")
-            stage = get_pg_rank(self.pp_group) + get_pg_size(self.pp_group) * (self.vp_stage or 0)
-            number_copies(state, tuple(prefix + name for name in copies), stage)
-        return without_extra_state(state, self.config)
+        grid_thw = token_grid(inputs.x_BCTHW.shape[2:], self.config)
+        layer_inputs = self.embed_conditions(inputs, grid_thw)
+        # A later pipeline stage gets its tokens from the stage before, by set_input_tensor.
+        x_LBE = self.embed_latent(inputs) if self.pre_process else None
+        text = inputs.text
+        keys_values = text.layers if isinstance(text, TextKeysValues) else None
+        out = self.run_layers(x_LBE, layer_inputs, keys_values)
+        return self.to_latent(out, grid_thw, inputs) if self.post_process else out
+
+    def embed_latent(self, inputs: NetworkInput) -> torch.Tensor:
+        """Tokens (L, B, E) of the latent and of the masks and channels that are stacked on it."""
+        return self.patch_embed(stack_channels(inputs, self.config, self.dtype))
+
+    def embed_conditions(self, inputs: NetworkInput, grid_thw: tuple[int, int, int]) -> LayerInputs:
+        """What the layers see besides the tokens, for the whole sequence.
+
+        Args:
+            inputs: noise level, text, frame rate and control.
+            grid_thw: tokens along time, height and width.
+
+        Raises:
+            WrongFrameCountError: noise levels or a control have another number of frames.
+            ConfigError: the text has another width than the network was built for.
+        """
+        control = inputs.control or ControlEmbedding()
+        emb_TBE, shared_TB3E = self.timestep_embed(
+            _by_frame(inputs.c_noise, grid_thw[0]), control.timestep_BTD, control.adaln_lora_BT3D
+        )
+        for num_values in (emb_TBE.shape[0], shared_TB3E.shape[0]):
+            if num_values not in (1, grid_thw[0]):
+                raise WrongFrameCountError(
+                    f"A control has {num_values} values along time, but the latent has "
+                    f"{grid_thw[0]} frames. Give one value for the video, or one a frame."
+                )
+        rope = self.rope(grid_thw, inputs.fps_B, inputs.x_BCTHW.device, inputs.origin_thw)
+        position, text = self.position_embed, inputs.text
+        return LayerInputs(
+            # Every layer's modulation begins with the same activation, so it is done once.
+            activated_TBE=F.silu(emb_TBE),
+            shared_TB3E=shared_TB3E,
+            rope_cos_LB1D=rope.cos_LB1D,
+            rope_sin_LB1D=rope.sin_LB1D,
+            position_L1E=None if position is None else position(grid_thw, inputs.origin_thw),
+            context_MBD=None if isinstance(text, TextKeysValues) else self._context(text, control),
+        )
+
+    def run_layers(
+        self,
+        x_LBE: torch.Tensor | None,
+        layer_inputs: LayerInputs,
+        keys_values: list[KeysValues] | None = None,
+        packing: Packing | None = None,
+    ) -> torch.Tensor:
+        """Run this stage's layers, and the final layer if it is the last stage.
+
+        Args:
+            x_LBE: all tokens; None on a pipeline stage after the first.
+            layer_inputs: what the layers see besides the tokens.
+            keys_values: keys and values of the text for each layer, instead of the text.
+            packing: where the samples of a packed sequence begin and end.
+
+        Returns:
+            (L, B, K); on a pipeline stage before the last, this rank's tokens.
+        """
+        if x_LBE is not None:
+            x_LBE = self.sequence.scatter(x_LBE)
+        layer_inputs = own_layer_inputs(layer_inputs, self.sequence)
+        x_LBE = self.blocks(x_LBE, layer_inputs, keys_values, packing)
+        if not self.post_process:
+            return x_LBE
+        return self.sequence.gather(self.final_layer(x_LBE, layer_inputs))
+
+    def to_latent(
+        self, out_LBK: torch.Tensor, grid_thw: tuple[int, int, int], inputs: NetworkInput
+    ) -> torch.Tensor:
+        """Put the values of all patches back on the latent's grid, in the latent's type."""
+        return unpatchify(out_LBK, grid_thw, self.config.patch_thw).to(inputs.x_BCTHW.dtype)
+
+    def encode_text(
+        self, text_BMD: torch.Tensor, control: ControlEmbedding | None = None
+    ) -> TextKeysValues:
+        """Compute the text's keys and values for all layers, to be used at every sampling step.
+
+        Args:
+            text_BMD: text embedding, zero beyond its length.
+            control: its ``context_BLD`` is appended to the text; give the same to ``forward``.
+        """
+        context_MBD = self._context(text_BMD, control or ControlEmbedding())
+        return TextKeysValues(self.blocks.project_context(self.sequence.scatter(context_MBD)))
+
+    def _context(self, text_BMD: torch.Tensor, control: ControlEmbedding) -> torch.Tensor:
+        """What cross-attention attends to: the text's tokens, then the control's; tokens first."""
+        if text_BMD.shape[-1] != self.config.crossattn_emb_channels:
+            raise ConfigError(
+                f"The text embedding is {text_BMD.shape[-1]} wide, but the network was built for "
+                f"crossattn_emb_channels={self.config.crossattn_emb_channels}. Use the text "
+                "encoder that the model was trained with."
+            )
+        parts = [text_BMD] if control.context_BLD is None else [text_BMD, control.context_BLD]
+        context_BMD = torch.cat([part.to(self.dtype) for part in parts], dim=1)
+        return context_BMD.transpose(0, 1).contiguous()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parameters' type."""
+        return self.timestep_embed.linear_1.weight.dtype
 
     def set_input_tensor(self, input_tensor: torch.Tensor | list[torch.Tensor]) -> None:
         """Take the tokens of the pipeline stage before (called by Megatron's schedules)."""
@@ -155,223 +264,30 @@ class DiT(MegatronModule):
             (input_tensor,) = input_tensor
         self.blocks.set_input_tensor(input_tensor)
 
-    def forward(
+    def sharded_state_dict(
         self,
-        x_BCTHW: Any,
-        c_noise: Any,
-        crossattn_emb_BLD: Any,
-        fps_B: Any = None,
-        padding_mask_B1HW: Any = None,
-        condition_mask_B1THW: Any = None,
-        control: Any = None,
-        origin_thw: tuple[int, int, int] | None = None,
-    ) -> Any:
-        """Predict from a noisy latent video, or from a pack of samples of any lengths and sizes.
+        prefix: str = "",
+        sharded_offsets: tuple[tuple[int, int, int], ...] = (),
+        metadata: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Megatron's sharded state, which holds what every pipeline stage has a copy of once.
 
-        For a pack, every argument is a list with one entry a sample, each a batch of one, or
-        ``None`` for all samples; so is the result. The samples lie end to end in one sequence and
-        do not see each other.
-
-        Args:
-            x_BCTHW: latent, already scaled by the preconditioning's ``c_in``.
-            c_noise: a quarter of the noise level's natural logarithm, (B,) or, with a noise level
-                for each latent frame, (B, T).
-            crossattn_emb_BLD: text embedding, zero beyond its length, or its keys and values from
-                :meth:`encode_text` (not for a pack).
-            fps_B: frame rate of each sample in Hz; ``None`` counts time at the base rate (images).
-            padding_mask_B1HW: 1 where the picture is padding, at any resolution; ``None`` means
-                no padding.
-            condition_mask_B1THW: 1 on the latent frames that are given; ``None`` means none is.
-            control: further conditions; see :class:`ControlEmbedding`.
-            origin_thw: position of the first token, where the latent is a context-parallel
-                rank's part of a larger one (:mod:`~nemo_cosmos.models.diffusion.parallel.cp_box`).
-
-        Returns:
-            The prediction in the shape and type of ``x_BCTHW`` (``out_channels`` channels); on
-            other than the last pipeline stage, the tokens.
-
-        Raises:
-            WrongSizeError: height or width does not fit the patches or exceeds the maximum.
-            WrongFrameCountError: the number of latent frames does not, or ``c_noise`` has another.
-            ConfigError: an input does not fit the configuration.
+        Its keys are the same for every layer spec.
         """
-        given = NetworkInput(
-            x_BCTHW,
-            c_noise,
-            crossattn_emb_BLD,
-            fps_B,
-            padding_mask_B1HW,
-            condition_mask_B1THW,
-            control,
-            origin_thw,
+        state: dict[str, Any] = super().sharded_state_dict(prefix, sharded_offsets, metadata)
+        if not self.pre_process:
+            copies = tuple(prefix + name for name in self.ON_EVERY_STAGE)
+            stage = get_pg_rank(self.pp_group) + get_pg_size(self.pp_group) * (self.vp_stage or 0)
+            number_copies(state, copies, stage)
+        return without_extra_state(state, self.config)
+
+
+def _by_frame(c_noise: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """Noise levels (B,) or (B, T) as (1 or T, B)."""
+    c_noise_TB = c_noise.reshape(c_noise.shape[0], -1).t()
+    if c_noise_TB.shape[0] not in (1, num_frames):
+        raise WrongFrameCountError(
+            f"c_noise has {c_noise_TB.shape[0]} noise levels a sample, but the latent has "
+            f"{num_frames} frames. Give one level a sample, (B,), or one a frame, (B, T)."
         )
-        if isinstance(x_BCTHW, torch.Tensor):
-            return self._forward_batch(given)
-        return self._forward_pack(given.samples())
-
-    def _forward_batch(self, given: NetworkInput) -> torch.Tensor:
-        """Predict for samples of one shape."""
-        grid_thw = token_grid(given.x_BCTHW.shape[2:], self.config)
-        conditioning = self._condition(grid_thw, given)
-        text = given.text_BLD
-        keys_values = text.layers if isinstance(text, TextKeysValues) else None
-        tokens_LBE = self._embed(given) if self.pre_process else None
-        out = self._run(tokens_LBE, conditioning, keys_values)
-        return self._unpatchify(out, grid_thw, given) if self.post_process else out
-
-    def _forward_pack(self, samples: list[NetworkInput]) -> list[torch.Tensor] | torch.Tensor:
-        """Predict for samples of different shapes, laid end to end."""
-        grids = [token_grid(sample.x_BCTHW.shape[2:], self.config) for sample in samples]
-        lengths = [math.prod(grid) for grid in grids]
-        parts = [self._condition(*each) for each in zip(grids, samples, strict=True)]
-        size = get_pg_size(self.tp_group) if self.config.sequence_parallel else 1
-        num_padding = -sum(lengths) % size
-        conditioning, packing = pack_conditioning(parts, lengths, num_padding)
-        tokens_L1E = None
-        if self.pre_process:
-            tokens_L1E = torch.cat([self._embed(sample) for sample in samples])
-            tokens_L1E = F.pad(tokens_L1E, (0, 0, 0, 0, 0, num_padding))
-        out = self._run(tokens_L1E, conditioning, None, packing)
-        if not self.post_process:
-            return out
-        outputs = out[: sum(lengths)].split(lengths)
-        return [self._unpatchify(*each) for each in zip(outputs, grids, samples, strict=True)]
-
-    def _run(
-        self,
-        tokens_LBE: torch.Tensor | None,
-        conditioning: LayerInputs,
-        keys_values: list[KeysValues] | None,
-        packing: Packing | None = None,
-    ) -> torch.Tensor:
-        """The layers of this stage, and the final layer if it is the last: (L, B, K)."""
-        if tokens_LBE is not None:
-            tokens_LBE = self._scatter(tokens_LBE)
-        conditioning = self._shard(conditioning)
-        tokens_LBE = self.blocks(tokens_LBE, conditioning, keys_values, packing)
-        if not self.post_process:
-            return tokens_LBE
-        out_LBK = self.final_layer(tokens_LBE, conditioning)
-        if self.config.sequence_parallel:
-            out_LBK = gather_from_sequence_parallel_region(
-                out_LBK, tensor_parallel_output_grad=False, group=self.tp_group
-            )
-        return out_LBK
-
-    def encode_text(
-        self, crossattn_emb_BLD: torch.Tensor, control: ControlEmbedding | None = None
-    ) -> TextKeysValues:
-        """Compute the text's keys and values for all layers, to be used at every sampling step.
-
-        Args:
-            crossattn_emb_BLD: text embedding, zero beyond its length.
-            control: its ``context_BLD`` is appended to the text; give the same to ``forward``.
-        """
-        context_MBE = self._context(crossattn_emb_BLD, control or ControlEmbedding())
-        return TextKeysValues(self.blocks.project_context(self._scatter(context_MBE)))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the parameters."""
-        return self.timestep_embed.linear_1.weight.dtype
-
-    def _condition(self, grid_thw: tuple[int, int, int], given: NetworkInput) -> LayerInputs:
-        """What the layers see besides the tokens, of the whole sequence."""
-        c_noise, control = given.c_noise, given.control or ControlEmbedding()
-        c_noise_TB = c_noise.reshape(c_noise.shape[0], -1).t()
-        if c_noise_TB.shape[0] not in (1, grid_thw[0]):
-            raise WrongFrameCountError(
-                f"c_noise has {c_noise_TB.shape[0]} noise levels a sample, but the latent has "
-                f"{grid_thw[0]} frames. Give one level a sample, (B,), or one a frame, (B, T)."
-            )
-        emb_TBE, shared_TB3E = self.timestep_embed(
-            c_noise_TB,
-            None if control.timestep_BTD is None else control.timestep_BTD.transpose(0, 1),
-            None if control.adaln_lora_BT3D is None else control.adaln_lora_BT3D.transpose(0, 1),
-        )
-        for num_frames in (emb_TBE.shape[0], shared_TB3E.shape[0]):
-            if num_frames not in (1, grid_thw[0]):
-                raise WrongFrameCountError(
-                    f"A control has {num_frames} values along time, but the latent has "
-                    f"{grid_thw[0]} frames. Give one value for the video, or one a frame."
-                )
-        origin_thw = given.origin_thw or (0, 0, 0)
-        rope = self.rope(grid_thw, given.fps_B, given.x_BCTHW.device, origin_thw)
-        position = self.position_embed
-        text = given.text_BLD
-        return LayerInputs(
-            activated_TBE=F.silu(emb_TBE),
-            shared_TB3E=shared_TB3E,
-            rope_cos_LB1D=rope.cos_LB1D,
-            rope_sin_LB1D=rope.sin_LB1D,
-            position_L1E=None if position is None else position(grid_thw, origin_thw),
-            context_MBE=None if isinstance(text, TextKeysValues) else self._context(text, control),
-        )
-
-    def _shard(self, c: LayerInputs) -> LayerInputs:
-        """Keep what belongs to this process's share of the tokens under sequence parallelism.
-
-        Rotary tables stay whole: attention gathers the tokens of a head.
-        """
-        if not self.config.sequence_parallel:
-            return c
-        rank, size = get_pg_rank(self.tp_group), get_pg_size(self.tp_group)
-        if c.row_L is not None:
-            c = c._replace(row_L=c.row_L.chunk(size)[rank])
-        else:
-            c = c._replace(
-                activated_TBE=self._frames_here(c.activated_TBE),
-                shared_TB3E=self._frames_here(c.shared_TB3E),
-            )
-        return c._replace(
-            position_L1E=None if c.position_L1E is None else self._scatter(c.position_L1E),
-            context_MBE=None if c.context_MBE is None else self._scatter(c.context_MBE),
-        )
-
-    def _context(self, text_BMD: torch.Tensor, control: ControlEmbedding) -> torch.Tensor:
-        if text_BMD.shape[-1] != self.config.crossattn_emb_channels:
-            raise ConfigError(
-                f"The text embedding is {text_BMD.shape[-1]} wide, but the network was built for "
-                f"crossattn_emb_channels={self.config.crossattn_emb_channels}. Use the text "
-                "encoder that the model was trained with."
-            )
-        context_BMD = text_BMD.to(self.dtype)
-        if control.context_BLD is not None:
-            context_BMD = torch.cat([context_BMD, control.context_BLD.to(self.dtype)], dim=1)
-        return context_BMD.transpose(0, 1).contiguous()
-
-    def _scatter(self, x_LBE: torch.Tensor) -> torch.Tensor:
-        """Keep this process's share of the tokens under sequence parallelism."""
-        if not self.config.sequence_parallel:
-            return x_LBE
-        size = get_pg_size(self.tp_group)
-        if x_LBE.shape[0] % size:
-            raise ConfigError(
-                f"{x_LBE.shape[0]} tokens do not divide over {size} sequence-parallel processes. "
-                "Turn sequence_parallel off, or choose a length and size of video, and a length of "
-                f"text, whose tokens are a multiple of {size}."
-            )
-        return scatter_to_sequence_parallel_region(x_LBE, group=self.tp_group)
-
-    def _frames_here(self, x_TBE: torch.Tensor) -> torch.Tensor:
-        """The frames whose tokens this process holds; a plain slice, as gradients are summed."""
-        num_frames, size = x_TBE.shape[0], get_pg_size(self.tp_group)
-        if num_frames == 1:
-            return x_TBE
-        if num_frames % size:
-            raise ConfigError(
-                f"With a noise level for each frame, {num_frames} latent frames do not divide over "
-                f"{size} sequence-parallel processes. Turn sequence_parallel off, or choose a "
-                "number of frames that divides."
-            )
-        return x_TBE.chunk(size)[get_pg_rank(self.tp_group)]
-
-    def _embed(self, given: NetworkInput) -> torch.Tensor:
-        """Tokens (L, B, E) of the latent and what is stacked on it."""
-        return self.patch_embed(stack_channels(given, self.config, self.dtype))
-
-    def _unpatchify(
-        self, out_LBK: torch.Tensor, grid_thw: tuple[int, int, int], given: NetworkInput
-    ) -> torch.Tensor:
-        patch_thw = (self.config.patch_temporal, *(self.config.patch_spatial,) * 2)
-        return unpatchify(out_LBK, grid_thw, patch_thw).to(given.x_BCTHW.dtype)
+    return c_noise_TB

@@ -92,25 +92,25 @@ class TimestepEmbedding(nn.Module):
     def forward(
         self,
         c_noise_TB: torch.Tensor,
-        control_emb_TBE: torch.Tensor | None = None,
-        control_shared_TB3E: torch.Tensor | None = None,
+        control_emb_BTE: torch.Tensor | None = None,
+        control_shared_BT3E: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Embed ``c_noise`` of shape (T or 1, B).
 
         Args:
             c_noise_TB: a quarter of the noise level's logarithm.
-            control_emb_TBE: added to the sinusoid before it is normalised.
-            control_shared_TB3E: added to the shared modulation.
+            control_emb_BTE: added to the sinusoid before it is normalised.
+            control_shared_BT3E: added to the shared modulation.
 
         Returns:
             The embedding (T or 1, B, E) and the shared modulation (T or 1, B, 3E).
         """
         emb_TBE = sinusoid(c_noise_TB, self.dim).to(self.linear_1.weight.dtype)
         shared_TB3E = self.linear_2(F.silu(self.linear_1(emb_TBE)))
-        if control_emb_TBE is not None:
-            emb_TBE = emb_TBE + control_emb_TBE.to(emb_TBE.dtype)
-        if control_shared_TB3E is not None:
-            shared_TB3E = shared_TB3E + control_shared_TB3E.to(shared_TB3E.dtype)
+        if control_emb_BTE is not None:
+            emb_TBE = emb_TBE + control_emb_BTE.transpose(0, 1).to(emb_TBE.dtype)
+        if control_shared_BT3E is not None:
+            shared_TB3E = shared_TB3E + control_shared_BT3E.transpose(0, 1).to(shared_TB3E.dtype)
         return self.norm(emb_TBE), shared_TB3E
 
 

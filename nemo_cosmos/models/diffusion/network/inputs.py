@@ -1,13 +1,13 @@
 """What the diffusion transformer is given, checked and made ready for its first layer.
 
-Shape suffixes: B batch, C channels, T latent frames, H W latent rows and columns.
+Shape suffixes: B batch, C channels, T latent frames, H W latent rows and columns, M text tokens,
+D text width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -18,67 +18,74 @@ from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding
 
 
-@dataclass
+@dataclass(frozen=True)
 class TextKeysValues:
     """The text's keys and values in every layer, computed once for all steps of a sampler.
 
-    Made by :meth:`DiT.encode_text`; given to :meth:`DiT.forward` in place of the text.
+    :meth:`DiT.encode_text` makes them; :attr:`NetworkInput.text` takes them in place of the text.
+
+    Attributes:
+        layers: keys and values for each layer of this pipeline stage.
     """
 
     layers: list[KeysValues]
 
 
-class NetworkInput(NamedTuple):
-    """The arguments of :meth:`DiT.forward` for samples of one shape."""
+# A dataclass and not a tuple: mixed-precision wrappers round the float32 tensors that they find
+# among a module's arguments, in tuples too, and bfloat16 is too coarse for noise level and fps.
+@dataclass(frozen=True)
+class NetworkInput:
+    """Everything that the network sees of samples of one shape.
+
+    Attributes:
+        x_BCTHW: noisy latent, already scaled by the preconditioning's ``c_in``.
+        c_noise: a quarter of the noise level's natural logarithm, (B,) or, with a noise level for
+            each latent frame, (B, T).
+        text: text embedding (B, M, D), zero beyond its length, or its keys and values.
+        fps_B: frame rate of each sample in Hz; None counts time at the base rate (images).
+        padding_mask_B1HW: 1 where the picture is padding, at any resolution; None for no padding.
+        condition_mask_B1THW: 1 on the latent frames that are given; None where none is.
+        control: what the controls add; None without any.
+        origin_thw: position of the first token, where the latent is a context-parallel rank's box
+            of a larger one (:mod:`~nemo_cosmos.models.diffusion.parallel.cp_box`).
+    """
 
     x_BCTHW: torch.Tensor
     c_noise: torch.Tensor
-    text_BLD: torch.Tensor | TextKeysValues
-    fps_B: torch.Tensor | None
-    padding_mask_B1HW: torch.Tensor | None
-    condition_mask_B1THW: torch.Tensor | None
-    control: ControlEmbedding | None
-    origin_thw: tuple[int, int, int] | None = None
-
-    def samples(self) -> list[NetworkInput]:
-        """The samples of a pack, whose arguments are lists.
-
-        Raises:
-            ConfigError: a list of another length than the others.
-        """
-        size = len(self.x_BCTHW)
-        for name, values in self._asdict().items():
-            if values is not None and (isinstance(values, torch.Tensor) or len(values) != size):
-                raise ConfigError(
-                    f"A pack of {size} latents was given {name} of another kind or length. For a "
-                    f"pack, give each argument as a list of {size}, or None."
-                )
-        lists: list[Any] = [[None] * size if value is None else value for value in self]
-        return [NetworkInput(*values) for values in zip(*lists, strict=True)]
+    text: torch.Tensor | TextKeysValues
+    fps_B: torch.Tensor | None = None
+    padding_mask_B1HW: torch.Tensor | None = None
+    condition_mask_B1THW: torch.Tensor | None = None
+    control: ControlEmbedding | None = None
+    origin_thw: tuple[int, int, int] = (0, 0, 0)
 
 
-def stack_channels(given: NetworkInput, config: DiTConfig, dtype: torch.dtype) -> torch.Tensor:
-    """Stack latent, condition mask, control channels and padding mask, in this order."""
-    x_BCTHW, control = given.x_BCTHW, given.control or ControlEmbedding()
-    padding_mask_B1HW, condition_mask_B1THW = given.padding_mask_B1HW, given.condition_mask_B1THW
-    batch, _, time, height, width = x_BCTHW.shape
-    channels = [x_BCTHW.to(dtype)]
+def stack_channels(inputs: NetworkInput, config: DiTConfig, dtype: torch.dtype) -> torch.Tensor:
+    """Stack latent, condition mask, control channels and padding mask, in this order.
+
+    Raises:
+        ConfigError: the network was built for other channels.
+    """
+    batch, _, time, height, width = inputs.x_BCTHW.shape
+    channels = [inputs.x_BCTHW.to(dtype)]
     if config.condition_mask:
-        if condition_mask_B1THW is None:
-            condition_mask_B1THW = x_BCTHW.new_zeros(batch, 1, time, height, width)
-        channels.append(condition_mask_B1THW.to(dtype))
-    elif condition_mask_B1THW is not None:
+        mask_B1THW = inputs.condition_mask_B1THW
+        if mask_B1THW is None:
+            mask_B1THW = inputs.x_BCTHW.new_zeros(batch, 1, time, height, width)
+        channels.append(mask_B1THW.to(dtype))
+    elif inputs.condition_mask_B1THW is not None:
         raise ConfigError(
             "A condition mask was given to a network that was built without one "
             "(condition_mask=False, Text2World). Use a Video2World preset."
         )
-    if control.latent_channels_BCTHW is not None:
-        channels.append(control.latent_channels_BCTHW.to(dtype))
+    if inputs.control is not None and inputs.control.latent_channels_BCTHW is not None:
+        channels.append(inputs.control.latent_channels_BCTHW.to(dtype))
     if config.concat_padding_mask:
-        if padding_mask_B1HW is None:
-            padding_mask_B1HW = x_BCTHW.new_zeros(batch, 1, height, width)
-        mask_B1HW = F.interpolate(padding_mask_B1HW.to(dtype), size=(height, width))
-        channels.append(mask_B1HW[:, :, None].expand(batch, 1, time, height, width))
+        padding_B1HW = inputs.padding_mask_B1HW
+        if padding_B1HW is None:
+            padding_B1HW = inputs.x_BCTHW.new_zeros(batch, 1, height, width)
+        padding_B1HW = F.interpolate(padding_B1HW.to(dtype), size=(height, width))
+        channels.append(padding_B1HW[:, :, None].expand(batch, 1, time, height, width))
     stacked = torch.cat(channels, dim=1)
     if stacked.shape[1] != config.input_channels:
         raise ConfigError(
@@ -91,15 +98,15 @@ def stack_channels(given: NetworkInput, config: DiTConfig, dtype: torch.dtype) -
 
 
 def token_grid(latent_thw: Sequence[int], config: DiTConfig) -> tuple[int, int, int]:
-    """Tokens along time, height and width; checks that the latent can be cut so.
+    """Tokens along time, height and width, after a check that the latent divides into patches.
 
     Args:
         latent_thw: latent frames, rows and columns.
-        config: of the network.
+        config: the network's configuration.
 
     Raises:
-        WrongFrameCountError: the network does not take so many frames.
-        WrongSizeError: or not such a size.
+        WrongFrameCountError: the network does not take this number of frames.
+        WrongSizeError: the network does not take this height or width.
     """
     time, height, width = latent_thw
     if time % config.patch_temporal or not 0 < time <= config.max_frames:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from megatron.core import tensor_parallel
@@ -37,30 +37,8 @@ from nemo_cosmos.models.common.megatron.fp8 import check_fp8, check_fp8_tokens
 from nemo_cosmos.models.common.packed import Packing
 from nemo_cosmos.models.common.rope import RopeTable
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.network.layer_inputs import LayerInputs
 from nemo_cosmos.models.diffusion.network.modulation import AdaLNLoRA, add_gated, modulate
-
-
-class LayerInputs(NamedTuple):
-    """What every layer sees besides the tokens; tensors only, so that recomputation can save them.
-
-    Attributes:
-        activated_TBE: SiLU of the timestep embedding; T is 1 or the number of latent frames.
-        shared_TB3E: the modulation that all layers share.
-        rope_cos_LB1D: of :class:`~nemo_cosmos.models.common.rope.RopeTable`.
-        rope_sin_LB1D: the same.
-        position_L1E: the learned position embedding, if there is one.
-        context_MBE: the text, unless its keys and values are given.
-        row_L: in a packed sequence, which of the T modulations each token takes; None where the
-            tokens are T equal frames.
-    """
-
-    activated_TBE: torch.Tensor
-    shared_TB3E: torch.Tensor
-    rope_cos_LB1D: torch.Tensor
-    rope_sin_LB1D: torch.Tensor
-    position_L1E: torch.Tensor | None
-    context_MBE: torch.Tensor | None
-    row_L: torch.Tensor | None = None
 
 
 @dataclass
@@ -148,16 +126,16 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
 
         shift, scale, gate = self.adaln_cross_attention(c.activated_TBE, c.shared_TB3E)
         normed = modulate(x_LBE, shift, scale, c.row_L)
-        update = self.cross_attention(normed, c.context_MBE, keys_values, context)
+        update = self.cross_attention(normed, c.context_MBD, keys_values, context)
         x_LBE = add_gated(x_LBE, gate, update, c.row_L)
 
         shift, scale, gate = self.adaln_mlp(c.activated_TBE, c.shared_TB3E)
         update, _ = self.mlp(modulate(x_LBE, shift, scale, c.row_L))
         return add_gated(x_LBE, gate, update, c.row_L)
 
-    def project_context(self, context_MBE: torch.Tensor) -> KeysValues:
+    def project_context(self, context_MBD: torch.Tensor) -> KeysValues:
         """The text's keys and values for this layer."""
-        return self.cross_attention.project_context(context_MBE)
+        return self.cross_attention.project_context(context_MBD)
 
 
 class DiTStack(TransformerBlock):
@@ -214,7 +192,7 @@ class DiTStack(TransformerBlock):
         if x_LBE is None:
             raise ConfigError("A pipeline stage was run without the tokens of the stage before.")
         check_fp8_tokens(self.config, x_LBE.shape[0] * x_LBE.shape[1], "tokens of video")
-        context = conditioning.context_MBE
+        context = conditioning.context_MBD
         if context is not None:
             check_fp8_tokens(self.config, context.shape[0] * context.shape[1], "tokens of text")
         delayed = self.config.fp8 and self.config.fp8_recipe == Fp8Recipe.delayed
@@ -229,9 +207,9 @@ class DiTStack(TransformerBlock):
         # The pipeline schedule frees a stage's output, which must therefore not be a view.
         return x_LBE if self.post_process else make_viewless_tensor(x_LBE, True, True)
 
-    def project_context(self, context_MBE: torch.Tensor) -> list[KeysValues]:
+    def project_context(self, context_MBD: torch.Tensor) -> list[KeysValues]:
         """The text's keys and values for each layer."""
-        return [layer.project_context(context_MBE) for layer in self.layers]
+        return [layer.project_context(context_MBD) for layer in self.layers]
 
     def _forward_recomputing(
         self, x_LBE: torch.Tensor, conditioning: LayerInputs, packing: Packing | None

@@ -3,23 +3,73 @@
 Inside the network, samples are one sequence (``models.common.packed``). Outside, a pack is a list
 of batches of one, so that the diffusion process treats a sample in a pack as it does any other.
 
-Shape suffixes: N samples of a pack, L tokens of all of them, S modulation rows of all of them.
+Shape suffixes: B batch, L tokens of all samples of a pack, E model width, K values of a patch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch.nn import functional as F
 
 from nemo_cosmos.models.common.packed import Packing
-from nemo_cosmos.models.diffusion.network.layers import LayerInputs
+from nemo_cosmos.models.diffusion.network.dit import DiT
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput, token_grid
+from nemo_cosmos.models.diffusion.network.layer_inputs import LayerInputs
+
+
+class PackedDiT(DiT):
+    """A diffusion transformer that takes packs, too."""
+
+    @overload
+    def forward(self, inputs: NetworkInput) -> torch.Tensor: ...
+
+    @overload
+    def forward(self, inputs: list[NetworkInput]) -> list[torch.Tensor] | torch.Tensor: ...
+
+    def forward(
+        self, inputs: NetworkInput | list[NetworkInput]
+    ) -> torch.Tensor | list[torch.Tensor]:
+        """Predict for samples of one shape, or for the samples of a pack.
+
+        Args:
+            inputs: samples of one shape; or a list with an input for each sample of a pack, a batch
+                of one with its text, not its keys and values. Samples of a pack lie end to end in
+                one sequence and do not see each other.
+
+        Returns:
+            As :meth:`DiT.forward`; for a pack a list with a prediction for each sample, or the
+            tokens of all on a pipeline stage before the last.
+        """
+        if isinstance(inputs, NetworkInput):
+            return super().forward(inputs)
+        return self._forward_pack(inputs)
+
+    def _forward_pack(self, samples: list[NetworkInput]) -> list[torch.Tensor] | torch.Tensor:
+        grids = [token_grid(sample.x_BCTHW.shape[2:], self.config) for sample in samples]
+        lengths = [math.prod(grid) for grid in grids]
+        num_padding = self.sequence.num_padding(sum(lengths))
+        layer_inputs, packing = pack_layer_inputs(
+            [self.embed_conditions(*each) for each in zip(samples, grids, strict=True)],
+            lengths,
+            num_padding,
+        )
+        x_L1E = None
+        if self.pre_process:
+            x_L1E = torch.cat([self.embed_latent(sample) for sample in samples])
+            x_L1E = F.pad(x_L1E, (0, 0, 0, 0, 0, num_padding))
+        out_L1K = self.run_layers(x_L1E, layer_inputs, packing=packing)
+        if not self.post_process:
+            return out_L1K
+        outputs = out_L1K[: sum(lengths)].split(lengths)
+        return [self.to_latent(*each) for each in zip(outputs, grids, samples, strict=True)]
 
 
 def is_pack(batch: Mapping[str, Any]) -> bool:
-    """Whether a batch of the data room is a pack (``data.packing.collate_pack``)."""
+    """Whether a batch of the data room is a pack (``data.order.packing.collate_pack``)."""
     return not isinstance(batch.get("latent", torch.Tensor()), torch.Tensor)
 
 
@@ -27,8 +77,7 @@ def split_pack(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The samples of a pack, each as a batch of one.
 
     Args:
-        batch: of ``data.packing.collate_pack``: tensors with one row, or lists with one entry, a
-            sample.
+        batch: a pack; its values are tensors with one row a sample, or lists with one entry.
     """
     return [
         {
@@ -42,29 +91,29 @@ def split_pack(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def pack_conditioning(
+def pack_layer_inputs(
     parts: Sequence[LayerInputs], lengths: Sequence[int], num_padding: int = 0
 ) -> tuple[LayerInputs, Packing]:
     """Lay what the layers see of single samples end to end.
 
     Args:
-        parts: of each sample, B = 1.
-        lengths: tokens of each sample.
-        num_padding: tokens behind the last sample that belong to none.
+        parts: the layers' inputs for each sample, B = 1.
+        lengths: number of each sample's tokens.
+        num_padding: number of tokens behind the last sample that belong to none.
 
     Returns:
-        The conditioning of the pack, with as many modulation rows as its samples have together, and
-        the samples' boundaries.
+        The layers' inputs for the pack, with as many modulation rows as its samples have together,
+        and the samples' boundaries.
     """
     rows, row_lengths = [], []
     for part, length in zip(parts, lengths, strict=True):
         num_rows = max(part.activated_TBE.shape[0], part.shared_TB3E.shape[0])
         rows.append([x.expand(num_rows, -1, -1) for x in (part.activated_TBE, part.shared_TB3E)])
         row_lengths += [length // num_rows] * num_rows
-    row_lengths[-1] += num_padding
+    row_lengths[-1] += num_padding  # any row will do: nothing reads these tokens
     device = parts[0].rope_cos_LB1D.device
-    contexts = [part.context_MBE for part in parts if part.context_MBE is not None]
-    conditioning = LayerInputs(
+    contexts = [part.context_MBD for part in parts if part.context_MBD is not None]
+    layer_inputs = LayerInputs(
         activated_TBE=torch.cat([activated for activated, _ in rows]),
         shared_TB3E=torch.cat([shared for _, shared in rows]),
         rope_cos_LB1D=_cat_and_pad([part.rope_cos_LB1D for part in parts], num_padding),
@@ -74,13 +123,13 @@ def pack_conditioning(
             if parts[0].position_L1E is None
             else _cat_and_pad([part.position_L1E for part in parts], num_padding)
         ),
-        context_MBE=torch.cat(contexts),
+        context_MBD=torch.cat(contexts),
         row_L=torch.arange(len(row_lengths))
         .repeat_interleave(torch.tensor(row_lengths))
         .to(device),
     )
     packing = Packing.of(lengths, [len(context) for context in contexts], device, num_padding)
-    return conditioning, packing
+    return layer_inputs, packing
 
 
 def _cat_and_pad(tables: Sequence[torch.Tensor | None], num_padding: int) -> torch.Tensor:

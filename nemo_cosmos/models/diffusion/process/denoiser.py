@@ -1,4 +1,4 @@
-"""The guided denoiser: a network and its conditions as the samplers call them."""
+"""The guided denoiser: a network and what it is conditioned on, as the samplers call them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nemo_cosmos.models.diffusion.controls import ControlEmbedding, mask_embedding
 from nemo_cosmos.models.diffusion.network.dit import DiT
-from nemo_cosmos.models.diffusion.network.inputs import TextKeysValues
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput, TextKeysValues
 from nemo_cosmos.models.diffusion.parallel.pipelined import PipelinedDiT
 from nemo_cosmos.models.diffusion.process.conditioning import FrameCondition, guide
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
@@ -19,19 +19,19 @@ from nemo_cosmos.models.diffusion.process.samplers import Denoiser
 
 @dataclass(frozen=True)
 class SamplingInputs:
-    """What a sample is generated from.
+    """What a sample is generated from, besides noise.
 
     Attributes:
-        text_BLD: embedding of the prompt.
-        uncond_text_BLD: embedding of the negative prompt; zeros where there is none.
-        guidance: strength; 0 asks the network once a step instead of twice.
-        fps_B: frame rate of the video.
+        text_BLD: the prompt's embedding.
+        uncond_text_BLD: the negative prompt's embedding; zeros without one.
+        guidance: strength of the guidance; 0 runs the network once a step instead of twice.
+        fps_B: frame rate of the video in Hz.
         padding_mask_B1HW: 1 at padded pixels.
         frames: given frames (Video2World).
-        control: embedding of the control.
-        guide_frames: whether the unconditional branch does without the given frames, too.
-        guide_control: whether it does without the control, too.
-        origin_thw: the first token's position, where all this is of a part of a video.
+        control: what the controls add to the network's input.
+        guide_frames: whether the unconditional branch also lacks the given frames.
+        guide_control: whether the unconditional branch also lacks the controls.
+        origin_thw: position of the first token, where this is a rank's box of a larger video.
     """
 
     text_BLD: Tensor
@@ -43,10 +43,10 @@ class SamplingInputs:
     control: ControlEmbedding | None = None
     guide_frames: bool = False
     guide_control: bool = False
-    origin_thw: tuple[int, int, int] | None = None
+    origin_thw: tuple[int, int, int] = (0, 0, 0)
 
     def unconditional(self) -> SamplingInputs:
-        """Return what the unconditional branch of guidance is told."""
+        """Return the inputs of the guidance's unconditional branch."""
         frames, control = self.frames, self.control
         if frames is not None and self.guide_frames:
             frames = frames.hidden()
@@ -56,7 +56,7 @@ class SamplingInputs:
 
 
 def make_denoiser(
-    net: DiT | PipelinedDiT, conditions: SamplingInputs, config: DiffusionConfig
+    net: DiT | PipelinedDiT, given: SamplingInputs, config: DiffusionConfig
 ) -> Denoiser:
     """Return the guided denoiser D(x, sigma) that a sampler walks with.
 
@@ -64,21 +64,23 @@ def make_denoiser(
 
     Args:
         net: the network.
-        conditions: what to generate from.
-        config: of the process.
+        given: what to generate from.
+        config: the diffusion process.
     """
     with torch.no_grad():
-        text = net.encode_text(conditions.text_BLD, conditions.control)
-        told_nothing = conditions.unconditional()
-        guided = conditions.guidance != 0
-        no_text = net.encode_text(told_nothing.text_BLD, told_nothing.control) if guided else None
+        text = net.encode_text(given.text_BLD, given.control)
+        unconditional = given.unconditional()
+        guided = given.guidance != 0
+        unconditional_text = (
+            net.encode_text(unconditional.text_BLD, unconditional.control) if guided else None
+        )
 
     def denoise(x_BCTHW: Tensor, sigma_B: Tensor) -> Tensor:
-        cond = _denoise(net, x_BCTHW, sigma_B, text, conditions, config)
-        if no_text is None:
+        cond = _denoise(net, x_BCTHW, sigma_B, text, given, config)
+        if unconditional_text is None:
             return cond
-        uncond = _denoise(net, x_BCTHW, sigma_B, no_text, told_nothing, config)
-        return guide(cond, uncond, conditions.guidance)
+        uncond = _denoise(net, x_BCTHW, sigma_B, unconditional_text, unconditional, config)
+        return guide(cond, uncond, given.guidance)
 
     return denoise
 
@@ -88,26 +90,28 @@ def _denoise(
     x_BCTHW: Tensor,
     sigma_B: Tensor,
     text: TextKeysValues,
-    conditions: SamplingInputs,
+    given: SamplingInputs,
     config: DiffusionConfig,
 ) -> Tensor:
-    """One evaluation: compose the input, ask the network, keep the given frames."""
+    """One evaluation: compose the input, run the network, keep the given frames."""
     sigma_data = config.edm.sigma_data
     scale = scaling(sigma_B, sigma_data)
-    frames, mask_B1THW = conditions.frames, None
+    frames, mask_B1THW = given.frames, None
     if frames is not None:
         mask_B1THW = frames.mask_B1THW()
         frames = frames.at(sigma_B)
         x_BCTHW = frames.compose(x_BCTHW, sigma_B, sigma_data)
     output_BCTHW = net(
-        scale.c_in * x_BCTHW,
-        scale.c_noise,
-        text,
-        fps_B=conditions.fps_B,
-        padding_mask_B1HW=conditions.padding_mask_B1HW,
-        condition_mask_B1THW=mask_B1THW,
-        control=conditions.control,
-        origin_thw=conditions.origin_thw,
+        NetworkInput(
+            scale.c_in * x_BCTHW,
+            scale.c_noise,
+            text,
+            fps_B=given.fps_B,
+            padding_mask_B1HW=given.padding_mask_B1HW,
+            condition_mask_B1THW=mask_B1THW,
+            control=given.control,
+            origin_thw=given.origin_thw,
+        )
     )
     x0_BCTHW = scale.c_skip * x_BCTHW + scale.c_out * output_BCTHW.float()
     return x0_BCTHW if frames is None else frames.keep(x0_BCTHW)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nemo_cosmos.errors import NumericsError, SampleError
 from nemo_cosmos.models.diffusion.controls import EmbedControls, mask_embedding
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.network.packs import is_pack, split_pack
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.process.conditioning import FrameCondition
@@ -110,7 +111,7 @@ class TrainingStep:
     """One batch made ready for the network.
 
     Attributes:
-        inputs: the network's arguments by name.
+        inputs: the network's input.
         x0_BCTHW: the clean latents, scaled to sigma_data.
         composed_BCTHW: the noisy latents, with the given frames in their place.
         sigma_B: the noise levels.
@@ -120,7 +121,7 @@ class TrainingStep:
             it is spread over processes; those of all parts add up to 1.
     """
 
-    inputs: dict[str, Any]
+    inputs: NetworkInput
     x0_BCTHW: Tensor
     composed_BCTHW: Tensor
     sigma_B: Tensor
@@ -131,8 +132,7 @@ class TrainingStep:
     @property
     def c_noise_B(self) -> Tensor:
         """What the learned variance depends on."""
-        c_noise: Tensor = self.inputs["c_noise"]
-        return c_noise
+        return self.inputs.c_noise
 
     def loss(self, output_BCTHW: Tensor, logvar_B: Tensor | None = None) -> Tensor:
         """Return loss_B from the network's output; over all parts of the video, their sum is it."""
@@ -181,16 +181,15 @@ def make_training_step(
         embedding = embedding if window is None else window.cut_control(embedding)
     scale = scaling(draws.sigma_B, config.edm.sigma_data)
     text_BLD = batch["t5_text_embeddings"] * draws.keep_text_B[:, None, None]
-    inputs = {
-        "x_BCTHW": scale.c_in * noisy_BCTHW,
-        # Mixed-precision wrappers round float32 arguments to bfloat16, which is too coarse here.
-        "c_noise": scale.c_noise.double(),
-        "crossattn_emb_BLD": text_BLD,
-        "fps_B": batch.get("fps"),
-        "padding_mask_B1HW": batch.get("padding_mask"),
-        "condition_mask_B1THW": mask_B1THW,
-        "control": embedding,
-    }
+    inputs = NetworkInput(
+        scale.c_in * noisy_BCTHW,
+        scale.c_noise,
+        text_BLD,
+        fps_B=batch.get("fps"),
+        padding_mask_B1HW=batch.get("padding_mask"),
+        condition_mask_B1THW=mask_B1THW,
+        control=embedding,
+    )
     step = TrainingStep(inputs, x0_BCTHW, noisy_BCTHW, draws.sigma_B, frames, config)
     return step if window is None else _in_window(step, window, draws.num_given_B)
 
@@ -204,7 +203,7 @@ def _in_window(step: TrainingStep, window: LatentBox, num_given_B: Tensor) -> Tr
         num_here_B = num_here_B - step.frames.given_B1T11.sum(dim=(1, 2, 3, 4))
     return replace(
         step,
-        inputs={**step.inputs, "origin_thw": window.origin_thw},
+        inputs=replace(step.inputs, origin_thw=window.origin_thw),
         loss_weight_B=window.loss_weight_B(num_frames_B, num_here_B),
     )
 
@@ -235,13 +234,9 @@ class PackedTrainingStep:
     samples: list[TrainingStep]
 
     @property
-    def inputs(self) -> dict[str, Any]:
-        """The network's arguments by name: lists, or None where no sample has any."""
-        lists = {
-            name: [sample.inputs[name] for sample in self.samples]
-            for name in self.samples[0].inputs
-        }
-        return {name: None if values[0] is None else values for name, values in lists.items()}
+    def inputs(self) -> list[NetworkInput]:
+        """The network's input for each sample."""
+        return [sample.inputs for sample in self.samples]
 
     @property
     def c_noise_B(self) -> Tensor:

@@ -23,6 +23,7 @@ from nemo_cosmos.models.diffusion.build import WorldNetwork, build_network
 from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.family import DiffusionSettings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig
@@ -90,7 +91,7 @@ def output(net: WorldNetwork) -> torch.Tensor:
     action = torch.randn(1, 8, 7, generator=generator)
     control = net.embed_controls({"action": action}, tuple(x.shape))
     text = torch.randn(1, 8, 12, generator=generator)
-    return net(x, torch.tensor([0.3]), text, control=control)
+    return net(NetworkInput(x, torch.tensor([0.3]), text, control=control))
 
 
 def assert_same(net: WorldNetwork, other: WorldNetwork) -> None:

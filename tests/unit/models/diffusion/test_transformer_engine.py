@@ -26,6 +26,7 @@ from nemo_cosmos.errors import ConfigError, MissingDependencyError
 from nemo_cosmos.models.common.megatron import fp8
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.platform import dependencies, ensure_model_parallel
 
 
@@ -157,7 +158,9 @@ def test_both_specs_have_the_same_weights_and_output(installed: None) -> None:
     fused.load_state_dict(dict(local.named_parameters()))  # without any extra state
     batch = (torch.randn(1, 16, 2, 4, 8), torch.zeros(1), torch.randn(1, 8, 16))
     with torch.no_grad():
-        torch.testing.assert_close(fused(*batch), local(*batch), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            fused(NetworkInput(*batch)), local(NetworkInput(*batch)), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_checkpoints_have_the_same_keys_and_sharding(installed: None) -> None:
@@ -218,6 +221,6 @@ def test_fp8_that_is_set_after_the_checks_is_checked_again() -> None:
 def test_tokens_that_do_not_divide(installed: None) -> None:
     net = build("transformer_engine", fp8="hybrid")
     with pytest.raises(ConfigError, match=r"4 tokens of video.*multiples of 8"):
-        net(torch.zeros(1, 16, 1, 4, 4), torch.zeros(1), torch.zeros(1, 8, 16))
+        net(NetworkInput(torch.zeros(1, 16, 1, 4, 4), torch.zeros(1), torch.zeros(1, 8, 16)))
     with pytest.raises(ConfigError, match="5 tokens of text"):
-        net(torch.zeros(1, 16, 2, 4, 4), torch.zeros(1), torch.zeros(1, 5, 16))
+        net(NetworkInput(torch.zeros(1, 16, 2, 4, 4), torch.zeros(1), torch.zeros(1, 5, 16)))

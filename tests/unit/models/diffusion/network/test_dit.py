@@ -17,6 +17,7 @@ from nemo_cosmos.models.common.attention.context_parallel import check_kind
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding
 from nemo_cosmos.models.diffusion.network.dit import DiT
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.platform import ensure_model_parallel
 
 WIDTH, TEXT, FRAMES = 72, 24, 4
@@ -53,14 +54,14 @@ def inputs(batch: int = 2, frames: int = FRAMES) -> dict[str, torch.Tensor]:
     return {
         "x_BCTHW": torch.randn(batch, 16, frames, 6, 8, generator=generator),
         "c_noise": torch.randn(batch, generator=generator),
-        "crossattn_emb_BLD": torch.randn(batch, 5, TEXT, generator=generator),
+        "text": torch.randn(batch, 5, TEXT, generator=generator),
         "fps_B": torch.full((batch,), 24.0),
     }
 
 
 def test_output_has_the_shape_and_type_of_the_latent() -> None:
     batch = inputs()
-    out = make_net()(**batch)
+    out = make_net()(NetworkInput(**batch))
     assert out.shape == batch["x_BCTHW"].shape
     assert out.dtype == torch.float32
 
@@ -69,15 +70,15 @@ def test_output_has_the_shape_and_type_of_the_latent() -> None:
     ("name", "value"),
     [
         ("c_noise", torch.tensor([0.5, -0.5])),
-        ("crossattn_emb_BLD", torch.ones(2, 5, TEXT)),
+        ("text", torch.ones(2, 5, TEXT)),
         ("fps_B", torch.tensor([12.0, 24.0])),
         ("padding_mask_B1HW", torch.ones(2, 1, 48, 64)),
     ],
 )
 def test_every_condition_matters(name: str, value: torch.Tensor) -> None:
     net, batch = make_net(), inputs()
-    changed = net(**{**batch, name: value})
-    assert (changed - net(**batch))[0].abs().max() > 1e-3
+    changed = net(NetworkInput(**{**batch, name: value}))
+    assert (changed - net(NetworkInput(**batch)))[0].abs().max() > 1e-3
 
 
 @torch.no_grad()
@@ -85,9 +86,11 @@ def test_samples_of_a_batch_do_not_see_each_other() -> None:
     """Also with frame rates that differ within the batch."""
     net, batch = make_net(), inputs()
     batch["fps_B"] = torch.tensor([10.0, 30.0])
-    together = net(**batch)
+    together = net(NetworkInput(**batch))
     for index in range(2):
-        alone = net(**{name: value[index : index + 1] for name, value in batch.items()})
+        alone = net(
+            NetworkInput(**{name: value[index : index + 1] for name, value in batch.items()})
+        )
         torch.testing.assert_close(together[index : index + 1], alone, atol=1e-5, rtol=1e-5)
 
 
@@ -95,7 +98,9 @@ def test_samples_of_a_batch_do_not_see_each_other() -> None:
 def test_equal_noise_levels_per_frame_are_one_level() -> None:
     net, batch = make_net(), inputs()
     per_frame = {**batch, "c_noise": batch["c_noise"][:, None].expand(-1, FRAMES)}
-    torch.testing.assert_close(net(**per_frame), net(**batch), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        net(NetworkInput(**per_frame)), net(NetworkInput(**batch)), atol=1e-5, rtol=1e-5
+    )
 
 
 @torch.no_grad()
@@ -105,9 +110,11 @@ def test_a_noise_level_per_frame_belongs_to_its_frame() -> None:
     layer = net.blocks.layers[0]
     layer.self_attention.linear_proj.weight.zero_()
     levels = torch.zeros(2, FRAMES)
-    before = net(**{**batch, "c_noise": levels})
+    before = net(NetworkInput(**{**batch, "c_noise": levels}))
     levels[:, 2] = 1.0
-    difference = (net(**{**batch, "c_noise": levels}) - before).abs().amax(dim=(0, 1, 3, 4))
+    difference = (
+        (net(NetworkInput(**{**batch, "c_noise": levels})) - before).abs().amax(dim=(0, 1, 3, 4))
+    )
     assert difference[2] > 1e-3
     assert difference[[0, 1, 3]].max() == 0
 
@@ -115,9 +122,9 @@ def test_a_noise_level_per_frame_belongs_to_its_frame() -> None:
 @torch.no_grad()
 def test_text_can_be_encoded_once() -> None:
     net, batch = make_net().eval(), inputs()
-    text = batch.pop("crossattn_emb_BLD")
-    cached = net(crossattn_emb_BLD=net.encode_text(text), **batch)
-    assert torch.equal(cached, net(crossattn_emb_BLD=text, **batch))
+    text = batch.pop("text")
+    cached = net(NetworkInput(text=net.encode_text(text), **batch))
+    assert torch.equal(cached, net(NetworkInput(text=text, **batch)))
 
 
 @torch.no_grad()
@@ -125,17 +132,23 @@ def test_image_batch() -> None:
     """One frame, no frame rate: the same as frame rate at any value, as time starts at zero."""
     net, batch = make_net(), inputs(frames=1)
     fps = batch.pop("fps_B")
-    torch.testing.assert_close(net(**batch), net(**batch, fps_B=fps * 3))
+    torch.testing.assert_close(
+        net(NetworkInput(**batch)), net(NetworkInput(**batch, fps_B=fps * 3))
+    )
 
 
 def test_condition_mask() -> None:
     net, batch = make_net(condition_mask=True), inputs()
     mask = torch.zeros(2, 1, FRAMES, 6, 8)
-    torch.testing.assert_close(net(**batch), net(**batch, condition_mask_B1THW=mask))
+    torch.testing.assert_close(
+        net(NetworkInput(**batch)), net(NetworkInput(**batch, condition_mask_B1THW=mask))
+    )
     mask[:, :, :1] = 1
-    assert (net(**batch, condition_mask_B1THW=mask) - net(**batch)).abs().max() > 1e-3
+    assert (
+        net(NetworkInput(**batch, condition_mask_B1THW=mask)) - net(NetworkInput(**batch))
+    ).abs().max() > 1e-3
     with pytest.raises(ConfigError, match="condition mask"):
-        make_net()(**batch, condition_mask_B1THW=mask)
+        make_net()(NetworkInput(**batch, condition_mask_B1THW=mask))
 
 
 def test_every_control_enters_and_receives_a_gradient() -> None:
@@ -146,7 +159,7 @@ def test_every_control_enters_and_receives_a_gradient() -> None:
         adaln_lora_BT3D=torch.randn(2, 1, 3 * WIDTH, requires_grad=True),
         context_BLD=torch.randn(2, 2, TEXT, requires_grad=True),
     )
-    net(**batch, control=control).square().mean().backward()
+    net(NetworkInput(**batch, control=control)).square().mean().backward()
     for field in vars(control).values():
         assert field.grad.abs().max() > 0
 
@@ -154,16 +167,16 @@ def test_every_control_enters_and_receives_a_gradient() -> None:
 def test_a_control_of_another_length() -> None:
     control = ControlEmbedding(timestep_BTD=torch.zeros(2, FRAMES + 1, WIDTH))
     with pytest.raises(WrongFrameCountError, match=r"5 values along time.*4 frames"):
-        make_net()(**inputs(), control=control)
+        make_net()(NetworkInput(**inputs(), control=control))
 
 
 @torch.no_grad()
 def test_encoded_text_takes_the_controls_tokens() -> None:
     net, batch = make_net().eval(), inputs()
-    text = batch.pop("crossattn_emb_BLD")
+    text = batch.pop("text")
     control = ControlEmbedding(context_BLD=torch.randn(2, 2, TEXT))
-    cached = net(crossattn_emb_BLD=net.encode_text(text, control), **batch, control=control)
-    torch.testing.assert_close(cached, net(crossattn_emb_BLD=text, **batch, control=control))
+    cached = net(NetworkInput(text=net.encode_text(text, control), **batch, control=control))
+    torch.testing.assert_close(cached, net(NetworkInput(text=text, **batch, control=control)))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +190,7 @@ def test_recomputation_changes_nothing(recompute: dict[str, Any]) -> None:
     batch, gradients = inputs(), []
     for settings in ({}, {"recompute_granularity": "full", **recompute}):
         net = make_net(num_layers=3, **settings).train()
-        net(**batch).square().mean().backward()
+        net(NetworkInput(**batch)).square().mean().backward()
         gradients.append({name: p.grad for name, p in net.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-7, rtol=1e-5)
@@ -188,7 +201,7 @@ def test_recomputing_attention_alone_changes_nothing() -> None:
     batch, outputs = inputs(), []
     for settings in ({}, {"recompute_granularity": "selective"}):
         net = make_net(**settings).train()
-        loss = net(**batch).square().mean()
+        loss = net(NetworkInput(**batch)).square().mean()
         loss.backward()
         outputs.append(net.patch_embed.proj.weight.grad)
     torch.testing.assert_close(outputs[1], outputs[0], atol=1e-7, rtol=1e-5)
@@ -198,13 +211,13 @@ def test_unknown_recomputation() -> None:
     net = make_net(recompute_granularity="full", recompute_method="uniform", recompute_num_layers=1)
     net.config.recompute_method = "sometimes"
     with pytest.raises(ConfigError, match="sometimes"):
-        net.train()(**inputs())
+        net.train()(NetworkInput(**inputs()))
 
 
 def test_bfloat16_parameters_follow_float32() -> None:
     net, batch = make_net(), inputs()
-    expected = net(**batch)
-    out = net.bfloat16()(**batch)
+    expected = net(NetworkInput(**batch))
+    out = net.bfloat16()(NetworkInput(**batch))
     assert out.dtype == torch.float32
     assert (out - expected).norm() < 0.05 * expected.norm()
     out.square().mean().backward()
@@ -213,11 +226,11 @@ def test_bfloat16_parameters_follow_float32() -> None:
 
 def test_bfloat16_autocast_follows_float32() -> None:
     net, batch = make_net(), inputs()
-    net(**batch).square().mean().backward()
+    net(NetworkInput(**batch)).square().mean().backward()
     expected = {name: p.grad.clone() for name, p in net.named_parameters()}
     net.zero_grad()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = net(**batch).square().mean()
+        loss = net(NetworkInput(**batch)).square().mean()
     loss.backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad.dtype == torch.float32
@@ -229,21 +242,21 @@ def test_wrong_sizes_name_the_legal_ones() -> None:
     net, batch = make_net(), inputs()
     x = batch.pop("x_BCTHW")
     with pytest.raises(WrongSizeError, match=r"width is 7.*multiples of 2.*nearest is 8"):
-        net(x[..., :7], **batch)
+        net(NetworkInput(x[..., :7], **batch))
     with pytest.raises(WrongSizeError, match=r"height is 18.*up to 16"):
-        net(x.new_zeros(2, 16, 2, 18, 8), **batch)
+        net(NetworkInput(x.new_zeros(2, 16, 2, 18, 8), **batch))
     with pytest.raises(WrongFrameCountError, match=r"9 frames.*up to 8"):
-        net(x.new_zeros(2, 16, 9, 6, 8), **batch)
+        net(NetworkInput(x.new_zeros(2, 16, 9, 6, 8), **batch))
     with pytest.raises(WrongFrameCountError, match="c_noise has 3"):
-        net(x, **{**batch, "c_noise": torch.zeros(2, 3)})
+        net(NetworkInput(x, **{**batch, "c_noise": torch.zeros(2, 3)}))
 
 
 def test_wrong_widths_say_what_was_built() -> None:
     net, batch = make_net(), inputs()
     with pytest.raises(ConfigError, match="crossattn_emb_channels=24"):
-        net(**{**batch, "crossattn_emb_BLD": torch.zeros(2, 5, TEXT + 1)})
+        net(NetworkInput(**{**batch, "text": torch.zeros(2, 5, TEXT + 1)}))
     with pytest.raises(ConfigError, match="has 16 channels, but it was built for 17"):
-        net(**{**batch, "x_BCTHW": batch["x_BCTHW"][:, :15]})
+        net(NetworkInput(**{**batch, "x_BCTHW": batch["x_BCTHW"][:, :15]}))
 
 
 @pytest.mark.parametrize(
@@ -326,6 +339,6 @@ def test_pipeline_stages_compose_to_the_whole() -> None:
     assert not hasattr(first, "final_layer")
     assert not hasattr(last, "patch_embed")
     with pytest.raises(ConfigError, match="stage before"):
-        last(**batch)
-    last.set_input_tensor([first(**batch)])
-    torch.testing.assert_close(last(**batch), whole(**batch))
+        last(NetworkInput(**batch))
+    last.set_input_tensor([first(NetworkInput(**batch))])
+    torch.testing.assert_close(last(NetworkInput(**batch)), whole(NetworkInput(**batch)))

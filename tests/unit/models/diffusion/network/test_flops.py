@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.network.flops import dit_flops
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.platform import ensure_model_parallel, kernels
 
@@ -31,6 +32,6 @@ def test_every_product_is_counted(per_frame: bool, monkeypatch: pytest.MonkeyPat
     # ones
     monkeypatch.setattr(kernels, "_is_plain_cpu", lambda x: False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        net(x, c_noise, text)
+        net(NetworkInput(x, c_noise, text))
     flops = dit_flops(config, (frames, 8, 12), 7, 2, noise_levels=frames if per_frame else 1)
     assert flops.forward == counter.get_total_flops()

@@ -22,7 +22,7 @@ from nemo_cosmos.models.diffusion.build import build_network
 from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
-from nemo_cosmos.models.diffusion.network.packs import pack_conditioning, split_pack
+from nemo_cosmos.models.diffusion.network.packs import split_pack
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig
@@ -88,7 +88,7 @@ def make_pack() -> dict[str, Any]:
 def losses_and_gradients(net: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
     net.zero_grad(set_to_none=True)
     step = prepare_step(batch, batch["key"], 1, 5, VIDEO2WORLD, net.embed_controls)
-    loss_B = step.loss(net(**step.inputs), net.logvar(step.c_noise_B))
+    loss_B = step.loss(net(step.inputs), net.logvar(step.c_noise_B))
     loss_B.sum().backward()
     return loss_B.detach(), {name: p.grad for name, p in net.named_parameters()}
 
@@ -138,21 +138,11 @@ def test_padding_tokens_change_nothing() -> None:
     net = build_network(make_config(), VIDEO2WORLD)
     pack = make_pack()
     step = prepare_step(pack, pack["key"], 1, 5, VIDEO2WORLD)
-    expected = net(**step.inputs)
+    expected = net(step.inputs)
 
-    def with_padding(parts: Any, lengths: Any, num_padding: int) -> Any:
-        conditioning, packing = pack_conditioning(parts, lengths, 3)
-        assert num_padding == 0 and packing.tokens.lengths_q[-1] == 3
-        return conditioning, packing
-
-    def run(tokens: torch.Tensor, *rest: Any) -> torch.Tensor:
-        return original(torch.cat([tokens, tokens.new_zeros(3, *tokens.shape[1:])]), *rest)
-
-    original = net._run
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nemo_cosmos.models.diffusion.network.dit.pack_conditioning", with_padding)
-        patch.setattr(net, "_run", run)
-        padded = net(**step.inputs)
+        patch.setattr(net.sequence, "num_padding", lambda num_tokens: 3)
+        padded = net(step.inputs)
     for left, right in zip(padded, expected, strict=True):
         torch.testing.assert_close(left, right, atol=1e-5, rtol=1e-5)
 
@@ -165,14 +155,6 @@ def test_boundaries_are_what_variable_length_kernels_take() -> None:
     assert packing.tokens.max_seqlen_q == 6
     assert packing.context.cu_seqlens_q.tolist() == [0, 4, 12]
     assert packing.context.cu_seqlens_kv.tolist() == [0, 5, 10]
-
-
-def test_lists_of_different_lengths_are_an_error() -> None:
-    net = build_network(make_config(), VIDEO2WORLD)
-    pack = make_pack()
-    inputs = prepare_step(pack, pack["key"], 1, 5, VIDEO2WORLD).inputs
-    with pytest.raises(ConfigError, match="pack of 4 latents was given fps_B"):
-        net(**{**inputs, "fps_B": inputs["fps_B"][:3]})
 
 
 def test_nan_in_a_pack_names_the_sample() -> None:

@@ -96,7 +96,7 @@ def test_the_losses_of_the_parts_add_up_to_that_of_the_whole(num_parts: int) -> 
 
     def loss(batch: dict) -> torch.Tensor:
         step = prepare_step(batch, batch["key"], seed=1, step=2, config=config)
-        return step.loss(step.inputs["x_BCTHW"].sin(), logvar_B)
+        return step.loss(step.inputs.x_BCTHW.sin(), logvar_B)
 
     parts = []
     for part in range(num_parts):

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from megatron.core.transformer.module import Float16Module, MegatronModule
+from megatron.core.transformer.transformer_config import TransformerConfig
 
 from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
 from nemo_cosmos.models.diffusion.controls import ControlEmbedding
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
@@ -17,6 +20,7 @@ from nemo_cosmos.models.diffusion.process.training_step import (
     make_training_step,
     sample_keys,
 )
+from nemo_cosmos.platform import ensure_model_parallel
 
 SHAPE = (4, 16, 3, 4, 4)
 KEYS = ["a", "b", "c", "d"]
@@ -105,16 +109,26 @@ def test_dropped_text_and_control_reach_the_network_as_zeros() -> None:
         return ControlEmbedding(timestep_BTD=torch.ones(shape[0], shape[2], 6))
 
     inputs = make_training_step(make_batch(), draws, config, embed).inputs
-    assert inputs["crossattn_emb_BLD"].amax(dim=(1, 2)).tolist() == [1, 0, 1, 0]
-    assert inputs["control"].timestep_BTD.amax(dim=(1, 2)).tolist() == [0, 0, 1, 1]
-    assert inputs["condition_mask_B1THW"] is None, "Text2World has no mask channel"
+    assert inputs.text.amax(dim=(1, 2)).tolist() == [1, 0, 1, 0]
+    assert inputs.control.timestep_BTD.amax(dim=(1, 2)).tolist() == [0, 0, 1, 1]
+    assert inputs.condition_mask_B1THW is None, "Text2World has no mask channel"
 
 
-def test_noise_level_survives_mixed_precision_wrappers() -> None:
-    step = make_training_step(
-        make_batch(), draw_step_noise(SHAPE, KEYS, 1, 0, VIDEO2WORLD), VIDEO2WORLD
+def test_mixed_precision_wrappers_round_neither_noise_level_nor_frame_rate() -> None:
+    ensure_model_parallel()  # the wrapper asks which pipeline stage it is
+
+    class Echo(MegatronModule):
+        def forward(self, inputs: NetworkInput) -> tuple[torch.Tensor | None, ...]:
+            return inputs.c_noise, inputs.fps_B
+
+    config = TransformerConfig(
+        num_layers=1, hidden_size=8, num_attention_heads=1, bf16=True, params_dtype=torch.bfloat16
     )
-    assert step.inputs["c_noise"].dtype == torch.float64
+    batch = {**make_batch(), "fps": torch.full((4,), 29.97)}
+    step = make_training_step(batch, draw_step_noise(SHAPE, KEYS, 1, 0, VIDEO2WORLD), VIDEO2WORLD)
+    c_noise, fps_B = Float16Module(config, Echo(config))(step.inputs)
+    assert torch.equal(c_noise, step.inputs.c_noise)
+    assert torch.equal(fps_B, batch["fps"])
 
 
 def test_configuration_survives_json() -> None:
