@@ -21,6 +21,7 @@ from nemo_cosmos.models.diffusion.controls import (
 )
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.control_embedding import combine
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.process.training_step import DiffusionConfig
 from nemo_cosmos.platform import ensure_model_parallel
 
@@ -102,7 +103,7 @@ def test_a_model_has_any_number_of_controls_and_each_of_them_takes_effect() -> N
 
     def output(**changes: Tensor) -> Tensor:
         control = net.embed_controls({**batch, **changes}, shape)
-        return net(x_BCTHW, torch.zeros(1), torch.zeros(1, 4, 12), control=control)
+        return net(NetworkInput(x_BCTHW, torch.zeros(1), torch.zeros(1, 4, 12), control=control))
 
     with torch.no_grad():
         assert not torch.allclose(output(), output(action=batch["action"].flip(1)))
