@@ -1,4 +1,4 @@
-"""The site's settings: Hydra groups from ``conf/``, and the choices that ``configure`` keeps."""
+"""The site's settings: Hydra groups in ``conf/``, and the choices that ``configure`` keeps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def conf_folder() -> Path:
 
 
 def groups() -> dict[str, list[str]]:
-    """Every group with the names of its options."""
+    """Every group of settings with the names of its options."""
     return {
         folder.name: sorted(option.stem for option in folder.glob("*.yaml"))
         for folder in sorted(conf_folder().iterdir())
@@ -32,7 +32,7 @@ def groups() -> dict[str, list[str]]:
 
 
 def site_file() -> Path:
-    """Where ``configure`` keeps its choices: ``$NEMO_COSMOS_SITE``, else in the user's folder."""
+    """The file of the kept choices: ``$NEMO_COSMOS_SITE``, else one in the user's folder."""
     named = os.environ.get(SITE_VARIABLE)
     if named:
         return Path(named)
@@ -47,7 +47,7 @@ def kept_choices() -> list[str]:
 
 
 def keep_choices(words: Sequence[str]) -> list[str]:
-    """Add words to those that are kept; a later word for the same key replaces the earlier one.
+    """Keep words; a later word for the same key replaces the earlier one.
 
     Raises:
         ConfigError: a word names no group, option or key.
@@ -64,11 +64,11 @@ def compose_site(words: Sequence[str] = (), with_kept: bool = True) -> dict[str,
     """Compose the site's configuration.
 
     Args:
-        words: Hydra overrides, ``group=option`` or ``key=value``, after the kept ones.
-        with_kept: begin with what ``configure`` kept.
+        words: Hydra overrides, ``group=option`` or ``key=value``; they come after the kept ones.
+        with_kept: whether to start with the kept choices.
 
     Returns:
-        plain dictionaries; ``overrides`` maps keys of a recipe to values.
+        Plain dictionaries; ``overrides`` maps keys of a recipe to values.
 
     Raises:
         ConfigError: an unknown group, option or key.
@@ -92,13 +92,13 @@ def compose_site(words: Sequence[str] = (), with_kept: bool = True) -> dict[str,
 
 
 def recipe_overrides(site: Mapping[str, Any]) -> list[str]:
-    """What the site sets in a recipe, as ``key=value`` words."""
+    """The site's values for a recipe, as ``key=value`` words."""
     words = [f"log.log_dir={site['storage']['outputs']}"]
     return words + [f"{key}={_as_text(value)}" for key, value in site["overrides"].items()]
 
 
 def _check_options(words: Sequence[str]) -> None:
-    """Name the nearest options of a group; Hydra's own message lists folders."""
+    """Refuse an unknown option with the nearest ones; Hydra's own message lists folders."""
     known = groups()
     for word in words:
         key, equals, option = word.partition("=")

@@ -12,12 +12,12 @@ def command(
         list[str] | None,
         typer.Argument(metavar="[GROUP=OPTION|KEY=VALUE]...", help="Settings to keep."),
     ] = None,
-    reset: Annotated[bool, typer.Option("--reset", help="Forget what was kept before.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget the kept settings first.")] = False,
     assets: Annotated[
         bool, typer.Option("--assets", help="Fetch the files that models and metrics need.")
     ] = False,
 ) -> None:
-    """Show the site's settings: where things run and live; or keep new ones.
+    """Show the site's settings (where things run and live), or keep new ones.
 
     Settings are Hydra groups (cluster, data, logger, storage, guardrails, parallel) and their keys.
     They apply to every later command; --conf overrides them for one.

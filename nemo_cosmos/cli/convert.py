@@ -15,22 +15,22 @@ def import_(
     target: Annotated[Path, typer.Argument(help="The new world or tokenizer folder.")],
     model: Annotated[
         str | None,
-        typer.Option("--model", help="The preset that it is of, where the files do not say."),
+        typer.Option("--model", help="The preset of the model, where the files do not name it."),
     ] = None,
     tokenizer: Annotated[
         Path | None,
-        typer.Option("--tokenizer", help="Of the world model, where the source has none."),
+        typer.Option("--tokenizer", help="The world model's tokenizer, where the source has none."),
     ] = None,
     average: Annotated[
         bool,
         typer.Option("--average/--no-average", help="Take the EMA weights of a NeMo checkpoint."),
     ] = True,
 ) -> None:
-    """Turn a checkpoint of another format into a world folder, or a tokenizer folder.
+    """Convert a checkpoint of another format to a world folder or a tokenizer folder.
 
     Sources: a diffusers folder; an original Cosmos model.pt; a tokenizer's model.pt or .jit files
     with mean_std.pt; a NeMo distributed checkpoint, such as <run>/checkpoints/step=001000. The
-    format is found out. Tensors are converted one by one, in little memory; nothing that could run
+    format is detected. Tensors are converted one by one, in little memory; nothing that could run
     code is loaded, and nothing is overwritten.
 
     Examples:
@@ -61,12 +61,12 @@ def export(
     target: Annotated[Path, typer.Argument(help="The new folder.")],
     format: Annotated[str, typer.Option("--format", help="diffusers, cosmos or nemo.")],
 ) -> None:
-    """Turn a world folder, such as <run>/export, into another format.
+    """Convert a world folder, such as <run>/export, to another format.
 
-    diffusers: what CosmosTextToWorldPipeline or CosmosVideoToWorldPipeline loads (give it a T5
-    text encoder and a safety checker). cosmos: model.pt under the original names. nemo: a
-    distributed checkpoint that NeMo loads into any parallel layout. 'nemo-cosmos import' brings
-    each of them back with identical weights.
+    diffusers: for CosmosTextToWorldPipeline or CosmosVideoToWorldPipeline (give it a T5 text
+    encoder and a safety checker). cosmos: model.pt under the original names. nemo: a distributed
+    checkpoint that NeMo loads into any parallel layout. 'nemo-cosmos import' converts each of them
+    back with identical weights.
 
     Examples:
         nemo-cosmos export outputs/my_run/export my_world_hf --format diffusers

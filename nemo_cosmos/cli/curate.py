@@ -32,32 +32,32 @@ Skip = Annotated[
     typer.Option("--skip", help="Stages to leave out, such as text_overlay, or all. Repeatable."),
 ]
 Decoder = Annotated[
-    str, typer.Option(help="Of video: 'pyav', 'torchcodec', 'dali', or 'auto' (DALI on GPUs).")
+    str, typer.Option(help="Video decoder: 'pyav', 'torchcodec', 'dali', or 'auto' (DALI on GPUs).")
 ]
-ShardMegabytes = Annotated[float, typer.Option(help="Size of a tar in MB.")]
+ShardMegabytes = Annotated[float, typer.Option(help="Largest tar, in MB.")]
 Name = Annotated[
-    str | None, typer.Option(help="Of the data set in the catalogue; else the folder's.")
+    str | None, typer.Option(help="Name of the data set in the catalogue; by default the folder's.")
 ]
 CatalogueLocation = Annotated[
     str | None,
     typer.Option(help="File or mongodb:// URL of the catalogue; the site's by default."),
 ]
 ExecutorName = Annotated[
-    str, typer.Option(help="Where to work: 'processes' of this machine, 'ray', or 'inline'.")
+    str, typer.Option(help="Where stages run: 'processes' of this machine, 'ray', or 'inline'.")
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(help="How many processes (1), or most Ray actors of a kind (what fits)."),
+    typer.Option(help="Processes (1), or the most Ray actors of one kind (what fits)."),
 ]
-MinWorkers = Annotated[int, typer.Option(help="Least Ray actors of a kind.")]
+MinWorkers = Annotated[int, typer.Option(help="The fewest Ray actors of one kind.")]
 Address = Annotated[
     str,
-    typer.Option(help="Of the Ray cluster: 'local' starts one, 'auto' finds one, HOST:PORT."),
+    typer.Option(help="Ray cluster: 'local' starts one, 'auto' finds one, or HOST:PORT."),
 ]
 WorkerMemory = Annotated[
-    float, typer.Option(help="A process that takes more is replaced; 0 sets no limit.")
+    float, typer.Option(help="A process that uses more memory is replaced; 0: no limit.")
 ]
-RetryDead = Annotated[bool, typer.Option("--retry-dead", help="Try again what was given up.")]
+RetryDead = Annotated[bool, typer.Option("--retry-dead", help="Retry sources that were given up.")]
 VideoOutput = Annotated[str, typer.Argument(help="Folder for the videos; or a bucket's URL.")]
 
 
@@ -82,15 +82,15 @@ def curate(
 ) -> None:
     """Turn raw video into training shards.
 
-    Probes, cuts by shot, transcodes to H.264, rejects still clips and burnt-in text, captions,
-    embeds, removes duplicates (equal, re-encoded or alike), and writes WebDataset shards in
-    cosmos-curate's layout with report.html, summary.json and rejected.jsonl. Nothing is dropped
-    without a recorded reason. Run the same command again to resume, or to add new videos. What was
-    made becomes the next version of a data set: see nemo-cosmos dataset.
+    Probes videos, cuts them by shot, transcodes to H.264, rejects still clips and burnt-in text,
+    captions, embeds, removes duplicates (equal, re-encoded or alike), and writes WebDataset shards
+    in cosmos-curate's layout, with report.html, summary.json and rejected.jsonl. Nothing is dropped
+    without a recorded reason. Run the same command again to resume, or to add new videos. The
+    result becomes the next version of a data set: see nemo-cosmos dataset.
 
-    "name.json" (caption or language), "name.action.npy" and other arrays beside "name.mp4" are
-    carried along and cut with it. A fixed camera on a small robot moves little: lower --min-motion
-    and --min-patch-motion for it, and keep clips that look alike with --min-cosine 1.
+    "name.json" (caption or language), "name.action.npy" and other arrays beside "name.mp4" are cut
+    with the video. With a fixed camera little moves: lower --min-motion and --min-patch-motion, and
+    keep clips that look alike with --min-cosine 1.
 
     Examples:
         nemo-cosmos curate raw/ outputs/curated
@@ -113,7 +113,7 @@ def curate(
     )
     chosen = build_executor(executor, workers, worker_memory_gb, address, min_workers)
     folder = run_folder_of(output, work)
-    # Opened before the work, so that a catalogue that cannot be had costs no hours.
+    # Opened before the work, so that a catalogue that is unavailable costs no hours.
     with open_site_catalogue(catalogue) as opened:
         show: Show = "json" if as_json else "people"
         summary = run_curation(source, output, settings, chosen, show, retry_dead, work)
@@ -125,7 +125,7 @@ def curate(
     else:
         _print_summary(summary, folder, version)
         if output != str(folder):
-            typer.echo(f"Put into {output}")
+            typer.echo(f"Uploaded to {output}")
 
 
 @with_settings(CurateSettings, ("probe", "transcode"))
@@ -143,10 +143,10 @@ def transcode(
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
-    """Probe and transcode alone: whole videos, not cut, not filtered, under their own names.
+    """Transcode whole videos to one profile, under their own names: no cuts, no filters.
 
-    What fits the profile already is copied, not encoded again. Broken files are rejected with a
-    counted reason (rejected.jsonl, summary.json). Run the same command again to go on.
+    A video that fits the profile already is copied without re-encoding. Broken files are rejected
+    with a counted reason (rejected.jsonl, summary.json). Run the same command again to resume.
 
     Examples:
         nemo-cosmos transcode raw/ outputs/720p --profile 720p
@@ -165,7 +165,7 @@ def transcode(
         return
     typer.echo(
         f"{summary.num_clips} of {summary.num_sources} videos ({summary.clips_s:.1f} s); "
-        f"{summary.num_reused} were done before."
+        f"{summary.num_reused} were finished earlier."
     )
     for reason, count in summary.rejected.items():
         typer.echo(f"  rejected: {count} {reason}")
@@ -175,7 +175,7 @@ def transcode(
 def _add_version(
     catalogue: Catalogue, summary: CurateSummary, source: str, folder: Path, name: str
 ) -> str:
-    """Remember what was made; empty where nothing was."""
+    """Add the result to the catalogue and return its version; empty where nothing was kept."""
     if not summary.num_clips:
         catalogue.add_sources(folder, folder_of(source))
         return ""
@@ -184,24 +184,24 @@ def _add_version(
 
 
 def folder_of(source: str) -> str:
-    """The folder that the names of an input's videos are below; empty for patterns and lists."""
+    """The folder that contains the input's videos; empty for patterns and lists."""
     if is_url(source):
         return "" if Path(source).suffix or has_magic(source) else source
     return source if Path(source).is_dir() else ""
 
 
 def _print_summary(summary: CurateSummary, output: Path, version: str) -> None:
-    """What was kept and what not, in a few lines."""
+    """Print in a few lines what was kept and what was not."""
     from rich.console import Console
 
     console = Console(soft_wrap=True, highlight=False)
     console.print(
         f"[bold]{summary.num_clips} clips[/bold] ({summary.clips_s:.1f} s) from "
         f"{summary.num_sources} videos ({summary.sources_s:.1f} s); "
-        f"{summary.num_reused} videos were done before."
+        f"{summary.num_reused} videos were finished earlier."
     )
     if summary.left_out_s:
-        console.print(f"  left out at changes of shot: {summary.left_out_s:.1f} s")
+        console.print(f"  cut off around changes of shot: {summary.left_out_s:.1f} s")
     for reason, count in summary.rejected.items():
         console.print(f"  rejected: {count} {reason}")
     if summary.num_dead:

@@ -25,10 +25,14 @@ CatalogueOption = Annotated[
     typer.Option("--catalogue", help="File or mongodb:// URL; the site's by default."),
 ]
 Version = Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The newest by default.")]
-Words = Annotated[str | None, typer.Option(help="Words that the caption must hold, all of them.")]
+Words = Annotated[
+    str | None, typer.Option(help="Words that the caption must contain, all of them.")
+]
 Conditions = Annotated[
     list[str] | None,
-    typer.Option("--where", help="Such as 'width>=1280' or 'scores.motion<0.1'; repeat for more."),
+    typer.Option(
+        "--where", help="Condition, such as width>=1280 or scores.motion<0.1. Repeatable."
+    ),
 ]
 
 _CONDITION = re.compile(r"\s*([\w.]+)\s*(>=|<=|!=|=|<|>)\s*(.+?)\s*")
@@ -54,7 +58,7 @@ DATASET = CommandGroup(
         "query": CommandEntry("dataset:query", DATA, "Search clips by caption and scores."),
         "export": CommandEntry("dataset:export", DATA, "Copy what a search finds."),
         "add": CommandEntry("dataset:add", DATA, "Add a curated folder as a version."),
-        "retain": CommandEntry("dataset:retain", DATA, "Delete what is past its time."),
+        "retain": CommandEntry("dataset:retain", DATA, "Delete files past their time."),
     },
 )
 
@@ -89,7 +93,7 @@ def list_versions(catalogue: CatalogueOption = None, as_json: AsJson = False) ->
 
 def show(
     version: Version,
-    clip: Annotated[str | None, typer.Option(help="Key of a clip: where it came from.")] = None,
+    clip: Annotated[str | None, typer.Option(help="Key of a clip to follow back.")] = None,
     catalogue: CatalogueOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -112,7 +116,7 @@ def show(
 def diff(
     first: Version, second: Version, catalogue: CatalogueOption = None, as_json: AsJson = False
 ) -> None:
-    """Compare two versions: clips that came, went or changed, and settings that differ.
+    """Compare two versions: clips added, removed or changed, and settings that differ.
 
     Examples:
         nemo-cosmos dataset diff robot@1 robot@2
@@ -144,13 +148,13 @@ def query(
     where: Conditions = None,
     like: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="Clips that look like this one, nearest first."),
+        typer.Option(metavar="KEY", help="Find clips that look like this one, nearest first."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="The most clips to show.")] = 50,
     catalogue: CatalogueOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search clips by the words of their caption, by size, length and scores, or by look.
+    """Search clips by caption, size, length and scores, or by similarity to a clip.
 
     Fields: key, source, fps, num_frames, duration_s, width, height, scores.NAME, extra.NAME.
 
@@ -187,12 +191,12 @@ def query(
 
 def export(
     version: Version,
-    destination: Annotated[Path, typer.Argument(help="A folder without shards.")],
+    destination: Annotated[Path, typer.Argument(help="A new folder for the shards.")],
     words: Words = None,
     where: Conditions = None,
     catalogue: CatalogueOption = None,
 ) -> None:
-    """Copy a version, or the part of it that a search finds, into shards of its own.
+    """Copy a version, or the clips of it that a search finds, into new shards.
 
     Examples:
         nemo-cosmos dataset export robot@2 shards/robot_v2
@@ -213,8 +217,10 @@ def export(
 
 
 def add(
-    output: Annotated[Path, typer.Argument(help="What 'nemo-cosmos curate' wrote.")],
-    name: Annotated[str | None, typer.Option(help="Of the data set; else the folder's.")] = None,
+    output: Annotated[Path, typer.Argument(help="Folder that 'nemo-cosmos curate' wrote.")],
+    name: Annotated[
+        str | None, typer.Option(help="Data set; by default the folder's name.")
+    ] = None,
     source: Annotated[Path | None, typer.Option(help="The input folder of that run.")] = None,
     catalogue: CatalogueOption = None,
 ) -> None:
@@ -229,17 +235,15 @@ def add(
 
 
 def retain(
-    raw_days: Annotated[int | None, typer.Option(min=0, help="Sources are kept so long.")] = None,
-    processed_days: Annotated[
-        int | None, typer.Option(min=0, help="Shards are kept so long.")
-    ] = None,
+    raw_days: Annotated[int | None, typer.Option(min=0, help="Days to keep sources.")] = None,
+    processed_days: Annotated[int | None, typer.Option(min=0, help="Days to keep shards.")] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Delete; without it, only list.")] = False,
     catalogue: CatalogueOption = None,
 ) -> None:
     """List sources and shards that are past their time, and delete them with --apply.
 
-    Unless told otherwise, sources are kept for 90 days and shards for a year. Files are overwritten
-    before they are unlinked. What the catalogue knows of them stays.
+    By default sources are kept for 90 days and shards for a year. Files are overwritten before they
+    are deleted. Their records stay in the catalogue.
 
     Examples:
         nemo-cosmos dataset retain
@@ -253,10 +257,10 @@ def retain(
             opened, **{k: days for k, days in given.items() if days is not None}
         )
         for each in removals:
-            left = f"; kept: {each.keep_because}" if each.keep_because else ""
+            kept = f"; kept: {each.keep_because}" if each.keep_because else ""
             typer.echo(
                 f"{each.kind}: {each.path} ({each.size_bytes / 1e6:.1f} MB, "
-                f"{each.age_days} days{left})"
+                f"{each.age_days} days{kept})"
             )
         if not removals:
             typer.echo("Nothing is past its time.")
@@ -274,12 +278,13 @@ def _similar(
     words: str | None,
     conditions: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """Clips of a version that look like one of them, and meet the conditions."""
+    """Clips of a version that look like one of its clips and meet the conditions."""
     from data_curation.catalogue import similar_clips
 
     if dataset is None:
         raise ConfigError(
-            "--like compares within one version; name it: nemo-cosmos dataset query NAME --like KEY"
+            "--like compares clips of one version; name it: nemo-cosmos dataset query NAME "
+            "--like KEY."
         )
     allowed = {clip["_id"] for clip in opened.clips(dataset, words=words, where=conditions)}
     found = similar_clips(opened, dataset, key, limit=dataset["num_clips"])
@@ -308,8 +313,8 @@ def parse_conditions(texts: list[str]) -> dict[str, Any]:
         match = _CONDITION.fullmatch(text)
         if match is None:
             raise ConfigError(
-                f"'{text}' is no condition; expected a field, one of {', '.join(_OPERATORS)}, and "
-                "a value, such as 'scores.motion>=0.01'."
+                f"'{text}' is not a condition; expected a field, one of {', '.join(_OPERATORS)}, "
+                "and a value, such as 'scores.motion>=0.01'."
             )
         field, operator, value = match.groups()
         conditions.setdefault(field, {})[_OPERATORS[operator]] = _value(value)
@@ -317,7 +322,7 @@ def parse_conditions(texts: list[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """A number where it is one, else the text."""
+    """The number that a text is, else the text."""
     try:
         return json.loads(text)
     except ValueError:
@@ -347,7 +352,7 @@ def _print_table(header: list[str], rows: list[list[str]], empty: str) -> None:
 
 
 def describe_version(dataset: Mapping[str, Any]) -> str:
-    """A version: what is in it, where it lies, and the settings that are not the usual ones."""
+    """Describe a version: its contents, its place, and the settings that are not the defaults."""
     config = dataset["config"]
     reasons = sorted(config.get("rejected", {}).items(), key=lambda item: (-item[1], item[0]))
     rejected = ", ".join(f"{count} {name}" for name, count in reasons) or "nothing"
@@ -359,11 +364,11 @@ def describe_version(dataset: Mapping[str, Any]) -> str:
         f"  shards:   {_place(dataset)}",
     ]
     changed = list(_unusual(config.get("settings") or {}))
-    return "\n".join([*lines, "  settings: " + (", ".join(changed) or "as they are by default")])
+    return "\n".join([*lines, "  settings: " + (", ".join(changed) or "the defaults")])
 
 
 def describe_clip(clip: Mapping[str, Any]) -> str:
-    """A clip: what is seen, where it came from, and which versions hold it."""
+    """Describe a clip: its contents, its source, and the versions that contain it."""
     video = clip["video"] or {}
     place = video.get("location") or clip["source"]
     deleted = f", deleted {video['deleted']}" if video.get("deleted") else ""
@@ -407,5 +412,5 @@ def _unusual(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no tuples."""
+    """A value as JSON gives it back, which has no tuples."""
     return list(value) if isinstance(value, tuple) else value

@@ -36,14 +36,14 @@ GUARD = CommandGroup(
 )
 
 AUDIT = CommandGroup(
-    """Look after the audit log, in which every verdict of every guard is recorded.
+    """Check the audit log, in which every verdict of every guard is recorded.
 
     Examples:
         nemo-cosmos audit verify
     """,
     {
         "verify": CommandEntry(
-            "guard:verify", HOUSE, "Find out whether a record was changed or removed."
+            "guard:verify", HOUSE, "Check that no record was changed or removed."
         ),
     },
 )
@@ -135,7 +135,7 @@ def video(
 
 
 def provenance(
-    file: Annotated[Path, typer.Argument(help="The video to ask.")],
+    file: Annotated[Path, typer.Argument(help="The video to look at.")],
     as_json: AsJson = False,
 ) -> None:
     """Report whether a video says that a model made it: its mark, its manifest, its watermark.
@@ -167,7 +167,7 @@ def verify(
     log: Annotated[Path | None, typer.Argument(help="The log; the site's by default.")] = None,
     contains: Annotated[
         str | None,
-        typer.Option(help="Hash of a record that was noted elsewhere and must still be there."),
+        typer.Option(help="Hash of a record, kept elsewhere, that the log must contain."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

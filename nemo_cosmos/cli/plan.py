@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nemo_cosmos.cli.options import AsJson
+from nemo_cosmos.cli.options import AsJson, Conf, Overrides
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,34 +19,27 @@ def command(
     ],
     gpus: Annotated[int, typer.Option("--gpus", "-n", min=1, help="How many GPUs.")],
     gpu_memory_gb: Annotated[
-        float, typer.Option("--gpu-memory-gb", min=1, help="Memory of each, in 10^9 bytes.")
+        float, typer.Option("--gpu-memory-gb", min=1, help="Memory of each GPU, in 10^9 bytes.")
     ] = 80.0,
     gpu: Annotated[str, typer.Option("--gpu", help="a100, h100, h200 or b200.")] = "h100",
     num_frames: Annotated[
-        int | None, typer.Option(help="Frames of a training video; default: data's or published.")
+        int | None,
+        typer.Option(help="Frames of a training video; default: data's or published."),
     ] = None,
     height: Annotated[int | None, typer.Option(help="Its height in pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Its width in pixels.")] = None,
     post_training: Annotated[
         bool, typer.Option("--post-training", help="Plan 'finetune' instead of 'pretrain'.")
     ] = False,
-    fsdp: Annotated[
-        bool, typer.Option(help="Also consider layouts that share out the weights (FSDP).")
-    ] = True,
-    conf: Annotated[
-        list[str] | None,
-        typer.Option("--conf", help="A setting of the site, GROUP=OPTION; may be given often."),
-    ] = None,
+    fsdp: Annotated[bool, typer.Option(help="Also consider layouts that shard weights.")] = True,
+    conf: Conf = None,
     as_json: AsJson = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Values of the recipe's keys."),
-    ] = None,
+    overrides: Overrides = None,
 ) -> None:
-    """Say what a training run needs and how to spread it, without a GPU.
+    """Report what a training run needs and how to spread it over GPUs, without a GPU.
 
-    Prints parameters, memory by kind, operations a step, and the fastest legal layout that fits,
-    by a cost model whose figures stand in nemo_cosmos/planning/hardware.py.
+    Prints parameters, memory by kind, operations per step, and the fastest legal layout that fits,
+    by a cost model whose figures are in nemo_cosmos/planning/hardware.py.
 
     Examples:
         nemo-cosmos plan --factory diffusion_14b_text2world --gpus 64 --gpu-memory-gb 80
@@ -69,46 +62,46 @@ def command(
     from nemo_cosmos.planning.recipe import Video, plan_recipe
 
     video = Video(num_frames, height, width)
-    plan = plan_recipe(configured, kind, gpus, gpu_memory_gb * GB, video, fsdp=fsdp)
+    found = plan_recipe(configured, kind, gpus, gpu_memory_gb * GB, video, fsdp=fsdp)
     action = "finetune" if post_training else "pretrain"
-    told = {"recipe": factory, "command": action, **plan.to_dict()}
+    plan = {"recipe": factory, "command": action, **found.to_dict()}
     if as_json:
-        typer.echo(json.dumps(told, indent=2))
+        typer.echo(json.dumps(plan, indent=2))
         return
-    print_plan(told)
+    print_plan(plan)
 
 
-def print_plan(told: dict[str, Any]) -> None:
+def print_plan(plan: dict[str, Any]) -> None:
     """Show a plan as tables.
 
     Args:
-        told: what ``--json`` prints.
+        plan: the object that ``--json`` prints.
     """
     from rich.console import Console
 
     console = Console(highlight=False)
-    clip = told.get("latent_thw") or told["clip_thw"]
+    clip = plan.get("latent_thw") or plan["clip_thw"]
     size = f"{clip[0]}x{clip[1]}x{clip[2]}"
-    tokens = f", {told['tokens_per_sample']:,} tokens" if "tokens_per_sample" in told else ""
+    tokens = f", {plan['tokens_per_sample']:,} tokens" if "tokens_per_sample" in plan else ""
     console.print(
-        f"[bold]{told['recipe']}[/bold]: {told['parameters']:,} parameters, {told['precision']}, "
+        f"[bold]{plan['recipe']}[/bold]: {plan['parameters']:,} parameters, {plan['precision']}, "
         f"{'latents' if tokens else 'clips'} of {size}{tokens}, "
-        f"a global batch of {told['global_batch_size']}"
+        f"a global batch of {plan['global_batch_size']}"
     )
-    _print_memory(console, told)
-    _print_layouts(console, told)
-    flops = told["flops_per_step"]
+    _print_memory(console, plan)
+    _print_layouts(console, plan)
+    flops = plan["flops_per_step"]
     console.print(
-        f"A step: {flops:.3g} FLOP, {told['forward_flops_per_sample']:.3g} forward for a sample; "
-        f"expected {told['step_time_s']:.2f} s, bubble {told['bubble']:.1%}"
-        + (f", {told['mfu']:.0%} of the peak" if "mfu" in told else "")
+        f"A step: {flops:.3g} FLOP, {plan['forward_flops_per_sample']:.3g} forward for a sample; "
+        f"expected {plan['step_time_s']:.2f} s, bubble {plan['bubble']:.1%}"
+        + (f", {plan['mfu']:.0%} of the peak" if "mfu" in plan else "")
     )
-    if "overrides" in told:
-        words = " ".join(f"{key}={_word(value)}" for key, value in told["overrides"].items())
-        command = f"nemo-cosmos {told['command']} --factory {told['recipe']} {words}"
+    if "overrides" in plan:
+        words = " ".join(f"{key}={_word(value)}" for key, value in plan["overrides"].items())
+        command = f"nemo-cosmos {plan['command']} --factory {plan['recipe']} {words}"
         console.print(f"To use it: {command}", soft_wrap=True)
-    if "paper_accounting" in told:
-        paper = told["paper_accounting"]
+    if "paper_accounting" in plan:
+        paper = plan["paper_accounting"]
         console.print(
             f"The paper's accounting (20 bytes a parameter; 15 values a token and layer): "
             f"{paper['model_state_gb']:.0f} GB of model state and {paper['activation_gb']:.0f} GB "
@@ -117,38 +110,40 @@ def print_plan(told: dict[str, Any]) -> None:
         )
 
 
-def _print_memory(console: Console, told: dict[str, Any]) -> None:
+def _print_memory(console: Console, plan: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table("memory", "in all, GB", "on the fullest GPU, GB", title="Memory", min_width=50)
     for column in table.columns[1:]:
         column.justify = "right"
-    total = told.get("model_state_gb", {})
-    for kind, size in told["memory_gb_per_gpu"].items():
+    total = plan.get("model_state_gb", {})
+    for kind, size in plan["memory_gb_per_gpu"].items():
         if kind != "total":
             table.add_row(kind, f"{total[kind]:.1f}" if kind in total else "", f"{size:.2f}")
     table.add_section()
     table.add_row(
-        "all", f"{told['model_state_gb_total']:.1f}", f"{told['memory_gb_per_gpu']['total']:.2f}"
+        "all",
+        f"{plan['model_state_gb_total']:.1f}",
+        f"{plan['memory_gb_per_gpu']['total']:.2f}",
     )
     console.print(table)
-    by_mode = told["activation_gb_per_gpu_by_recompute"]
+    by_mode = plan["activation_gb_per_gpu_by_recompute"]
     if len(by_mode) > 1:
         modes = ", ".join(f"{mode} {size:.1f} GB" for mode, size in by_mode.items())
         console.print(f"Activations on a GPU by recomputation: {modes}")
 
 
-def _print_layouts(console: Console, told: dict[str, Any]) -> None:
+def _print_layouts(console: Console, plan: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table("layout", "GB a GPU", "s a step", "bubble", title="Layouts that fit")
     for column in table.columns[1:]:
         column.justify = "right"
-    rows = [("fastest", told), *(("", other) for other in told.get("others", []))]
-    if told.get("recipe_layout"):
-        fits = told["recipe_layout"]["fits"]
+    rows = [("fastest", plan), *(("", other) for other in plan.get("others", []))]
+    if plan.get("recipe_layout"):
+        fits = plan["recipe_layout"]["fits"]
         label = "the recipe's" if fits else "the recipe's, does not fit"
-        rows.append((label, told["recipe_layout"]))
+        rows.append((label, plan["recipe_layout"]))
     for label, row in rows:
         table.add_row(
             f"{describe(row['layout'])}{f'  [{label}]' if label else ''}".replace("[", "\\["),

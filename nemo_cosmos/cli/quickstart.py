@@ -1,4 +1,4 @@
-"""``nemo-cosmos quickstart``: the whole road at nano size, with a report."""
+"""``nemo-cosmos quickstart``: every step at nano size, with a report."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ DEFAULT_FOLDER = Path("outputs/quickstart")
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = DEFAULT_FOLDER,
+    out: Annotated[
+        Path, typer.Option(help="Folder for everything that it makes.")
+    ] = DEFAULT_FOLDER,
     tiny: Annotated[
-        bool, typer.Option("--tiny", help="A few steps of everything: to see that it runs.")
+        bool,
+        typer.Option("--tiny", help="Train for a few steps only, to see that all runs."),
     ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete what is there and begin.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete earlier results and start over.")
+    ] = False,
 ) -> None:
-    """Walk the whole road at nano size and write a report.
+    """Run every step at nano size, from a simulated robot to a world model, and write a report.
 
-    Renders robot episodes in a simulator, curates them and real video into shards, trains a video
-    tokenizer and a world model, post-trains it on the actions, generates video from words, a
-    first frame and actions through the guards, and compares with held-out episodes. Takes about a
-    quarter of an hour on two CPU cores. Run it again after a stop: finished parts are re-used.
+    Renders robot episodes, curates them and real video into shards, trains a video tokenizer and a
+    world model, post-trains it on the robot's actions, generates video from prompts, first frames
+    and actions through the guards, and compares it with held-out episodes. Takes about a quarter
+    of an hour on two fast CPU cores. Run it again after a stop: finished steps are reused.
 
     Examples:
         nemo-cosmos quickstart
@@ -53,5 +58,5 @@ def command(
 def _announce(number: int, total: int, step: Step, reused: bool) -> None:
     from rich.console import Console
 
-    note = " [dim](done before)[/dim]" if reused else ""
+    note = " [dim](finished earlier)[/dim]" if reused else ""
     Console(stderr=True).rule(f"[bold]{number}/{total}  {step.title}[/bold]{note}", align="left")

@@ -13,13 +13,13 @@ from nemo_cosmos.progress import show_progress
 
 
 def command(
-    out: Annotated[Path, typer.Argument(help="Folder for the episodes; may hold some already.")],
-    episodes: Annotated[int, typer.Option(help="How many there shall be in the folder.")] = 200,
+    out: Annotated[Path, typer.Argument(help="Folder for the episodes; may contain some already.")],
+    episodes: Annotated[int, typer.Option(help="Episodes that the folder is filled up to.")] = 200,
     frames: Annotated[int, typer.Option(help="Frames of each episode.")] = 33,
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 10.0,
     size: Annotated[str, typer.Option(help="Height x width in pixels, even.")] = "96x128",
-    seed: Annotated[int, typer.Option(help="Of all randomness.")] = 1,
-    workers: Annotated[int, typer.Option(help="Processes that film at the same time.")] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that render at the same time.")] = 2,
     renderer: Annotated[
         str, typer.Option(help="auto, egl, osmesa, or software, which needs no system library.")
     ] = "auto",
@@ -28,10 +28,11 @@ def command(
     """Render robot episodes with actions and language in MuJoCo.
 
     A Franka Panda reaches for, pushes and lifts coloured blocks on a table, and moves about. Each
-    episode is an mp4, its 7-D actions and states as npy, and a JSON with its words; every tenth is
-    for validation. The same settings give the same episodes; a second run makes what is missing.
+    episode is an mp4, its 7-D actions and states as npy, and a JSON with its instruction; every
+    tenth is for validation. The same settings give the same episodes; a second run makes what is
+    missing.
 
-    Needs the extra "sim" of the package. The robot (157 MB) is fetched once.
+    Needs the package's extra "sim". The robot (157 MB) is downloaded once.
 
     Examples:
         nemo-cosmos simulate data/robot
@@ -57,6 +58,6 @@ def command(
     else:
         typer.echo(
             f"{report.num_episodes} episodes in '{report.folder}', {report.num_new} of them new "
-            f"({report.seconds:.0f} s, renderer {report.renderer}); the task came out in "
+            f"({report.seconds:.0f} s, renderer {report.renderer}); the task succeeded in "
             f"{report.num_succeeded}."
         )

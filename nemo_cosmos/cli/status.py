@@ -34,7 +34,7 @@ def command(
         from nemo_cosmos.site import compose_site
 
         outputs = Path(compose_site()["storage"]["outputs"])
-    # Before the first training there is no folder of outputs, and that is no error.
+    # Before the first training there is no folder of outputs, which is not an error.
     rows = describe_runs(outputs) if named is not None or outputs.is_dir() else []
     violations = count_violations(site_log())
     if as_json:

@@ -9,29 +9,30 @@ from typing import Annotated, Any
 
 import typer
 
-from nemo_cosmos.cli.options import AsJson, Work, parse_size
+from nemo_cosmos.cli.options import AsJson, Work, listed, parse_size
 from nemo_cosmos.progress import show_progress
+
+DEFAULT_SIZE = "96x128"
 
 
 def command(
     shards: Annotated[
         list[str], typer.Argument(help="Curated shards, or folders of them; or buckets' URLs.")
     ],
-    out: Annotated[
-        str, typer.Argument(help="Folder to write, or to go on writing; or a bucket's URL.")
-    ],
+    out: Annotated[str, typer.Argument(help="Folder to write or to resume; or a bucket's URL.")],
     tokenizer: Annotated[Path, typer.Option(help="Tokenizer folder.")],
     window_frames: Annotated[int, typer.Option(help="Frames of a window, 1 + f n.")] = 17,
     window_stride: Annotated[int, typer.Option(help="Frames between windows.")] = 8,
     size: Annotated[
-        str, typer.Option(help="HEIGHTxWIDTH of a window; of several, a clip takes the nearest.")
-    ] = "96x128",
+        list[str] | None,
+        typer.Option(help="HEIGHTxWIDTH of a window. Repeatable: a clip takes the nearest."),
+    ] = None,
     text_encoder: Annotated[
         str, typer.Option(help="'embedded', or a T5 folder or hub name.")
     ] = "embedded",
-    text_length: Annotated[int, typer.Option(help="Most tokens of a caption.")] = 512,
+    text_length: Annotated[int, typer.Option(help="Longest caption, in tokens.")] = 512,
     batch_size: Annotated[int, typer.Option(help="Windows encoded at once.")] = 4,
-    keep_video: Annotated[bool, typer.Option(help="Write each window as mp4, too.")] = False,
+    keep_video: Annotated[bool, typer.Option(help="Also write each window as mp4.")] = False,
     work: Work = None,
     as_json: AsJson = False,
 ) -> None:
@@ -39,9 +40,9 @@ def command(
 
     A continuous tokenizer gives latents, a discrete one code indices (codes.safetensors).
 
-    Clips are cut into windows of exactly the given number of frames; sidecars such as actions are
-    cut along. A stopped run goes on when the same command is given again. If the tokenizer folder
-    has no latent statistics yet, they are measured on the clips and written into it first.
+    Clips are cut into windows of exactly the given number of frames, and sidecars such as actions
+    with them. Run the same command again to resume. If the tokenizer folder has no latent
+    statistics yet, they are measured on the clips and written into it first.
 
     Examples:
         nemo-cosmos tokenize data/robot data/robot-latents --tokenizer outputs/tokenizer/export
@@ -52,7 +53,7 @@ def command(
     from nemo_cosmos import api
     from nemo_cosmos.data.tokenize.run import TokenizeConfig
 
-    sizes = tuple(parse_size(each) for each in size.split(","))
+    sizes = tuple(parse_size(each) for each in listed(size) or (DEFAULT_SIZE,))
     config = TokenizeConfig(
         window_frames=window_frames,
         window_stride=window_stride,

@@ -24,7 +24,7 @@ ListRecipes = Annotated[bool, typer.Option("--list", help="List the recipes and 
 Weights = Annotated[
     str | None,
     typer.Option(
-        "--from", help="Weights to start from; the same as resume.restore_config.path=PATH."
+        "--from", help="Weights to start from; short for resume.restore_config.path=PATH."
     ),
 ]
 
@@ -38,7 +38,7 @@ def pretrain(
 ) -> None:
     """Train a model from scratch with a recipe, and export it.
 
-    Run the same command again after a stop or a crash: it goes on from the newest checkpoint. The
+    Run the same command again after a stop or a crash: it resumes from the newest checkpoint. The
     model is written to <outputs>/<name>/export, the curves to metrics.jsonl beside it.
 
     Examples:
@@ -62,12 +62,12 @@ def finetune(
 ) -> None:
     """Post-train a model: adapt given weights to your data, or add a control.
 
-    Weights are an exported folder (<run>/export) or a NeMo checkpoint. Run the same command again
-    after a stop or a crash: it goes on from its own newest checkpoint.
+    Weights are an exported folder (<run>/export), a run's folder, or a NeMo checkpoint. Run the
+    same command again after a stop or a crash: it resumes from its own newest checkpoint.
 
     Examples:
         nemo-cosmos finetune --factory diffusion_nano_action --from outputs/world/export data.path=latents
-        nemo-cosmos finetune --factory diffusion_7b_video2world data.path=latents trainer.max_steps=100 optim.config.lr=1e-6
+        nemo-cosmos finetune --factory diffusion_7b_video2world --from worlds/7b data.path=latents trainer.max_steps=100 optim.config.lr=1e-6
         nemo-cosmos finetune --factory diffusion_7b_video2world --dryrun trainer.max_steps=3
     """  # noqa: E501 - a command stays on one line
     if list_recipes:
@@ -79,7 +79,7 @@ def finetune(
 
 
 def print_recipes(post_training: bool) -> None:
-    """Names and one line for each recipe that the command takes."""
+    """Print one line for each recipe that the command takes."""
     from recipes.registry import RECIPES
 
     for name, entry in RECIPES.items():

@@ -75,5 +75,5 @@ def test_second_run_reuses_everything(workspace):
     before = {path: path.stat().st_mtime_ns for path in workspace.rglob("*.safetensors")}
     result = run_quickstart(workspace)
     assert result.returncode == 0, result.stderr[-4000:]
-    assert result.stderr.count("done before") == 8
+    assert result.stderr.count("finished earlier") == 8
     assert {path: path.stat().st_mtime_ns for path in before} == before

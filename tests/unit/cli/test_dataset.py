@@ -134,5 +134,5 @@ def test_conditions():
         "scores.motion": {"$lt": 0.1},
         "key": {"$ne": "k1"},
     }
-    with pytest.raises(ConfigError, match="'wide' is no condition"):
+    with pytest.raises(ConfigError, match="'wide' is not a condition"):
         parse_conditions(["wide"])
