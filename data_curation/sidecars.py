@@ -7,25 +7,28 @@
     episode.action.npy     (T-1, 7): row t leads from frame t to frame t+1
     episode.camera.npz     arrays per frame, and others
 
-All arrays are carried along. When a clip is cut to a span, what is per frame (first dimension T) or
-per step (T-1) is cut too; other arrays (lens constants, say) are kept as they are.
+All arrays are carried along and cut with the clip. What a row means is the signal's declaration
+(:mod:`nemo_cosmos.controls`); of arrays that nobody has declared, those with T rows count as one a
+frame, those with T-1 rows as one a step, and others (lens constants, say) hold for the whole clip.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from nemo_cosmos.controls import (
+    TimeAxes,
+    decode_arrays,
+    encode_arrays,
+    infer_signal,
+    known_signal,
+    undeclared_axes,
+)
 from nemo_cosmos.errors import SampleError
-
-#: Arrays that must have a row per frame (offset 0) or per step between frames (offset 1).
-_ROWS_MISSING = {"action.npy": 1, "state.npy": 0, "trajectory.npy": 0}
 
 
 def read_words(video: Path) -> dict[str, Any]:
@@ -61,8 +64,10 @@ def stem_of_array(name: str) -> str:
     return found[1] if found else ""
 
 
-def cut_arrays(arrays: Sequence[Path], num_frames: int, start: int, end: int) -> dict[str, bytes]:
-    """The array sidecars of a span, as file contents by suffix (``action.npy``).
+def cut_arrays(
+    arrays: Sequence[Path], num_frames: int, start: int, end: int
+) -> tuple[dict[str, bytes], dict[str, TimeAxes]]:
+    """Cut the array sidecars of a source to a span.
 
     Args:
         arrays: the files beside the source.
@@ -70,55 +75,33 @@ def cut_arrays(arrays: Sequence[Path], num_frames: int, start: int, end: int) ->
         start: first frame of the span.
         end: frame after its last one.
 
+    Returns:
+        The files' contents by suffix (``action.npy``), and of files that hold arrays no signal
+        declares, what a row of each was taken for. The sample's JSON keeps these, because a
+        shorter clip no longer shows them.
+
     Raises:
         SampleError: an array cannot be read, or does not fit the number of frames.
+        NumericsError: an array holds NaN, infinity or implausible magnitudes.
     """
-    return {
-        path.name.removeprefix(f"{stem_of_array(path.name)}."): _cut_file(
-            path, num_frames, start, end
-        )
-        for path in arrays
-    }
+    contents: dict[str, bytes] = {}
+    axes: dict[str, TimeAxes] = {}
+    for path in arrays:
+        suffix = path.name.removeprefix(f"{stem_of_array(path.name)}.")
+        where = f"the sidecar '{path}'"
+        values = decode_arrays(suffix, _content(path), where)
+        signal = infer_signal(suffix, values, num_frames, known_signal(suffix))
+        signal.check(values, num_frames, where)
+        contents[suffix] = encode_arrays(suffix, signal.cut(values, start, end - start))
+        if undeclared := undeclared_axes(signal, known_signal(suffix)):
+            axes[suffix] = undeclared
+    return contents, axes
 
 
-def _cut_file(path: Path, num_frames: int, start: int, end: int) -> bytes:
-    suffix = path.name.removeprefix(f"{stem_of_array(path.name)}.")
-    buffer = io.BytesIO()
+def _content(path: Path) -> bytes:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            _check_rows(path, loaded, num_frames, _ROWS_MISSING.get(suffix))
-            np.save(buffer, _cut(loaded, num_frames, start, end), allow_pickle=False)
-        else:
-            with loaded:
-                cut = {name: _cut(loaded[name], num_frames, start, end) for name in loaded.files}
-            np.savez(buffer, **cut)  # type: ignore[arg-type]  # its flag has a type too
-    except (ValueError, OSError, EOFError) as error:
-        if isinstance(error, SampleError):
-            raise
+        return path.read_bytes()
+    except OSError as error:
         raise SampleError(
-            f"The sidecar '{path}' cannot be read as an array of numbers: {error}. Write it with "
-            "numpy.save (no objects), or delete it."
+            f"The sidecar '{path}' cannot be read: {error}. Restore or delete it."
         ) from error
-    return buffer.getvalue()
-
-
-def _check_rows(path: Path, array: np.ndarray, num_frames: int, missing: int | None) -> None:
-    """Per-frame arrays must fit the video, or their rows would belong to other frames."""
-    rows = array.shape[0] if array.ndim else 0
-    if missing is not None and rows != num_frames - missing:
-        raise SampleError(
-            f"The sidecar '{path}' has {rows} rows, the video {num_frames} frames; expected "
-            f"{num_frames - missing} rows. Record both over the same time, or leave one out."
-        )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise SampleError(
-            f"The sidecar '{path}' holds NaN or infinity. Leave the recording out, or repair it."
-        )
-
-
-def _cut(array: np.ndarray, num_frames: int, start: int, end: int) -> np.ndarray:
-    rows = array.shape[0] if array.ndim else 0
-    if rows == num_frames:
-        return array[start:end]
-    return array[start : end - 1] if rows == num_frames - 1 else array

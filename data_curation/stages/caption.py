@@ -15,7 +15,7 @@ from data_curation.captions.template import TEMPLATE, measure_light
 from data_curation.sidecars import read_words
 from data_curation.stages.base import Clip, Rejection, Resources, Result, Stage, StageSettings
 from data_curation.store import ClipStore
-from nemo_cosmos.data.schema import ClipRecord
+from nemo_cosmos.data.schema import TIME_AXES, ClipRecord
 from nemo_cosmos.errors import SampleError
 from nemo_cosmos.video import decode
 
@@ -71,7 +71,11 @@ class CaptionStage(Stage):
 
 
 #: Keys of a sidecar that describe the whole source and would be wrong for a clip of it.
-_OWN_KEYS = frozenset(item.name for item in fields(ClipRecord)) | {"content_sha256", "extra"}
+_OWN_KEYS = frozenset(item.name for item in fields(ClipRecord)) | {
+    "content_sha256",
+    "extra",
+    TIME_AXES,
+}
 
 
 def _looks(content: bytes, num_frames: int) -> np.ndarray:

@@ -35,7 +35,8 @@ from data_curation.stages.base import (
     setting,
 )
 from data_curation.store import ClipStore
-from nemo_cosmos.errors import ConfigError, SampleError, VideoError
+from nemo_cosmos.data.schema import TIME_AXES
+from nemo_cosmos.errors import ConfigError, NumericsError, SampleError, VideoError
 from nemo_cosmos.video import Video, VideoInfo, decode, encode_video, index_frames, probe
 from nemo_cosmos.video.encoders import ENCODERS, choose_encoder
 from nemo_cosmos.video.source import open_video
@@ -108,7 +109,7 @@ class TranscodeStage(Stage):
 
     name = "transcode"
     inputs = ("info", "start_frame", "end_frame", "clip_id")
-    outputs = ("fps", "num_frames", "width", "height", "suffixes", "content_sha256")
+    outputs = ("fps", "num_frames", "width", "height", "suffixes", "content_sha256", "extra")
     resources = Resources(cpus=1.0, memory_gb=2.0)
     version = 2
 
@@ -126,8 +127,10 @@ class TranscodeStage(Stage):
         """Encode, copy or reject one span."""
         assert clip.info is not None
         try:
-            arrays = cut_arrays(clip.arrays, clip.info.num_frames, clip.start_frame, clip.end_frame)
-        except SampleError as error:
+            arrays, axes = cut_arrays(
+                clip.arrays, clip.info.num_frames, clip.start_frame, clip.end_frame
+            )
+        except (SampleError, NumericsError) as error:
             return Rejection.of(clip, self.name, "sidecar", str(error))
         settings = self.settings
         frames = FrameStream(clip, settings.largest_side_px, keep_every_frame=bool(arrays))
@@ -161,6 +164,7 @@ class TranscodeStage(Stage):
             height=frames.height,
             suffixes=("mp4", *arrays),
             content_sha256=frames.sha256,
+            extra={**clip.extra, TIME_AXES: axes} if axes else clip.extra,
         )
 
 

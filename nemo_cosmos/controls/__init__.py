@@ -5,6 +5,7 @@ that embed them live with each model family (``nemo_cosmos.models.diffusion.cont
 """
 
 from nemo_cosmos.controls.registry import (
+    MAX_ACTION,
     Control,
     ControlSpec,
     available_controls,
@@ -22,9 +23,11 @@ from nemo_cosmos.controls.signal import (
     encode_arrays,
     infer_signal,
     read_signal,
+    undeclared_axes,
 )
 
 __all__ = [
+    "MAX_ACTION",
     "Control",
     "ControlSpec",
     "Signal",
@@ -40,4 +43,5 @@ __all__ = [
     "infer_signal",
     "known_signal",
     "read_signal",
+    "undeclared_axes",
 ]

@@ -23,8 +23,11 @@ ENTRY_POINT_GROUP = "nemo_cosmos.controls"
 BUILT_IN: Mapping[str, str] = {"action": "post_training.robotics.signal:ACTION_CONTROL"}
 """Our own controls, as ``module:object``; they are imported only when they are asked for."""
 
+MAX_ACTION = 1e3
+"""No unit in use (m, mm, rad, degrees, an opening of 0 to 1 or 255) gives a larger step."""
+
 SIGNALS = (
-    Signal("action.npy", (SignalArray("action", "step"),)),
+    Signal("action.npy", (SignalArray("action", "step", max_abs=MAX_ACTION),)),
     Signal("state.npy", (SignalArray("state", "frame"),)),
     Signal("trajectory.npy", (SignalArray("trajectory", "frame"),)),
 )

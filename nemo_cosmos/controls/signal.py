@@ -281,6 +281,12 @@ def infer_signal(
     return Signal(suffix, tuple(known.values()))
 
 
+def undeclared_axes(signal: Signal, declared: Signal | None) -> TimeAxes:
+    """Return the time axes of the arrays that :func:`infer_signal` had to infer."""
+    known = declared.time_axes if declared else {}
+    return {name: axis for name, axis in signal.time_axes.items() if name not in known}
+
+
 def name_of(suffix: str) -> str:
     """Name of the signal in a file: ``action`` for ``action.npy``."""
     return suffix.rsplit(".", 1)[0]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-import zipfile
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -13,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_cosmos.controls import decode_arrays
 from nemo_cosmos.data.loading.latents import TEXT_SUFFIX, unpack_embedding
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.index import ShardIndex
 from nemo_cosmos.data.shards.t5_pickle import parse_t5_pickle
 from nemo_cosmos.data.shards.tar import Member
-from nemo_cosmos.errors import NemoCosmosError, NumericsError, SampleError
+from nemo_cosmos.errors import NumericsError, SampleError
 
 #: Suffix of cosmos-curate's text embeddings.
 PICKLE_SUFFIX = "pickle"
@@ -88,7 +86,7 @@ class Sample:
 
     def array(self, suffix: str) -> NDArray[Any]:
         """Return an ``.npy`` file as an array; pickled objects are refused."""
-        array: NDArray[Any] = decode_sidecar(suffix, self.read(suffix), self.where)
+        (array,) = decode_arrays(suffix, self.read(suffix), self.where).values()
         return array
 
     def text_embedding(self) -> NDArray[np.float32]:
@@ -125,34 +123,6 @@ class Sample:
                 f"The mp4 of {self.where} has sha256 {found}, expected {self.record.sha256}. The "
                 "shard is damaged; copy or write it again."
             )
-
-
-def decode_sidecar(suffix: str, content: bytes, where: str) -> Any:
-    """Decode a sidecar by its ending.
-
-    Args:
-        suffix: ``*.npy`` is one array, ``*.npz`` arrays by name, ``*.json`` plain data; anything
-            else stays bytes.
-        content: of the file.
-        where: shard and key, for the message.
-
-    Raises:
-        SampleError: it is damaged or holds pickled objects.
-    """
-    try:
-        if suffix.endswith(".npy"):
-            return np.load(io.BytesIO(content), allow_pickle=False)
-        if suffix.endswith(".npz"):
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays}
-        return json.loads(content) if suffix.endswith(".json") else content
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        if isinstance(error, NemoCosmosError):
-            raise
-        kind = "plain data" if suffix.endswith(".json") else "an array of numbers"
-        raise SampleError(
-            f"'{suffix}' of {where} is not {kind}: {error}. Write the shard again."
-        ) from error
 
 
 _REMEDIES = {

@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
+from nemo_cosmos.controls import TimeAxes
 from nemo_cosmos.data.shards.cosmos_curate import own_fields
 from nemo_cosmos.errors import SampleError
 
 MAX_KEY_LENGTH = 80  # "{key}.trajectory.npy" must fit the 100 characters of a plain tar header
+TIME_AXES = "time_axes"
+"""Entry of a record with the time axes of arrays that no signal declares, by suffix and name."""
+
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -81,6 +85,24 @@ class ClipRecord:
     def duration_s(self) -> float:
         """Length in seconds."""
         return self.num_frames / self.fps
+
+    def time_axes(self, suffix: str) -> TimeAxes:
+        """Return the time axes that were decided when a sidecar was first cut.
+
+        Args:
+            suffix: the sidecar's, such as ``lidar.npz``.
+
+        Raises:
+            SampleError: the record holds something else there.
+        """
+        recorded = self.extra.get(TIME_AXES) or {}
+        axes = recorded.get(suffix, {}) if isinstance(recorded, Mapping) else None
+        if not isinstance(axes, Mapping) or not set(axes.values()) <= {"frame", "step", None}:
+            raise SampleError(
+                f"Sample '{self.key}' has {TIME_AXES} {recorded!r}; expected 'frame', 'step' or "
+                "null for each array of a file. Curate the clip again, or delete the entry."
+            )
+        return axes
 
     def with_changes(self, **changes: Any) -> Self:
         """Return a copy with other values; names that are not fields go into ``extra``."""

@@ -7,14 +7,11 @@ gripper, and its opening (1). Row t moves frame t to frame t + 1. Our episodes s
 
 from __future__ import annotations
 
-from nemo_cosmos.controls import Control, Signal, SignalArray
+from nemo_cosmos.controls import MAX_ACTION, Control, Signal, SignalArray
 
 ACTION_DIM = 7
 MOTION_DIM = 6
 """Numbers of an action that are a motion and add up; the seventh is the gripper's opening."""
-
-MAX_ACTION = 1e3
-"""No unit in use (m, mm, rad, degrees, opening of 0 to 1 or 255) gives a larger step."""
 
 ACTION = Signal(
     "action.npy",

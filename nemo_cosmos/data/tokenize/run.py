@@ -24,6 +24,7 @@ from nemo_cosmos.data.loading.latents import (
     CODES_SUFFIX,
     LATENT_SUFFIX,
     TEXT_SUFFIX,
+    is_plausible,
     pack_codes,
     pack_embedding,
     pack_latent,
@@ -33,12 +34,14 @@ from nemo_cosmos.data.shards.index import load_index
 from nemo_cosmos.data.shards.layout import shard_name
 from nemo_cosmos.data.shards.writer import SHARDS_PER_PART, ShardWriter, list_shards, read_shard
 from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE
-from nemo_cosmos.data.tokenize.windows import Window, cut_windows, slice_arrays, slice_sidecar
+from nemo_cosmos.data.tokenize.windows import Window, cut_signals, cut_windows
 from nemo_cosmos.errors import ConfigError, SampleError
 from nemo_cosmos.storage import atomic_path, path_from_folder
 from nemo_cosmos.video import Video, encode_video, frames_to_tensor
 
 FORMAT, VERSION = "nemo_cosmos.latents", 1
+TOO_SHORT = "too_short"
+OUT_OF_RANGE = "latent_out_of_range"
 TEXTS_PER_CALL = 16
 
 Encode = Callable[[torch.Tensor], torch.Tensor]
@@ -105,7 +108,8 @@ class ShardReport:
         source: the input shard.
         num_clips: clips in it.
         num_windows: samples written.
-        skipped: clips without a window, by reason.
+        skipped: numbers of clips that are too short for a window, and of windows that were left
+            out, by reason.
         latent_shape: ``[16, T, H, W]``, or ``[T, H, W]`` of codes, of the first window; empty when
             nothing was written.
     """
@@ -115,6 +119,10 @@ class ShardReport:
     num_windows: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     latent_shape: list[int] = field(default_factory=list)
+
+    def count(self, reason: str) -> None:
+        """Count a clip or window that is left out."""
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
 
 
 def tokenize_shards(
@@ -238,6 +246,9 @@ class _Shard:
                     [frames_to_tensor(window.frames_THWC) for window in batch]
                 )
                 for window, latent_CTHW in zip(batch, self.encode(video_BCTHW), strict=True):
+                    if latent_CTHW.is_floating_point() and not is_plausible(latent_CTHW):
+                        report.count(OUT_OF_RANGE)
+                        continue
                     self._add(writer, window, latent_CTHW)
                     report.latent_shape = report.latent_shape or list(latent_CTHW.shape)
                     report.num_windows += 1
@@ -250,7 +261,7 @@ class _Shard:
     ) -> Iterator[Window]:
         for number, clip in enumerate(clips):
             if clip.record.num_frames < self.config.window_frames:
-                report.skipped["too_short"] = report.skipped.get("too_short", 0) + 1
+                report.count(TOO_SHORT)
             size = self.config.size_of(clip)
             yield from cut_windows(clip, self.config.window_frames, self.config.window_stride, size)
             on_clip(number + 1)
@@ -263,12 +274,8 @@ class _Shard:
             files[LATENT_SUFFIX] = pack_latent(latent_CTHW, dtype, where)
         else:
             files[CODES_SUFFIX] = pack_codes(latent_CTHW, where)
-        for suffix in window.clip.members:
-            if suffix.endswith(".npy"):
-                files[suffix] = slice_sidecar(window, suffix)
-            elif suffix.endswith(".npz"):
-                files[suffix] = slice_arrays(window, suffix)
-        record = window.record
+        record, signals = cut_signals(window)
+        files |= signals
         if self.config.keep_video:
             files["mp4"] = _to_mp4(window)
             record = record.with_changes(sha256=sha256_of(files["mp4"]))

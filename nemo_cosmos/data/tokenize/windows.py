@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_cosmos.controls import (
+    TimeAxes,
+    decode_arrays,
+    encode_arrays,
+    infer_signal,
+    known_signal,
+    undeclared_axes,
+)
 from nemo_cosmos.data.loading.buckets import Size, content_box
 from nemo_cosmos.data.loading.latent_dataset import PADDING_BOX
-from nemo_cosmos.data.sample import Sample, decode_sidecar
-from nemo_cosmos.data.schema import ClipRecord
+from nemo_cosmos.data.sample import Sample
+from nemo_cosmos.data.schema import TIME_AXES, ClipRecord
 from nemo_cosmos.errors import SampleError, VideoError
 from nemo_cosmos.video import decode, fitted_size, resize_and_pad
 
@@ -86,51 +93,33 @@ def cut_windows(clip: Sample, window_frames: int, stride: int, size: Size) -> It
         starts = starts[len(group) :]
 
 
-def slice_sidecar(window: Window, suffix: str) -> bytes:
-    """Return the part of a clip's array that belongs to a window, as ``.npy``.
+def cut_signals(window: Window) -> tuple[ClipRecord, dict[str, bytes]]:
+    """Cut the arrays of a clip to a window.
 
-    An array with one row a frame (trajectories) is cut to the window's frames; one with a row
-    between frames (actions: row t moves frame t to t + 1) to the rows inside the window.
-
-    Raises:
-        SampleError: the array has another number of rows.
-    """
-    array = window.clip.array(suffix)
-    num_frames = window.clip.record.num_frames
-    rows = array.shape[0] if array.ndim else 0
-    length = window.record.num_frames
-    if rows not in (num_frames, num_frames - 1) or (suffix == "action.npy" and rows == num_frames):
-        expected = (
-            f"{num_frames - 1}" if suffix == "action.npy" else f"{num_frames - 1} or {num_frames}"
-        )
-        raise SampleError(
-            f"'{suffix}' of {window.clip.where} has {rows} rows; expected {expected} for its "
-            f"{num_frames} frames. Align the recording with the video, then curate it again."
-        )
-    end = window.start + (length if rows == num_frames else length - 1)
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(array[window.start : end]), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def slice_arrays(window: Window, suffix: str) -> bytes:
-    """Return the part of a clip's ``.npz`` that belongs to a window, such as its cameras.
-
-    Arrays with one row a frame are cut; the others, such as intrinsics, hold for all frames.
+    Returns:
+        The window's record, with the time axes of arrays that no signal declares, and the files'
+        contents by suffix.
 
     Raises:
-        SampleError: the file is damaged or holds pickled objects.
+        SampleError: a file is damaged, holds pickled objects, or does not fit the clip's frames.
+        NumericsError: an array holds NaN, infinity or implausible magnitudes.
     """
-    arrays = decode_sidecar(suffix, window.clip.read(suffix), window.clip.where)
-    num_frames, start = window.clip.record.num_frames, window.start
-    end = start + window.record.num_frames
-    cut = {
-        name: array[start:end] if array.shape[:1] == (num_frames,) else array
-        for name, array in arrays.items()
-    }
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **cut)
-    return buffer.getvalue()
+    clip, num_frames = window.clip, window.clip.record.num_frames
+    contents: dict[str, bytes] = {}
+    axes: dict[str, TimeAxes] = {}
+    for suffix in clip.members:
+        if not suffix.endswith((".npy", ".npz")):
+            continue
+        declared, recorded = known_signal(suffix), clip.record.time_axes(suffix)
+        values = decode_arrays(suffix, clip.read(suffix), clip.where)
+        signal = infer_signal(suffix, values, num_frames, declared, recorded)
+        signal.check(values, num_frames, clip.where)
+        cut = signal.cut(values, window.start, window.record.num_frames)
+        contents[suffix] = encode_arrays(suffix, cut)
+        if undeclared := undeclared_axes(signal, declared):
+            axes[suffix] = undeclared
+    record = window.record.with_changes(**{TIME_AXES: axes}) if axes else window.record
+    return record, contents
 
 
 def _window_record(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from nemo_cosmos.controls import decode_arrays, encode_arrays
 from nemo_cosmos.data.loading.latents import unpack_codes, unpack_embedding, unpack_latent
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.shards.writer import CuratedWriter, ShardWriter, read_samples
@@ -219,10 +220,34 @@ class TestOtherSidecars:
             np.testing.assert_array_equal(cameras["poses"], poses[8:17])
             assert cameras["size"].tolist() == [64, 96]
 
+    def test_per_step_arrays_in_an_npz_stay_aligned(self, tmp_path, make_record, mp4, encoders):
+        content = encode_arrays(
+            "rig.npz", {"steer": np.arange(24.0), "pose": np.arange(25.0), "lens": np.arange(3.0)}
+        )
+        run(
+            self.write(tmp_path, make_record, mp4, {"rig.npz": content}), tmp_path / "out", encoders
+        )
+        sample = read_samples(tmp_path / "out")[1]
+        arrays = decode_arrays("rig.npz", sample.read("rig.npz"), sample.where)
+        assert arrays["steer"].tolist() == list(range(8, 16))
+        assert arrays["pose"].tolist() == list(range(8, 17))
+        assert arrays["lens"].tolist() == [0, 1, 2]
+        assert sample.record.time_axes("rig.npz") == {
+            "steer": "step",
+            "pose": "frame",
+            "lens": None,
+        }
+
+    def test_nan_inside_an_npz_is_found(self, tmp_path, make_record, mp4, encoders):
+        content = encode_arrays("rig.npz", {"pose": np.full(25, np.nan)})
+        shards = self.write(tmp_path, make_record, mp4, {"rig.npz": content})
+        with pytest.raises(NumericsError, match=r"'pose' in 'rig\.npz' of sample 'a'.*NaN"):
+            run(shards, tmp_path / "out", encoders)
+
     @pytest.mark.parametrize("rows", [25, 23])
     def test_actions_of_the_wrong_length(self, tmp_path, make_record, mp4, encoders, rows):
         shards = self.write(tmp_path, make_record, mp4, {"action.npy": npy(np.zeros((rows, 7)))})
-        with pytest.raises(SampleError, match=rf"{rows} rows; expected 24 for its 25 frames"):
+        with pytest.raises(SampleError, match=rf"{rows} rows; expected 24 for 25 frames"):
             run(shards, tmp_path / "out", encoders)
 
     @pytest.mark.parametrize("suffix", ["action.npy", "camera.npz"])
@@ -307,6 +332,20 @@ class TestRefused:
         with pytest.raises(NumericsError, match=r"latent of window 0 of sample 'clip-0' .*NaN"):
             run(curated, tmp_path / "out", encoders)
         assert not list((tmp_path / "out").rglob("*.tar"))
+
+    def test_implausible_latents_are_left_out_and_counted(self, curated, tmp_path, encoders):
+        usual = encoders.encode
+
+        def encode(video_BCTHW):
+            latents = usual(video_BCTHW)
+            latents[0, 0] = 3000.0
+            return latents
+
+        encoders.encode = encode
+        dataset = run(curated, tmp_path / "out", encoders)
+        batches = len(encoders.batches)
+        assert dataset["skipped"] == {"latent_out_of_range": batches}
+        assert dataset["num_samples"] == 9 - batches
 
     def test_damaged_clip_is_named(self, tmp_path, make_record, mp4, encoders):
         with CuratedWriter(tmp_path / "bad") as writer:
