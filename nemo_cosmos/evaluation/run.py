@@ -165,7 +165,7 @@ def read_prompts(file: Path) -> dict[str, str]:
 
     Raises:
         MissingFileError: there is no such file.
-        ConfigError: it holds something else.
+        ConfigError: it contains something else.
     """
     try:
         found = json.loads(file.read_text())

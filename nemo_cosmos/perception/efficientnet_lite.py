@@ -1,6 +1,6 @@
 """EfficientNet-lite0, the embedded network: features and ImageNet classes of an image.
 
-The architecture is EfficientNet-B0 (Tan and Le 2019, arXiv:1905.11946) as changed for small
+The architecture is EfficientNet-B0 (Tan and Le 2019, arXiv:1905.11946), adapted to small
 devices: no squeeze-and-excitation, ReLU6 instead of swish, convolutions padded as TensorFlow's
 ``SAME``. The weights are those of TensorFlow's repository, carried by a package.
 
@@ -77,12 +77,12 @@ class ConvNorm(nn.Module):
         return out if self.linear else F.relu6(out)
 
     def _pad(self, size: int) -> int:
-        """Pixels to add along one side; an odd one goes to the right or the bottom."""
+        """Pixels to add along one axis; an odd one goes to the right or the bottom."""
         return max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0)
 
 
 class InvertedBottleneck(nn.Module):
-    """Widen, filter each channel, narrow; with a shortcut where the shape stays."""
+    """Widen, filter each channel, narrow; with a shortcut where the shape stays the same."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, ratio: int) -> None:
         super().__init__()

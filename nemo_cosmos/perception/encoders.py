@@ -25,7 +25,7 @@ from nemo_cosmos.perception.efficientnet_lite import (
 )
 from nemo_cosmos.platform import by_device, default_device, one_thread
 
-#: Frames that a network sees at once, on a CPU (whose cache holds no more) and on a GPU.
+#: Frames that a network sees at once, on a CPU (more do not fit into its cache) and on a GPU.
 FRAMES_PER_CALL = (8, 256)
 
 
@@ -186,7 +186,7 @@ def _load_vision_model(folder: Path) -> tuple[Any, Any]:
 
     if not (folder / "config.json").is_file():
         raise ConfigError(
-            f"'{folder}' holds no vision model: it has no config.json. Name '{EMBEDDED}', or a "
+            f"'{folder}' contains no vision model: it has no config.json. Name '{EMBEDDED}', or a "
             "folder that 'save_pretrained' of transformers wrote, such as that of "
             "openai/clip-vit-large-patch14."
         )

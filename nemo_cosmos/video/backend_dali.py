@@ -1,8 +1,8 @@
 """Decode with NVIDIA DALI: NVDEC where there is a GPU, and H.264 on the CPU without a driver.
 
 DALI 2.0 converts YUV to RGB on the CPU with the BT.601 matrix whatever the stream declares, so a
-stream that is tagged BT.709 is corrected here (colours that left the RGB cube on the way stay
-clipped, a few levels in fully saturated areas).
+stream that is tagged BT.709 is corrected here. Colours that DALI has clipped to the RGB cube stay
+clipped, by a few levels in fully saturated areas.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DALI_LOCK = threading.Lock()
 
 
 def decodes_on_gpu() -> bool:
-    """Tell whether DALI is installed and finds a GPU."""
+    """Whether DALI is installed and finds a GPU."""
     return has("nvidia.dali") and _device_id() is not None
 
 
@@ -40,7 +40,7 @@ def read_frames(
 
     Raises:
         MissingDependencyError: DALI is not installed.
-        VideoError: DALI cannot decode the stream, or numbers its frames otherwise than the index.
+        VideoError: DALI cannot decode the stream, or its frames are not those of the index.
     """
     encoded = np.frombuffer(read_bytes(source), dtype=np.uint8)
     matrix = _rgb_601_to(*_KR_KB_709) if index.color_space == BT709 else None
@@ -80,7 +80,7 @@ def _decode(encoded: NDArray[np.uint8], numbers: list[int], source: Source) -> N
             reason = " ".join(str(error).split())[:300]
             raise VideoError(
                 f"DALI cannot decode {source_name(source)}: {reason} Use backend='pyav', which "
-                "knows more formats."
+                "supports more formats."
             ) from error
         host = output if device_id is None else output.as_cpu()
         frames: NDArray[np.uint8] = np.array(host.as_array()[0])
@@ -109,7 +109,7 @@ def _rgb_to_yuv(kr: float, kb: float) -> NDArray[np.float32]:
 
 
 def _rgb_601_to(kr: float, kb: float) -> NDArray[np.float32]:
-    """Matrix from RGB that was made with BT.601 to the RGB that the other matrix gives."""
+    """Matrix from RGB that was converted with BT.601 to RGB of the matrix with these weights."""
     there = np.linalg.inv(_rgb_to_yuv(kr, kb)) @ _rgb_to_yuv(*_KR_KB_601)
     return there.astype(np.float32)
 

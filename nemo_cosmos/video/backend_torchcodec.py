@@ -23,7 +23,7 @@ FRAMES_PER_CALL = 32
 
 
 def available() -> bool:
-    """Tell whether torchcodec is installed and finds FFmpeg's libraries."""
+    """Whether torchcodec is installed and finds FFmpeg's libraries."""
     try:
         _decoder_class()
     except MissingDependencyError:

@@ -41,20 +41,21 @@ def decode(
     size: tuple[int, int] | None = None,
     backend: str = "auto",
 ) -> Video:
-    """Decode the frames of a video that are asked for; all of them by default.
+    """Decode the requested frames of a video; all of them by default.
 
     Args:
         source: a path, a URL, or the bytes of a file. A PNG, JPEG, WebP or BMP image is a video
             of one frame.
         frame_indices: numbers of frames in the order shown, from 0; any order, repeats allowed.
             Excludes ``start_s``, ``end_s`` and ``fps``.
-        start_s: first time wanted, in seconds from the first frame.
-        end_s: end of the time wanted (exclusive); by default the end of the video.
-        fps: resample by timestamp: at each ``start_s + k / fps`` the frame that a player shows
-            then. By default the frames as they are.
+        start_s: start of the requested span, in seconds from the first frame.
+        end_s: end of the requested span (exclusive); by default the end of the video.
+        fps: frame rate to resample to, by timestamp: at each ``start_s + k / fps`` the frame that a
+            player shows then. By default the frames are not resampled.
         size: ``(height, width)`` to resize to, aspect not kept; see :func:`resize_and_pad`.
-        backend: ``pyav``, ``torchcodec``, ``dali``, or ``auto``: what :func:`preferred_backend`
-            says, else DALI where it finds a GPU, else PyAV; and PyAV for what those cannot decode.
+        backend: ``pyav``, ``torchcodec``, ``dali``, or ``auto``: the choice of
+            :func:`preferred_backend`, else DALI where it finds a GPU, else PyAV. PyAV also decodes
+            what those cannot.
 
     Returns:
         The frames, upright and at their true size. ``pts_s`` is set when they are not consecutive
@@ -62,7 +63,7 @@ def decode(
 
     Raises:
         MissingFileError: nothing readable is there.
-        VideoError: it is not a video, is damaged, or has no frame where asked.
+        VideoError: it is not a video, is damaged, or has no frame in the requested span.
         InputError: the arguments contradict each other.
         MissingDependencyError: the backend is not installed.
     """
@@ -71,8 +72,8 @@ def decode(
     index = index_frames(source)
     if index.info.hdr and backend not in ("pyav", "auto"):
         raise VideoError(
-            f"{source_name(source)} is of high dynamic range ({index.info.hdr}), which the "
-            f"backend '{backend}' gives eight bits of. Use 'pyav' or 'auto', which tone-map it."
+            f"{source_name(source)} has a high dynamic range ({index.info.hdr}), of which "
+            f"the backend '{backend}' keeps eight bits. Use 'pyav' or 'auto', which tone-map it."
         )
     numbers = _choose_frames(index, source, frame_indices, start_s, end_s, fps)
     wanted, places = np.unique(numbers, return_inverse=True)
@@ -119,7 +120,7 @@ def _read_any(
     size: tuple[int, int] | None,
     backend: str,
 ) -> NDArray[np.uint8]:
-    """The wanted frames by this backend; where it is ``auto``, by PyAV what another cannot."""
+    """The wanted frames by this backend; with ``auto``, PyAV decodes what the others cannot."""
     if _check_name(backend) != "auto":
         return _read(source, index, wanted, size, BACKENDS[backend])
     preferred = _preferred.get()
@@ -216,11 +217,11 @@ def _frames_in_span(
 
 
 def _upright(frame_HWC: NDArray[np.uint8], index: FrameIndex, source: Source) -> NDArray[np.uint8]:
-    """Crop to the true size and turn as the container says."""
+    """Crop to the true size and rotate as the container requires."""
     if frame_HWC.shape[:2] != index.stored_size:
         raise VideoError(
             f"The picture size of {source_name(source)} changes from {index.stored_size} to "
-            f"{frame_HWC.shape[:2]} on the way; expected one size. Transcode it first."
+            f"{frame_HWC.shape[:2]} in the middle; expected one size. Transcode it first."
         )
     height, width = index.shown_size
     return np.rot90(frame_HWC[:height, :width], k=index.info.rotation // 90)

@@ -1,4 +1,4 @@
-"""Encode H.264 mp4 that plays everywhere and comes back at the size it went in.
+"""Encode H.264 mp4 that plays everywhere and decodes to the size that was encoded.
 
 What is written is yuv420p with closed groups of pictures and the index at the front (faststart).
 Colours use the BT.601 matrix in limited range and say so, because a decoder that ignores the tag
@@ -112,7 +112,7 @@ def _write(
         context.gop_size = keyframe_interval
         context.colorspace = context.color_primaries = context.color_trc = _SMPTE170M
         context.color_range = _LIMITED_RANGE
-        # A fixed number, since the bytes that x264 makes depend on it.
+        # A fixed number, because the bytes that x264 writes depend on it.
         context.thread_count = 2
         if video.pts_s is not None:
             context.time_base = Fraction(1, _TICKS_PER_S)

@@ -1,7 +1,7 @@
-"""Which H.264 encoder this machine has, and how each is asked for the same quality.
+"""Which H.264 encoder this machine has, and the options that give each the same quality.
 
-NVENC is taken where the GPU has it (A100 and H100 have none), else x264, else OpenH264, which
-FFmpeg builds without GPL parts carry. Whether an encoder is there is found out by opening it.
+NVENC is preferred where the GPU has it (A100 and H100 have none), then x264, then OpenH264, which
+FFmpeg builds without GPL parts contain. An encoder counts as available if it can be opened.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def choose_encoder(name: str = "auto", works: Callable[[str], bool] | None = Non
 
     Args:
         name: one of :data:`ENCODERS`, or ``auto`` for the first that works.
-        works: tells whether an encoder can be used; by default by opening it.
+        works: returns whether an encoder can be used; by default it tries to open it.
 
     Raises:
         VideoError: there is no such encoder.
@@ -50,7 +50,7 @@ def choose_encoder(name: str = "auto", works: Callable[[str], bool] | None = Non
 
 @cache
 def can_open(encoder: str) -> bool:
-    """Whether this encoder can be opened on this machine; asked once."""
+    """Whether this encoder can be opened on this machine; tried once."""
     try:
         context = av.CodecContext.create(encoder, "w")
         context.width = context.height = _TRIAL_SIZE

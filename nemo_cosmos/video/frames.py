@@ -19,8 +19,8 @@ class Video:
     Attributes:
         frames_THWC: ``(T, H, W, 3)`` uint8 RGB.
         fps: frames per second; of a video with a variable frame rate, the mean.
-        pts_s: ``(T,)`` float64, seconds of each frame from the first frame of the source, or
-            ``None`` when the frames follow each other at ``fps`` exactly.
+        pts_s: ``(T,)`` float64, the time of each frame in seconds from the source's first frame, or
+            ``None`` when the frames follow each other at exactly ``fps``.
 
     Raises:
         VideoError: the array has another shape or type, or a timestamp is missing.
@@ -40,8 +40,8 @@ class Video:
             )
         if min(frames.shape) < 1:
             raise VideoError(
-                f"Frames have shape {frames.shape}, which holds no picture; expected at least one "
-                "frame of at least one pixel."
+                f"Frames have shape {frames.shape}, which contains no picture; expected at least "
+                "one frame of at least one pixel."
             )
         if not (np.isfinite(self.fps) and self.fps > 0):
             raise VideoError(

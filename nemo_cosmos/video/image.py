@@ -18,7 +18,7 @@ _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
 
 
 def is_image(source: Source) -> bool:
-    """Tell by the first bytes whether a source is a PNG, JPEG, WebP or BMP picture."""
+    """Whether a source is a PNG, JPEG, WebP or BMP picture, by its first bytes."""
     check_exists(source)
     if isinstance(source, bytes):
         head = source[:12]

@@ -1,4 +1,4 @@
-"""What a video file holds, and the exact list of its frames by timestamp.
+"""What a video file contains, and the exact list of its frames by timestamp.
 
 Frames are found by their presentation timestamps (pts), read from the packets without decoding.
 Counting packets or keyframes, or multiplying a frame number by a nominal frame rate, is wrong for
@@ -27,7 +27,7 @@ _NO_TIMESTAMPS = ("avi",)
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a person asks of a video file.
+    """Summary of a video file.
 
     Attributes:
         codec: FFmpeg's name, for example ``h264``.
@@ -37,12 +37,12 @@ class VideoInfo:
         num_frames: frames that are shown, counted by timestamp.
         duration_s: from the first frame to the end of the last.
         variable_frame_rate: whether frames are unevenly spaced.
-        rotation: degrees (0, 90, 180, 270), counter-clockwise, that a player turns the stored
-            picture by.
+        rotation: degrees (0, 90, 180, 270), counter-clockwise, by which a player rotates the stored
+            picture.
         has_audio: whether there is a sound stream (which nemo_cosmos ignores).
         metadata: tags of the container.
         pixel_format: FFmpeg's name, for example ``yuv420p10le``.
-        hdr: the transfer curve of high dynamic range, ``pq`` or ``hlg``; empty for all else.
+        hdr: the transfer curve of high dynamic range, ``pq`` or ``hlg``; otherwise empty.
             Decoded frames are tone-mapped to standard range.
     """
 
@@ -97,7 +97,7 @@ class FrameIndex:
 
 
 def probe(source: Source) -> VideoInfo:
-    """Tell what a video holds; reads its packets, decodes at most one frame.
+    """Summarise a video; this reads its packets and decodes at most one frame.
 
     Args:
         source: a path, a URL, or the bytes of a file.
@@ -118,7 +118,7 @@ def index_frames(source: Source) -> FrameIndex:
             pts = _decoded_timestamps(container, stream)
             keyframe_pts = pts[:1]
     with open_video(source) as (container, stream):
-        stream.thread_type = "SLICE"  # threads of frames would each decode one of their own
+        stream.thread_type = "SLICE"  # frame threads would each decode a frame in advance
         first = next(container.decode(stream), None)
         if first is None or len(pts) == 0:
             raise VideoError(

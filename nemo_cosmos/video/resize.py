@@ -16,7 +16,7 @@ def resize_frame(frame_HWC: NDArray[np.uint8], size: tuple[int, int]) -> NDArray
     height, width = size
     if height < 1 or width < 1:
         raise WrongSizeError(
-            f"The size {height}x{width} (height x width) holds no pixel; expected two positive "
+            f"The size {height}x{width} (height x width) contains no pixel; expected two positive "
             "numbers."
         )
     if frame_HWC.shape[:2] == (height, width):
@@ -56,7 +56,7 @@ def resize_and_pad(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Fit frames into ``(height, width)``, aspect kept, and fill the rest by reflection.
 
-    The picture stands in the middle. Where the rest is wider than the picture the reflection is
+    The picture is in the middle. Where the rest is wider than the picture, the reflection is
     reflected again.
 
     Returns:
@@ -75,7 +75,7 @@ def resize_and_pad(
 
 
 def center_crop(frames_THWC: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Fill ``(height, width)`` with the frames, aspect kept, and cut off what stands out."""
+    """Fill ``(height, width)`` with the frames, aspect kept, and cut off what lies outside."""
     height, width = size
     scale = max(height / frames_THWC.shape[1], width / frames_THWC.shape[2])
     outer_height = max(height, round(frames_THWC.shape[1] * scale))

@@ -17,14 +17,14 @@ from nemo_cosmos.storage import is_url, open_url
 Source = str | os.PathLike[str] | bytes
 """A local path, a URL that fsspec knows, or a whole file in memory (a member of a shard)."""
 
-# A title in Latin-1 must not make a video unreadable; PyAV 19 is lenient without being asked.
+# A title in Latin-1 must not make a video unreadable; PyAV 19 is lenient by default.
 _LENIENT: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 
 
 def source_name(source: Source) -> str:
-    """Name a source in a message, in quotes so that it can stand anywhere in a sentence."""
+    """The name of a source for messages, in quotes."""
     if isinstance(source, bytes):
         return f"'<{len(source)} bytes in memory>'"
     return f"'{os.fspath(source)}'"
@@ -102,16 +102,16 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
             if not container.streams.video:
                 kinds = sorted({stream.type for stream in container.streams}) or ["no streams"]
                 raise VideoError(
-                    f"{source_name(source)} has no video stream (it holds: "
+                    f"{source_name(source)} has no video stream (it contains: "
                     f"{', '.join(kinds)}). Expected a file with pictures; leave it out, or choose "
                     "the file that carries the video."
                 )
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+            stream.thread_type = "AUTO"  # frame threads as well as slice threads
             yield container, stream
         except av.error.FFmpegError as error:
             raise VideoError(
                 f"{source_name(source)} cannot be decoded: {error.strerror}. It is "
                 "not a video, is truncated, or is damaged. Check that the download finished and "
-                "that a player shows it; else leave it out."
+                "that a player shows it; otherwise leave it out."
             ) from error

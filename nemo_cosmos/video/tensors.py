@@ -26,7 +26,7 @@ def tensor_to_frames(video_CTHW: torch.Tensor) -> NDArray[np.uint8]:
 
     Raises:
         VideoError: the tensor has another shape.
-        NumericsError: it holds NaN or infinity.
+        NumericsError: it contains NaN or infinity.
     """
     import torch
 
@@ -38,7 +38,7 @@ def tensor_to_frames(video_CTHW: torch.Tensor) -> NDArray[np.uint8]:
     video = video_CTHW.detach().to("cpu", torch.float32)
     if not bool(torch.isfinite(video).all()):
         raise NumericsError(
-            "The video tensor holds NaN or infinity, so there is nothing to show. The model "
+            "The video tensor contains NaN or infinity, so there is nothing to show. The model "
             "diverged or was loaded incompletely; check its training loss and its checkpoint."
         )
     bytes_CTHW = video.add(1.0).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)

@@ -78,7 +78,7 @@ def read_judgement(text: str) -> Judgement:
     """The judgement in an answer; words around the JSON object are passed over.
 
     Raises:
-        ServiceError: the answer holds no such object, or its score is out of range.
+        ServiceError: the answer contains no such object, or its score is out of range.
     """
     try:
         found = json.loads(text[text.index("{") : text.rindex("}") + 1])

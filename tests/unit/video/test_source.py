@@ -61,7 +61,7 @@ class TestRefused:
         assert one_paragraph(caught.value)
 
     def test_sound_only(self, use, sound_only):
-        with pytest.raises(VideoError, match=r"no video stream \(it holds: audio\)"):
+        with pytest.raises(VideoError, match=r"no video stream \(it contains: audio\)"):
             use(sound_only)
 
     def test_index_cut_off(self, use, tmp_path, mux):
