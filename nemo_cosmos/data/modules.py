@@ -10,6 +10,7 @@ from typing import Any
 import fiddle as fdl
 import numpy as np
 
+from nemo_cosmos.batch import DataSpec
 from nemo_cosmos.data.loading.buckets import ANY_SHAPE, Bucket, Size
 from nemo_cosmos.data.loading.clip_cache import ClipCache
 from nemo_cosmos.data.loading.latent_dataset import LatentDataset
@@ -28,7 +29,6 @@ from nemo_cosmos.data.order.stream import (
     check_image_ratio,
 )
 from nemo_cosmos.data.shard_module import Folders, ShardDataModule, as_list, plain_paths
-from nemo_cosmos.data.tokenize.dataset_info import check_tokenizer
 from nemo_cosmos.errors import ConfigError, SampleError
 
 
@@ -110,11 +110,14 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
             **options,
         )
 
-    def setup(self, stage: str) -> None:
-        """Before training: the tokenizer that the export will need must be there."""
-        model = self.trainer.lightning_module
-        if stage == "fit" and hasattr(model, "world") and model.world is None:
-            check_tokenizer(as_list(self.path)[0])
+    def data_spec(self) -> DataSpec:
+        """Return what a model must know before it is built."""
+        return DataSpec(
+            latents_thw=tuple(self.latent_shapes()),
+            num_text_tokens=self.text_length,
+            packed=self.packing is not None,
+            folder=os.fspath(as_list(self.path)[0]),
+        )
 
     def latent_shapes(self) -> list[tuple[int, int, int]]:
         """Latent frames, rows and columns of all batches.

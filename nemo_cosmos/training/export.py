@@ -10,9 +10,10 @@ from typing import Any, Protocol, runtime_checkable
 import lightning.pytorch as pl
 import torch
 
+from nemo_cosmos.batch import spec_of
 from nemo_cosmos.checkpoint.world.config import WorldConfig
 from nemo_cosmos.checkpoint.world.folder import save_world
-from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE, read_dataset_info
+from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE, check_tokenizer, read_dataset_info
 from nemo_cosmos.errors import ConfigError, NemoCosmosError
 from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
 from nemo_cosmos.models.common.megatron.module import bare_networks
@@ -70,6 +71,18 @@ def export_model(
                 "use the model for inference."
             )
     trainer.strategy.barrier("export")
+
+
+def check_exportable(model: pl.LightningModule, data: pl.LightningDataModule) -> None:
+    """Before training, require the tokenizer that a world model will be exported with.
+
+    Raises:
+        MissingFileError: the tokenizer that made the latents is gone.
+        ConfigError: the data do not name it.
+    """
+    folder = spec_of(data).folder
+    if isinstance(model, WorldModel) and model.world is None and folder is not None:
+        check_tokenizer(folder)
 
 
 def checkpoint_description(
@@ -142,14 +155,14 @@ def _world_info(
     """Return what the model was given, else what the first folder of tokenised data says."""
     if model.world is not None:
         return model.world
-    path: Any = getattr(data, "path", None)
-    if path is None:
+    folder = spec_of(data).folder
+    if folder is None:
         raise ConfigError(
-            f"{type(data).__name__} has no 'path' to read '{DATASET_FILE}' from. Give the model "
-            "world=WorldInfo(tokenizer=..., text_encoder=..., video=...)."
+            f"{type(data).__name__} names no folder with a '{DATASET_FILE}' to read. Give the "
+            "model world=WorldInfo(tokenizer=..., text_encoder=..., video=...)."
         )
     fps = described.fps
     if fps is None:  # nothing was trained on in this process: look at the first batch
         batch = next(iter(data.train_dataloader()))
         fps = float(torch.as_tensor(batch["fps"], dtype=torch.float32).median())
-    return read_world_info(path if isinstance(path, str | PathLike) else path[0], fps)
+    return read_world_info(folder, fps)

@@ -34,7 +34,7 @@ from nemo_cosmos.training.callbacks.signals import StopOnSignal, StoppedError
 from nemo_cosmos.training.checkpointing.resume import RunResume, restore_source
 from nemo_cosmos.training.checkpointing.storage import check_writable, clear_storage_errors
 from nemo_cosmos.training.checks import check_run
-from nemo_cosmos.training.export import export_model
+from nemo_cosmos.training.export import check_exportable, export_model
 from nemo_cosmos.training.fingerprint import fingerprint
 from nemo_cosmos.training.initial_weights import InitialWeights, is_exported
 from nemo_cosmos.training.lifecycle import fresh_globals
@@ -114,6 +114,7 @@ class TrainingSession:
         folder = run_folder_of(log)
         check_run(model, data, trainer)
         check_writable(folder)
+        check_exportable(model, data)
         digest = fingerprint(model, data, optim, resume.restore_config)
         session = cls(model, data, trainer, folder, digest)
         session._globals.enter_context(fresh_globals())

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nemo_cosmos.data.order.packing import PackConfig, collate_pack
+from nemo_cosmos.batch import DataSpec
+from nemo_cosmos.data.order.packing import collate_pack
 
 TEXT_TOKENS, TEXT_DIM = 6, 12
 VIDEO, IMAGE = (16, 4, 4, 4), (16, 1, 4, 4)
@@ -246,11 +247,12 @@ def make_data(task: str, micro_batch: int) -> Any:
     class Data(pl.LightningDataModule):
         def __init__(self) -> None:
             super().__init__()
-            if task == PACKS:
-                self.packing = PackConfig(max_tokens=40)
             self.data_sampler = nl.MegatronDataSampler(
                 seq_len=1, micro_batch_size=micro_batch, global_batch_size=GLOBAL_BATCH
             )
+
+        def data_spec(self) -> DataSpec:
+            return DataSpec(packed=task == PACKS)
 
         def train_dataloader(self) -> Any:
             if task == PACKS:

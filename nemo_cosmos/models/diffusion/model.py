@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
-import lightning.pytorch as pl
 import torch
 from megatron.core import parallel_state
 from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
-from nemo.collections.llm import fn
-from nemo.lightning import io
-from nemo.lightning.megatron_parallel import MegatronLossReduction
 from nemo.lightning.pytorch.optim import OptimizerModule
 from torch import Tensor, nn
 
+from nemo_cosmos.batch import spec_of
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
-from nemo_cosmos.models.common.megatron.module import bare_network
+from nemo_cosmos.models.common.megatron.module import MegatronLightningModule, to_device
 from nemo_cosmos.models.diffusion.build import build_network
 from nemo_cosmos.models.diffusion.controls import FAMILY, TokenizerFacts, has_level_each_frame
 from nemo_cosmos.models.diffusion.family import DiffusionSettings
@@ -43,14 +40,9 @@ from nemo_cosmos.models.diffusion.process.training_step import (
     sample_keys,
     whole_latent_shape,
 )
-from nemo_cosmos.platform import default_device
-
-DEFAULT_SEED = 1234
-VALIDATION_STEP = -1
-"""Validation draws the same noise every time, so that its losses can be compared."""
 
 
-class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMixin):
+class DiffusionModel(MegatronLightningModule):
     """A Text2World or Video2World diffusion model under NeMo's trainer.
 
     Args:
@@ -79,8 +71,9 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         world: WorldInfo | None = None,
         model_transform: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
-        super().__init__()
-        self.config = config
+        adamw = OptimizerConfig(lr=1e-4, use_distributed_optimizer=True)
+        super().__init__(config, optim or nl.MegatronOptimizerModule(config=adamw))
+        self.config: DiTConfig = config
         self.process = process or DiffusionConfig(
             conditioning=ConditioningConfig(max_condition_latents=2 if config.condition_mask else 0)
         )
@@ -89,13 +82,6 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         self.preset = preset
         self.world = world
         self.model_transform = model_transform
-        self.optim = optim or nl.MegatronOptimizerModule(
-            config=OptimizerConfig(lr=1e-4, use_distributed_optimizer=True)
-        )
-        self.optim.connect(self)
-        self._loss_reduction = DiffusionLossReduction(config)
-        self._draws_step: int | None = None
-        self._num_micro_batches = 0
         self._fps: float | None = None  # of the first batch, for the description
 
     def setup(self, stage: str) -> None:
@@ -105,19 +91,18 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             ConfigError: latents, text or packs do not divide over processes that share them.
             WrongFrameCountError, WrongSizeError: the network does not take the data's latents.
         """
-        data: Any = getattr(self.trainer, "datamodule", None)
         if stage != "fit":
             return
+        spec = spec_of(self.trainer.datamodule)
         sharing = Sharing.of(self.config, has_level_each_frame(self.controls))
-        if getattr(data, "packing", None) is not None:
+        if spec.packed:
             sharing.check_packs()
             # Packs hold different numbers of samples and tokens: a step's loss is the mean over its
             # samples, not over its packs, and pipeline stages cannot expect one length.
             self.config.calculate_per_token_loss = True
             self.config.variable_seq_lengths = True
-        if hasattr(data, "latent_shapes"):
-            grids = [token_grid(latent_thw, self.config) for latent_thw in data.latent_shapes()]
-            sharing.check(grids, data.text_length)
+        grids = [token_grid(latent_thw, self.config) for latent_thw in spec.latents_thw]
+        sharing.check(grids, spec.num_text_tokens)
 
     def reinit(self) -> DiffusionModel:
         """Make the part of the network for a further virtual pipeline stage; NeMo calls this.
@@ -136,20 +121,11 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         part.trainer = self.trainer
         return part
 
-    def configure_model(self, vp_stage: int | None = None) -> None:
-        """Build the network once; NeMo calls this inside the initialised process groups."""
-        if vp_stage is None and self.config.virtual_pipeline_model_parallel_size is not None:
-            vp_stage = 0
-        if getattr(self, "module", None) is None:
-            network = build_network(
-                self.config, self.process, self.controls, self.tokenizer, vp_stage
-            )
-            transform = self.model_transform
-            self.module = network if transform is None else transform(network)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the network."""
-        return self.module(*args, **kwargs)
+    def build(self, vp_stage: int | None) -> nn.Module:
+        """Build this rank's part of the network, and let ``model_transform`` change it."""
+        network = build_network(self.config, self.process, self.controls, self.tokenizer, vp_stage)
+        transform = self.model_transform
+        return network if transform is None else transform(network)
 
     def data_step(self, dataloader_iter: Iterator[Any]) -> dict[str, Any]:
         """Take the next batch, check it while it is on the CPU, and move it to the device.
@@ -161,54 +137,25 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             SampleError: the batch lacks latents or text embeddings.
             ConfigError: its tokens do not divide over the context-parallel processes.
         """
-        fetched = next(dataloader_iter)
-        batch: dict[str, Any] = fetched[0] if isinstance(fetched, tuple) else fetched
+        batch = self.next_batch(dataloader_iter)
         check_batch(batch)
         if self._fps is None and "fps" in batch:
             self._fps = float(torch.as_tensor(batch["fps"], dtype=torch.float32).median())
         batch = self._own_part(batch)
-        return {name: _to_device(value) for name, value in batch.items()}
+        return {name: to_device(value) for name, value in batch.items()}
 
     def forward_step(self, batch: Batch) -> Tensor:
         """Return loss_B of a batch or a pack; on a pipeline stage but the last, hidden states."""
-        network = self._network()
-        keys = self._keys(batch)
+        network = self.network()
+        keys = sample_keys(batch, prefix=self.next_micro_batch())
         step = prepare_step(
-            batch, keys, self._seed(), self._step(), self.process, network.embed_controls
+            batch, keys, self.run_seed, self.step_number, self.process, network.embed_controls
         )
         output = self(step.inputs)
         if not parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=self.vp_stage):
             return output
         logvar_B = None if network.logvar is None else network.logvar(step.c_noise_B)
         return step.loss(output, logvar_B)
-
-    def training_step(self, batch: Batch, batch_idx: int | None = None) -> Tensor:
-        """Return loss_B of a training batch."""
-        return self.forward_step(batch)
-
-    def validation_step(self, batch: Batch, batch_idx: int | None = None) -> Tensor:
-        """Return loss_B of a validation batch, with the same noise at every validation."""
-        return self.forward_step(batch)
-
-    @property
-    def training_loss_reduction(self) -> MegatronLossReduction:
-        """How the losses of micro-batches and data-parallel ranks become one."""
-        return self._loss_reduction
-
-    @property
-    def validation_loss_reduction(self) -> MegatronLossReduction:
-        """The same as in training."""
-        return self._loss_reduction
-
-    def on_validation_epoch_start(self) -> None:
-        """Number the validation batches from zero, so that each meets the same noise again."""
-        self._draws_step = None
-
-    @property
-    def vp_stage(self) -> int | None:
-        """Virtual pipeline stage of this part of the network."""
-        stage: int | None = getattr(self._network(), "vp_stage", None)
-        return stage
 
     def flops_and_tokens(self, batch: Batch) -> tuple[float, int]:
         """Return the operations of a training step over a batch or a pack, and its tokens."""
@@ -232,10 +179,6 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             fps=self._fps,
         )
 
-    def _network(self) -> Any:
-        """The network without the wrappers of precision and data parallelism."""
-        return bare_network(self.module)
-
     def _own_part(self, batch: dict[str, Any]) -> dict[str, Any]:
         """This context-parallel process's part of a batch."""
         size = parallel_state.get_context_parallel_world_size()
@@ -249,65 +192,3 @@ class DiffusionModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         rank = parallel_state.get_context_parallel_rank()
         whole_thw = batch["latent"].shape[2:]
         return cut_batch(batch, LatentBox.of(whole_thw, self.config.patch_thw, size, rank))
-
-    def _seed(self) -> int:
-        return int(getattr(self.trainer.strategy, "seed", DEFAULT_SEED))
-
-    def _step(self) -> int:
-        # Of virtual pipeline stages, Lightning puts the first alone into evaluation mode.
-        trainer = self.trainer
-        validates = trainer.validating or trainer.sanity_checking
-        return VALIDATION_STEP if validates else int(trainer.global_step)
-
-    def _keys(self, batch: Batch) -> list[str]:
-        """What identifies each sample within the step: its key, else rank, micro-batch and row."""
-        if self._draws_step != self._step():
-            self._draws_step, self._num_micro_batches = self._step(), 0
-        rank = parallel_state.get_data_parallel_rank()
-        keys = sample_keys(batch, prefix=f"{rank}.{self._num_micro_batches}.")
-        self._num_micro_batches += 1
-        return keys
-
-
-def _to_device(value: Any) -> Any:
-    """A tensor, or a list of tensors, on the device of the network; anything else as it is."""
-    if isinstance(value, list):
-        return [_to_device(item) for item in value]
-    return value.to(default_device(), non_blocking=True) if torch.is_tensor(value) else value
-
-
-class DiffusionLossReduction(MegatronLossReduction):
-    """Means over samples, micro-batches and data-parallel ranks.
-
-    The losses of context-parallel ranks are parts of a sample's loss, and are added.
-
-    Micro-batches of one size are averaged one after the other. Packs hold different numbers of
-    samples; with ``config.calculate_per_token_loss`` Megatron sums their losses and gradients and
-    divides by the number of samples in the whole step.
-
-    Args:
-        config: of the network.
-    """
-
-    def __init__(self, config: DiTConfig) -> None:
-        super().__init__()
-        self.config = config
-
-    def forward(self, batch: Batch, forward_out: Tensor) -> tuple[Any, ...]:
-        """Return the micro-batch's loss and what :meth:`reduce` needs of it."""
-        total, count = forward_out.sum(), forward_out.numel()
-        parts = {"loss_and_count": torch.stack([total.detach(), total.new_tensor(count)])}
-        if self.config.calculate_per_token_loss:
-            return total, torch.tensor(count, dtype=torch.int, device=total.device), parts
-        return forward_out.mean(), parts
-
-    def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Tensor]]) -> Tensor:
-        """Return the mean loss over all samples of all data-parallel ranks."""
-        if not losses_reduced_per_micro_batch:
-            return torch.zeros((), device=default_device())
-        parts = [part["loss_and_count"] for part in losses_reduced_per_micro_batch]
-        loss_and_count = torch.stack(parts).sum(dim=0)
-        group = parallel_state.get_data_parallel_group(with_context_parallel=True)
-        torch.distributed.all_reduce(loss_and_count, group=group)
-        num_parts = parallel_state.get_context_parallel_world_size()
-        return loss_and_count[0] / (loss_and_count[1] / num_parts)

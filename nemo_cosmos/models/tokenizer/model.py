@@ -8,7 +8,7 @@ Shape suffixes: B batch, C channels, T frames, H height, W width.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,13 +21,11 @@ from megatron.core.optimizer import OptimizerConfig
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 from nemo import lightning as nl
-from nemo.collections.llm import fn
-from nemo.lightning import io
-from nemo.lightning.megatron_parallel import MegatronLossReduction
 from nemo.lightning.pytorch.optim import OptimizerModule
 from torch import Tensor
 
 from nemo_cosmos.errors import ConfigError, InputError, NumericsError
+from nemo_cosmos.models.common.megatron.module import Batch, MegatronLightningModule
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.initialise import initialise
 from nemo_cosmos.models.tokenizer.latent_stats import compute_latent_stats
@@ -35,8 +33,6 @@ from nemo_cosmos.models.tokenizer.losses import COLOR_ONLY, LossConfig, Tokenize
 from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import default_device
-
-Batch = dict[str, Any]
 
 
 class MegatronTokenizer(MegatronModule):
@@ -63,7 +59,7 @@ class MegatronTokenizer(MegatronModule):
         """Tokenizers have a single pipeline stage, which takes no input from another."""
 
 
-class TokenizerModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMixin):
+class TokenizerModel(MegatronLightningModule):
     """A tokenizer under NeMo's trainer, trained on ``batch["video"]``.
 
     Batches of images (one frame) and of videos may alternate. Tokenizers are small enough for one
@@ -84,42 +80,32 @@ class TokenizerModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         losses: LossConfig = COLOR_ONLY,
         stats_batches: int = 64,
     ) -> None:
-        super().__init__()
-        self.tokenizer_config = config
-        # Megatron's name for what it reads off a model: precision, parallelism, hooks.
-        self.config = TransformerConfig(
+        # The configuration that Megatron reads off every model: precision, parallelism, hooks.
+        megatron = TransformerConfig(
             num_layers=1, hidden_size=config.channels, num_attention_heads=1
         )
+        adam = OptimizerConfig(
+            lr=1e-4,
+            adam_beta1=0.5,
+            adam_beta2=0.999,
+            weight_decay=0.01,
+            use_distributed_optimizer=True,
+        )
+        super().__init__(megatron, optim or nl.MegatronOptimizerModule(config=adam))
+        self.tokenizer_config = config
         self.losses = TokenizerLosses(losses)
         self.stats_batches = stats_batches
-        self.optim = optim or nl.MegatronOptimizerModule(
-            config=OptimizerConfig(
-                lr=1e-4,
-                adam_beta1=0.5,
-                adam_beta2=0.999,
-                weight_decay=0.01,
-                use_distributed_optimizer=True,
-            )
-        )
-        self.optim.connect(self)
-        self._loss_reduction = MeanLoss()
 
-    def configure_model(self) -> None:
-        """Build the network once; NeMo calls this inside the initialised process groups.
+    def build(self, vp_stage: int | None) -> MegatronTokenizer:
+        """Build and initialise the network.
 
         Raises:
             ConfigError: the strategy asks for tensor, pipeline or context parallelism.
         """
-        if getattr(self, "module", None) is None:
-            _check_parallelism()
-            network = TokenizerNetwork(self.tokenizer_config)
-            initialise(network)
-            self.module = MegatronTokenizer(self.config, network)
-
-    def forward(self, video_BCTHW: Tensor) -> Tensor:
-        """Reconstruct a video in [-1, 1]."""
-        reconstruction_BCTHW: Tensor = self.module(video_BCTHW)
-        return reconstruction_BCTHW
+        _check_parallelism()
+        network = TokenizerNetwork(self.tokenizer_config)
+        initialise(network)
+        return MegatronTokenizer(self.config, network)
 
     def data_step(self, dataloader_iter: Iterator[Any]) -> Batch:
         """Take the next batch, check it and move its video to the device, in [-1, 1].
@@ -130,8 +116,7 @@ class TokenizerModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             WrongSizeError: a side is not a multiple of the spatial factor.
             NumericsError: the video holds NaN or infinity.
         """
-        fetched = next(dataloader_iter)
-        batch: Batch = fetched[0] if isinstance(fetched, tuple) else fetched
+        batch = self.next_batch(dataloader_iter)
         video_BCTHW = batch_video(batch, default_device())
         self.tokenizer_config.check_video(tuple(video_BCTHW.shape))
         return {**batch, "video": video_BCTHW}
@@ -145,10 +130,6 @@ class TokenizerModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             self.log(f"loss/{name}", value.detach(), batch_size=len(batch["video"]))
         return torch.stack(list(terms.values())).sum()
 
-    def training_step(self, batch: Batch, batch_idx: int | None = None) -> Tensor:
-        """Return the loss of a training batch."""
-        return self.forward_step(batch)
-
     def validation_step(self, batch: Batch, batch_idx: int | None = None) -> Tensor:
         """Return the mean absolute error of a batch and log its PSNR in dB.
 
@@ -159,23 +140,6 @@ class TokenizerModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
         self.log("val_psnr", psnr_db(reconstruction, target), batch_size=len(target), on_epoch=True)
         return (reconstruction - target).abs().mean()
 
-    @property
-    def training_loss_reduction(self) -> MegatronLossReduction:
-        """How the losses of micro-batches and data-parallel ranks become one."""
-        return self._loss_reduction
-
-    @property
-    def validation_loss_reduction(self) -> MegatronLossReduction:
-        """The same as in training."""
-        return self._loss_reduction
-
-    def network(self) -> TokenizerNetwork:
-        """The network without the wrappers of precision and data parallelism."""
-        module: Any = self.module
-        while not isinstance(module, TokenizerNetwork):
-            module = module.module
-        return module
-
     def export(self, folder: Path, data: pl.LightningDataModule) -> None:
         """Write a tokenizer folder with the present weights and measured latent statistics.
 
@@ -183,7 +147,7 @@ class TokenizerModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             folder: replaced as a whole.
             data: its training batches are what a continuous tokenizer's latents are measured on.
         """
-        trained = self.network()
+        trained: TokenizerNetwork = self.network()
         network = TokenizerNetwork(self.tokenizer_config).to(default_device())
         network.load_state_dict(trained.state_dict())  # also leaves training precision behind
         stats = None
@@ -199,23 +163,6 @@ class TokenizerModel(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMix
             video_BCTHW = batch_video(batch, default_device())
             if video_BCTHW.shape[2] > 1 or self.tokenizer_config.kind == "image":
                 yield video_BCTHW
-
-
-class MeanLoss(MegatronLossReduction):
-    """Means over micro-batches and data-parallel ranks."""
-
-    def forward(self, batch: Batch, forward_out: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the micro-batch's loss and what :meth:`reduce` needs of it."""
-        return forward_out, {"loss": forward_out.detach().clone().view(1)}
-
-    def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Tensor]]) -> Tensor:
-        """Return the mean loss over all micro-batches of all data-parallel ranks."""
-        if not losses_reduced_per_micro_batch:
-            return torch.zeros((), device=default_device())
-        loss = torch.cat([part["loss"] for part in losses_reduced_per_micro_batch]).mean()
-        group = parallel_state.get_data_parallel_group()
-        torch.distributed.all_reduce(loss, group=group)
-        return loss / torch.distributed.get_world_size(group)
 
 
 def batch_video(batch: Batch, device: torch.device) -> Tensor:

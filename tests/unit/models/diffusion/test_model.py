@@ -172,7 +172,7 @@ def test_trains_on_mixed_videos_and_images_with_control_and_learned_variance(
     losses = fit(model, batches, tmp_path).train
     assert len(losses) == 24
     assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
-    network = model._network()
+    network = model.network()
     assert network.controls["action"].timestep[-1].weight.abs().max() > 0, "the control is trained"
     assert network.logvar.weight.abs().max() > 0, "the variance is trained"
 

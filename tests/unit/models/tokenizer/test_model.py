@@ -20,7 +20,7 @@ from nemo_cosmos.errors import (
     WrongSizeError,
 )
 from nemo_cosmos.models.tokenizer.losses import LossConfig, LossSchedule
-from nemo_cosmos.models.tokenizer.model import MeanLoss, TokenizerModel, batch_video, psnr_db
+from nemo_cosmos.models.tokenizer.model import TokenizerModel, batch_video, psnr_db
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.trainer import WorldTrainer
@@ -127,7 +127,3 @@ def test_psnr_in_decibels():
     target = torch.zeros(2, 3, 1, 4, 4)
     assert psnr_db(target + 0.2, target).item() == pytest.approx(20.0, abs=1e-4)
     assert psnr_db(target, target).item() < 200
-
-
-def test_loss_reduction_without_batches_is_zero():
-    assert MeanLoss().reduce([]).item() == 0

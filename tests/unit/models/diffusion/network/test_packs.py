@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from nemo_cosmos.batch import DataSpec
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
 from nemo_cosmos.data.modules import LatentDataModule
@@ -253,7 +254,7 @@ def test_training_runs_on_packs_of_all_shapes(tmp_path: Path, precision: str) ->
 
 def test_packs_are_not_split_over_context_parallel_processes() -> None:
     model = DiffusionModel(make_config(context_parallel_size=2))
-    data = SimpleNamespace(packing=PackConfig(max_tokens=40))
+    data = SimpleNamespace(data_spec=lambda: DataSpec(packed=True))
     model._trainer = SimpleNamespace(datamodule=data)
     with pytest.raises(ConfigError, match=r"context_parallel_size=1"):
         model.setup("fit")

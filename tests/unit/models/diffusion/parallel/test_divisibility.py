@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nemo_cosmos.batch import DataSpec
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError, WrongSizeError
 from nemo_cosmos.models.diffusion.model import DiffusionModel
@@ -66,7 +67,7 @@ def setup(latent_thw: tuple[int, int, int], control: str | None = None, **layout
     )  # fmt: skip
     controls = () if control is None else (ControlSpec(control),)
     model = DiffusionModel(config, controls=controls)
-    data = SimpleNamespace(latent_shapes=lambda: [latent_thw], text_length=8)
+    data = SimpleNamespace(data_spec=lambda: DataSpec((latent_thw,), num_text_tokens=8))
     model._trainer = SimpleNamespace(datamodule=data)
     model.setup("fit")
 
