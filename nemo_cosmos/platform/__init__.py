@@ -16,7 +16,9 @@ from nemo_cosmos.platform.device import (
     default_device,
     has_cuda,
     hide_gpus,
+    memory_bytes,
     one_thread,
+    release_memory,
     seeded,
 )
 from nemo_cosmos.platform.distributed import (
@@ -42,9 +44,11 @@ __all__ = [
     "hide_gpus",
     "install_cpu_backend",
     "is_first_process",
+    "memory_bytes",
     "num_processes",
     "on_first_process",
     "one_thread",
+    "release_memory",
     "require",
     "seeded",
     "shutdown_model_parallel",

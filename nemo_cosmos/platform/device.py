@@ -5,6 +5,7 @@ Nothing outside this package asks whether there is a GPU: it asks these function
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,23 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def memory_bytes() -> int:
+    """Memory of the default device: of the GPU, or of this machine."""
+    import torch
+
+    if has_cuda():
+        return int(torch.cuda.get_device_properties(default_device()).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def release_memory() -> None:
+    """Give memory that nothing refers to any more back to the device."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where no GPU was used
 
 
 def compute_capability() -> tuple[int, int] | None:

@@ -43,8 +43,8 @@ class Shot:
         seed: seed of all randomness.
         options: the family's own choices, an instance of :attr:`Generator.options_class`.
         given_BCTHW: the first frames, in [-1, 1]; None where nothing is given.
-        controls: for each of the model's controls by name, its arrays for just these frames, by
-            batch key and without the batch dimension.
+        controls: the arrays of the model's controls for exactly these frames, by batch key
+            (``Signal.batch``) and without the batch dimension.
         chunk: number of this shot in a long video, from 0.
     """
 
@@ -57,7 +57,7 @@ class Shot:
     seed: int
     options: Any
     given_BCTHW: Tensor | None = None
-    controls: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    controls: Mapping[str, np.ndarray] = field(default_factory=dict)
     chunk: int = 0
 
 
@@ -159,7 +159,8 @@ def from_first_rank(compute: Callable[[], Tensor]) -> Tensor:
     # The shape travels as an object, with any error; the content, which is large, as a tensor.
     shape, dtype = on_first_process(first)
     tensor = kept[0] if kept else torch.empty(shape, dtype=dtype, device=default_device())
-    dist.broadcast(tensor, src=0)
+    with torch.inference_mode():  # a tokenizer's output may be changed in this mode alone
+        dist.broadcast(tensor, src=0)
     return tensor
 
 

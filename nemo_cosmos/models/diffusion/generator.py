@@ -148,9 +148,8 @@ class DiffusionGenerator:
     def _embed_controls(self, shot: Shot, shape: tuple[int, ...]) -> ControlEmbedding | None:
         """Embed the control arrays for latents of this shape; None without a control."""
         batch = {
-            key: torch.from_numpy(np.ascontiguousarray(value))[None].to(self.device)
-            for arrays in shot.controls.values()
-            for key, value in arrays.items()
+            name: torch.from_numpy(np.ascontiguousarray(value))[None].to(self.device)
+            for name, value in shot.controls.items()
         }
         return self.net.embed_controls(batch, shape)
 

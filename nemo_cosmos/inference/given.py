@@ -1,0 +1,159 @@
+"""The image or video that a generation continues: its frames at the model's rate.
+
+A model learnt motion at one frame rate. Frames of a file are therefore chosen by presentation time,
+at that rate, and only those are decoded. Arrays say nothing of time and are taken as they are.
+
+Shape suffixes: T frames, H height, W width, C colours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_cosmos.errors import ConfigError, InputError, WrongFrameCountError
+from nemo_cosmos.video import Video, center_crop, decode, index_frames, is_image
+
+FrameSource: TypeAlias = "np.ndarray | Video | str | PathLike[str]"
+"""What can be continued: frames (uint8 RGB, T,H,W,3), a :class:`Video`, or the path of a file."""
+
+SAME_RATE = 0.01
+"""Rates that differ by less than this share count as the same: 29.97 and 30 Hz."""
+
+
+@dataclass(frozen=True)
+class GivenFrames:
+    """An image or video to continue.
+
+    Attributes:
+        pts_s: presentation time of each frame, in seconds from the first.
+        fps: the source's own frame rate in Hz; None where it has none, as arrays and images.
+        has_variable_rate: whether the frames are not evenly spaced.
+        video: the frames, where they are in memory.
+        path: the file, where they are not.
+    """
+
+    pts_s: NDArray[np.float64]
+    fps: float | None
+    has_variable_rate: bool = False
+    video: Video | None = None
+    path: str | PathLike[str] | None = None
+
+    @classmethod
+    def open(cls, source: FrameSource) -> GivenFrames:
+        """Look at a source without decoding it.
+
+        Raises:
+            InputError: it is neither frames nor a path.
+            MissingFileError: there is no such file.
+            VideoError: it is not an image or video.
+        """
+        if isinstance(source, Video):
+            pts_s = source.pts_s
+            if pts_s is None:
+                return cls(np.arange(source.num_frames) / source.fps, source.fps, video=source)
+            return cls(pts_s - pts_s[0], source.fps, has_variable_rate=True, video=source)
+        if isinstance(source, np.ndarray):
+            if len(source) == 0:
+                raise WrongFrameCountError(
+                    "There is no frame to continue. Give an image or a video."
+                )
+            return cls(np.arange(len(source), dtype=float), None, video=Video(source, fps=1.0))
+        if not isinstance(source, str | PathLike):
+            raise InputError(
+                f"The input is a {type(source).__name__}; expected frames (uint8 RGB, shape "
+                "(T, H, W, 3)), a Video, or the path of an image or video."
+            )
+        if is_image(source):
+            return cls(np.zeros(1), None, video=decode(source))
+        index = index_frames(source)
+        info = index.info
+        return cls(index.pts_s, info.fps, info.variable_frame_rate, path=source)
+
+    def is_resampled(self, fps: float) -> bool:
+        """Whether frames at this rate are not simply consecutive frames of the source."""
+        if self.fps is None:
+            return False
+        return self.has_variable_rate or abs(self.fps / fps - 1) > SAME_RATE
+
+    def num_frames(self, fps: float, begin: str | int) -> int:
+        """Return how many frames can be given at a frame rate."""
+        return len(self._numbers(fps, begin))
+
+    def read(
+        self, num_frames: int, fps: float, begin: str | int, size_hw: tuple[int, int]
+    ) -> np.ndarray:
+        """Decode the frames to continue, scaled and cropped to the video's size.
+
+        Args:
+            num_frames: how many.
+            fps: the rate of the video to make, in Hz.
+            begin: ``"first"``, ``"last"``, or the number of the first frame at that rate.
+            size_hw: height and width of the video to make.
+
+        Raises:
+            WrongFrameCountError: there are fewer.
+            VideoError: a frame is damaged.
+        """
+        numbers = self._numbers(fps, begin)
+        if len(numbers) < num_frames:
+            at_rate = f" at {fps:g} frames a second" if self.is_resampled(fps) else ""
+            start = f" from frame {begin} on" if isinstance(begin, int) else ""
+            raise WrongFrameCountError(
+                f"The input has {len(numbers)} frames{at_rate}{start}, but {num_frames} are to be "
+                "continued. Give a longer input, or continue fewer frames."
+            )
+        chosen = numbers[-num_frames:] if begin == "last" else numbers[:num_frames]
+        if self.video is not None:
+            frames_THWC = self.video.frames_THWC[chosen]
+        else:
+            assert self.path is not None
+            frames_THWC = decode(self.path, frame_indices=chosen).frames_THWC
+        return center_crop(frames_THWC, size_hw)
+
+    def _numbers(self, fps: float, begin: str | int) -> NDArray[np.int64]:
+        """Numbers of the source's frames on a grid of the wanted rate."""
+        first = begin if isinstance(begin, int) else 0
+        if not self.is_resampled(fps):
+            return np.arange(first, len(self.pts_s))
+        last_s = float(self.pts_s[-1])
+        count = int(last_s * fps + 1e-3) + 1
+        if begin == "last":  # the grid ends at the last frame, which is the one to go on from
+            times_s = last_s - np.arange(count)[::-1] / fps
+        else:
+            times_s = np.arange(first, count) / fps
+        return _nearest(self.pts_s, times_s)
+
+
+def parse_begin(begin: str | int | None) -> str | int | None:
+    """Check where the given frames begin: ``first``, ``last``, or a frame's number.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if begin is None or begin in ("first", "last"):
+        return begin
+    try:
+        number = int(str(begin))
+    except ValueError:
+        number = -1
+    if isinstance(begin, bool) or number < 0:
+        raise ConfigError(
+            f"begin is {begin!r}; it must be 'first', 'last', or the number of the first frame to "
+            "give, from 0."
+        )
+    return number
+
+
+def _nearest(pts_s: NDArray[np.float64], times_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Number of the frame whose presentation time is nearest to each time."""
+    after = np.clip(np.searchsorted(pts_s, times_s), 1, max(len(pts_s) - 1, 1))
+    if len(pts_s) == 1:
+        return np.zeros(len(times_s), dtype=np.int64)
+    is_before_nearer = times_s - pts_s[after - 1] <= pts_s[after] - times_s
+    numbers: NDArray[np.int64] = (after - is_before_nearer).astype(np.int64)
+    return numbers

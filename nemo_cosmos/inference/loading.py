@@ -1,0 +1,65 @@
+"""Load a world for generation: alone, or shared by the ranks that generate together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from os import PathLike
+
+import torch
+from torch import Tensor, nn
+
+from nemo_cosmos.checkpoint.world.folder import World, load_world
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.family import get_family
+from nemo_cosmos.platform import default_device, num_processes
+
+
+def load_shared_world(path: str | PathLike[str], dtype: torch.dtype, tp: int = 1) -> World:
+    """Read a world folder; with several ranks, share weights and video out.
+
+    Tensor-parallel ranks split the weights of each layer. The rest split the tokens of the video;
+    without tensor parallelism each keeps a part of every weight, and a layer is gathered while it
+    computes.
+
+    The weights are read into the CPU's memory and moved on layer by layer, so that a GPU never
+    holds the whole network.
+
+    Args:
+        path: the folder.
+        dtype: precision to compute in.
+        tp: tensor-parallel ranks.
+
+    Raises:
+        ConfigError: ``tp`` does not divide the ranks or the heads.
+        InputError, CheckpointError, NumericsError: as :func:`load_world`.
+    """
+    ranks = num_processes()
+    if ranks % tp:
+        legal = [size for size in range(1, ranks + 1) if ranks % size == 0]
+        raise ConfigError(
+            f"{tp} tensor-parallel processes do not divide the {ranks} of this run. Choose one of "
+            f"{legal}, or start another number of processes."
+        )
+    cp = ranks // tp
+    if ranks == 1 or tp > 1:
+        return load_world(path, dtype, tp=tp, cp=cp)
+    world = load_world(path, dtype, device=torch.device("cpu"), cp=cp)
+    get_family(world.config.family).share_weights(world.net)
+    return replace(world, tokenizer=world.tokenizer.to(default_device()))
+
+
+def local_bytes(holder: object) -> int:
+    """Bytes of weights and buffers that this rank holds.
+
+    Args:
+        holder: a network, or an object with networks as attributes.
+    """
+    if not isinstance(holder, nn.Module):
+        parts = vars(holder).values() if hasattr(holder, "__dict__") else ()
+        return sum(local_bytes(part) for part in parts if isinstance(part, nn.Module))
+    return sum(_bytes(tensor) for tensor in (*holder.parameters(), *holder.buffers()))
+
+
+def _bytes(tensor: Tensor) -> int:
+    local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return int(local.numel()) * int(local.element_size())

@@ -1,0 +1,327 @@
+"""What someone asks a world model for, checked before anything heavy happens.
+
+A :class:`Request` is checked by itself when it is made: types, ranges, files that must exist. It
+can be made before a model is loaded and be sent to other ranks. :func:`check_request` then holds it
+against a model and fills in what the model was trained on.
+
+Nothing here imports torch, so that the command line can make its options of these dataclasses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from nemo_cosmos.controls import Signal, Values
+from nemo_cosmos.errors import (
+    ConfigError,
+    InputError,
+    PromptError,
+    SampleError,
+    WrongFrameCountError,
+)
+from nemo_cosmos.inference.given import FrameSource, GivenFrames, parse_begin
+from nemo_cosmos.options import build_options, check_names, check_value, option, option_fields
+
+if TYPE_CHECKING:
+    from nemo_cosmos.models.common.generator import Generator
+
+Task = Literal["generate", "predict", "extend"]
+
+Controls: TypeAlias = Mapping[str, np.ndarray | Values]
+"""Signals by name: ``{"action": actions}``, or arrays by name for one with several."""
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """Choices that all model families share; None takes what the model was trained on.
+
+    Attributes:
+        num_frames: length of the video (of a chunk, when extending).
+        height: in pixels.
+        width: in pixels.
+        fps: frame rate in Hz.
+        seed: of all randomness; the same seed and inputs give the same video.
+        negative_prompt: what to keep away from; it is not shown to the prompt guards.
+    """
+
+    num_frames: int | None = option(None, "Frames; default: as the model was trained.", least=1)
+    height: int | None = option(None, "Height in pixels; default: as trained.")
+    width: int | None = option(None, "Width in pixels; default: as trained.")
+    fps: float | None = option(
+        None, "Frames a second; default: as trained.", above=0, most=1000
+    )
+    seed: int = option(
+        1, "The same seed and inputs give the same video.", least=0, most=2**32 - 1
+    )
+    negative_prompt: str | None = option(None, "What to keep away from.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One video that someone asks for.
+
+    Attributes:
+        task: ``generate`` from text alone, ``predict`` what follows given frames, or ``extend``
+            them chunk by chunk.
+        prompt: what happens; None only where a control steers.
+        options: :class:`GenerationOptions` and those of the model's family, by name. None takes
+            the default.
+        frames: what is continued; a path is looked at, but not decoded.
+        begin: which of the frames are given: ``"first"``, ``"last"``, or the number of the first
+            one at the model's frame rate. By default the first with a control, whose arrays begin
+            with the video, else the last.
+        num_condition_frames: how many frames to give; when extending, how many each chunk takes
+            from the one before. By default 1, and as many as the model takes when extending.
+        num_chunks: how many times to continue, when extending.
+        control: the signals of the model's controls, for exactly the frames of the new video.
+
+    Raises:
+        InputError: a value of another type or outside its range, or a combination without sense.
+    """
+
+    task: Task
+    prompt: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    frames: FrameSource | GivenFrames | None = None
+    begin: str | int | None = None
+    num_condition_frames: int | None = None
+    num_chunks: int = 1
+    control: Controls = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.task not in get_args(Task):
+            raise ConfigError(
+                f"There is no task '{self.task}'; expected {', '.join(get_args(Task))}."
+            )
+        if self.prompt is not None and not isinstance(self.prompt, str):
+            raise PromptError(
+                f"The prompt is a {type(self.prompt).__name__}; expected text that says what "
+                "happens."
+            )
+        chosen = {name: value for name, value in self.options.items() if value is not None}
+        # Frozen, so that nobody changes a request while a rank works on it.
+        object.__setattr__(self, "options", chosen)
+        self.shared_options()
+        object.__setattr__(self, "begin", parse_begin(self.begin))
+        for name in ("num_condition_frames", "num_chunks"):
+            kind = int | None if name == "num_condition_frames" else int
+            value = check_value(name, getattr(self, name), kind)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; it must be 1 or more.")
+            object.__setattr__(self, name, value)
+        self._check_frames()
+
+    def shared_options(self) -> GenerationOptions:
+        """Return those of the options that all families share."""
+        names = {item.name for item in option_fields(GenerationOptions)}
+        return build_options(
+            GenerationOptions, {n: value for n, value in self.options.items() if n in names}
+        )
+
+    def _check_frames(self) -> None:
+        if self.task == "generate":
+            if self.frames is not None or self.control:
+                raise InputError(
+                    "'generate' makes a video from text alone, but frames or a control were given. "
+                    "Use 'predict' to continue frames or to steer with a control."
+                )
+            return
+        if self.frames is None:
+            raise InputError(f"'{self.task}' continues an image or a video. Give one.")
+        if not isinstance(self.frames, GivenFrames):
+            object.__setattr__(self, "frames", GivenFrames.open(self.frames))
+
+
+@dataclass(frozen=True)
+class CheckedRequest:
+    """A request that a model can fulfil, with nothing left open.
+
+    Attributes:
+        task: as in :class:`Request`.
+        prompt: as in :class:`Request`.
+        options: with everything filled in from the model.
+        family_options: the family's own options.
+        given_THWC: the frames to begin with, at the video's size; None when generating.
+        overlap: frames that each chunk after the first takes from the one before.
+        num_chunks: chunks; 1 unless extending.
+        signals: the model's signals by name.
+        values: the arrays of each signal, for the whole video.
+    """
+
+    task: Task
+    prompt: str | None
+    options: GenerationOptions
+    family_options: Any
+    given_THWC: np.ndarray | None
+    overlap: int
+    num_chunks: int
+    signals: Mapping[str, Signal]
+    values: Mapping[str, Values]
+
+    @property
+    def chunk_frames(self) -> int:
+        """Frames of a chunk."""
+        assert self.options.num_frames is not None
+        return self.options.num_frames
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        assert self.options.height is not None and self.options.width is not None
+        return self.options.height, self.options.width
+
+    @property
+    def fps(self) -> float:
+        """Frame rate in Hz."""
+        assert self.options.fps is not None
+        return self.options.fps
+
+    def controls_of(self, chunk: int) -> dict[str, np.ndarray]:
+        """Return the control arrays of a chunk by batch key."""
+        first = chunk * (self.chunk_frames - self.overlap)
+        batch: dict[str, np.ndarray] = {}
+        for name, signal in self.signals.items():
+            batch |= signal.batch(self.values[name], first, self.chunk_frames)
+        return batch
+
+    def recorded_options(self) -> dict[str, Any]:
+        """Return plain values for the provenance, where the negative prompt is hashed apart."""
+        values = dataclasses.asdict(self.options) | dataclasses.asdict(self.family_options)
+        del values["negative_prompt"]
+        return values
+
+
+def check_request(
+    request: Request,
+    generator: Generator,
+    trained: Mapping[str, Any],
+    signals: Mapping[str, Signal],
+) -> CheckedRequest:
+    """Hold a request against a model.
+
+    Args:
+        request: what is asked for.
+        generator: the model.
+        trained: num_frames, fps, height and width of the model's training videos.
+        signals: the signals of the model's controls by name.
+
+    Raises:
+        ConfigError: an option that the model does not have, or an impossible value.
+        WrongFrameCountError: a length or a number of given frames that it cannot take.
+        WrongSizeError: a height or width that it cannot make.
+        PromptError: no prompt where nothing else steers.
+        SampleError: control arrays of another number of rows than the video needs.
+        InputError: controls that are not the model's, or frames for a model that takes none.
+    """
+    options, family_options = _options(request, generator, trained)
+    num_frames, height, width = options.num_frames, options.height, options.width
+    assert num_frames is not None and height is not None and width is not None
+    generator.check(num_frames, height, width, family_options)
+    if request.prompt is None and not signals:
+        raise PromptError("There is no prompt. This model is steered by text; say what happens.")
+    given = request.frames
+    num_given, overlap, begin = 0, 0, ""
+    if isinstance(given, GivenFrames):
+        begin = request.begin if request.begin is not None else "first" if signals else "last"
+        available = given.num_frames(options.fps or 0, begin)
+        num_given, overlap = _num_given(request, generator, num_frames, available)
+    chunks = request.num_chunks if request.task == "extend" else 1
+    values = _check_control(request.control, signals, chunks * (num_frames - overlap) + overlap)
+    given_THWC = None
+    if isinstance(given, GivenFrames):
+        given_THWC = given.read(num_given, options.fps or 0, begin, (height, width))
+    return CheckedRequest(
+        task=request.task,
+        prompt=request.prompt,
+        options=options,
+        family_options=family_options,
+        given_THWC=given_THWC,
+        overlap=overlap,
+        num_chunks=chunks,
+        signals=signals,
+        values=values,
+    )
+
+
+def _options(
+    request: Request, generator: Generator, trained: Mapping[str, Any]
+) -> tuple[GenerationOptions, Any]:
+    """Split the options into shared ones, filled in from the model, and the family's."""
+    shared = {item.name for item in option_fields(GenerationOptions)}
+    own = {item.name for item in option_fields(generator.options_class)}
+    check_names(request.options, shared | own)
+    family_options = build_options(
+        generator.options_class, {n: v for n, v in request.options.items() if n in own}
+    )
+    options = request.shared_options()
+    left_open = {
+        name: trained[name]
+        for name in ("num_frames", "height", "width", "fps")
+        if getattr(options, name) is None
+    }
+    return dataclasses.replace(options, **left_open), family_options
+
+
+def _num_given(
+    request: Request, generator: Generator, num_frames: int, available: int
+) -> tuple[int, int]:
+    """Return how many frames the first chunk is given, and how many the later ones."""
+    legal = generator.legal_given(num_frames)
+    if not legal:
+        raise InputError(
+            "This model makes video from text alone (Text2World) and takes no frames. Use "
+            "'generate', or a Video2World model."
+        )
+    usual = legal[-1] if request.task == "extend" else 1
+    wanted = request.num_condition_frames or usual
+    if wanted not in legal:
+        raise WrongFrameCountError(
+            f"{wanted} given frames do not fit: for a video of {num_frames} frames "
+            f"this model continues {' or '.join(map(str, legal))}."
+        )
+    if request.task == "predict":
+        return wanted, wanted
+    # The first chunk of a long video takes what there is: an image is enough to begin with.
+    fitting = [count for count in legal if count <= min(wanted, available)]
+    if not fitting:
+        raise WrongFrameCountError("There is no frame to continue. Give an image or a video.")
+    return fitting[-1], wanted
+
+
+def _check_control(
+    control: Controls, signals: Mapping[str, Signal], num_frames: int
+) -> dict[str, Values]:
+    """Return the arrays of each signal; they must be for exactly the frames of the video."""
+    if sorted(control) != sorted(signals):
+        raise InputError(
+            f"The model takes {_listed(signals)} as control, but got {_listed(control)}. "
+            "Give exactly those; a model learns a control in post-training."
+        )
+    values = {name: signal.values(control[name]) for name, signal in signals.items()}
+    for name, signal in signals.items():
+        _check_rows(signal, values[name], num_frames)
+        signal.check(values[name], num_frames)
+    return values
+
+
+def _check_rows(signal: Signal, values: Values, num_frames: int) -> None:
+    """Refuse missing and surplus rows in words that fit a generation."""
+    for array in signal.arrays:
+        if array.time is None or array.name not in values or values[array.name].ndim == 0:
+            continue
+        rows, expected = len(values[array.name]), array.num_rows(num_frames)
+        if rows != expected:
+            raise SampleError(
+                f"The control '{array.name}' has {rows} rows, but this video of {num_frames} "
+                f"frames takes {expected}, the first of them for the first given frame. Give "
+                f"{expected} rows, or ask for another num_frames; 'extend' makes longer videos."
+            )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(names)) or "nothing"
