@@ -14,10 +14,8 @@ from nemo_cosmos.cli.options import AsJson, DisableGuard, EnableGuard, listed
 from nemo_cosmos.progress import show_progress
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from nemo_cosmos.inference import Result, WorldPipeline
-    from nemo_cosmos.inference.pipeline import Progress
+    from nemo_cosmos.models.common.generator import Progress
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -46,8 +44,15 @@ Controls = Annotated[
     list[str] | None,
     typer.Option("--control", "-c", help="A signal, NAME=PATH (.npy or .npz); repeat for more."),
 ]
+Begin = Annotated[
+    str | None,
+    typer.Option(
+        help="Which frames to continue: first, last, or the number of the first one at the model's "
+        "rate; default: first with a control, else last."
+    ),
+]
 NumGiven = Annotated[
-    int | None, typer.Option("--num-condition-frames", help="How many last frames to continue.")
+    int | None, typer.Option("--num-condition-frames", help="How many frames to continue.")
 ]
 GuideControl = Annotated[
     bool, typer.Option("--guide-control", help="Let guidance strengthen the control, too.")
@@ -93,25 +98,26 @@ def generate(
         nemo-cosmos generate my_world -p "rain in a city" --json
         torchrun --nproc-per-node 4 -m nemo_cosmos generate my_world -p "rain" --tensor-parallel 2
     """
-    pipe = load_pipeline(model, disable_guard, precision, enable_guard, tensor_parallel)
-    run_and_save(
-        "Generating",
-        out,
-        as_json,
-        lambda progress: pipe.generate(
-            prompt,
-            progress=progress,
-            num_frames=num_frames,
-            height=height,
-            width=width,
-            fps=fps,
-            guidance=guidance,
-            steps=steps,
-            sampler=sampler,
-            seed=seed,
-            negative_prompt=negative_prompt,
-        ),
+    from nemo_cosmos.inference import Request, check_output
+
+    check_output(out)
+    request = Request(
+        "generate",
+        prompt,
+        {
+            "num_frames": num_frames,
+            "height": height,
+            "width": width,
+            "fps": fps,
+            "guidance": guidance,
+            "steps": steps,
+            "sampler": sampler,
+            "seed": seed,
+            "negative_prompt": negative_prompt,
+        },
     )
+    pipe = load_pipeline(model, disable_guard, precision, enable_guard, tensor_parallel)
+    run_and_save("Generating", out, as_json, lambda progress: pipe.run(request, progress))
 
 
 def predict(
@@ -120,6 +126,7 @@ def predict(
     prompt: OptionalPrompt = None,
     actions: Actions = None,
     control: Controls = None,
+    begin: Begin = None,
     num_condition_frames: NumGiven = None,
     out: Out = Path("outputs/predict.mp4"),
     num_frames: NumFrames = None,
@@ -140,39 +147,41 @@ def predict(
 ) -> None:
     """Continue an image or video (Video2World), steered by a prompt and by controls.
 
-    The last frame of the input is continued, or as many as --num-condition-frames says; they are
-    also the first frames of the result. Control arrays start at the first given frame.
+    The last frame of the input is continued, or the first one where a control steers; --begin and
+    --num-condition-frames choose others. Given frames are also the first frames of the result.
+    Control arrays start at the first given frame and have exactly the rows that the video needs. Of
+    a video, frames at the model's frame rate are taken.
 
     Examples:
         nemo-cosmos predict my_world --input first.png -p "the robot arm moves to the left"
         nemo-cosmos predict my_robot --input episode.mp4 --actions actions.npy --guidance 0
         nemo-cosmos predict my_world -i clip.mp4 -p "the car turns" --num-condition-frames 5 --json
     """
-    arrays = read_controls(actions, control)
-    frames_THWC = read_frames(input)
-    pipe = load_pipeline(model, disable_guard, precision, enable_guard, tensor_parallel)
-    run_and_save(
-        "Predicting",
-        out,
-        as_json,
-        lambda progress: pipe.predict(
-            prompt,
-            frames_THWC,
-            num_condition_frames=num_condition_frames or 1,
-            control=arrays,
-            progress=progress,
-            num_frames=num_frames,
-            height=height,
-            width=width,
-            fps=fps,
-            guidance=guidance,
-            guide_control=guide_control,
-            steps=steps,
-            sampler=sampler,
-            seed=seed,
-            negative_prompt=negative_prompt,
-        ),
+    from nemo_cosmos.inference import Request, check_output
+
+    check_output(out)
+    request = Request(
+        "predict",
+        prompt,
+        {
+            "num_frames": num_frames,
+            "height": height,
+            "width": width,
+            "fps": fps,
+            "guidance": guidance,
+            "guide_control": guide_control,
+            "steps": steps,
+            "sampler": sampler,
+            "seed": seed,
+            "negative_prompt": negative_prompt,
+        },
+        frames=input,
+        begin=begin,
+        num_condition_frames=num_condition_frames,
+        control=read_controls(actions, control),
     )
+    pipe = load_pipeline(model, disable_guard, precision, enable_guard, tensor_parallel)
+    run_and_save("Predicting", out, as_json, lambda progress: pipe.run(request, progress))
 
 
 def extend(
@@ -182,6 +191,7 @@ def extend(
     prompt: OptionalPrompt = None,
     actions: Actions = None,
     control: Controls = None,
+    begin: Begin = None,
     num_condition_frames: NumGiven = None,
     out: Out = Path("outputs/extend.mp4"),
     num_frames: NumFrames = None,
@@ -202,40 +212,40 @@ def extend(
 ) -> None:
     """Continue an image or video chunk by chunk, each from the last frames of the one before.
 
-    --num-frames is the length of a chunk. Control arrays cover the whole new video, from its first
-    given frame on.
+    --num-frames is the length of a chunk. Control arrays cover the whole new video and no more,
+    from its first given frame on.
 
     Examples:
         nemo-cosmos extend my_world --input first.png -p "the arm stacks the blocks" --chunks 4
         nemo-cosmos extend my_robot --input episode.mp4 --actions actions.npy --chunks 2
         nemo-cosmos extend my_world -i clip.mp4 -p "the car drives on" --json
     """
-    arrays = read_controls(actions, control)
-    frames_THWC = read_frames(input)
-    pipe = load_pipeline(model, disable_guard, precision, enable_guard, tensor_parallel)
-    run_and_save(
-        "Extending",
-        out,
-        as_json,
-        lambda progress: pipe.extend(
-            prompt,
-            frames_THWC,
-            chunks,
-            num_condition_frames=num_condition_frames,
-            control=arrays,
-            progress=progress,
-            num_frames=num_frames,
-            height=height,
-            width=width,
-            fps=fps,
-            guidance=guidance,
-            guide_control=guide_control,
-            steps=steps,
-            sampler=sampler,
-            seed=seed,
-            negative_prompt=negative_prompt,
-        ),
+    from nemo_cosmos.inference import Request, check_output
+
+    check_output(out)
+    request = Request(
+        "extend",
+        prompt,
+        {
+            "num_frames": num_frames,
+            "height": height,
+            "width": width,
+            "fps": fps,
+            "guidance": guidance,
+            "guide_control": guide_control,
+            "steps": steps,
+            "sampler": sampler,
+            "seed": seed,
+            "negative_prompt": negative_prompt,
+        },
+        frames=input,
+        begin=begin,
+        num_condition_frames=num_condition_frames,
+        num_chunks=chunks,
+        control=read_controls(actions, control),
     )
+    pipe = load_pipeline(model, disable_guard, precision, enable_guard, tensor_parallel)
+    run_and_save("Extending", out, as_json, lambda progress: pipe.run(request, progress))
 
 
 def load_pipeline(
@@ -269,13 +279,6 @@ def load_pipeline(
 
     guards = site_policy(listed(disabled_guards), listed(enabled_guards))
     return WorldPipeline.from_folder(model, guards, dtype=getattr(torch, precision), tp=tp)
-
-
-def read_frames(path: Path) -> np.ndarray:
-    """Read an image or video as uint8 frames (T,H,W,3)."""
-    from nemo_cosmos.video import decode
-
-    return decode(path).frames_THWC
 
 
 def read_controls(actions: Path | None, controls: list[str] | None) -> dict[str, Any]:

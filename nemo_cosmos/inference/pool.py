@@ -17,6 +17,7 @@ import json
 import threading
 import traceback
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from os import PathLike
@@ -27,9 +28,9 @@ import torch
 import torch.distributed as dist
 
 from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
-from nemo_cosmos.checkpoint.world.config import CONFIG_FILE, TOKENIZER_FOLDER, WEIGHTS_FILE
+from nemo_cosmos.checkpoint.world.config import TOKENIZER_FOLDER, WEIGHTS_FILE, read_config
 from nemo_cosmos.checkpoint.world.folder import World
-from nemo_cosmos.errors import ConfigError, NemoCosmosError
+from nemo_cosmos.errors import Cancelled, ConfigError, NemoCosmosError
 from nemo_cosmos.guardrails import GuardPolicy
 from nemo_cosmos.inference.loading import load_shared_world, local_bytes
 from nemo_cosmos.inference.pipeline import Encoder, WorldPipeline
@@ -153,6 +154,7 @@ class WorldPool:
                 self._run(*job, progress=None)
             except NemoCosmosError:  # the first rank raised it, too, and has a caller to tell
                 continue
+        self.close()
 
     def clear(self) -> None:
         """Evict every world."""
@@ -170,32 +172,35 @@ class WorldPool:
     def _run(
         self, world: str | PathLike[str], request: Request, progress: Progress | None
     ) -> Result:
+        # A caller may keep an error, whose traceback would keep latents and weights alive.
         try:
             return self._pipeline(world).run(request, progress)
+        except Cancelled as stopped:
+            raise stopped.with_traceback(None) from None
         except BaseException as error:
-            # A caller may keep the error, whose traceback would keep latents and weights alive.
             traceback.clear_frames(error.__traceback__)
             raise
 
     def _pipeline(self, world: str | PathLike[str]) -> WorldPipeline:
         """Return a world's pipeline, loaded if needed, as the last one used."""
         # Ranks must load and evict alike, so that the first one decides.
-        key, to_evict = on_first_process(lambda: self._decide(world))
-        self._drop(to_evict)
+        key, to_evict, encoder = on_first_process(lambda: self._decide(world))
+        self._drop(to_evict, keep_encoder=encoder)
         if key not in self._worlds:
             self._worlds[key] = self._load(key)
             self._drop(on_first_process(lambda: self._beyond_budget(keep=key)))
         self._worlds.move_to_end(key)
         return self._worlds[key].pipeline
 
-    def _decide(self, world: str | PathLike[str]) -> tuple[_Key, list[_Key]]:
-        """Return the key of a world, and the worlds that must go before it is loaded."""
+    def _decide(self, world: str | PathLike[str]) -> tuple[_Key, list[_Key], str]:
+        """Return a world's key, the worlds that must go before it is loaded, and its encoder."""
         key = _Key.of(world)
         if key in self._worlds:
-            return key, []
+            return key, [], self._worlds[key].encoder
+        encoder = _encoder_name(read_config(Path(key.folder)).text_encoder)
         stale = [other for other in self._worlds if other.folder == key.folder]
-        if self.max_bytes is None or not (Path(key.folder) / CONFIG_FILE).is_file():
-            return key, stale
+        if self.max_bytes is None:
+            return key, stale, encoder
         ranks = self.tp if self.tp > 1 else num_processes()
         needed = _weight_bytes(Path(key.folder), self.dtype, ranks)
         if needed > self.max_bytes:
@@ -203,7 +208,7 @@ class WorldPool:
                 f"The world '{world}' takes {needed / 1e9:.2f} GB, but the pool may take "
                 f"{self.max_bytes / 1e9:.2f} GB. Give the pool more (max_bytes), or more ranks."
             )
-        return key, self._beyond_budget(coming=needed, going=stale)
+        return key, self._beyond_budget(coming=needed, going=stale), encoder
 
     def _beyond_budget(
         self, keep: _Key | None = None, coming: int = 0, going: list[_Key] | None = None
@@ -225,20 +230,19 @@ class WorldPool:
         if self._guards is None:
             self._guards = GuardPolicy.default()
         world: World = load_shared_world(key.folder, self.dtype, self.tp)
-        spec = dict(world.config.text_encoder)
-        name = json.dumps(spec, sort_keys=True, default=str)
+        name = _encoder_name(world.config.text_encoder)
         if name not in self._encoders:
-            encoder = load_text_encoder(spec)
+            encoder = load_text_encoder(dict(world.config.text_encoder))
             self._encoders[name] = encoder, local_bytes(encoder)
         pipeline = WorldPipeline(world, self._encoders[name][0], self._guards)
         return _Loaded(pipeline, local_bytes(world.net) + local_bytes(world.tokenizer), name)
 
-    def _drop(self, keys: list[_Key]) -> None:
-        """Forget worlds, and text encoders that no other world uses."""
+    def _drop(self, keys: list[_Key], keep_encoder: str = "") -> None:
+        """Forget worlds, and text encoders that no other world uses or is about to use."""
         for key in keys:
             del self._worlds[key]
         if keys:
-            used = {world.encoder for world in self._worlds.values()}
+            used = {keep_encoder, *(world.encoder for world in self._worlds.values())}
             self._encoders = {n: found for n, found in self._encoders.items() if n in used}
             release_memory()
 
@@ -256,6 +260,10 @@ class WorldPool:
 def default_pool() -> WorldPool:
     """Return the pool of this process, with every guard and half of the device's memory."""
     return WorldPool(max_bytes=memory_bytes() // 2)
+
+
+def _encoder_name(spec: Mapping[str, Any]) -> str:
+    return json.dumps(dict(spec), sort_keys=True, default=str)
 
 
 def _weight_bytes(folder: Path, dtype: torch.dtype, ranks: int) -> int:

@@ -52,12 +52,8 @@ class GenerationOptions:
     num_frames: int | None = option(None, "Frames; default: as the model was trained.", least=1)
     height: int | None = option(None, "Height in pixels; default: as trained.")
     width: int | None = option(None, "Width in pixels; default: as trained.")
-    fps: float | None = option(
-        None, "Frames a second; default: as trained.", above=0, most=1000
-    )
-    seed: int = option(
-        1, "The same seed and inputs give the same video.", least=0, most=2**32 - 1
-    )
+    fps: float | None = option(None, "Frames a second; default: as trained.", above=0, most=1000)
+    seed: int = option(1, "The same seed and inputs give the same video.", least=0, most=2**32 - 1)
     negative_prompt: str | None = option(None, "What to keep away from.")
 
 
@@ -225,9 +221,10 @@ def check_request(
     if request.prompt is None and not signals:
         raise PromptError("There is no prompt. This model is steered by text; say what happens.")
     given = request.frames
-    num_given, overlap, begin = 0, 0, ""
+    num_given, overlap = 0, 0
+    begin: str | int = "first" if signals else "last"
     if isinstance(given, GivenFrames):
-        begin = request.begin if request.begin is not None else "first" if signals else "last"
+        begin = begin if request.begin is None else request.begin
         available = given.num_frames(options.fps or 0, begin)
         num_given, overlap = _num_given(request, generator, num_frames, available)
     chunks = request.num_chunks if request.task == "extend" else 1
@@ -302,7 +299,9 @@ def _check_control(
             f"The model takes {_listed(signals)} as control, but got {_listed(control)}. "
             "Give exactly those; a model learns a control in post-training."
         )
-    values = {name: signal.values(control[name]) for name, signal in signals.items()}
+    values: dict[str, Values] = {
+        name: signal.values(control[name]) for name, signal in signals.items()
+    }
     for name, signal in signals.items():
         _check_rows(signal, values[name], num_frames)
         signal.check(values[name], num_frames)

@@ -82,7 +82,7 @@ def predict(folder: str) -> tuple[Any, int, int]:
     """Frames, the bytes of shared weights that this process holds, and the bytes of all."""
     from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
     from nemo_cosmos.inference import pipeline
-    from nemo_cosmos.inference.sharding import local_bytes
+    from nemo_cosmos.inference.loading import local_bytes
 
     pipeline.load_text_encoder = lambda spec: FixedEncoder()  # type: ignore[assignment]
     guards = GuardPolicy(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nemo_cosmos.errors import (
+    Cancelled,
     ConfigError,
     GuardrailError,
     InputError,
@@ -21,7 +22,7 @@ from nemo_cosmos.errors import (
 from nemo_cosmos.guardrails import GuardPolicy
 from nemo_cosmos.inference import WorldPipeline
 from nemo_cosmos.inference import pipeline as pipeline_module
-from nemo_cosmos.video import decode
+from nemo_cosmos.video import Video, decode, encode_video
 
 QUICK = {"steps": 2, "guidance": 1.0}
 MakePipe = Callable[..., WorldPipeline]
@@ -112,6 +113,55 @@ def test_actions_steer_the_video_and_need_no_prompt(
     assert first.provenance["prompt_sha256"] is None
 
 
+def test_a_control_begins_at_the_first_frame_unless_told_otherwise(
+    make_pipe: MakePipe, frames: np.ndarray
+) -> None:
+    pipe = make_pipe(control="action")
+    call = {"control": {"action": np.ones((8, 7), np.float32)}, **QUICK}
+    videos = {
+        begin: pipe.predict(None, frames, begin=begin, **call).video.frames_THWC
+        for begin in (None, "first", "last", 3)
+    }
+    assert np.array_equal(videos[None], videos["first"])
+    assert np.array_equal(videos[3], pipe.predict(None, frames[3:4], **call).video.frames_THWC)
+    assert np.array_equal(videos["last"], pipe.predict(None, frames[-1:], **call).video.frames_THWC)
+    assert not np.array_equal(videos["first"], videos["last"])
+    with pytest.raises(SampleError, match=r"has 11 rows, .* takes 8"):
+        pipe.predict(None, frames, **{**call, "control": {"action": np.ones((11, 7))}})
+
+
+def test_a_video_file_is_continued_at_the_models_rate(
+    make_pipe: MakePipe, frames: np.ndarray, tmp_path: Path
+) -> None:
+    encode_video(tmp_path / "fast.mp4", Video(np.repeat(frames, 3, axis=0), fps=30))
+    encode_video(tmp_path / "same.mp4", Video(frames, fps=10))
+    pipe = make_pipe()
+    call = {"num_condition_frames": 5, "begin": "first", **QUICK}
+    fast, same = (
+        pipe.predict("go", tmp_path / name, **call).video.frames_THWC.astype(int)
+        for name in ("fast.mp4", "same.mp4")
+    )
+    other = pipe.predict("go", frames[:1].repeat(5, axis=0), **call).video.frames_THWC
+    assert np.abs(fast - same).mean() < 0.3 * np.abs(other.astype(int) - same).mean()
+
+
+def test_progress_stops_a_long_video_and_the_pipeline_works_afterwards(
+    make_pipe: MakePipe, frames: np.ndarray
+) -> None:
+    pipe = make_pipe()
+    steps: list[tuple[int, int]] = []
+
+    def stop_in_second_chunk(done: int, total: int) -> None:
+        steps.append((done, total))
+        if done == 4:
+            raise Cancelled("the caller left")
+
+    with pytest.raises(Cancelled, match="the caller left"):
+        pipe.extend("go", frames, 3, progress=stop_in_second_chunk, **QUICK)
+    assert steps == [(n, 9) for n in (1, 2, 3, 4)]
+    assert pipe.predict("go", frames, **QUICK).video.num_frames == 9
+
+
 def test_guidance_on_frames_and_control_changes_the_video(
     make_pipe: MakePipe, frames: np.ndarray
 ) -> None:
@@ -149,7 +199,7 @@ def test_extend_reads_the_controls_of_each_chunk(make_pipe: MakePipe, frames: np
     changed[9:] += 1
     late = pipe.extend(None, frames, control={"action": changed}, **call).video.frames_THWC
     assert np.array_equal(base[:9], late[:9]) and not np.array_equal(base[9:], late[9:])
-    with pytest.raises(SampleError, match="11 rows; expected 12"):
+    with pytest.raises(SampleError, match=r"11 rows, .* 13 frames takes 12"):
         pipe.extend(None, frames, control={"action": actions[:-1]}, **call)
 
 
@@ -171,7 +221,7 @@ def test_refused_prompt_costs_no_sampling(
     make_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe = make_pipe(task="text2world")
-    monkeypatch.setattr(pipe, "_sample", lambda *a, **k: pytest.fail("sampled"))
+    monkeypatch.setattr(pipe.generator, "generate", lambda *a: pytest.fail("sampled"))
     with pytest.raises(GuardrailError, match="no_knives"):
         pipe.generate("a knife", **QUICK)
 
@@ -185,6 +235,9 @@ def test_refused_prompt_costs_no_sampling(
         ({"width": 1280}, WrongSizeError, "up to 128"),
         ({"height": 0}, WrongSizeError, "nearest"),
         ({"steps": 0}, ConfigError, "steps"),
+        ({"steps": 2.5}, ConfigError, "steps is 2.5 .*whole number"),
+        ({"height": "48"}, ConfigError, "height is '48'"),
+        ({"prompt": 7}, PromptError, "expected text"),
         ({"guidance": -1.0}, ConfigError, "guidance"),
         ({"fps": 0.0}, ConfigError, "fps"),
         ({"seed": 2**32}, ConfigError, "seed"),
@@ -219,5 +272,5 @@ def test_illegal_inputs(make_pipe: MakePipe, frames: np.ndarray) -> None:
         make_pipe(task="text2world").predict("go", frames)
     with pytest.raises(InputError, match="'action' as control, but got nothing"):
         make_pipe(control="action").predict("go", frames)
-    with pytest.raises(SampleError, match="5 rows; expected 8"):
+    with pytest.raises(SampleError, match=r"5 rows, .* takes 8"):
         make_pipe(control="action").predict("go", frames, control={"action": np.zeros((5, 7))})

@@ -1,0 +1,118 @@
+"""Frames to continue: which ones, at the model's rate, and no more than needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, WrongFrameCountError
+from nemo_cosmos.inference import given as module
+from nemo_cosmos.inference.given import GivenFrames, parse_begin
+from nemo_cosmos.video import Video, encode_video
+
+SIZE = (32, 48)
+
+
+def numbered(num_frames: int) -> np.ndarray:
+    """Frames whose brightness is their number, times four."""
+    number_T = np.arange(num_frames, dtype=np.uint8)[:, None, None, None]
+    return np.broadcast_to(4 * number_T, (num_frames, *SIZE, 3)).copy()
+
+
+def numbers(frames_THWC: np.ndarray) -> list[int]:
+    return [round(float(frame.mean()) / 4) for frame in frames_THWC]
+
+
+@pytest.mark.parametrize(
+    ("begin", "expected"), [("first", [0, 1, 2]), ("last", [17, 18, 19]), (5, [5, 6, 7])]
+)
+def test_arrays_are_taken_as_they_are(begin, expected):
+    given = GivenFrames.open(numbered(20))
+    assert numbers(given.read(3, 10.0, begin, SIZE)) == expected
+    assert not given.is_resampled(10.0)
+
+
+@pytest.mark.parametrize(
+    ("fps", "begin", "expected"),
+    [
+        (30.0, "first", [0, 1, 2]),
+        (29.97, "last", [27, 28, 29]),
+        (10.0, "first", [0, 3, 6]),
+        (10.0, "last", [23, 26, 29]),
+        (10.0, 2, [6, 9, 12]),
+        (60.0, "first", [0, 0, 1]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["video", "file"])
+def test_frames_of_a_video_are_at_the_models_rate(tmp_path, kind, fps, begin, expected):
+    video = Video(numbered(30), fps=30)
+    source: Video | Path = video
+    if kind == "file":
+        source = tmp_path / "clip.mp4"
+        encode_video(source, video)
+    given = GivenFrames.open(source)
+    assert numbers(given.read(3, fps, begin, SIZE)) == expected
+
+
+def test_a_variable_rate_is_resampled_by_presentation_time():
+    pts_s = np.concatenate([np.arange(10) / 30, 1 / 3 + np.arange(10) / 10])  # 30 fps, then 10
+    given = GivenFrames.open(Video(numbered(20), fps=15, pts_s=pts_s))
+    assert numbers(given.read(5, 10.0, "first", SIZE)) == [0, 3, 6, 9, 11]
+    assert given.num_frames(10.0, "first") == given.num_frames(10.0, "last") == 13
+    assert numbers(given.read(3, 10.0, "last", SIZE)) == [17, 18, 19]
+
+
+def test_only_the_frames_that_are_needed_are_decoded(tmp_path, monkeypatch):
+    encode_video(tmp_path / "clip.mp4", Video(numbered(60), fps=10))
+    decoded = []
+    decode = module.decode
+
+    def recording(path, frame_indices):
+        decoded.extend(frame_indices)
+        return decode(path, frame_indices=frame_indices)
+
+    monkeypatch.setattr(module, "decode", recording)
+    given = GivenFrames.open(tmp_path / "clip.mp4")
+    assert not decoded
+    given.read(5, 10.0, "last", SIZE)
+    assert decoded == [55, 56, 57, 58, 59]
+
+
+def test_an_image_is_one_frame_and_is_fitted(tmp_path):
+    Image.fromarray(np.full((90, 70, 3), 200, np.uint8)).save(tmp_path / "a.png")
+    given = GivenFrames.open(tmp_path / "a.png")
+    assert given.num_frames(24.0, "last") == 1
+    assert given.read(1, 24.0, "last", SIZE).shape == (1, *SIZE, 3)
+    with pytest.raises(WrongFrameCountError, match="1 frames, but 5"):
+        given.read(5, 24.0, "first", SIZE)
+
+
+def test_too_short_an_input_names_the_rate():
+    given = GivenFrames.open(Video(numbered(30), fps=30))
+    with pytest.raises(WrongFrameCountError, match="2 frames at 10 frames a second from frame 8"):
+        given.read(5, 10.0, 8, SIZE)
+
+
+def test_what_is_no_video_is_an_error(tmp_path):
+    with pytest.raises(MissingFileError):
+        GivenFrames.open(tmp_path / "none.mp4")
+    with pytest.raises(InputError, match="is a list"):
+        GivenFrames.open([1, 2])  # type: ignore[arg-type]
+    with pytest.raises(WrongFrameCountError, match="no frame"):
+        GivenFrames.open(numbered(0))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(None, None), ("first", "first"), ("7", 7), (7, 7), (0, 0)]
+)
+def test_begin_is_a_word_or_a_number(given, expected):
+    assert parse_begin(given) == expected
+
+
+@pytest.mark.parametrize("given", ["middle", -1, "-3", 2.5, True, ""])
+def test_begin_is_nothing_else(given):
+    with pytest.raises(ConfigError, match="'first', 'last'"):
+        parse_begin(given)
