@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nemo_cosmos.cli.options import AsJson
+from nemo_cosmos.cli.options import AsJson, listed
 from nemo_cosmos.progress import show_progress
 
 
@@ -23,11 +23,11 @@ def command(
         typer.Option(
             "--metric",
             "-m",
-            help="Metric to compute; repeat for more. Default: all of a pair that need no weights.",
+            help="Metric to compute. Repeatable. Default: all of a pair that need no weights.",
         ),
     ] = None,
     skip_frames: Annotated[
-        int, typer.Option(min=0, help="Leave out this many first frames: those that were given.")
+        int, typer.Option(min=0, help="Leave out the first frames, which were given.")
     ] = 0,
     trim: Annotated[bool, typer.Option(help="Cut both to the shorter one.")] = False,
     resize: Annotated[bool, typer.Option(help="Resize the truth to the generated size.")] = False,
@@ -67,7 +67,7 @@ def command(
         evaluation = evaluate_folders(
             generated,
             truth,
-            choose_metrics(metric),
+            choose_metrics(listed(metric) or None),
             Alignment(skip_frames, trim, resize),
             prompts=read_prompts(prompts) if prompts is not None else None,
             work=out / ".work" / "scores" if out is not None else None,

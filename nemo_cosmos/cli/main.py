@@ -22,6 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from nemo_cosmos import __version__
 from nemo_cosmos.errors import (
+    Cancelled,
     ConfigError,
     GuardrailError,
     InputError,
@@ -245,6 +246,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def exit_code(error: NemoCosmosError) -> Exit:
     """The exit code that stands for an error."""
+    if isinstance(error, Cancelled):
+        return Exit.STOPPED
     if isinstance(error, GuardrailError):
         return Exit.REFUSED
     return Exit.WRONG_USE if isinstance(error, InputError) else Exit.FAILED

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nemo_cosmos.models.common.latents import LatentCodec, LatentGrid
 
 ENTRY_POINT_GROUP = "nemo_cosmos.families"
+OPTIONS_ENTRY_POINT_GROUP = "nemo_cosmos.family_options"
 
 
 class FamilySettings(Protocol):
@@ -198,6 +199,8 @@ class WorldFamily(Protocol):
 
 _BUILTIN = {"diffusion": "nemo_cosmos.models.diffusion.family:DIFFUSION_FAMILY"}
 _REGISTERED: dict[str, WorldFamily] = {}
+# Apart from the families, whose modules import torch: ``--help`` shows these options.
+_BUILTIN_OPTIONS = {"diffusion": "nemo_cosmos.models.diffusion.options:DiffusionOptions"}
 
 
 def register_family(family: WorldFamily) -> None:
@@ -222,11 +225,26 @@ def get_family(name: str) -> WorldFamily:
     return _REGISTERED[name]
 
 
+def generation_options() -> dict[str, type[Any]]:
+    """Return the dataclass of each family's own generation options, without importing a network.
+
+    A family of another package names its dataclass under the entry point group
+    ``nemo_cosmos.family_options``.
+    """
+    builtin = {name: _import(target) for name, target in _BUILTIN_OPTIONS.items()}
+    installed = entry_points(group=OPTIONS_ENTRY_POINT_GROUP)
+    return builtin | {point.name: point.load() for point in installed}
+
+
+def _import(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
+
+
 def _load(name: str) -> WorldFamily:
     """Import a built-in family or one of an installed package."""
     if name in _BUILTIN:
-        module, _, attribute = _BUILTIN[name].partition(":")
-        builtin: WorldFamily = getattr(import_module(module), attribute)
+        builtin: WorldFamily = _import(_BUILTIN[name])
         return builtin
     for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
         installed: WorldFamily = point.load()

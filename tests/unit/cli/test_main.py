@@ -11,6 +11,7 @@ from rich.text import Text
 from nemo_cosmos import __version__
 from nemo_cosmos.cli import main as cli
 from nemo_cosmos.errors import (
+    Cancelled,
     CheckpointError,
     GuardrailError,
     NemoCosmosError,
@@ -145,6 +146,7 @@ def test_a_command_of_a_command_that_fails_fails_its_caller(fake_command):
         (CheckpointError, 1),
         (StorageFullError, 1),
         (KeyboardInterrupt, 130),
+        (Cancelled, 130),
     ],
 )
 def test_exit_codes(fake_command, error, code):
