@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from data_curation.stages.base import Clip
+from data_curation.clip import Clip
 from data_curation.stages.text_overlay import TextOverlaySettings, measure_text
 from nemo_cosmos.assets import asset_path
 from nemo_cosmos.video import Video, decode, encode_video, probe

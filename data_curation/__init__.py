@@ -1,7 +1,7 @@
 """From raw video to training shards.
 
-The names below are loaded when they are asked for: the settings are needed for ``--help``, where
-the pipeline would take too long.
+The names below are loaded at first use: ``--help`` needs the settings, and importing the pipeline
+for it would take too long.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from data_curation.pipeline import CurateSummary, curate
+    from data_curation.pipeline import curate
+    from data_curation.run import CurateSummary, CurationRun
     from data_curation.settings import OPTIONAL_STAGES, CurateSettings
-    from data_curation.stages.annotate import AnnotateSettings
+    from data_curation.stages.caption import CaptionSettings
     from data_curation.stages.deduplicate import DeduplicateSettings
     from data_curation.stages.embed import EmbedSettings
     from data_curation.stages.embed_text import EmbedTextSettings
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "OPTIONAL_STAGES": "settings",
-    "AnnotateSettings": "stages.annotate",
+    "CaptionSettings": "stages.caption",
     "CurateSettings": "settings",
-    "CurateSummary": "pipeline",
+    "CurateSummary": "run",
+    "CurationRun": "run",
     "DeduplicateSettings": "stages.deduplicate",
     "EmbedSettings": "stages.embed",
     "EmbedTextSettings": "stages.embed_text",
@@ -39,9 +41,10 @@ _HOMES = {
 
 __all__ = [
     "OPTIONAL_STAGES",
-    "AnnotateSettings",
+    "CaptionSettings",
     "CurateSettings",
     "CurateSummary",
+    "CurationRun",
     "DeduplicateSettings",
     "EmbedSettings",
     "EmbedTextSettings",
@@ -55,7 +58,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load one of the names above."""
+    """Load one of the names above at its first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'data_curation' has no attribute '{name}'")
     import importlib

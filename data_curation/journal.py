@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data_curation.source_files import file_versions
-from data_curation.stages.base import Clip, Rejection
+from data_curation.clip import Clip, Rejection
+from data_curation.sources.files import file_versions
 from data_curation.store import ClipStore
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import VideoInfo

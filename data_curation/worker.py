@@ -8,10 +8,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from data_curation.clip import Clip, Rejection, Result
 from data_curation.executors.base import MAX_TRIES
 from data_curation.journal import FAILED, WORKER_DIED, Journal, SourceResult
-from data_curation.source_files import discard, fetch
-from data_curation.stages.base import Clip, Rejection, Result, Stage
+from data_curation.sources.files import discard, fetch
+from data_curation.stages.base import BatchStage, ClipStage, Stage
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import (
     ConfigError,
@@ -132,7 +133,7 @@ def _nobody_listens(stage: str) -> None:
 
 def _run(stage: Stage, clips: list[Clip], result: SourceResult) -> list[Clip]:
     """One stage on one batch; a failure becomes a counted rejection, or ends the run."""
-    if len(clips) > 1:
+    if isinstance(stage, BatchStage) and len(clips) > 1:
         try:
             return _sort_out(stage.process_batch(clips), result)
         except ENDS_THE_RUN:
@@ -148,7 +149,7 @@ def _try_again(stage: Stage, clip: Clip) -> Result | list[Result]:
     detail = ""
     for _ in range(MAX_TRIES):
         try:
-            return stage.process(clip) if stage.scope == "clip" else stage.process_batch([clip])
+            return _once(stage, clip)
         except ENDS_THE_RUN:
             raise
         except InputError as error:
@@ -161,8 +162,15 @@ def _try_again(stage: Stage, clip: Clip) -> Result | list[Result]:
     return Rejection.of(clip, stage.name, FAILED, detail)
 
 
+def _once(stage: Stage, clip: Clip) -> Result | list[Result]:
+    if isinstance(stage, BatchStage):
+        return stage.process_batch([clip])
+    assert isinstance(stage, ClipStage)
+    return stage.process(clip)
+
+
 def _batches(stage: Stage, clips: list[Clip]) -> list[list[Clip]]:
-    size = stage.batch_size if stage.scope == "batch" else 1
+    size = stage.batch_size if isinstance(stage, BatchStage) else 1
     return [clips[first : first + size] for first in range(0, len(clips), size)]
 
 

@@ -100,20 +100,19 @@ def tokenize(
         WrongFrameCountError, WrongSizeError: the tokenizer does not take the windows.
         ConfigError: ``out`` was begun with other settings.
     """
-    from data_curation.run_folder import run_folder_of
     from nemo_cosmos.data.shards.index import INDEX_SUFFIX
     from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE
     from nemo_cosmos.data.tokenize.run import TokenizeConfig, tokenize_shards
     from nemo_cosmos.models.common.text import load_text_encoder, text_encoder_spec
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
-    from nemo_cosmos.storage import claim_place, is_bucket, mirror_folder
+    from nemo_cosmos.storage import claim_place, is_bucket, mirror_folder, work_folder_of
 
     config = config or TokenizeConfig()
     video_tokenizer = VideoTokenizer.from_folder(tokenizer)
     for size in config.sizes:  # refuses illegal windows before any work
         video_tokenizer.latent_shape(config.window_frames, *size)
     place = os.fspath(out)
-    folder = run_folder_of(place, None if work is None else Path(work))
+    folder = work_folder_of(place, None if work is None else Path(work))
     if is_bucket(place):
         claim_place(folder, place)
     video_tokenizer = _with_latent_stats(video_tokenizer, tokenizer, shards, config)

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_curation.stages.base import Clip, setting
+from data_curation.clip import Clip
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, VideoError
+from nemo_cosmos.options import option
 from nemo_cosmos.services import Endpoint, NoAnswerError, OpenAIClient, run_blocking, user_message
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import decode
@@ -51,14 +52,14 @@ class VisionModel:
         ConfigError: a URL without a name or the reverse, or a number that is not positive.
     """
 
-    url: str = setting(
+    url: str = option(
         "", "Endpoint that captions (OpenAI's API, with /v1); key in NEMO_COSMOS_VLM_KEY.",
         flag="--vlm-url",
     )  # fmt: skip
-    model: str = setting("", "Name of the model there.", flag="--vlm-model")
+    model: str = option("", "Name of the model there.", flag="--vlm-model")
     long_side_px: int = 640
-    concurrency: int = setting(16, "Most requests at once.", flag="--vlm-concurrency")
-    timeout_s: float = setting(120.0, "Seconds for one answer.", flag="--vlm-timeout-s")
+    concurrency: int = option(16, "Most requests at once.", flag="--vlm-concurrency")
+    timeout_s: float = option(120.0, "Seconds for one answer.", flag="--vlm-timeout-s")
     max_tries: int = 6
     pause_s: float = 1.0
 

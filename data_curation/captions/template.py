@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data_curation.stages.base import Clip
+from data_curation.clip import Clip
 from data_curation.video_type.taxonomy import ASPECTS, OBJECTS, UNKNOWN
 
 #: ``caption_source`` of these captions.

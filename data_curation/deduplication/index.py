@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_curation.clip import Clip
 from data_curation.deduplication.vectors import VectorFile, rows_written
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
-from data_curation.stages.base import Clip
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import MissingFileError, SampleError
 from nemo_cosmos.storage import atomic_path

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from data_curation.stages.base import Resources
+from data_curation.clip import Resources
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data_curation.stages.base import Clip, Rejection, Resources, Result, Stage, StageSettings
+from data_curation.clip import Clip, Rejection, Resources, Result
+from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.video import decode, fitted_size
@@ -49,7 +50,7 @@ class CameraSettings(StageSettings):
         return CameraStage(store)
 
 
-class CameraStage(Stage):
+class CameraStage(ClipStage):
     """Adds the camera's speeds to the scores, and ``camera_motion`` to the record."""
 
     name = "camera"

@@ -1,87 +1,116 @@
-"""Caption: keep the words that come with a video, or measure what a template may say of it.
+"""Annotate: words for the clips that came without, by a model or from what was measured.
 
-Clips without words get ``caption_source: template`` here; the words themselves are written by
-*annotate*, when all is known of the clip. The mark stays, so that training can leave such captions
-out or weigh them.
+A vision-language model says what is seen, window by window; without one, a template says what the
+stages before have measured. Clips that came with words keep them.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-import numpy as np
-
-from data_curation.captions.template import TEMPLATE, measure_light
-from data_curation.sidecars import read_words
-from data_curation.stages.base import Clip, Rejection, Resources, Result, Stage, StageSettings
+from data_curation.captions.interview import Ask, Interview, VisionModel
+from data_curation.captions.template import TEMPLATE, template_caption
+from data_curation.captions.windows import (
+    REMAINDER_FRAMES,
+    WINDOW_FRAMES,
+    caption_windows,
+    window_frame_numbers,
+)
+from data_curation.clip import Clip, Rejection, Resources, Result
+from data_curation.stages.base import DatasetStage, Stage, StageSettings, ignore_progress
 from data_curation.store import ClipStore
-from nemo_cosmos.data.schema import TIME_AXES, ClipRecord
-from nemo_cosmos.errors import SampleError
-from nemo_cosmos.video import decode
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.options import option
+from nemo_cosmos.services import NoAnswerError
 
-SIDECAR = "sidecar"
-#: Keys of a sidecar JSON that may hold the words, best first.
-WORD_KEYS = ("caption", "language", "text", "prompt")
-_NUM_LOOKS = 8
-_LOOK_SIZE = (45, 80)
+#: The prompt of the paper (arXiv:2501.03575, section 3.4) and of cosmos-curate.
+PROMPT = "Elaborate on the visual and narrative elements of the video in detail."
 
 
 @dataclass(frozen=True)
-class CaptionSettings(StageSettings):
-    """Nothing to choose yet."""
+class CaptionSettings(VisionModel, StageSettings):
+    """Who is asked, and what; without a URL nobody is.
 
-    def build(self, store: ClipStore) -> Stage:
-        """The stage."""
-        return CaptionStage(store)
-
-
-class CaptionStage(Stage):
-    """Finds the words of every clip, and carries the other facts of its sidecar JSON along.
-
-    Clips without words get the scores ``luma``, ``contrast`` (0 to 255) and ``saturation`` (0 to
-    1), and the fact ``main_colour``.
+    Attributes:
+        prompt: the question.
+        sample_fps: frames a second that the model is shown.
+        window_frames: frames of the clip per caption.
+        remainder_frames: a rest at the end is a window of its own from here on.
+        max_tokens: of an answer.
     """
 
-    name = "caption"
-    inputs = ("suffixes", "num_frames")
-    outputs = ("caption_source", "extra", "scores")
-    resources = Resources(cpus=0.5)
-    version = 2
+    prompt: str = option(PROMPT, "What the model is asked.", flag="--vlm-prompt")
+    sample_fps: float = option(2.0, "Frames a second that the model is shown.", flag="--vlm-fps")
+    window_frames: int = WINDOW_FRAMES
+    remainder_frames: int = REMAINDER_FRAMES
+    max_tokens: int = 8192
 
-    def __init__(self, store: ClipStore) -> None:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        numbers = (self.sample_fps, self.window_frames, self.remainder_frames, self.max_tokens)
+        if min(numbers) <= 0:
+            raise ConfigError(f"A setting of the captions is not positive: {numbers}.")
+
+    def build(self, store: ClipStore) -> Stage:
+        """The stage with these settings."""
+        return CaptionStage(self, store)
+
+    def asked(self) -> dict[str, Any]:
+        """The settings that decide the answer."""
+        patience = {"url", "concurrency", "timeout_s", "max_tries", "pause_s"}
+        return {name: value for name, value in asdict(self).items() if name not in patience}
+
+
+class CaptionStage(DatasetStage):
+    """Captions clips that have no words yet; sees all clips, and asks for many at once."""
+
+    name = "caption"
+    inputs = ("clip_id", "suffixes", "num_frames", "fps", "content_sha256", "caption_source")
+    outputs = ("caption", "caption_source", "extra")
+    resources = Resources(cpus=1.0, memory_gb=2.0)
+
+    def __init__(self, settings: CaptionSettings, store: ClipStore) -> None:
+        self.settings = settings
         self._store = store
 
-    def process(self, clip: Clip) -> Result:
-        """Look for the words of one clip."""
-        try:
-            words = read_words(clip.source)
-        except SampleError as error:
-            return Rejection.of(clip, self.name, "sidecar", str(error))
-        given = next((key for key in WORD_KEYS if _is_text(words.get(key))), None)
-        facts = {**clip.extra}
-        facts |= {key: value for key, value in words.items() if key not in _OWN_KEYS}
-        if given is not None:
-            source = str(words.get("caption_source") or SIDECAR)
-            caption = " ".join(str(words[given]).split())
-            return replace(clip, caption=caption, caption_source=source, extra=facts)
-        light = asdict(measure_light(_looks(self._store.get(clip.clip_id, "mp4"), clip.num_frames)))
-        facts["main_colour"] = light.pop("colour")
-        measured = {name: round(value, 4) for name, value in light.items()}
-        return replace(clip, caption_source=TEMPLATE, extra=facts).with_scores(**measured)
+    def process_all(
+        self, clips: Sequence[Clip], advance: Callable[[], None] = ignore_progress
+    ) -> list[Result]:
+        """Caption all clips that came without words.
 
+        Raises:
+            ServiceError: the endpoint gives no answers; those it gave are kept.
+            ConfigError: the URL, the key or the name of the model is wrong.
+        """
+        results: list[Result] = list(clips)
+        places = [place for place, clip in enumerate(clips) if clip.caption_source == TEMPLATE]
+        if not self.settings.url:
+            for place in places:
+                results[place] = replace(clips[place], caption=template_caption(clips[place]))
+            return results
+        interview = Interview(self.settings, self._store, "captions", self.settings.asked())
+        answers = interview.run([clips[place] for place in places], self._ask, advance)
+        for place, answer in zip(places, answers, strict=True):
+            results[place] = self._captioned(clips[place], answer)
+        return results
 
-#: Keys of a sidecar that describe the whole source and would be wrong for a clip of it.
-_OWN_KEYS = frozenset(item.name for item in fields(ClipRecord)) | {
-    "content_sha256",
-    "extra",
-    TIME_AXES,
-}
+    def _captioned(self, clip: Clip, windows: list[dict[str, Any]] | Exception) -> Result:
+        if isinstance(windows, Exception):
+            refused = isinstance(windows, NoAnswerError)
+            reason = "caption_failure" if refused else "decode_failure"
+            return Rejection.of(clip, self.name, reason, str(windows))
+        caption = " ".join(window["caption"] for window in windows)
+        extra = {**clip.extra, "windows": windows}
+        return replace(clip, caption=caption, caption_source=self.settings.model, extra=extra)
 
-
-def _looks(content: bytes, num_frames: int) -> np.ndarray:
-    numbers = np.unique(np.linspace(0, num_frames - 1, _NUM_LOOKS, dtype=int))
-    return decode(content, frame_indices=numbers, size=_LOOK_SIZE).frames_THWC
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    async def _ask(self, clip: Clip, ask: Ask) -> list[dict[str, Any]]:
+        """One caption for each window, the last frames inclusive as cosmos-curate counts them."""
+        chosen, windows = self.settings, []
+        spans = caption_windows(clip.num_frames, chosen.window_frames, chosen.remainder_frames)
+        for start, end in spans:
+            numbers = window_frame_numbers(start, end, clip.fps, chosen.sample_fps)
+            caption = await ask(numbers, chosen.prompt, chosen.max_tokens)
+            windows.append({"start_frame": start, "end_frame": end - 1, "caption": caption})
+        return windows

@@ -16,23 +16,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.deduplication import KEPT
 from data_curation.deduplication.index import EmbeddingIndex, read_blocks, read_embedding
 from data_curation.deduplication.perceptual import perceptual_pairs
 from data_curation.deduplication.vectors import VectorFile, write_vectors
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX
-from data_curation.stages.base import (
-    Clip,
-    Rejection,
-    Resources,
-    Result,
-    Stage,
-    StageSettings,
-    nobody_counts,
-    setting,
-)
+from data_curation.stages.base import DatasetStage, Stage, StageSettings, ignore_progress
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.options import option
 
 #: Least cosine of semantic duplicates; see docs/curation.md for how it was chosen.
 MIN_COSINE = 0.97
@@ -48,10 +41,10 @@ class DeduplicateSettings(StageSettings):
         known: output folders of earlier runs, whose clips are not taken again.
     """
 
-    min_cosine: float = setting(
+    min_cosine: float = option(
         MIN_COSINE, "Clips this alike are semantic duplicates; 1 keeps them.", flag="--min-cosine"
     )
-    known: tuple[str, ...] = setting(
+    known: tuple[str, ...] = option(
         (), "Output of an earlier run, whose clips are not taken again; repeatable.", flag="--known"
     )
 
@@ -67,12 +60,11 @@ class DeduplicateSettings(StageSettings):
         return DeduplicateStage(self, store)
 
 
-class DeduplicateStage(Stage):
+class DeduplicateStage(DatasetStage):
     """Rejects what another clip shows better, with the name of that one."""
 
     name = "deduplicate"
     inputs = ("content_sha256", "clip_id", "suffixes", "width", "height", "num_frames")
-    scope = "dataset"
     resources = Resources(cpus=2.0, memory_gb=2.0)
 
     def __init__(self, settings: DeduplicateSettings, store: ClipStore) -> None:
@@ -84,12 +76,8 @@ class DeduplicateStage(Stage):
         """Open the embeddings of the earlier runs."""
         self._known = [EmbeddingIndex.open(Path(folder)) for folder in self.settings.known]
 
-    def process(self, clip: Clip) -> Result:
-        """One clip alone; it is compared with those of earlier runs."""
-        return self.process_all([clip])[0]
-
     def process_all(
-        self, clips: Sequence[Clip], advance: Callable[[], None] = nobody_counts
+        self, clips: Sequence[Clip], advance: Callable[[], None] = ignore_progress
     ) -> list[Result]:
         """Compare all clips; none is done before all are."""
         results: dict[int, Result] = dict(enumerate(clips))

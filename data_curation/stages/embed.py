@@ -8,19 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.deduplication.perceptual import clip_signature
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
-from data_curation.stages.base import (
-    Clip,
-    Rejection,
-    Resources,
-    Result,
-    Stage,
-    StageSettings,
-    setting,
-)
+from data_curation.stages.base import BatchStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, VideoError
+from nemo_cosmos.options import option
 from nemo_cosmos.perception import EMBEDDED
 from nemo_cosmos.video import decode
 
@@ -36,12 +30,12 @@ class EmbedSettings(StageSettings):
 
     optional = True
 
-    model: str = setting(
+    model: str = option(
         EMBEDDED,
         "'efficientnet-lite0', or a folder with a CLIP or other vision model.",
         flag="--embedder",
     )
-    num_frames: int = setting(8, "Frames that are looked at, evenly over the clip.")
+    num_frames: int = option(8, "Frames that are looked at, evenly over the clip.")
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
@@ -52,13 +46,12 @@ class EmbedSettings(StageSettings):
         return EmbedStage(self, store)
 
 
-class EmbedStage(Stage):
+class EmbedStage(BatchStage):
     """Writes ``embedding.safetensors`` beside every clip."""
 
     name = "embed"
     inputs = ("suffixes", "num_frames")
     outputs = ("suffixes",)
-    scope = "batch"
     resources = Resources(cpus=1.0, memory_gb=1.0).with_gpu()
     version = 2
 
@@ -71,10 +64,6 @@ class EmbedStage(Stage):
         from nemo_cosmos.perception.encoders import load_encoder  # brings torch: not for --help
 
         load_encoder(self.settings.model)
-
-    def process(self, clip: Clip) -> Result:
-        """Embed one clip."""
-        return self.process_batch([clip])[0]
 
     def process_batch(self, clips: Sequence[Clip]) -> list[Result]:
         """Embed some clips of one source with as few calls of the network as suit the device."""

@@ -12,18 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from data_curation.stages.base import (
-    Clip,
-    Resources,
-    Result,
-    Stage,
-    StageSettings,
-    nobody_counts,
-    setting,
-)
+from data_curation.clip import Clip, Resources, Result
+from data_curation.stages.base import DatasetStage, Stage, StageSettings, ignore_progress
 from data_curation.store import ClipStore
 from nemo_cosmos.data.shards.layout import TEXT_SUFFIX
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.options import option
 from nemo_cosmos.platform import default_device
 from nemo_cosmos.storage import atomic_path
 
@@ -43,7 +37,7 @@ class EmbedTextSettings(StageSettings):
         max_length: tokens; a longer caption is cut, and keeps its end-of-sequence token.
     """
 
-    encoder: str = setting(
+    encoder: str = option(
         "",
         "T5 that embeds captions into the shards: 'embedded', a folder, or a name on the hub.",
         flag="--text-encoder",
@@ -61,13 +55,12 @@ class EmbedTextSettings(StageSettings):
         return EmbedTextStage(self, store)
 
 
-class EmbedTextStage(Stage):
+class EmbedTextStage(DatasetStage):
     """Writes the embedding of each caption; nothing without an encoder."""
 
     name = "embed_text"
     inputs = ("clip_id", "caption", "suffixes")
     outputs = ("suffixes",)
-    scope = "dataset"
     resources = Resources(cpus=2.0, memory_gb=2.0)
 
     def __init__(self, settings: EmbedTextSettings, store: ClipStore) -> None:
@@ -76,12 +69,8 @@ class EmbedTextStage(Stage):
         self._marks = store.output / ".work" / "text"
         self._encoder: TextEncoder | None = None
 
-    def process(self, clip: Clip) -> Result:
-        """Embed one caption."""
-        return self.process_all([clip])[0]
-
     def process_all(
-        self, clips: Sequence[Clip], advance: Callable[[], None] = nobody_counts
+        self, clips: Sequence[Clip], advance: Callable[[], None] = ignore_progress
     ) -> list[Result]:
         """Embed all captions, each distinct one once."""
         if not self.settings.encoder:

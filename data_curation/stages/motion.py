@@ -17,17 +17,11 @@ import av
 import cv2
 import numpy as np
 
-from data_curation.stages.base import (
-    Clip,
-    Rejection,
-    Resources,
-    Result,
-    Stage,
-    StageSettings,
-    setting,
-)
+from data_curation.clip import Clip, Rejection, Resources, Result
+from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import VideoError
+from nemo_cosmos.options import option
 from nemo_cosmos.video import decode
 
 SAMPLE_FPS = 2.0
@@ -50,10 +44,10 @@ class MotionScores:
 class MotionSettings(StageSettings):
     """Least scores that pass; cosmos-curate's values. Zero lets everything pass."""
 
-    min_global_mean: float = setting(
+    min_global_mean: float = option(
         0.00098, "Least mean motion, in (height + width) per frame; 0: any.", flag="--min-motion"
     )
-    min_per_patch: float = setting(
+    min_per_patch: float = option(
         0.000001, "Least motion of the stillest 256-pixel patch; 0: any.", flag="--min-patch-motion"
     )
 
@@ -62,7 +56,7 @@ class MotionSettings(StageSettings):
         return MotionStage(self, store)
 
 
-class MotionStage(Stage):
+class MotionStage(ClipStage):
     """Scores the finished clip and rejects a still one."""
 
     name = "motion"

@@ -5,18 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data_curation.source_files import fetch
-from data_curation.stages.base import (
-    Clip,
-    Rejection,
-    Resources,
-    Result,
-    Stage,
-    StageSettings,
-    setting,
-)
+from data_curation.clip import Clip, Rejection, Resources, Result
+from data_curation.sources.files import fetch
+from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, MissingFileError, VideoError
+from nemo_cosmos.options import option
 from nemo_cosmos.video import probe
 
 #: How much is read at either end of a file to tell why it cannot be decoded.
@@ -36,8 +30,8 @@ class ProbeSettings(StageSettings):
         ConfigError: the least is more than the most.
     """
 
-    min_side_px: int = setting(16, "Sources with a smaller side, in pixels, are rejected.")
-    max_side_px: int = setting(8192, "Sources with a larger side, in pixels, are rejected.")
+    min_side_px: int = option(16, "Sources with a smaller side, in pixels, are rejected.")
+    max_side_px: int = option(8192, "Sources with a larger side, in pixels, are rejected.")
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_side_px <= self.max_side_px:
@@ -51,7 +45,7 @@ class ProbeSettings(StageSettings):
         return ProbeStage(self)
 
 
-class ProbeStage(Stage):
+class ProbeStage(ClipStage):
     """Reads the packets of a source; rejects what is no readable video of a sensible size."""
 
     name = "probe"

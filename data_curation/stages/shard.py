@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from data_curation.stages.base import Clip
+from data_curation.clip import Clip
 from data_curation.store import ClipStore
 from nemo_cosmos.data.sample import sha256_of
 from nemo_cosmos.data.schema import ClipRecord

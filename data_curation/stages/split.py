@@ -16,19 +16,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.shots import detect, pyscenedetect
 from data_curation.shots.transition import Transition, shot_spans
-from data_curation.stages.base import (
-    Clip,
-    Rejection,
-    Resources,
-    Result,
-    Stage,
-    StageSettings,
-    setting,
-)
+from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.options import option
 from nemo_cosmos.platform.dependencies import require
 from nemo_cosmos.video import decode
 
@@ -52,15 +46,15 @@ class SplitSettings(StageSettings):
         ConfigError: a length is not positive, or the least is more than the most.
     """
 
-    method: SplitMethod = setting(
+    method: SplitMethod = option(
         "shot",
         "Where to cut: 'shot', 'transnetv2', 'scenedetect', 'stride' or 'none' (whole videos).",
         flag="--split",
     )
-    min_clip_s: float = setting(2.0, "Shorter clips are rejected.", flag="--min-clip-s")
-    max_clip_s: float = setting(60.0, "Longer clips are cut evenly.", flag="--max-clip-s")
-    stride_s: float = setting(10.0, "Clip length with --split stride.", flag="--stride-s")
-    boundary_s: float = setting(
+    min_clip_s: float = option(2.0, "Shorter clips are rejected.", flag="--min-clip-s")
+    max_clip_s: float = option(60.0, "Longer clips are cut evenly.", flag="--max-clip-s")
+    stride_s: float = option(10.0, "Clip length with --split stride.", flag="--stride-s")
+    boundary_s: float = option(
         0.1, "What is left out on either side of a change of shot.", flag="--boundary-s"
     )
 
@@ -86,7 +80,7 @@ class SplitSettings(StageSettings):
         return SplitStage(self, store)
 
 
-class SplitStage(Stage):
+class SplitStage(ClipStage):
     """Cuts one source into clips; pieces that are too short are rejected one by one."""
 
     name = "split"

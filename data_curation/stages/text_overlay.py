@@ -6,19 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_curation.stages.base import (
-    Clip,
-    Rejection,
-    Resources,
-    Result,
-    Stage,
-    StageSettings,
-    setting,
-)
+from data_curation.clip import Clip, Rejection, Resources, Result
+from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from data_curation.text_overlay.detector import coverage, load_detector, network_size
 from data_curation.text_overlay.persistence import burnt_in
 from nemo_cosmos.errors import ConfigError, VideoError
+from nemo_cosmos.options import option
 from nemo_cosmos.video import decode
 
 #: Seconds between the two frames of a look.
@@ -37,11 +31,11 @@ class TextOverlaySettings(StageSettings):
 
     optional = True
 
-    max_overlay_share: float = setting(
+    max_overlay_share: float = option(
         0.003, "Most burnt-in text, as a share of the picture; 1: any.", flag="--max-overlay"
     )
-    max_text_share: float = setting(0.25, "Most text of any kind, as a share; 1: any.")
-    num_looks: int = setting(3, "Places in the clip that are looked at.")
+    max_text_share: float = option(0.25, "Most text of any kind, as a share; 1: any.")
+    num_looks: int = option(3, "Places in the clip that are looked at.")
 
     def __post_init__(self) -> None:
         if not (0 <= self.max_overlay_share <= 1 and 0 <= self.max_text_share <= 1):
@@ -65,7 +59,7 @@ class TextShares:
     overlay: float
 
 
-class TextOverlayStage(Stage):
+class TextOverlayStage(ClipStage):
     """Scores text, and rejects clips with captions, watermarks or pages of text."""
 
     name = "text_overlay"

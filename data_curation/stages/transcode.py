@@ -24,19 +24,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.sidecars import cut_arrays
-from data_curation.stages.base import (
-    Clip,
-    Rejection,
-    Resources,
-    Result,
-    Stage,
-    StageSettings,
-    setting,
-)
+from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.data.schema import TIME_AXES
 from nemo_cosmos.errors import ConfigError, NumericsError, SampleError, VideoError
+from nemo_cosmos.options import option
 from nemo_cosmos.video import Video, VideoInfo, decode, encode_video, index_frames, probe
 from nemo_cosmos.video.encoders import ENCODERS, choose_encoder
 from nemo_cosmos.video.source import open_video
@@ -64,17 +58,17 @@ class TranscodeSettings(StageSettings):
         ConfigError: a value that cannot be.
     """
 
-    short_side_px: int = setting(
+    short_side_px: int = option(
         0, "Scale down to this shorter side in pixels; 0 keeps the size.", flag="--short-side"
     )
-    crf: float = setting(CRF, "H.264 quality, 0 best to 51 worst.", flag="--crf")
-    profile: str = setting(
+    crf: float = option(CRF, "H.264 quality, 0 best to 51 worst.", flag="--crf")
+    profile: str = option(
         "source", "Largest picture: 'source' (any), '720p' or '1080p'.", flag="--profile"
     )
-    keyframe_s: float = setting(
+    keyframe_s: float = option(
         2.0, "Longest time between keyframes; shorter is faster to read at random."
     )
-    encoder: str = setting(
+    encoder: str = option(
         "auto", "H.264 encoder: 'auto', 'h264_nvenc', 'libx264' or 'libopenh264'.", flag="--encoder"
     )
 
@@ -104,7 +98,7 @@ class TranscodeSettings(StageSettings):
         return TranscodeStage(self, store)
 
 
-class TranscodeStage(Stage):
+class TranscodeStage(ClipStage):
     """Writes the finished clip and its sidecars into the store."""
 
     name = "transcode"

@@ -17,17 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_curation.captions.interview import Ask, Interview, VisionModel
+from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
-from data_curation.stages.base import (
-    Clip,
-    Rejection,
-    Resources,
-    Result,
-    Stage,
-    StageSettings,
-    nobody_counts,
-    setting,
-)
+from data_curation.stages.base import DatasetStage, Stage, StageSettings, ignore_progress
 from data_curation.stages.embed import spread
 from data_curation.store import ClipStore
 from data_curation.video_type.questions import MAX_TOKENS, chosen_label, question, reminder
@@ -40,6 +32,7 @@ from data_curation.video_type.taxonomy import (
     load_taxonomy,
 )
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.options import option
 from nemo_cosmos.perception import EMBEDDED
 
 TypeMethod = Literal["embedding", "vlm"]
@@ -66,13 +59,13 @@ class VideoTypeSettings(StageSettings):
 
     optional = True
 
-    by: TypeMethod = setting(
+    by: TypeMethod = option(
         "embedding", "Sort by 'embedding', or ask the model of --vlm-url: 'vlm'.", flag="--type-by"
     )
-    taxonomy: str = setting("", "YAML or JSON file of labels to sort by.", flag="--taxonomy")
-    min_confidence: float = setting(0.3, "Less likely labels are 'unknown'.")
-    min_object_confidence: float = setting(0.5, "Less likely objects are not named.")
-    keep: tuple[str, ...] = setting(
+    taxonomy: str = option("", "YAML or JSON file of labels to sort by.", flag="--taxonomy")
+    min_confidence: float = option(0.3, "Less likely labels are 'unknown'.")
+    min_object_confidence: float = option(0.5, "Less likely objects are not named.")
+    keep: tuple[str, ...] = option(
         (), "Keep only clips with this label; repeatable.", flag="--keep-type"
     )
     num_frames: int = 8
@@ -94,13 +87,12 @@ class VideoTypeSettings(StageSettings):
         return VideoTypeStage(self, store)
 
 
-class VideoTypeStage(Stage):
+class VideoTypeStage(DatasetStage):
     """Sets ``video_type``, ``environment``, who says so (``type_source``), and ``objects``."""
 
     name = "video_type"
     inputs = ("clip_id", "suffixes", "extra", "scores", "content_sha256", "num_frames", "fps")
     outputs = ("extra", "scores")
-    scope = "dataset"
     resources = Resources(cpus=1.0, memory_gb=1.0)
 
     def __init__(self, settings: VideoTypeSettings, store: ClipStore) -> None:
@@ -134,12 +126,8 @@ class VideoTypeStage(Stage):
                 "--vlm-url and --vlm-model, or use --type-by embedding."
             )
 
-    def process(self, clip: Clip) -> Result:
-        """Sort one clip."""
-        return self.process_all([clip])[0]
-
     def process_all(
-        self, clips: Sequence[Clip], advance: Callable[[], None] = nobody_counts
+        self, clips: Sequence[Clip], advance: Callable[[], None] = ignore_progress
     ) -> list[Result]:
         """Sort all clips.
 

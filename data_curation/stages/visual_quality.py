@@ -16,19 +16,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.quality.brisque import brisque, load_model
 from data_curation.quality.technical import blockiness, blurriness, exposure, find_bars
-from data_curation.stages.base import (
-    Clip,
-    Rejection,
-    Resources,
-    Result,
-    Stage,
-    StageSettings,
-    setting,
-)
+from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, VideoError
+from nemo_cosmos.options import option
 from nemo_cosmos.video import decode
 
 
@@ -54,18 +48,18 @@ class VisualQualitySettings(StageSettings):
 
     optional = True
 
-    max_blur: float = setting(1.0, "Most blur, 0 sharp to 1; try 0.65.")
-    max_black_share: float = setting(1.0, "Most of the picture that is black; try 0.7.")
-    max_white_share: float = setting(1.0, "Most of the picture that is white; try 0.3.")
-    max_blockiness: float = setting(
+    max_blur: float = option(1.0, "Most blur, 0 sharp to 1; try 0.65.")
+    max_black_share: float = option(1.0, "Most of the picture that is black; try 0.7.")
+    max_white_share: float = option(1.0, "Most of the picture that is white; try 0.3.")
+    max_blockiness: float = option(
         0.0, "Most excess of steps on the grid of blocks; 0: any; try 0.6."
     )
-    max_bar_share: float = setting(1.0, "Most of the picture that is black bars; try 0.4.")
-    max_brisque: float = setting(0.0, "Most BRISQUE score (0 good, 100 bad); 0: not computed.")
-    min_aesthetic: float = setting(0.0, "Least aesthetic score (1 to 10); needs the two paths.")
-    clip_model: str = setting("", "Folder of CLIP ViT-L/14 for the aesthetic score.")
-    aesthetic_head: str = setting("", "File of the aesthetic head, as of sac-logos-ava1-l14.")
-    num_frames: int = setting(5, "Frames that are looked at.")
+    max_bar_share: float = option(1.0, "Most of the picture that is black bars; try 0.4.")
+    max_brisque: float = option(0.0, "Most BRISQUE score (0 good, 100 bad); 0: not computed.")
+    min_aesthetic: float = option(0.0, "Least aesthetic score (1 to 10); needs the two paths.")
+    clip_model: str = option("", "Folder of CLIP ViT-L/14 for the aesthetic score.")
+    aesthetic_head: str = option("", "File of the aesthetic head, as of sac-logos-ava1-l14.")
+    num_frames: int = option(5, "Frames that are looked at.")
 
     def __post_init__(self) -> None:
         if bool(self.clip_model) != bool(self.aesthetic_head):
@@ -92,7 +86,7 @@ RECOMMENDED = VisualQualitySettings(
 )
 
 
-class VisualQualityStage(Stage):
+class VisualQualityStage(ClipStage):
     """Scores the picture, and rejects clips by name of what is wrong with it."""
 
     name = "visual_quality"

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from data_curation.settings import OPTIONAL_STAGES, CurateSettings
+from data_curation.settings import CurateSettings, optional_stages
 from nemo_cosmos.cli.dataset import open_site_catalogue
 from nemo_cosmos.cli.options import AsJson, Work, listed, settings_from, with_settings
-from nemo_cosmos.storage import is_url
+from nemo_cosmos.storage import is_url, work_folder_of
 
 if TYPE_CHECKING:
     from data_curation import CurateSummary
     from data_curation.catalogue import Catalogue
-    from data_curation.progress import Show
+    from data_curation.reporting.progress import Show
 
 Source = Annotated[
     str,
@@ -102,18 +102,17 @@ def curate(
     """  # noqa: E501 - a command stays on one line
     from data_curation.executors import build_executor
     from data_curation.pipeline import curate as run_curation
-    from data_curation.run_folder import run_folder_of
 
     settings = settings_from(
         CurateSettings,
         options,
-        skip=OPTIONAL_STAGES if listed(skip) == ("all",) else listed(skip),
+        skip=optional_stages() if listed(skip) == ("all",) else listed(skip),
         decoder=decoder,
         max_shard_bytes=round(shard_mb * 1024 * 1024),
     )
     chosen = build_executor(executor, workers, worker_memory_gb, address, min_workers)
-    folder = run_folder_of(output, work)
-    # Opened before the work, so that a catalogue that is unavailable costs no hours.
+    folder = work_folder_of(output, work)
+    # Opened before the work, so that an unavailable catalogue costs no hours of work.
     with open_site_catalogue(catalogue) as opened:
         show: Show = "json" if as_json else "people"
         summary = run_curation(source, output, settings, chosen, show, retry_dead, work)
@@ -153,13 +152,12 @@ def transcode(
         nemo-cosmos transcode s3://videos/raw s3://videos/720p --profile 720p --work /scratch/720p
     """
     from data_curation.executors import build_executor
-    from data_curation.process import process
-    from data_curation.run_folder import run_folder_of
+    from data_curation.transcode import transcode as run_transcoding
 
     settings = settings_from(CurateSettings, options, decoder=decoder)
     chosen = build_executor(executor, workers, worker_memory_gb, address, min_workers)
     show: Show = "json" if as_json else "people"
-    summary = process(source, output, settings, chosen, show, retry_dead, work)
+    summary = run_transcoding(source, output, settings, chosen, show, retry_dead, work)
     if as_json:
         typer.echo(json.dumps({**asdict(summary), "output": output}))
         return
@@ -169,7 +167,7 @@ def transcode(
     )
     for reason, count in summary.rejected.items():
         typer.echo(f"  rejected: {count} {reason}")
-    typer.echo(f"Written to {output}; {Path(run_folder_of(output, work)) / 'rejected.jsonl'}")
+    typer.echo(f"Written to {output}; {Path(work_folder_of(output, work)) / 'rejected.jsonl'}")
 
 
 def _add_version(

@@ -399,7 +399,7 @@ def _unusual(settings: Mapping[str, Any]) -> Iterator[str]:
     """Settings that differ from the defaults, as ``split.min_clip_s = 1.0``."""
     from data_curation.settings import CurateSettings
 
-    usual = asdict(CurateSettings())
+    usual = CurateSettings().to_json()
     for stage, values in settings.items():
         before = usual.get(stage)
         if not isinstance(values, Mapping):

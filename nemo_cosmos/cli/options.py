@@ -165,7 +165,8 @@ def settings_from(settings: type[SettingsT], values: Mapping[str, Any], **run: A
         chosen = {o.item.name: _as_kind(values[o.parameter], o.kind) for o in options}
         if chosen:
             given[stage] = kind(**chosen)
-    return settings(**given, **run)
+    of_stages: Callable[..., SettingsT] | None = getattr(settings, "of_stages", None)
+    return of_stages(given, **run) if of_stages else settings(**given, **run)
 
 
 def _decorator(parameters: list[inspect.Parameter]) -> Callable[[CommandT], CommandT]:
@@ -183,8 +184,13 @@ def _decorator(parameters: list[inspect.Parameter]) -> Callable[[CommandT], Comm
 
 
 def _stages(settings: type[Any]) -> Iterator[tuple[str, type[Any]]]:
-    """The fields of the settings that are dataclasses themselves."""
-    for name, kind in get_type_hints(settings).items():
+    """The fields of the settings that are dataclasses themselves.
+
+    Settings that packages can add stages to list them all themselves.
+    """
+    stage_kinds: Callable[[], dict[str, Any]] | None = getattr(settings, "stage_kinds", None)
+    kinds = stage_kinds() if stage_kinds else get_type_hints(settings)
+    for name, kind in kinds.items():
         if isinstance(kind, type) and is_dataclass(kind):
             yield name, kind
 

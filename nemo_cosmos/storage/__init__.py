@@ -14,6 +14,7 @@ from nemo_cosmos.storage.mirror import Mirrored, claim_place, mirror_folder
 from nemo_cosmos.storage.paths import path_from_folder, resolve_from_folder
 from nemo_cosmos.storage.ranges import FileStamp, read_ranges, stamp_of, write_bytes
 from nemo_cosmos.storage.urls import filesystem_of, is_bucket, is_url, open_url
+from nemo_cosmos.storage.work_folder import work_folder_of
 
 __all__ = [
     "CACHE_VARIABLE",
@@ -40,5 +41,6 @@ __all__ = [
     "read_ranges",
     "resolve_from_folder",
     "stamp_of",
+    "work_folder_of",
     "write_bytes",
 ]

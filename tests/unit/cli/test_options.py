@@ -10,17 +10,17 @@ from typing import Any, Literal
 import typer
 from typer.testing import CliRunner
 
-from data_curation.stages.base import Stage, StageSettings, setting
+from data_curation.stages.base import Stage, StageSettings
 from nemo_cosmos.cli.options import listed, settings_from, with_options, with_settings
 from nemo_cosmos.options import option
 
 
 @dataclass(frozen=True)
 class SharpnessSettings(StageSettings):
-    least: float = setting(0.5, "Least sharpness.")
-    way: Literal["fast", "slow"] = setting("fast", "How.", flag="--way")
-    strict: bool = setting(False, "All frames.")
-    names: tuple[str, ...] = setting((), "Only these.", flag="--name")
+    least: float = option(0.5, "Least sharpness.")
+    way: Literal["fast", "slow"] = option("fast", "How.", flag="--way")
+    strict: bool = option(False, "All frames.")
+    names: tuple[str, ...] = option((), "Only these.", flag="--name")
 
     def build(self, store: Any) -> Stage:
         raise NotImplementedError
@@ -28,7 +28,7 @@ class SharpnessSettings(StageSettings):
 
 @dataclass(frozen=True)
 class OtherSettings(StageSettings):
-    number: int = setting(3, "How many.")
+    number: int = option(3, "How many.")
 
     def build(self, store: Any) -> Stage:
         raise NotImplementedError

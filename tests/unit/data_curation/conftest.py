@@ -11,8 +11,8 @@ import av
 import numpy as np
 import pytest
 
+from data_curation.clip import Clip
 from data_curation.sidecars import stem_of_array
-from data_curation.stages.base import Clip
 from data_curation.store import ClipStore
 from nemo_cosmos.testing.chat_server import ChatServer, num_pictures
 from nemo_cosmos.video import Video, encode_video, probe

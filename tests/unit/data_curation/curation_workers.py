@@ -9,12 +9,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from data_curation import OPTIONAL_STAGES, CurateSettings, SplitSettings
-from data_curation.stages.base import Clip, Resources, Result, Stage, StageSettings
+from data_curation.clip import Clip, Resources, Result
+from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, StorageFullError
 
@@ -151,11 +152,13 @@ class Places(Squares):
 
 @dataclass(frozen=True)
 class HoldSettings(StageSettings):
+    after = "words"
+
     def build(self, store: ClipStore) -> Stage:
         return HoldStage()
 
 
-class HoldStage(Stage):
+class HoldStage(ClipStage):
     """Hangs on the node that the file ``hold`` names; all others wait until it does."""
 
     name = "hold"
@@ -172,9 +175,7 @@ class HoldStage(Stage):
         return clip
 
 
-@dataclass(frozen=True)
-class HeldSettings(CurateSettings):
-    hold: HoldSettings = field(default_factory=HoldSettings)
+HELD = replace(SETTINGS, added={"hold": HoldSettings()})
 
 
 def _wait_until(true: Callable[[], bool]) -> None:
@@ -186,11 +187,13 @@ def _wait_until(true: Callable[[], bool]) -> None:
 
 @dataclass(frozen=True)
 class PoisonSettings(StageSettings):
+    after = "words"
+
     def build(self, store: ClipStore) -> Stage:
         return PoisonStage()
 
 
-class PoisonStage(Stage):
+class PoisonStage(ClipStage):
     name = "poison"
 
     def process(self, clip: Clip) -> Result:
@@ -199,6 +202,4 @@ class PoisonStage(Stage):
         return clip
 
 
-@dataclass(frozen=True)
-class PoisonedSettings(CurateSettings):
-    poison: PoisonSettings = field(default_factory=PoisonSettings)
+POISONED = replace(SETTINGS, added={"poison": PoisonSettings()})

@@ -14,7 +14,7 @@ import pytest
 
 from data_curation import OPTIONAL_STAGES, CurateSettings, SplitSettings, curate
 from data_curation.executors import build_executor
-from data_curation.sources import find_sources
+from data_curation.sources.find import find_sources
 from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.storage import delete_object, list_objects, open_url, put_object, stamp_of
 
@@ -139,14 +139,14 @@ def test_hidden_objects_and_results_are_no_sources(raw, raw_url, bucket, tmp_pat
 
 
 def test_an_object_that_vanishes_is_a_counted_rejection(raw_url, tmp_path, monkeypatch):
-    from data_curation import pipeline
+    from data_curation import run
 
     def find_and_lose(*arguments):
         found = find_sources(*arguments)
         delete_object(f"{raw_url}/sub/robot.mp4")
         return found
 
-    monkeypatch.setattr(pipeline, "find_sources", find_and_lose)
+    monkeypatch.setattr(run, "find_sources", find_and_lose)
     summary = curate(raw_url, tmp_path / "out", SETTINGS)
     assert summary.rejected == {"motion": 1, "not_a_video": 1, "unreadable": 1}
     assert summary.num_clips == 2

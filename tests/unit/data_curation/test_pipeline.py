@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_curation import SplitSettings, curate, pipeline, worker
+from data_curation import SplitSettings, curate, worker
+from data_curation.clip import Clip
 from data_curation.journal import Journal
-from data_curation.stages.base import Clip, Stage, check_order
-from data_curation.stages.caption import CaptionStage
+from data_curation.sources.find import find_sources
+from data_curation.stages.base import Stage, check_order
 from data_curation.stages.probe import ProbeStage
 from data_curation.stages.transcode import TranscodeStage
+from data_curation.stages.words import WordsStage
 from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError, MissingFileError, StorageFullError
 from nemo_cosmos.video import Video, decode, encode_video
@@ -141,7 +143,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_written(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(CaptionStage, "process", full)
+        patch.setattr(WordsStage, "process", full)
         with pytest.raises(StorageFullError, match="No space left"):
             curate(raw, output, SETTINGS)
     assert tree(output) == before
@@ -225,7 +227,7 @@ def test_duplicates_are_rejected_whatever_their_name_and_container(raw, tmp_path
 
 
 def test_a_stage_that_fails_on_one_clip_does_not_end_the_run(raw, tmp_path, monkeypatch):
-    real = CaptionStage.process
+    real = WordsStage.process
 
     def failing(self, clip):
         if "robot" in clip.name:
@@ -233,11 +235,11 @@ def test_a_stage_that_fails_on_one_clip_does_not_end_the_run(raw, tmp_path, monk
         return real(self, clip)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CaptionStage, "process", failing)
+        patch.setattr(WordsStage, "process", failing)
         summary = curate(raw, tmp_path / "out", SETTINGS)
     assert summary.rejected["stage_failure"] == summary.num_dead == 1
     dead = json.loads((tmp_path / "out" / "dead_letter.jsonl").read_text())
-    assert (dead["name"], dead["stage"]) == ("sub/robot.mp4", "caption")
+    assert (dead["name"], dead["stage"]) == ("sub/robot.mp4", "words")
     assert curate(raw, tmp_path / "out", SETTINGS).num_reused == 4
     assert "RuntimeError: out of memory" in (tmp_path / "out" / "rejected.jsonl").read_text()
     again = curate(raw, tmp_path / "out", SETTINGS, retry_dead=True)
@@ -247,7 +249,7 @@ def test_a_stage_that_fails_on_one_clip_does_not_end_the_run(raw, tmp_path, monk
 def test_patterns_lists_and_single_files(raw, tmp_path):
     (raw / "list.txt").write_text("sub/robot.mp4\n\nstill.mp4\n")
     found = {
-        source: [clip.name for clip in pipeline.find_sources(raw / source, tmp_path / "out")]
+        source: [clip.name for clip in find_sources(raw / source, tmp_path / "out")]
         for source in ("**/*.mp4", "list.txt", "still.mp4", "*.mp4")
     }
     every = ["a two shots.mp4", "broken.mp4", "still.mp4", "sub/robot.mp4"]
@@ -263,8 +265,8 @@ def test_an_output_inside_the_input_is_not_an_input(raw):
 
 
 def test_stages_must_stand_in_an_order_that_gives_each_its_inputs(store):
-    with pytest.raises(ConfigError, match="'caption' reads 'suffixes'"):
-        check_order([ProbeStage(), CaptionStage(store)])
+    with pytest.raises(ConfigError, match="'words' reads 'suffixes'"):
+        check_order([ProbeStage(), WordsStage(store)])
 
 
 def test_every_stage_says_what_it_sets(store):

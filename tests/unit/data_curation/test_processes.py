@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from data_curation import SplitSettings, curate
+from data_curation import curate
 from data_curation.executors import ProcessExecutor, build_executor
 from data_curation.run_folder import claimed
 from nemo_cosmos.errors import ConfigError, NemoCosmosError, StorageFullError
 
 sys.path.append(str(Path(__file__).parent))  # spawned workers import what they work on by name
-from curation_workers import SETTINGS, PoisonedSettings, Squares, Unable, tree
+from curation_workers import POISONED, SETTINGS, Squares, Unable, tree
 
 
 def test_dead_workers_are_replaced_and_poison_is_given_up(tmp_path):
@@ -58,7 +58,7 @@ def test_two_runs_do_not_write_into_one_folder(raw, tmp_path):
 
 
 def test_a_file_that_kills_its_worker_is_a_dead_letter_and_the_rest_is_made(raw, tmp_path):
-    settings = PoisonedSettings(split=SplitSettings(min_clip_s=1), skip=SETTINGS.skip)
+    settings = POISONED
     summary = curate(raw, tmp_path / "out", settings, ProcessExecutor(2))
     assert (summary.num_clips, summary.num_dead) == (2, 1)
     dead = json.loads((tmp_path / "out" / "dead_letter.jsonl").read_text())

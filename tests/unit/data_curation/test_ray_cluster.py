@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from data_curation import CurateSettings, SplitSettings, TranscodeSettings, curate
+from data_curation.clip import Resources
 from data_curation.executors import build_executor
 from data_curation.executors.sharing import limits, needs_of
-from data_curation.stages.base import Resources
 from data_curation.stages.visual_quality import VisualQualitySettings
 from nemo_cosmos.errors import ConfigError, ServiceError, StorageFullError
 
@@ -22,7 +22,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'nemo
 
 HERE = str(Path(__file__).parent)
 sys.path.append(HERE)  # actors import what they work on by name
-from curation_workers import SETTINGS, HeldSettings, Places, Squares, Step, tree  # noqa: E402
+from curation_workers import HELD, Places, Squares, Step, tree  # noqa: E402
 
 from data_curation.executors.ray_cluster import RayExecutor  # noqa: E402
 
@@ -83,7 +83,7 @@ def test_a_node_that_does_not_see_the_folder_is_refused(cluster, tmp_path):
 
 @pytest.mark.slow
 def test_two_nodes_a_dying_node_and_one_node_give_the_bytes_of_inline(cluster, raw, tmp_path):
-    settings = HeldSettings(split=SETTINGS.split, skip=SETTINGS.skip)
+    settings = HELD
     executor = RayExecutor(cluster.address)
     curate(raw, tmp_path / "inline", settings)
     expected = tree(tmp_path / "inline")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_curation.captions.template import measure_light, template_caption
-from data_curation.stages.base import Clip
+from data_curation.clip import Clip
 
 CLIP = Clip(source=Path("v.mp4"), name="v.mp4", num_frames=50, fps=10, width=96, height=64)
 

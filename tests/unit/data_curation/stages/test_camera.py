@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from data_curation.stages.base import Clip, Rejection
+from data_curation.clip import Clip, Rejection
 from data_curation.stages.camera import (
     CameraStage,
     camera_motion,

@@ -86,7 +86,7 @@ def test_shards_without_embeddings_have_no_such_tar(raw, tmp_path):
 def test_the_embedded_encoder(store, make_clip, raw):
     clip = replace(make_clip(raw / "still.mp4"), caption="A red cube.", suffixes=("mp4",))
     stage = EmbedTextStage(EmbedTextSettings("embedded", max_length=8), store)
-    done = stage.process(clip)
+    (done,) = stage.process_all([clip])
     assert done.suffixes == ("mp4", "t5.safetensors")
     from nemo_cosmos.data.loading.latents import unpack_embedding
 

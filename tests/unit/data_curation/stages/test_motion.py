@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from data_curation.stages.base import Clip, Rejection
+from data_curation.clip import Clip, Rejection
 from data_curation.stages.motion import (
     MotionSettings,
     MotionStage,

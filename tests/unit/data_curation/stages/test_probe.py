@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from data_curation.stages.base import Clip, Rejection
+from data_curation.clip import Clip, Rejection
 from data_curation.stages.probe import ProbeSettings, ProbeStage
 from data_curation.stages.transcode import TranscodeSettings, TranscodeStage
 from nemo_cosmos.errors import ConfigError

@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from data_curation.stages.base import Clip, Rejection
+from data_curation.clip import Clip, Rejection
 from data_curation.stages.split import (
     SplitSettings,
     SplitStage,

@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
+from data_curation.clip import Clip, Rejection
 from data_curation.stages import transcode
-from data_curation.stages.base import Clip, Rejection
 from data_curation.stages.transcode import TranscodeSettings, TranscodeStage, fits, scaled_size
 from nemo_cosmos.errors import ConfigError, MissingDependencyError
 from nemo_cosmos.video import Video, decode, encode_video, encoders, index_frames, probe

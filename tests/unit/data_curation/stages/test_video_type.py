@@ -11,7 +11,7 @@ import pytest
 import torch
 from skimage import data
 
-from data_curation import AnnotateSettings, CurateSettings, EmbedSettings, SplitSettings, curate
+from data_curation import CaptionSettings, CurateSettings, EmbedSettings, SplitSettings, curate
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
 from data_curation.settings import OPTIONAL_STAGES
 from data_curation.stages.video_type import VideoTypeSettings
@@ -112,7 +112,7 @@ def zero_shot_by_the_whole_model(folder, texts, vector_D) -> list[float]:
 def asking(server, **type_settings) -> CurateSettings:
     return replace(
         SETTINGS,
-        annotate=AnnotateSettings(url=server.url, model="vlm", pause_s=0.01),
+        caption=CaptionSettings(url=server.url, model="vlm", pause_s=0.01),
         video_type=VideoTypeSettings(by="vlm", **type_settings),
     )
 
@@ -163,8 +163,8 @@ def test_a_clip_that_the_model_refuses_is_of_no_known_type(videos, tmp_path, ser
     refused = lambda: (400, b"too many images", {})  # noqa: E731
     server.script = [refused, refused]
     settings = asking(server)
-    settings = replace(settings, video_type=replace(settings.video_type, vlm=settings.annotate),
-                       annotate=AnnotateSettings())  # fmt: skip
+    settings = replace(settings, video_type=replace(settings.video_type, vlm=settings.caption),
+                       caption=CaptionSettings())  # fmt: skip
     curate(videos, tmp_path / "out", settings)
     assert set(labels_of(tmp_path / "out").values()) == {("unknown", "unknown")}
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from data_curation import CurateSettings
-from data_curation.process import names_of, process
-from data_curation.stages.base import Clip
+from data_curation.clip import Clip
 from data_curation.stages.transcode import TranscodeSettings
+from data_curation.transcode import names_of, transcode
 from nemo_cosmos.storage import list_objects, put_object
 from nemo_cosmos.video import Video, encode_video, probe
 
@@ -23,12 +23,12 @@ def shown(folder):
     return sorted(name for name in names if not name.startswith("."))
 
 
-RESULTS = ["metrics.jsonl", "rejected.jsonl", "summary.json"]
+RESULTS = ["metrics.jsonl", "rejected.jsonl", "summary.json", "timings.html"]
 VIDEOS = ["a two shots.mp4", "still.mp4", "sub/robot.action.npy", "sub/robot.mp4"]
 
 
 def test_each_video_comes_out_whole_in_the_profile(raw, tmp_path):
-    summary = process(raw, tmp_path / "out", SMALL)
+    summary = transcode(raw, tmp_path / "out", SMALL)
     assert (summary.num_sources, summary.num_clips) == (4, 3)
     assert summary.rejected == {"not_a_video": 1}
     assert shown(tmp_path / "out") == sorted(VIDEOS + RESULTS)
@@ -40,23 +40,23 @@ def test_each_video_comes_out_whole_in_the_profile(raw, tmp_path):
 
 
 def test_a_second_run_goes_on(raw, tmp_path):
-    process(raw, tmp_path / "out", SMALL)
+    transcode(raw, tmp_path / "out", SMALL)
     before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in VIDEOS}
     (tmp_path / "out" / "still.mp4").unlink()
     scene = np.random.default_rng(0).integers(0, 255, (12, 64, 64, 3)).astype(np.uint8)
     encode_video(raw / "new.mp4", Video(scene, fps=10))
-    summary = process(raw, tmp_path / "out", SMALL)
+    summary = transcode(raw, tmp_path / "out", SMALL)
     assert (summary.num_clips, summary.num_reused) == (4, 4)
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in VIDEOS} == before
-    process(raw, tmp_path / "out", CurateSettings())
+    transcode(raw, tmp_path / "out", CurateSettings())
     assert probe(tmp_path / "out" / "still.mp4").height == 64
 
 
 def test_from_a_bucket_into_a_bucket(raw, bucket, tmp_path):
     for path in raw.rglob("*.*"):
         put_object(path, f"{bucket}/raw/{path.relative_to(raw).as_posix()}")
-    process(f"{bucket}/raw", f"{bucket}/out", SMALL, work=tmp_path / "work")
-    process(raw, tmp_path / "local", SMALL)
+    transcode(f"{bucket}/raw", f"{bucket}/out", SMALL, work=tmp_path / "work")
+    transcode(raw, tmp_path / "local", SMALL)
     found = {item.url.removeprefix(f"{bucket}/out/") for item in list_objects(f"{bucket}/out")}
     assert found == {*VIDEOS, "rejected.jsonl", "summary.json"}
     for name in VIDEOS:

@@ -1,14 +1,11 @@
-"""How a run goes, on standard error: a live table on a terminal, lines in a log, or JSON."""
+"""Progress of a run on standard error: a live table on a terminal, lines in a log, or JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -22,96 +19,33 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from data_curation.journal import SourceResult
-from data_curation.stages.base import Rejection
-from data_curation.tally import Tally
+from data_curation.reporting.tally import Tally
 
-#: What is shown: nothing; what people read (a table, or lines where no terminal is); JSON lines.
+#: What is shown: nothing; a table for people (or lines where there is no terminal); JSON lines.
 Show = Literal["nothing", "people", "json"]
 #: Seconds between two lines of JSON, and between two lines in a log.
 _JSON_S = 1.0
 _LOG_S = 30.0
 
 
-class CurateProgress:
-    """Counts what a run does and shows it.
-
-    Args:
-        num_sources: how many sources there are.
-        stages: names of the stages, in order.
-        show: see :data:`Show`.
-    """
-
-    def __init__(self, num_sources: int, stages: Sequence[str], show: Show = "nothing") -> None:
-        self._tally = Tally(num_sources, stages)
-        self._view = _view(show, num_sources)
-
-    def __enter__(self) -> Self:
-        self._view.show(self._tally)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._view.close(self._tally)
-
-    def source_done(self, result: SourceResult) -> None:
-        """Count one finished source."""
-        self._tally.source_done(result)
-        self._view.show(self._tally)
-
-    def dataset_done(
-        self, counts: Mapping[str, tuple[int, int]], rejections: Sequence[Rejection]
-    ) -> None:
-        """Show the final counts, those of the stages that see all clips included."""
-        self._tally.dataset_done(counts, rejections)
-        self._view.show(self._tally)
-
-    @contextmanager
-    def counting(self, name: str, num_clips: int) -> Iterator[Callable[[], None]]:
-        """Show the clips of one step, a stage or another; yields what counts one."""
-        started_s, done = time.monotonic(), 0
-        if name in self._tally.stages:
-            self._tally.stages[name].expected = num_clips
-
-        def advance(count: int = 1) -> None:
-            nonlocal done
-            done += count
-            if name in self._tally.stages:
-                self._tally.clips_done(name, count, time.monotonic() - started_s)
-            self._view.step(name, done, num_clips)
-            self._view.show(self._tally)
-
-        advance(0)
-        yield advance
-        advance(num_clips - done)
-
-    def file_done(self, done: int, total: int) -> None:
-        """Show the files that are put into a bucket."""
-        self._view.step("upload", done, total)
-        self._view.show(self._tally)
-
-
-class _View(Protocol):
+class View(Protocol):
     """One way to show a run."""
 
     def step(self, name: str, done: int, total: int) -> None:
-        """A step beside the sources has come so far."""
+        """Take the progress of a step that follows the sources."""
         ...
 
     def show(self, tally: Tally) -> None:
-        """Something was counted."""
+        """Show the counts; called whenever one has changed."""
         ...
 
     def close(self, tally: Tally) -> None:
-        """The run has ended, well or not."""
+        """End the display, after a success or a failure."""
         ...
 
 
-def _view(show: Show, num_sources: int) -> _View:
+def view_of(show: Show, num_sources: int) -> View:
+    """The way to show a run of so many sources."""
     if show == "json":
         return _JsonLines()
     if show == "people":
@@ -128,7 +62,7 @@ class _Nothing:
 
 
 class _LiveTable:
-    """Bars of the sources and of the steps behind them, and a table of the stages."""
+    """Bars of the sources and of the steps after them, and a table of the stages."""
 
     def __init__(self, num_sources: int) -> None:
         self._bars = Progress(
@@ -163,7 +97,7 @@ class _LiveTable:
 
 
 class _LogLines:
-    """A line now and then, for logs and pipes."""
+    """A line every half minute, for logs and pipes."""
 
     def __init__(self) -> None:
         self._shown_s = time.monotonic()
@@ -186,7 +120,7 @@ class _LogLines:
             f"{tally.num_done} of {tally.num_sources} sources",
             f"{num_rejected} rejected",
             f"{tally.video_s_per_s:.1f} s of video/s",
-            f"{clock_text(tally.elapsed_s)} gone",
+            f"{clock_text(tally.elapsed_s)} elapsed",
             f"{clock_text(tally.left_s())} left",
         ]
         print(", ".join([*parts, self._step] if self._step else parts), file=sys.stderr, flush=True)
@@ -225,7 +159,7 @@ def _table(tally: Tally) -> Table:
 
 
 def clock_text(seconds: float | None) -> str:
-    """``1:02:03``; a dash for what is not known."""
+    """``1:02:03``; a dash where the time is unknown."""
     if seconds is None:
         return "-"
     minutes, rest = divmod(round(seconds), 60)

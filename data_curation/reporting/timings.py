@@ -7,9 +7,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from data_curation.metrics import StageCost
-from data_curation.report import render
+from data_curation.reporting.report import render
+from data_curation.reporting.tally import StageCost
 
+TIMINGS_FILE = "timings.html"
 _NUM_SLOWEST = 20
 
 
@@ -18,7 +19,7 @@ def write_timings(path: Path, metrics: Path) -> None:
 
     Args:
         path: the file.
-        metrics: ``metrics.jsonl`` of all runs; of each source the latest work counts.
+        metrics: ``metrics.jsonl`` of all runs; the latest work on each source counts.
     """
     sources, run = _latest_work(metrics)
     costs: defaultdict[str, StageCost] = defaultdict(StageCost)

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from fsspec.utils import glob_translate
 
+from data_curation.clip import Clip
 from data_curation.sidecars import stem_of_array
-from data_curation.source_files import FETCHED
-from data_curation.stages.base import Clip
+from data_curation.sources.files import FETCHED
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.storage import (
     StoredObject,

@@ -1,7 +1,7 @@
 """The page that a person looks at after a run: counts, histograms, thumbnails, lineage, settings.
 
-It depends on what was curated and nothing else; times are on a page of their own
-(:mod:`data_curation.timings`), so that a run that was stopped and run again leaves the same report.
+It depends on what was curated and nothing else, so that a run that was stopped and run again leaves
+the same report; times are on a page of their own (:mod:`data_curation.reporting.timings`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from data_curation.stages.base import Clip, Rejection
+from data_curation.clip import Clip, Rejection
 from data_curation.store import ClipStore
 from nemo_cosmos.storage import atomic_path
 
@@ -124,7 +124,7 @@ def write_report(
 def render(path: Path, template: str, **values: Any) -> None:
     """Write a page from a template, whole or not at all."""
     environment = Environment(
-        loader=PackageLoader("data_curation"),
+        loader=PackageLoader("data_curation.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from data_curation import CurateSettings
-from data_curation.report import MAX_OF_A_REASON, histogram, write_report
-from data_curation.stages.base import Clip, Rejection
-from data_curation.timings import write_timings
+from data_curation.clip import Clip, Rejection
+from data_curation.reporting.report import MAX_OF_A_REASON, histogram, write_report
+from data_curation.reporting.timings import write_timings
 
 
 def clip(name: str = "a.mp4", start_s: float = 0.0, **changes) -> Clip:

@@ -9,10 +9,11 @@ import sys
 import pytest
 
 from data_curation import OPTIONAL_STAGES, CurateSettings, SplitSettings, curate
+from data_curation.clip import Clip, Rejection
 from data_curation.journal import SourceResult
-from data_curation.progress import CurateProgress, clock_text
-from data_curation.stages.base import Rejection
-from data_curation.tally import Tally
+from data_curation.reporting.progress import clock_text
+from data_curation.reporting.recorder import RunRecorder
+from data_curation.reporting.tally import Tally
 
 SETTINGS = CurateSettings(split=SplitSettings(min_clip_s=1), skip=OPTIONAL_STAGES)
 
@@ -83,9 +84,9 @@ def test_stages_that_see_all_clips_count_by_clip(tally):
     tally.source_done(result())
     assert tally.left_s("compare") is None
     tally.stages["compare"].expected = 8
-    tally.clips_done("compare", 0, work_s=0.1)
+    tally.clips_done("compare", 0, wall_s=0.1)
     assert tally.left_s("compare") is None  # nothing is done yet
-    tally.clips_done("compare", 2, work_s=1.0)
+    tally.clips_done("compare", 2, wall_s=1.0)
     assert tally.left_s("compare") == pytest.approx(3)
     tally.dataset_done({"compare": (8, 7)}, [Rejection("a", "compare", "duplicate", "x")])
     stage = tally.to_json()["stages"]["compare"]
@@ -128,16 +129,17 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_shows_stages_reasons_rates_and_time_left(monkeypatch):
+def test_a_terminal_shows_stages_reasons_rates_and_time_left(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    with CurateProgress(2, ["split", "light", "compare"], "people") as progress:
+    clips = [Clip(source=tmp_path, name="a")] * 6
+    with RunRecorder(tmp_path, 2, ["split", "light", "compare"], "people") as progress:
         progress.source_done(result())
         progress.source_done(result("b.mp4"))
-        with progress.counting("compare", 6) as advance:
+        with progress.step("compare", clips) as advance:
             advance()
-        with progress.counting("shards", 6) as advance:
+        with progress.step("shard", clips, shown_as="shards") as advance:
             for _ in range(6):
                 advance()
     drawn = sys.stderr.getvalue()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from data_curation.stages.base import Clip
+from data_curation.clip import Clip
 from nemo_cosmos.storage import fetch_object
 
 #: Folder of the copies, in the run's work folder; what is in it when a run begins is left over.

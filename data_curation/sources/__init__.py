@@ -1,0 +1,1 @@
+"""The raw videos of an input, and the files beside each of them."""
