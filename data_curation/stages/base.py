@@ -13,7 +13,7 @@ A stage is one file with its settings, whose fields are options of the command l
     @dataclass(frozen=True)
     class SharpnessSettings(StageSettings):
         after = "visual_quality"
-        min_sharpness: float = setting(0.1, "Least sharpness; 0 lets everything pass.")
+        min_sharpness: float = option(0.1, "Least sharpness; 0 lets everything pass.")
 
         def build(self, store: ClipStore) -> Stage:
             return SharpnessStage(self, store)
