@@ -18,6 +18,7 @@ from nemo_cosmos.training.checkpointing.step_checkpoint import StepCheckpoint
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.strategy import WorldStrategy
 from nemo_cosmos.training.trainer import WorldTrainer
+from recipes.config import Config, Partial
 
 
 def task(
@@ -40,7 +41,7 @@ def task(
         post_training: ``finetune`` with weights to be named, instead of ``pretrain``.
     """
     function = api.finetune if post_training else api.pretrain
-    return run.Partial(
+    return Partial(
         function,
         model=model,
         data=data,
@@ -53,9 +54,9 @@ def task(
 
 def resume(post_training: bool) -> run.Config:
     """Go on from the run's newest checkpoint; else start fresh, or from weights to be named."""
-    config = run.Config(RunResume)
+    config = Config(RunResume)
     if post_training:
-        config.restore_config = run.Config(nl.RestoreConfig, path="")
+        config.restore_config = Config(nl.RestoreConfig, path="")
     return config
 
 
@@ -82,14 +83,14 @@ def trainer(
         log_every_n_steps: how often curves get a point.
         **strategy: arguments of :class:`WorldStrategy`, such as ``tensor_model_parallel_size``.
     """
-    return run.Config(
+    return Config(
         WorldTrainer,
         max_steps=max_steps,
         precision=precision,
         grad_reduce_in_fp32=grad_reduce_in_fp32,
         num_nodes=num_nodes,
         devices=devices,
-        strategy=run.Config(WorldStrategy, **strategy),
+        strategy=Config(WorldStrategy, **strategy),
         callbacks=[ema] if ema is not None else [],
         log_every_n_steps=log_every_n_steps,
     )
@@ -97,7 +98,7 @@ def trainer(
 
 def ema(decay: float = 0.999, power_rate: float | None = None) -> run.Config:
     """An average of the weights."""
-    return run.Config(EMA, decay=decay, power_rate=power_rate)
+    return Config(EMA, decay=decay, power_rate=power_rate)
 
 
 def adamw(
@@ -119,12 +120,12 @@ def adamw(
         eps: added to the root of the second moment.
         min_lr: a cosine falls to it at the last step; None keeps ``lr``.
     """
-    schedule = run.Config(WarmupPolicyScheduler, warmup_steps=warmup_steps)
+    schedule = Config(WarmupPolicyScheduler, warmup_steps=warmup_steps)
     if min_lr is not None:
-        schedule = run.Config(
+        schedule = Config(
             CosineAnnealingScheduler, warmup_steps=warmup_steps, constant_steps=0, min_lr=min_lr
         )
-    config = run.Config(
+    config = Config(
         OptimizerConfig,
         optimizer="adam",
         lr=lr,
@@ -135,7 +136,7 @@ def adamw(
         clip_grad=1.0,
         use_distributed_optimizer=True,
     )
-    return run.Config(nl.MegatronOptimizerModule, config=config, lr_scheduler=schedule)
+    return Config(nl.MegatronOptimizerModule, config=config, lr_scheduler=schedule)
 
 
 def log(
@@ -145,19 +146,19 @@ def log(
     train_time_interval_s: float | None = None,
 ) -> run.Config:
     """The run's folder ``outputs/<name>``, and when to save."""
-    checkpoint = run.Config(
+    checkpoint = Config(
         StepCheckpoint,
         every_n_train_steps=every_n_train_steps,
         train_time_interval_s=train_time_interval_s,
     )
-    return run.Config(RunLogger, name=name, log_dir="outputs", ckpt=checkpoint)
+    return Config(RunLogger, name=name, log_dir="outputs", ckpt=checkpoint)
 
 
 def as_config(value: Any) -> Any:
     """A dataclass instance as a configuration of itself, so that single fields can be set."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value) if field.init]
-        return run.Config(type(value), **{name: as_config(getattr(value, name)) for name in names})
+        return Config(type(value), **{name: as_config(getattr(value, name)) for name in names})
     if isinstance(value, Mapping):
         return {key: as_config(item) for key, item in value.items()}
     return value

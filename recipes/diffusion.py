@@ -2,11 +2,12 @@
 
 Sizes are presets (``nemo_cosmos.models.diffusion.presets``); here are the training numbers, from
 the Cosmos paper (arXiv 2501.03575, table of training) and the published post-training
-configurations. What the paper does not tell, such as batch sizes, is marked as ours. A recipe for a
+configurations. What the paper leaves out, such as batch sizes, is marked as ours. A recipe for a
 new size starts from another and changes it::
 
-    def diffusion_1b_text2world(post_training: bool = False) -> run.Partial:
-        recipe = diffusion_7b_text2world(post_training)
+    @as_recipe
+    def diffusion_1b_text2world(post_training: bool) -> run.Partial:
+        recipe = diffusion_7b_text2world(post_training=post_training)
         recipe.model.config.num_layers = 12
         recipe.model.config.hidden_size = 2048
         recipe.model.config.num_attention_heads = 16
@@ -29,6 +30,7 @@ from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from recipes import common
+from recipes.config import Config, as_recipe
 
 POST_TRAINING_LR = 2**-14.3
 POST_TRAINING_STEPS = 2000
@@ -44,17 +46,20 @@ ACTION_STATS = {
 }
 
 
-def diffusion_nano_text2world(post_training: bool = False) -> run.Partial:
+@as_recipe
+def diffusion_nano_text2world(post_training: bool) -> run.Partial:
     """Text2World that trains in minutes on a CPU; our own size and numbers."""
     return _nano("diffusion_nano_text2world", post_training)
 
 
-def diffusion_nano_video2world(post_training: bool = False) -> run.Partial:
+@as_recipe
+def diffusion_nano_video2world(post_training: bool) -> run.Partial:
     """Video2World that trains in minutes on a CPU."""
     return _nano("diffusion_nano_video2world", post_training)
 
 
-def diffusion_nano_action(post_training: bool = True) -> run.Partial:
+@as_recipe
+def diffusion_nano_action(post_training: bool) -> run.Partial:
     """Nano Video2World, steered by robot actions; always starts from weights."""
     recipe = diffusion_nano_video2world(post_training=True)
     _add_actions(recipe, "diffusion_nano_video2world", ACTION_STATS)
@@ -63,7 +68,8 @@ def diffusion_nano_action(post_training: bool = True) -> run.Partial:
     return recipe
 
 
-def diffusion_7b_text2world(post_training: bool = False) -> run.Partial:
+@as_recipe
+def diffusion_7b_text2world(post_training: bool) -> run.Partial:
     """Text2World, 7B: 28 layers of width 4096.
 
     Pre-training: lr 2^-15, weight decay 0.1, warm-up 2500. Post-training: lr 2^-14.3, 2000 steps,
@@ -72,12 +78,14 @@ def diffusion_7b_text2world(post_training: bool = False) -> run.Partial:
     return _large("diffusion_7b_text2world", post_training, lr=2**-15, weight_decay=0.1, eps=1e-10)
 
 
-def diffusion_7b_video2world(post_training: bool = False) -> run.Partial:
+@as_recipe
+def diffusion_7b_video2world(post_training: bool) -> run.Partial:
     """Video2World, 7B; the numbers of :func:`diffusion_7b_text2world`."""
     return _large("diffusion_7b_video2world", post_training, lr=2**-15, weight_decay=0.1, eps=1e-10)
 
 
-def diffusion_7b_action(post_training: bool = True) -> run.Partial:
+@as_recipe
+def diffusion_7b_action(post_training: bool) -> run.Partial:
     """Video2World, 7B, steered by robot actions; always starts from weights.
 
     lr 4e-4, batch 8 (published for Bridge), 10,000 steps with a warm-up of 2600 and a floor of
@@ -92,12 +100,14 @@ def diffusion_7b_action(post_training: bool = True) -> run.Partial:
     return recipe
 
 
-def diffusion_14b_text2world(post_training: bool = False) -> run.Partial:
+@as_recipe
+def diffusion_14b_text2world(post_training: bool) -> run.Partial:
     """Text2World, 14B: 36 layers of width 5120; lr 2^-16, weight decay 0.2, eps 1e-11."""
     return _large("diffusion_14b_text2world", post_training, lr=2**-16, weight_decay=0.2, eps=1e-11)
 
 
-def diffusion_14b_video2world(post_training: bool = False) -> run.Partial:
+@as_recipe
+def diffusion_14b_video2world(post_training: bool) -> run.Partial:
     """Video2World, 14B; the numbers of :func:`diffusion_14b_text2world`."""
     return _large(
         "diffusion_14b_video2world", post_training, lr=2**-16, weight_decay=0.2, eps=1e-11
@@ -112,7 +122,7 @@ def _nano(preset: str, post_training: bool) -> run.Partial:
     model.process.edm.p_mean, model.process.edm.p_std = 1.4, 1.2
     return common.task(
         model=model,
-        data=run.Config(
+        data=Config(
             LatentDataModule, path="", micro_batch_size=4, global_batch_size=4, text_length=32
         ),
         trainer=common.trainer(
@@ -135,7 +145,7 @@ def _large(
     return common.task(
         model=model,
         # Batch sizes are ours: 64 samples are the published 32 ranks with two accumulations each.
-        data=run.Config(LatentDataModule, path="", micro_batch_size=1, global_batch_size=64),
+        data=Config(LatentDataModule, path="", micro_batch_size=1, global_batch_size=64),
         trainer=common.trainer(
             POST_TRAINING_STEPS if post_training else 100_000,
             grad_reduce_in_fp32=False,  # 2 bytes a gradient, as published (paper, section 5.2)
@@ -161,9 +171,9 @@ def _large(
 
 def _model(preset: str) -> run.Config:
     chosen = DIFFUSION[preset]
-    return run.Config(
+    return Config(
         DiffusionModel,
-        config=run.Config(DiTConfig, **chosen.network),
+        config=Config(DiTConfig, **chosen.network),
         process=common.as_config(DiffusionConfig.for_preset(chosen)),
         preset=preset,
     )
@@ -181,13 +191,13 @@ def _add_actions(
     """
     tokenizer = TOKENIZERS[DIFFUSION[preset].tokenizer]
     recipe.model.controls = [
-        run.Config(
+        Config(
             ControlSpec,
             name="action",
             options={name: list(values) for name, values in action_stats.items()},
         )
     ]
-    recipe.model.tokenizer = run.Config(
+    recipe.model.tokenizer = Config(
         TokenizerFacts,
         temporal_factor=tokenizer.temporal_factor,
         spatial_factor=tokenizer.spatial_factor,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import sys
 import types
 import typing
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ import fiddle as fdl
 import nemo_run as run
 
 from nemo_cosmos.errors import ConfigError, nearest_names
+from recipes.config import Config, parameters
 from recipes.values import ValueMismatchError, parse_value
 
 
@@ -45,30 +45,6 @@ def apply_overrides(recipe: run.Partial, overrides: Sequence[str]) -> run.Partia
             )
         _set(recipe, key.strip(), text.strip())
     return recipe
-
-
-def parameters(target: Any) -> dict[str, Any]:
-    """Names and type hints of what a callable takes.
-
-    Where a class passes ``**kwargs`` on, the parameters of its base classes count too.
-    """
-    callables = [target]
-    if inspect.isclass(target):
-        callables = [
-            vars(kind)["__init__"] for kind in inspect.getmro(target) if "__init__" in vars(kind)
-        ]
-    found: dict[str, Any] = {}
-    for function in callables:
-        signature = inspect.signature(function)
-        for name, parameter in signature.parameters.items():
-            if name != "self" and parameter.kind not in (
-                parameter.VAR_KEYWORD,
-                parameter.VAR_POSITIONAL,
-            ):
-                found.setdefault(name, _resolve(parameter.annotation, function))
-        if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-            break
-    return found
 
 
 def _set(recipe: run.Partial, key: str, text: str) -> None:
@@ -98,7 +74,7 @@ def _child(node: Any, name: str, key: str, walked: str) -> Any:
         return child
     kind = _configurable(known[name])
     if child is None and kind is not None:
-        setattr(node, name, run.Config(kind))
+        setattr(node, name, Config(kind))
         return getattr(node, name)
     raise ConfigError(
         f"'{key}' goes below '{name}', which is {child!r} in this recipe and has no keys of its "
@@ -138,31 +114,12 @@ def _check_name(node: Any, name: str, key: str, walked: str) -> dict[str, Any]:
     return known
 
 
-def _nearest(name: str, known: dict[str, Any]) -> list[str]:
-    return [quoted.strip("'") for quoted in nearest_names(name, known).split(", ")]
-
-
 def _configurable(annotation: Any) -> type | None:
     """The dataclass of an optional parameter, which a key below it may fill in."""
     if get_origin(annotation) in (Union, types.UnionType, typing.Annotated):
         members = [_configurable(member) for member in get_args(annotation)]
         return next((member for member in members if member is not None), None)
     return annotation if dataclasses.is_dataclass(annotation) else None  # type: ignore[return-value]
-
-
-def _resolve(annotation: Any, function: Any) -> Any:
-    """A type hint that is written as text, evaluated where the function is defined."""
-    if not isinstance(annotation, str):
-        return annotation
-    function = inspect.unwrap(function)
-    scope = vars(sys.modules[function.__module__]) | {"Any": Any}
-    if function.__name__ == "__init__" and "." in function.__qualname__:
-        # The __init__ of a dataclass is generated: its hints are those of the class's module.
-        scope = scope | vars(typing)
-    try:
-        return eval(annotation, scope)  # noqa: S307 - source text of an installed module
-    except (NameError, AttributeError, TypeError, SyntaxError):
-        return Any
 
 
 def _example(node: Any, leaf: str, key: str) -> str:

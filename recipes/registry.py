@@ -7,7 +7,6 @@ a recipe of its preset's name.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,8 @@ from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 
 if TYPE_CHECKING:
     import nemo_run as run
+
+    from recipes.config import Recipe
 
 
 @dataclass(frozen=True)
@@ -88,5 +89,5 @@ def get_recipe(name: str, post_training: bool = False) -> run.Partial:
         ConfigError: there is no such recipe, or it cannot train from scratch.
     """
     entry = require_recipe(name, post_training)
-    function: Callable[..., run.Partial] = getattr(importlib.import_module(entry.module), name)
+    function: Recipe = getattr(importlib.import_module(entry.module), name)
     return function(post_training=post_training)

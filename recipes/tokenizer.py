@@ -22,6 +22,7 @@ from nemo_cosmos.models.tokenizer.losses import (
 from nemo_cosmos.models.tokenizer.model import TokenizerModel
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from recipes import common
+from recipes.config import Config, as_recipe
 
 CROP_PIXELS = 256
 # VGG16 takes more operations on two frames than the nano network on all seventeen, so the first
@@ -43,17 +44,18 @@ def tokenizer(preset: str, post_training: bool = False) -> run.Partial:
     config = TOKENIZERS[preset]
     is_image = config.kind == "image"
     return common.task(
-        model=run.Config(
+        model=Config(
             TokenizerModel,
             config=common.as_config(config),
             losses=common.as_config(POST_TRAINING_LOSSES if post_training else COSMOS_LOSSES),
         ),
-        data=run.Config(
+        data=Config(
             VideoDataModule,
             path="",
             num_frames=config.training_frames,
             size=(CROP_PIXELS, CROP_PIXELS),
-            image_ratio=1.0 if is_image else 0.2,
+            # Windows of one frame are images, whether they are cut from videos or not.
+            image_ratio=0.0 if is_image else 0.2,
             micro_batch_size=1,
             global_batch_size=8,
             num_workers=4,
@@ -78,7 +80,7 @@ def tokenizer_nano(preset: str, post_training: bool = False) -> run.Partial:
     recipe.model.losses = common.as_config(NANO_LOSSES)
     recipe.model.stats_batches = 32
     recipe.data.size = (96, 128)
-    recipe.data.image_ratio = 1.0 if TOKENIZERS[preset].kind == "image" else 0.05
+    recipe.data.image_ratio = 0.0 if TOKENIZERS[preset].kind == "image" else 0.05
     recipe.data.global_batch_size = 1
     recipe.data.num_workers = 0
     recipe.trainer = common.trainer(1500, precision="32", ema=common.ema(decay=0.99))
@@ -94,4 +96,7 @@ def __getattr__(name: str) -> Any:
     if name not in TOKENIZERS:
         raise AttributeError(f"module 'recipes.tokenizer' has no attribute '{name}'")
     helper = tokenizer_nano if name.startswith("tokenizer_nano") else tokenizer
-    return functools.partial(helper, name)
+    recipe: Any = as_recipe(functools.partial(helper, name))
+    recipe.__name__ = recipe.__qualname__ = name
+    recipe.__doc__ = helper.__doc__
+    return recipe

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import subprocess
 import sys
 
 import fiddle as fdl
 import nemo_run as run
 import pytest
+import torch
 
 from nemo_cosmos import api
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
-from recipes.overrides import apply_overrides, parameters
+from nemo_cosmos.platform import ensure_model_parallel
+from nemo_cosmos.training.checks import check_batches, num_copies
+from recipes import diffusion, tokenizer
+from recipes.config import Config, parameters
+from recipes.overrides import apply_overrides
 from recipes.registry import RECIPES, get_recipe, require_recipe
 
 
@@ -36,10 +43,63 @@ def test_every_recipe_configures_its_task(name):
         assert fdl.get_callable(get_recipe(name)) is api.pretrain
 
 
-@pytest.mark.parametrize("name", ["diffusion_nano_action", "tokenizer_nano_cv4x8x8"])
-def test_recipes_build(name):
-    task = fdl.build(get_recipe(name, post_training=True))
-    assert task.keywords["trainer"].max_steps > 0
+@pytest.mark.parametrize("post_training", [False, True])
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds_with_its_network(name, post_training):
+    if not (post_training or RECIPES[name].pretrains):
+        return
+    recipe = get_recipe(name, post_training)
+    recipe.data.path = "data"
+    task = fdl.build(recipe)
+    model, data, trainer = (task.keywords[part] for part in ("model", "data", "trainer"))
+    check_batches(
+        data.micro_batch_size,
+        data.global_batch_size,
+        num_copies(trainer.strategy, trainer.num_nodes * trainer.num_devices),
+    )
+    ensure_model_parallel()
+    with torch.device("cpu" if "nano" in name else "meta"):
+        model.configure_model()
+    assert sum(weight.numel() for weight in model.parameters()) > 0
+
+
+def test_nemo_arguments_place_a_run():
+    made = diffusion.diffusion_7b_text2world(
+        dir="/runs", name="mine", num_nodes=2, num_gpus_per_node=4, peft_scheme=None
+    )
+    assert (made.log.log_dir, made.log.name) == ("/runs", "mine")
+    assert (made.trainer.num_nodes, made.trainer.devices) == (2, 4)
+    assert made.trainer.strategy.tensor_model_parallel_size == 8, "the layout stays the recipe's"
+    image = tokenizer.tokenizer_ci8x8("/runs", "image", post_training=True)
+    assert (image.log.log_dir, image.log.name) == ("/runs", "image")
+    assert list(inspect.signature(diffusion.diffusion_nano_action).parameters) == [
+        "dir",
+        "name",
+        "num_nodes",
+        "num_gpus_per_node",
+        "peft_scheme",
+        "post_training",
+    ]
+
+
+def test_adapters_are_refused_in_words():
+    with pytest.raises(ConfigError, match="peft_scheme='lora' is not available"):
+        diffusion.diffusion_nano_text2world(peft_scheme="lora")
+
+
+def test_unknown_fields_are_refused(recipe):
+    with pytest.raises(ConfigError, match=r"WorldTrainer has no field 'max_step'.*'max_steps'"):
+        recipe.trainer.max_step = 5
+    with pytest.raises(ConfigError, match=r"finetune has no field 'trainr'.*'trainer'"):
+        recipe.trainr = None
+    with pytest.raises(ConfigError, match=r"WorldStrategy has no field 'tensor_parallel'"):
+        recipe.trainer.strategy.tensor_parallel = 2
+    with pytest.raises(ConfigError, match=r"EMA has no field 'dacay'.*'decay'"):
+        Config(type(fdl.build(recipe.trainer.callbacks[0])), dacay=0.5)
+    copied = copy.deepcopy(recipe)
+    copied.trainer.gradient_clip_val = 1.0  # a field of Lightning's trainer
+    with pytest.raises(ConfigError, match="max_steps"):
+        copied.trainer.max_step = 5
 
 
 def test_published_numbers(recipe):
