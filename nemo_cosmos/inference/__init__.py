@@ -9,9 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nemo_cosmos.inference.options import GenerationOptions
     from nemo_cosmos.inference.pipeline import WorldPipeline
     from nemo_cosmos.inference.pool import WorldPool, default_pool
-    from nemo_cosmos.inference.request import GenerationOptions, Request
+    from nemo_cosmos.inference.request import Request
     from nemo_cosmos.inference.result import Result, check_output
 
 __all__ = [
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "GenerationOptions": "request",
+    "GenerationOptions": "options",
     "Request": "request",
     "Result": "result",
     "WorldPipeline": "pipeline",

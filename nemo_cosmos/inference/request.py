@@ -4,7 +4,7 @@ A :class:`Request` is checked by itself when it is made: types, ranges, files th
 can be made before a model is loaded and be sent to other ranks. :func:`check_request` then holds it
 against a model and fills in what the model was trained on.
 
-Nothing here imports torch, so that the command line can make its options of these dataclasses.
+Nothing here imports torch: a request can be made, checked and sent without a model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from nemo_cosmos.errors import (
     WrongFrameCountError,
 )
 from nemo_cosmos.inference.given import FrameSource, GivenFrames, parse_begin
-from nemo_cosmos.options import build_options, check_names, check_value, option, option_fields
+from nemo_cosmos.inference.options import GenerationOptions
+from nemo_cosmos.options import build_options, check_names, check_value, option_fields
 
 if TYPE_CHECKING:
     from nemo_cosmos.models.common.generator import Generator
@@ -34,27 +35,6 @@ Task = Literal["generate", "predict", "extend"]
 
 Controls: TypeAlias = Mapping[str, np.ndarray | Values]
 """Signals by name: ``{"action": actions}``, or arrays by name for one with several."""
-
-
-@dataclass(frozen=True)
-class GenerationOptions:
-    """Choices that all model families share; None takes what the model was trained on.
-
-    Attributes:
-        num_frames: length of the video (of a chunk, when extending).
-        height: in pixels.
-        width: in pixels.
-        fps: frame rate in Hz.
-        seed: of all randomness; the same seed and inputs give the same video.
-        negative_prompt: what to keep away from; it is not shown to the prompt guards.
-    """
-
-    num_frames: int | None = option(None, "Frames; default: as the model was trained.", least=1)
-    height: int | None = option(None, "Height in pixels; default: as trained.")
-    width: int | None = option(None, "Width in pixels; default: as trained.")
-    fps: float | None = option(None, "Frames a second; default: as trained.", above=0, most=1000)
-    seed: int = option(1, "The same seed and inputs give the same video.", least=0, most=2**32 - 1)
-    negative_prompt: str | None = option(None, "What to keep away from.")
 
 
 @dataclass(frozen=True)

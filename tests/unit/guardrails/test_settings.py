@@ -54,7 +54,7 @@ def test_every_built_in_guard_takes_settings_that_there_are():
 def test_a_site_sets_all_of_them_and_the_commands_take_them(tmp_path, monkeypatch):
     from dataclasses import fields
 
-    from nemo_cosmos.cli.generate import site_guards
+    from nemo_cosmos.guardrails.site import site_policy
     from nemo_cosmos.site import compose_site
 
     lists = tmp_path / "lists" / "custom"
@@ -69,4 +69,4 @@ def test_a_site_sets_all_of_them_and_the_commands_take_them(tmp_path, monkeypatc
         item.name for item in fields(GuardSettings)
     ]
     with pytest.raises(RefusedError, match="'widget'"):
-        site_guards(["text_classifier"]).check_prompt("a widget")
+        site_policy(["text_classifier"]).check_prompt("a widget")

@@ -123,19 +123,19 @@ def test_bad_input_is_one_paragraph(
     assert not (tmp_path / "outputs").exists()
 
 
-def test_site_can_go_without_a_guard_by_its_name(monkeypatch, tmp_path):
-    from nemo_cosmos.cli.generate import load_pipeline
+def test_options_that_a_person_did_not_give_are_the_models_own(
+    run: Callable[..., dict[str, Any]], make_world: Callable[..., Path], tmp_path: Path
+) -> None:
+    call = ["generate", make_world(task="text2world"), "-p", "a block", *QUICK]
+    told = json.loads(run(*call, "--steps", "2", "--sampler", "edm_euler")["out"])
+    options = json.loads((tmp_path / told["provenance"]).read_text())["options"]
+    assert options["seed"] == 1 and options["num_frames"] == 9
+    assert (options["steps"], options["sampler"]) == (2, "edm_euler")
 
-    asked = {}
 
-    def from_folder(model, guards, dtype, tp):
-        asked["disabled"] = guards.disabled
-        asked["audit"] = guards.audit.path
-
-    monkeypatch.setenv("NEMO_COSMOS_SITE", str(tmp_path / "site.txt"))
-    (tmp_path / "site.txt").write_text(
-        f"guardrails.disabled=[face_blur]\nguardrails.audit_log={tmp_path / 'audit.jsonl'}\n"
-    )
-    monkeypatch.setattr("nemo_cosmos.inference.WorldPipeline.from_folder", from_folder)
-    load_pipeline(tmp_path, None, "float32")
-    assert asked == {"disabled": frozenset({"face_blur"}), "audit": tmp_path / "audit.jsonl"}
+def test_out_is_checked_before_the_model_is_loaded(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    result = run("generate", tmp_path / "no_model", "-p", "x", "--out", tmp_path)
+    assert result["code"] == 2 and str(tmp_path) in result["error"]
+    assert "no_model" not in result["error"]

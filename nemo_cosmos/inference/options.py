@@ -1,0 +1,28 @@
+"""Choices about a video that all model families share. Imports nothing heavy, for ``--help``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nemo_cosmos.options import option
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """Choices that all model families share; None takes what the model was trained on.
+
+    Attributes:
+        num_frames: length of the video (of a chunk, when extending).
+        height: in pixels.
+        width: in pixels.
+        fps: frame rate in Hz.
+        seed: of all randomness; the same seed and inputs give the same video.
+        negative_prompt: what to keep away from; it is not shown to the prompt guards.
+    """
+
+    num_frames: int | None = option(None, "Frames; default: as the model was trained.", least=1)
+    height: int | None = option(None, "Height in pixels; default: as trained.")
+    width: int | None = option(None, "Width in pixels; default: as trained.")
+    fps: float | None = option(None, "Frames a second; default: as trained.", above=0, most=1000)
+    seed: int = option(1, "The same seed and inputs give the same video.", least=0, most=2**32 - 1)
+    negative_prompt: str | None = option(None, "What to keep away from.")
