@@ -14,7 +14,7 @@ import nemo_run as run
 from nemo_cosmos.data.tokenize.dataset_info import read_dataset_info
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.models.common.costs import Precision, Size3, StepInputs, Workload
-from nemo_cosmos.models.common.family import WorldFamily, get_family
+from nemo_cosmos.models.common.family import WorldFamily, WorldModel, get_family
 from nemo_cosmos.models.tokenizer.model import TokenizerModel
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.planning.hardware import Gpu
@@ -87,7 +87,8 @@ def plan_recipe(
             f"{model.__name__}, which has no 'family'. Plan one of the recipes that 'nemo-cosmos "
             "pretrain --list' shows."
         )
-    workload = _workload(recipe, get_family(name), video)
+    built = _build(recipe)
+    workload = _workload(recipe, built, get_family(name), video)
     strategy = recipe.trainer.strategy
     configured = (
         getattr(strategy, "tensor_model_parallel_size", 1) or 1,
@@ -95,22 +96,30 @@ def plan_recipe(
         getattr(strategy, "pipeline_model_parallel_size", 1) or 1,
         getattr(strategy, "fsdp", None) is not None,
     )
-    recompute = getattr(recipe.model.config, "recompute_granularity", None) or "none"
+    recompute = built.config.recompute_granularity or "none"
     return make_plan(workload, gpu, num_gpus, memory_bytes, configured, recompute, fsdp=fsdp)
 
 
-def _workload(recipe: run.Partial, family: WorldFamily, video: Video) -> Workload:
-    """Build the Lightning module, without its network, and let its family describe a step."""
+def _build(recipe: run.Partial) -> WorldModel:
+    """Build the Lightning module, whose network is built later."""
     configured = copy.deepcopy(recipe.model)
+    network = getattr(configured, "config", None)
     for name in FP8_FIELDS:  # planning for FP8 needs no Transformer Engine here
-        if name in configured.config.__arguments__:
-            delattr(configured.config, name)
-    model = fdl.build(configured)
+        if network is not None and name in network.__arguments__:
+            delattr(network, name)
+    model: WorldModel = fdl.build(configured)
     # The strategy would write it into the network's configuration.
     model.config.virtual_pipeline_model_parallel_size = getattr(
         recipe.trainer.strategy, "virtual_pipeline_model_parallel_size", None
     )
-    if model.preset not in family.presets:
+    return model
+
+
+def _workload(
+    recipe: run.Partial, model: WorldModel, family: WorldFamily, video: Video
+) -> Workload:
+    """Let the model's family describe a step on the videos that are asked for, or the data's."""
+    if model.preset is None or model.preset not in family.presets:
         nearest = nearest_names(str(model.preset), family.presets)
         raise ConfigError(
             f"The model is of the preset '{model.preset}', so the tokenizer of its latents is "

@@ -15,22 +15,11 @@ from nemo_cosmos.checkpoint.world.config import WorldConfig
 from nemo_cosmos.checkpoint.world.folder import save_world
 from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE, check_tokenizer, read_dataset_info
 from nemo_cosmos.errors import ConfigError, NemoCosmosError
-from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
+from nemo_cosmos.models.common.family import ModelDescription, WorldInfo, WorldModel
 from nemo_cosmos.models.common.megatron.module import bare_networks
 from nemo_cosmos.models.common.megatron.parts import whole_state
 from nemo_cosmos.storage import is_url, resolve_from_folder
 from nemo_cosmos.training.callbacks.ema import EMA
-
-
-@runtime_checkable
-class WorldModel(Protocol):
-    """A Lightning module that trains a world model of any family."""
-
-    world: WorldInfo | None
-
-    def describe(self) -> ModelDescription:
-        """Say what the network is."""
-        ...
 
 
 @runtime_checkable

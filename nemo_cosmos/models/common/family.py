@@ -15,13 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError, nearest_names
 
 if TYPE_CHECKING:
     import torch
+    from megatron.core.transformer.transformer_config import TransformerConfig
     from torch import nn
 
     from nemo_cosmos.models.common.costs import Size3, StepInputs, Workload
@@ -74,6 +75,27 @@ class ModelDescription:
     fps: float | None = None
 
 
+@runtime_checkable
+class WorldModel(Protocol):
+    """A Lightning module that trains a world model of any family.
+
+    Attributes:
+        family: name of its family; an attribute of the class.
+        config: Megatron's configuration of the network.
+        preset: name of the preset that it was made from; None for a size of one's own.
+        world: tokenizer, text encoder and video size for the export; None takes the data's.
+    """
+
+    family: ClassVar[str]
+    config: TransformerConfig
+    preset: str | None
+    world: WorldInfo | None
+
+    def describe(self) -> ModelDescription:
+        """Say what the network is."""
+        ...
+
+
 class Preset(Protocol):
     """A model size and task with a name."""
 
@@ -94,10 +116,7 @@ class Preset(Protocol):
 
 
 class WorldFamily(Protocol):
-    """A kind of world model, such as diffusion.
-
-    A Lightning module names its family in a class attribute ``family``.
-    """
+    """A kind of world model, such as diffusion; its Lightning module is a :class:`WorldModel`."""
 
     @property
     def name(self) -> str:

@@ -28,7 +28,7 @@ from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.errors import CheckpointError, ConfigError
-from nemo_cosmos.guardrails import GuardPolicy
+from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.guardrails.audit import AuditLog
 from nemo_cosmos.inference import WorldPipeline
 from nemo_cosmos.models.common import family as families
@@ -173,8 +173,20 @@ class WordEncoder:
         return torch.randn(shape, generator=generator), torch.ones(shape[:2])
 
 
+class Allows:
+    name = "allows"
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def check(self, x: str | np.ndarray) -> Verdict:
+        return Verdict(True, self.name, "safe", "it is a test")
+
+
 def test_it_generates_through_the_pipeline(trained: Path, tmp_path: Path) -> None:
-    guards = GuardPolicy([], audit=AuditLog(tmp_path / "audit.jsonl"))
+    guards = GuardPolicy(
+        [Allows("prompt"), Allows("video")], audit=AuditLog(tmp_path / "audit.jsonl")
+    )
     pipe = WorldPipeline(load_world(trained / "export"), WordEncoder(), guards)
     result = pipe.generate("it blinks", seed=3)
     assert result.video.frames_THWC.shape == (9, 32, 32, 3)
