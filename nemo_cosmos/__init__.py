@@ -83,6 +83,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'nemo_cosmos' has no attribute '{name}'")
     import importlib
 
+    if name not in _VERBS:  # the verbs see to it themselves when they are called
+        importlib.import_module("nemo_cosmos.platform.quiet").quiet_libraries()
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
