@@ -244,7 +244,7 @@ def read_controls(actions: Path | None, controls: list[str] | None) -> dict[str,
     for name, path in pairs:
         if name in signals:
             raise ConfigError(f"The control '{name}' is given twice; give it once.")
-        signals[name] = read_signal(path)
+        signals[name] = read_signal(Path(path).expanduser())
     return signals
 
 

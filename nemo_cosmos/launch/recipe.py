@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import nemo_run as run
+
+_HOME = re.compile(r"([=\[,])~(?=/|$)")
 
 
 def configure_recipe(
@@ -32,4 +36,10 @@ def configure_recipe(
     from recipes.overrides import apply_overrides
 
     recipe = get_recipe(name, post_training)
-    return apply_overrides(recipe, [*recipe_overrides(site), *overrides])
+    words = [*recipe_overrides(site), *overrides]
+    return apply_overrides(recipe, [_expand_home(word) for word in words])
+
+
+def _expand_home(word: str) -> str:
+    """Expand ``~`` in ``key=~/folder`` and ``key=[~/a,~/b]``, as no shell does behind a ``=``."""
+    return _HOME.sub(lambda match: f"{match[1]}{Path.home()}", word)

@@ -61,6 +61,12 @@ def test_post_training_asks_for_weights_before_it_is_launched(run_cli):
     assert ran.code == Exit.WRONG_USE and "--from" in ran.err
 
 
+def test_an_error_while_a_recipe_is_built_is_one_paragraph(run_cli):
+    ran = run_cli("pretrain", "data.path=/x", "trainer.max_steps=-1")
+    assert ran.code == Exit.WRONG_USE and "max_steps=-1" in ran.err
+    assert "Fiddle" not in ran.err and "callbacks=" not in ran.err
+
+
 def test_one_process_trains_here(monkeypatch, run_cli, tmp_path):
     seen = {}
 

@@ -123,6 +123,14 @@ def test_torchrun_starts_the_processes_and_reports_their_failure(tmp_path, monke
         TorchrunLauncher().run(Job.for_command(["configure", "parallel=tp88"], two))
 
 
+def test_home_is_expanded_behind_the_equals_sign(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    words = ["data.path=[~/a,~/b~/c]", "log.log_dir=~/runs"]
+    recipe = configure_recipe("diffusion_nano_text2world", words, site.compose_site(), False)
+    assert list(recipe.data.path) == ["/home/ada/a", "/home/ada/b~/c"]
+    assert recipe.log.log_dir == "/home/ada/runs"
+
+
 def test_the_users_words_come_after_the_sites():
     composed = site.compose_site(["parallel=tp8_cp2", "storage.outputs=/runs"])
     words = ["trainer.strategy.context_parallel_size=4"]
