@@ -1,4 +1,4 @@
-"""What stands before and after generation, failing closed."""
+"""Guards before and after generation; whatever goes wrong is a refusal."""
 
 from nemo_cosmos.guardrails.audit import AuditLog, verify_log
 from nemo_cosmos.guardrails.base import Guard, RefusedError, Verdict, VideoFilter

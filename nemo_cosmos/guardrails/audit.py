@@ -1,10 +1,10 @@
-"""An append-only log of verdicts in which removal and change show.
+"""An append-only log of verdicts that reveals removed and changed records.
 
 Each line is a JSON object that carries the SHA-256 of the line before (``previous``) and of itself
 (``hash``, over the object without that field, keys sorted). A small file beside the log,
-``<log>.head``, holds the number and hash of the last line, so that cutting off the end shows too.
-Someone who may rewrite both files can cut both; that shows to whoever noted a hash elsewhere and
-looks for it (``verify_log(path, contains=hash)``).
+``<log>.head``, holds the number and hash of the last line, so that a cut-off end shows, too.
+Someone who may rewrite both files can shorten both. To detect that, note a hash elsewhere and look
+for it: ``verify_log(path, contains=hash)``.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class AuditCheck:
     """What :func:`verify_log` found.
 
     Attributes:
-        num_records: the number of records up to the problem, or of all.
-        problem: None when the log is whole.
-        last_hash: of a whole log's last record; worth noting elsewhere.
+        num_records: number of records before the problem, or of all.
+        problem: what is wrong; None if the log is whole.
+        last_hash: the last record's hash, if the log is whole; worth noting elsewhere.
     """
 
     num_records: int
@@ -70,11 +70,11 @@ class AuditLog:
         """Append one record with time and user; return its hash.
 
         Args:
-            event: what happened, such as ``"prompt"`` or ``"video"``.
-            fields: JSON values to record beside it.
+            event: what was judged, such as ``"prompt"`` or ``"video"``.
+            fields: further JSON values of the record.
 
         Raises:
-            OSError: the log cannot be written; it is as it was before.
+            OSError: the log cannot be written; it is unchanged.
         """
         with self._locked() as handle:
             _drop_torn_line(handle)
@@ -94,7 +94,7 @@ class AuditLog:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """The log's file descriptor, held by this process alone."""
+        """Open the log and lock it for this process."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -104,10 +104,10 @@ class AuditLog:
             os.close(handle)
 
     def _last(self, handle: int) -> tuple[int, str]:
-        """Number and hash that the next record follows.
+        """Return number and hash of the record before the next one.
 
-        The head counts, so that lines cut off the end leave a gap that shows. Only a line that
-        directly follows the head (the process died before writing the head) counts instead of it.
+        The head's number is used, so that lines cut off the end leave a gap. The last line is used
+        only if it directly follows the head: the process died before it wrote the head.
         """
         head = _read_head(self.path) or (0, GENESIS)
         line = _last_line(handle)
@@ -127,10 +127,10 @@ def verify_log(path: str | os.PathLike[str], contains: str | None = None) -> Aud
 
     Args:
         path: the log.
-        contains: the hash of a record that was noted elsewhere and must be in the log.
+        contains: hash of a record that was noted elsewhere and must be in the log.
 
     Raises:
-        MissingFileError: there is neither a log nor a head at ``path``.
+        MissingFileError: there is neither a log nor a head file at ``path``.
     """
     log = Path(path)
     try:
@@ -140,10 +140,10 @@ def verify_log(path: str | os.PathLike[str], contains: str | None = None) -> Aud
     if not log.exists():
         if head is None:
             raise MissingFileError(
-                f"There is no audit log at '{log}'. Name the log with its path, or set "
-                f"{AUDIT_VARIABLE}; a log is made by the first verdict."
+                f"There is no audit log at '{log}'. Give the log's path, or set {AUDIT_VARIABLE}; "
+                "the first verdict makes the log."
             )
-        return AuditCheck(0, f"the log is gone, its head counts {head[0]} records")
+        return AuditCheck(0, f"the log is missing; its head file counts {head[0]} records")
     number, previous, before_last, found = 0, GENESIS, GENESIS, contains is None
     for line in log.read_bytes().splitlines():
         problem = _line_problem(line, number + 1, previous)
@@ -153,24 +153,24 @@ def verify_log(path: str | os.PathLike[str], contains: str | None = None) -> Aud
         found = found or previous == contains
     # A process that died between the line and its head leaves the head one record behind.
     if head is None and number > 0:
-        return AuditCheck(number, "the head file is gone")
+        return AuditCheck(number, "the head file is missing")
     if head is not None and head not in {(number, previous), (number - 1, before_last)}:
-        return AuditCheck(number, f"the head counts {head[0]} records, the log holds {number}")
+        return AuditCheck(number, f"the head file counts {head[0]} records, the log has {number}")
     if not found:
         return AuditCheck(number, f"the record {contains} was removed")
     return AuditCheck(number, last_hash=previous)
 
 
 def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """All records of a log, oldest first; an empty list where there is none."""
+    """Return all records of a log, oldest first; none where there is no log."""
     log = Path(path)
     return [json.loads(line) for line in log.read_bytes().splitlines()] if log.exists() else []
 
 
 def count_violations(path: str | os.PathLike[str]) -> dict[str, int]:
-    """Refusals in a log by category, the most frequent first.
+    """Count the refusals in a log by category, the most frequent first.
 
-    A line that is no record counts as ``unreadable``; :func:`verify_log` tells what is wrong.
+    A line that is not a record counts as ``unreadable``; :func:`verify_log` reports why.
     """
     counts: Counter[str] = Counter()
     log = Path(path)
@@ -184,7 +184,7 @@ def count_violations(path: str | os.PathLike[str]) -> dict[str, int]:
 
 
 def find_record(path: str | os.PathLike[str], guard: str, reason: str) -> dict[str, Any] | None:
-    """The newest record in which that guard gave a reason with these words; None without one."""
+    """Return the newest record in which that guard gave a reason with these words, or None."""
     log = Path(path)
     for line in reversed(log.read_bytes().splitlines() if log.exists() else []):
         verdicts = _verdicts(line) or ()
@@ -195,7 +195,7 @@ def find_record(path: str | os.PathLike[str], guard: str, reason: str) -> dict[s
 
 
 def _verdicts(line: bytes) -> list[dict[str, Any]] | None:
-    """The verdicts of one line, or None where it is no record."""
+    """Return the verdicts of one line, or None if it is not a record."""
     try:
         verdicts: list[dict[str, Any]] = json.loads(line)["verdicts"]
         complete = all({"guard", "category", "reason", "allowed"} <= {*v} for v in verdicts)
@@ -236,7 +236,7 @@ def _read_head(log: Path) -> tuple[int, str] | None:
 
 
 def _last_line(handle: int) -> bytes:
-    """The last complete line, without its newline; empty for an empty log."""
+    """Return the last complete line without its newline; empty for an empty log."""
     size, block, tail = os.fstat(handle).st_size, 65536, b""
     while size > 0 and tail.count(b"\n") < 2:
         start = max(0, size - block)
@@ -246,7 +246,7 @@ def _last_line(handle: int) -> bytes:
 
 
 def _drop_torn_line(handle: int) -> None:
-    """Remove an unfinished last line: its verdict was never confirmed to anyone."""
+    """Remove an unfinished last line, whose verdict nobody has received."""
     size = os.fstat(handle).st_size
     if size and os.pread(handle, 1, size - 1) != b"\n":
         content = os.pread(handle, size, 0)
@@ -254,11 +254,11 @@ def _drop_torn_line(handle: int) -> None:
 
 
 def _append_whole(handle: int, line: bytes) -> None:
-    """Write the line, or leave the log as it was and raise."""
+    """Write the line; on an error, restore the log and raise."""
     size = os.fstat(handle).st_size
     try:
         if os.write(handle, line) != len(line):
-            raise OSError("the line was written in part")
+            raise OSError("the line was only written in part")
         os.fsync(handle)
     except OSError:
         os.ftruncate(handle, size)

@@ -1,6 +1,6 @@
-"""What a guard is, what it answers, and the one function that asks it.
+"""The contract of a guard, its verdict, and the one function that asks it.
 
-A guard looks at a prompt or at a video and gives a :class:`Verdict`. Asking goes through
+A guard looks at a prompt or a video and returns a :class:`Verdict`. Asking goes through
 :func:`ask`, which fails closed: an exception, a time-out, a missing model or an answer that is not
 a verdict counts as *not allowed*, with the reason.
 """
@@ -19,7 +19,7 @@ from nemo_cosmos.errors import GuardrailError
 
 GuardKind = Literal["prompt", "video", "filter"]
 
-#: Categories of verdicts that do not come from looking at content.
+#: Categories of verdicts that are not about the content.
 SAFE, DISABLED, FAILURE, INVALID = "safe", "disabled", "guard_failure", "invalid_input"
 
 
@@ -32,7 +32,7 @@ class Verdict:
         guard: name of the guard that answered.
         category: ``safe``, ``disabled``, ``guard_failure``, ``invalid_input``, or the category of
             harm that was found (``violence``, ``sexual``, ...).
-        reason: one sentence for a person.
+        reason: one sentence for people.
     """
 
     allowed: bool
@@ -41,12 +41,12 @@ class Verdict:
     reason: str
 
     def to_dict(self) -> dict[str, bool | str]:
-        """The fields as a JSON object."""
+        """Return the fields as a JSON object."""
         return asdict(self)
 
 
 class RefusedError(GuardrailError):
-    """At least one guard refused; ``verdicts`` holds the answers of all that were asked."""
+    """At least one guard refused; ``verdicts`` holds the answers of all guards that were asked."""
 
     def __init__(self, message: str, verdicts: list[Verdict]) -> None:
         super().__init__(message)
@@ -55,15 +55,15 @@ class RefusedError(GuardrailError):
 
 @runtime_checkable
 class Guard(Protocol):
-    """A guard that only looks.
+    """A guard that judges and changes nothing.
 
     Attributes:
         name: unique, lower case; what ``--disable-guard`` takes.
         kind: ``"prompt"`` (``check`` takes the text), ``"video"`` (``check`` takes the frames,
             ``uint8 (T,H,W,3)`` RGB) or ``"filter"`` (see :class:`VideoFilter`).
 
-    A video guard may say in an attribute ``frames_per_s`` how many frames it needs of each second;
-    it is then given no more, the first and the last frame always among them.
+    A video guard may set an attribute ``frames_per_s``, the number of frames that it needs per
+    second. It is then given no more, but always the first and the last frame.
     """
 
     name: str
@@ -87,15 +87,15 @@ class VideoFilter(Protocol):
 
 
 def frames_to_judge(num_frames: int, fps: float | None, frames_per_s: float | None) -> list[int]:
-    """Numbers of the frames that a guard is given.
+    """Return the numbers of the frames that a guard is given.
 
     Args:
-        num_frames: of the video.
-        fps: its frame rate; without a positive one, every frame is judged.
-        frames_per_s: how many the guard needs of each second; None is every frame.
+        num_frames: the video's number of frames.
+        fps: the video's frame rate; unless it is positive, every frame is judged.
+        frames_per_s: frames per second that the guard needs; None for every frame.
 
     Returns:
-        Frames no further apart than ``1 / frames_per_s``, where the video has that many.
+        Frames at most ``1 / frames_per_s`` apart, where the video has that many.
     """
     known = fps is not None and math.isfinite(fps) and fps > 0
     step = max(1, int(fps / frames_per_s)) if known and frames_per_s and fps else 1
@@ -103,7 +103,7 @@ def frames_to_judge(num_frames: int, fps: float | None, frames_per_s: float | No
 
 
 class BrokenGuard:
-    """Stands in for a guard that could not be built, and refuses everything with the reason."""
+    """Takes the place of a guard that could not be built, and refuses everything."""
 
     def __init__(self, name: str, kind: GuardKind, error: BaseException) -> None:
         self.name = name
@@ -125,8 +125,8 @@ def ask(name: str, question: Callable[[], Verdict], timeout_s: float) -> Verdict
     Args:
         name: the guard's name, for the verdict.
         question: calls the guard.
-        timeout_s: seconds to wait for the answer. Python cannot stop a running thread, so a guard
-            that hangs keeps its (daemon) thread; its late answer is ignored.
+        timeout_s: seconds to wait for the answer. Python cannot stop a running thread: a guard that
+            hangs keeps its (daemon) thread, and its late answer is ignored.
     """
     answers: list[Verdict] = []
 
@@ -147,18 +147,18 @@ def ask(name: str, question: Callable[[], Verdict], timeout_s: float) -> Verdict
 
 
 def _as_verdict(name: str, answer: object) -> Verdict:
-    """The answer, if it is a verdict that says what it must; anything else is a refusal."""
+    """Return the answer if it is a complete verdict; anything else is a refusal."""
     if isinstance(answer, Verdict) and isinstance(answer.allowed, bool):
         return answer
     return Verdict(False, name, FAILURE, f"the guard answered {answer!r:.80} instead of a verdict")
 
 
 def video_problem(frames_THWC: object) -> str | None:
-    """Why these frames cannot be judged, or None: they must be uint8 ``(T,H,W,3)``, T, H, W > 0."""
+    """Return why these frames cannot be judged: they must be uint8 ``(T,H,W,3)``, not empty."""
     if not isinstance(frames_THWC, np.ndarray):
         return f"the video is a {type(frames_THWC).__name__}, not a numpy array"
     if frames_THWC.dtype.kind == "f" and not np.isfinite(frames_THWC).all():
-        return "the video holds NaN or infinite values"
+        return "the video has NaN or infinite values"
     if frames_THWC.dtype != np.uint8:
         return f"the video has type {frames_THWC.dtype}, expected uint8"
     if frames_THWC.ndim != 4 or frames_THWC.shape[-1] != 3:

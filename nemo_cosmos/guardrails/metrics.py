@@ -1,11 +1,11 @@
-"""What a server tells of its guards: verdicts and the time they took.
+"""Metrics of guards for a server: verdicts, and the time that they took.
 
-The metrics stand in ``prometheus_client``'s registry of the process, where an API finds them::
+They are in the process's ``prometheus_client`` registry, which a server exposes::
 
     nemo_cosmos_guard_verdicts_total{guard="keywords",category="violence",allowed="false"} 3
     nemo_cosmos_guard_seconds_bucket{guard="face_blur",le="0.5"} 17
 
-The audit log keeps the same counts beyond the process: ``audit.count_violations``.
+The audit log keeps the same counts after the process ends: ``audit.count_violations``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,6 @@ SECONDS = Histogram(
 
 
 def observe(guard: str, verdict: Verdict, seconds: float) -> None:
-    """Count one verdict; an unknown ``category`` of a plug-in is a label value like any other."""
+    """Count one verdict, whatever category a plug-in gives it."""
     VERDICTS.labels(guard, str(verdict.category), str(verdict.allowed).lower()).inc()
     SECONDS.labels(guard).observe(seconds)

@@ -1,4 +1,4 @@
-"""Which guards stand before and after generation, and what happens when one refuses.
+"""The guards that every prompt and every video pass, and what happens when one refuses.
 
 ::
 
@@ -6,8 +6,8 @@
     policy.check_prompt("a robot arm picks up a red block")   # raises RefusedError when refused
     frames_THWC, verdicts = policy.check_video(frames_THWC)   # a safe copy, faces pixelated
 
-A guard is turned off only by naming it, ``GuardPolicy.default(disabled=["face_blur"])``, which is a
-verdict of its own in the audit log and in the provenance of the video.
+A guard is turned off only by its name, ``GuardPolicy.default(disabled=["face_blur"])``. That is a
+verdict too: it is in the audit log and in the video's provenance.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class GuardPolicy:
     """The guards that every prompt and every video pass.
 
     Args:
-        guards: prompt guards, video guards and filters; each is asked, in this order.
-        disabled: names of guards that are not asked. A name that is not known is an error.
-        audit: where verdicts are recorded; by default the user's audit log.
-        timeout_s: seconds that each guard has for its answer.
-        record_text: write prompts themselves into the audit log, not their hash alone.
+        guards: prompt guards, video guards and filters, in the order in which they are asked.
+        disabled: names of guards that are not asked; an unknown name is an error.
+        audit: the log of all verdicts; by default the user's.
+        timeout_s: seconds within which each guard must answer.
+        record_text: whether the audit log holds the prompts themselves, not only their hashes.
 
     Raises:
         ConfigError: ``disabled`` names a guard that does not exist.
@@ -91,14 +91,14 @@ class GuardPolicy:
         record_text: bool = False,
         settings: GuardSettings | None = None,
     ) -> GuardPolicy:
-        """All guards that are active by default, built-in and installed, and those ``enabled``.
+        """Build the guards that are active by default, and those in ``enabled``.
 
         Args:
-            disabled: names of guards that are not asked, whether by default or enabled.
+            disabled: names of guards that are not asked, whether active by default or enabled.
             audit_path: the audit log; by default the user's.
-            timeout_s: seconds that each guard has for its answer.
+            timeout_s: seconds within which each guard must answer.
             enabled: names of guards that are off by default, such as ``qwen3guard``.
-            record_text: write prompts themselves into the audit log, not their hash alone.
+            record_text: whether the audit log holds the prompts themselves, not only their hashes.
             settings: where the guards' models are; by default what the environment names.
 
         Raises:
@@ -117,7 +117,7 @@ class GuardPolicy:
             context: JSON values for the audit log, such as model and seed.
 
         Returns:
-            One verdict per guard, disabled ones included.
+            One verdict per guard, including disabled ones.
 
         Raises:
             RefusedError: at least one guard refused, or the audit log cannot be written.
@@ -139,12 +139,12 @@ class GuardPolicy:
         context: Mapping[str, Any] | None = None,
         fps: float | None = None,
     ) -> tuple[np.ndarray, list[Verdict]]:
-        """Ask every video guard, then let every filter make a safe copy.
+        """Ask every video guard, then apply every filter to a copy.
 
         Args:
-            frames_THWC: uint8 RGB ``(T,H,W,3)``; never changed.
+            frames_THWC: uint8 RGB ``(T,H,W,3)``; they are not changed.
             context: JSON values for the audit log.
-            fps: frames a second; with it, a guard may judge fewer than every frame.
+            fps: frame rate in Hz; with it, a guard may judge fewer than all frames.
 
         Returns:
             The safe frames, a new array of the same shape, and one verdict per guard.
@@ -169,7 +169,7 @@ class GuardPolicy:
         return safe_THWC, _passed("The video", verdicts, "Try another prompt or seed")
 
     def _ask_all(self, kind: Door, x: str | np.ndarray, fps: float | None = None) -> list[Verdict]:
-        """Verdicts of the guards that only look; without any guard at all, a refusal."""
+        """Return the verdicts of the guards that judge; without any guard at all, a refusal."""
         verdicts = self._disabled_verdicts(kind)
         for guard in self.guards:
             if guard.kind == kind and isinstance(guard, Guard):
@@ -178,14 +178,14 @@ class GuardPolicy:
         return verdicts if verdicts or has_filter else [_nobody(kind)]
 
     def _ask(self, name: str, question: Callable[[], Verdict]) -> Verdict:
-        """Ask one guard, and keep the verdict and its time as metrics."""
+        """Ask one guard, and record verdict and time as metrics."""
         start_s = time.perf_counter()
         verdict = ask(name, question, self.timeout_s)
         observe(name, verdict, time.perf_counter() - start_s)
         return verdict
 
     def _filter(self, frames_THWC: np.ndarray) -> tuple[np.ndarray, list[Verdict]]:
-        """Frames after every filter, up to the first that refuses."""
+        """Return the frames after every filter, or up to the first filter that refuses."""
         verdicts: list[Verdict] = []
         for guard in self.guards:
             if guard.kind == "filter" and isinstance(guard, VideoFilter):
@@ -197,10 +197,10 @@ class GuardPolicy:
         return frames_THWC, verdicts
 
     def _disabled_verdicts(self, kind: Door) -> list[Verdict]:
-        """One verdict per disabled guard of this kind; filters belong to the video."""
+        """Return one verdict per disabled guard of this kind; filters belong to the video."""
         kinds = {name: guard.kind for name, guard in BUILTIN_GUARDS.items()} | self._kinds
         stages = {"prompt": {"prompt"}, "video": {"video", "filter"}}[kind]
-        # The kind of a plug-in that was never loaded is unknown: it is named at both doors.
+        # The kind of a plug-in that was never loaded is unknown: it is recorded at both doors.
         return [
             Verdict(True, name, DISABLED, "turned off by name")
             for name in sorted(self.disabled)
@@ -216,13 +216,13 @@ class GuardPolicy:
             reason = f"the audit log '{self.audit.path}' cannot be written: {error}"
             raise RefusedError(
                 f"Nothing passes without a record: {reason}. Set {AUDIT_VARIABLE} to a file that "
-                "can be written, or repair the log (verify_log tells what is wrong with it).",
+                "can be written, or repair the log (verify_log reports what is wrong with it).",
                 [*verdicts, Verdict(False, "audit", FAILURE, reason)],
             ) from error
 
 
 def summary(verdicts: Sequence[Verdict]) -> Verdict:
-    """One verdict for many: the first refusal, else one of "policy" that names who was asked."""
+    """Return one verdict for many: the first refusal, else one that names who was asked."""
     for verdict in verdicts:
         if not verdict.allowed:
             return verdict
@@ -258,7 +258,7 @@ def _nobody(kind: Door) -> Verdict:
 
 
 def _passed(what: str, verdicts: list[Verdict], advice: str) -> list[Verdict]:
-    """The verdicts, or an error that names every refusal."""
+    """Return the verdicts, or raise an error that names every refusal."""
     refusals = [verdict for verdict in verdicts if not verdict.allowed]
     if refusals:
         reasons = "; ".join(f"{v.guard} ({v.category}): {v.reason}" for v in refusals)

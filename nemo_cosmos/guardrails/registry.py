@@ -1,4 +1,4 @@
-"""The guards that are known by name: the built-in ones and those that packages add.
+"""Guards by name: the built-in ones, and those that installed packages add.
 
 A package adds a guard with one file and an entry point in the group ``nemo_cosmos.guards``::
 
@@ -6,8 +6,8 @@ A package adds a guard with one file and an entry point in the group ``nemo_cosm
     my_guard = "my_package.my_guard:MyGuard"
 
 The object is called without arguments and returns a :class:`~nemo_cosmos.guardrails.base.Guard` or
-:class:`~nemo_cosmos.guardrails.base.VideoFilter`. An installed guard is active by default; one that
-cannot be loaded refuses everything until it is repaired, removed or disabled by name.
+:class:`~nemo_cosmos.guardrails.base.VideoFilter`. An installed guard is active by default. One that
+cannot be loaded refuses everything until it is repaired, uninstalled or disabled by name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class BuiltinGuard:
     Attributes:
         target: ``module:callable``, imported when the guard is built.
         kind: what it looks at.
-        default: whether it is active unless disabled by name; others are enabled by name.
+        default: whether it is active unless disabled by name; the others are enabled by name.
         settings: arguments of the callable, each with the field of :class:`GuardSettings` that it
             takes.
     """
@@ -87,7 +87,7 @@ BUILTIN_GUARDS: dict[str, BuiltinGuard] = {
 
 
 def guard_names() -> list[str]:
-    """Names of all known guards, built-in ones first."""
+    """Return the names of all known guards, built-in ones first."""
     plugged = [point.name for point in _plugins() if point.name not in BUILTIN_GUARDS]
     return [*BUILTIN_GUARDS, *sorted(plugged)]
 
@@ -123,12 +123,12 @@ def build_guard(name: str, settings: GuardSettings | None = None) -> Guard | Vid
 
 
 def default_guards() -> list[str]:
-    """Names of the guards that are active unless disabled by name."""
+    """Return the names of the guards that are active unless disabled by name."""
     return [name for name in guard_names() if name not in BUILTIN_GUARDS or _is_default(name)]
 
 
 def unknown_guard(name: str) -> ConfigError:
-    """The error for a name that no guard has."""
+    """Return the error for a name that no guard has."""
     known = guard_names()
     return ConfigError(
         f"There is no guard '{name}'. The nearest are {nearest_names(name, known)}; "

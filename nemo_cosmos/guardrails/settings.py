@@ -1,8 +1,8 @@
 """Where the guards' models and lists are: a site's settings, or the environment.
 
-``conf/guardrails`` sets them for a site, under ``guardrails.models``. What a site leaves out comes
-from the environment; what neither names is what the package ships or fetches. The key of an
-endpoint is a secret and comes from the environment alone.
+A site sets them in ``conf/guardrails``, under ``guardrails.models``. What it leaves out comes from
+the environment; without either, a guard uses what the package ships or fetches. The key of an
+endpoint is a secret and comes from the environment only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LLM_KEY_VARIABLE = "NEMO_COSMOS_LLM_GUARD_KEY"
 
 @dataclass(frozen=True)
 class GuardSettings:
-    """Paths and addresses that the built-in guards take; None takes the guard's own default.
+    """Paths and addresses for the built-in guards; None for the guard's own default.
 
     Attributes:
         blocklist: folder of the guard ``keywords``.
@@ -42,10 +42,10 @@ class GuardSettings:
 
     @classmethod
     def from_site(cls, values: Mapping[str, Any]) -> Self:
-        """Check a site's settings, and fill in from the environment what they leave out.
+        """Check a site's settings, and complete them from the environment.
 
         Args:
-            values: settings by name, as ``guardrails.models`` has them; None is left out.
+            values: settings by name, as in ``guardrails.models``; None leaves one out.
 
         Raises:
             ConfigError: an unknown name, or a value that is not text.
@@ -57,7 +57,7 @@ class GuardSettings:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Return what the environment names."""
+        """Return the settings of the environment."""
         return cls.from_site({})
 
 
@@ -67,7 +67,7 @@ def variable(setting: str) -> str:
 
 
 def where_to_set(setting: str) -> str:
-    """Return how a person sets a setting, for messages."""
+    """Return where a setting is set, for messages."""
     return f"guardrails.models.{setting} of the site, or {variable(setting)}"
 
 

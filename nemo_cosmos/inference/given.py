@@ -1,7 +1,7 @@
 """The image or video that a generation continues: its frames at the model's rate.
 
 A model learnt motion at one frame rate. Frames of a file are therefore chosen by presentation time,
-at that rate, and only those are decoded. Arrays say nothing of time and are taken as they are.
+at that rate, and only those are decoded. Arrays carry no times and are taken unchanged.
 
 Shape suffixes: T frames, H height, W width, C colours.
 """
@@ -122,7 +122,7 @@ class GivenFrames:
             return np.arange(first, len(self.pts_s))
         last_s = float(self.pts_s[-1])
         count = int(last_s * fps + 1e-3) + 1
-        if begin == "last":  # the grid ends at the last frame, which is the one to go on from
+        if begin == "last":  # the grid ends at the last frame, which the new video continues
             times_s = last_s - np.arange(count)[::-1] / fps
         else:
             times_s = np.arange(first, count) / fps

@@ -73,7 +73,7 @@ class WorldPipeline:
 
         Args:
             path: the folder, as training exports it.
-            guards: by default every guard; turn one off by its name with
+            guards: the guards, by default all; turn one off by its name with
                 ``GuardPolicy.default(disabled=["face_blur"])``.
             dtype: precision to compute in.
             tp: how many of the ranks that a launcher started share the weights of a layer. The
@@ -131,7 +131,7 @@ class WorldPipeline:
             control: the signals of the model's controls, for exactly the frames of the new video,
                 from the first given frame on.
             progress: called after every sampling step; may raise ``Cancelled``.
-            **options: as in :meth:`generate`.
+            **options: the options of :meth:`generate`.
 
         Raises:
             PromptError: no prompt, or one that is too long.
@@ -161,15 +161,15 @@ class WorldPipeline:
 
         Args:
             prompt: what happens; None only for a model with a control.
-            frames: as in :meth:`predict`; one frame or more.
+            frames: the frames to continue, one or more; see :meth:`predict`.
             num_chunks: how many times to continue.
-            begin: as in :meth:`predict`.
+            begin: which frames are given; see :meth:`predict`.
             num_condition_frames: frames that each chunk takes from the one before; by default as
                 many as the model was trained with. The first chunk takes what there is.
             control: signals for exactly the frames of the whole new video, from its first given
                 frame on.
             progress: called after every sampling step of all chunks; may raise ``Cancelled``.
-            **options: as in :meth:`generate`; ``num_frames`` is a chunk's.
+            **options: the options of :meth:`generate`; ``num_frames`` is a chunk's.
 
         Raises:
             InputError, GuardrailError, Cancelled: as :meth:`predict`.
@@ -190,7 +190,7 @@ class WorldPipeline:
         """Fulfil a request; :meth:`generate`, :meth:`predict` and :meth:`extend` make one.
 
         Args:
-            request: what is asked for.
+            request: the request.
             progress: called after every sampling step; may raise ``Cancelled``.
         """
         checked = check_request(request, self.generator, self.world.config.video, self._signals)

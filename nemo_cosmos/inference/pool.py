@@ -53,7 +53,7 @@ _IDLE = timedelta(days=365)
 
 @dataclass(frozen=True)
 class _Key:
-    """A world as it is on the disk: a folder that is exported again is another world.
+    """The world in a folder at one time: after another export it is another world.
 
     Attributes:
         folder: the resolved path.

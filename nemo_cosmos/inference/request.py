@@ -1,8 +1,8 @@
 """What someone asks a world model for, checked before anything heavy happens.
 
 A :class:`Request` is checked by itself when it is made: types, ranges, files that must exist. It
-can be made before a model is loaded and be sent to other ranks. :func:`check_request` then holds it
-against a model and fills in what the model was trained on.
+can be made before a model is loaded, and sent to other ranks. :func:`check_request` then checks it
+against a model and completes it with what the model was trained on.
 
 Nothing here imports torch: a request can be made, checked and sent without a model.
 """
@@ -118,9 +118,9 @@ class CheckedRequest:
     """A request that a model can fulfil, with nothing left open.
 
     Attributes:
-        task: as in :class:`Request`.
-        prompt: as in :class:`Request`.
-        options: with everything filled in from the model.
+        task: the request's task.
+        prompt: the request's prompt.
+        options: the shared options, completed from the model.
         family_options: the family's own options.
         given_THWC: the frames to begin with, at the video's size; None when generating.
         overlap: frames that each chunk after the first takes from the one before.
@@ -178,10 +178,10 @@ def check_request(
     trained: Mapping[str, Any],
     signals: Mapping[str, Signal],
 ) -> CheckedRequest:
-    """Hold a request against a model.
+    """Check a request against a model.
 
     Args:
-        request: what is asked for.
+        request: the request.
         generator: the model.
         trained: num_frames, fps, height and width of the model's training videos.
         signals: the signals of the model's controls by name.

@@ -1,1 +1,1 @@
-"""Records and marks of synthetic videos: provenance files, manifests, hashes."""
+"""Records and marks of synthetic videos: provenance, manifests, hashes, the watermark."""

@@ -1,4 +1,4 @@
-"""The hashes that the audit log and the provenance of a video share."""
+"""The hashes that the audit log and the provenance records share."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 
 
 def text_sha256(text: str) -> str:
-    """SHA-256 of a prompt; logs hold this, not the text."""
+    """Return the SHA-256 of a prompt; logs hold this instead of the text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def array_sha256(array: np.ndarray) -> str:
-    """SHA-256 of an array's shape, type and content."""
+    """Return the SHA-256 of an array's shape, type and content."""
     digest = hashlib.sha256(f"{array.shape} {array.dtype.str}".encode())
     digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content."""
+    """Return the SHA-256 of a file's content."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def files_sha256(paths: Sequence[Path]) -> str:
-    """SHA-256 of a file; of several files, that of their hashes one after the other."""
+    """Return the SHA-256 of a file; of several files, that of their concatenated hashes."""
     hashes = [file_sha256(path) for path in paths]
     return hashes[0] if len(hashes) == 1 else text_sha256("".join(hashes))

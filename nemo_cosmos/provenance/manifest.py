@@ -1,8 +1,8 @@
-"""Say in a machine-readable way that a video was made by a model.
+"""Mark a video, for machines, as made by a model.
 
-Two places say it: tags in the mp4's container, and a manifest beside it. Both use IPTC's digital
-source type, which C2PA and search engines read. The manifest is written as C2PA's tools take it
-(a *manifest definition*, spec 2.x) and is not signed, because a signature needs your certificate::
+The mark is in two places: tags in the mp4's container, and a manifest beside it. Both use IPTC's
+digital source type, which C2PA and search engines read. The manifest has the form that C2PA's tools
+take (a *manifest definition*, spec 2.x). It is not signed, because that needs your certificate::
 
     c2patool world.mp4 -m world.c2pa.json -o signed.mp4
 """
@@ -27,7 +27,7 @@ SUFFIX = ".c2pa.json"
 
 
 def synthetic_tags(provenance: Mapping[str, Any]) -> dict[str, str]:
-    """Tags for the container of a generated video."""
+    """Return the tags for the container of a generated video."""
     return {
         SYNTHETIC_TAG: "true",
         SOURCE_TYPE_TAG: SOURCE_TYPE,
@@ -36,12 +36,12 @@ def synthetic_tags(provenance: Mapping[str, Any]) -> dict[str, str]:
 
 
 def manifest_path(video: Path) -> Path:
-    """Where the manifest of a video lies."""
+    """Return the path of a video's manifest."""
     return video.with_suffix(SUFFIX)
 
 
 def write_manifest(video: Path, provenance: Mapping[str, Any]) -> Path:
-    """Write the manifest beside a video that is already there; return its path."""
+    """Write the manifest beside an existing video; return its path."""
     beside = manifest_path(video)
     agent = {"name": "nemo_cosmos", "version": __version__}
     action = {
@@ -69,7 +69,7 @@ def write_manifest(video: Path, provenance: Mapping[str, Any]) -> Path:
 
 
 def manifest_matches(video: Path) -> bool | None:
-    """Whether the manifest beside a video was written for just this file; None without one."""
+    """Return whether the manifest beside a video is of this very file; None without one."""
     beside = manifest_path(video)
     if not beside.is_file():
         return None

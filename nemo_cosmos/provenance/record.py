@@ -1,6 +1,6 @@
-"""Where a video came from: the record that lies beside every generated mp4.
+"""Where a video came from: the record beside every generated mp4.
 
-It holds hashes, never the prompt itself, so that it can be handed on with the video.
+It has hashes, never the prompt itself, so that it can be passed on with the video.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ def make_record(
 
     Args:
         task: ``generate``, ``predict`` or ``extend``.
-        model: of :func:`model_record`.
-        prompt: the text, of which only the hash is kept.
-        negative_prompt: likewise.
+        model: the weights, as ``checkpoint.world.folder.model_record`` describes them.
+        prompt: the prompt, of which only the hash is kept.
+        negative_prompt: the negative prompt, of which only the hash is kept.
         options: seed, sampler, steps, guidance and the like.
         given_frames_THWC: the frames that were continued.
         control: the control arrays by name.
-        verdicts: of all guards, each with ``to_dict``.
-        frames_THWC: the video as it is handed out.
-        fps: its frame rate.
+        verdicts: the verdicts of all guards, each with ``to_dict``.
+        frames_THWC: the frames of the returned video.
+        fps: frame rate in Hz.
     """
     num_frames, height, width = frames_THWC.shape[:3]
     return {

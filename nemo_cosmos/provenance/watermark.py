@@ -1,16 +1,16 @@
 """An invisible watermark in a video's brightness, found without the original.
 
-Spread-spectrum in the DCT domain (Cox et al. 1997), with the host's interference cancelled where
-the mark is made (improved spread spectrum, Malvar and Florêncio 2003). Every frame's brightness is
-brought to 256 x 256, whatever its size, so that scaling does not matter. Of its DCT, a ring of
+Spread spectrum in the DCT domain (Cox et al. 1997); the host's interference is cancelled during
+embedding (improved spread spectrum, Malvar and Florêncio 2003). Every frame's brightness is
+resized to 256 x 256, so that scaling does not matter. Of its DCT, a ring of
 middle frequencies carries 56 bits: a 32-bit identity and 24 bits of its CRC. Each bit is repeated
 over some 190 coefficients with pseudo-random signs, and over all frames. To read, the coefficients
 are averaged over the frames, divided by the spread of their frequency, and summed with the signs.
 
-What is written for each group of frames is the least that brings every bit's sum to a margin, and
-at least a fixed energy (about 44 dB PSNR), more of it in texture than on plain walls. It survives
-H.264 at CRF 28 and scaling to 75 %, but not cropping, turning, or somebody who knows the signs,
-which are no secret: it is a label, no lock.
+Each group of frames gets the smallest change that brings every bit's sum to a margin, but at least
+a fixed energy (about 44 dB PSNR), more of it in texture than on plain walls. It survives
+H.264 at CRF 28 and scaling to 75 %, but not cropping, rotation, or somebody who knows the signs,
+which are public: it is a label, not a lock.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _RING = (32.0, 120.0)  # lowest and highest frequency that carries, in DCT indic
 _RING_WIDTH = 4.0  # frequencies that share one estimate of their spread
 _ID_BITS, _CHECK_BITS = 32, 24
 NUM_BITS = _ID_BITS + _CHECK_BITS
-#: Every bit's mean coefficient, in spreads, in what is written.
+#: The mean coefficient, in spreads, that embedding gives every bit.
 MARGIN = 0.15
 #: Root mean square of the change in grey levels, where the margin needs less.
 _RMS = 1.6
-#: Smallest spread taken for granted, so that a blank picture is marked, too.
+#: Smallest assumed spread, so that a blank picture is marked, too.
 _MIN_SPREAD = 5.0
 _GROUP_FRAMES = 48
-#: Weakest bits that are tried the other way round while the check fails, and how many at once.
+#: Weakest bits that are flipped in turn while the check fails, and how many at once.
 _DOUBTFUL, _FLIPS = 8, 3
 _CLIP = 2.5
 _TEXTURE_PX = 9
@@ -70,11 +70,11 @@ class _Carrier:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read from a video.
+    """The watermark as read from a video.
 
     Attributes:
-        identity: eight hexadecimal digits, or None where there is no watermark.
-        sums: one number a bit before the check; its sign is the bit.
+        identity: eight hexadecimal digits; None if there is no watermark.
+        sums: one number per bit, before the check; its sign is the bit.
     """
 
     identity: str | None
@@ -82,7 +82,7 @@ class Reading:
 
     @property
     def bits(self) -> np.ndarray:
-        """The bits as they were read, bool ``(56,)``."""
+        """The bits before correction, bool ``(56,)``."""
         return self.sums > 0
 
 
@@ -116,7 +116,7 @@ def embed_watermark(frames_THWC: np.ndarray, identity: str) -> np.ndarray:
 
 
 def read_watermark(frames_THWC: np.ndarray) -> Reading:
-    """Read the watermark of a video; more frames make it surer."""
+    """Read a video's watermark; more frames make it more certain."""
     sums_B = _bit_sums(_coefficients(_mean_luma(frames_THWC)))
     return Reading(_decode(sums_B), sums_B)
 
@@ -136,7 +136,7 @@ def identity_bits(identity: str) -> np.ndarray:
 
 
 def _decode(sums_B: np.ndarray) -> str | None:
-    """The identity whose check fits, with as few doubtful bits turned as possible."""
+    """Return the identity whose check fits, with as few doubtful bits flipped as possible."""
     weakest = np.argsort(np.abs(sums_B))[:_DOUBTFUL]
     for num_flips in range(_FLIPS + 1):
         for flips in itertools.combinations(weakest, num_flips):
@@ -154,7 +154,7 @@ def _check(number: int) -> int:
 
 
 def _mean_luma(frames_THWC: np.ndarray) -> np.ndarray:
-    """The frames' brightness at the common size, averaged over time, float32 ``(256,256)``."""
+    """Return the frames' brightness at the common size, averaged over time, float32 (256,256)."""
     total = np.zeros((SIDE, SIDE), np.float32)
     for frame_HWC in frames_THWC:
         # Shrinking commutes with mixing the colours, and a small picture is mixed faster.
@@ -164,13 +164,13 @@ def _mean_luma(frames_THWC: np.ndarray) -> np.ndarray:
 
 
 def _coefficients(luma: np.ndarray) -> np.ndarray:
-    """The DCT coefficients that carry."""
+    """Return the DCT coefficients that carry bits."""
     found: np.ndarray = cv2.dct(luma).ravel()[_CARRIER.index_K].astype(np.float64)
     return found
 
 
 def _strength(luma: np.ndarray) -> np.ndarray:
-    """How much change a place hides: texture more than a plain wall, ``(256,256)``."""
+    """Return how much change each place hides: texture more than a plain wall, ``(256,256)``."""
     mean = cv2.blur(luma, (_TEXTURE_PX, _TEXTURE_PX))
     square = cv2.blur(luma * luma, (_TEXTURE_PX, _TEXTURE_PX))
     texture = np.sqrt(np.maximum(square - mean * mean, 0.0))
@@ -179,7 +179,7 @@ def _strength(luma: np.ndarray) -> np.ndarray:
 
 
 def _spread(mean_K: np.ndarray) -> np.ndarray:
-    """Typical size of a coefficient of each frequency; single large ones do not count more."""
+    """Return the typical size of a coefficient by frequency, robust to single large ones."""
     spreads = []
     for ring in range(int(_CARRIER.ring_K.max()) + 1):
         size = np.abs(mean_K[_CARRIER.ring_K == ring])
@@ -188,7 +188,7 @@ def _spread(mean_K: np.ndarray) -> np.ndarray:
 
 
 def _bit_sums(mean_K: np.ndarray) -> np.ndarray:
-    """Mean of each bit's coefficients, in spreads, with their signs."""
+    """Return the mean of each bit's coefficients, in spreads, with their signs."""
     scaled_K = np.clip(mean_K / _spread(mean_K), -_CLIP, _CLIP)
     return _mean_of_bits(_CARRIER.sign_K * scaled_K)
 
@@ -199,7 +199,7 @@ def _mean_of_bits(value_K: np.ndarray) -> np.ndarray:
 
 
 def _pattern(luma: np.ndarray, wanted_B: np.ndarray) -> np.ndarray:
-    """What to add to the brightness: the margin, or more where little energy reaches it."""
+    """Return what to add to the brightness: the margin, or more if that takes little energy."""
     strength = _strength(luma)
     pattern = _pattern_for(luma, strength, wanted_B, MARGIN)
     low, high = MARGIN, 1.5
@@ -216,7 +216,7 @@ def _pattern(luma: np.ndarray, wanted_B: np.ndarray) -> np.ndarray:
 def _pattern_for(
     luma: np.ndarray, strength: np.ndarray, wanted_B: np.ndarray, margin: float
 ) -> np.ndarray:
-    """The same step for all coefficients of a bit, until its sum reaches the margin."""
+    """Move all coefficients of a bit by the same step until its sum reaches the margin."""
     mean_K = _coefficients(luma)
     sum_per_step_B = _mean_of_bits(1 / _spread(mean_K)) * float(strength.mean())
     spectrum = np.zeros(SIDE * SIDE, np.float32)
@@ -230,7 +230,7 @@ def _pattern_for(
 
 
 def _random_bits(count: int) -> np.ndarray:
-    """Pseudo-random numbers of 32 bits: the output function of SplitMix64 over a counter."""
+    """Return pseudo-random 32-bit numbers: SplitMix64's output function over a counter."""
     with np.errstate(over="ignore"):
         x = (np.arange(1, count + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

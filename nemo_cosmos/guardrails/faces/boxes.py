@@ -1,6 +1,6 @@
-"""Boxes of faces, and how a RetinaFace network's numbers become them.
+"""Boxes of faces, and their decoding from a RetinaFace network's output.
 
-RetinaFace (Deng et al. 2019, arXiv:1905.00641) predicts, for every prior box, how far the face is
+RetinaFace (Deng et al. 2019, arXiv:1905.00641) predicts, for every prior box, the face's offset
 from it. Priors are squares of two sizes at every cell of three feature maps. With variances
 ``v_c = 0.1`` and ``v_s = 0.2``, a prior of centre ``p``, size ``s`` and the prediction ``(d, e)``
 give the centre ``p + d v_c s`` and the size ``s exp(e v_s)``.
@@ -18,9 +18,9 @@ import numpy as np
 
 from nemo_cosmos.errors import GuardrailError
 
-#: A face that is surely one; it begins a track.
+#: Score from which on a detection surely is a face and begins a track.
 SCORE_THRESHOLD = 0.7
-#: What may be a face; it continues a track, and nothing else.
+#: Score from which on a detection may be a face; it can only continue a track.
 CANDIDATE_THRESHOLD = 0.3
 NMS_THRESHOLD = 0.4
 #: Candidates before suppression, and faces after it, in one frame.
@@ -30,7 +30,7 @@ MIN_FACE_PX = 20
 STRIDES = (8, 16, 32)
 PRIOR_SIZES_PX = ((16, 32), (64, 128), (256, 512))
 _VARIANCE_CENTRE, _VARIANCE_SIZE = 0.1, 0.2
-#: What is subtracted from the colours, in the order of the network's channels: blue, green, red.
+#: Mean colours, in the order of the network's channels: blue, green, red.
 MEAN_BGR = (104.0, 117.0, 123.0)
 
 
@@ -54,13 +54,13 @@ class FaceDetector(Protocol):
     """Finds faces in one frame at a time."""
 
     def __call__(self, frame_HWC: np.ndarray) -> list[Face]:
-        """Faces of an RGB frame, uint8 ``(H,W,3)``, from ``CANDIDATE_THRESHOLD`` on."""
+        """Return faces of an RGB frame, uint8 ``(H,W,3)``, from ``CANDIDATE_THRESHOLD`` on."""
         ...
 
 
 @lru_cache(maxsize=8)
 def prior_boxes(height: int, width: int) -> np.ndarray:
-    """Priors of a picture, float64 ``(N,3)``: centre x, centre y and side in pixels."""
+    """Return the priors of a picture, float64 ``(N,3)``: centre x, centre y, side in pixels."""
     boxes = []
     for stride, sizes in zip(STRIDES, PRIOR_SIZES_PX, strict=True):
         rows, columns = -(-height // stride), -(-width // stride)
@@ -73,19 +73,19 @@ def prior_boxes(height: int, width: int) -> np.ndarray:
 
 
 def decode_faces(loc_N4: np.ndarray, face_N: np.ndarray, height: int, width: int) -> list[Face]:
-    """The faces that a RetinaFace network sees in one picture.
+    """Return the faces that a RetinaFace network finds in one picture.
 
     Args:
         loc_N4: offsets of centre and size for every prior.
         face_N: probability of a face for every prior.
-        height: of the picture that the network got.
-        width: likewise.
+        height: height of the network's input in pixels.
+        width: width of the network's input in pixels.
 
     Returns:
         Faces in pixels of that picture, best first, overlapping ones suppressed.
 
     Raises:
-        GuardrailError: the shapes do not belong to such a picture, or a number is not finite.
+        GuardrailError: the shapes do not fit such a picture, or a number is not finite.
     """
     priors_N3 = prior_boxes(height, width)
     if loc_N4.shape != (len(priors_N3), 4) or face_N.shape != (len(priors_N3),):
@@ -109,7 +109,7 @@ def decode_faces(loc_N4: np.ndarray, face_N: np.ndarray, height: int, width: int
 
 
 def suppress(faces: Sequence[Face], threshold: float = NMS_THRESHOLD) -> list[Face]:
-    """Keep the best of faces that overlap by more than the threshold (NMS), best first."""
+    """Keep the best of the faces that overlap more than the threshold (NMS), best first."""
     boxes = [(face.x, face.y, face.width, face.height) for face in faces]
     scores = [face.score for face in faces]
     kept = cv2.dnn.NMSBoxes(boxes, scores, 0.0, threshold) if boxes else ()
@@ -117,5 +117,5 @@ def suppress(faces: Sequence[Face], threshold: float = NMS_THRESHOLD) -> list[Fa
 
 
 def scaled(face: Face, scale: float) -> Face:
-    """The face in a picture that is ``scale`` times as large."""
+    """Return the face in a picture that is ``scale`` times as large."""
     return Face(face.x * scale, face.y * scale, face.width * scale, face.height * scale, face.score)

@@ -1,9 +1,8 @@
 """Make faces unrecognisable: the filter after the video guards.
 
-Faces are found in every frame by two small networks whose weights packages on the index carry
-(RetinaFace on MobileNet, and YuNet, which sees smaller ones), or by the reference's RetinaFace on
-ResNet-50 where a site names its checkpoint. They are followed through the
-video, and pixelated on a copy.
+Two small networks find the faces of every frame (RetinaFace on MobileNet, and YuNet, which sees
+smaller ones; packages on the index carry their weights), or the reference's RetinaFace on ResNet-50
+where a site names its checkpoint. Faces are followed through the video and pixelated on a copy.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ from nemo_cosmos.guardrails.faces.tracks import cover
 from nemo_cosmos.guardrails.faces.yunet import YuNetDetector
 
 PIXEL_BLOCKS = 5
-#: Share of the box's size that is added on each side, so that hair line and chin are covered.
+#: Share of the box's size that is added on each side, so that hairline and chin are covered.
 MARGIN = 0.1
 
 
 class EmbeddedDetector:
-    """The faces that at least one of the two embedded networks finds.
+    """Finds faces with both embedded networks; one of them is enough.
 
     Raises:
-        AssetError: the weights cannot be had.
+        AssetError: the weights are unavailable.
     """
 
     def __init__(self) -> None:
         self._detectors: tuple[FaceDetector, ...] = (MobileRetinaFace(), YuNetDetector())
 
     def __call__(self, frame_HWC: np.ndarray) -> list[Face]:
-        """Faces of an RGB frame, uint8 ``(H,W,3)``."""
+        """Return the faces of an RGB frame, uint8 ``(H,W,3)``."""
         return suppress([face for detector in self._detectors for face in detector(frame_HWC)])
 
 
@@ -62,7 +61,7 @@ class FaceBlur:
         """Return a copy with pixelated faces, and a verdict that counts them.
 
         Raises:
-            AssetError: the weights cannot be had (the policy counts it as a refusal).
+            AssetError: the weights are unavailable (the policy counts it as a refusal).
         """
         problem = video_problem(frames_THWC)
         if problem is not None:

@@ -1,7 +1,7 @@
 """The embedded RetinaFace, on MobileNet-0.25.
 
-The package that carries its weights holds them as a constant of a Python file. That file is read as
-data: the literal is taken out of its syntax tree, and nothing of it runs.
+The package that carries its weights has them as a constant in a Python file. That file is read as
+data: the literal is taken from its syntax tree, and no code runs.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class MobileRetinaFace:
             ``retinaface_mobilenet``.
 
     Raises:
-        AssetError: the weights cannot be had.
-        GuardrailError: the file holds no such constant.
+        AssetError: the weights are unavailable.
+        GuardrailError: the file has no such constant.
         CheckpointError: the constant is not a network.
     """
 
@@ -41,7 +41,7 @@ class MobileRetinaFace:
         self._network = load_onnx(read_bytes_literal(path, "WEIGHTS"))
 
     def __call__(self, frame_HWC: np.ndarray) -> list[Face]:
-        """Faces of an RGB frame, uint8 ``(H,W,3)``."""
+        """Return the faces of an RGB frame, uint8 ``(H,W,3)``."""
         return suppress(
             [
                 face
@@ -58,10 +58,10 @@ class MobileRetinaFace:
 
 
 def read_bytes_literal(source: Path, name: str) -> bytes:
-    """The value of ``name = b"..."`` in a Python file, which is parsed and never run.
+    """Return the value of ``name = b"..."`` in a Python file, which is parsed and never run.
 
     Raises:
-        GuardrailError: the file holds no such line.
+        GuardrailError: the file has no such line.
     """
     try:
         body = ast.parse(source.read_bytes()).body
@@ -72,13 +72,13 @@ def read_bytes_literal(source: Path, name: str) -> bytes:
             case ast.Assign([ast.Name(target)], ast.Constant(bytes(value))) if target == name:
                 return value
     raise GuardrailError(
-        f"'{source}' holds no bytes named {name}. Remove the file from the cache; it is fetched "
+        f"'{source}' has no bytes named {name}. Remove the file from the cache; it is fetched "
         "again."
     )
 
 
 def network_input(frame_HWC: np.ndarray, scale: float) -> np.ndarray:
-    """The frame as a RetinaFace takes it: scaled, BGR less its mean, float32 ``(1,3,H,W)``."""
+    """Return a RetinaFace's input: scaled, BGR minus its mean, float32 ``(1,3,H,W)``."""
     height, width = (max(1, round(side * scale)) for side in frame_HWC.shape[:2])
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     resized = cv2.resize(frame_HWC, (width, height), interpolation=way)
@@ -87,7 +87,7 @@ def network_input(frame_HWC: np.ndarray, scale: float) -> np.ndarray:
 
 
 def search_scales(shape: tuple[int, ...]) -> list[float]:
-    """Scales at which to search a frame of that shape."""
+    """Return the scales at which to search a frame of that shape."""
     longest = max(shape[:2])
     if longest > _LARGE_SIDE_PX:
         return [1.0, _LARGE_SIDE_PX / longest]

@@ -43,7 +43,7 @@ class ResNetRetinaFace:
         self._net = net.to(self._device).eval()
 
     def __call__(self, frame_HWC: np.ndarray) -> list[Face]:
-        """Faces of an RGB frame, uint8 ``(H,W,3)``."""
+        """Return the faces of an RGB frame, uint8 ``(H,W,3)``."""
         picture_BCHW = network_input(frame_HWC, scale=1.0)
         with torch.inference_mode():
             loc_BN4, face_BN2 = self._net(torch.from_numpy(picture_BCHW).to(self._device))
@@ -52,7 +52,7 @@ class ResNetRetinaFace:
 
 
 class RetinaFaceNet(nn.Module):
-    """The network; the names of its parts are those of the checkpoint."""
+    """The network; its parts are named as in the checkpoint."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class RetinaFaceNet(nn.Module):
         self.LandmarkHead = _heads(10)
 
     def forward(self, picture_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Offsets ``(B,N,4)`` and logits of no face and face ``(B,N,2)`` for every prior."""
+        """Return offsets ``(B,N,4)`` and logits of no face and face ``(B,N,2)`` for every prior."""
         levels = self.fpn(self.body(picture_BCHW))
         levels = [self.get_submodule(f"ssh{n}")(x) for n, x in enumerate(levels, start=1)]
         loc = [head(x) for head, x in zip(self.BboxHead, levels, strict=True)]
@@ -74,7 +74,7 @@ class RetinaFaceNet(nn.Module):
 
 
 class Body(nn.Module):
-    """ResNet-50 without its classifier; gives the features of strides 8, 16 and 32."""
+    """ResNet-50 without its classifier; returns the features of strides 8, 16 and 32."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Body(nn.Module):
             in_width = 4 * width
 
     def forward(self, x_BCHW: Tensor) -> list[Tensor]:
-        """Features of three strides."""
+        """Return the features of three strides."""
         x_BCHW = self.pool(relu(self.bn1(self.conv1(x_BCHW))))
         features = []
         for number in range(1, len(_STAGES) + 1):
@@ -116,7 +116,7 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """One block."""
+        """Apply the block."""
         skip = x_BCHW if self.downsample is None else self.downsample(x_BCHW)
         x_BCHW = relu(self.bn1(self.conv1(x_BCHW)))
         x_BCHW = relu(self.bn2(self.conv2(x_BCHW)))
@@ -124,7 +124,7 @@ class Bottleneck(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """Brings the strides to one width, and adds what the coarser ones see to the finer."""
+    """Brings all strides to one width, and adds the coarser features to the finer ones."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class Pyramid(nn.Module):
         self.merge2 = _conv_norm_relu(PYRAMID_WIDTH, PYRAMID_WIDTH, 3)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Features of three strides, the finest first."""
+        """Return the features of three strides, the finest first."""
         fine, middle, coarse = (
             self.get_submodule(f"output{level}")(x) for level, x in enumerate(features, start=1)
         )
@@ -156,7 +156,7 @@ class Context(nn.Module):
         self.conv7x7_3 = _conv_norm(quarter, quarter, 3)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The three fields' channels, one after the other."""
+        """Return the channels of the three fields, concatenated."""
         shared = self.conv5X5_1(x_BCHW)
         fields = [
             self.conv3X3(x_BCHW),
@@ -167,7 +167,7 @@ class Context(nn.Module):
 
 
 class Head(nn.Module):
-    """One 1x1 convolution; gives ``num_values`` for every prior."""
+    """One 1x1 convolution with ``num_values`` outputs for every prior."""
 
     def __init__(self, num_values: int) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class Head(nn.Module):
         self.conv1x1 = nn.Conv2d(PYRAMID_WIDTH, NUM_PRIORS * num_values, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Values ``(B,N,num_values)``, cell by cell and in each prior by prior."""
+        """Return values ``(B,N,num_values)``, cell by cell, and within a cell prior by prior."""
         x_BHWC = self.conv1x1(x_BCHW).permute(0, 2, 3, 1)
         return x_BHWC.reshape(len(x_BHWC), -1, self.num_values)
 

@@ -1,10 +1,9 @@
-"""Follow faces through a video, so that a frame in which one was not found is covered, too.
+"""Follow faces through a video, to cover frames in which a face was not found.
 
-A face that is surely one begins a track; in the frames before and after, a detection that is less
-sure continues it where it overlaps the place the face should be at (as ByteTrack does, Zhang et al.
-2022). Where detections are missing between two of a track, the boxes are interpolated; before its
-first and after its last one, the box is held for a few frames. A track never crosses a cut by more
-than that.
+A sure detection begins a track. In the frames before and after, a less sure detection continues it
+if it overlaps the expected place (as in ByteTrack, Zhang et al. 2022). Between two detections of a
+track, boxes are interpolated; before the first and after the last one, the box is held for a few
+frames. A track never crosses a cut by more than that.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from nemo_cosmos.guardrails.faces.boxes import SCORE_THRESHOLD, Face
 
-#: Frames without a detection after which a face is another one.
+#: Frames without a detection after which a track has ended.
 MAX_GAP_FRAMES = 24
 #: Frames for which a box is held before and after its track.
 HOLD_FRAMES = 4
@@ -25,7 +24,7 @@ MIN_OVERLAP = 0.2
 
 @dataclass
 class Track:
-    """The detections of one face by their frame, in order."""
+    """The detections of one face by frame, in order."""
 
     faces: dict[int, Face] = field(default_factory=dict)
 
@@ -35,7 +34,7 @@ class Track:
         return max(self.faces)
 
     def expected(self, frame: int) -> Face:
-        """Where the face should be in a later frame, if it moves on as it did."""
+        """Return where the face should be in a later frame if it keeps its motion."""
         *before, last = sorted(self.faces)
         face = self.faces[last]
         if not before:
@@ -48,14 +47,14 @@ class Track:
 
 
 def cover(faces_T: Sequence[Sequence[Face]]) -> list[list[Face]]:
-    """The boxes to cover in every frame.
+    """Return the boxes to cover in every frame.
 
     Args:
-        faces_T: what the detector found in each frame, sure and less sure.
+        faces_T: the detections of each frame, sure and less sure.
 
     Returns:
-        For every frame all sure faces that are large enough, and the places of those faces in the
-        frames around where they were seen less well or not at all.
+        For every frame, all sure faces that are large enough, and the places of those faces in
+        nearby frames in which they were less sure or not found.
     """
     forward = _cover_forward(faces_T)
     backward = _cover_forward(faces_T[::-1])[::-1]
@@ -63,7 +62,7 @@ def cover(faces_T: Sequence[Sequence[Face]]) -> list[list[Face]]:
 
 
 def overlap(a: Face, b: Face) -> float:
-    """Intersection over union of two boxes."""
+    """Return the intersection over union of two boxes."""
     width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
     height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
     if width <= 0 or height <= 0:
@@ -73,13 +72,13 @@ def overlap(a: Face, b: Face) -> float:
 
 
 def between(a: Face, b: Face, share: float) -> Face:
-    """The box on the way from ``a`` (share 0) to ``b`` (share 1)."""
+    """Interpolate from box ``a`` (share 0) to box ``b`` (share 1)."""
     ends = ((a.x, b.x), (a.y, b.y), (a.width, b.width), (a.height, b.height), (a.score, b.score))
     return Face(*(start + (end - start) * share for start, end in ends))
 
 
 def _cover_forward(faces_T: Sequence[Sequence[Face]]) -> list[list[Face]]:
-    """Boxes of the tracks that are followed from their first sure detection on."""
+    """Return the boxes of tracks, each followed from its first sure detection on."""
     covered: list[list[Face]] = [[] for _ in faces_T]
     for track in _follow(faces_T):
         known = sorted(track.faces)

@@ -33,7 +33,7 @@ class YuNetDetector:
         model: the ONNX file; by default the asset ``yunet_face_detector``.
 
     Raises:
-        AssetError: the weights cannot be had.
+        AssetError: the weights are unavailable.
     """
 
     def __init__(self, model: Path | None = None) -> None:
@@ -43,7 +43,7 @@ class YuNetDetector:
         )
 
     def __call__(self, frame_HWC: np.ndarray) -> list[Face]:
-        """Faces of an RGB frame, uint8 ``(H,W,3)``."""
+        """Return the faces of an RGB frame, uint8 ``(H,W,3)``."""
         frame_bgr = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2BGR)
         return suppress(
             [face for scale in _scales(frame_HWC.shape) for face in self._detect(frame_bgr, scale)]
@@ -61,7 +61,7 @@ class YuNetDetector:
 
 
 def _scales(shape: tuple[int, ...]) -> list[float]:
-    """Scales at which to search: as it is, and towards a size that suits the detector."""
+    """Return the scales at which to search: the original, and one that suits the detector."""
     longest = max(shape[:2])
     if longest > _LARGE_SIDE_PX:
         return [1.0, _SMALL_SIDE_PX / longest]

@@ -1,13 +1,14 @@
-"""The keyword pre-guard: lists of terms, matched through the usual disguises.
+"""The keyword guard: lists of terms, matched through the usual disguises.
 
-The lists are one-term-a-line files in the upstream layout, so that the official lists drop in::
+The lists are files with one term per line in the upstream layout, so that the official lists can be
+used as they are::
 
     blocklist/custom/*.txt        words and phrases, matched in disguise, inflected, misspelled
-    blocklist/exact_match/*.txt   matched as they stand (whole words, any case)
+    blocklist/exact_match/*.txt   matched literally (whole words, any case)
     blocklist/whitelist/*.txt     words and phrases inside which nothing is blocked
 
-The file's name is the category of the verdict. Lines that begin with ``#`` are comments. Lists that
-are unreadable, or hold no term at all, make the guard refuse everything.
+The file's name is the verdict's category. Lines that begin with ``#`` are comments. If the lists
+are unreadable or empty, the guard refuses everything.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _MIN_SPELLED_OUT = 4
 
 @dataclass(frozen=True)
 class Term:
-    """One line of a list: its words (fillers left out), and the category of its file."""
+    """One line of a list: its words without fillers, and the category of its file."""
 
     words: tuple[str, ...]
     category: str
@@ -47,12 +48,12 @@ class Term:
 
     @property
     def text(self) -> str:
-        """The term as a person reads it."""
+        """The term as people read it."""
         return " ".join(self.words)
 
 
 class TermIndex:
-    """Terms by their first word, so that a prompt is matched in time linear in its length."""
+    """Terms by their first word, so that matching takes time linear in the prompt's length."""
 
     def __init__(self, terms: Iterable[Term]) -> None:
         self._by_first: dict[str, list[Term]] = {}
@@ -67,11 +68,11 @@ class TermIndex:
         return len(self.squeezed)
 
     def mend(self, words: tuple[str, ...]) -> tuple[str, ...]:
-        """The words with the pieces of a listed word joined."""
+        """Return the words with the pieces of listed words joined."""
         return self._lexicon.mend(words)
 
     def find(self, words: tuple[str, ...], inflect: bool) -> Iterator[tuple[Term, int, int]]:
-        """Every term that occurs in the words, with the span of words that it covers."""
+        """Yield every term that occurs in the words, with the span of words that it covers."""
         lemmas = [self._lexicon.forms(word) if inflect else frozenset({word}) for word in words]
         for start, firsts in enumerate(lemmas):
             for first in firsts:
@@ -82,13 +83,13 @@ class TermIndex:
 
 
 class KeywordGuard:
-    """Refuses prompts that hold a listed term, however it is disguised; empty prompts too.
+    """Refuses prompts that contain a listed term, even in disguise; empty prompts too.
 
     Args:
-        folder: a blocklist folder; by default the shipped lists.
+        folder: the folder of the lists; by default the shipped ones.
 
     Raises:
-        GuardrailError: the folder holds no usable list.
+        GuardrailError: the folder has no usable list.
     """
 
     name = "keywords"
@@ -100,9 +101,9 @@ class KeywordGuard:
         exact = read_terms(root / "exact_match", exact=True)
         if not custom and not exact:
             raise GuardrailError(
-                f"The blocklist '{root}' holds no term. Expected one-term-a-line .txt files in "
-                f"'custom/' or 'exact_match/'. Set {where_to_set('blocklist')}, to such a folder, "
-                "or leave it out to use the shipped lists."
+                f"The blocklist '{root}' has no term. Expected .txt files of one term per line in "
+                f"'custom/' or 'exact_match/'. Set {where_to_set('blocklist')}, to "
+                "such a folder, or leave it out to use the shipped lists."
             )
         self._custom = TermIndex(custom)
         self._exact = TermIndex(exact)
@@ -119,12 +120,12 @@ class KeywordGuard:
             term = self._find(words, ordinary=index == 0)
             if term is not None:
                 return Verdict(
-                    False, self.name, term.category, f"it holds the blocked term '{term.text}'"
+                    False, self.name, term.category, f"it contains the blocked term '{term.text}'"
                 )
         return Verdict(True, self.name, SAFE, "no blocked term")
 
     def _find(self, words: tuple[str, ...], ordinary: bool) -> Term | None:
-        """The first blocked term in one reading that no whitelisted phrase covers."""
+        """Return the first blocked term of a reading that no whitelisted phrase covers."""
         white = {
             position
             for _, start, end in self._whitelist.find(words, inflect=False)
@@ -139,7 +140,7 @@ class KeywordGuard:
         return None
 
     def _find_split(self, words: tuple[str, ...]) -> list[tuple[Term, int, int]]:
-        """Terms that pieces of words spell: ``bo mb``, ``p i p e b o m b``."""
+        """Find terms that pieces of words spell: ``bo mb``, ``p i p e b o m b``."""
         found = [
             (self._custom.squeezed[candidate], start, end)
             for candidate, (start, end) in split_words(words).items()
@@ -159,7 +160,7 @@ def read_terms(folder: Path, exact: bool = False) -> list[Term]:
 
     Args:
         folder: ``custom``, ``exact_match`` or ``whitelist``.
-        exact: keep fillers, because the term is matched as it stands.
+        exact: whether terms are matched literally, which keeps their fillers.
     """
     files = sorted(path for path in folder.glob("*") if path.suffix in ("", ".txt"))
     terms = []
@@ -174,7 +175,7 @@ def read_terms(folder: Path, exact: bool = False) -> list[Term]:
 
 
 def _without_fillers(words: tuple[str, ...]) -> tuple[str, ...]:
-    """The words that matter; a phrase never shrinks to a single word ("kill all" to "kill")."""
+    """Drop fillers, but never shorten a phrase to one word ("kill all" to "kill")."""
     kept = tuple(word for word in words if word not in _FILLERS)
     return kept if len(kept) >= min(2, len(words)) else words
 
@@ -182,7 +183,7 @@ def _without_fillers(words: tuple[str, ...]) -> tuple[str, ...]:
 def _match_rest(
     term: tuple[str, ...], words: tuple[str, ...], lemmas: list[frozenset[str]], start: int
 ) -> int | None:
-    """End of the term in the words when its first word is at ``start``; fillers may lie between."""
+    """Return where a term ends whose first word is at ``start``; fillers may lie between."""
     position = start + 1
     for wanted in term[1:]:
         while position < len(words) and words[position] in _FILLERS and words[position] != wanted:

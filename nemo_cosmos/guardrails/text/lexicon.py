@@ -1,7 +1,7 @@
-"""What else a written word may be: its dictionary form, a stem, or a listed word misspelled.
+"""What else a written word may be: its dictionary form, a stem, or a misspelt listed word.
 
-A misspelling counts only where the word is no English one, so that "heroine" stays a heroine and
-"Essex" a county while "suicde" and "terorist" are what they look like.
+Only words that are not English count as misspelt: "heroine" and "Essex" are left alone, "suicde"
+and "terorist" are corrected.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from functools import lru_cache
 import simplemma
 from rapidfuzz.distance import OSA
 
-#: Shorter words are never taken for a misspelling: too many names are one letter from a term.
+#: Shorter words never count as misspelt: too many names are one letter from a term.
 MIN_NEAR_LENGTH = 6
-#: From this length on two letters may be wrong.
+#: From this length on, two letters may be wrong.
 TWO_ERRORS_LENGTH = 10
 _SUFFIXES = ("s", "es", "ed", "d", "ing", "er", "ers", "r", "rs")
 
@@ -36,11 +36,11 @@ class Lexicon:
         self._cached = lru_cache(maxsize=20_000)(self._forms)
 
     def forms(self, word: str) -> frozenset[str]:
-        """The word, and the words of the vocabulary that it may be a form or misspelling of."""
+        """Return the word, and those of the vocabulary that it may be a form or misspelling of."""
         return self._cached(word)
 
     def mend(self, words: tuple[str, ...]) -> tuple[str, ...]:
-        """The words with neighbours joined that spell a listed word only together (``kn ife``)."""
+        """Join neighbours that spell a listed word only together (``kn ife``)."""
         mended: list[str] = []
         for word in words:
             joined = mended[-1] + word if mended else word
@@ -62,7 +62,7 @@ class Lexicon:
         return frozenset(found)
 
     def _near(self, word: str) -> set[str]:
-        """Words of the vocabulary with the same first letter and one or two letters different."""
+        """Return words with the same first letter that differ in one or two letters."""
         if len(word) < MIN_NEAR_LENGTH:
             return set()
         errors = 2 if len(word) >= TWO_ERRORS_LENGTH else 1
@@ -80,7 +80,7 @@ def _is_word(word: str) -> bool:
 
 
 def _stems(word: str) -> set[str]:
-    """Stems by rule, which also part a noun from its verb: bombing and bombers -> bomb."""
+    """Return stems by rule, which also relate nouns to verbs: bombing and bombers -> bomb."""
     found = set()
     for suffix in _SUFFIXES:
         stem = word.removesuffix(suffix)

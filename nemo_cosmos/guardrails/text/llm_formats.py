@@ -1,8 +1,8 @@
 """How each language model that judges prompts is asked, and how its answer is read.
 
-Categories are looked up by the code that the model writes, never by position: Aegis has no O9 here,
-so that counting would name the wrong one from O10 on. An answer that is not in the model's format
-is an error, and so a refusal.
+Categories are looked up by the code that the model writes, never by position: Aegis has no O9, so
+that counting would give the wrong category from O10 on. An answer in another format is an error,
+which is a refusal.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ QWEN_CATEGORIES = {
     "Jailbreak": "jailbreak", "None": UNKNOWN_CATEGORY,
 }  # fmt: skip
 
-#: What could end the quoted prompt early, or speak for the model.
+#: Text that could end the quoted prompt early, or pass for the model's own.
 _MARKERS = re.compile(r"<\|[^|>]*\|>|</?s>|\[/?INST\]|<(?:BEGIN|END)[^>]*>", re.IGNORECASE)
 
 
@@ -50,7 +50,7 @@ class LlmFormat:
     Attributes:
         name: the guard's name.
         model: its repository on the hub.
-        categories: name of each category by the code that the model writes.
+        categories: names of the categories by the code that the model writes.
         parse: reads an answer; returns ``safe`` or the name of a category.
         adapter: repository of a PEFT adapter on the model.
         has_template: whether the model's own chat template asks the question; otherwise
@@ -66,7 +66,7 @@ class LlmFormat:
 
 
 def llama_guard_prompt(prompt: str, categories: Mapping[str, str]) -> str:
-    """The question in the format of the first Llama Guard, with a category list of one's own."""
+    """Return the question in the format of the first Llama Guard, with the given categories."""
     quoted = _MARKERS.sub(" ", prompt)
     policy = "\n".join(f"{code}: {name.replace('_', ' ')}" for code, name in categories.items())
     return (
@@ -82,7 +82,7 @@ def llama_guard_prompt(prompt: str, categories: Mapping[str, str]) -> str:
 
 
 def parse_llama_guard(answer: str, categories: Mapping[str, str]) -> str:
-    """Read ``safe``, or ``unsafe`` and a line of codes such as ``O10,O3``: the first code counts.
+    """Read ``safe``, or ``unsafe`` and a line of codes such as ``O10,O3``; the first one counts.
 
     Raises:
         GuardrailError: the answer is neither.
@@ -118,7 +118,7 @@ def parse_qwen_guard(answer: str, categories: Mapping[str, str]) -> str:
 def _unreadable(answer: str, expected: str) -> GuardrailError:
     return GuardrailError(
         f"The language model answered {answer.strip()!r:.80}, expected {expected}. Check that the "
-        "model is the one that the guard is made for."
+        "model is the one that the guard was made for."
     )
 
 

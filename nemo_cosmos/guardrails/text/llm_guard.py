@@ -1,8 +1,8 @@
 """Prompt guards that ask a language model: Aegis, Llama Guard 3 and Qwen3Guard.
 
-They are off unless a site enables them (``guardrails.enabled=[qwen3guard]``), because their weights
-are not free to download for everyone. The model is read through ``transformers`` from a local
-folder or the hub, or asked behind an OpenAI-compatible endpoint (vLLM, NIM, llama.cpp); see
+They are off unless a site enables them (``guardrails.enabled=[qwen3guard]``), because not everyone
+may download their weights. ``transformers`` loads the model from a local folder or the hub, or an
+OpenAI-compatible endpoint (vLLM, NIM, llama.cpp) is asked; see
 :class:`~nemo_cosmos.guardrails.settings.GuardSettings`. An endpoint's key is read from
 ``NEMO_COSMOS_LLM_GUARD_KEY``.
 """
@@ -30,10 +30,10 @@ MAX_TRIES = 3
 
 
 class Backend(Protocol):
-    """Gives a language model's answer to a prompt that is to be judged."""
+    """Gets a language model's answer to a prompt that is to be judged."""
 
     def answer(self, prompt: str, asked: LlmFormat) -> str:
-        """What the model writes, without the question."""
+        """Return what the model writes, without the question."""
         ...
 
 
@@ -41,8 +41,9 @@ class TransformersBackend:
     """A model in this process, decoded greedily.
 
     Args:
-        model: a local folder or a name on the hub; safetensors alone, and none of its code runs.
-        adapter: the same, of a PEFT adapter.
+        model: local folder or name on the hub; only safetensors are read, and none of its code
+            runs.
+        adapter: local folder or name on the hub of a PEFT adapter.
     """
 
     def __init__(self, model: str, adapter: str | None = None) -> None:
@@ -85,7 +86,7 @@ class TransformersBackend:
         return str(self._tokenizer.decode(new_T, skip_special_tokens=True))
 
     def _tokenize(self, prompt: str, asked: LlmFormat) -> Any:
-        """Token ids of the question, in the model's own chat template where it asks it."""
+        """Return the question's token ids, in the model's own chat template if it has one."""
         if not asked.has_template:
             return self._tokenizer(
                 llama_guard_prompt(prompt, asked.categories), return_tensors="pt"
@@ -144,7 +145,7 @@ class LlmGuard:
 
     Args:
         asked: the model's format.
-        make_backend: makes the backend with the first prompt; it may fail, which is a refusal.
+        make_backend: called with the first prompt; may fail, which is a refusal.
     """
 
     kind: GuardKind = "prompt"
@@ -160,7 +161,7 @@ class LlmGuard:
         """Judge one prompt.
 
         Raises:
-            GuardrailError: the model cannot be asked or its answer not be read (a refusal).
+            GuardrailError: the model cannot be asked, or its answer cannot be read (a refusal).
         """
         refusal = refuse_unreadable(self.name, x)
         if refusal is not None:

@@ -1,4 +1,4 @@
-"""Undo the usual ways of hiding a word: one text in, a few plain readings of it out.
+"""Undo the usual ways to hide a word: one text in, a few plain readings out.
 
 Covered: case, spacing (``b o m b``), punctuation (``b.o-m.b``), leetspeak (``b0m8``), zero-width
 characters, combining marks, look-alike letters of other scripts, enclosed and full-width letters,
@@ -36,7 +36,7 @@ _ENCLOSED_TABLE = {
     code: ord("a") + code - first for first, last in _ENCLOSED for code in range(first, last + 1)
 }
 
-#: Short words that ordinary sentences hold; other short pieces hint at a split word.
+#: Short words of ordinary sentences; other short pieces hint at a split word.
 _SHORT_WORDS_TEXT = """
 a i am an as at be by do go he if in is it me my no of on or so to up us we the and for its his her
 our out off all any one two are was has had not but can you who how see
@@ -51,12 +51,12 @@ def plain(text: str) -> str:
     kept = [
         c for c in text if unicodedata.category(c) not in ("Mn", "Me", "Cf", "Cc") or c.isspace()
     ]
-    # Twice, because folding the case may make a look-alike of a letter that was none.
+    # Twice, because folding the case may turn another letter into a look-alike.
     return "".join(kept).translate(_HOMOGLYPHS).casefold().translate(_HOMOGLYPHS)
 
 
 def legible(text: str) -> str:
-    """One text for a reader of meaning: disguises undone where a word is surely disguised.
+    """Return one text for a classifier: disguises are undone where a word is surely disguised.
 
     Digits and signs become letters only between letters (``b0mb``, not ``4k``), spelled-out words
     are closed up (``b o m b``); punctuation stays.
@@ -70,11 +70,11 @@ def legible(text: str) -> str:
 
 
 def readings(text: str) -> list[tuple[str, ...]]:
-    """The plain readings of a text, each a sequence of words of ``a-z`` and digits.
+    """Return the plain readings of a text, each a sequence of words of letters and digits.
 
-    The first reading is the ordinary one: punctuation separates words, nothing is guessed.
+    The first reading is the ordinary one: punctuation separates words, and nothing is guessed.
     """
-    # An apostrophe parts no words, and a genitive s is no piece of the next one.
+    # An apostrophe does not separate words, and a genitive s is not part of the next word.
     base = re.sub(r"(?<=\w)['’](s\b)?", "", plain(text))
     found: dict[tuple[str, ...], None] = {}
     for table in (None, *LEET_TABLES):
@@ -90,12 +90,12 @@ def readings(text: str) -> list[tuple[str, ...]]:
 
 
 def spelled_out(words: tuple[str, ...]) -> list[str]:
-    """The strings that runs of three and more single letters (``k i l l``) spell."""
+    """Return the strings that runs of three or more single letters (``k i l l``) spell."""
     return _join_letters(words)[1]
 
 
 def _join_letters(words: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The words with every run of single letters joined into one, and those runs alone."""
+    """Return the words with every run of single letters joined, and those runs alone."""
     joined: list[str] = []
     runs: list[str] = []
     for is_letter, group in itertools.groupby(words, key=lambda word: len(word) == 1):
@@ -109,10 +109,10 @@ def _join_letters(words: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def split_words(words: tuple[str, ...], max_pieces: int = 5) -> dict[str, tuple[int, int]]:
-    """Words that neighbouring short pieces may spell (``bo mb``), with the span of the pieces.
+    """Return words that neighbouring short pieces may spell (``bo mb``), with the pieces' span.
 
-    A candidate holds at least one piece of one to three letters that is not an ordinary short word;
-    one of four letters and less holds nothing else ("go re-enter" is not "gore").
+    A candidate has at least one piece of one to three letters that is not an ordinary short word;
+    one of up to four letters has no other pieces ("go re-enter" is not "gore").
     """
     candidates: dict[str, tuple[int, int]] = {}
     for first in range(len(words)):
@@ -128,12 +128,12 @@ def split_words(words: tuple[str, ...], max_pieces: int = 5) -> dict[str, tuple[
 
 
 def _unleet(chunk: str, table: dict[int, str] | None) -> str:
-    """Read digits and signs as letters in a chunk that holds a letter (a price stays a price)."""
+    """Read digits and signs as letters in a chunk with a letter (a price stays a price)."""
     if table is None or not any(c.isalpha() for c in chunk):
         return chunk
     return chunk.strip(".,;:!?\"'()[]{}").translate(table)
 
 
 def _unstretch(word: str, keep: int) -> str:
-    """Shorten runs of three and more equal letters."""
+    """Shorten runs of three or more equal letters."""
     return re.sub(r"(.)\1{2,}", lambda match: match.group(1) * keep, word)

@@ -1,4 +1,4 @@
-"""What every prompt guard refuses before it judges: no text, too much of it, or none at all."""
+"""What every prompt guard refuses unread: what is not text, is too long, or is empty."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from nemo_cosmos.guardrails.base import INVALID, Verdict
 from nemo_cosmos.guardrails.text.normalise import plain
 
-#: A longer prompt is refused: no text encoder reads so far, and judging it would take seconds.
+#: A longer prompt is refused: no text encoder reads that far, and judging it would take seconds.
 MAX_CHARACTERS = 10_000
 
 
@@ -16,7 +16,7 @@ def refuse_unreadable(guard: str, prompt: object) -> Verdict | None:
 
     Args:
         guard: the guard's name, for the verdict.
-        prompt: what was given to it.
+        prompt: the prompt, which may be anything.
     """
     if not isinstance(prompt, str):
         reason = f"the prompt is a {type(prompt).__name__}, not text"

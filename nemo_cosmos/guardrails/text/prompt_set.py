@@ -1,6 +1,6 @@
 """Labelled prompts, and how well guards judge them.
 
-A file holds one prompt a line: label, kind and text, parted by tabs. The label is ``safe`` or a
+A file has one prompt per line: label, kind and text, separated by tabs. The label is ``safe`` or a
 category of harm; the kind is a scene (``driving``), ``plain`` or ``obfuscated``. Lines that begin
 with ``#`` are comments.
 """
@@ -31,7 +31,7 @@ class LabelledPrompt:
 
 @dataclass(frozen=True)
 class Quality:
-    """Counts and rates of one judgement of a file: a refusal is the positive answer."""
+    """How well a guard judged a file of prompts; a refusal is the positive answer."""
 
     num_prompts: int
     precision: float
@@ -40,7 +40,7 @@ class Quality:
     recall_obfuscated: float
 
     def to_dict(self) -> dict[str, float]:
-        """The fields, rates rounded to four places."""
+        """Return the fields, rounded to four places."""
         return {name: round(value, 4) for name, value in asdict(self).items()}
 
 
@@ -48,7 +48,7 @@ def read_prompts(path: Path) -> list[LabelledPrompt]:
     """Read a file of labelled prompts.
 
     Raises:
-        SampleError: a line has not three columns.
+        SampleError: a line does not have three columns.
     """
     prompts = []
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
@@ -67,7 +67,7 @@ def read_prompts(path: Path) -> list[LabelledPrompt]:
 def measure(
     prompts: Iterable[LabelledPrompt], is_allowed: Callable[[LabelledPrompt], bool]
 ) -> Quality:
-    """Ask about every prompt and count; ``prompts`` must hold safe, harmful and obfuscated ones."""
+    """Judge every prompt and count; ``prompts`` must include safe, harmful and obfuscated ones."""
     refused = {prompt: not is_allowed(prompt) for prompt in prompts}
     harmful = [prompt for prompt in refused if prompt.harmful]
     hidden = [prompt for prompt in harmful if prompt.kind == "obfuscated"]

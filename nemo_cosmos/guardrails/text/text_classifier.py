@@ -1,13 +1,13 @@
 """The embedded text classifier: judges what a prompt means, with weights that need no hub.
 
-A softmax over ``safe`` and the categories of harm stands on the features of
-:mod:`~nemo_cosmos.perception.sentence`. Its weights lie beside this file, were trained on
-``benchmarks/guard_prompts/development.tsv`` and are made again by
-``python -m nemo_cosmos.guardrails.text.train_classifier``. The whole prompt and each of its
-sentences are judged, so that a harmful sentence does not drown in harmless ones.
+A softmax over ``safe`` and the categories of harm is applied to the features of
+:mod:`~nemo_cosmos.perception.sentence`. Its weights are beside this file; they were trained on
+``benchmarks/guard_prompts/development.tsv``, and
+``python -m nemo_cosmos.guardrails.text.train_classifier`` makes them again. The whole prompt and
+each of its sentences are judged, so that a harmful sentence does not drown in harmless ones.
 
-Features of one known sentence are kept with the head: an encoder whose weights are not those that
-the head was trained on shows, and the guard refuses.
+The features of one known sentence are stored with the head. If the encoder gives others, its
+weights are not those that the head was trained on, and the guard refuses.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Head:
     """A softmax layer on sentence features.
 
     Attributes:
-        weight_CD: one row of weights for each category.
-        bias_C: one number for each category.
+        weight_CD: one row of weights per category.
+        bias_C: one number per category.
         categories: names, ``safe`` among them.
-        threshold: a prompt is refused from this probability of harm on.
+        threshold: probability of harm from which on a prompt is refused.
         canary_D: the features of :data:`CANARY` from the encoder that the head was trained on.
     """
 
@@ -54,7 +54,7 @@ class Head:
     canary_D: np.ndarray
 
     def probabilities(self, features_ND: np.ndarray) -> np.ndarray:
-        """Softmax over the categories, float64 ``(N, C)``."""
+        """Return the softmax over the categories, float64 ``(N, C)``."""
         logits_NC = features_ND.astype(np.float64) @ self.weight_CD.T + self.bias_C
         exp_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
         return exp_NC / exp_NC.sum(axis=1, keepdims=True)
@@ -64,7 +64,7 @@ class TextClassifierGuard:
     """Refuses prompts whose meaning is harmful.
 
     Args:
-        encoder: gives the features of texts; by default the embedded encoder, loaded with the first
+        encoder: features of texts; by default the embedded encoder, which is loaded with the first
             prompt.
         head_file: the softmax layer.
 
@@ -85,7 +85,7 @@ class TextClassifierGuard:
         """Judge one prompt.
 
         Raises:
-            AssetError: the encoder's weights cannot be had (the policy counts it as a refusal).
+            AssetError: the encoder's weights are unavailable (the policy counts it as a refusal).
         """
         refusal = refuse_unreadable(self.name, x)
         if refusal is not None:
@@ -96,7 +96,7 @@ class TextClassifierGuard:
         return self._judge(self._head.probabilities(features_ND))
 
     def _judge(self, probabilities_NC: np.ndarray) -> Verdict:
-        """The verdict on the passage that is most likely harmful."""
+        """Judge by the passage that is most likely harmful."""
         safe = self._head.categories.index(SAFE)
         worst_C = probabilities_NC[probabilities_NC[:, safe].argmin()].copy()
         harm = 1.0 - float(worst_C[safe])
@@ -109,7 +109,7 @@ class TextClassifierGuard:
         return Verdict(False, self.name, category, f"probability of harm {harm:.2f}")
 
     def _load(self) -> Encoder:
-        """The encoder, checked once against the features that the head was trained on."""
+        """Return the encoder, checked once against the features that the head was trained on."""
         with self._loading:
             encoder = self._encoder = self._encoder or load_sentence_encoder()
             if not self._checked:
@@ -125,7 +125,7 @@ class TextClassifierGuard:
 
 
 def passages(text: str) -> list[str]:
-    """The text itself, its sentences, and overlapping windows of sentences that are long."""
+    """Return the text itself, its sentences, and overlapping windows of long sentences."""
     if not re.search(r"\w", text):
         return []
     found = {text: None}

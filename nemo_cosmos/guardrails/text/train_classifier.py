@@ -1,9 +1,9 @@
-"""Train the head of the embedded text classifier; the same prompts give the same file.
+"""Train the embedded text classifier's head; the same prompts give the same file.
 
     python -m nemo_cosmos.guardrails.text.train_classifier benchmarks/guard_prompts/development.tsv
 
-The threshold comes from eightfold cross-validation on the training prompts: the smallest at which
-the share of refused safe prompts is at most ``--false-positive-rate``. Prints one JSON line.
+The threshold comes from eightfold cross-validation on the training prompts: the smallest one at
+which the share of refused safe prompts is at most ``--false-positive-rate``. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NUM_FOLDS = 8
 
 
 def cross_validated_harm(features_ND: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Probability of harm of each prompt, from a head that has not seen it."""
+    """Return each prompt's probability of harm, from a head that was not trained on it."""
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=0)
@@ -54,7 +54,7 @@ def train(prompt_file: Path, head_file: Path, false_positive_rate: float) -> dic
     threshold = round(threshold + 0.005, 3)
     fitted = _regression().fit(features_ND, labels)
     tensors = {
-        # scikit-learn's array lies in columns, and safetensors writes memory as it lies.
+        # scikit-learn's array is in column order, and safetensors writes the memory unchanged.
         "weight": np.ascontiguousarray(fitted.coef_, dtype=np.float32),
         "bias": fitted.intercept_.astype(np.float32),
         "canary": encoder([CANARY])[0],

@@ -1,12 +1,12 @@
 """The reference's video content-safety filter: SigLIP features and a small classifier.
 
-It is off unless a site enables it (``guardrails.enabled=[siglip]``), because its weights are not
-free to download for everyone: the reference's ``safety_filter.pt`` (or the same as safetensors) and
-the SigLIP that it stands on.
+It is off unless a site enables it (``guardrails.enabled=[siglip]``), because not everyone may
+download its weights: the reference's ``safety_filter.pt`` (or the same as safetensors) and the
+SigLIP that it is built on.
 
 Each frame's pooled SigLIP features (Zhai et al. 2023, arXiv:2303.15343), scaled to length one, go
 through three linear layers to seven classes. One frame that is most likely unsafe makes the video
-so.
+unsafe.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KEY_PREFIX = "network.layers."
 
 
 def make_classifier(feature_size: int = FEATURE_SIZE) -> Any:
-    """The classifier: 724,999 parameters at the reference's feature size."""
+    """Build the classifier; 724,999 parameters at the reference's feature size."""
     from torch import nn
 
     first, second = HIDDEN_SIZES
@@ -64,12 +64,13 @@ class SiglipClassifier:
 
     Args:
         checkpoint: the classifier's file.
-        siglip: a local folder or a name on the hub; safetensors alone, and none of its code runs.
+        siglip: local folder or name on the hub; only safetensors are read, and none of its code
+            runs.
 
     Raises:
         CheckpointError: the classifier's file does not hold its weights.
         GuardrailError: the SigLIP lacks weights.
-        OSError: the SigLIP cannot be had.
+        OSError: the SigLIP is unavailable.
     """
 
     def __init__(self, checkpoint: Path, siglip: str = SIGLIP_MODEL) -> None:
@@ -89,7 +90,7 @@ class SiglipClassifier:
         self._classifier = read_classifier(checkpoint, vision.config.hidden_size).to(device)
 
     def __call__(self, frames_THWC: np.ndarray) -> np.ndarray:
-        """Probabilities, float32 ``(T, 7)``."""
+        """Return probabilities, float32 ``(T, 7)``."""
         starts = range(0, len(frames_THWC), BATCH_SIZE)
         return np.concatenate([self._classify(frames_THWC[n : n + BATCH_SIZE]) for n in starts])
 
@@ -110,8 +111,8 @@ class SiglipGuard:
     """Refuses videos with at least one frame whose likeliest class is not the safe one.
 
     Args:
-        classifier: class probabilities of frames; by default those of ``checkpoint``, which is
-            loaded with the first video.
+        classifier: the frames' class probabilities; by default from ``checkpoint``, which is loaded
+            with the first video.
         checkpoint: the classifier's file.
         siglip: folder or hub name of the SigLIP; by default the reference's.
     """
@@ -151,8 +152,8 @@ class SiglipGuard:
         for frame in np.argsort(classes_TC[:, 0]):  # the least safe first
             likeliest = int(classes_TC[frame].argmax())
             if CLASSES[likeliest] != SAFE:
-                told = f"probability {classes_TC[frame, likeliest]:.2f} in one of {len(x)} frames"
-                return Verdict(False, self.name, CLASSES[likeliest], told)
+                reason = f"probability {classes_TC[frame, likeliest]:.2f} in one of {len(x)} frames"
+                return Verdict(False, self.name, CLASSES[likeliest], reason)
         return Verdict(True, self.name, SAFE, f"all of {len(x)} frames are most likely safe")
 
     def _load(self) -> SiglipClassifier:

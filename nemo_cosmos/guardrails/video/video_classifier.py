@@ -1,8 +1,8 @@
-"""The embedded video classifier: open_nsfw, which tells sexual from other pictures.
+"""The embedded video classifier: open_nsfw, which recognises sexual pictures.
 
 Its weights (Yahoo's open_nsfw of 2016, a thin ResNet-50, BSD-2-Clause) come in a pinned package. It
-knows one category, ``sexual``; violence and the rest need the reference's classifier
-(:mod:`~nemo_cosmos.guardrails.video.siglip_guard`). One frame that is unsafe makes the video so.
+has one category, ``sexual``; violence and the rest need the reference's classifier
+(:mod:`~nemo_cosmos.guardrails.video.siglip_guard`). One unsafe frame makes the video unsafe.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from nemo_cosmos.assets import asset_path
 from nemo_cosmos.guardrails.base import FAILURE, INVALID, SAFE, GuardKind, Verdict, video_problem
 from nemo_cosmos.perception.onnx import load_onnx
 
-#: Probability of a sexual picture from which a frame is refused. Yahoo calls more than 0.8 very
-#: likely unsafe, but a close-up of a face in an animated film was seen at 0.86.
+#: Probability of a sexual picture from which on a frame is refused. Yahoo calls more than 0.8 very
+#: likely unsafe, but a close-up of a face in an animated film reached 0.86.
 THRESHOLD = 0.9
 FRAMES_PER_S = 2.0
 BATCH_SIZE = 8
@@ -33,14 +33,14 @@ class OpenNsfw:
     """Probabilities of a sexual picture.
 
     Raises:
-        AssetError: the weights cannot be had.
+        AssetError: the weights are unavailable.
     """
 
     def __init__(self) -> None:
         self._network = load_onnx(asset_path("open_nsfw"))
 
     def __call__(self, frames_THWC: np.ndarray) -> np.ndarray:
-        """One number a frame, float32 ``(T,)``."""
+        """Return one number per frame, float32 ``(T,)``."""
         batches = [
             np.stack([_prepare(frame) for frame in frames_THWC[start : start + BATCH_SIZE]])
             for start in range(0, len(frames_THWC), BATCH_SIZE)
@@ -52,8 +52,8 @@ class VideoClassifierGuard:
     """Refuses videos with at least one sexual frame.
 
     Args:
-        classifier: probabilities of harm for frames; by default :class:`OpenNsfw`, loaded with the
-            first video.
+        classifier: the frames' probabilities of harm; by default :class:`OpenNsfw`, which is loaded
+            with the first video.
     """
 
     name = "video_classifier"
@@ -68,7 +68,7 @@ class VideoClassifierGuard:
         """Judge the frames of a video.
 
         Raises:
-            AssetError: the weights cannot be had (the policy counts it as a refusal).
+            AssetError: the weights are unavailable (the policy counts it as a refusal).
         """
         problem = video_problem(x)
         if problem is not None or not isinstance(x, np.ndarray):
@@ -80,14 +80,14 @@ class VideoClassifierGuard:
             reason = "the classifier gave NaN, infinite or missing values"
             return Verdict(False, self.name, FAILURE, reason)
         worst = float(harm_T.max())
-        told = f"probability of harm {worst:.2f} in the worst of {len(x)} frames"
+        reason = f"probability of harm {worst:.2f} in the worst of {len(x)} frames"
         if worst >= THRESHOLD:
-            return Verdict(False, self.name, "sexual", told)
-        return Verdict(True, self.name, SAFE, told)
+            return Verdict(False, self.name, "sexual", reason)
+        return Verdict(True, self.name, SAFE, reason)
 
 
 def _prepare(frame_HWC: np.ndarray) -> np.ndarray:
-    """A frame as the network was trained on: squeezed, cropped, through JPEG, BGR less its mean."""
+    """Return a frame as in the training: squeezed, cropped, through JPEG, BGR minus its mean."""
     picture = Image.fromarray(frame_HWC).resize(
         (_RESIZED_PX, _RESIZED_PX), Image.Resampling.BILINEAR
     )

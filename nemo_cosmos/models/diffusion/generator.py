@@ -123,7 +123,7 @@ class DiffusionGenerator:
             progress=on_all_ranks(progress),
         )
         latents_BCTHW = x0_BCTHW / self.process.edm.sigma_data
-        # Decoded once: two GPUs may round differently, and chunks must go on from one video.
+        # Decoded once: GPUs may round differently, and ranks must begin the next chunk alike.
         return from_first_rank(lambda: self.tokenizer.decode(latents_BCTHW))
 
     def _given(self, shot: Shot, noise_BCTHW: Tensor) -> FrameCondition | None:

@@ -80,7 +80,7 @@ def test_a_removed_log_or_head_shows(log):
     assert "head" in str(verify_log(log.path).problem)
     head.write_text(kept)
     log.path.unlink()
-    assert "gone" in str(verify_log(log.path).problem)
+    assert "log is missing" in str(verify_log(log.path).problem)
     head.unlink()
     with pytest.raises(MissingFileError, match="no audit log"):
         verify_log(log.path)

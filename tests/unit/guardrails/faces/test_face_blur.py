@@ -101,7 +101,7 @@ def test_weights_that_are_no_model_refuse(tmp_path):
 
 @pytest.fixture(scope="module")
 def face_frames() -> np.ndarray:
-    """Twelve frames of a talking man, 144x176; skipped where the packages cannot be had."""
+    """Twelve frames of a talking man, 144x176; skipped where the packages are unavailable."""
     import av
 
     try:

@@ -157,7 +157,7 @@ def test_the_category_is_the_name_of_the_file(blocklist):
 
 
 def test_a_folder_without_terms_is_an_error(tmp_path):
-    with pytest.raises(GuardrailError, match="holds no term"):
+    with pytest.raises(GuardrailError, match="has no term"):
         KeywordGuard(tmp_path)
 
 

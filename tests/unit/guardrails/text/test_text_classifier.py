@@ -169,7 +169,7 @@ def test_any_text_gets_a_verdict(head):
 
 @pytest.fixture(scope="module")
 def shipped() -> TextClassifierGuard:
-    """The guard as it ships; skipped where its package cannot be had."""
+    """The guard as it ships; skipped where its package is unavailable."""
     from nemo_cosmos.assets import asset_path
 
     try:
