@@ -62,7 +62,10 @@ def command(
         scores_table,
         write_report,
     )
+    from nemo_cosmos.storage.outputs import check_output_file
 
+    if out is not None:
+        check_output_file(out / "metrics.json")
     with show_progress("Evaluating", "videos", "json" if as_json else "people") as update:
         evaluation = evaluate_folders(
             generated,

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from nemo_cosmos.testing.chat_server import ChatServer
 from nemo_cosmos.video import Video, encode_video
 
 
@@ -42,9 +43,31 @@ def test_json_files_and_plot(run, folders, tmp_path):
     assert picture is not None and np.ptp(picture) > 0
 
 
+def test_an_output_that_cannot_be_written_is_an_error_before_any_work(
+    run, folders, tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("nemo_cosmos.evaluation.run.read_pair", lambda *_: pytest.fail("decoded"))
+    assert "is a file, not a folder" in run(*folders, "--out", tmp_path / "file").err
+
+
 def test_table(run, folders):
     output = run(*folders, "-m", "psnr", "-m", "ssim").out
     assert "a.mp4" in output and "mean" in output and "psnr" in output
+
+
+def test_judges_are_asked_without_a_truth(run, folders, tmp_path, monkeypatch):
+    server = ChatServer(lambda body: '{"reason": "It moves.", "score": 4}')
+    monkeypatch.setenv("NEMO_COSMOS_JUDGE_URL", server.url)
+    monkeypatch.setenv("NEMO_COSMOS_JUDGE_MODEL", "a-judge")
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps({"a": "A square moves.", "b": "A square moves."}))
+    words = (folders[0], "-m", "prompt_following", "--json")
+    assert "needs a prompt" in run(*words).err
+    result = json.loads(run(*words, "--prompts", prompts).out)
+    server.close()
+    assert result["mean"] == {"prompt_following": 4.0}
+    assert result["features"]["prompt_following"]["version"] == "a-judge"
 
 
 def test_lengths_and_sizes_must_agree_unless_told(run, folders, moving_square_THWC):

