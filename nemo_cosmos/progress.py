@@ -1,4 +1,4 @@
-"""How far long work has come, on standard error: for people or for machines.
+"""The progress of long work, on standard error: for people or for machines.
 
 On a terminal it is a bar with rate and time left; in a log a line now and then; for machines JSON
 lines, one a second at most::
@@ -18,14 +18,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-Update = Callable[[int, int], None]
-"""Called with what is done and the total."""
+
+class Update(Protocol):
+    """Takes what is done, the total, and perhaps a note such as ``loss 0.21``."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show it."""
+        ...
+
 
 Show = Literal["nothing", "people", "json"]
 """Who reads the progress."""
@@ -37,10 +43,35 @@ JSON_INTERVAL_S = 1.0
 LOG_INTERVAL_S = 15.0
 
 
+class _State(NamedTuple):
+    """How far the work is."""
+
+    label: str
+    unit: str
+    done: int
+    total: int
+    per_s: float
+    note: str
+
+    @property
+    def left_s(self) -> float | None:
+        """Time left; None while nothing is known of the speed."""
+        return (self.total - self.done) / self.per_s if self.per_s > 0 else None
+
+    @property
+    def rate(self) -> str:
+        """The speed in words; empty while it is unknown."""
+        if self.per_s <= 0:
+            return ""
+        if self.unit == BYTES:
+            return f"{self.per_s / 1e6:.1f} MB/s"
+        return f"{self.per_s:.2f} {self.unit}/s"
+
+
 class _View(Protocol):
     """One way to show progress."""
 
-    def update(self, done: int, total: int, per_s: float) -> None: ...
+    def update(self, state: _State) -> None: ...
 
     def close(self) -> None: ...
 
@@ -55,17 +86,18 @@ def show_progress(label: str, unit: str, show: Show = "people") -> Iterator[Upda
         show: who reads it.
 
     Yields:
-        a function to call with what is done and the total. The rate counts from the first call,
-        so that what an earlier run did is no speed of this one.
+        A function to call with what is done and the total. The rate counts from the first call, so
+        that the work of an earlier run does not count as speed of this one.
     """
     view = _view(label, unit, show)
     first: tuple[int, float] | None = None
 
-    def update(done: int, total: int) -> None:
+    def update(done: int, total: int, note: str = "") -> None:
         nonlocal first
         now_s = time.monotonic()
         first = first or (done, now_s)
-        view.update(done, total, (done - first[0]) / max(now_s - first[1], 1e-9))
+        per_s = (done - first[0]) / max(now_s - first[1], 1e-9)
+        view.update(_State(label, unit, done, total, per_s, note))
 
     try:
         yield update
@@ -75,12 +107,13 @@ def show_progress(label: str, unit: str, show: Show = "people") -> Iterator[Upda
 
 def _view(label: str, unit: str, show: Show) -> _View:
     if show == "json":
-        return _Lines(label, unit, JSON_INTERVAL_S, _json_line)
+        return _Lines(JSON_INTERVAL_S, _json_line)
     if show == "nothing":
-        return _Lines(label, unit, float("inf"), lambda *_: "")
-    if sys.stderr.isatty():
-        return _Bar(label, unit)
-    return _Lines(label, unit, LOG_INTERVAL_S, _log_line)
+        return _Lines(float("inf"), lambda state: "")
+    from rich.console import Console
+
+    is_terminal = Console(stderr=True).is_terminal
+    return _Bar(label, unit) if is_terminal else _Lines(LOG_INTERVAL_S, _log_line)
 
 
 class _Bar:
@@ -91,20 +124,27 @@ class _Bar:
         from rich.console import Console
 
         count = progress.DownloadColumn() if unit == BYTES else progress.MofNCompleteColumn()
-        self._unit = unit
         self._bar: RichProgress = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
             count,
             progress.TextColumn("{task.fields[rate]}"),
+            progress.TimeElapsedColumn(),
             progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
         )
-        self._task: TaskID = self._bar.add_task(label, total=None, rate="")
+        self._task: TaskID = self._bar.add_task(label, total=None, rate="", note="")
         self._bar.start()
 
-    def update(self, done: int, total: int, per_s: float) -> None:
-        self._bar.update(self._task, completed=done, total=total, rate=_rate(per_s, self._unit))
+    def update(self, state: _State) -> None:
+        self._bar.update(
+            self._task,
+            completed=state.done,
+            total=state.total,
+            rate=state.rate,
+            note=state.note,
+        )
 
     def close(self) -> None:
         self._bar.stop()
@@ -113,19 +153,13 @@ class _Bar:
 class _Lines:
     """A line now and then, and one at the end."""
 
-    def __init__(
-        self,
-        label: str,
-        unit: str,
-        interval_s: float,
-        line: Callable[[str, str, int, int, float], str],
-    ) -> None:
-        self._label, self._unit, self._interval_s, self._line = label, unit, interval_s, line
+    def __init__(self, interval_s: float, line: Callable[[_State], str]) -> None:
+        self._interval_s, self._line = interval_s, line
         self._printed_s = time.monotonic()
         self._pending = ""
 
-    def update(self, done: int, total: int, per_s: float) -> None:
-        self._pending = self._line(self._label, self._unit, done, total, per_s)
+    def update(self, state: _State) -> None:
+        self._pending = self._line(state)
         if time.monotonic() - self._printed_s >= self._interval_s:
             self._print()
 
@@ -138,23 +172,24 @@ class _Lines:
         self._printed_s, self._pending = time.monotonic(), ""
 
 
-def _json_line(label: str, unit: str, done: int, total: int, per_s: float) -> str:
-    facts: dict[str, object] = {"progress": label, "done": done, "total": total, "unit": unit}
-    if per_s > 0:
-        facts |= {"per_s": round(per_s, 3), "left_s": round((total - done) / per_s, 1)}
+def _json_line(state: _State) -> str:
+    facts: dict[str, object] = {
+        "progress": state.label,
+        "done": state.done,
+        "total": state.total,
+        "unit": state.unit,
+    }
+    if state.left_s is not None:
+        facts |= {"per_s": round(state.per_s, 3), "left_s": round(state.left_s, 1)}
+    if state.note:
+        facts["note"] = state.note
     return json.dumps(facts)
 
 
-def _log_line(label: str, unit: str, done: int, total: int, per_s: float) -> str:
-    count = f"{done} of {total} {unit}"
-    if unit == BYTES:
-        count = f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"
-    if per_s <= 0:
-        return f"{label}: {count}"
-    return f"{label}: {count}, {_rate(per_s, unit)}, {(total - done) / per_s:.0f} s left"
-
-
-def _rate(per_s: float, unit: str) -> str:
-    if per_s <= 0:
-        return ""
-    return f"{per_s / 1e6:.1f} MB/s" if unit == BYTES else f"{per_s:.2f} {unit}/s"
+def _log_line(state: _State) -> str:
+    count = f"{state.done} of {state.total} {state.unit}"
+    if state.unit == BYTES:
+        count = f"{state.done / 1e6:.1f} of {state.total / 1e6:.1f} MB"
+    left = "" if state.left_s is None else f"{state.left_s:.0f} s left"
+    parts = (part for part in (count, state.rate, left, state.note) if part)
+    return f"{state.label}: {', '.join(parts)}"
