@@ -5,14 +5,15 @@ to MKL, which uses the widest vector instructions on Intel's processors only. On
 which torch carries too, does the products, and attention is done in whole products over blocks of
 queries. Small problems, where calling costs more than computing, stay with torch.
 
-Shape suffixes: of attention, L queries, M keys, B batch, H heads, D head dimension; of pictures,
-N pictures, C channels, H rows, W columns.
+Shape suffixes: of attention, L queries, M keys, B batch, H heads, G groups of heads that share keys
+and values, D head dimension; of pictures, N pictures, C channels, H rows, W columns.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -44,36 +45,73 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     return F.linear(x, weight, bias)
 
 
+class KeyRanges(NamedTuple):
+    """The keys that each query sees: from the first to before the end, counted in the keys given.
+
+    Attributes:
+        first: (L,), or (B, L) where samples differ; int64, on the queries' device.
+        end: the same shape; above ``first``.
+        is_triangle: whether L = M and query ``i`` sees the keys 0 to ``i``, for which devices have
+            kernels that need no ranges.
+    """
+
+    first: torch.Tensor
+    end: torch.Tensor
+    is_triangle: bool = False
+
+    def mask(self, num_keys: int) -> torch.Tensor:
+        """True where a query sees a key: (L, M) or (B, 1, L, M)."""
+        key_M = torch.arange(num_keys, device=self.first.device)
+        seen = (key_M >= self.first[..., None]) & (key_M < self.end[..., None])
+        return seen if seen.dim() == 2 else seen[:, None]
+
+
 def attention(
     q_LBHD: torch.Tensor,
-    k_MBHD: torch.Tensor,
-    v_MBHD: torch.Tensor,
+    k_MBGD: torch.Tensor,
+    v_MBGD: torch.Tensor,
     *,
     scale: float | None = None,
     dropout: float = 0.0,
+    key_ranges: KeyRanges | None = None,
 ) -> torch.Tensor:
-    """Softmax attention without a mask; the memory grows with L + M, not with their product.
+    """Softmax attention; the memory grows with L + M, not with their product.
+
+    Only a mask that differs between samples, or is no triangle on CUDA, is laid out as L x M bools.
 
     Args:
         q_LBHD: queries.
-        k_MBHD: keys.
-        v_MBHD: values.
-        scale: of the scores; ``D ** -0.5`` by default.
+        k_MBGD: keys; G divides H, and each group of H / G consecutive heads shares one.
+        v_MBGD: values.
+        scale: factor of the scores; ``D ** -0.5`` by default.
         dropout: share of the weights that is dropped.
+        key_ranges: the keys that each query sees; all by default.
 
     Returns:
         (L, B, H, D).
     """
-    many = q_LBHD.shape[0] * k_MBHD.shape[0] >= _MANY_SCORES
-    same = q_LBHD.dtype == k_MBHD.dtype == v_MBHD.dtype
+    many = q_LBHD.shape[0] * k_MBGD.shape[0] >= _MANY_SCORES
+    same = q_LBHD.dtype == k_MBGD.dtype == v_MBGD.dtype
     known = q_LBHD.dtype in (torch.float32, torch.bfloat16)
     plain = not dropout and _is_plain_cpu(q_LBHD)
-    if many and same and known and plain and _onednn_is_faster():
+    one_range = key_ranges is None or key_ranges.first.dim() == 1
+    if many and same and known and plain and one_range and _onednn_is_faster():
         scale = q_LBHD.shape[-1] ** -0.5 if scale is None else scale
-        attended: torch.Tensor = _BlockedAttention.apply(q_LBHD, k_MBHD, v_MBHD, scale)
+        attended: torch.Tensor = _BlockedAttention.apply(q_LBHD, k_MBGD, v_MBGD, scale, key_ranges)
         return attended
-    q, k, v = (x.permute(1, 2, 0, 3) for x in (q_LBHD, k_MBHD, v_MBHD))
-    out_BHLD = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
+    q, k, v = (x.permute(1, 2, 0, 3) for x in (q_LBHD, k_MBGD, v_MBGD))
+    is_triangle = key_ranges is not None and key_ranges.is_triangle
+    mask = None if key_ranges is None or is_triangle else key_ranges.mask(len(k_MBGD))
+    out_BHLD = F.scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=is_triangle,
+        scale=scale,
+        enable_gqa=q_LBHD.shape[2] != k_MBGD.shape[2],
+    )
     return out_BHLD.permute(2, 0, 1, 3)
 
 
@@ -158,57 +196,94 @@ class _BlockedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q_LBHD: torch.Tensor, k_MBHD: torch.Tensor, v_MBHD: torch.Tensor, scale: float
+        ctx: Any,
+        q_LBHD: torch.Tensor,
+        k_MBGD: torch.Tensor,
+        v_MBGD: torch.Tensor,
+        scale: float,
+        key_ranges: KeyRanges | None,
     ) -> torch.Tensor:
-        ctx.save_for_backward(q_LBHD, k_MBHD, v_MBHD)
-        ctx.scale = scale
+        ctx.save_for_backward(q_LBHD, k_MBGD, v_MBGD)
+        ctx.scale, ctx.blocks = scale, _blocks(len(q_LBHD), len(k_MBGD), key_ranges)
         out_LBHD = torch.empty(q_LBHD.shape, dtype=q_LBHD.dtype)
-        for q, k, v, out in _heads(q_LBHD, k_MBHD, v_MBHD, out_LBHD):
-            keys, values = k.float().contiguous(), v.contiguous()
-            for rows in _blocks(len(q), len(k)):
-                weights = _weights(q[rows], keys, scale).to(v.dtype)
-                out[rows] = _times(weights, values)
+        for b, g, heads in _groups(q_LBHD, k_MBGD):
+            keys, values = k_MBGD[:, b, g].float().contiguous(), v_MBGD[:, b, g].contiguous()
+            for h in heads:
+                for block in ctx.blocks:
+                    weights = block.weights(q_LBHD[block.rows, b, h], keys, scale)
+                    out = _times(weights.to(values.dtype), values[block.keys])
+                    out_LBHD[block.rows, b, h] = out
         return out_LBHD
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        q_LBHD, k_MBHD, v_MBHD = ctx.saved_tensors
+        q_LBHD, k_MBGD, v_MBGD = ctx.saved_tensors
         dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in ctx.saved_tensors)
-        for q, k, v, g, dq_h, dk_h, dv_h in _heads(
-            q_LBHD, k_MBHD, v_MBHD, gradients[0], dq, dk, dv
-        ):
-            q, k, v, g = (x.contiguous() for x in (q, k, v, g))
+        for b, g, heads in _groups(q_LBHD, k_MBGD):
+            k, v = k_MBGD[:, b, g].contiguous(), v_MBGD[:, b, g].contiguous()
             keys = k.float()
             dk_sum, dv_sum = torch.zeros_like(keys), torch.zeros_like(keys)
-            for rows in _blocks(len(q), len(k)):
-                weights = _weights(q[rows], keys, ctx.scale)
-                d_weights = _times(g[rows], v.t())
-                weights = weights.to(q.dtype)
-                d_scores = torch._softmax_backward_data(d_weights, weights, -1, q.dtype)
-                dq_h[rows] = _times(d_scores, k).mul_(ctx.scale)
-                dk_sum += _times(d_scores.t(), q[rows])
-                dv_sum += _times(weights.t(), g[rows])
-            dk_h.copy_(dk_sum.mul_(ctx.scale))
-            dv_h.copy_(dv_sum)
-        return dq, dk, dv, None
+            for h in heads:
+                q, grad = q_LBHD[:, b, h].contiguous(), gradients[0][:, b, h].contiguous()
+                for block in ctx.blocks:
+                    rows, seen = block.rows, block.keys
+                    weights = block.weights(q[rows], keys, ctx.scale)
+                    d_weights = _times(grad[rows], v[seen].t())
+                    weights = weights.to(q.dtype)
+                    d_scores = torch._softmax_backward_data(d_weights, weights, -1, q.dtype)
+                    dq[rows, b, h] = _times(d_scores, k[seen]).mul_(ctx.scale)
+                    dk_sum[seen] += _times(d_scores.t(), q[rows])
+                    dv_sum[seen] += _times(weights.t(), grad[rows])
+            dk[:, b, g] = dk_sum.mul_(ctx.scale)
+            dv[:, b, g] = dv_sum
+        return dq, dk, dv, None, None
 
 
-def _heads(*tensors_LBHD: torch.Tensor) -> Any:
-    """The matrices (L or M, D) of each head."""
-    _, batch, heads, _ = tensors_LBHD[0].shape
+class _Block(NamedTuple):
+    """Some queries, and the keys that any of them sees.
+
+    Attributes:
+        rows: the queries.
+        keys: the keys.
+        ranges: what each query sees, where they differ.
+    """
+
+    rows: slice
+    keys: slice
+    ranges: KeyRanges | None
+
+    def weights(self, q: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
+        """Attention weights of the block's queries, float32."""
+        scores = _product(q.float() * scale, keys[self.keys])
+        if self.ranges is not None:
+            seen = self.ranges.mask(self.keys.stop)[:, self.keys]
+            scores.masked_fill_(~seen, float("-inf"))
+        return torch.softmax(scores, -1)
+
+
+def _groups(q_LBHD: torch.Tensor, k_MBGD: torch.Tensor) -> Iterator[tuple[int, int, range]]:
+    """The heads that share keys and values: sample, group and the group's heads."""
+    _, batch, num_groups, _ = k_MBGD.shape
+    size = q_LBHD.shape[2] // num_groups
     for b in range(batch):
-        for h in range(heads):
-            yield tuple(x[:, b, h] for x in tensors_LBHD)
+        for g in range(num_groups):
+            yield b, g, range(g * size, (g + 1) * size)
 
 
-def _blocks(num_queries: int, num_keys: int) -> list[slice]:
-    rows = max(_BLOCK_SCORES // num_keys, _MIN_BLOCK_ROWS)
-    return [slice(first, first + rows) for first in range(0, num_queries, rows)]
-
-
-def _weights(q: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
-    """Attention weights of some queries, float32."""
-    return torch.softmax(_product(q.float() * scale, keys), -1)
+def _blocks(num_queries: int, num_keys: int, key_ranges: KeyRanges | None) -> list[_Block]:
+    num_rows = max(_BLOCK_SCORES // num_keys, _MIN_BLOCK_ROWS)
+    blocks = []
+    for start in range(0, num_queries, num_rows):
+        rows = slice(start, start + num_rows)
+        if key_ranges is None:
+            blocks.append(_Block(rows, slice(0, num_keys), None))
+            continue
+        first, end = key_ranges.first[rows], key_ranges.end[rows].clamp(max=num_keys)
+        # Keys that no query of the block sees are left out: half of all under a causal mask.
+        seen = slice(int(first.min()), int(end.max()))
+        differ = bool((first != first[0]).any() or (end != end[0]).any())
+        blocks.append(_Block(rows, seen, KeyRanges(first, end) if differ else None))
+    return blocks
 
 
 def _times(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

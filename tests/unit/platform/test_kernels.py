@@ -13,11 +13,20 @@ from nemo_cosmos.platform import kernels
 Tensors = tuple[torch.Tensor, ...]
 
 
-def attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: torch.Tensor) -> Tensors:
+def attended(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    g: torch.Tensor,
+    seen: torch.Tensor | None = None,
+) -> Tensors:
     """Output and gradients of plain attention in float64."""
     q, k, v = (x.detach().double().requires_grad_() for x in (q, k, v))
-    weights = torch.einsum("lbhd,mbhd->bhlm", q * q.shape[-1] ** -0.5, k).softmax(-1)
-    out = torch.einsum("bhlm,mbhd->lbhd", weights, v)
+    keys, values = (x.repeat_interleave(q.shape[2] // k.shape[2], dim=2) for x in (k, v))
+    scores = torch.einsum("lbhd,mbhd->bhlm", q * q.shape[-1] ** -0.5, keys)
+    if seen is not None:
+        scores = scores.masked_fill(~seen, float("-inf"))
+    out = torch.einsum("bhlm,mbhd->lbhd", scores.softmax(-1), values)
     return (out, *torch.autograd.grad(out, (q, k, v), g.double()))
 
 
@@ -40,6 +49,32 @@ def test_attention_and_its_gradients(
     for got, expected in zip(found, attended(q, k, v, g), strict=True):
         assert got.dtype == dtype
         assert (got.double() - expected).norm() <= tolerance * expected.norm()
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("kind", ["triangle", "window", "last queries", "by sample"])
+def test_queries_see_the_keys_of_their_range_alone(
+    kind: str, onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With grouped heads, in several blocks; kernels that cannot do it are not asked."""
+    monkeypatch.setattr(kernels, "_onednn_is_faster", lambda: onednn)
+    monkeypatch.setattr(kernels, "_BLOCK_SCORES", 2**14)
+    num_queries, num_keys = (300, 500) if kind == "last queries" else (400, 400)
+    end = torch.arange(num_queries) + 1 + num_keys - num_queries
+    first = (end - 70).clamp(min=0) if kind == "window" else end * 0
+    if kind == "by sample":  # the second sample's keys end earlier
+        first, end = torch.stack([first, first]), torch.stack([end, (end - 90).clamp(min=1)])
+    ranges = kernels.KeyRanges(first, end, is_triangle=kind == "triangle")
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, g = (
+        torch.randn(length, 2, heads, 16, generator=generator).requires_grad_()
+        for length, heads in ((num_queries, 4), (num_keys, 2), (num_keys, 2), (num_queries, 4))
+    )
+    out = kernels.attention(q, k, v, key_ranges=ranges)
+    found = (out, *torch.autograd.grad(out, (q, k, v), g))
+    expected = attended(q, k, v, g, ranges.mask(num_keys))
+    for got, right in zip(found, expected, strict=True):
+        assert (got.double() - right).norm() <= 2e-6 * right.norm()
 
 
 @pytest.mark.parametrize("onednn", [True, False])

@@ -1,23 +1,25 @@
-"""Self-attention over tokens that are spread over processes (context parallelism).
+"""Self-attention over tokens that are spread over ranks (context parallelism).
 
 Two ways, named as Megatron-Core's ``cp_comm_type`` names them:
 
-- ``a2a``: all-to-all (DeepSpeed-Ulysses, arXiv 2309.14509). Every process trades its share of the
+- ``a2a``: all-to-all (DeepSpeed-Ulysses, arXiv 2309.14509). Every rank trades its share of the
   tokens with all heads for all tokens with its share of the heads, attends, and trades back.
-- ``p2p``: a ring (arXiv 2310.01889). Keys and values go round; each process attends from its own
-  queries to the block that is passing and merges the blocks' results by their log-sum-exp. The
-  backward pass sends them round once more, and with each block the gradient that it gathers, so
-  that no matrix of tokens by tokens is kept.
+- ``p2p``: a ring (arXiv 2310.01889). Keys and values go round; each rank attends from its own
+  queries to the block that is passing and merges the blocks' results by their log-sum-exp
+  (:mod:`~nemo_cosmos.models.common.attention.ring`).
 
-Without a mask the order of tokens does not matter: any equal shares of them will do.
+Without a mask the order of tokens does not matter: any equal shares of them will do. Under any
+other mask the sequence is cut into twice as many chunks as there are ranks, and rank r of P holds
+the chunks r and 2P-1-r (*zigzag*, as Transformer Engine has it): early tokens see little and late
+ones much, and so every rank has the same work in every step of the ring.
 
-Shape suffixes: L tokens of this process, B batch, H heads on this process, D head dimension, P
-processes.
+Shape suffixes: L tokens of this rank, B batch, H heads on this rank, G groups of heads that share
+keys and values, D head dimension, P ranks.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
@@ -28,6 +30,8 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.attention.core import LocalCoreAttention
+from nemo_cosmos.models.common.attention.masks import FULL, Mask
+from nemo_cosmos.models.common.attention.ring import ring_attention
 from nemo_cosmos.models.common.packed import Boundaries
 
 KINDS = ("a2a", "p2p")
@@ -40,8 +44,8 @@ def check_kind(kind: str | None, num_heads: int, cp_size: int) -> str:
 
     Args:
         kind: ``"a2a"``, ``"p2p"``, or None for the default.
-        num_heads: of a tensor-parallel process.
-        cp_size: context-parallel processes.
+        num_heads: number of heads of a tensor-parallel rank.
+        cp_size: number of context-parallel ranks.
 
     Raises:
         ConfigError: an unknown kind, or heads that do not divide for ``"a2a"``.
@@ -55,8 +59,8 @@ def check_kind(kind: str | None, num_heads: int, cp_size: int) -> str:
     if kind == "a2a" and num_heads % cp_size:
         legal = [size for size in range(1, num_heads + 1) if num_heads % size == 0]
         raise ConfigError(
-            f"cp_comm_type='a2a' shares the {num_heads} heads of a tensor-parallel process over "
-            f"{cp_size} context-parallel processes, which does not divide. Set "
+            f"cp_comm_type='a2a' shares the {num_heads} heads of a tensor-parallel rank over "
+            f"{cp_size} context-parallel ranks, which does not divide. Set "
             f"context_parallel_size to one of {legal}, or cp_comm_type='p2p', which needs no heads "
             "to divide."
         )
@@ -66,8 +70,8 @@ def check_kind(kind: str | None, num_heads: int, cp_size: int) -> str:
 class ContextParallelAttention(LocalCoreAttention):
     """The ``core_attention`` of self-attention in a local layer spec.
 
-    On one context-parallel process it is :class:`LocalCoreAttention`. Cross-attention does not need
-    it: the context is whole on every process.
+    On one context-parallel rank it is :class:`LocalCoreAttention`. Cross-attention does not need
+    it: the context is whole on every rank.
     """
 
     def __init__(
@@ -96,41 +100,137 @@ class ContextParallelAttention(LocalCoreAttention):
     def forward(
         self,
         q_LBHD: torch.Tensor,
-        k_MBHD: torch.Tensor,
-        v_MBHD: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
+        k_MBGD: torch.Tensor,
+        v_MBGD: torch.Tensor,
+        *,
+        mask: Mask | None = None,
+        offsets: Sequence[int] = (0,),
         packed_seq_params: Boundaries | None = None,
-        **unused: Any,
     ) -> torch.Tensor:
-        """Attend from this process's tokens to those of all; returns (L, B, H * D)."""
+        """Attend from this rank's tokens to those of all; returns (L, B, H * D).
+
+        See :meth:`LocalCoreAttention.forward`. Under a mask, tokens are in zigzag order.
+
+        Raises:
+            ConfigError: packed samples, a cache of keys and values, or tokens that cannot be in
+                zigzag order, over several ranks.
+        """
+        mask = mask or self.mask
         if self.cp_group.size() == 1:
             return super().forward(
-                q_LBHD, k_MBHD, v_MBHD, attention_mask, packed_seq_params=packed_seq_params
+                q_LBHD,
+                k_MBGD,
+                v_MBGD,
+                mask=mask,
+                offsets=offsets,
+                packed_seq_params=packed_seq_params,
             )
         if packed_seq_params is not None:
             raise ConfigError(
-                "Packed samples cannot be spread over context-parallel processes by the 'local' "
+                "Packed samples cannot be spread over context-parallel ranks by the 'local' "
                 "layer spec. Set context_parallel_size to 1, or do not pack."
             )
-        if k_MBHD.shape[2] != q_LBHD.shape[2]:  # grouped queries share keys and values
-            repeats = q_LBHD.shape[2] // k_MBHD.shape[2]
-            k_MBHD, v_MBHD = (x.repeat_interleave(repeats, dim=2) for x in (k_MBHD, v_MBHD))
+        if tuple(offsets) != (0,):
+            raise ConfigError(
+                "A cache of keys and values cannot be spread over context-parallel ranks. Decode "
+                "with context_parallel_size=1; tensor parallelism shares out the cache's heads."
+            )
         if self.kind == "p2p":
+            spans = own_spans(mask, len(q_LBHD), self.cp_group)
             scale = self.softmax_scale or q_LBHD.shape[-1] ** -0.5
-            q_BHLD, k_BHLD, v_BHLD = (x.permute(1, 2, 0, 3) for x in (q_LBHD, k_MBHD, v_MBHD))
-            out_BHLD = _RingAttention.apply(q_BHLD, k_BHLD, v_BHLD, scale, self.cp_group)
-            return out_BHLD.permute(2, 0, 1, 3).flatten(2)
-        q, k, v = tokens_to_heads(torch.stack([q_LBHD, k_MBHD, v_MBHD]), self.cp_group)
-        out = super().forward(q, k, v, attention_mask)
-        return heads_to_tokens(out.unflatten(2, (-1, q_LBHD.shape[-1])), self.cp_group).flatten(2)
+            return ring_attention(
+                q_LBHD, k_MBGD, v_MBGD, scale=scale, mask=mask, spans=spans, group=self.cp_group
+            ).flatten(2)
+        return self._attend_all_to_all(q_LBHD, k_MBGD, v_MBGD, mask)
+
+    def _attend_all_to_all(
+        self, q_LBHD: torch.Tensor, k_LBGD: torch.Tensor, v_LBGD: torch.Tensor, mask: Mask
+    ) -> torch.Tensor:
+        """Attend with this rank's share of the heads to all tokens."""
+        group = self.cp_group
+        if k_LBGD.shape[2] % group.size():  # too few keys and values to trade: each head its own
+            repeats = q_LBHD.shape[2] // k_LBGD.shape[2]
+            k_LBGD, v_LBGD = (x.repeat_interleave(repeats, dim=2) for x in (k_LBGD, v_LBGD))
+        if k_LBGD.shape[2] == q_LBHD.shape[2]:
+            q, k, v = tokens_to_heads(torch.stack([q_LBHD, k_LBGD, v_LBGD]), group)
+        else:
+            (q,) = tokens_to_heads(q_LBHD[None], group)
+            k, v = tokens_to_heads(torch.stack([k_LBGD, v_LBGD]), group)
+        if mask == FULL:
+            out = super().forward(q, k, v, mask=mask)
+        else:
+            check_zigzag(len(q_LBHD), group)
+            order = zigzag_order(len(q), group.size(), q.device)
+            natural = torch.empty_like(order)
+            natural[order] = torch.arange(len(order), device=order.device)
+            out = super().forward(q[natural], k[natural], v[natural], mask=mask)[order]
+        return heads_to_tokens(out.unflatten(2, (-1, q_LBHD.shape[-1])), group).flatten(2)
+
+
+def zigzag_order(num_tokens: int, num_ranks: int, device: torch.device) -> torch.Tensor:
+    """Positions of a whole sequence's tokens, rank by rank as they are spread over ranks.
+
+    Args:
+        num_tokens: number of tokens of the sequence, a multiple of ``2 * num_ranks``.
+        num_ranks: number of context-parallel ranks.
+        device: where the result is.
+    """
+    chunks = torch.arange(num_tokens, device=device).chunk(2 * num_ranks)
+    pairs = [(chunks[rank], chunks[2 * num_ranks - 1 - rank]) for rank in range(num_ranks)]
+    return torch.cat([chunk for pair in pairs for chunk in pair])
+
+
+def to_zigzag(x: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
+    """Keep this rank's tokens of a whole sequence, which are along the first axis.
+
+    Use it for everything that goes by token: embeddings, rotary tables, targets.
+
+    Raises:
+        ConfigError: the tokens do not divide into two chunks a rank.
+    """
+    if len(x) % (2 * group.size()):
+        raise ConfigError(
+            f"{len(x)} tokens do not divide into two chunks for each of {group.size()} "
+            f"context-parallel ranks. Use a multiple of {2 * group.size()} tokens."
+        )
+    order = zigzag_order(len(x), group.size(), x.device)
+    return x[order.chunk(group.size())[group.rank()]]
+
+
+def check_zigzag(num_own: int, group: dist.ProcessGroup) -> None:
+    """Require a rank's tokens to be two chunks.
+
+    Raises:
+        ConfigError: they are of an odd number.
+    """
+    if num_own % 2:
+        raise ConfigError(
+            f"Under a causal mask a context-parallel rank holds two chunks of the sequence, but it "
+            f"was given {num_own} tokens. Use a multiple of {2 * group.size()} tokens."
+        )
+
+
+def own_spans(mask: Mask, num_own: int, group: dist.ProcessGroup) -> list[list[range]]:
+    """Positions of every rank's tokens, as runs; one run a rank where their order is no matter.
+
+    Raises:
+        ConfigError: the mask needs two chunks, and the tokens of a rank are odd.
+    """
+    size = group.size()
+    if mask == FULL:
+        return [[range(rank * num_own, (rank + 1) * num_own)] for rank in range(size)]
+    check_zigzag(num_own, group)
+    half = num_own // 2
+    pairs = [(rank, 2 * size - 1 - rank) for rank in range(size)]
+    return [[range(chunk * half, (chunk + 1) * half) for chunk in pair] for pair in pairs]
 
 
 def tokens_to_heads(x_NLBHD: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
     """Trade a share of the tokens for a share of the heads.
 
     Args:
-        x_NLBHD: N tensors, such as queries, keys and values, with this process's tokens.
-        group: the P processes.
+        x_NLBHD: N tensors, such as queries, keys and values, with this rank's tokens.
+        group: the P ranks.
 
     Returns:
         (N, P * L, B, H / P, D).
@@ -144,98 +244,10 @@ def heads_to_tokens(x: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
 
     Args:
         x: (P * L, B, H / P, D).
-        group: the P processes.
+        group: the P ranks.
 
     Returns:
         (L, B, H, D).
     """
     parts = x.unflatten(0, (group.size(), -1))
     return all_to_all(group, parts.contiguous()).movedim(0, 2).flatten(2, 3)
-
-
-class _RingAttention(torch.autograd.Function):
-    """Attention to the keys and values of all processes, a block at a time."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        scale: float,
-        group: dist.ProcessGroup,
-    ) -> torch.Tensor:
-        own_kv = kv = torch.stack([k, v])
-        arriving = _Passing(kv, group)
-        out, lse = _attend(q, kv, scale)
-        for step in range(1, group.size()):
-            kv = arriving.wait()
-            if step + 1 < group.size():
-                arriving = _Passing(kv, group)  # goes on while this process attends to it
-            out, lse = _merge(out, lse, *_attend(q, kv, scale))
-        out = out.to(q.dtype)
-        ctx.save_for_backward(q, own_kv, out, lse)
-        ctx.scale, ctx.group = scale, group
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (grad_out,) = grads
-        q, kv, out, lse = ctx.saved_tensors
-        # The gradient of the scores is p * (dp - delta), of all blocks alike.
-        delta = (grad_out.float() * out.float()).sum(-1, keepdim=True)
-        grad_q = torch.zeros_like(q, dtype=torch.float32)
-        grad_kv = torch.zeros_like(kv, dtype=torch.float32)
-        for step in range(ctx.group.size()):
-            arriving = _Passing(kv, ctx.group) if step + 1 < ctx.group.size() else None
-            k, v = kv
-            p = (_scores(q, k, ctx.scale) - lse).exp()
-            grad_scores = p * (grad_out @ v.mT - delta)
-            grad_q += grad_scores.to(q.dtype) @ k * ctx.scale
-            grad_kv[0] += grad_scores.to(q.dtype).mT @ q * ctx.scale
-            grad_kv[1] += p.to(grad_out.dtype).mT @ grad_out
-            # Each block's gradient travels with it, and is home after a whole round.
-            grad_kv = _Passing(grad_kv, ctx.group).wait()
-            kv = kv if arriving is None else arriving.wait()
-        return grad_q.to(q.dtype), grad_kv[0].to(q.dtype), grad_kv[1].to(q.dtype), None, None
-
-
-def _scores(q: torch.Tensor, k: torch.Tensor, scale: float) -> torch.Tensor:
-    return (q @ k.mT).float() * scale
-
-
-def _attend(q: torch.Tensor, kv: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attend to one block: the result, float32, and the log-sum-exp of its scores."""
-    k, v = kv
-    scores = _scores(q, k, scale)
-    lse = scores.logsumexp(-1, keepdim=True)
-    return ((scores - lse).exp().to(v.dtype) @ v).float(), lse
-
-
-def _merge(
-    out: torch.Tensor, lse: torch.Tensor, out_more: torch.Tensor, lse_more: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Make one softmax of two blocks'."""
-    total = torch.logaddexp(lse, lse_more)
-    return out * (lse - total).exp() + out_more * (lse_more - total).exp(), total
-
-
-class _Passing:
-    """A tensor on its way to the next process, while the previous one's arrives."""
-
-    def __init__(self, x: torch.Tensor, group: dist.ProcessGroup) -> None:
-        size, rank = group.size(), group.rank()
-        ranks = dist.get_process_group_ranks(group)
-        self.sent, self.arriving = x.contiguous(), torch.empty_like(x.contiguous())
-        self.works = dist.batch_isend_irecv(
-            [
-                dist.P2POp(dist.isend, self.sent, ranks[(rank + 1) % size], group),
-                dist.P2POp(dist.irecv, self.arriving, ranks[(rank - 1) % size], group),
-            ]
-        )
-
-    def wait(self) -> torch.Tensor:
-        """What the previous process sent."""
-        for work in self.works:
-            work.wait()
-        return self.arriving

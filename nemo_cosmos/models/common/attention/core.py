@@ -1,19 +1,23 @@
-"""Attention modules on Megatron-Core that the diffusion and autoregressive models share.
+"""Attention modules on Megatron-Core, for every model family.
 
-The projections, their sharding over heads and their checkpoint layout are Megatron's. Ours are
-queries and keys normalised per head, a 3-D rotary embedding with precomputed tables, and
-cross-attention to a context of another width whose keys and values can be kept between calls.
+The projections, their split over heads and their checkpoint layout are Megatron's. Ours are queries
+and keys normalised per head, a 3-D rotary embedding with precomputed tables, masks by description,
+a cache of keys and values for decoding, and cross-attention to a context of another width whose
+keys and values can be kept between calls.
 
-Shape suffixes: L tokens, M context tokens, B batch, H heads on this process, D head dimension,
-E model width.
+Shape suffixes: L tokens, M context tokens or keys, B batch, H heads on this rank, G groups of heads
+that share keys and values, D head dimension, E model width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from megatron.core import tensor_parallel
 from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.transformer.attention import Attention, SelfAttention
 from megatron.core.transformer.enums import AttnMaskType
@@ -22,6 +26,8 @@ from megatron.core.transformer.spec_utils import build_module
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.attention.cache import LayerCache
+from nemo_cosmos.models.common.attention.masks import Mask, key_ranges, mask_of
 from nemo_cosmos.models.common.packed import Boundaries
 from nemo_cosmos.models.common.rope import RopeTable, apply_rope
 from nemo_cosmos.platform import kernels
@@ -31,10 +37,23 @@ KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 
 class LocalCoreAttention(MegatronModule):
-    """Softmax attention over the tokens of this process, on any device.
+    """Softmax attention over the tokens of this rank, on any device.
 
-    The ``core_attention`` of a local layer spec: the platform's attention, without a mask.
-    Self-attention over context-parallel processes has one of its own, chosen by the layer spec.
+    The ``core_attention`` of a local layer spec: the platform's attention under a mask of
+    :mod:`~nemo_cosmos.models.common.attention.masks`. Self-attention over context-parallel ranks
+    has one of its own, which the layer spec names.
+
+    Args:
+        config: dropout of the weights.
+        layer_number: unused; Megatron's interface.
+        attn_mask_type: the mask where a call gives none: no mask, or causal.
+        attention_type: unused; Megatron's interface.
+        cp_comm_type: unused here.
+        softmax_scale: factor of the scores; ``D ** -0.5`` by default.
+        pg_collection: unused here.
+
+    Raises:
+        ConfigError: the layer spec asks for another kind of mask.
     """
 
     def __init__(
@@ -49,46 +68,58 @@ class LocalCoreAttention(MegatronModule):
     ) -> None:
         del layer_number, attention_type, cp_comm_type, pg_collection
         super().__init__(config)
-        if attn_mask_type is not AttnMaskType.no_mask:
-            raise ConfigError(
-                f"The local attention takes no mask, but the layer spec asks for {attn_mask_type}."
-            )
+        self.mask = mask_of(attn_mask_type)
         self.softmax_scale = softmax_scale
         self.dropout = config.attention_dropout
 
     def forward(
         self,
         q_LBHD: torch.Tensor,
-        k_MBHD: torch.Tensor,
-        v_MBHD: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
+        k_MBGD: torch.Tensor,
+        v_MBGD: torch.Tensor,
+        *,
+        mask: Mask | None = None,
+        offsets: Sequence[int] = (0,),
         packed_seq_params: Boundaries | None = None,
-        **unused: Any,
     ) -> torch.Tensor:
-        """Attend; returns (L, B, H * D). The mask must be ``None``.
+        """Attend; returns (L, B, H * D).
 
-        With ``packed_seq_params``, queries, keys and values have no batch axis (Megatron's "thd")
-        and attend within their samples; returns (L, H * D).
+        Args:
+            q_LBHD: queries.
+            k_MBGD: keys, of H heads or of groups of heads.
+            v_MBGD: values.
+            mask: which keys a query sees; the layer spec's by default.
+            offsets: position of the first query, for all samples or for each; that of the first key
+                is 0.
+            packed_seq_params: boundaries of packed samples. Queries, keys and values then have no
+                batch axis (Megatron's "thd") and attend within their samples; returns (L, H * D).
         """
-        del unused
-        if attention_mask is not None:
-            raise ConfigError("The local attention takes no mask, but was given one.")
+        mask = mask or self.mask
         if packed_seq_params is None:
-            return self._attend(q_LBHD, k_MBHD, v_MBHD)
+            return self._attend(q_LBHD, k_MBGD, v_MBGD, mask, offsets)
         samples = zip(
             q_LBHD[:, None].split(packed_seq_params.lengths_q),
-            k_MBHD[:, None].split(packed_seq_params.lengths_kv),
-            v_MBHD[:, None].split(packed_seq_params.lengths_kv),
+            k_MBGD[:, None].split(packed_seq_params.lengths_kv),
+            v_MBGD[:, None].split(packed_seq_params.lengths_kv),
             strict=True,
         )
-        return torch.cat([self._attend(*sample) for sample in samples]).squeeze(1)
+        return torch.cat([self._attend(*sample, mask, (0,)) for sample in samples]).squeeze(1)
 
     def _attend(
-        self, q_LBHD: torch.Tensor, k_MBHD: torch.Tensor, v_MBHD: torch.Tensor
+        self,
+        q_LBHD: torch.Tensor,
+        k_MBGD: torch.Tensor,
+        v_MBGD: torch.Tensor,
+        mask: Mask,
+        offsets: Sequence[int],
     ) -> torch.Tensor:
-        dropout = self.dropout if self.training else 0.0
         out_LBHD = kernels.attention(
-            q_LBHD, k_MBHD, v_MBHD, scale=self.softmax_scale, dropout=dropout
+            q_LBHD,
+            k_MBGD,
+            v_MBGD,
+            scale=self.softmax_scale,
+            dropout=self.dropout if self.training else 0.0,
+            key_ranges=key_ranges(mask, len(q_LBHD), len(k_MBGD), offsets, q_LBHD.device),
         )
         return out_LBHD.flatten(2)
 
@@ -108,12 +139,31 @@ class RopeSelfAttention(SelfAttention):
             )
 
     def forward(
-        self, x_LBE: torch.Tensor, rope: RopeTable, boundaries: Boundaries | None = None
+        self,
+        x_LBE: torch.Tensor,
+        rope: RopeTable,
+        boundaries: Boundaries | None = None,
+        *,
+        mask: Mask | None = None,
+        cache: LayerCache | None = None,
     ) -> torch.Tensor:
-        """Attend to the tokens themselves, of the same sample if packed; returns (L, B, E)."""
-        q_LBHD, k_LBHD, v_LBHD = self.get_query_key_value_tensors(x_LBE)
-        q_LBHD, k_LBHD = apply_rope(q_LBHD, rope), apply_rope(k_LBHD, rope)
-        return _attend_and_project(self, q_LBHD, k_LBHD, v_LBHD, boundaries)
+        """Attend to the tokens themselves; returns (L, B, E).
+
+        Args:
+            x_LBE: tokens.
+            rope: angles of these tokens, which is where their positions come in.
+            boundaries: where packed samples begin and end, each of which attends to itself.
+            mask: which tokens a token sees; the layer spec's mask by default.
+            cache: keys and values of the tokens before these, which are appended. The caller
+                advances the cache after all layers.
+        """
+        q_LBHD, k_LBGD, v_LBGD = self.get_query_key_value_tensors(x_LBE)
+        q_LBHD, k_LBGD = apply_rope(q_LBHD, rope), apply_rope(k_LBGD, rope)
+        offsets: Sequence[int] = (0,)
+        if cache is not None:
+            offsets = cache.offsets
+            k_LBGD, v_LBGD = cache.append(k_LBGD, v_LBGD)
+        return _attend_and_project(self, q_LBHD, k_LBGD, v_LBGD, boundaries, mask, offsets)
 
 
 @dataclass
@@ -187,7 +237,7 @@ class ContextAttention(Attention):
     def project_context(self, context_MBE: torch.Tensor) -> KeysValues:
         """Compute the context's keys (normalised) and values.
 
-        They depend on the context alone: a sampler computes them once for all its steps.
+        They depend on the context alone, so that a sampler computes them once for all its steps.
         """
         kv, _ = self.linear_kv(context_MBE)
         kv = kv.unflatten(-1, (-1, 2 * self.hidden_size_per_attention_head))
@@ -240,22 +290,22 @@ class ContextAttention(Attention):
 def _attend_and_project(
     attention: Attention,
     q_LBHD: torch.Tensor,
-    k_MBHD: torch.Tensor,
-    v_MBHD: torch.Tensor,
+    k_MBGD: torch.Tensor,
+    v_MBGD: torch.Tensor,
     boundaries: Boundaries | None,
+    mask: Mask | None = None,
+    offsets: Sequence[int] = (0,),
 ) -> torch.Tensor:
     if boundaries is not None:  # Megatron's convention: packed samples have no batch axis
-        q_LBHD, k_MBHD, v_MBHD = (x.squeeze(1) for x in (q_LBHD, k_MBHD, v_MBHD))
-    recompute = attention.checkpoint_core_attention and attention.training
-    attend = attention._checkpointed_attention_forward if recompute else attention.core_attention
-    out = attend(
-        q_LBHD,
-        k_MBHD,
-        v_MBHD,
-        None,
-        attn_mask_type=attention.attn_mask_type,
-        packed_seq_params=boundaries,
+        q_LBHD, k_MBGD, v_MBGD = (x.squeeze(1) for x in (q_LBHD, k_MBGD, v_MBGD))
+    attend = partial(
+        attention.core_attention, mask=mask, offsets=offsets, packed_seq_params=boundaries
     )
+    if attention.checkpoint_core_attention and attention.training:
+        # Megatron's own checkpoint passes on none of these arguments.
+        out = tensor_parallel.checkpoint(attend, False, q_LBHD, k_MBGD, v_MBGD)
+    else:
+        out = attend(q_LBHD, k_MBGD, v_MBGD)
     if boundaries is not None:
         out = out.reshape(out.shape[0], 1, -1)
     projected, _ = attention.linear_proj(out)

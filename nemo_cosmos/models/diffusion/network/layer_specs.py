@@ -6,15 +6,11 @@
 
 from __future__ import annotations
 
-from copy import copy
-from typing import Any
-
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.attention import SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.spec_utils import ModuleSpec
-from megatron.core.transformer.transformer_config import TransformerConfig
 
 from nemo_cosmos.models.common.attention.context_parallel import ContextParallelAttention
 from nemo_cosmos.models.common.attention.core import (
@@ -23,9 +19,10 @@ from nemo_cosmos.models.common.attention.core import (
     LocalCoreAttention,
     RopeSelfAttention,
 )
+from nemo_cosmos.models.common.attention.transformer_engine import transformer_engine_cores
 from nemo_cosmos.models.common.norms import RMSNorm
 from nemo_cosmos.models.diffusion.network.layers import DiTLayer, DiTLayerSubmodules
-from nemo_cosmos.platform import has, has_cuda, require
+from nemo_cosmos.platform import has, has_cuda
 
 
 def dit_layer_spec(name: str = "auto") -> ModuleSpec:
@@ -54,27 +51,18 @@ def _local_spec() -> ModuleSpec:
 
 
 def _transformer_engine_spec() -> ModuleSpec:
-    require("transformer_engine", purpose="the layer spec 'transformer_engine'")
+    cores = transformer_engine_cores()
     from megatron.core.extensions.transformer_engine import (
         TEColumnParallelLinear,
-        TEDotProductAttention,
         TENorm,
         TERowParallelLinear,
     )
 
-    class TEContextAttention(TEDotProductAttention):
-        """The context is whole on every process: its keys and values are not to be gathered."""
-
-        def __init__(self, config: TransformerConfig, *args: Any, **kwargs: Any) -> None:
-            config = copy(config)
-            config.context_parallel_size = 1
-            super().__init__(config, *args, **kwargs)
-
     return _layer(
         TEColumnParallelLinear,
         TERowParallelLinear,
-        TEDotProductAttention,
-        TEContextAttention,
+        cores.self_attention,
+        cores.context_attention,
         TENorm,
     )
 

@@ -282,14 +282,8 @@ def test_transformer_engine_is_never_silently_absent(overrides: dict[str, Any]) 
 def test_the_local_attention_refuses_what_it_cannot_do() -> None:
     with pytest.raises(ConfigError, match=r"'ulysses' is not one of a2a, p2p"):
         make_net(cp_comm_type="ulysses")
-    net, batch = make_net(), inputs()
-    attention = net.blocks.layers[0].self_attention.core_attention
-    q = torch.zeros(3, 1, 2, 4)
-    with pytest.raises(ConfigError, match="takes no mask"):
-        attention(q, q, q, torch.ones(3, 3))
     with pytest.raises(ConfigError, match="needs a context"):
-        net.blocks.layers[0].cross_attention(torch.zeros(3, 1, WIDTH))
-    del batch
+        make_net().blocks.layers[0].cross_attention(torch.zeros(3, 1, WIDTH))
 
 
 @pytest.mark.parametrize(
