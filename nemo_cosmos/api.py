@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from data_curation import CurateSettings, CurateSummary
     from nemo_cosmos.data.tokenize.run import TokenizeConfig
+    from nemo_cosmos.inference import Result
+    from nemo_cosmos.inference.given import FrameSource
+    from nemo_cosmos.inference.request import Controls
     from nemo_cosmos.models.common.text import TextEncoder
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 
@@ -338,58 +341,105 @@ def plan(
     return plan_recipe(recipe, get_gpu(gpu), num_gpus, memory_bytes, chosen, fsdp=fsdp)
 
 
-def generate(world: Folder, prompt: str, **options: Any) -> Any:
+def generate(
+    world: Folder, prompt: str, *, progress: Progress | None = None, **options: Any
+) -> Result:
     """Make a video from a prompt (Text2World).
 
+    The world stays loaded for the next call, with other worlds as far as three quarters of the
+    device's memory allow; ``nemo_cosmos.inference.default_pool().clear()`` frees them.
+
     Args:
-        world: an exported folder.
+        world: the world's folder, as training exports it.
         prompt: what happens in the video.
-        **options: of ``WorldPipeline.generate``, such as ``num_frames``, ``guidance``, ``steps``,
-            ``seed``.
+        progress: called after every sampling step; may raise ``Cancelled``.
+        **options: ``num_frames``, ``height``, ``width``, ``fps``, ``seed``, ``negative_prompt``,
+            and those of the model's family, such as ``guidance`` and ``steps``.
 
     Returns:
         the result, with ``video``, ``provenance`` and ``save(path)``.
     """
-    from nemo_cosmos.inference import WorldPipeline
+    from nemo_cosmos.inference import Request, default_pool
 
-    return WorldPipeline.from_folder(world).generate(prompt, **options)
+    return default_pool().run(world, Request("generate", prompt, options), progress)
 
 
-def predict(world: Folder, prompt: str | None, frames_THWC: np.ndarray, **options: Any) -> Any:
+def predict(
+    world: Folder,
+    prompt: str | None,
+    frames: FrameSource,
+    *,
+    begin: str | int | None = None,
+    num_condition_frames: int | None = None,
+    control: Controls | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Result:
     """Continue an image or video (Video2World), with controls where the model has them.
 
     Args:
-        world: an exported folder.
+        world: the world's folder.
         prompt: what happens in the video; None only for a model with a control.
-        frames_THWC: the first frames, uint8 RGB.
-        **options: of ``WorldPipeline.predict``, such as ``num_condition_frames`` and ``control``.
+        frames: uint8 RGB frames, a ``Video``, or the path of an image or video.
+        begin: which frames are given: ``"first"``, ``"last"``, or the number of the first one. By
+            default the first with a control, else the last.
+        num_condition_frames: how many frames are given; by default 1.
+        control: the signals of the model's controls by name, for exactly the new video's frames.
+        progress: called after every sampling step; may raise ``Cancelled``.
+        **options: the options of :func:`generate`.
 
     Returns:
         the result, as for :func:`generate`.
     """
-    from nemo_cosmos.inference import WorldPipeline
+    from nemo_cosmos.inference import Request, default_pool
 
-    return WorldPipeline.from_folder(world).predict(prompt, frames_THWC, **options)
+    request = Request(
+        "predict", prompt, options, frames, begin, num_condition_frames, control=control or {}
+    )
+    return default_pool().run(world, request, progress)
 
 
 def extend(
-    world: Folder, prompt: str | None, frames_THWC: np.ndarray, num_chunks: int, **options: Any
-) -> Any:
+    world: Folder,
+    prompt: str | None,
+    frames: FrameSource,
+    num_chunks: int,
+    *,
+    begin: str | int | None = None,
+    num_condition_frames: int | None = None,
+    control: Controls | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Result:
     """Make a long video chunk by chunk, each conditioned on the end of the one before.
 
     Args:
-        world: an exported folder.
+        world: the world's folder.
         prompt: what happens in the video; None only for a model with a control.
-        frames_THWC: the first frames, uint8 RGB.
+        frames: the frames to begin with, as for :func:`predict`.
         num_chunks: how many chunks to add.
-        **options: of ``WorldPipeline.extend``.
+        begin: which frames are given, as for :func:`predict`.
+        num_condition_frames: frames that each chunk takes from the one before.
+        control: the signals of the model's controls by name, for exactly the new video's frames.
+        progress: called after every sampling step of all chunks; may raise ``Cancelled``.
+        **options: the options of :func:`generate`; ``num_frames`` is a chunk's.
 
     Returns:
         the result, as for :func:`generate`.
     """
-    from nemo_cosmos.inference import WorldPipeline
+    from nemo_cosmos.inference import Request, default_pool
 
-    return WorldPipeline.from_folder(world).extend(prompt, frames_THWC, num_chunks, **options)
+    request = Request(
+        "extend",
+        prompt,
+        options,
+        frames,
+        begin,
+        num_condition_frames,
+        num_chunks,
+        control or {},
+    )
+    return default_pool().run(world, request, progress)
 
 
 def evaluate(

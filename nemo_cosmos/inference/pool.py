@@ -258,8 +258,9 @@ class WorldPool:
 
 @functools.cache
 def default_pool() -> WorldPool:
-    """Return the pool of this process, with every guard and half of the device's memory."""
-    return WorldPool(max_bytes=memory_bytes() // 2)
+    """Return the pool of this process, with every guard and three quarters of the memory."""
+    # The rest is for the activations of the world at work.
+    return WorldPool(max_bytes=memory_bytes() * 3 // 4)
 
 
 def _encoder_name(spec: Mapping[str, Any]) -> str:

@@ -162,26 +162,23 @@ def test_training_goes_on_to_more_steps(world, latents):
     assert [line["step"] for line in read_curves(again)] == [1, 2, 3, 4]
 
 
-def test_short_ways_reach_the_pipeline(monkeypatch):
-    calls = []
-
-    class Pipeline:
-        @classmethod
-        def from_folder(cls, path):
-            calls.append(path)
-            return cls()
-
-        def __getattr__(self, name):
-            return lambda *args, **options: (name, args, options)
-
+def test_generate_predict_and_extend_ask_the_pool_of_this_process(monkeypatch):
     import nemo_cosmos.inference
 
-    monkeypatch.setattr(nemo_cosmos.inference, "WorldPipeline", Pipeline)
+    class Pool:
+        def run(self, world, request, progress):
+            return world, request, progress
+
+    monkeypatch.setattr(nemo_cosmos.inference, "default_pool", Pool)
     frames = np.zeros((1, 8, 8, 3), np.uint8)
-    assert api.generate("w", "a cat", steps=2) == ("generate", ("a cat",), {"steps": 2})
-    assert api.predict("w", None, frames)[0] == "predict"
-    assert api.extend("w", None, frames, 2)[1][2] == 2
-    assert calls == ["w"] * 3
+    world, request, _ = api.generate("w", "a cat", steps=2, seed=None)
+    assert (world, request.task, request.prompt) == ("w", "generate", "a cat")
+    assert request.options == {"steps": 2}
+    actions = {"action": np.zeros((8, 7))}
+    _, request, _ = api.predict("w", None, frames, begin="last", control=actions)
+    assert (request.task, request.begin, request.control) == ("predict", "last", actions)
+    _, request, progress = api.extend("w", "go", frames, 2, num_condition_frames=5, progress=print)
+    assert (request.num_chunks, request.num_condition_frames, progress) == (2, 5, print)
 
 
 def test_evaluate_compares_two_videos():
