@@ -15,14 +15,14 @@ class DataSpec:
             have any shape, are left out.
         num_text_tokens: tokens of a text embedding.
         packed: whether training batches are packs.
-        folder: the first folder of tokenised data, whose ``dataset.json`` names tokenizer and text
-            encoder; None where there is none.
+        folders: all folders of tokenised data; the ``dataset.json`` of each names tokenizer and
+            text encoder. Training data come first.
     """
 
     latents_thw: tuple[tuple[int, int, int], ...] = ()
     num_text_tokens: int = 0
     packed: bool = False
-    folder: str | None = None
+    folders: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -112,11 +112,12 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
 
     def data_spec(self) -> DataSpec:
         """Return what a model must know before it is built."""
+        folders = [*as_list(self.path), *([] if self.val_path is None else as_list(self.val_path))]
         return DataSpec(
             latents_thw=tuple(self.latent_shapes()),
             num_text_tokens=self.text_length,
             packed=self.packing is not None,
-            folder=os.fspath(as_list(self.path)[0]),
+            folders=tuple(os.fspath(one) for one in folders),
         )
 
     def latent_shapes(self) -> list[tuple[int, int, int]]:

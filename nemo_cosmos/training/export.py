@@ -69,9 +69,9 @@ def check_exportable(model: pl.LightningModule, data: pl.LightningDataModule) ->
         MissingFileError: the tokenizer that made the latents is gone.
         ConfigError: the data do not name it.
     """
-    folder = spec_of(data).folder
-    if isinstance(model, WorldModel) and model.world is None and folder is not None:
-        check_tokenizer(folder)
+    if isinstance(model, WorldModel) and model.world is None:
+        for folder in spec_of(data).folders[:1]:
+            check_tokenizer(folder)
 
 
 def checkpoint_description(
@@ -144,8 +144,8 @@ def _world_info(
     """Return what the model was given, else what the first folder of tokenised data says."""
     if model.world is not None:
         return model.world
-    folder = spec_of(data).folder
-    if folder is None:
+    folders = spec_of(data).folders
+    if not folders:
         raise ConfigError(
             f"{type(data).__name__} names no folder with a '{DATASET_FILE}' to read. Give the "
             "model world=WorldInfo(tokenizer=..., text_encoder=..., video=...)."
@@ -154,4 +154,4 @@ def _world_info(
     if fps is None:  # nothing was trained on in this process: look at the first batch
         batch = next(iter(data.train_dataloader()))
         fps = float(torch.as_tensor(batch["fps"], dtype=torch.float32).median())
-    return read_world_info(folder, fps)
+    return read_world_info(folders[0], fps)

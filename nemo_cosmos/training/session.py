@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +39,7 @@ from nemo_cosmos.training.fingerprint import fingerprint
 from nemo_cosmos.training.initial_weights import InitialWeights, is_exported
 from nemo_cosmos.training.lifecycle import fresh_globals
 from nemo_cosmos.training.logger import RunLogger
+from nemo_cosmos.training.matching import check_belonging
 from nemo_cosmos.training.run_folder import EXPORT_FOLDER, FINISHED_FILE, list_checkpoints
 from nemo_cosmos.training.stepping import SteppedFit
 from nemo_cosmos.training.trainer import WorldTrainer
@@ -115,6 +116,7 @@ class TrainingSession:
         check_run(model, data, trainer)
         check_writable(folder)
         check_exportable(model, data)
+        check_belonging(model, data, _start_weights(resume), _allowed(resume))
         digest = fingerprint(model, data, optim, resume.restore_config)
         session = cls(model, data, trainer, folder, digest)
         session._globals.enter_context(fresh_globals())
@@ -303,12 +305,21 @@ def run_folder_of(log: nl.NeMoLogger) -> Path:
     return Path(log.log_dir or "nemo_experiments") / log.name / (log.version or "")
 
 
+def _start_weights(resume: nl.AutoResume) -> Path | None:
+    """The folder of weights that a run without a checkpoint of its own starts from."""
+    restore = resume.restore_config
+    return None if restore is None or not restore.path else restore_source(Path(restore.path))
+
+
+def _allowed(resume: nl.AutoResume) -> Sequence[str]:
+    return resume.allow_mismatch if isinstance(resume, RunResume) else ()
+
+
 def _restore_exports_by_callback(resume: nl.AutoResume, trainer: pl.Trainer) -> nl.AutoResume:
     """Hand weights of an exported folder to a callback; NeMo restores its own checkpoints."""
-    restore = resume.restore_config
-    if restore is None or not restore.path:
+    restore, source = resume.restore_config, _start_weights(resume)
+    if source is None:
         return resume
-    source = restore_source(Path(restore.path))
     if is_exported(source):
         trainer.callbacks.insert(0, InitialWeights(str(source)))
         return replace(resume, restore_config=None)

@@ -145,6 +145,14 @@ class WorldFamily(Protocol):
         """
         ...
 
+    def fixed_settings(self, settings: FamilySettings) -> Mapping[str, Any]:
+        """Return the settings that given weights fix: with others, they compute something else.
+
+        Args:
+            settings: what :meth:`read_settings` gave, or a model's own.
+        """
+        ...
+
     def build_network(
         self,
         settings: FamilySettings,

@@ -83,6 +83,16 @@ class DiffusionFamily:
         """
         return DiffusionSettings(data["network"], DiffusionConfig.from_dict(data["process"]))
 
+    def fixed_settings(self, settings: FamilySettings) -> Mapping[str, Any]:
+        """Return the architecture but for what controls add, and the scale of the data."""
+        diffusion = diffusion_settings(settings)
+        fixed = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in diffusion.network.items()
+            if name != "control_channels"
+        }
+        return {**fixed, "sigma_data": diffusion.process.edm.sigma_data}
+
     def build_network(
         self,
         settings: FamilySettings,

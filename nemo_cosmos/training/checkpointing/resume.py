@@ -23,12 +23,15 @@ class RunResume(nl.AutoResume):
         restore_config: weights to start from where the run has no checkpoint of its own.
         resume_if_exists: look for one.
         resume_ignore_no_checkpoint: having none is no error.
+        allow_mismatch: differences between data and starting weights that are meant, of
+            ``tokenizer``, ``text_encoder`` and ``model``; see :mod:`nemo_cosmos.training.matching`.
 
     The other fields are AutoResume's.
     """
 
     resume_if_exists: bool = True
     resume_ignore_no_checkpoint: bool = True
+    allow_mismatch: tuple[str, ...] = ()
 
     def _find_trainer_ckpt_path(self) -> Path | None:
         if self.resume_from_directory:

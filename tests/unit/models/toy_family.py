@@ -197,6 +197,9 @@ class ToyFamily:
     def read_settings(self, data: Mapping[str, Any]) -> ToySettings:
         return ToySettings(**data["toy"])
 
+    def fixed_settings(self, settings: ToySettings) -> Mapping[str, Any]:
+        return settings.to_dict()["toy"]
+
     def build_network(
         self,
         settings: ToySettings,

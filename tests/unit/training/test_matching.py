@@ -1,0 +1,120 @@
+"""What must not be mixed in a run, and what names the difference."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from nemo_cosmos.batch import DataSpec
+from nemo_cosmos.checkpoint.world.config import WorldConfig
+from nemo_cosmos.checkpoint.world.folder import save_world
+from nemo_cosmos.controls import ControlSpec
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.family import WorldInfo
+from nemo_cosmos.models.diffusion.model import DiffusionModel
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
+from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
+from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+from nemo_cosmos.training.matching import check_belonging
+
+STATS = {"mean": [0.5] * 16, "std": [2.0] * 16}
+TEXT = {"kind": "t5", "path": "/models/t5-11b", "max_length": 512, "dim": 12}
+
+
+def make_model(process: DiffusionConfig | None = None, **changes: Any) -> DiffusionModel:
+    sizes: dict[str, Any] = {
+        "num_layers": 1, "hidden_size": 40, "num_attention_heads": 2, "crossattn_emb_channels": 12,
+        "adaln_lora_dim": 8, "layer_spec": "local",
+    }  # fmt: skip
+    return DiffusionModel(DiTConfig(**{**sizes, **changes}), process)
+
+
+def write_data(folder: Path, **changes: Any) -> str:
+    folder.mkdir()
+    info = {"tokenizer_name": "tok", "latent_stats": STATS, "text_encoder": TEXT, **changes}
+    (folder / "dataset.json").write_text(json.dumps(info))
+    return str(folder)
+
+
+def data_of(*folders: str) -> Any:
+    return SimpleNamespace(data_spec=lambda: DataSpec(folders=folders))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """A world folder of :func:`make_model`; its weights are not looked at here."""
+    config = replace(TOKENIZERS["tokenizer_nano_cv4x8x8"], channels=8, num_res_blocks=1)
+    stats = LatentStats(torch.full((16,), 0.5), torch.full((16,), 2.0))
+    info = WorldInfo("", TEXT, {"num_frames": 9, "fps": 10.0, "height": 32, "width": 32})
+    described = WorldConfig.of(make_model().describe(), info)
+    tokenizer = VideoTokenizer(TokenizerNetwork(config), stats)
+    save_world(tmp_path / "world", {"x": torch.zeros(1)}, described, tokenizer)
+    return tmp_path / "world"
+
+
+def test_what_belongs_together_passes(world: Path, tmp_path: Path) -> None:
+    elsewhere = {**TEXT, "path": "google-t5/t5-11b", "max_length": 64}
+    folders = write_data(tmp_path / "a"), write_data(tmp_path / "b", text_encoder=elsewhere)
+    check_belonging(make_model(), data_of(*folders), world)
+    check_belonging(make_model(), data_of(str(tmp_path / "without_dataset_json")), None)
+
+
+def test_a_control_and_other_noise_levels_are_no_mismatch(world: Path) -> None:
+    process = DiffusionConfig.from_dict({"edm": {"p_mean": 1.4, "learned_variance": True}})
+    model = make_model(process, control_channels=6)
+    model.controls = (ControlSpec("action"),)
+    check_belonging(model, data_of(), world)
+
+
+OTHER_STATS = {**STATS, "std": [2.5] * 16}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"latent_stats": OTHER_STATS, "tokenizer_name": "tok2"}, "tokenizer", "'tok2'"),
+        ({"text_encoder": {**TEXT, "path": "t5-small"}}, "text_encoder", "path t5-small"),
+        ({"text_encoder": {"kind": "embedded", "dim": 12}}, "text_encoder", "kind embedded"),
+    ],
+)
+def test_data_of_two_encoders_are_refused(
+    world: Path, tmp_path: Path, changes: dict[str, Any], kind: str, message: str
+) -> None:
+    other = write_data(tmp_path / "other", **changes)
+    for data, weights in (
+        (data_of(write_data(tmp_path / "data"), other), None),
+        (data_of(other), world),
+    ):
+        with pytest.raises(ConfigError, match=rf"{message}.*allow_mismatch=\[{kind}\]"):
+            check_belonging(make_model(), data, weights)
+        check_belonging(make_model(), data, weights, allowed=[kind])
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (make_model(num_layers=2), r"num_layers=1, but this run has num_layers=2"),
+        (make_model(rope_ratios_thw=(2.0, 1.0, 1.0)), "rope_ratios_thw"),
+        (make_model(base_fps=16.0), "base_fps=24.0, but this run has base_fps=16.0"),
+        (make_model(DiffusionConfig.from_dict({"edm": {"sigma_data": 1.0}})), "sigma_data=0.5"),
+    ],
+)
+def test_weights_of_another_model_are_refused(
+    world: Path, model: DiffusionModel, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_belonging(model, data_of(), world)
+
+
+def test_an_unknown_kind_names_the_known() -> None:
+    with pytest.raises(ConfigError, match=r"'tokeniser'.*'tokenizer'"):
+        check_belonging(make_model(), data_of(), None, allowed=["tokeniser"])
