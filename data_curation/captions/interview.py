@@ -21,7 +21,15 @@ from data_curation.clip import Clip
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, VideoError
 from nemo_cosmos.options import option
-from nemo_cosmos.services import Endpoint, NoAnswerError, OpenAIClient, run_blocking, user_message
+from nemo_cosmos.services import (
+    Endpoint,
+    NoAnswerError,
+    OpenAIClient,
+    answer_words,
+    is_refusal,
+    run_blocking,
+    user_message,
+)
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import decode
 
@@ -141,7 +149,11 @@ class Interview:
             frames = await asyncio.to_thread(self._frames, clip, numbers)
             message = user_message(question, frames)
             answer = await client.chat([message], max_tokens=max_tokens)
-            return " ".join(answer.text.split())
+            words = " ".join(answer_words(answer.text).split())
+            if not words or is_refusal(words):  # the same greedy request would give the same
+                said = " ".join(answer.text.split())[:200]
+                raise NoAnswerError(f"'{self._model.model}' gave no usable answer: {said!r}.")
+            return words
 
         try:
             answer = await questions(clip, ask)

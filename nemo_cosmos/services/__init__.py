@@ -1,5 +1,6 @@
 """Clients of servers that others run: guards, captions and judges ask models through them."""
 
+from nemo_cosmos.services.answers import answer_words, is_refusal
 from nemo_cosmos.services.messages import Message, image_part, text_part, user_message
 from nemo_cosmos.services.openai import (
     Answer,
@@ -17,7 +18,9 @@ __all__ = [
     "Message",
     "NoAnswerError",
     "OpenAIClient",
+    "answer_words",
     "image_part",
+    "is_refusal",
     "run_blocking",
     "text_part",
     "user_message",

@@ -18,7 +18,7 @@ import numpy as np
 
 from nemo_cosmos.errors import ConfigError, ServiceError
 from nemo_cosmos.evaluation.metric import Case, Features, Judgement, JudgeMetric
-from nemo_cosmos.services import Endpoint, OpenAIClient, run_blocking, user_message
+from nemo_cosmos.services import Endpoint, OpenAIClient, answer_words, run_blocking, user_message
 from nemo_cosmos.video import resize_longest_side
 
 URL_VARIABLE = "NEMO_COSMOS_JUDGE_URL"
@@ -80,8 +80,9 @@ def read_judgement(text: str) -> Judgement:
     Raises:
         ServiceError: the answer contains no such object, or its score is out of range.
     """
+    words = answer_words(text)
     try:
-        found = json.loads(text[text.index("{") : text.rindex("}") + 1])
+        found = json.loads(words[words.index("{") : words.rindex("}") + 1])
         score, reason = found["score"], found["reason"]
     except (ValueError, LookupError, TypeError) as error:
         raise ServiceError(

@@ -133,6 +133,29 @@ def test_an_answer_that_is_cut_off_is_not_asked_for_again_unchanged(caption_clip
     assert "cut off at 8192 tokens" in clip.detail and len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>A scene?</think>\n\nA street in the rain.",
+        "```text\nA street in the rain.\n```",
+        "A street in the rain.<|im_end|>",
+    ],
+)
+def test_what_a_model_wraps_around_a_caption_is_no_part_of_it(caption_clips, server, text):
+    server.answer = lambda body: text
+    assert caption_clips()[0].caption == "A street in the rain."
+
+
+@pytest.mark.parametrize(
+    "text", ["I can't assist with that request.", "<think>a scene", "```\n```"]
+)
+def test_a_refusal_is_counted_as_a_caption_failure(caption_clips, server, text):
+    server.answer = lambda body: text
+    (clip,) = caption_clips()
+    assert isinstance(clip, Rejection) and clip.reason == "caption_failure"
+    assert text.split()[0] in clip.detail
+
+
 @pytest.mark.parametrize("page", [b"<html>no JSON", b'{"error": "no GPU"}', b'{"choices": []}'])
 def test_error_pages_with_status_200_end_the_run_as_a_server_that_is_down_does(
     caption_clips, server, page

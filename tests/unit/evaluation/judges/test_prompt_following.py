@@ -58,7 +58,7 @@ def test_a_short_video_shows_every_frame_once(server):
 
 
 def test_words_around_the_object_are_passed_over(server):
-    server.answer = lambda body: f"<think>well</think> ```json\n{verdict(3)}\n```"
+    server.answer = lambda body: f"<think>{{well}}</think> ```json\n{verdict(3)}\n```"
     assert evaluate(case("a", "It waves.")).mean == {"prompt_following": 3.0}
 
 
