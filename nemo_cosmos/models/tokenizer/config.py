@@ -98,6 +98,17 @@ class TokenizerConfig:
             return 0
         return self.temporal_factor.bit_length() - self.patch_size.bit_length()
 
+    def decoder_doubles(self, depth: int) -> tuple[bool, bool]:
+        """Whether a video decoder doubles space and time at the ``depth``-th level from the bottom.
+
+        The rule of the reference: time one level later than a mirror of the encoder would, and
+        space with it, unless space has more steps than time.
+        """
+        num_spatial, num_temporal = self.num_spatial_steps, self.num_temporal_steps
+        temporal = 0 < depth < num_temporal + 1
+        spatial = temporal or (depth < num_spatial and num_spatial > num_temporal)
+        return spatial, temporal
+
     @property
     def code_channels(self) -> int:
         """Channels between ``quant_conv`` and ``post_quant_conv``."""

@@ -8,6 +8,7 @@ Shape suffixes: B batch, C channels, T frames, H height, W width.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ from torch import Tensor
 from nemo_cosmos.errors import ConfigError, InputError, NumericsError
 from nemo_cosmos.models.common.megatron.module import Batch, MegatronLightningModule
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
+from nemo_cosmos.models.tokenizer.flops import tokenizer_flops
 from nemo_cosmos.models.tokenizer.initialise import initialise
 from nemo_cosmos.models.tokenizer.latent_stats import compute_latent_stats
 from nemo_cosmos.models.tokenizer.losses import COLOR_ONLY, LossConfig, TokenizerLosses
@@ -139,6 +141,14 @@ class TokenizerModel(MegatronLightningModule):
         reconstruction = self(target).float().clamp(-1, 1)
         self.log("val_psnr", psnr_db(reconstruction, target), batch_size=len(target), on_epoch=True)
         return (reconstruction - target).abs().mean()
+
+    def flops_and_tokens(self, batch: Batch) -> tuple[float, int]:
+        """Return the operations of a training step over a batch, and its latent positions."""
+        batch_size, _, num_frames, height, width = batch["video"].shape
+        config = self.tokenizer_config
+        flops = tokenizer_flops(config, num_frames, height, width, batch_size)
+        _, *latent_thw = config.latent_shape(num_frames, height, width)
+        return float(flops.training), batch_size * math.prod(latent_thw)
 
     def export(self, folder: Path, data: pl.LightningDataModule) -> None:
         """Write a tokenizer folder with the present weights and measured latent statistics.

@@ -99,7 +99,7 @@ class VideoDecoder(nn.Module):
         self.mid = VideoMiddle(widths[-1], config.dropout)
         self.up = nn.ModuleList()
         for level, width in enumerate(widths):
-            spatial, temporal = _doubles(config, depth=len(widths) - 1 - level)
+            spatial, temporal = config.decoder_doubles(depth=len(widths) - 1 - level)
             step = HybridUpsample(width, spatial=spatial, temporal=temporal) if level > 0 else None
             below = widths[min(level + 1, len(widths) - 1)]
             level_widths = [below] + [width] * (config.num_res_blocks + 1)
@@ -115,15 +115,3 @@ class VideoDecoder(nn.Module):
             h = level(h, cache)
         patches = self.conv_out(F.silu(self.norm_out(h)), cache)
         return self.unpatcher3d(patches, at_start=cache is None or cache.at_start)
-
-
-def _doubles(config: TokenizerConfig, depth: int) -> tuple[bool, bool]:
-    """Whether the decoder doubles space and time at the ``depth``-th level from the bottom.
-
-    The rule of the reference: time one level later than a mirror of the encoder would, and space
-    with it, unless space has more steps than time.
-    """
-    num_spatial, num_temporal = config.num_spatial_steps, config.num_temporal_steps
-    temporal = 0 < depth < num_temporal + 1
-    spatial = temporal or (depth < num_spatial and num_spatial > num_temporal)
-    return spatial, temporal
