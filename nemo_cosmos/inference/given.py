@@ -84,20 +84,16 @@ class GivenFrames:
         """Return how many frames can be given at a frame rate."""
         return len(self._numbers(fps, begin))
 
-    def read(
-        self, num_frames: int, fps: float, begin: str | int, size_hw: tuple[int, int]
-    ) -> np.ndarray:
-        """Decode the frames to continue, scaled and cropped to the video's size.
+    def choose(self, num_frames: int, fps: float, begin: str | int) -> NDArray[np.int64]:
+        """Return the numbers of the source's frames to continue.
 
         Args:
             num_frames: how many.
             fps: the rate of the video to make, in Hz.
             begin: ``"first"``, ``"last"``, or the number of the first frame at that rate.
-            size_hw: height and width of the video to make.
 
         Raises:
             WrongFrameCountError: there are fewer.
-            VideoError: a frame is damaged.
         """
         numbers = self._numbers(fps, begin)
         if len(numbers) < num_frames:
@@ -107,13 +103,28 @@ class GivenFrames:
                 f"The input has {len(numbers)} frames{at_rate}{start}, but {num_frames} are to be "
                 "continued. Give a longer input, or continue fewer frames."
             )
-        chosen = numbers[-num_frames:] if begin == "last" else numbers[:num_frames]
+        return numbers[-num_frames:] if begin == "last" else numbers[:num_frames]
+
+    def read(self, numbers: NDArray[np.int64], size_hw: tuple[int, int]) -> np.ndarray:
+        """Decode frames, scaled and cropped.
+
+        Args:
+            numbers: their numbers, as :meth:`choose` returns them.
+            size_hw: height and width of the video to make.
+
+        Raises:
+            VideoError: a frame is damaged.
+        """
         if self.video is not None:
-            frames_THWC = self.video.frames_THWC[chosen]
+            frames_THWC = self.video.frames_THWC[numbers]
         else:
             assert self.path is not None
-            frames_THWC = decode(self.path, frame_indices=chosen).frames_THWC
+            frames_THWC = decode(self.path, frame_indices=numbers).frames_THWC
         return center_crop(frames_THWC, size_hw)
+
+    def times_s(self, numbers: NDArray[np.int64]) -> list[float] | None:
+        """Return when frames are shown, in seconds; None for a source without times."""
+        return None if self.fps is None else [round(float(self.pts_s[n]), 6) for n in numbers]
 
     def _numbers(self, fps: float, begin: str | int) -> NDArray[np.int64]:
         """Numbers of the source's frames on a grid of the wanted rate."""

@@ -13,11 +13,11 @@ class GenerationOptions:
 
     Attributes:
         num_frames: length of the video (of a chunk, when extending).
-        height: in pixels.
-        width: in pixels.
+        height: height in pixels.
+        width: width in pixels.
         fps: frame rate in Hz.
-        seed: of all randomness; the same seed and inputs give the same video.
-        negative_prompt: what to keep away from; it is not shown to the prompt guards.
+        seed: seed of all randomness; the same seed and inputs give the same video.
+        negative_prompt: what to keep away from; the prompt guards do not see it.
     """
 
     num_frames: int | None = option(None, "Frames; default: as the model was trained.", least=1)

@@ -277,6 +277,7 @@ class WorldPipeline:
             negative_prompt=checked.options.negative_prompt,
             options=checked.recorded_options(),
             given_frames_THWC=checked.given_THWC,
+            given_times_s=checked.given_times_s,
             control={
                 name if name == array else f"{name}.{array}": values
                 for name, arrays in checked.values.items()

@@ -123,6 +123,7 @@ class CheckedRequest:
         options: the shared options, completed from the model.
         family_options: the family's own options.
         given_THWC: the frames to begin with, at the video's size; None when generating.
+        given_times_s: when the source shows them, in seconds; None for a source without times.
         overlap: frames that each chunk after the first takes from the one before.
         num_chunks: chunks; 1 unless extending.
         signals: the model's signals by name.
@@ -134,6 +135,7 @@ class CheckedRequest:
     options: GenerationOptions
     family_options: Any
     given_THWC: np.ndarray | None
+    given_times_s: list[float] | None
     overlap: int
     num_chunks: int
     signals: Mapping[str, Signal]
@@ -209,15 +211,17 @@ def check_request(
         num_given, overlap = _num_given(request, generator, num_frames, available)
     chunks = request.num_chunks if request.task == "extend" else 1
     values = _check_control(request.control, signals, chunks * (num_frames - overlap) + overlap)
-    given_THWC = None
+    given_THWC = times_s = None
     if isinstance(given, GivenFrames):
-        given_THWC = given.read(num_given, options.fps or 0, begin, (height, width))
+        numbers = given.choose(num_given, options.fps or 0, begin)
+        given_THWC, times_s = given.read(numbers, (height, width)), given.times_s(numbers)
     return CheckedRequest(
         task=request.task,
         prompt=request.prompt,
         options=options,
         family_options=family_options,
         given_THWC=given_THWC,
+        given_times_s=times_s,
         overlap=overlap,
         num_chunks=chunks,
         signals=signals,

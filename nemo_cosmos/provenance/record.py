@@ -6,7 +6,7 @@ It has hashes, never the prompt itself, so that it can be passed on with the vid
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -29,6 +29,7 @@ def make_record(
     negative_prompt: str | None,
     options: Mapping[str, Any],
     given_frames_THWC: np.ndarray | None,
+    given_times_s: Sequence[float] | None,
     control: Mapping[str, np.ndarray],
     verdicts: Iterable[Any],
     frames_THWC: np.ndarray,
@@ -43,6 +44,7 @@ def make_record(
         negative_prompt: the negative prompt, of which only the hash is kept.
         options: seed, sampler, steps, guidance and the like.
         given_frames_THWC: the frames that were continued.
+        given_times_s: when their source shows them, in seconds; None for a source without times.
         control: the control arrays by name.
         verdicts: the verdicts of all guards, each with ``to_dict``.
         frames_THWC: the frames of the returned video.
@@ -62,6 +64,7 @@ def make_record(
         "given_frames_sha256": (
             None if given_frames_THWC is None else array_sha256(given_frames_THWC)
         ),
+        "given_times_s": None if given_times_s is None else list(given_times_s),
         "control_sha256": {name: array_sha256(array) for name, array in control.items()},
         "guards": [verdict.to_dict() for verdict in verdicts],
         "video": {

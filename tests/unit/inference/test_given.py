@@ -22,6 +22,10 @@ def numbered(num_frames: int) -> np.ndarray:
     return np.broadcast_to(4 * number_T, (num_frames, *SIZE, 3)).copy()
 
 
+def read(given: GivenFrames, num_frames: int, fps: float, begin: str | int) -> np.ndarray:
+    return given.read(given.choose(num_frames, fps, begin), SIZE)
+
+
 def numbers(frames_THWC: np.ndarray) -> list[int]:
     return [round(float(frame.mean()) / 4) for frame in frames_THWC]
 
@@ -31,8 +35,9 @@ def numbers(frames_THWC: np.ndarray) -> list[int]:
 )
 def test_arrays_are_taken_as_they_are(begin, expected):
     given = GivenFrames.open(numbered(20))
-    assert numbers(given.read(3, 10.0, begin, SIZE)) == expected
+    assert numbers(read(given, 3, 10.0, begin)) == expected
     assert not given.is_resampled(10.0)
+    assert given.times_s(np.array([1])) is None
 
 
 @pytest.mark.parametrize(
@@ -54,15 +59,16 @@ def test_frames_of_a_video_are_at_the_models_rate(tmp_path, kind, fps, begin, ex
         source = tmp_path / "clip.mp4"
         encode_video(source, video)
     given = GivenFrames.open(source)
-    assert numbers(given.read(3, fps, begin, SIZE)) == expected
+    assert numbers(read(given, 3, fps, begin)) == expected
 
 
 def test_a_variable_rate_is_resampled_by_presentation_time():
     pts_s = np.concatenate([np.arange(10) / 30, 1 / 3 + np.arange(10) / 10])  # 30 fps, then 10
     given = GivenFrames.open(Video(numbered(20), fps=15, pts_s=pts_s))
-    assert numbers(given.read(5, 10.0, "first", SIZE)) == [0, 3, 6, 9, 11]
+    assert numbers(read(given, 5, 10.0, "first")) == [0, 3, 6, 9, 11]
     assert given.num_frames(10.0, "first") == given.num_frames(10.0, "last") == 13
-    assert numbers(given.read(3, 10.0, "last", SIZE)) == [17, 18, 19]
+    assert numbers(read(given, 3, 10.0, "last")) == [17, 18, 19]
+    assert given.times_s(given.choose(2, 10.0, 5)) == [0.533333, 0.633333]
 
 
 def test_only_the_frames_that_are_needed_are_decoded(tmp_path, monkeypatch):
@@ -77,7 +83,7 @@ def test_only_the_frames_that_are_needed_are_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "decode", recording)
     given = GivenFrames.open(tmp_path / "clip.mp4")
     assert not decoded
-    given.read(5, 10.0, "last", SIZE)
+    read(given, 5, 10.0, "last")
     assert decoded == [55, 56, 57, 58, 59]
 
 
@@ -85,15 +91,15 @@ def test_an_image_is_one_frame_and_is_fitted(tmp_path):
     Image.fromarray(np.full((90, 70, 3), 200, np.uint8)).save(tmp_path / "a.png")
     given = GivenFrames.open(tmp_path / "a.png")
     assert given.num_frames(24.0, "last") == 1
-    assert given.read(1, 24.0, "last", SIZE).shape == (1, *SIZE, 3)
+    assert read(given, 1, 24.0, "last").shape == (1, *SIZE, 3)
     with pytest.raises(WrongFrameCountError, match="1 frames, but 5"):
-        given.read(5, 24.0, "first", SIZE)
+        read(given, 5, 24.0, "first")
 
 
 def test_too_short_an_input_names_the_rate():
     given = GivenFrames.open(Video(numbered(30), fps=30))
     with pytest.raises(WrongFrameCountError, match="2 frames at 10 frames a second from frame 8"):
-        given.read(5, 10.0, 8, SIZE)
+        read(given, 5, 10.0, 8)
 
 
 def test_what_is_no_video_is_an_error(tmp_path):

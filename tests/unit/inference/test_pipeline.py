@@ -137,10 +137,11 @@ def test_a_video_file_is_continued_at_the_models_rate(
     encode_video(tmp_path / "same.mp4", Video(frames, fps=10))
     pipe = make_pipe()
     call = {"num_condition_frames": 5, "begin": "first", **QUICK}
-    fast, same = (
-        pipe.predict("go", tmp_path / name, **call).video.frames_THWC.astype(int)
-        for name in ("fast.mp4", "same.mp4")
-    )
+    results = [pipe.predict("go", tmp_path / name, **call) for name in ("fast.mp4", "same.mp4")]
+    fast, same = (result.video.frames_THWC.astype(int) for result in results)
+    for result in results:
+        times_s = result.provenance["given_times_s"]
+        assert times_s == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4], abs=1e-3)
     other = pipe.predict("go", frames[:1].repeat(5, axis=0), **call).video.frames_THWC
     assert np.abs(fast - same).mean() < 0.3 * np.abs(other.astype(int) - same).mean()
 
