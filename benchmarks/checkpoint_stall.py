@@ -41,7 +41,7 @@ from nemo_cosmos.data.schema import ClipRecord  # noqa: E402
 from nemo_cosmos.data.shards.writer import ShardWriter  # noqa: E402
 from nemo_cosmos.models.diffusion.model import DiffusionModel  # noqa: E402
 from nemo_cosmos.models.diffusion.network.config import DiTConfig  # noqa: E402
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork  # noqa: E402
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork  # noqa: E402
 from nemo_cosmos.models.tokenizer.presets import tokenizer_config  # noqa: E402
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer  # noqa: E402
 from nemo_cosmos.training.callbacks.ema import EMA  # noqa: E402

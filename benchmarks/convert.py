@@ -32,7 +32,7 @@ def build(folder: Path, layers: int, width: int) -> None:
     from nemo_cosmos.checkpoint.formats.tensors import TensorSpec, TensorStream, named_tensors
     from nemo_cosmos.checkpoint.world.folder import meta_network, write_world
     from nemo_cosmos.models.diffusion.presets import get_diffusion_preset
-    from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+    from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
     from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 

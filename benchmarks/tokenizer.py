@@ -26,7 +26,7 @@ from pairs import Pair, alternate, machine, summary, time_call  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from nemo_cosmos.checkpoint.tokenizer.keys import to_diffusers  # noqa: E402
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork  # noqa: E402
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork  # noqa: E402
 from nemo_cosmos.models.tokenizer.presets import tokenizer_config  # noqa: E402
 from nemo_cosmos.platform import default_device  # noqa: E402
 

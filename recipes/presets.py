@@ -48,7 +48,7 @@ def _diffusion_rows() -> list[dict[str, Any]]:
 def _tokenizer_rows() -> list[dict[str, Any]]:
     import torch
 
-    from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+    from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
     from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 
     rows = []

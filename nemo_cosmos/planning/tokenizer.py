@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.costs import Precision
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.planning.hardware import (
     CONTEXT_BYTES,
     CONVOLUTION_EFFICIENCY,

@@ -49,7 +49,7 @@ def write_world(folder: str) -> None:
     from nemo_cosmos.models.diffusion.network.config import DiTConfig
     from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
     from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
-    from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+    from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
     from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
     from nemo_cosmos.platform import ensure_model_parallel, is_first_process

@@ -25,7 +25,7 @@ from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.testing.processes import run_distributed_test

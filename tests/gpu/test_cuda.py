@@ -11,7 +11,7 @@ from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.platform import default_device, ensure_model_parallel, has, install_cpu_backend
 from nemo_cosmos.video import Video, decode, encode_video

@@ -10,7 +10,7 @@ import torch
 from nemo_cosmos.checkpoint.tokenizer.keys import from_diffusers, to_diffusers
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 
 diffusers = pytest.importorskip("diffusers")

@@ -40,7 +40,7 @@ from nemo_cosmos.checkpoint.world.config import DESCRIPTION_FILE
 from nemo_cosmos.errors import CheckpointError, ConfigError
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS, tokenizer_config
 from nemo_cosmos.models.tokenizer.tokenizer import CONFIG_FILE, VideoTokenizer
 

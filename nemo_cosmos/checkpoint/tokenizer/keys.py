@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nemo_cosmos.checkpoint.formats.tensors import check_fit
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 
 # Applied in this order; every pattern is anchored so that none can act on another's result.
 _TO_DIFFUSERS = [

@@ -29,10 +29,10 @@ from nemo_cosmos.errors import ConfigError, InputError, NumericsError
 from nemo_cosmos.models.common.megatron.module import Batch, MegatronLightningModule
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.flops import tokenizer_flops
-from nemo_cosmos.models.tokenizer.initialise import initialise
 from nemo_cosmos.models.tokenizer.latent_stats import compute_latent_stats
 from nemo_cosmos.models.tokenizer.losses import COLOR_ONLY, LossConfig, TokenizerLosses
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.initialise import initialise
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import default_device
 

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from nemo_cosmos.errors import CheckpointError, InputError, MissingFileError, NumericsError
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
-from nemo_cosmos.models.tokenizer.streaming import (
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.streaming import (
     StreamingDecoder,
     StreamingEncoder,
     chunk_bounds,

@@ -17,7 +17,7 @@ from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import CuratedWriter, read_samples
 from nemo_cosmos.data.tokenize.dataset_info import check_tokenizer
 from nemo_cosmos.errors import ConfigError, MissingFileError, WrongFrameCountError, WrongSizeError
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.storage import mirror_folder

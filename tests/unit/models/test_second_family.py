@@ -32,7 +32,7 @@ from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.guardrails.audit import AuditLog
 from nemo_cosmos.inference import WorldPipeline
 from nemo_cosmos.models.common import family as families
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.planning.hardware import GB, get_gpu

@@ -7,7 +7,7 @@ import torch
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.costs import Precision
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.planning.hardware import GB, get_gpu
 from nemo_cosmos.planning.tokenizer import KeptBytes, TokenizerPlan, plan_tokenizer

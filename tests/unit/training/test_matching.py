@@ -21,7 +21,7 @@ from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.training.matching import check_belonging

@@ -18,7 +18,7 @@ from nemo_cosmos.checkpoint.formats.jit import JitSource
 from nemo_cosmos.checkpoint.tokenizer.files import import_tokenizer
 from nemo_cosmos.errors import CheckpointError, ConfigError, InputError, MissingFileError
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 

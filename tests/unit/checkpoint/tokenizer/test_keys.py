@@ -9,7 +9,7 @@ import torch
 
 from nemo_cosmos.checkpoint.tokenizer.keys import complete_state, diffusers_key, from_diffusers
 from nemo_cosmos.errors import CheckpointError
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 
 CONFIG = replace(TOKENIZERS["tokenizer_cv8x8x8"], channels=8, num_res_blocks=1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 
 

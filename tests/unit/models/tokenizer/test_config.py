@@ -9,7 +9,7 @@ import torch
 
 from nemo_cosmos.errors import ConfigError, InputError, WrongFrameCountError, WrongSizeError
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS, tokenizer_config
 
 REFERENCE_PARAMETERS = {

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nemo_cosmos.errors import WrongFrameCountError
 from nemo_cosmos.models.tokenizer.flops import tokenizer_flops
 from nemo_cosmos.models.tokenizer.model import TokenizerModel
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.platform import kernels
 

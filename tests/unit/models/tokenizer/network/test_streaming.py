@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nemo_cosmos.errors import InputError, WrongFrameCountError
-from nemo_cosmos.models.tokenizer.streaming import (
+from nemo_cosmos.models.tokenizer.network.streaming import (
     CausalCache,
     StreamingDecoder,
     StreamingEncoder,

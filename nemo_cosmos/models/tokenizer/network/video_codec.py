@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
-from nemo_cosmos.models.tokenizer.layers3d import (
+from nemo_cosmos.models.tokenizer.network.layers3d import (
     CausalSequential,
     FrameNorm,
     HybridDownsample,
@@ -21,8 +21,8 @@ from nemo_cosmos.models.tokenizer.layers3d import (
     TemporalAttention,
     factorised_conv,
 )
-from nemo_cosmos.models.tokenizer.streaming import CausalCache
-from nemo_cosmos.models.tokenizer.wavelet import HaarPatcher, HaarUnpatcher
+from nemo_cosmos.models.tokenizer.network.streaming import CausalCache
+from nemo_cosmos.models.tokenizer.network.wavelet import HaarPatcher, HaarUnpatcher
 
 
 class VideoLevel(nn.Module):

@@ -16,14 +16,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nemo_cosmos.models.tokenizer.layers2d import Attention2d, ResBlock2d
-from nemo_cosmos.models.tokenizer.layers3d import (
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.network.layers2d import Attention2d, ResBlock2d
+from nemo_cosmos.models.tokenizer.network.layers3d import (
     ResBlock3d,
     SpatialAttention,
     TemporalAttention,
     TemporalConv,
 )
-from nemo_cosmos.models.tokenizer.network import TokenizerNetwork
 
 _OUTPUT_SCALE = 0.1
 _LAST_OF_BRANCH: dict[type[nn.Module], str] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nemo_cosmos.models.tokenizer.initialise import initialise
+from nemo_cosmos.models.tokenizer.network.initialise import initialise
 
 PRESETS = ["tokenizer_nano_cv4x8x8", "tokenizer_nano_ci8x8", "tokenizer_dv8x16x16"]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nemo_cosmos.models.tokenizer.wavelet import HaarPatcher, HaarUnpatcher
+from nemo_cosmos.models.tokenizer.network.wavelet import HaarPatcher, HaarUnpatcher
 
 
 def reference_level_2d(x_NCHW: torch.Tensor) -> torch.Tensor:

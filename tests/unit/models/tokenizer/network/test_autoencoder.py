@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nemo_cosmos.errors import InputError, WrongFrameCountError, WrongSizeError
-from nemo_cosmos.models.tokenizer.layers3d import (
+from nemo_cosmos.models.tokenizer.network.layers3d import (
     SpatialConv,
     TemporalConv,
     fold_frames,

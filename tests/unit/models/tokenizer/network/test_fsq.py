@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nemo_cosmos.errors import InputError
-from nemo_cosmos.models.tokenizer.fsq import FSQ
+from nemo_cosmos.models.tokenizer.network.fsq import FSQ
 
 LEVELS = (8, 8, 8, 5, 5, 5)
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
-from nemo_cosmos.models.tokenizer.fsq import FSQ
-from nemo_cosmos.models.tokenizer.image_codec import ImageDecoder, ImageEncoder
-from nemo_cosmos.models.tokenizer.layers3d import SpatialConv, fold_frames, unfold_frames
-from nemo_cosmos.models.tokenizer.streaming import CausalCache
-from nemo_cosmos.models.tokenizer.video_codec import VideoDecoder, VideoEncoder
+from nemo_cosmos.models.tokenizer.network.fsq import FSQ
+from nemo_cosmos.models.tokenizer.network.image_codec import ImageDecoder, ImageEncoder
+from nemo_cosmos.models.tokenizer.network.layers3d import SpatialConv, fold_frames, unfold_frames
+from nemo_cosmos.models.tokenizer.network.streaming import CausalCache
+from nemo_cosmos.models.tokenizer.network.video_codec import VideoDecoder, VideoEncoder
 
 
 class TokenizerNetwork(nn.Module):
@@ -50,8 +50,8 @@ class TokenizerNetwork(nn.Module):
 
         Args:
             video_BCTHW: (B,3,1+f n,H,W) in [-1, 1]; H and W multiples of the spatial factor.
-            cache: of a stream (:mod:`nemo_cosmos.models.tokenizer.streaming`); the video is then
-                one chunk of it.
+            cache: what a stream remembers, where the video is one chunk of it
+                (:mod:`nemo_cosmos.models.tokenizer.network.streaming`).
 
         Returns:
             Latents (B,C,1+n,H/s,W/s), or int32 code indices (B,1+n,H/s,W/s) where discrete.

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nemo_cosmos.models.tokenizer.streaming import CausalCache
+from nemo_cosmos.models.tokenizer.network.streaming import CausalCache
 from nemo_cosmos.platform import kernels
 
 

@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
-from nemo_cosmos.models.tokenizer.layers2d import (
+from nemo_cosmos.models.tokenizer.network.layers2d import (
     Attention2d,
     Downsample2d,
     ResBlock2d,
     Upsample2d,
     group_norm,
 )
-from nemo_cosmos.models.tokenizer.layers3d import fold_frames, unfold_frames
-from nemo_cosmos.models.tokenizer.streaming import CausalCache
-from nemo_cosmos.models.tokenizer.wavelet import HaarPatcher, HaarUnpatcher
+from nemo_cosmos.models.tokenizer.network.layers3d import fold_frames, unfold_frames
+from nemo_cosmos.models.tokenizer.network.streaming import CausalCache
+from nemo_cosmos.models.tokenizer.network.wavelet import HaarPatcher, HaarUnpatcher
 
 
 class ImageLevel(nn.Module):

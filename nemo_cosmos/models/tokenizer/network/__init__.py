@@ -1,0 +1,1 @@
+"""The autoencoder: encoder, quantiser and decoder of images and causal video."""
