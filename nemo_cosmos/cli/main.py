@@ -216,6 +216,8 @@ def root(
     """Curate video, train Cosmos world models, generate with them.
 
     Start with [bold]nemo-cosmos quickstart[/bold]: from a simulated robot to a controllable world.
+
+    Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by a guard, 130 stopped.
     """
 
 
