@@ -16,6 +16,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from nemo_cosmos.batch import spec_of
+from nemo_cosmos.checkpoint.formats.json_files import read_object
 from nemo_cosmos.checkpoint.world.config import (
     CONFIG_FILE,
     TOKENIZER_FOLDER,
@@ -23,7 +24,6 @@ from nemo_cosmos.checkpoint.world.config import (
     format_of,
     read_config,
     read_description,
-    read_json,
 )
 from nemo_cosmos.data.tokenize.dataset_info import read_dataset_info
 from nemo_cosmos.errors import CheckpointError, ConfigError, MissingFileError, nearest_names
@@ -132,7 +132,7 @@ def _of_world(config: WorldConfig, folder: Path) -> Encoders:
     if (tokenizer / STATS_FILE).is_file():
         values = LatentStats.load(tokenizer / STATS_FILE)
         stats = {"mean": values.mean.tolist(), "std": values.std.tolist()}
-    name = (read_json(tokenizer / CONFIG_FILE) or {}).get("preset")
+    name = (read_object(tokenizer / CONFIG_FILE) or {}).get("preset")
     return Encoders(str(folder), config.text_encoder, stats, name)
 
 

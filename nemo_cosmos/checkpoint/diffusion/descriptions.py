@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nemo_cosmos.checkpoint.formats.json_files import JsonObject, check_fields
 from nemo_cosmos.checkpoint.formats.tensors import Shapes
 from nemo_cosmos.checkpoint.world.config import WorldConfig
 from nemo_cosmos.errors import CheckpointError, ConfigError
@@ -29,6 +30,21 @@ from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 _PATCH_EMBED = "x_embedder.proj.1.weight"
 # What the published models were trained on: 121 frames of 704x1280 are 16x88x160 latents.
 _PUBLISHED_LATENTS_THW, _PUBLISHED_FPS = (16, 88, 160), 24.0
+# Fields of CosmosTransformer3DModel that are taken over; the last few belong to what is absent.
+_HONOURED = frozenset(
+    {
+        "in_channels", "out_channels", "num_attention_heads", "attention_head_dim", "num_layers",
+        "mlp_ratio", "text_embed_dim", "adaln_lora_dim", "max_size", "patch_size", "rope_scale",
+        "concat_padding_mask", "crossattn_proj_in_channels", "encoder_hidden_states_channels",
+        "img_context_num_tokens", "img_context_dim_out",
+    }
+)  # fmt: skip
+_ABSENT: dict[str, tuple[object, ...]] = {
+    "extra_pos_embed_type": ("learnable", None),
+    "use_crossattn_projection": (False, None),
+    "controlnet_block_every_n": (None,),
+    "img_context_dim_in": (None,),
+}
 
 
 def published_world(preset: DiffusionPreset, tokenizer: TokenizerConfig) -> WorldConfig:
@@ -110,6 +126,7 @@ def diffusers_config(data: Mapping[str, Any], file: Path) -> DiTConfig:
             f"'{file}' is of the class '{data.get('_class_name')}'; expected "
             "CosmosTransformer3DModel, which the Cosmos 1.0 world models are."
         )
+    check_fields(data, file, _HONOURED, _ABSENT)
     try:
         hidden = data["num_attention_heads"] * data["attention_head_dim"]
         patch_temporal, patch_spatial, _ = data["patch_size"]
@@ -140,7 +157,7 @@ def diffusers_config(data: Mapping[str, Any], file: Path) -> DiTConfig:
         ) from error
 
 
-def config_for_diffusers(config: WorldConfig) -> dict[str, Any]:
+def config_for_diffusers(config: WorldConfig) -> JsonObject:
     """The ``config.json`` of a ``CosmosTransformer3DModel`` with our network.
 
     Raises:

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,17 @@ from nemo_cosmos.checkpoint.diffusion.descriptions import (
 )
 from nemo_cosmos.checkpoint.diffusion.keys import export_stream, import_stream
 from nemo_cosmos.checkpoint.foreign import VAE_FOLDER
-from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource, write_safetensors
+from nemo_cosmos.checkpoint.formats.json_files import (
+    JsonObject,
+    check_fields,
+    read_object,
+    write_object,
+)
+from nemo_cosmos.checkpoint.formats.safetensors import (
+    SafetensorsSource,
+    variant_of,
+    write_safetensors,
+)
 from nemo_cosmos.checkpoint.formats.tensors import Shapes, TensorSource, TensorStream
 from nemo_cosmos.checkpoint.tokenizer.files import VAE_WEIGHTS, export_diffusers_vae
 from nemo_cosmos.checkpoint.world.config import (
@@ -42,6 +51,7 @@ from nemo_cosmos.models.diffusion.family import diffusion_settings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+from nemo_cosmos.models.diffusion.process.edm import EDMConfig
 from nemo_cosmos.models.diffusion.process.samplers import RHO, SIGMA_MAX, SIGMA_MIN
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
@@ -50,6 +60,17 @@ INDEX_FILE = "model_index.json"
 TRANSFORMER, VAE, SCHEDULER = "transformer", VAE_FOLDER, "scheduler"
 TEXT_ENCODER, TEXT_TOKENIZER = "text_encoder", "tokenizer"
 DIFFUSERS_VERSION = "0.35.2"
+SCHEDULER_FILE = "scheduler_config.json"
+PIPELINES = ("CosmosTextToWorldPipeline", "CosmosVideoToWorldPipeline")
+# What our samplers do; sigma_data is taken over, and the number of training steps has no effect.
+_SAMPLING: dict[str, tuple[Any, ...]] = {
+    "sigma_min": (SIGMA_MIN,),
+    "sigma_max": (SIGMA_MAX,),
+    "sigma_schedule": ("karras",),
+    "rho": (RHO,),
+    "prediction_type": ("epsilon",),
+    "final_sigmas_type": ("zero", "sigma_min"),
+}
 
 
 def is_diffusers_folder(folder: Path) -> bool:
@@ -71,15 +92,45 @@ class DiffusersWorld:
 
     def __init__(self, folder: Path, tokenizer: TokenizerConfig) -> None:
         file = folder / TRANSFORMER / CONFIG_FILE
-        network = diffusers_config(_read_json(file), file)
+        _check_pipeline(folder)
+        network = diffusers_config(_read(file), file)
         self.config = _describe(folder, network, tokenizer)
         self._network = network
-        self._source = SafetensorsSource(folder / TRANSFORMER / VAE_WEIGHTS)
+        self._source = SafetensorsSource(variant_of(folder / TRANSFORMER / VAE_WEIGHTS))
         self.place = self._source.place
 
     def stream(self, expected: Shapes) -> TensorStream:
         """The weights under our names; ``expected`` are those of our network."""
         return import_stream(self._source, self._network, "diffusers", expected)
+
+
+def _check_pipeline(folder: Path) -> None:
+    """Require a pipeline that generates as the Cosmos 1 models do.
+
+    Raises:
+        CheckpointError: it is of another class, or its scheduler does something else.
+    """
+    index = read_object(folder / INDEX_FILE)
+    if index is not None and index.get("_class_name") not in PIPELINES:
+        raise CheckpointError(
+            f"'{folder / INDEX_FILE}' is of a {index.get('_class_name')}, which generates in "
+            f"another way; expected {' or '.join(PIPELINES)}."
+        )
+    file = folder / SCHEDULER / SCHEDULER_FILE
+    scheduler = read_object(file)
+    if scheduler is None:
+        return
+    if scheduler.get("_class_name") != "EDMEulerScheduler":
+        raise CheckpointError(
+            f"'{file}' is of a {scheduler.get('_class_name')}, which generates in another way; "
+            "expected an EDMEulerScheduler."
+        )
+    check_fields(scheduler, file, ("sigma_data", "num_train_timesteps"), _SAMPLING)
+
+
+def _sigma_data(folder: Path) -> float:
+    scheduler = read_object(folder / SCHEDULER / SCHEDULER_FILE) or {}
+    return float(scheduler.get("sigma_data", EDMConfig.sigma_data))
 
 
 def _describe(folder: Path, network: DiTConfig, tokenizer: TokenizerConfig) -> WorldConfig:
@@ -95,7 +146,8 @@ def _describe(folder: Path, network: DiTConfig, tokenizer: TokenizerConfig) -> W
         # diffusers has no place for the learned variance, so its weights are not there.
         return with_learned_variance(described, False)
     conditioning = ConditioningConfig(max_condition_latents=2 if network.condition_mask else 0)
-    process = DiffusionConfig(conditioning=conditioning)
+    edm = EDMConfig(sigma_data=_sigma_data(folder))
+    process = DiffusionConfig(edm=edm, conditioning=conditioning)
     config = world_of(network, process, tokenizer, preset=None)
     if (folder / TEXT_ENCODER / CONFIG_FILE).is_file():
         config = replace(
@@ -121,16 +173,16 @@ def write_diffusers_folder(
     network = diffusion_settings(config.model).network_config()
     transformer = config_for_diffusers(config)
     export_diffusers_vae(tokenizer, folder / VAE)
-    _write_json(folder / TRANSFORMER / CONFIG_FILE, transformer)
+    write_object(folder / TRANSFORMER / CONFIG_FILE, transformer)
     stream = export_stream(source, network, "diffusers")
     write_safetensors(folder / TRANSFORMER / VAE_WEIGHTS, stream)
-    _write_json(folder / SCHEDULER / "scheduler_config.json", _scheduler(config))
-    _write_json(folder / INDEX_FILE, _index(network))
+    write_object(folder / SCHEDULER / SCHEDULER_FILE, _scheduler(config))
+    write_object(folder / INDEX_FILE, _index(network))
     _copy_text_encoder(folder, config)
     write_config(folder / DESCRIPTION_FILE, config)
 
 
-def _scheduler(config: WorldConfig) -> dict[str, Any]:
+def _scheduler(config: WorldConfig) -> JsonObject:
     """Our sampler ``edm_euler``, whose last step removes all noise."""
     return {
         "_class_name": "EDMEulerScheduler",
@@ -144,7 +196,7 @@ def _scheduler(config: WorldConfig) -> dict[str, Any]:
     }
 
 
-def _index(network: DiTConfig) -> dict[str, Any]:
+def _index(network: DiTConfig) -> JsonObject:
     kind = "Video" if network.condition_mask else "Text"
     return {
         "_class_name": f"Cosmos{kind}ToWorldPipeline",
@@ -165,19 +217,16 @@ def _copy_text_encoder(folder: Path, config: WorldConfig) -> None:
             shutil.copytree(place / name, folder / name)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
+def _read(file: Path) -> JsonObject:
+    """Read a file that every pipeline's folder has.
+
+    Raises:
+        MissingFileError: there is none.
+    """
+    data = read_object(file)
+    if data is None:
         raise MissingFileError(
-            f"'{file}' cannot be read: {error.strerror}. A diffusers folder of a Cosmos model "
-            f"holds {TRANSFORMER}/, {VAE}/ and {SCHEDULER}/."
-        ) from error
-    except ValueError as error:
-        raise CheckpointError(f"'{file}' is not valid JSON: {error}. Copy it again.") from error
-    return data if isinstance(data, dict) else {}
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            f"There is no '{file}'. A diffusers folder of a Cosmos model holds {TRANSFORMER}/, "
+            f"{VAE}/ and {SCHEDULER}/."
+        )
+    return data

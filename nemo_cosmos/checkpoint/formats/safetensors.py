@@ -106,6 +106,18 @@ def has_weights(file: Path) -> bool:
     return file.is_file() or Path(f"{file}{INDEX_SUFFIX}").is_file()
 
 
+def variant_of(file: Path) -> Path:
+    """Return a file, or its only variant in another precision, as diffusers names them.
+
+    Args:
+        file: such as ``model.safetensors``; a variant is ``model.fp16.safetensors``.
+    """
+    if has_weights(file):
+        return file
+    variants = sorted(file.parent.glob(f"{file.stem}.*{file.suffix}"))
+    return variants[0] if len(variants) == 1 else file
+
+
 def weight_files(file: Path) -> list[Path]:
     """The file itself, or the shards that its index names.
 

@@ -6,7 +6,6 @@ An original tokenizer is a ``model.pt``, an ``autoencoder.jit``, or ``encoder.ji
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,15 @@ import torch
 from torch import Tensor
 
 from nemo_cosmos.checkpoint.formats.jit import JitSource
+from nemo_cosmos.checkpoint.formats.json_files import (
+    JsonObject,
+    check_fields,
+    read_object,
+    write_object,
+)
 from nemo_cosmos.checkpoint.formats.safetensors import (
     SafetensorsSource,
+    variant_of,
     write_safetensors,
 )
 from nemo_cosmos.checkpoint.formats.tensors import (
@@ -48,6 +54,20 @@ VAE_CLASS = "AutoencoderKLCosmos"
 VAE_WEIGHTS = "diffusion_pytorch_model.safetensors"
 MODEL_FILE, STATS_FILE, IMAGE_STATS_FILE = "model.pt", "mean_std.pt", "image_mean_std.pt"
 JIT_FILE, JIT_PARTS = "autoencoder.jit", ("encoder.jit", "decoder.jit")
+# Fields of AutoencoderKLCosmos that are taken over, or that its weights' names and shapes show.
+_HONOURED = frozenset(
+    {
+        "latent_channels", "encoder_block_out_channels", "decode_block_out_channels",
+        "attention_resolutions", "resolution", "num_layers", "patch_size",
+        "spatial_compression_ratio", "temporal_compression_ratio", "latents_mean", "latents_std",
+    }
+)  # fmt: skip
+_FIXED: dict[str, tuple[object, ...]] = {
+    "in_channels": (3,),
+    "out_channels": (3,),
+    "patch_type": ("haar",),
+    "scaling_factor": (1.0,),
+}
 
 
 class JoinedSource:
@@ -109,8 +129,7 @@ def export_diffusers_vae(tokenizer: VideoTokenizer, folder: Path) -> None:
         )
     net = _without_gain(tokenizer.net)
     folder.mkdir(parents=True)
-    text = json.dumps(_vae_config(config, tokenizer.stats), indent=2) + "\n"
-    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+    write_object(folder / CONFIG_FILE, _vae_config(config, tokenizer.stats))
     write_safetensors(folder / VAE_WEIGHTS, stream_of(MemorySource(to_diffusers(net))))
 
 
@@ -119,8 +138,7 @@ def export_original_tokenizer(tokenizer: VideoTokenizer, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     net = _without_gain(tokenizer.net)
     write_torch_file(folder / MODEL_FILE, stream_of(MemorySource(net.state_dict())))
-    text = json.dumps({"tokenizer": net.config.to_dict()}, indent=2) + "\n"
-    (folder / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
+    write_object(folder / DESCRIPTION_FILE, {"tokenizer": net.config.to_dict()})
     if tokenizer.stats is not None:
         mean, std = tokenizer.stats.mean, tokenizer.stats.std
         name = STATS_FILE if tokenizer.config.kind == "video" else IMAGE_STATS_FILE
@@ -129,6 +147,7 @@ def export_original_tokenizer(tokenizer: VideoTokenizer, folder: Path) -> None:
 
 def _import_diffusers(folder: Path) -> VideoTokenizer:
     data = _config_in(folder)
+    check_fields(data, folder / CONFIG_FILE, _HONOURED, _FIXED)
     try:
         config = _config_of_vae(data)
         stats = _stats_of_vae(data, config.latent_channels)
@@ -137,7 +156,7 @@ def _import_diffusers(folder: Path) -> VideoTokenizer:
             f"'{folder / CONFIG_FILE}' is not the configuration of an {VAE_CLASS} "
             f"({type(error).__name__}: {error}). Copy the folder again."
         ) from error
-    source = SafetensorsSource(folder / VAE_WEIGHTS)
+    source = SafetensorsSource(variant_of(folder / VAE_WEIGHTS))
     net = _load(config, from_diffusers(_read_all(source), config, source.place))
     return VideoTokenizer(net, stats)
 
@@ -164,7 +183,7 @@ def _config_of_vae(data: Mapping[str, Any]) -> TokenizerConfig:
     return config
 
 
-def _vae_config(config: TokenizerConfig, stats: LatentStats | None) -> dict[str, Any]:
+def _vae_config(config: TokenizerConfig, stats: LatentStats | None) -> JsonObject:
     widths = [config.channels * mult for mult in config.channels_mult]
     return {
         "_class_name": VAE_CLASS,
@@ -237,7 +256,7 @@ def _original_stats(folder: Path, config: TokenizerConfig) -> LatentStats | None
 
 def _described(folder: Path) -> TokenizerConfig | None:
     """What our own export says of its network."""
-    data = _json_in(folder / DESCRIPTION_FILE).get("tokenizer")
+    data = _object_in(folder / DESCRIPTION_FILE).get("tokenizer")
     return TokenizerConfig.from_dict(data) if isinstance(data, dict) else None
 
 
@@ -312,14 +331,13 @@ def _class_in(folder: Path) -> str | None:
     return str(name) if name else None
 
 
-def _config_in(folder: Path) -> dict[str, Any]:
-    return _json_in(folder / CONFIG_FILE)
+def _config_in(folder: Path) -> JsonObject:
+    return _object_in(folder / CONFIG_FILE)
 
 
-def _json_in(file: Path) -> dict[str, Any]:
-    """The content of a JSON file; empty where there is none."""
+def _object_in(file: Path) -> JsonObject:
+    """The content of a JSON file; empty where there is none, or it is damaged."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(file) or {}
+    except CheckpointError:
         return {}
-    return data if isinstance(data, dict) else {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from nemo_cosmos.checkpoint.formats.json_files import JsonObject, read_object, write_object
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import CheckpointError, MissingFileError
 from nemo_cosmos.models.common.family import (
@@ -65,7 +66,7 @@ class WorldConfig:
             controls=model.controls,
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the content of ``config.json``."""
         return {
             "format": _FORMAT_PREFIX + self.family,
@@ -149,7 +150,7 @@ def _family_of(data: Mapping[str, Any]) -> str:
 
 def write_config(file: Path, config: WorldConfig) -> None:
     """Write ``config.json``, or ``nemo_cosmos.json`` beside weights of another format."""
-    file.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    write_object(file, config.to_dict())
 
 
 def read_config(folder: Path) -> WorldConfig:
@@ -165,7 +166,7 @@ def read_config(folder: Path) -> WorldConfig:
             f"There is no '{file}'. A world-model folder holds {CONFIG_FILE}, {WEIGHTS_FILE} and "
             f"{TOKENIZER_FOLDER}/; training writes one to '<run>/export'."
         )
-    return WorldConfig.from_dict(read_json(file) or {})
+    return WorldConfig.from_dict(read_object(file) or {})
 
 
 def read_description(folder: Path) -> WorldConfig | None:
@@ -174,13 +175,13 @@ def read_description(folder: Path) -> WorldConfig | None:
     Raises:
         CheckpointError: it is damaged or of another release.
     """
-    data = read_json(folder / DESCRIPTION_FILE)
+    data = read_object(folder / DESCRIPTION_FILE)
     return None if data is None else WorldConfig.from_dict(data)
 
 
 def recorded_tokenizer(folder: Path) -> Path | None:
     """Return where the tokenizer was when training wrote a checkpoint; None if unknown."""
-    place = (read_json(folder / DESCRIPTION_FILE) or {}).get("tokenizer")
+    place = (read_object(folder / DESCRIPTION_FILE) or {}).get("tokenizer")
     return Path(place) if isinstance(place, str) else None
 
 
@@ -192,20 +193,3 @@ def format_of(folder: Path) -> str | None:
         return None
     name = data.get("format") if isinstance(data, dict) else None
     return name if isinstance(name, str) and name.startswith(_FORMAT_PREFIX) else None
-
-
-def read_json(file: Path) -> dict[str, Any] | None:
-    """Read a JSON object; None where there is no such file.
-
-    Raises:
-        CheckpointError: it is not valid JSON.
-    """
-    if not file.is_file():
-        return None
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(
-            f"'{file}' is not valid JSON: {error}. Export or copy the folder again."
-        ) from error
-    return data if isinstance(data, dict) else {}

@@ -26,6 +26,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from nemo_cosmos.checkpoint.formats.json_files import read_object
 from nemo_cosmos.checkpoint.formats.safetensors import (
     SafetensorsSource,
     usual_order,
@@ -49,7 +50,6 @@ from nemo_cosmos.checkpoint.world.config import (
     WorldConfig,
     current_name,
     read_config,
-    read_json,
     write_config,
 )
 from nemo_cosmos.errors import MissingFileError
@@ -248,7 +248,7 @@ def open_weights(file: Path) -> SafetensorsSource:
         MissingFileError: there are no weights.
         CheckpointError: a file is damaged.
     """
-    data = read_json(file.parent / CONFIG_FILE) or {}
+    data = read_object(file.parent / CONFIG_FILE) or {}
     return SafetensorsSource(file, lambda name: current_name(name, data))
 
 

@@ -263,3 +263,52 @@ def test_a_wrong_diffusers_folder(make_world, tmp_path):
     save_file(state, weights)
     import_checkpoint(tmp_path / "hf", tmp_path / "again")
     assert read_config(tmp_path / "again").text_encoder["path"] == "google-t5/t5-11b"
+
+
+def edit(name: str, **changes):
+    """Change fields of one of a diffusers folder's configurations."""
+
+    def apply(folder: Path) -> None:
+        data = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**data, **changes}))
+
+    return apply
+
+
+SCHEDULER = "scheduler/scheduler_config.json"
+OTHER_KINDS = {
+    "pipeline": (edit("model_index.json", _class_name="Cosmos2VideoToWorldPipeline"), "Cosmos2"),
+    "scheduler": (edit(SCHEDULER, _class_name="FlowMatchEulerDiscreteScheduler"), "FlowMatch"),
+    "prediction": (edit(SCHEDULER, prediction_type="v_prediction"), "'v_prediction', but only"),
+    "noise": (edit(SCHEDULER, sigma_max=200.0), r"sigma_max=200\.0, but only 80\.0"),
+    "network": (edit("transformer/config.json", qk_norm="layer_norm"), "qk_norm='layer_norm'"),
+    "context": (edit("transformer/config.json", use_crossattn_projection=True), "use_crossattn"),
+    "tokenizer": (edit("vae/config.json", scaling_factor=0.18), r"scaling_factor=0\.18"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_no_field_of_a_foreign_configuration_is_ignored(make_world, tmp_path, kind):
+    folder = export_checkpoint(make_world(), tmp_path / "hf", "diffusers")
+    change, message = OTHER_KINDS[kind]
+    change(folder)
+    with pytest.raises(CheckpointError, match=message):
+        import_checkpoint(folder, tmp_path / "again")
+
+
+def test_the_scale_of_the_data_is_taken_over(make_world, tmp_path):
+    folder = export_checkpoint(make_world(), tmp_path / "hf", "diffusers")
+    (folder / "nemo_cosmos.json").unlink()
+    edit(SCHEDULER, sigma_data=1.0)(folder)
+    again = import_checkpoint(folder, tmp_path / "again")
+    assert read_config(again).model.process.edm.sigma_data == 1.0
+
+
+def test_weights_of_a_variant_are_found(make_world, tmp_path):
+    folder = export_checkpoint(make_world(), tmp_path / "hf", "diffusers")
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    halved = {name: value.half() for name, value in load_file(file).items()}
+    save_file(halved, file.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    file.unlink()
+    again = tensors(import_checkpoint(folder, tmp_path / "again"))
+    assert {value.dtype for value in again.values()} == {torch.float16}
