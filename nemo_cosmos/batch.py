@@ -1,9 +1,98 @@
-"""What data modules and models agree on: neither knows the other, both know this file."""
+"""What the data room hands to a model: one definition for who writes it and who reads it.
+
+Data and models may not import each other; both import this file, which imports neither.
+
+Shape suffixes: B samples, C channels, T latent frames, H W latent rows and columns, L text tokens,
+D text channels.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Views = tuple[str, ...]
+DEFAULT_VIEWS: Views = ("main",)
+"""One camera. Its file is ``{key}.mp4``; those of further views would be ``{key}.{view}.mp4``."""
+
+
+class LatentSample(TypedDict):
+    """One tokenised sample; the control signals come beside these, under ``Signal.batch_key``.
+
+    Attributes:
+        key: the sample's name and its position in the order, which seeds its noise.
+        views: names of its cameras.
+        latent: ``(C, T, H, W)`` float32, normalised.
+        t5_text_embeddings: ``(L, D)``, zero beyond the text.
+        t5_text_mask: ``(L,)``, 1 on the text.
+        fps: frames per second.
+        num_frames: pixel frames.
+        image_size: ``(4,)``: height and width in pixels, twice.
+        padding_mask: ``(1, H_px, W_px)``, 1 on padding.
+    """
+
+    key: str
+    views: Views
+    latent: Tensor
+    t5_text_embeddings: Tensor
+    t5_text_mask: Tensor
+    fps: Tensor
+    num_frames: Tensor
+    image_size: Tensor
+    padding_mask: Tensor
+
+
+class LatentBatch(TypedDict, total=False):
+    """Samples of one shape: each tensor of :class:`LatentSample` with an axis B before the others.
+
+    In a *pack* of samples of different shapes, ``latent``, ``padding_mask`` and the signals are
+    lists of B tensors.
+
+    Attributes:
+        window: this rank's part of the latents under context parallelism; the model sets it.
+    """
+
+    key: list[str]
+    views: list[Views]
+    latent: Tensor
+    t5_text_embeddings: Tensor
+    t5_text_mask: Tensor
+    fps: Tensor
+    num_frames: Tensor
+    image_size: Tensor
+    padding_mask: Tensor
+    window: Any
+
+
+class VideoSample(TypedDict):
+    """One window of a clip for tokenizer training.
+
+    Attributes:
+        key: the sample's name and its position in the order.
+        views: names of its cameras.
+        video: ``(3, T, H, W)`` uint8 pixels.
+        fps: frames per second.
+    """
+
+    key: str
+    views: Views
+    video: Tensor
+    fps: Tensor
+
+
+class VideoBatch(TypedDict, total=False):
+    """Windows of one shape: each tensor of :class:`VideoSample` with an axis B before the others.
+
+    ``video`` may also be float in [-1, 1].
+    """
+
+    key: list[str]
+    views: list[Views]
+    video: Tensor
+    fps: Tensor
 
 
 @dataclass(frozen=True)

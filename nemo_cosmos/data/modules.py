@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
-import fiddle as fdl
 import numpy as np
 
 from nemo_cosmos.batch import DataSpec
@@ -16,9 +15,9 @@ from nemo_cosmos.data.loading.clip_cache import ClipCache
 from nemo_cosmos.data.loading.latent_dataset import LatentDataset
 from nemo_cosmos.data.loading.loader import collate
 from nemo_cosmos.data.loading.video_dataset import VideoDataset
-from nemo_cosmos.data.order.packing import PackConfig, collate_pack, token_grid
+from nemo_cosmos.data.order.packing import PackConfig, collate_pack, num_tokens
 from nemo_cosmos.data.order.packs import PackOrder
-from nemo_cosmos.data.order.resume import BatchPlan, PackPlan, Plan, State
+from nemo_cosmos.data.order.resume import BatchSource, EqualBatches, PackedBatches, State
 from nemo_cosmos.data.order.stream import (
     DEFAULT_WINDOW,
     BatchOrder,
@@ -28,7 +27,7 @@ from nemo_cosmos.data.order.stream import (
     Stream,
     check_image_ratio,
 )
-from nemo_cosmos.data.shard_module import Folders, ShardDataModule, as_list, plain_paths
+from nemo_cosmos.data.shard_module import Folders, ShardDataModule, as_list
 from nemo_cosmos.errors import ConfigError, SampleError
 
 
@@ -79,15 +78,16 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         max_bad_shards: int = 0,
         packing: PackConfig | None = None,
     ) -> None:
-        options: dict[str, Any] = {
-            "micro_batch_size": micro_batch_size,
-            "global_batch_size": global_batch_size,
-            "seed": seed,
-            "num_workers": num_workers,
-            "shuffle_window": shuffle_window,
-            "max_bad_shards": max_bad_shards,
-        }
-        super().__init__(path, val_path, **options)
+        super().__init__(
+            path,
+            val_path,
+            micro_batch_size=micro_batch_size,
+            global_batch_size=global_batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            shuffle_window=shuffle_window,
+            max_bad_shards=max_bad_shards,
+        )
         if image_ratio is not None:
             check_image_ratio(image_ratio)
         if image_ratio is not None and packing is not None:
@@ -99,15 +99,11 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         self.text_length = text_length
         self.controls = tuple(controls)
         self.packing = packing
-        self.__io__ = fdl.Config(
-            LatentDataModule,
-            path=plain_paths(path),
-            val_path=plain_paths(val_path),
+        self._remember(
             image_ratio=image_ratio,
             text_length=text_length,
             controls=list(controls),
             packing=packing,
-            **options,
         )
 
     def data_spec(self) -> DataSpec:
@@ -141,7 +137,7 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
     @property
     def collate(self) -> Callable[[Sequence[dict[str, Any]]], dict[str, Any]]:
         """Makes a training batch, or a pack, of samples."""
-        return collate if self.packing is None else partial(collate_pack, patch=self.packing.patch)
+        return collate if self.packing is None else collate_pack
 
     def make_dataset(
         self,
@@ -161,15 +157,15 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
             seed=self.seed,
         )
 
-    def make_plan(self, dataset: LatentDataset, state: State) -> Plan:
+    def make_source(self, dataset: LatentDataset, state: State) -> BatchSource:
         """Packs, or videos and images in one order."""
         corpus = dataset.corpus
         if self.packing is None:
             order = partial(self._order, dataset)
-            return BatchPlan(order, self.global_batch_size, state)
+            return EqualBatches(order, self.global_batch_size, state)
         stream = Stream(corpus, ANY_SHAPE, seed=self.seed, window=self.shuffle_window)
         packs = PackOrder(stream, partial(_num_tokens, dataset, self.packing), self.packing)
-        return PackPlan(packs, self.global_batch_size, state)
+        return PackedBatches(packs, self.global_batch_size, state)
 
     def val_buckets(self, dataset: LatentDataset) -> Sequence[Bucket]:
         """Everything."""
@@ -249,30 +245,27 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
         shuffle_window: int = DEFAULT_WINDOW,
         max_bad_shards: int = 0,
     ) -> None:
-        options: dict[str, Any] = {
-            "micro_batch_size": micro_batch_size,
-            "global_batch_size": global_batch_size,
-            "seed": seed,
-            "num_workers": num_workers,
-            "shuffle_window": shuffle_window,
-            "max_bad_shards": max_bad_shards,
-        }
-        super().__init__(path, val_path, **options)
+        super().__init__(
+            path,
+            val_path,
+            micro_batch_size=micro_batch_size,
+            global_batch_size=global_batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            shuffle_window=shuffle_window,
+            max_bad_shards=max_bad_shards,
+        )
         check_image_ratio(image_ratio)
         self.lengths = (num_frames,) if isinstance(num_frames, int) else tuple(num_frames)
         self.sizes = _as_sizes(size)
         self.image_ratio = image_ratio
         self.cache_bytes, self.cache_dir = cache_bytes, cache_dir
-        self.__io__ = fdl.Config(
-            VideoDataModule,
-            path=plain_paths(path),
-            val_path=plain_paths(val_path),
+        self._remember(
             num_frames=list(self.lengths),
             size=[list(size) for size in self.sizes],
             image_ratio=image_ratio,
             cache_bytes=cache_bytes,
             cache_dir=cache_dir,
-            **options,
         )
 
     @property
@@ -298,9 +291,9 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
             excluded=excluded,
         )
 
-    def make_plan(self, dataset: VideoDataset, state: State) -> Plan:
+    def make_source(self, dataset: VideoDataset, state: State) -> BatchSource:
         """Windows of videos, with images in between by ``image_ratio``."""
-        return BatchPlan(partial(self._order, dataset), self.global_batch_size, state)
+        return EqualBatches(partial(self._order, dataset), self.global_batch_size, state)
 
     def val_buckets(self, dataset: VideoDataset) -> Sequence[Bucket]:
         """Videos only: one window of each clip."""
@@ -338,7 +331,7 @@ def _latent_shapes(dataset: LatentDataset, with_images: bool = True) -> set[tupl
 def _num_tokens(dataset: LatentDataset, packing: PackConfig, numbers: Numbers) -> Numbers:
     """Lengths of samples in tokens, by their shapes in the index."""
     shapes, which = np.unique(dataset.corpus.latent_shapes(numbers), axis=0, return_inverse=True)
-    tokens = [int(np.prod(token_grid(shape, packing.patch))) for shape in shapes.tolist()]
+    tokens = [num_tokens(shape, packing.patch) for shape in shapes.tolist()]
     return np.array(tokens, np.int64)[which.reshape(-1)]
 
 

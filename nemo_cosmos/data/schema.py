@@ -9,11 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
+from nemo_cosmos.batch import DEFAULT_VIEWS, Views
 from nemo_cosmos.controls import TimeAxes
 from nemo_cosmos.data.shards.cosmos_curate import own_fields
 from nemo_cosmos.errors import SampleError
 
 MAX_KEY_LENGTH = 80  # "{key}.trajectory.npy" must fit the 100 characters of a plain tar header
+PADDING_BOX = "content_box"
+"""Entry of a record with the box (top, left, bottom, right) that is picture, not padding."""
+
 TIME_AXES = "time_axes"
 """Entry of a record with the time axes of arrays that no signal declares, by suffix and name."""
 
@@ -36,6 +40,7 @@ class ClipRecord:
         caption_source: what wrote the caption, for example ``template`` or a model's name.
         scores: results of filters, by name.
         sha256: checksum of the sample's mp4 (of the whole clip's, for a window).
+        views: names of the cameras that show the clip; this release reads one a sample.
         extra: everything else that the JSON held, kept as it was.
 
     Raises:
@@ -53,6 +58,7 @@ class ClipRecord:
     caption_source: str = "unknown"
     scores: Mapping[str, float] = field(default_factory=dict)
     sha256: str = ""
+    views: Views = DEFAULT_VIEWS
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -74,6 +80,11 @@ class ClipRecord:
                     f"Sample '{self.key}' has {name} {value}; expected a positive number. Probe "
                     "the clip again with nemo_cosmos.video.probe."
                 )
+        if len(self.views) != 1 or not _KEY.fullmatch(self.views[0]):
+            raise SampleError(
+                f"Sample '{self.key}' has the views {list(self.views)}; expected one name of "
+                "letters, digits, '_' or '-', such as 'main'. Write each camera as its own sample."
+            )
         start_s, end_s = self.span_s
         if not 0 <= start_s < end_s < math.inf:
             raise SampleError(
@@ -116,8 +127,11 @@ class ClipRecord:
         content |= {
             "span_s": list(self.span_s),
             "scores": dict(self.scores),
+            "views": list(self.views),
             **{name: value for name, value in self.extra.items() if name not in _FIELDS},
         }
+        if self.views == DEFAULT_VIEWS:  # a shard of one camera stays as it always was
+            del content["views"]
         return json.dumps(content, ensure_ascii=False, sort_keys=True, indent=1).encode()
 
     @classmethod
@@ -163,6 +177,7 @@ class ClipRecord:
                 caption_source=str(data.get("caption_source", "unknown")),
                 scores=dict(data.get("scores") or {}),
                 sha256=str(data.get("sha256", "")),
+                views=views_of(data),
                 extra={name: value for name, value in data.items() if name not in _FIELDS},
             )
         except (TypeError, ValueError, IndexError, KeyError) as error:
@@ -177,6 +192,11 @@ class ClipRecord:
 
 _FIELDS = tuple(item.name for item in fields(ClipRecord))
 _REQUIRED = ("key", "source", "span_s", "fps", "num_frames", "width", "height", "caption")
+
+
+def views_of(data: Mapping[str, Any]) -> Views:
+    """Return the views that a sample's JSON names; one of a single camera names none."""
+    return tuple(str(view) for view in data.get("views") or DEFAULT_VIEWS)
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:

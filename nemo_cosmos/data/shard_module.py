@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
+import fiddle as fdl
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
 from nemo_cosmos.data.loading.buckets import Bucket
 from nemo_cosmos.data.loading.loader import FiniteRankBatches, ShardDataset, ShardLoader, collate
-from nemo_cosmos.data.order.resume import Plan, State, check_same_order
+from nemo_cosmos.data.order.resume import BatchSource, State, check_same_order
 from nemo_cosmos.data.order.stream import OnePass
 from nemo_cosmos.data.shards.bad_shards import BadShards
 from nemo_cosmos.errors import ConfigError
@@ -72,8 +73,27 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
         self.shuffle_window = shuffle_window
         self.bad_shards = BadShards(max_bad_shards)
         self._loaded: State = {}
-        self._plan: Plan | None = None
+        self._source: BatchSource | None = None
         self._first_step = 0
+
+    def _remember(self, **options: Any) -> None:
+        """Record how to build this module again; NeMo writes it beside each checkpoint.
+
+        Args:
+            **options: the subclass's own arguments, as plain data.
+        """
+        self.__io__ = fdl.Config(
+            type(self),
+            path=_plain_paths(self.path),
+            val_path=_plain_paths(self.val_path),
+            micro_batch_size=self.micro_batch_size,
+            global_batch_size=self.global_batch_size,
+            seed=self.seed,
+            num_workers=self.num_workers,
+            shuffle_window=self.shuffle_window,
+            max_bad_shards=self.bad_shards.limit,
+            **options,
+        )
 
     @abstractmethod
     def make_dataset(
@@ -86,7 +106,7 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
         """The samples of some folders; ``excluded`` is :class:`Corpus`'s."""
 
     @abstractmethod
-    def make_plan(self, dataset: DatasetT, state: State) -> Plan:
+    def make_source(self, dataset: DatasetT, state: State) -> BatchSource:
         """What to train on from a state on."""
 
     @abstractmethod
@@ -113,12 +133,12 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
         """Endless micro-batches of this rank, from the first sample not yet consumed."""
         state = self.state_dict()
         check_same_order(state, self._settings())
-        self._plan = self.make_plan(self._train_dataset, state)
+        self._source = self.make_source(self._train_dataset, state)
         if self.trainer is not None:
             self._first_step = self.trainer.global_step
             self.data_sampler.init_global_step = self._first_step
             self.data_sampler.init_consumed_samples = state.get("consumed_samples", 0)
-        batches = self._plan.share(self.micro_batch_size, *data_parallel_place())
+        batches = self._source.share(self.micro_batch_size, *data_parallel_place())
         return ShardLoader(
             self._train_dataset, batches, self.bad_shards, self.collate, self.num_workers
         )
@@ -152,12 +172,12 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
 
     def state_dict(self) -> dict[str, Any]:
         """The position that all ranks together have reached; the same on every rank."""
-        if self._plan is None:
+        if self._source is None:
             return dict(self._loaded)
         # Steps of the optimiser, not batches fetched: prefetching runs ahead of training.
         num_steps = 0 if self.trainer is None else self.trainer.global_step - self._first_step
         return {
-            **self._plan.state_after(num_steps),
+            **self._source.state_after(num_steps),
             "settings": self._settings(),
             "excluded": sorted(self._train_dataset.corpus.excluded),
         }
@@ -202,7 +222,7 @@ def as_list(path: Folders) -> list[str | os.PathLike[str]]:
     return [path] if isinstance(path, str | os.PathLike) else list(path)
 
 
-def plain_paths(path: Folders | None) -> str | list[str] | None:
+def _plain_paths(path: Folders | None) -> str | list[str] | None:
     """Paths as text, for a configuration that is written to a file."""
     if path is None or isinstance(path, str | os.PathLike):
         return None if path is None else os.fspath(path)

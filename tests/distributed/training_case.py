@@ -281,7 +281,7 @@ class Packs(Samples):
     def __getitem__(self, index: int) -> dict[str, Any]:
         numbers = [3 * index + place for place in range(1 + index % 3)]
         samples = [make_sample(number, PACKED[number % len(PACKED)]) for number in numbers]
-        return collate_pack(samples, (1, 2, 2))
+        return collate_pack(samples)
 
 
 def make_sample(index: int, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_cosmos.batch import DEFAULT_VIEWS, Views
 from nemo_cosmos.errors import WrongFrameCountError, WrongSizeError
 
 Size = tuple[int, int]
@@ -24,11 +25,19 @@ class Bucket:
         num_frames: pixel frames; 1 is an image.
         height: in pixels.
         width: in pixels.
+        views: names of the cameras.
     """
 
     num_frames: int
     height: int
     width: int
+    views: Views = DEFAULT_VIEWS
+
+    def __repr__(self) -> str:
+        """Name what differs from the usual; fingerprints of orders are digests of this text."""
+        size = f"num_frames={self.num_frames}, height={self.height}, width={self.width}"
+        views = "" if self.views == DEFAULT_VIEWS else f", views={self.views}"
+        return f"Bucket({size}{views})"
 
 
 ANY_SHAPE = Bucket(0, 0, 0)

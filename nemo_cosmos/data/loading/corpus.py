@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_cosmos.batch import Views
 from nemo_cosmos.data.loading.buckets import Bucket
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards.bad_shards import BadShards
@@ -28,8 +29,8 @@ from nemo_cosmos.errors import MissingFileError, SampleError
 INDEXES_IN_MEMORY = 64
 INDEX_THREADS = 16  # they wait for storage
 
-BucketsOf = Callable[[int, int, int], Iterable[Bucket]]
-"""Frames, height and width of a clip to the buckets that it can serve in."""
+BucketsOf = Callable[[int, int, int, Views], Iterable[Bucket]]
+"""Frames, height, width and views of a clip to the buckets that it can serve in."""
 
 
 class Shard(NamedTuple):
@@ -217,7 +218,11 @@ def _sorted(
 ) -> tuple[list[set[Bucket]], NDArray[np.int64]]:
     """The buckets of each distinct shape, and which shape each sample has."""
     shapes, which = np.unique(index.shape_N3, axis=0, return_inverse=True)
-    return [set(buckets_of(*shape)) for shape in shapes.tolist()], which.reshape(-1)
+    buckets = [
+        set(buckets_of(num_frames, height, width, index.views))
+        for num_frames, height, width in shapes.tolist()
+    ]
+    return buckets, which.reshape(-1)
 
 
 def _list(folders: Sequence[str | os.PathLike[str]]) -> list[Shard]:

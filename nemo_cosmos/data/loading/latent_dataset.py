@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nemo_cosmos.batch import LatentSample, Views
 from nemo_cosmos.controls import get_controls
 from nemo_cosmos.data.controls import read_control
 from nemo_cosmos.data.loading.buckets import ANY_SHAPE, Bucket, padding_mask
@@ -18,14 +19,11 @@ from nemo_cosmos.data.loading.latents import (
     unpack_embedding,
     unpack_latent,
 )
-from nemo_cosmos.data.loading.loader import Draw, ShardDataset
+from nemo_cosmos.data.loading.loader import SampleDraw, ShardDataset
 from nemo_cosmos.data.sample import Sample
-from nemo_cosmos.data.schema import ClipRecord
+from nemo_cosmos.data.schema import PADDING_BOX, ClipRecord
 from nemo_cosmos.data.shards.bad_shards import BadShards
 from nemo_cosmos.errors import ConfigError
-
-PADDING_BOX = "content_box"
-"""Field of a record with the box (top, left, bottom, right) that is picture, not padding."""
 
 
 class LatentDataset(ShardDataset):
@@ -69,7 +67,7 @@ class LatentDataset(ShardDataset):
         )
         super().__init__(corpus, seed)
 
-    def decode(self, sample: Sample, draw: Draw) -> dict[str, Any]:
+    def decode(self, sample: Sample, draw: SampleDraw) -> dict[str, Any]:
         """Return one sample; keys and shapes as in the batch, without the batch dimension."""
         where = sample.where
         files = dict(zip(self.suffixes, sample.read_files(self.suffixes), strict=True))
@@ -77,8 +75,9 @@ class LatentDataset(ShardDataset):
         text_LD, mask_L = self._pad_text(unpack_embedding(files[TEXT_SUFFIX], where), where)
         size = (record.height, record.width)
         mask_1HW = padding_mask(size, record.extra.get(PADDING_BOX))
-        item = {
+        item: LatentSample = {
             "key": f"{sample.key}@{draw.position}",
+            "views": record.views,
             "latent": unpack_latent(files[LATENT_SUFFIX], where),
             "t5_text_embeddings": text_LD,
             "t5_text_mask": mask_L,
@@ -87,9 +86,10 @@ class LatentDataset(ShardDataset):
             "image_size": torch.tensor([*size, *size], dtype=torch.float32),
             "padding_mask": torch.from_numpy(mask_1HW),
         }
+        signals: dict[str, torch.Tensor] = {}
         for control in self.controls:
-            item |= read_control(control, files, record.num_frames, where)
-        return item
+            signals |= read_control(control, files, record.num_frames, where)
+        return {**item, **signals}
 
     def _pad_text(
         self, embedding_LD: torch.Tensor, where: str
@@ -108,11 +108,11 @@ class LatentDataset(ShardDataset):
         return text_LD, mask_L
 
 
-def _own_bucket(num_frames: int, height: int, width: int) -> tuple[Bucket]:
+def _own_bucket(num_frames: int, height: int, width: int, views: Views) -> tuple[Bucket]:
     """Samples that were tokenised alike share a batch."""
-    return (Bucket(num_frames, height, width),)
+    return (Bucket(num_frames, height, width, views),)
 
 
-def _one_bucket(num_frames: int, height: int, width: int) -> tuple[Bucket]:
+def _one_bucket(num_frames: int, height: int, width: int, views: Views) -> tuple[Bucket]:
     """A pack takes samples of any shape."""
     return (ANY_SHAPE,)

@@ -27,7 +27,7 @@ MAX_REPLACEMENTS = 100
 _SKIPPED = "skipped"
 
 
-class Draw(NamedTuple):
+class SampleDraw(NamedTuple):
     """One sample at one moment of training.
 
     Attributes:
@@ -57,7 +57,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.corpus)
 
-    def decode(self, sample: Sample, draw: Draw) -> dict[str, Any]:
+    def decode(self, sample: Sample, draw: SampleDraw) -> dict[str, Any]:
         """Turn a sample into tensors.
 
         Raises:
@@ -66,7 +66,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
         """
         raise NotImplementedError
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+    def __getitem__(self, draw: SampleDraw) -> dict[str, Any]:
         """Return a sample, or where it cannot be read another of its bucket that is no larger.
 
         What could not be read is reported in the item; :class:`ShardLoader` takes it out and counts
@@ -82,7 +82,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
                 reports.append((shard.location, str(error)))
         return {_SKIPPED: reports}
 
-    def _others(self, draw: Draw) -> Iterator[int]:
+    def _others(self, draw: SampleDraw) -> Iterator[int]:
         """What may stand in for a sample, drawn by its position."""
         random = np.random.default_rng([self.seed, draw.position])
         num_candidates = int(self.corpus.counts[draw.bucket].sum())
@@ -97,7 +97,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
         return bool(sizes[0] <= sizes[1])
 
 
-class RankBatches(Sampler[list[Draw]]):
+class RankBatches(Sampler[list[SampleDraw]]):
     """The micro-batches of one rank: a batch sampler for ``torch.utils.data.DataLoader``.
 
     Args:
@@ -136,20 +136,20 @@ class RankBatches(Sampler[list[Draw]]):
             )
         self.micro_batches = order.batch_size // per_round
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleDraw]]:
         number = self.first
         while True:
             yield from self._share(number)
             number += 1
 
-    def _share(self, number: int) -> Iterator[list[Draw]]:
+    def _share(self, number: int) -> Iterator[list[SampleDraw]]:
         """This rank's micro-batches of one global batch."""
         batch = self.order.batch(number)
         before = self.samples_before + number * self.order.batch_size
         for turn in range(self.micro_batches):
             begin = (turn * self.world_size + self.rank) * self.micro_batch_size
             yield [
-                Draw(int(batch.numbers[place]), batch.bucket, before + place)
+                SampleDraw(int(batch.numbers[place]), batch.bucket, before + place)
                 for place in range(begin, begin + self.micro_batch_size)
             ]
 
@@ -159,7 +159,7 @@ class FiniteRankBatches(RankBatches):
 
     order: OnePass
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleDraw]]:
         for number in range(len(self.order)):
             yield from self._share(number)
 
@@ -182,7 +182,7 @@ class ShardLoader(DataLoader[Any]):
     def __init__(
         self,
         dataset: ShardDataset,
-        batches: Sampler[list[Draw]],
+        batches: Sampler[list[SampleDraw]],
         bad: BadShards,
         collate: Any,
         num_workers: int = 0,

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from nemo_cosmos.batch import VideoSample, Views
 from nemo_cosmos.data.loading.buckets import Bucket, Size, longest_fit, nearest_size
 from nemo_cosmos.data.loading.clip_cache import ClipCache
 from nemo_cosmos.data.loading.corpus import Corpus
-from nemo_cosmos.data.loading.loader import Draw, ShardDataset
+from nemo_cosmos.data.loading.loader import SampleDraw, ShardDataset
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards.bad_shards import BadShards
 from nemo_cosmos.errors import SampleError
@@ -82,7 +83,7 @@ class VideoDataset(ShardDataset):
                 f"has {min(lengths)} frames. Train on fewer frames, or curate longer clips."
             )
 
-    def decode(self, sample: Sample, draw: Draw) -> dict[str, Any]:
+    def decode(self, sample: Sample, draw: SampleDraw) -> dict[str, Any]:
         """Return ``video (3, T, H, W)`` uint8 and where it was taken from."""
         bucket = draw.bucket
         frames_THWC = self.cache.get(sample, (bucket.height, bucket.width))
@@ -96,16 +97,24 @@ class VideoDataset(ShardDataset):
             slice(start, start + want) for start, want in zip(starts, wanted, strict=True)
         )
         video_CTHW = np.ascontiguousarray(frames_THWC[window].transpose(3, 0, 1, 2))
-        return {
+        item: VideoSample = {
             "key": f"{sample.key}@{draw.position}",
+            "views": sample.record.views,
             "video": torch.from_numpy(video_CTHW),
             "fps": torch.tensor(sample.record.fps, dtype=torch.float32),
         }
+        return {**item}
 
 
 def _video_and_image(
-    lengths: Sequence[int], sizes: Sequence[Size], num_frames: int, height: int, width: int
+    lengths: Sequence[int],
+    sizes: Sequence[Size],
+    num_frames: int,
+    height: int,
+    width: int,
+    views: Views,
 ) -> set[Bucket]:
     size = nearest_size(height, width, sizes)
     length = longest_fit(num_frames, lengths)
-    return {Bucket(1, *size)} | (set() if length is None else {Bucket(length, *size)})
+    image = Bucket(1, *size, views)
+    return {image} if length is None else {image, Bucket(length, *size, views)}

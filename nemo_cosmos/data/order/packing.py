@@ -9,6 +9,7 @@ Shape suffixes: N samples of a pack.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,53 +52,8 @@ class PackConfig:
             )
 
 
-@dataclass(frozen=True)
-class Pack:
-    """Where each sample of a pack lies in its sequence.
-
-    Attributes:
-        grid_N3: tokens of each sample along frames, rows and columns, int64.
-        cu_seqlens: first token of each sample, and behind the last the end, ``(N + 1,)`` int32:
-            what variable-length attention kernels and Megatron's ``PackedSeqParams`` take.
-    """
-
-    grid_N3: torch.Tensor
-    cu_seqlens: torch.Tensor
-
-    @classmethod
-    def of(cls, latent_shapes: Sequence[Sequence[int]], patch: PatchSize) -> Pack:
-        """Lay samples end to end.
-
-        Args:
-            latent_shapes: (C, T, H, W) of each.
-            patch: latent frames, rows and columns of one token.
-
-        Raises:
-            ConfigError: a latent does not divide into patches.
-        """
-        grids = [token_grid(shape, patch) for shape in latent_shapes]
-        grid_N3 = torch.tensor(grids, dtype=torch.int64)
-        ends = grid_N3.prod(dim=1).cumsum(0)
-        return cls(grid_N3, torch.cat([ends.new_zeros(1), ends]).to(torch.int32))
-
-    @property
-    def num_samples(self) -> int:
-        """N."""
-        return len(self.grid_N3)
-
-    @property
-    def num_tokens(self) -> int:
-        """Length of the sequence."""
-        return int(self.cu_seqlens[-1])
-
-    @property
-    def max_seqlen(self) -> int:
-        """Length of the longest sample in tokens."""
-        return int(self.cu_seqlens.diff().max())
-
-
-def token_grid(latent_shape: Sequence[int], patch: PatchSize) -> tuple[int, int, int]:
-    """Tokens of a latent (C, T, H, W) along frames, rows and columns.
+def num_tokens(latent_shape: Sequence[int], patch: PatchSize) -> int:
+    """Return the tokens of a latent (C, T, H, W).
 
     Raises:
         ConfigError: it does not divide into patches.
@@ -108,21 +64,19 @@ def token_grid(latent_shape: Sequence[int], patch: PatchSize) -> tuple[int, int,
             f"A latent of shape {tuple(latent_shape)} does not divide into patches of {patch} "
             "frames, rows and columns. Tokenize at a size that does, or pack for another patch."
         )
-    return sizes[0] // patch[0], sizes[1] // patch[1], sizes[2] // patch[2]
+    return math.prod(n // p for n, p in zip(sizes, patch, strict=True))
 
 
-def collate_pack(samples: Sequence[Mapping[str, Any]], patch: PatchSize) -> dict[str, Any]:
+def collate_pack(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Make one pack of samples.
 
     Returns:
-        ``pack`` (:class:`Pack`); stacked, what has one shape for all samples: ``fps (N,)``,
-        ``num_frames (N,)``, ``image_size (N, 4)``, ``t5_text_embeddings (N, L, D)``,
-        ``t5_text_mask (N, L)``; as lists of N, what has not: ``latent``, each (C, T, H, W),
-        ``padding_mask`` and the controls; ``key``, a list of texts.
+        Stacked, what has one shape for all samples: ``fps (N,)``, ``num_frames (N,)``,
+        ``image_size (N, 4)``, ``t5_text_embeddings (N, L, D)``, ``t5_text_mask (N, L)``; as lists
+        of N, what has not: ``latent``, each (C, T, H, W), ``padding_mask``, the signals of
+        controls, ``key`` and ``views``.
     """
-    batch: dict[str, Any] = {
-        "pack": Pack.of([tuple(sample["latent"].shape) for sample in samples], patch)
-    }
+    batch: dict[str, Any] = {}
     for name, first in samples[0].items():
         values = [sample[name] for sample in samples]
         fixed = torch.is_tensor(first) and name in _ONE_SHAPE

@@ -1,9 +1,10 @@
 """Which packs come when: a pure function of the seed and the place in the order.
 
 The samples come in the order of one stream (:class:`~nemo_cosmos.data.order.stream.Stream`),
-whatever their shapes. Each ``window`` of them is packed, and the packs of the window are shuffled.
-Where a run stopped is one place: the window, and how many of its packs are used. It depends neither
-on the ranks nor on the number of packs in a step, so both may change when the run resumes.
+whatever their shapes. Each group of consecutive samples (``PackConfig.window`` of them) is packed,
+and the group's packs are shuffled. The place where a run stopped is the group and how many of its
+packs are used. It depends neither on the ranks nor on the number of packs in a step, so both may
+change when the run resumes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-from nemo_cosmos.data.loading.loader import Draw
+from nemo_cosmos.data.loading.loader import SampleDraw
 from nemo_cosmos.data.order.packing import PackConfig, balance, first_fit_decreasing
 from nemo_cosmos.data.order.stream import Numbers, Stream
 from nemo_cosmos.errors import ConfigError
@@ -28,23 +29,23 @@ class PackPlace(NamedTuple):
     """A place between two packs.
 
     Attributes:
-        window: number of the window.
+        group: number of the group.
         pack: packs of it that come before.
     """
 
-    window: int = 0
+    group: int = 0
     pack: int = 0
 
 
-class Window(NamedTuple):
-    """The packs of one window.
+class PackGroup(NamedTuple):
+    """The packs of one group of consecutive samples.
 
     Attributes:
         packs: the samples of each.
         costs: of each.
     """
 
-    packs: list[list[Draw]]
+    packs: list[list[SampleDraw]]
     costs: list[float]
 
 
@@ -59,29 +60,29 @@ class PackOrder:
 
     def __init__(self, stream: Stream, lengths_of: LengthsOf, config: PackConfig) -> None:
         self.stream, self.lengths_of, self.config = stream, lengths_of, config
-        self.window = lru_cache(maxsize=2)(self._pack)
+        self.group = lru_cache(maxsize=2)(self._pack)
         self._num_packs: dict[int, int] = {}
 
     def after(self, place: PackPlace, num_packs: int) -> PackPlace:
         """The place some packs later."""
-        window, pack = place.window, place.pack + num_packs
-        while pack >= (size := self._size(window)):
-            window, pack = window + 1, pack - size
-        return PackPlace(window, pack)
+        group, pack = place.group, place.pack + num_packs
+        while pack >= (size := self._size(group)):
+            group, pack = group + 1, pack - size
+        return PackPlace(group, pack)
 
-    def step(self, place: PackPlace, num_packs: int) -> Window:
-        """The packs from a place on, across the ends of windows."""
-        packs: list[list[Draw]] = []
+    def step(self, place: PackPlace, num_packs: int) -> PackGroup:
+        """The packs from a place on, across the ends of groups."""
+        packs: list[list[SampleDraw]] = []
         costs: list[float] = []
         while len(packs) < num_packs:
-            window = self.window(place.window)
+            group = self.group(place.group)
             stop = place.pack + num_packs - len(packs)
-            packs += window.packs[place.pack : stop]
-            costs += window.costs[place.pack : stop]
-            place = PackPlace(place.window + 1)
-        return Window(packs, costs)
+            packs += group.packs[place.pack : stop]
+            costs += group.costs[place.pack : stop]
+            place = PackPlace(place.group + 1)
+        return PackGroup(packs, costs)
 
-    def _pack(self, number: int) -> Window:
+    def _pack(self, number: int) -> PackGroup:
         config = self.config
         begin = number * config.window
         samples = self.stream.take(begin, config.window)
@@ -90,10 +91,10 @@ class PackOrder:
         self._num_packs[number] = len(packed)
         order = np.random.default_rng([self.stream.seed, number]).permutation(len(packed))
         cost = config.linear_cost * lengths + config.quadratic_cost * lengths.astype(float) ** 2
-        return Window(
+        return PackGroup(
             [
                 [
-                    Draw(int(samples[item]), self.stream.bucket, begin + int(item))
+                    SampleDraw(int(samples[item]), self.stream.bucket, begin + int(item))
                     for item in packed[which]
                 ]
                 for which in order
@@ -101,13 +102,13 @@ class PackOrder:
             [float(cost[packed[which]].sum()) for which in order],
         )
 
-    def _size(self, window: int) -> int:
-        if window not in self._num_packs:
-            self.window(window)
-        return self._num_packs[window]
+    def _size(self, group: int) -> int:
+        if group not in self._num_packs:
+            self.group(group)
+        return self._num_packs[group]
 
 
-class RankPacks(Sampler[list[Draw]]):
+class RankPacks(Sampler[list[SampleDraw]]):
     """The packs of one rank: a batch sampler for ``torch.utils.data.DataLoader``.
 
     Every step's packs are shared among the ranks so that each has about as much to do.
@@ -141,7 +142,7 @@ class RankPacks(Sampler[list[Draw]]):
                 f"{world_size} data-parallel ranks. Choose a multiple of {world_size}."
             )
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleDraw]]:
         place = self.start
         while True:
             step = self.order.step(place, self.packs_per_step)

@@ -1,6 +1,6 @@
 """Where the data of a run stand: what a checkpoint says of it, and how a run goes on from there.
 
-A plan knows from where the samples of this run begin; the number of optimiser steps since then says
+A source knows where the samples of this run begin; the number of optimiser steps since then says
 the rest, however far worker processes have read ahead. The state is plain data, the same on every
 rank.
 """
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from torch.utils.data import Sampler
 
-from nemo_cosmos.data.loading.loader import Draw, RankBatches
+from nemo_cosmos.data.loading.loader import RankBatches, SampleDraw
 from nemo_cosmos.data.order.packs import PackOrder, PackPlace, RankPacks
 from nemo_cosmos.data.order.stream import BatchOrder
 from nemo_cosmos.errors import ConfigError
@@ -22,10 +22,10 @@ MakeOrder = Callable[[int, Mapping[str, int]], BatchOrder]
 """Global batch size, and samples of each stream that are drawn already, to an order."""
 
 
-class Plan(Protocol):
+class BatchSource(Protocol):
     """The samples of a run from some place on."""
 
-    def share(self, micro_batch_size: int, rank: int, world_size: int) -> Sampler[list[Draw]]:
+    def share(self, micro_batch_size: int, rank: int, world_size: int) -> Sampler[list[SampleDraw]]:
         """What one data-parallel rank loads."""
         ...
 
@@ -34,7 +34,7 @@ class Plan(Protocol):
         ...
 
 
-class BatchPlan:
+class EqualBatches:
     """Global batches of equal samples.
 
     With the batch size of the checkpoint the order goes on; with another one, a new order begins in
@@ -79,7 +79,7 @@ class BatchPlan:
         }
 
 
-class PackPlan:
+class PackedBatches:
     """Packs of samples of different shapes.
 
     Args:

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from nemo_cosmos.batch import DEFAULT_VIEWS, Views
 from nemo_cosmos.data.loading.latents import LATENT_SUFFIX
+from nemo_cosmos.data.schema import views_of
 from nemo_cosmos.data.shards.cosmos_curate import own_fields
 from nemo_cosmos.data.shards.open_shard import METAS, TEXT, VIDEO
 from nemo_cosmos.data.shards.tar import Member, walk_tar
@@ -60,6 +62,7 @@ class ShardIndex:
         size_NS: length of each file in bytes, int64.
         shape_N3: pixel frames, height and width by the samples' JSON, int32; zeros without one.
         latent_N4: shape of the latents, int32; zeros without one.
+        views: names of the cameras, the same for all samples of a shard.
     """
 
     shard: str
@@ -71,6 +74,7 @@ class ShardIndex:
     size_NS: NDArray[np.int64]
     shape_N3: NDArray[np.int32]
     latent_N4: NDArray[np.int32]
+    views: Views = DEFAULT_VIEWS
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -179,6 +183,7 @@ def stored_index(shard: str) -> ShardIndex | None:
             size_NS=arrays["size_NS"],
             shape_N3=arrays["shape_N3"],
             latent_N4=arrays["latent_N4"],
+            views=tuple(head.get("views", DEFAULT_VIEWS)),
         )
     except MissingFileError:
         return None
@@ -188,12 +193,14 @@ def stored_index(shard: str) -> ShardIndex | None:
 
 
 def _store(index: ShardIndex) -> None:
-    head = {
+    head: dict[str, Any] = {
         "format": _FORMAT,
         "version": _VERSION,
         "stamps": index.stamps,
         "columns": index.columns,
     }
+    if index.views != DEFAULT_VIEWS:
+        head["views"] = index.views
     arrays: dict[str, NDArray[Any]] = {
         "head": np.frombuffer(json.dumps(head).encode(), np.uint8),
         "keys": np.frombuffer("".join(f"{key}\n" for key in index.keys).encode(), np.uint8),
@@ -213,13 +220,14 @@ def _build(shard: str, stamps: tuple[FileStamp, ...]) -> ShardIndex:
     rows: dict[str, dict[tuple[int, str], Member]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     latents: dict[str, tuple[int, ...]] = {}
+    views: dict[str, Views] = {}
     for number, tar in enumerate(tars_of(shard)):
         with open_url(tar) as handle:
             for member in walk_tar(handle, tar):
                 key, _, suffix = PurePath(member.name).name.partition(".")
                 rows.setdefault(key, {})[number, suffix] = member
                 if suffix == "json":
-                    shapes[key] = _clip_shape(handle, member)
+                    shapes[key], views[key] = _clip_shape(handle, member)
                 elif suffix == LATENT_SUFFIX:
                     latents[key] = _latent_shape(handle, member)
     columns = tuple(sorted({column for row in rows.values() for column in row}))
@@ -242,7 +250,20 @@ def _build(shard: str, stamps: tuple[FileStamp, ...]) -> ShardIndex:
         size_NS=table("size_bytes"),
         shape_N3=_shape_table(rows, shapes, 3),
         latent_N4=_shape_table(rows, latents, 4),
+        views=_common_views(shard, views),
     )
+
+
+def _common_views(shard: str, views: Mapping[str, Views]) -> Views:
+    """The views that all samples of a shard have."""
+    distinct = {each: key for key, each in views.items()}
+    if len(distinct) > 1:
+        listed = "; ".join(f"{list(each)} of '{key}'" for each, key in distinct.items())
+        raise SampleError(
+            f"The samples of '{shard}' have different views: {listed}. Write samples of one set of "
+            "cameras into a shard."
+        )
+    return next(iter(distinct), DEFAULT_VIEWS)
 
 
 def _shape_table(
@@ -253,14 +274,18 @@ def _shape_table(
     return np.array(values, np.int32).reshape(len(keys), num_dims)
 
 
-def _clip_shape(handle: IO[bytes], member: Member) -> tuple[int, ...]:
-    """Frames, height and width; zeros where the JSON is wrong, which reading the sample reports."""
+def _clip_shape(handle: IO[bytes], member: Member) -> tuple[tuple[int, ...], Views]:
+    """Frames, height and width, and the views; zeros where the JSON is wrong.
+
+    Reading the sample reports what is wrong.
+    """
     handle.seek(member.offset)
     try:
         record = own_fields(json.loads(handle.read(member.size_bytes)))
-        return tuple(int(record[name]) for name in ("num_frames", "height", "width"))
+        shape = tuple(int(record[name]) for name in ("num_frames", "height", "width"))
+        return shape, views_of(record)
     except (ValueError, KeyError, TypeError, OverflowError):
-        return (0, 0, 0)
+        return (0, 0, 0), DEFAULT_VIEWS
 
 
 def _latent_shape(handle: IO[bytes], member: Member) -> tuple[int, ...]:

@@ -17,9 +17,8 @@ from nemo_cosmos.controls import (
     undeclared_axes,
 )
 from nemo_cosmos.data.loading.buckets import Size, content_box
-from nemo_cosmos.data.loading.latent_dataset import PADDING_BOX
 from nemo_cosmos.data.sample import Sample
-from nemo_cosmos.data.schema import TIME_AXES, ClipRecord
+from nemo_cosmos.data.schema import PADDING_BOX, TIME_AXES, ClipRecord
 from nemo_cosmos.errors import SampleError, VideoError
 from nemo_cosmos.video import decode, fitted_size, resize_and_pad
 

@@ -7,7 +7,7 @@ NeMo. This class only gives them NeMo's hooks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from megatron.core import parallel_state
@@ -16,7 +16,7 @@ from nemo import lightning as nl
 from nemo.lightning.pytorch.optim import OptimizerModule
 from torch import Tensor, nn
 
-from nemo_cosmos.batch import spec_of
+from nemo_cosmos.batch import LatentBatch, spec_of
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
@@ -33,7 +33,6 @@ from nemo_cosmos.models.diffusion.parallel.divisibility import Sharing
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.training_step import (
-    Batch,
     check_batch,
     cut_batch,
     prepare_step,
@@ -127,7 +126,7 @@ class DiffusionModel(MegatronLightningModule):
         transform = self.model_transform
         return network if transform is None else transform(network)
 
-    def data_step(self, dataloader_iter: Iterator[Any]) -> dict[str, Any]:
+    def data_step(self, dataloader_iter: Iterator[Any]) -> LatentBatch:
         """Take the next batch, check it while it is on the CPU, and move it to the device.
 
         Under context parallelism, this is where a process takes its part of the video.
@@ -137,14 +136,15 @@ class DiffusionModel(MegatronLightningModule):
             SampleError: the batch lacks latents or text embeddings.
             ConfigError: its tokens do not divide over the context-parallel processes.
         """
-        batch = self.next_batch(dataloader_iter)
+        batch: LatentBatch = self.next_batch(dataloader_iter)
         check_batch(batch)
         if self._fps is None and "fps" in batch:
             self._fps = float(torch.as_tensor(batch["fps"], dtype=torch.float32).median())
         batch = self._own_part(batch)
-        return {name: to_device(value) for name, value in batch.items()}
+        moved = {name: to_device(value) for name, value in batch.items()}
+        return cast("LatentBatch", moved)
 
-    def forward_step(self, batch: Batch) -> Tensor:
+    def forward_step(self, batch: LatentBatch) -> Tensor:
         """Return loss_B of a batch or a pack; on a pipeline stage but the last, hidden states."""
         network = self.network()
         keys = sample_keys(batch, prefix=self.next_micro_batch())
@@ -157,7 +157,7 @@ class DiffusionModel(MegatronLightningModule):
         logvar_B = None if network.logvar is None else network.logvar(step.c_noise_B)
         return step.loss(output, logvar_B)
 
-    def flops_and_tokens(self, batch: Batch) -> tuple[float, int]:
+    def flops_and_tokens(self, batch: LatentBatch) -> tuple[float, int]:
         """Return the operations of a training step over a batch or a pack, and its tokens."""
         if is_pack(batch):
             parts = [self.flops_and_tokens(sample) for sample in split_pack(batch)]
@@ -179,7 +179,7 @@ class DiffusionModel(MegatronLightningModule):
             fps=self._fps,
         )
 
-    def _own_part(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def _own_part(self, batch: LatentBatch) -> LatentBatch:
         """This context-parallel process's part of a batch."""
         size = parallel_state.get_context_parallel_world_size()
         if size == 1:

@@ -25,8 +25,9 @@ from nemo import lightning as nl
 from nemo.lightning.pytorch.optim import OptimizerModule
 from torch import Tensor
 
+from nemo_cosmos.batch import VideoBatch
 from nemo_cosmos.errors import ConfigError, InputError, NumericsError
-from nemo_cosmos.models.common.megatron.module import Batch, MegatronLightningModule
+from nemo_cosmos.models.common.megatron.module import MegatronLightningModule
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.flops import tokenizer_flops
 from nemo_cosmos.models.tokenizer.latent_stats import compute_latent_stats
@@ -109,7 +110,7 @@ class TokenizerModel(MegatronLightningModule):
         initialise(network)
         return MegatronTokenizer(self.config, network)
 
-    def data_step(self, dataloader_iter: Iterator[Any]) -> Batch:
+    def data_step(self, dataloader_iter: Iterator[Any]) -> VideoBatch:
         """Take the next batch, check it and move its video to the device, in [-1, 1].
 
         Raises:
@@ -118,12 +119,12 @@ class TokenizerModel(MegatronLightningModule):
             WrongSizeError: a side is not a multiple of the spatial factor.
             NumericsError: the video holds NaN or infinity.
         """
-        batch = self.next_batch(dataloader_iter)
+        batch: VideoBatch = self.next_batch(dataloader_iter)
         video_BCTHW = batch_video(batch, default_device())
         self.tokenizer_config.check_video(tuple(video_BCTHW.shape))
         return {**batch, "video": video_BCTHW}
 
-    def forward_step(self, batch: Batch) -> Tensor:
+    def forward_step(self, batch: VideoBatch) -> Tensor:
         """Return the loss of a batch, a scalar."""
         terms = self.losses(
             self(batch["video"]), batch["video"], step=int(self.trainer.global_step)
@@ -132,7 +133,7 @@ class TokenizerModel(MegatronLightningModule):
             self.log(f"loss/{name}", value.detach(), batch_size=len(batch["video"]))
         return torch.stack(list(terms.values())).sum()
 
-    def validation_step(self, batch: Batch, batch_idx: int | None = None) -> Tensor:
+    def validation_step(self, batch: VideoBatch, batch_idx: int | None = None) -> Tensor:
         """Return the mean absolute error of a batch and log its PSNR in dB.
 
         The validation loss leaves the other terms out, so that it compares across stages.
@@ -142,7 +143,7 @@ class TokenizerModel(MegatronLightningModule):
         self.log("val_psnr", psnr_db(reconstruction, target), batch_size=len(target), on_epoch=True)
         return (reconstruction - target).abs().mean()
 
-    def flops_and_tokens(self, batch: Batch) -> tuple[float, int]:
+    def flops_and_tokens(self, batch: VideoBatch) -> tuple[float, int]:
         """Return the operations of a training step over a batch, and its latent positions."""
         batch_size, _, num_frames, height, width = batch["video"].shape
         config = self.tokenizer_config
@@ -175,7 +176,7 @@ class TokenizerModel(MegatronLightningModule):
                 yield video_BCTHW
 
 
-def batch_video(batch: Batch, device: torch.device) -> Tensor:
+def batch_video(batch: VideoBatch, device: torch.device) -> Tensor:
     """The float32 video of a batch in [-1, 1], from bytes or from floats that are already there.
 
     Raises:

@@ -47,7 +47,9 @@ class TestLatentBatches:
             controls=("action",),
         )
         (batch,) = take(data.train_dataloader(), 1)
-        shapes = {name: tuple(value.shape) for name, value in batch.items() if name != "key"}
+        tensors = {name: value for name, value in batch.items() if torch.is_tensor(value)}
+        assert batch.keys() - tensors.keys() == {"key", "views"}
+        shapes = {name: tuple(value.shape) for name, value in tensors.items()}
         assert shapes == {
             "latent": (2, 16, 3, 8, 12),
             "t5_text_embeddings": (2, 12, 8),
@@ -58,7 +60,7 @@ class TestLatentBatches:
             "padding_mask": (2, 1, 64, 96),
             "action": (2, 16, 7),
         }
-        assert all(value.dtype == torch.float32 for name, value in batch.items() if name != "key")
+        assert all(value.dtype == torch.float32 for value in tensors.values())
         assert batch["t5_text_mask"].sum(1).tolist() == [5, 5]
         assert not batch["t5_text_embeddings"][:, 5:].any()
         assert batch["t5_text_embeddings"][:, :5].all()
@@ -71,10 +73,13 @@ class TestLatentBatches:
         folders = [write_latents(), write_latents("images", num_frames=1, height=32)]
         validation = write_latents("validation", num_frames=9)
         video, image, longer = (3, 8, 12), (1, 4, 12), (2, 8, 12)
-        assert LatentDataModule(folders).latent_shapes() == [image, video]
-        assert LatentDataModule(folders, image_ratio=0.0).latent_shapes() == [video]
+        assert LatentDataModule(folders).data_spec().latents_thw == (
+            image,
+            video,
+        )
+        assert LatentDataModule(folders, image_ratio=0.0).data_spec().latents_thw == (video,)
         packed = LatentDataModule(folders, validation, packing=PackConfig(max_tokens=100))
-        assert packed.latent_shapes() == [longer]
+        assert packed.data_spec().latents_thw == (longer,)
 
     def test_looking_at_the_data_early_does_not_change_what_a_resumed_run_reads(
         self, write_latents
@@ -82,7 +87,7 @@ class TestLatentBatches:
         folder = write_latents()
         left_out = sorted(folder.rglob("*.tar"))[0].relative_to(folder)
         data = LatentDataModule(folder)
-        assert data.latent_shapes() == [(3, 8, 12)]
+        assert data.data_spec().latents_thw == ((3, 8, 12),)
         before = len(data._train_dataset.corpus)
         data.load_state_dict({"excluded": [f"0/{left_out}"]})
         assert len(data._train_dataset.corpus) < before

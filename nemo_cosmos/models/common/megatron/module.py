@@ -7,7 +7,7 @@ and builds it by ``configure_model`` once the process groups exist. A family sub
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import lightning.pytorch as pl
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from nemo_cosmos.platform import default_device
 
-Batch: TypeAlias = Mapping[str, Any]
+Batch: TypeAlias = Any
+"""A typed dictionary of :mod:`nemo_cosmos.batch`; each model says which."""
 
 DEFAULT_SEED = 1234
 VALIDATION_STEP = -1
@@ -124,11 +125,10 @@ class MegatronLightningModule(pl.LightningModule, io.IOMixin, io.ConnectorMixin,
         stage: int | None = getattr(self.network(), "vp_stage", None)
         return stage
 
-    def next_batch(self, batches: Iterator[Any]) -> dict[str, Any]:
+    def next_batch(self, batches: Iterator[Any]) -> Batch:
         """Take the next batch; validation loaders wrap it in a tuple with its number."""
         fetched = next(batches)
-        batch: dict[str, Any] = fetched[0] if isinstance(fetched, tuple) else fetched
-        return batch
+        return fetched[0] if isinstance(fetched, tuple) else fetched
 
     @property
     def run_seed(self) -> int:

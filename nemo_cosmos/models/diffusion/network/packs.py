@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from torch.nn import functional as F
 
+from nemo_cosmos.batch import LatentBatch
 from nemo_cosmos.models.common.packed import Packing
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput, token_grid
@@ -68,27 +69,28 @@ class PackedDiT(DiT):
         return [self.to_latent(*each) for each in zip(outputs, grids, samples, strict=True)]
 
 
-def is_pack(batch: Mapping[str, Any]) -> bool:
-    """Whether a batch of the data room is a pack (``data.order.packing.collate_pack``)."""
+def is_pack(batch: LatentBatch) -> bool:
+    """Whether a batch holds samples of different shapes, as lists."""
     return not isinstance(batch.get("latent", torch.Tensor()), torch.Tensor)
 
 
-def split_pack(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
+def split_pack(batch: LatentBatch) -> list[LatentBatch]:
     """The samples of a pack, each as a batch of one.
 
     Args:
         batch: a pack; its values are tensors with one row a sample, or lists with one entry.
     """
-    return [
-        {
-            name: values[index][None]
-            if isinstance(values[index], torch.Tensor)
-            else [values[index]]
-            for name, values in batch.items()
-            if name != "pack"
+    entries: Mapping[str, Any] = batch
+
+    def sample(index: int) -> LatentBatch:
+        values = {name: entry[index] for name, entry in entries.items()}
+        alone = {
+            name: value[None] if isinstance(value, torch.Tensor) else [value]
+            for name, value in values.items()
         }
-        for index in range(len(batch["latent"]))
-    ]
+        return cast("LatentBatch", alone)
+
+    return [sample(index) for index in range(len(batch["latent"]))]
 
 
 def pack_layer_inputs(

@@ -9,7 +9,7 @@ processes, is equal on tensor- and context-parallel ranks, and is the same after
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import repeat
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nemo_cosmos.batch import LatentBatch
 from nemo_cosmos.errors import NumericsError, SampleError
 from nemo_cosmos.models.diffusion.controls import EmbedControls, mask_embedding
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
@@ -31,9 +32,6 @@ from nemo_cosmos.models.diffusion.process.edm import (
     scaling,
     training_sigma,
 )
-
-Batch = Mapping[str, Any]
-"""The batch of the data room: latents, text embeddings, fps and controls by name."""
 
 
 @dataclass(frozen=True)
@@ -147,12 +145,15 @@ class TrainingStep:
 
 
 def make_training_step(
-    batch: Batch, draws: StepNoise, config: DiffusionConfig, controls: EmbedControls | None = None
+    batch: LatentBatch,
+    draws: StepNoise,
+    config: DiffusionConfig,
+    controls: EmbedControls | None = None,
 ) -> TrainingStep:
     """Add noise to a batch and gather what the network is told.
 
     Args:
-        batch: see ``Batch``; its tensors are on the network's device. With a ``window``, its
+        batch: a batch of one shape; its tensors are on the network's device. With a ``window``, its
             latents are this process's part of the video.
         draws: of :func:`draw_step_noise`, for the same part; moved to that device here.
         config: of the process.
@@ -208,15 +209,15 @@ def _in_window(step: TrainingStep, window: LatentBox, num_given_B: Tensor) -> Tr
     )
 
 
-def cut_batch(batch: Mapping[str, Any], window: LatentBox) -> dict[str, Any]:
+def cut_batch(batch: LatentBatch, window: LatentBox) -> LatentBatch:
     """Keep this process's part of a batch's latents and padding, and say which it is."""
-    cut = {**batch, "window": window, "latent": window.cut(batch["latent"])}
+    cut: LatentBatch = {**batch, "window": window, "latent": window.cut(batch["latent"])}
     if batch.get("padding_mask") is not None:
         cut["padding_mask"] = window.cut_padding(batch["padding_mask"])
     return cut
 
 
-def whole_latent_shape(batch: Batch) -> tuple[int, ...]:
+def whole_latent_shape(batch: LatentBatch) -> tuple[int, ...]:
     """Shape of a batch's latents before :func:`cut_batch`."""
     batch_size, channels, *size_thw = batch["latent"].shape
     window: LatentBox | None = batch.get("window")
@@ -255,7 +256,7 @@ class PackedTrainingStep:
 
 
 def prepare_step(
-    batch: Batch,
+    batch: LatentBatch,
     keys: Sequence[str],
     seed: int,
     step: int,
@@ -281,7 +282,7 @@ def prepare_step(
 
 
 def _prepare(
-    batch: Batch,
+    batch: LatentBatch,
     keys: Sequence[str],
     seed: int,
     step: int,
@@ -299,7 +300,7 @@ def _prepare(
     return make_training_step(batch, draws, config, controls)
 
 
-def check_batch(batch: Batch) -> None:
+def check_batch(batch: LatentBatch) -> None:
     """Check a training batch, or every sample of a pack, before it costs a step.
 
     Raises:
@@ -311,7 +312,7 @@ def check_batch(batch: Batch) -> None:
             check_batch(sample)
         return
     for name, num_dims in (("latent", 5), ("t5_text_embeddings", 3)):
-        tensor = batch.get(name)
+        tensor: Any = batch.get(name)
         if tensor is None or tensor.dim() != num_dims:
             found = "nothing" if tensor is None else f"shape {tuple(tensor.shape)}"
             raise SampleError(
@@ -329,7 +330,7 @@ def check_batch(batch: Batch) -> None:
         )
 
 
-def sample_keys(batch: Batch, prefix: str) -> list[str]:
+def sample_keys(batch: LatentBatch, prefix: str) -> list[str]:
     """Return the keys of the batch's samples; without any, their rows behind ``prefix``."""
     keys = batch.get("key")
     if keys is None:

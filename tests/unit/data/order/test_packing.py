@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from nemo_cosmos.data import shard_module
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.order.packing import (
-    Pack,
     PackConfig,
     balance,
     collate_pack,
     first_fit_decreasing,
-    token_grid,
+    num_tokens,
 )
 from nemo_cosmos.data.shards.bad_shards import BadShards
 from nemo_cosmos.data.shards.writer import list_shards
@@ -84,18 +83,18 @@ class TestBalance:
             balance(np.ones(4), 3)
 
 
+PATCH = (1, 2, 2)
+
+
 class TestPack:
-    def test_layout(self):
-        pack = Pack.of([(16, 3, 8, 12), (16, 1, 4, 4)], patch=(1, 2, 2))
-        assert pack.grid_N3.tolist() == [[3, 4, 6], [1, 2, 2]]
-        assert pack.cu_seqlens.tolist() == [0, 72, 76]
-        assert pack.cu_seqlens.dtype == torch.int32
-        assert (pack.num_samples, pack.num_tokens, pack.max_seqlen) == (2, 76, 72)
+    def test_tokens_of_a_latent(self):
+        assert num_tokens((16, 3, 8, 12), PATCH) == 72
+        assert num_tokens((16, 1, 4, 4), PATCH) == 4
 
     @pytest.mark.parametrize("shape", [(16, 3, 7, 12), (16, 0, 4, 4), (16, 4, 4)])
     def test_latent_that_does_not_divide(self, shape):
         with pytest.raises(ConfigError, match="does not divide into patches"):
-            token_grid(shape, (1, 2, 2))
+            num_tokens(shape, PATCH)
 
     def test_collate_keeps_each_samples_own_numbers(self):
         def sample(frames, fps):
@@ -108,8 +107,7 @@ class TestPack:
                 "action": torch.zeros(8 * (frames - 1), 7),
             }
 
-        batch = collate_pack([sample(3, 24.0), sample(1, 10.0)], (1, 2, 2))
-        assert batch["pack"].cu_seqlens.tolist() == [0, 12, 16]
+        batch = collate_pack([sample(3, 24.0), sample(1, 10.0)])
         assert batch["fps"].tolist() == [24, 10]
         assert batch["t5_text_embeddings"].shape == (2, 8, 2)
         assert [latent.shape[1] for latent in batch["latent"]] == [3, 1]
@@ -150,6 +148,10 @@ def names(batches):
     return [key.split("@")[0] for batch in batches for key in batch["key"]]
 
 
+def pack_tokens(batch):
+    return sum(num_tokens(latent.shape, PATCH) for latent in batch["latent"])
+
+
 ALL = [f"s{number}" for number in (*range(6), *range(10, 15), *range(20, 28))]
 
 
@@ -157,7 +159,7 @@ class TestPackedData:
     def test_packs_are_full_and_every_sample_comes_once(self, folders):
         batches = take(module(folders), 6)
         assert sorted(names(batches)) == sorted(ALL)
-        tokens = [batch["pack"].num_tokens for batch in batches]
+        tokens = [pack_tokens(batch) for batch in batches]
         assert sum(tokens) == 6 * 72 + 5 * 48 + 8 * 24
         assert max(tokens) <= 150
         assert len({latent.shape for batch in batches for latent in batch["latent"]}) == 3
@@ -200,7 +202,7 @@ class TestPackedData:
         os.truncate(list_shards(folders[0])[0], 3000)
         batches = list(itertools.islice(loader, 6))
         assert set(names(batches)) == {name for name in ALL if int(name[1:]) >= 5}
-        assert max(batch["pack"].num_tokens for batch in batches) <= 150
+        assert max(pack_tokens(batch) for batch in batches) <= 150
         assert len(data.bad_shards.reasons) == 1
 
     def test_validation_is_not_packed(self, folders):

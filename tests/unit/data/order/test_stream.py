@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nemo_cosmos.data.loading.buckets import Bucket
 from nemo_cosmos.data.loading.loader import FiniteRankBatches, RankBatches
-from nemo_cosmos.data.order.resume import BatchPlan
+from nemo_cosmos.data.order.resume import EqualBatches
 from nemo_cosmos.data.order.stream import BucketOrder, MixedOrder, OnePass, Stream
 from nemo_cosmos.errors import ConfigError, SampleError
 
@@ -148,7 +148,7 @@ class TestMixedOrder:
 
 def run(table, num_steps, *, state=None, batch_size=4, world_size=1, micro_batch_size=1):
     """Steps of a run: what all ranks see of each, and the state behind it."""
-    plan = BatchPlan(
+    plan = EqualBatches(
         lambda size, drawn: order_of(table, size, seed=3, window=6, drawn=drawn),
         batch_size,
         state or {},

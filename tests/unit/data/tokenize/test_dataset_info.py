@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
-from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.tokenize.dataset_info import check_tokenizer, read_dataset_info
 from nemo_cosmos.errors import ConfigError, MissingFileError
 
@@ -21,30 +19,16 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
-def trainer_of(model):
-    return SimpleNamespace(lightning_module=model)
-
-
 def test_tokenizer_beside_the_data_is_found_from_anywhere(data, monkeypatch):
     monkeypatch.chdir("/")
     check_tokenizer(data)
     assert read_dataset_info(data) == {"tokenizer": "../tok"}
 
 
-def test_a_tokenizer_that_is_gone_is_an_error_before_training(data):
+def test_a_tokenizer_that_is_gone(data):
     (data.parent / "tok" / "config.json").unlink()
-    module = LatentDataModule(data)
-    module.trainer = trainer_of(SimpleNamespace(world=None))
     with pytest.raises(MissingFileError, match=r"tok' is not a tokenizer folder.*decode"):
-        module.setup("fit")
-    module.setup("validate")
-
-
-@pytest.mark.parametrize("model", [SimpleNamespace(world="given"), SimpleNamespace()])
-def test_models_that_do_not_need_it(tmp_path, model):
-    module = LatentDataModule(tmp_path / "none")
-    module.trainer = trainer_of(model)
-    module.setup("fit")
+        check_tokenizer(data)
 
 
 @pytest.mark.parametrize("content", ["{}", '{"tokenizer": 3}', "no json"])
