@@ -117,13 +117,14 @@ class WorldPool:
     @property
     def loaded(self) -> list[str]:
         """Folders of the loaded worlds; the one that was used last is the last."""
-        return [key.folder for key in self._worlds]
+        return [key.folder for key in list(self._worlds)]
 
     @property
     def num_bytes(self) -> int:
         """Memory that worlds and text encoders take on this rank."""
-        encoders = sum(num_bytes for _, num_bytes in self._encoders.values())
-        return encoders + sum(world.num_bytes for world in self._worlds.values())
+        # Copies, because another thread may load or evict a world meanwhile.
+        encoders, worlds = list(self._encoders.values()), list(self._worlds.values())
+        return sum(size for _, size in encoders) + sum(world.num_bytes for world in worlds)
 
     def run(
         self, world: str | PathLike[str], request: Request, progress: Progress | None = None

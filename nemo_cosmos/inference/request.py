@@ -252,11 +252,16 @@ def _num_given(
     request: Request, generator: Generator, num_frames: int, available: int
 ) -> tuple[int, int]:
     """Return how many frames the first chunk is given, and how many the later ones."""
-    legal = generator.legal_given(num_frames)
-    if not legal:
+    if not generator.takes_frames:
         raise InputError(
             "This model makes video from text alone (Text2World) and takes no frames. Use "
             "'generate', or a Video2World model."
+        )
+    legal = generator.legal_given(num_frames)
+    if not legal:
+        raise WrongFrameCountError(
+            f"A video of {num_frames} frames leaves none to generate after the given ones. Ask for "
+            "a longer video."
         )
     usual = legal[-1] if request.task == "extend" else 1
     wanted = request.num_condition_frames or usual

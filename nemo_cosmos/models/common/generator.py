@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Shot:
-    """The inputs of one run of a model; the same on every rank.
+    """The inputs of one run of a model; the same on every rank, on any device.
 
     Attributes:
         text_BLD: the prompt's embedding, zeros beyond the text.
@@ -70,15 +70,15 @@ class Generator(Protocol):
         ...
 
     @property
-    def device(self) -> torch.device:
-        """Where the model computes; tensors of a shot may lie anywhere."""
+    def takes_frames(self) -> bool:
+        """Whether a video can begin with given frames, or is made from text alone."""
         ...
 
     def legal_given(self, num_frames: int) -> list[int]:
         """Return the numbers of given frames that a video of this length may begin with.
 
         Returns:
-            Rising numbers; none for a model that makes video from text alone.
+            Rising numbers below ``num_frames``.
         """
         ...
 

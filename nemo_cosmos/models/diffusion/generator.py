@@ -51,6 +51,11 @@ class DiffusionGenerator:
         """Where the network computes."""
         return next(self.net.parameters()).device
 
+    @property
+    def takes_frames(self) -> bool:
+        """Whether the network was trained with given frames (Video2World)."""
+        return self.process.conditioning.takes_frames
+
     def legal_given(self, num_frames: int) -> list[int]:
         """Return the frame counts that fill 1, 2, ... whole latents and leave some to generate."""
         most = self.process.conditioning.max_condition_latents
@@ -67,13 +72,13 @@ class DiffusionGenerator:
             ConfigError: too few steps for the sampler.
         """
         tokenizer, network = self.tokenizer.config, self.net.config
-        tokenizer.check_num_frames(num_frames)
         most = tokenizer.num_pixel_frames(network.max_frames)
-        if num_frames > most:
+        if num_frames > most:  # first, so that the nearest legal lengths below are legal here
             raise WrongFrameCountError(
                 f"{num_frames} frames are more than the {most} that this model makes at once. "
                 "Ask for fewer, or use 'extend' for a longer video."
             )
+        tokenizer.check_num_frames(num_frames)
         step = tokenizer.spatial_factor * network.patch_spatial
         for name, value, limit in (
             ("height", height, network.max_height),

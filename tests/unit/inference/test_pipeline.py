@@ -259,6 +259,8 @@ def test_illegal_inputs(make_pipe: MakePipe, frames: np.ndarray) -> None:
     pipe = make_pipe()
     with pytest.raises(WrongFrameCountError, match="1 or 5"):
         pipe.predict("go", frames, num_condition_frames=3)
+    with pytest.raises(WrongFrameCountError, match="leaves none to generate"):
+        pipe.predict("go", frames, num_frames=1)
     with pytest.raises(WrongFrameCountError, match="2 frames, but 5"):
         pipe.predict("go", frames[:2], num_condition_frames=5)
     with pytest.raises(WrongFrameCountError, match="no frame to continue"):

@@ -113,6 +113,7 @@ class ToyModel(MegatronLightningModule):
 
 class ToyGenerator:
     options_class = ToyOptions
+    takes_frames = True
 
     def __init__(self, net: ToyNetwork, tokenizer: Any) -> None:
         self.net, self.tokenizer = net, tokenizer

@@ -86,6 +86,7 @@ def test_given_frames_begin_the_video(generator, shot):
 
 
 def test_legal_numbers_of_given_frames(generator):
+    assert generator.takes_frames
     assert generator.legal_given(9) == [1, 5]
     assert generator.legal_given(5) == [1], "some frames must be left to generate"
 
@@ -94,6 +95,7 @@ def test_legal_numbers_of_given_frames(generator):
     ("change", "error", "message"),
     [
         ({"num_frames": 10}, WrongFrameCountError, "9 or 13"),
+        ({"num_frames": 14}, WrongFrameCountError, "14 frames are more than the 13"),
         ({"num_frames": 21}, WrongFrameCountError, "13 that this model"),
         ({"height": 40}, WrongSizeError, "32 and 48"),
         ({"width": 1280}, WrongSizeError, "up to 128"),
