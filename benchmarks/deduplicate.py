@@ -31,8 +31,8 @@ from data_curation.deduplication.clusters import choose_num_clusters
 from data_curation.deduplication.perceptual import clip_signature, perceptual_pairs
 from data_curation.deduplication.semantic import KEPT, semantic_duplicates
 from data_curation.deduplication.vectors import VectorFile, write_vectors
+from data_curation.frames import spread
 from data_curation.stages.deduplicate import MIN_COSINE, best_of_pairs
-from data_curation.stages.embed import spread
 from nemo_cosmos.assets import asset_path
 from nemo_cosmos.perception.encoders import EMBEDDED, load_encoder, pool
 from nemo_cosmos.video import Video, decode, encode_video, probe

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from data_curation.clip import Clip
+from data_curation.frames import OpenClip
 from data_curation.stages.text_overlay import TextOverlaySettings, measure_text
 from nemo_cosmos.assets import asset_path
 from nemo_cosmos.video import Video, decode, encode_video, probe
@@ -64,7 +65,8 @@ def measure(per_video: int) -> dict[str, Any]:
                     width=frames.shape[2], height=frames.shape[1],
                 )  # fmt: skip
                 started_s = time.perf_counter()
-                shares = measure_text(path.read_bytes(), facts, settings.num_looks)
+                with OpenClip(path.read_bytes()) as opened:
+                    shares = measure_text(opened, facts, settings.num_looks)
                 spent_s, num_clips = spent_s + time.perf_counter() - started_s, num_clips + 1
                 is_found = shares.overlay > settings.max_overlay_share
                 flagged.setdefault(kind, []).append(is_found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,9 @@ class SourceResult:
 
     Attributes:
         name: the source, as in :attr:`Clip.name`.
-        clips: what passed all stages, in order of time.
+        clips: what passed all stages so far, in order of time.
+        ahead: while the clips pass several stages one by one, those that have passed them; they
+            come before the ones in ``clips``.
         rejections: what did not.
         counts: by stage, how many entered it and how many left it.
         stage_video_s: seconds of video that entered each stage.
@@ -47,6 +49,7 @@ class SourceResult:
 
     name: str
     clips: list[Clip] = field(default_factory=list)
+    ahead: list[Clip] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     stage_video_s: dict[str, float] = field(default_factory=dict)
@@ -98,7 +101,8 @@ class Journal:
             return None
         if self._retry_dead and any(item.reason in DEAD for item in result.rejections):
             return None
-        if not all(store.has(clip.clip_id, clip.suffixes) for clip in result.clips):
+        clips = [*result.ahead, *result.clips]
+        if not all(store.has(clip.clip_id, clip.suffixes) for clip in clips):
             return None
         return result
 
@@ -110,11 +114,13 @@ class Journal:
             result: after the stages that it has passed.
             finished: whether these were all.
         """
-        info = next((clip.info for clip in result.clips if clip.info is not None), None)
+        clips = [*result.ahead, *result.clips]
+        info = next((clip.info for clip in clips if clip.info is not None), None)
         entry = {
             "state": self._state(source),
             "finished": finished,
             "clips": [clip.to_json() for clip in result.clips],
+            "ahead": [clip.to_json() for clip in result.ahead],
             "rejections": [rejection.to_json() for rejection in result.rejections],
             "counts": result.counts,
             "stage_video_s": result.stage_video_s,
@@ -138,12 +144,17 @@ class Journal:
 def _result_of(entry: Mapping[str, Any], source: Clip) -> SourceResult:
     """What :meth:`Journal.record` wrote."""
     info = None if entry["info"] is None else VideoInfo(**entry["info"])
-    clips = [Clip.from_json(content, source.source) for content in entry["clips"]]
+
+    def read(clips: Sequence[Mapping[str, Any]]) -> list[Clip]:
+        found = [Clip.from_json(content, source.source) for content in clips]
+        return [
+            replace(clip, info=info, arrays=source.arrays, stored=source.stored) for clip in found
+        ]
+
     return SourceResult(
         name=source.name,
-        clips=[
-            replace(clip, info=info, arrays=source.arrays, stored=source.stored) for clip in clips
-        ],
+        clips=read(entry["clips"]),
+        ahead=read(entry["ahead"]),
         rejections=[Rejection.from_json(content) for content in entry["rejections"]],
         counts={stage: (count[0], count[1]) for stage, count in entry["counts"].items()},
         stage_video_s=entry["stage_video_s"],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from data_curation.frames import Numbers, OpenClip
 from nemo_cosmos.errors import MissingFileError, SampleError
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import resize_longest_side
@@ -36,6 +37,9 @@ class ClipStore:
         self._files = output / ".work" / "clips"
         self._thumbnails = output / ".work" / "thumbnails"
         self._sharded: dict[str, Sample] | None = None
+        self._shared_id = ""
+        self._shared: OpenClip | None = None
+        self._wanted: Sequence[Sequence[int] | Numbers] = ()
 
     def path(self, clip_id: str, suffix: str) -> Path:
         """Where a waiting file lies."""
@@ -62,6 +66,36 @@ class ClipStore:
                 f"shards of '{self.output}'. Delete '{self.output / '.work'}' and run again."
             )
         return sample.read(suffix)
+
+    @contextlib.contextmanager
+    def open(self, clip_id: str) -> Iterator[OpenClip]:
+        """Open a clip to look at its frames; within :meth:`sharing`, all stages get the same one.
+
+        Raises:
+            MissingFileError: its mp4 is neither waiting nor sharded.
+        """
+        if clip_id and clip_id == self._shared_id:
+            self._shared = self._shared or OpenClip(self.get(clip_id, "mp4"), self._wanted)
+            yield self._shared
+            return
+        with OpenClip(self.get(clip_id, "mp4")) as opened:
+            yield opened
+
+    @contextlib.contextmanager
+    def sharing(self, clip_id: str, wanted: Sequence[Sequence[int] | Numbers]) -> Iterator[None]:
+        """Within the block, :meth:`open` opens this clip once.
+
+        Args:
+            clip_id: the clip.
+            wanted: for each stage in the block, the numbers of the frames that it will read.
+        """
+        self._shared_id, self._wanted = clip_id, wanted
+        try:
+            yield
+        finally:
+            opened, self._shared, self._shared_id = self._shared, None, ""
+            if opened is not None:
+                opened.close()
 
     def has(self, clip_id: str, suffixes: tuple[str, ...]) -> bool:
         """Whether all these files can be read."""

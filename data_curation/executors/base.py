@@ -35,8 +35,9 @@ class Work(Protocol[Given, Outcome]):
 
     It keeps its results in the journal and never raises because of a bad item; what it does raise
     (no space left, say) ends the run. An executor calls it whole, or takes an item through its
-    stages itself: :meth:`begin`, then :meth:`advance` with the number of each stage, on any
-    machine, then :meth:`finish`; one that :meth:`is_finished` after :meth:`begin` is done already.
+    stages itself: :meth:`begin`, then :meth:`advance` with one range of stages after the other, on
+    any machine, then :meth:`finish`; one that :meth:`is_finished` after :meth:`begin` is done
+    already.
     """
 
     on_stage: Callable[[str], None]
@@ -67,8 +68,8 @@ class Work(Protocol[Given, Outcome]):
         """Whether an earlier run left this one."""
         ...
 
-    def advance(self, outcome: Outcome, index: int, /) -> Outcome:
-        """The outcome after one more stage; what was given is not used again."""
+    def advance(self, outcome: Outcome, first: int, stop: int, /) -> Outcome:
+        """The outcome after the stages from ``first`` to before ``stop``."""
         ...
 
     def finish(self, item: Given, outcome: Outcome, /) -> Outcome:

@@ -135,20 +135,30 @@ class _ActorBody:
             return node, error
         return node, None
 
-    def advance(self, outcome: Any, index: int) -> tuple[Any, Exception | None]:
+    def advance(self, outcome: Any, first: int, stop: int) -> tuple[Any, Exception | None]:
         try:
-            return self._work.advance(outcome, index), None
+            return self._work.advance(outcome, first, stop), None
         except Exception as error:  # noqa: BLE001  raised again by the driver
             return None, error
 
 
 @dataclass
 class _UnderWay:
-    """A source between two stages."""
+    """A source between two stages.
+
+    Attributes:
+        index: its place among the items.
+        outcome: what the stages before left.
+        stage: index of the next stage.
+        stop: index of the stage at which the actor that has it stops.
+        careful: whether to go one stage at a time, since an actor died on it: that tells in which.
+    """
 
     index: int
     outcome: Any
     stage: int = 0
+    stop: int = 0
+    careful: bool = False
 
 
 @dataclass(eq=False)
@@ -171,9 +181,9 @@ class _Actor:
         return self.ready and self.source is None
 
     def give(self, source: _UnderWay) -> Any:
-        """Begin with the next stage of a source; returns Ray's reference to what comes of it."""
+        """Begin with the next stages of a source; returns Ray's reference to the outcome."""
         self.source = source
-        return self.handle.advance.remote(source.outcome, source.stage)
+        return self.handle.advance.remote(source.outcome, source.stage, source.stop)
 
     def take(self) -> _UnderWay | None:
         source, self.source = self.source, None
@@ -296,6 +306,13 @@ class _Run(Generic[Item, Outcome]):
             yield self._work.finish(self._items[source.index], source.outcome)
             return
         pool = self._pools[source.stage]
+        source.stop = source.stage + 1
+        while (
+            not source.careful
+            and source.stop < len(self._pools)
+            and self._pools[source.stop] is pool
+        ):
+            source.stop += 1
         if actor is not None and actor.pool is pool:
             self._calls[actor.give(source)] = actor
         else:
@@ -343,7 +360,7 @@ class _Run(Generic[Item, Outcome]):
         if source is None:
             actor.node, actor.pool.num_failed = content, 0
             return
-        source.outcome, source.stage = content, source.stage + 1
+        source.outcome, source.stage = content, source.stop
         yield from self._go_on(source, actor)
 
     def _died(self, actor: _Actor, death: RayError) -> Iterator[Outcome]:
@@ -354,6 +371,7 @@ class _Run(Generic[Item, Outcome]):
             return
         given_up = self._tries.lost(source.index, self._work.stages[source.stage].name, "died")
         if given_up is None:
+            source.careful = True
             yield from self._go_on(source)
         else:
             self._num_under_way -= 1

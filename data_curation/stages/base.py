@@ -35,13 +35,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from data_curation.clip import Clip, Resources, Result
+from data_curation.clip import Clip, Rejection, Resources, Result
+from data_curation.frames import Numbers
 from nemo_cosmos.errors import ConfigError
 
 if TYPE_CHECKING:
     from data_curation.store import ClipStore
+
+#: What a batch stage keeps of a clip that it has looked at.
+Look = TypeVar("Look")
 
 
 def ignore_progress() -> None:
@@ -69,6 +73,14 @@ class Stage(ABC):
     resources: Resources = Resources()
     version: ClassVar[int] = 1
 
+    def looks_at(self, clip: Clip) -> Sequence[int] | Numbers:
+        """Numbers of the frames that the stage will read of a finished clip; none by default.
+
+        Frames are read through :meth:`data_curation.store.ClipStore.open`. Those that are announced
+        here are decoded once for all stages; others can be read as well, but are decoded again.
+        """
+        return ()
+
     def prepare(self) -> None:  # noqa: B027  most stages need nothing
         """Load what the stage needs (weights, a server's answer), before the first clip.
 
@@ -89,8 +101,8 @@ class ClipStage(Stage):
         """
 
 
-class BatchStage(Stage):
-    """Looks at some clips of one source at once.
+class BatchStage(Stage, Generic[Look]):
+    """Looks at clips one by one, and works on what it saw of some of them at once.
 
     A batch never mixes sources, so that the results do not depend on which of them happen to be
     worked on together.
@@ -102,7 +114,15 @@ class BatchStage(Stage):
     batch_size: int = 16
 
     @abstractmethod
-    def process_batch(self, clips: Sequence[Clip]) -> list[Result]:
+    def look(self, clip: Clip) -> Look | Rejection:
+        """Return what the batch needs of one clip, such as a few small frames, or a rejection.
+
+        Raises:
+            InputError: the clip is at fault; it is counted as rejected with the error as reason.
+        """
+
+    @abstractmethod
+    def process_batch(self, clips: Sequence[Clip], looks: Sequence[Look]) -> list[Result]:
         """Return one result for each clip, in their order.
 
         When it raises, the clips are tried one by one, so that a bad one costs no other.

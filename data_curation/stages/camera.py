@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_curation.clip import Clip, Rejection, Resources, Result
+from data_curation.frames import Numbers, OpenClip
 from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import VideoError
-from nemo_cosmos.video import decode, fitted_size
+from nemo_cosmos.video import fitted_size
 
 #: Longer side of the small picture, and how far apart flow is sampled on it, in pixels.
 LONGEST_PX, _GRID_PX = 192, 6
@@ -62,10 +63,15 @@ class CameraStage(ClipStage):
     def __init__(self, store: ClipStore) -> None:
         self._store = store
 
+    def looks_at(self, clip: Clip) -> Numbers:
+        """The frames of all stretches."""
+        return np.concatenate(stretch_numbers(clip.num_frames))
+
     def process(self, clip: Clip) -> Result:
         """Describe one clip."""
         try:
-            motion = measure_camera(self._store.get(clip.clip_id, "mp4"), clip)
+            with self._store.open(clip.clip_id) as opened:
+                motion = measure_camera(opened, clip)
         except VideoError as error:
             return Rejection.of(clip, self.name, "decode_failure", str(error))
         scored = clip.with_scores(
@@ -115,17 +121,14 @@ class CameraMotion:
         return tuple(name for _, name in seen) or ("static",)
 
 
-def measure_camera(content: bytes, clip: Clip) -> CameraMotion:
+def measure_camera(opened: OpenClip, clip: Clip) -> CameraMotion:
     """Measure a finished clip.
 
     Raises:
         VideoError: it cannot be decoded.
     """
     size = fitted_size(clip.height, clip.width, (LONGEST_PX, LONGEST_PX))
-    stretches = [
-        decode(content, frame_indices=numbers, size=size).frames_THWC
-        for numbers in stretch_numbers(clip.num_frames)
-    ]
+    stretches = [opened.read(numbers, size) for numbers in stretch_numbers(clip.num_frames)]
     return camera_motion(stretches, clip.fps)
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.deduplication.perceptual import clip_signature
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
+from data_curation.frames import Numbers, spread
 from data_curation.stages.base import BatchStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, VideoError
 from nemo_cosmos.options import option
 from nemo_cosmos.perception import EMBEDDED
-from nemo_cosmos.video import decode
+from nemo_cosmos.video.frames import FramesTHWC
+
+if TYPE_CHECKING:
+    from nemo_cosmos.perception.encoders import FrameEncoder
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class EmbedSettings(StageSettings):
         return EmbedStage(self, store)
 
 
-class EmbedStage(BatchStage):
+class EmbedStage(BatchStage[FramesTHWC]):
     """Writes ``embedding.safetensors`` beside every clip."""
 
     name = "embed"
@@ -61,43 +65,40 @@ class EmbedStage(BatchStage):
 
     def prepare(self) -> None:
         """Load the model."""
-        from nemo_cosmos.perception.encoders import load_encoder  # brings torch: not for --help
+        _ = self._encoder
 
-        load_encoder(self.settings.model)
+    def looks_at(self, clip: Clip) -> Numbers:
+        """Frames spread evenly over the clip."""
+        return spread(clip.num_frames, self.settings.num_frames)
 
-    def process_batch(self, clips: Sequence[Clip]) -> list[Result]:
+    def look(self, clip: Clip) -> FramesTHWC | Rejection:
+        """The frames of a clip, in the size that the network takes."""
+        try:
+            with self._store.open(clip.clip_id) as opened:
+                return opened.read(self.looks_at(clip), self._encoder.image_size)
+        except VideoError as error:
+            return Rejection.of(clip, self.name, "decode_failure", str(error))
+
+    def process_batch(self, clips: Sequence[Clip], looks: Sequence[FramesTHWC]) -> list[Result]:
         """Embed some clips of one source with as few calls of the network as suit the device."""
-        from nemo_cosmos.perception.encoders import load_encoder, pool
+        from nemo_cosmos.perception.encoders import pool
 
-        encoder = load_encoder(self.settings.model)
-        looks = [self._look(clip, encoder.image_size) for clip in clips]
-        frames = [look for look in looks if not isinstance(look, Rejection)]
-        features = iter(encoder.encode(np.concatenate(frames))) if frames else iter(())
+        encoder = self._encoder
+        features = iter(encoder.encode(np.concatenate(looks)))
         results: list[Result] = []
-        for clip, look in zip(clips, looks, strict=True):
-            if isinstance(look, Rejection):
-                results.append(look)
-                continue
-            features_TD = np.stack([next(features) for _ in look])
+        for clip, look_THWC in zip(clips, looks, strict=True):
+            features_TD = np.stack([next(features) for _ in look_THWC])
             vector_D, norm = pool(features_TD, f"'{clip.name}'")
             embedding = ClipEmbedding(
-                encoder.name, vector_D.astype(np.float16), norm, clip_signature(look)
+                encoder.name, vector_D.astype(np.float16), norm, clip_signature(look_THWC)
             )
             self._store.put(clip.clip_id, EMBEDDING_SUFFIX, embedding.to_bytes())
             suffixes = dict.fromkeys((*clip.suffixes, EMBEDDING_SUFFIX))
             results.append(replace(clip, suffixes=tuple(suffixes)))
         return results
 
-    def _look(self, clip: Clip, size: tuple[int, int]) -> NDArray[np.uint8] | Rejection:
-        """The frames of a clip that are embedded."""
-        numbers = spread(clip.num_frames, self.settings.num_frames)
-        content = self._store.get(clip.clip_id, "mp4")
-        try:
-            return decode(content, frame_indices=numbers, size=size).frames_THWC
-        except VideoError as error:
-            return Rejection.of(clip, self.name, "decode_failure", str(error))
+    @property
+    def _encoder(self) -> FrameEncoder:
+        from nemo_cosmos.perception.encoders import load_encoder  # brings torch: not for --help
 
-
-def spread(num_frames: int, count: int) -> np.ndarray:
-    """Numbers of ``count`` frames in the middles of equal parts of a clip."""
-    return np.asarray((np.arange(count) + 0.5) * num_frames / count, dtype=np.int64)
+        return load_encoder(self.settings.model)

@@ -8,21 +8,17 @@ pixels (``global_mean``) and as the least value of a grid of 256-pixel patches
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import av
 import cv2
 import numpy as np
 
 from data_curation.clip import Clip, Rejection, Resources, Result
+from data_curation.frames import OpenClip
 from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.options import option
-from nemo_cosmos.video import decode
 
 SAMPLE_FPS = 2.0
 DURATION_SHARE = 0.5
@@ -71,7 +67,8 @@ class MotionStage(ClipStage):
     def process(self, clip: Clip) -> Result:
         """Score one clip."""
         try:
-            scores = measure_motion(self._store.get(clip.clip_id, "mp4"))
+            with self._store.open(clip.clip_id) as opened:
+                scores = measure_motion(opened)
         except VideoError as error:
             return Rejection.of(clip, self.name, "decode_failure", str(error))
         least = self.settings
@@ -92,34 +89,28 @@ class MotionStage(ClipStage):
         )
 
 
-def measure_motion(content: bytes) -> MotionScores:
+def measure_motion(opened: OpenClip) -> MotionScores:
     """Score an encoded clip by its motion vectors; by optical flow when its codec has none.
-
-    Args:
-        content: the file.
 
     Raises:
         VideoError: it cannot be decoded.
     """
     total_HW, num_samples = np.zeros((1, 1), dtype=np.float32), 0
-    try:
-        with av.open(io.BytesIO(content)) as container:
-            for frame, num_wanted in _sampled_frames(container):
-                vectors = frame.side_data.get("MOTION_VECTORS")
-                if vectors is None:  # a keyframe: it is not predicted from another frame
-                    continue
-                motion_HW = paint_vectors(vectors.to_ndarray(), frame.height, frame.width)
-                total_HW = motion_HW if num_samples == 0 else total_HW + motion_HW
-                num_samples += 1
-                if num_samples >= num_wanted:
-                    break
-    except av.error.FFmpegError as error:
-        raise VideoError(
-            f"A clip of {len(content)} bytes cannot be decoded: {error.strerror}. Its source is "
-            "probably damaged; leave it out."
-        ) from error
+    num_wanted = max(
+        MIN_SAMPLES, round(SAMPLE_FPS * (int(opened.declared_s) or 30) * DURATION_SHARE)
+    )
+    step = max(1, round((opened.declared_fps or 30) / SAMPLE_FPS))
+    for frame in opened.decoded(range(0, opened.index.info.num_frames, step)):
+        vectors = frame.side_data.get("MOTION_VECTORS")
+        if vectors is None:  # a keyframe: it is not predicted from another frame
+            continue
+        motion_HW = paint_vectors(vectors.to_ndarray(), frame.height, frame.width)
+        total_HW = motion_HW if num_samples == 0 else total_HW + motion_HW
+        num_samples += 1
+        if num_samples >= num_wanted:
+            break
     if num_samples == 0:
-        return _scores(_flow_motion(content))
+        return _scores(_flow_motion(opened))
     return _scores(total_HW / num_samples)
 
 
@@ -141,35 +132,18 @@ def paint_vectors(vectors: np.ndarray, height: int, width: int) -> np.ndarray:
     return painted_HW / np.float32(height + width)
 
 
-def _sampled_frames(container: Any) -> Iterator[tuple[Any, int]]:
-    """Every half second's frame with its vectors, and the number of samples that are enough."""
-    stream = container.streams.video[0]
-    stream.codec_context.flags2 |= av.codec.context.Flags2.export_mvs
-    # One thread: FFmpeg's frame threads now and then export vectors of a frame half decoded, and
-    # the scores must not change from run to run.
-    stream.codec_context.thread_count = 1
-    fps = float(stream.average_rate or stream.guessed_rate or 30)
-    duration_s = int((container.duration or 0) / av.time_base) or 30
-    num_wanted = max(MIN_SAMPLES, round(SAMPLE_FPS * duration_s * DURATION_SHARE))
-    step = max(1, round(fps / SAMPLE_FPS))
-    for number, frame in enumerate(container.decode(stream)):
-        if number % step == 0:
-            yield frame, num_wanted
-
-
-def _flow_motion(content: bytes) -> np.ndarray:
+def _flow_motion(opened: OpenClip) -> np.ndarray:
     """Mean optical flow per pixel over (height + width), of pairs of neighbouring frames."""
-    frames_THWC = decode(content).frames_THWC
-    height, width = frames_THWC.shape[1:3]
-    total_HW = np.zeros((height, width), dtype=np.float32)
-    firsts = np.unique(np.linspace(0, max(0, len(frames_THWC) - 2), MIN_SAMPLES, dtype=int))
+    info = opened.index.info
+    total_HW = np.zeros((info.height, info.width), dtype=np.float32)
+    firsts = np.unique(np.linspace(0, max(0, info.num_frames - 2), MIN_SAMPLES, dtype=int))
     flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    for first in firsts if len(frames_THWC) > 1 else ():
+    for first in firsts if info.num_frames > 1 else ():
         before, after = (
-            cv2.cvtColor(frames_THWC[number], cv2.COLOR_RGB2GRAY) for number in (first, first + 1)
+            cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in opened.read((first, first + 1))
         )
         total_HW += np.linalg.norm(flow_of.calc(before, after, None), axis=-1)
-    return np.asarray(total_HW / (len(firsts) * (height + width)))
+    return np.asarray(total_HW / (len(firsts) * (info.height + info.width)))
 
 
 def _scores(motion_HW: np.ndarray) -> MotionScores:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_curation.clip import Clip, Rejection, Resources, Result
+from data_curation.frames import index_source
 from data_curation.sources.files import fetch
 from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, MissingFileError, VideoError
 from nemo_cosmos.options import option
-from nemo_cosmos.video import probe
 
 #: How much is read at either end of a file to tell why it cannot be decoded.
 _LOOK_BYTES = 4 * 1024 * 1024
@@ -60,7 +60,7 @@ class ProbeStage(ClipStage):
         """Probe one source."""
         try:
             fetch(clip)
-            info = probe(clip.source)
+            info = index_source(clip.source).info
         except MissingFileError as error:
             return Rejection.of(clip, self.name, "unreadable", str(error))
         except VideoError as error:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import itertools
 import math
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
-
 from data_curation.clip import Clip, Rejection, Resources, Result
+from data_curation.frames import index_source
 from data_curation.shots import detect, pyscenedetect
 from data_curation.shots.transition import Transition, shot_spans
 from data_curation.stages.base import ClipStage, Stage, StageSettings
@@ -26,6 +26,8 @@ from nemo_cosmos.options import option
 from nemo_cosmos.platform.dependencies import require
 from nemo_cosmos.video import decode
 
+#: Frames of rejected pieces that are decoded at once.
+_PICTURES_PER_CALL = 16
 SplitMethod = Literal["shot", "transnetv2", "scenedetect", "stride", "none"]
 
 
@@ -106,7 +108,9 @@ class SplitStage(ClipStage):
 
     def process(self, clip: Clip) -> list[Result]:
         """Cut one source."""
-        return [self._piece(clip, start, end) for start, end in self._spans(clip)]
+        results = [self._piece(clip, start, end) for start, end in self._spans(clip)]
+        self._put_pictures(clip, [each for each in results if isinstance(each, Rejection)])
+        return results
 
     def _spans(self, clip: Clip) -> list[tuple[int, int]]:
         """Spans in frames, end exclusive, in order of time."""
@@ -133,12 +137,23 @@ class SplitStage(ClipStage):
         piece = replace(piece, clip_id=clip_id(clip.name, *span_s))
         # Half a frame of tolerance: 2 s of 23.976 fps video are 47 or 48 frames.
         if end - start + 0.5 < self.settings.min_clip_s * fps:
-            self._store.put_thumbnail(piece.clip_id, _middle_frame(piece))
             detail = (
                 f"{span_s[1] - span_s[0]:.2f} s, at least {self.settings.min_clip_s:g} s wanted"
             )
             return Rejection.of(piece, self.name, "too_short", detail)
         return piece
+
+    def _put_pictures(self, clip: Clip, pieces: Sequence[Rejection]) -> None:
+        """Keep the middle frame of each rejected piece for the report."""
+        assert clip.info is not None
+        fps, index = clip.info.fps, index_source(clip.source)
+        # Some at a time: they are full frames, and one pass over the source serves them all.
+        for start in range(0, len(pieces), _PICTURES_PER_CALL):
+            some = pieces[start : start + _PICTURES_PER_CALL]
+            middles = [(round(a * fps) + round(b * fps)) // 2 for a, b in (p.span_s for p in some)]
+            frames_THWC = decode(clip.source, frame_indices=middles, index=index).frames_THWC
+            for piece, frame_HWC in zip(some, frames_THWC, strict=True):
+                self._store.put_thumbnail(piece.clip_id, frame_HWC)
 
 
 def clip_id(name: str, start_s: float, end_s: float) -> str:
@@ -171,8 +186,3 @@ def even_parts(start: int, end: int, longest: int) -> list[tuple[int, int]]:
     count = max(1, math.ceil((end - start) / longest))
     edges = [start + round(part * (end - start) / count) for part in range(count + 1)]
     return list(itertools.pairwise(edges))
-
-
-def _middle_frame(clip: Clip) -> np.ndarray:
-    middle = (clip.start_frame + clip.end_frame) // 2
-    return decode(clip.source, frame_indices=[middle]).frames_THWC[0]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_curation.clip import Clip, Rejection, Resources, Result
+from data_curation.frames import Numbers, OpenClip
 from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from data_curation.text_overlay.detector import coverage, load_detector, network_size
 from data_curation.text_overlay.persistence import burnt_in
 from nemo_cosmos.errors import ConfigError, VideoError
 from nemo_cosmos.options import option
-from nemo_cosmos.video import decode
 
 #: Seconds between the two frames of a look.
 GAP_S = 0.5
@@ -75,11 +75,15 @@ class TextOverlayStage(ClipStage):
         """Load the detector."""
         load_detector()
 
+    def looks_at(self, clip: Clip) -> Numbers:
+        """Both frames of every look."""
+        return np.concatenate(look_numbers(clip.num_frames, clip.fps, self.settings.num_looks))
+
     def process(self, clip: Clip) -> Result:
         """Score one clip."""
-        content = self._store.get(clip.clip_id, "mp4")
         try:
-            shares = measure_text(content, clip, self.settings.num_looks)
+            with self._store.open(clip.clip_id) as opened:
+                shares = measure_text(opened, clip, self.settings.num_looks)
         except VideoError as error:
             return Rejection.of(clip, self.name, "decode_failure", str(error))
         for share, most, kind in (
@@ -92,7 +96,7 @@ class TextOverlayStage(ClipStage):
         return clip.with_scores(text_share=shares.text, text_overlay_share=shares.overlay)
 
 
-def measure_text(content: bytes, clip: Clip, num_looks: int) -> TextShares:
+def measure_text(opened: OpenClip, clip: Clip, num_looks: int) -> TextShares:
     """Look at a clip in several places, at two frames each.
 
     Raises:
@@ -101,7 +105,7 @@ def measure_text(content: bytes, clip: Clip, num_looks: int) -> TextShares:
     firsts, seconds = look_numbers(clip.num_frames, clip.fps, num_looks)
     size = network_size(clip.height, clip.width)
     numbers = np.stack([firsts, seconds], axis=1).ravel()
-    frames_THWC = decode(content, frame_indices=numbers, size=size).frames_THWC
+    frames_THWC = opened.read(numbers, size)
     text, overlay = [], []
     for first_HWC, second_HWC in zip(frames_THWC[::2], frames_THWC[1::2], strict=True):
         boxes = load_detector().detect(first_HWC)

@@ -25,13 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_curation.clip import Clip, Rejection, Resources, Result
+from data_curation.frames import index_source
 from data_curation.sidecars import cut_arrays
 from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.data.schema import TIME_AXES
 from nemo_cosmos.errors import ConfigError, NumericsError, SampleError, VideoError
 from nemo_cosmos.options import option
-from nemo_cosmos.video import Video, VideoInfo, decode, encode_video, index_frames, probe
+from nemo_cosmos.video import Video, VideoInfo, decode, encode_video, probe
 from nemo_cosmos.video.encoders import ENCODERS, choose_encoder
 from nemo_cosmos.video.source import open_video
 
@@ -202,10 +203,13 @@ class FrameStream:
         Raises:
             VideoError: a frame cannot be decoded.
         """
+        index = index_source(self._clip.source)
         chunk = max(1, CHUNK_BYTES // (3 * self.height * self.width))
         for first in range(0, self.num_frames, chunk):
             numbers = self._numbers[first : first + chunk]
-            frames = decode(self._clip.source, frame_indices=numbers, size=self.size).frames_THWC
+            frames = decode(
+                self._clip.source, frame_indices=numbers, size=self.size, index=index
+            ).frames_THWC
             for place, frame_HWC in enumerate(frames, first):
                 self._digest.update(np.ascontiguousarray(frame_HWC).data)
                 if place == self.num_frames // 2:
@@ -225,7 +229,7 @@ def scaled_size(info: VideoInfo, short_side_px: int) -> tuple[int, int]:
 def frames_by_time(clip: Clip) -> NDArray[np.int64]:
     """Of a variable rate, the frame that is shown at each tick of the mean rate."""
     assert clip.info is not None
-    pts_s = index_frames(clip.source).pts_s[clip.start_frame : clip.end_frame]
+    pts_s = index_source(clip.source).pts_s[clip.start_frame : clip.end_frame]
     # The last frame is shown for a mean period.
     count = max(1, round((pts_s[-1] - pts_s[0]) * clip.info.fps) + 1)
     times_s = pts_s[0] + np.arange(count) / clip.info.fps
@@ -244,7 +248,7 @@ def fits(source: Path, info: VideoInfo, size: tuple[int, int], keyframe_s: float
     steady = not info.variable_frame_rate and not info.rotation
     if not (plain and steady and (info.height, info.width) == size):
         return False
-    index = index_frames(source)
+    index = index_source(source)
     keyframes_s = (index.keyframe_pts - index.pts[0]) * float(index.time_base)
     gaps_s = np.diff(np.append(keyframes_s, index.info.duration_s))
     # A frame and a half of tolerance, since intervals are whole frames.

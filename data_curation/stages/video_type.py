@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from data_curation.captions.interview import Ask, Interview, VisionModel
 from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
+from data_curation.frames import spread
 from data_curation.stages.base import DatasetStage, Stage, StageSettings, ignore_progress
-from data_curation.stages.embed import spread
 from data_curation.store import ClipStore
 from data_curation.video_type.questions import MAX_TOKENS, chosen_label, question, reminder
 from data_curation.video_type.taxonomy import (

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_curation.clip import Clip, Rejection, Resources, Result
+from data_curation.frames import Numbers
 from data_curation.quality.brisque import brisque, load_model
 from data_curation.quality.technical import blockiness, blurriness, exposure, find_bars
 from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, VideoError
 from nemo_cosmos.options import option
-from nemo_cosmos.video import decode
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,16 @@ class VisualQualityStage(ClipStage):
             load_encoder(self.settings.clip_model)
             load_head(Path(self.settings.aesthetic_head))
 
+    def looks_at(self, clip: Clip) -> Numbers:
+        """Frames spread over the clip, without its first and last one."""
+        numbers = np.linspace(0, clip.num_frames - 1, self.settings.num_frames + 2)[1:-1]
+        return numbers.round().astype(np.int64)
+
     def process(self, clip: Clip) -> Result:
         """Score one clip."""
-        numbers = np.linspace(0, clip.num_frames - 1, self.settings.num_frames + 2)[1:-1]
         try:
-            frames_THWC = decode(
-                self._store.get(clip.clip_id, "mp4"), frame_indices=numbers.round().astype(int)
-            ).frames_THWC
+            with self._store.open(clip.clip_id) as opened:
+                frames_THWC = opened.read(self.looks_at(clip))
         except VideoError as error:
             return Rejection.of(clip, self.name, "decode_failure", str(error))
         scores = measure_quality(frames_THWC, self.settings)

@@ -13,12 +13,12 @@ import numpy as np
 
 from data_curation.captions.template import TEMPLATE, measure_light
 from data_curation.clip import Clip, Rejection, Resources, Result
+from data_curation.frames import Numbers
 from data_curation.sidecars import read_words
 from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.data.schema import TIME_AXES, ClipRecord
 from nemo_cosmos.errors import SampleError
-from nemo_cosmos.video import decode
 
 SIDECAR = "sidecar"
 #: Keys of a sidecar JSON that may hold the words, best first.
@@ -52,6 +52,11 @@ class WordsStage(ClipStage):
     def __init__(self, store: ClipStore) -> None:
         self._store = store
 
+    def looks_at(self, clip: Clip) -> Numbers:
+        """A few frames; none where a sidecar probably has words."""
+        has_sidecar = clip.source.with_suffix(".json").exists()
+        return np.array([], dtype=np.int64) if has_sidecar else _look_numbers(clip)
+
     def process(self, clip: Clip) -> Result:
         """Look for the words of one clip."""
         try:
@@ -65,7 +70,8 @@ class WordsStage(ClipStage):
             source = str(words.get("caption_source") or SIDECAR)
             caption = " ".join(str(words[given]).split())
             return replace(clip, caption=caption, caption_source=source, extra=facts)
-        light = asdict(measure_light(_looks(self._store.get(clip.clip_id, "mp4"), clip.num_frames)))
+        with self._store.open(clip.clip_id) as opened:
+            light = asdict(measure_light(opened.read(_look_numbers(clip), _LOOK_SIZE)))
         facts["main_colour"] = light.pop("colour")
         measured = {name: round(value, 4) for name, value in light.items()}
         return replace(clip, caption_source=TEMPLATE, extra=facts).with_scores(**measured)
@@ -79,9 +85,8 @@ _OWN_KEYS = frozenset(item.name for item in fields(ClipRecord)) | {
 }
 
 
-def _looks(content: bytes, num_frames: int) -> np.ndarray:
-    numbers = np.unique(np.linspace(0, num_frames - 1, _NUM_LOOKS, dtype=int))
-    return decode(content, frame_indices=numbers, size=_LOOK_SIZE).frames_THWC
+def _look_numbers(clip: Clip) -> Numbers:
+    return np.unique(np.linspace(0, clip.num_frames - 1, _NUM_LOOKS, dtype=np.int64))
 
 
 def _is_text(value: object) -> bool:

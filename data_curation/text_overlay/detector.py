@@ -61,9 +61,8 @@ class TextDetector:
     """
 
     def __init__(self) -> None:
-        import torch
-
-        self._network = load_onnx(asset_path("ppocr_text_detector"), torch.get_num_threads())
+        # One thread: waiting for each other, two take twice the core seconds for the same map.
+        self._network = load_onnx(asset_path("ppocr_text_detector"))
 
     def detect(self, frame_HWC: NDArray[np.uint8]) -> list[TextBox]:
         """The lines of text of an RGB frame, best first."""

@@ -4,7 +4,7 @@ from nemo_cosmos.video.decode import BACKENDS, decode, preferred_backend
 from nemo_cosmos.video.encode import encode_video
 from nemo_cosmos.video.frames import Video
 from nemo_cosmos.video.image import is_image, read_image
-from nemo_cosmos.video.probe import VideoInfo, index_frames, probe
+from nemo_cosmos.video.probe import FrameIndex, VideoInfo, index_frames, probe
 from nemo_cosmos.video.resize import (
     center_crop,
     fitted_size,
@@ -18,6 +18,7 @@ from nemo_cosmos.video.tensors import frames_to_tensor, tensor_to_frames
 
 __all__ = [
     "BACKENDS",
+    "FrameIndex",
     "Source",
     "Video",
     "VideoInfo",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
+import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.video.probe import FrameIndex
-from nemo_cosmos.video.source import Source, open_video, source_name
+from nemo_cosmos.video.source import Source, explained, open_video, source_name
 from nemo_cosmos.video.tone import tone_map
 
 
@@ -31,53 +34,122 @@ def read_frames(
     Raises:
         VideoError: a wanted frame cannot be decoded or is damaged.
     """
-    frames = _seek_and_decode if index.seekable else _count_and_decode
-    for number, frame in zip(wanted, frames(source, index, wanted), strict=True):
+    to_rgb = RgbConverter(index)
+    with ForwardReader(source, index) as reader:
+        for number in wanted.tolist():
+            yield to_rgb(reader.read(number))
+
+
+class RgbConverter:
+    """Converts decoded frames of one file to RGB.
+
+    FFmpeg's scaler is set up once for all frames: that takes longer than converting one.
+
+    Args:
+        index: the file's frames.
+    """
+
+    def __init__(self, index: FrameIndex) -> None:
+        self._hdr = index.info.hdr
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: Any) -> NDArray[np.uint8]:
+        """``(H, W, 3)`` uint8 RGB, tone-mapped from high dynamic range."""
+        if self._hdr:
+            return tone_map(frame.to_ndarray(format="rgb48le"), self._hdr)
+        rgb = self._reformatter.reformat(frame, format="rgb24")
+        return np.asarray(rgb.to_ndarray(), dtype=np.uint8)
+
+
+class ForwardReader:
+    """Decodes frames of one file by number, front to back; skips to a keyframe where that helps.
+
+    Use it as a context manager.
+
+    Args:
+        source: the file.
+        index: its frames.
+        motion_vectors: export the codec's motion vectors with each frame. This decodes on one
+            thread: FFmpeg's frame threads now and then export vectors of a half-decoded frame.
+    """
+
+    def __init__(self, source: Source, index: FrameIndex, motion_vectors: bool = False) -> None:
+        self._source, self._index = source, index
+        self._motion_vectors = motion_vectors
+        self._stack = ExitStack()
+        self._may_seek = True
+        self._position_pts = int(index.keyframe_pts[0]) if len(index.keyframe_pts) else 0
+        self._num_decoded = 0
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def read(self, number: int) -> Any:
+        """The decoded frame of PyAV with that number, which is above the last one's.
+
+        Raises:
+            VideoError: it cannot be decoded or is damaged.
+        """
+        with explained(self._source):
+            frame = self._by_time(number) if self._index.seekable else self._by_count(number)
         if frame is None or frame.is_corrupt:
             raise VideoError(
-                f"Frame {number} of {source_name(source)} is damaged or missing; "
-                f"{index.info.num_frames} frames were expected. Check that the download finished, "
-                "or leave the file out."
+                f"Frame {number} of {source_name(self._source)} is damaged or missing; "
+                f"{self._index.info.num_frames} frames were expected. Check that the download "
+                "finished, or leave the file out."
             )
-        if index.info.hdr:
-            yield tone_map(frame.to_ndarray(format="rgb48le"), index.info.hdr)
-        else:
-            yield frame.to_ndarray(format="rgb24")
+        return frame
 
+    @property
+    def declared_fps(self) -> float:
+        """Frames per second as the container declares them; 0 where it does not."""
+        return float(self._stream.average_rate or self._stream.guessed_rate or 0)
 
-def _count_and_decode(
-    source: Source, index: FrameIndex, wanted: NDArray[np.int64]
-) -> Iterator[Any | None]:
-    """Decode from the start and count, where packets carry no timestamps."""
-    with open_video(source) as (container, stream):
-        frames = enumerate(container.decode(stream))
-        for number in wanted:
-            yield next((frame for place, frame in frames if place == number), None)
+    @property
+    def declared_s(self) -> float:
+        """Length in seconds as the container declares it; 0 where it does not."""
+        return float((self._container.duration or 0) / av.time_base)
 
+    def _open(self) -> None:
+        self._container, self._stream = self._stack.enter_context(open_video(self._source))
+        if self._motion_vectors:
+            context = self._stream.codec_context
+            context.flags2 |= av.codec.context.Flags2.export_mvs
+            context.thread_count = 1
+        self._frames: Iterator[Any] = self._container.decode(self._stream)
 
-def _seek_and_decode(
-    source: Source, index: FrameIndex, wanted: NDArray[np.int64]
-) -> Iterator[Any | None]:
-    """Jump to the keyframe before each wanted frame, unless decoding on is shorter."""
-    with ExitStack() as stack:
-        container, stream = stack.enter_context(open_video(source))
-        frames: Iterator[Any] = container.decode(stream)
-        position = int(index.keyframe_pts[0])
-        may_seek = True
-        for target in index.pts[wanted].tolist():
-            start = index.keyframe_before(target)
-            if may_seek and start > position:
-                container.seek(start, stream=stream)
-                frames = container.decode(stream)
-            frame = _find(frames, target)
-            if frame is None and may_seek:
-                # Some demuxers land behind the keyframe that was asked for: go from the start.
-                may_seek = False
-                container, stream = stack.enter_context(open_video(source))
-                frames = container.decode(stream)
-                frame = _find(frames, target)
-            position = target
-            yield frame
+    def _by_count(self, number: int) -> Any | None:
+        """Decode on and count, where packets carry no timestamps."""
+        for frame in self._frames:
+            self._num_decoded += 1
+            if self._num_decoded > number:
+                return frame
+        return None
+
+    def _by_time(self, number: int) -> Any | None:
+        """Jump to the keyframe before a frame, unless decoding on is shorter."""
+        target = int(self._index.pts[number])
+        start = self._index.keyframe_before(target)
+        if self._may_seek and start > self._position_pts:
+            self._container.seek(start, stream=self._stream)
+            self._frames = self._container.decode(self._stream)
+        frame = _find(self._frames, target)
+        if frame is None and self._may_seek:
+            # Some demuxers land behind the keyframe that was asked for: go from the start.
+            self._may_seek = False
+            self._open()
+            frame = _find(self._frames, target)
+        self._position_pts = target
+        return frame
 
 
 def _find(frames: Iterator[Any], target: int) -> Any | None:

@@ -40,6 +40,7 @@ def decode(
     fps: float | None = None,
     size: tuple[int, int] | None = None,
     backend: str = "auto",
+    index: FrameIndex | None = None,
 ) -> Video:
     """Decode the requested frames of a video; all of them by default.
 
@@ -56,6 +57,7 @@ def decode(
         backend: ``pyav``, ``torchcodec``, ``dali``, or ``auto``: the choice of
             :func:`preferred_backend`, else DALI where it finds a GPU, else PyAV. PyAV also decodes
             what those cannot.
+        index: the video's frames where they are known already; by default they are listed first.
 
     Returns:
         The frames, upright and at their true size. ``pts_s`` is set when they are not consecutive
@@ -69,7 +71,7 @@ def decode(
     """
     if is_image(source):
         return _decode_image(source, frame_indices, size)
-    index = index_frames(source)
+    index = index or index_frames(source)
     if index.info.hdr and backend not in ("pyav", "auto"):
         raise VideoError(
             f"{source_name(source)} has a high dynamic range ({index.info.hdr}), of which "
@@ -104,6 +106,14 @@ def preferred_backend(name: str) -> Iterator[None]:
         _preferred.reset(token)
 
 
+def automatic_backend() -> str:
+    """What ``backend="auto"`` means here, for the videos that it can decode."""
+    preferred = _preferred.get()
+    if preferred != "auto":
+        return preferred
+    return "dali" if backend_dali.decodes_on_gpu() else "pyav"
+
+
 def _check_name(name: str) -> str:
     if name != "auto" and name not in BACKENDS:
         raise InputError(
@@ -123,9 +133,7 @@ def _read_any(
     """The wanted frames by this backend; with ``auto``, PyAV decodes what the others cannot."""
     if _check_name(backend) != "auto":
         return _read(source, index, wanted, size, BACKENDS[backend])
-    preferred = _preferred.get()
-    if preferred == "auto":
-        preferred = "dali" if backend_dali.decodes_on_gpu() else "pyav"
+    preferred = automatic_backend()
     if preferred != "pyav" and not index.info.hdr:
         with contextlib.suppress(VideoError):
             return _read(source, index, wanted, size, BACKENDS[preferred])
@@ -143,7 +151,7 @@ def _read(
     height, width = size or (index.info.height, index.info.width)
     frames_THWC = np.empty((len(wanted), height, width, 3), dtype=np.uint8)
     for row, frame in enumerate(read_frames(source, index, wanted)):
-        frames_THWC[row] = resize_frame(_upright(frame, index, source), (height, width))
+        frames_THWC[row] = resize_frame(upright(frame, index, source), (height, width))
     return frames_THWC
 
 
@@ -216,8 +224,12 @@ def _frames_in_span(
     return numbers.astype(np.int64)
 
 
-def _upright(frame_HWC: NDArray[np.uint8], index: FrameIndex, source: Source) -> NDArray[np.uint8]:
-    """Crop to the true size and rotate as the container requires."""
+def upright(frame_HWC: NDArray[np.uint8], index: FrameIndex, source: Source) -> NDArray[np.uint8]:
+    """Crop a stored frame to its true size and rotate it as the container requires.
+
+    Raises:
+        VideoError: it has another size than the frames before.
+    """
     if frame_HWC.shape[:2] != index.stored_size:
         raise VideoError(
             f"The picture size of {source_name(source)} changes from {index.stored_size} to "

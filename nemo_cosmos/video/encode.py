@@ -17,6 +17,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from nemo_cosmos.errors import VideoError
@@ -122,10 +123,15 @@ def _write(
 
 
 def _yuv_frames(video: Video, time_base: Fraction) -> Iterator[av.VideoFrame]:
+    # One for all frames: setting up FFmpeg's scaler takes about as long as converting a frame.
+    reformatter = VideoReformatter()
     for number, frame_HWC in enumerate(video.frames_THWC):
-        picture = av.VideoFrame.from_ndarray(_even(frame_HWC), format="rgb24")
-        frame = picture.reformat(
-            format="yuv420p", dst_colorspace="SMPTE170M", dst_color_range="MPEG"
+        picture = av.VideoFrame.from_numpy_buffer(_even(frame_HWC), format="rgb24")
+        frame = reformatter.reformat(
+            picture,
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU601.value,  # the matrix of SMPTE 170M
+            dst_color_range="MPEG",
         )
         frame.time_base = time_base
         if video.pts_s is None:

@@ -90,28 +90,34 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
         VideoError: it is empty, not a video, or has no video stream.
     """
     check_exists(source)
-    with ExitStack() as stack:
-        try:
-            if isinstance(source, bytes):
-                opened: Any = io.BytesIO(source)
-            elif is_url(source):
-                opened = stack.enter_context(open_url(source))
-            else:
-                opened = os.fspath(source)
-            container = stack.enter_context(av.open(opened, **_LENIENT))
-            if not container.streams.video:
-                kinds = sorted({stream.type for stream in container.streams}) or ["no streams"]
-                raise VideoError(
-                    f"{source_name(source)} has no video stream (it contains: "
-                    f"{', '.join(kinds)}). Expected a file with pictures; leave it out, or choose "
-                    "the file that carries the video."
-                )
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"  # frame threads as well as slice threads
-            yield container, stream
-        except av.error.FFmpegError as error:
+    with ExitStack() as stack, explained(source):
+        if isinstance(source, bytes):
+            opened: Any = io.BytesIO(source)
+        elif is_url(source):
+            opened = stack.enter_context(open_url(source))
+        else:
+            opened = os.fspath(source)
+        container = stack.enter_context(av.open(opened, **_LENIENT))
+        if not container.streams.video:
+            kinds = sorted({stream.type for stream in container.streams}) or ["no streams"]
             raise VideoError(
-                f"{source_name(source)} cannot be decoded: {error.strerror}. It is "
-                "not a video, is truncated, or is damaged. Check that the download finished and "
-                "that a player shows it; otherwise leave it out."
-            ) from error
+                f"{source_name(source)} has no video stream (it contains: "
+                f"{', '.join(kinds)}). Expected a file with pictures; leave it out, or choose "
+                "the file that carries the video."
+            )
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"  # frame threads as well as slice threads
+        yield container, stream
+
+
+@contextmanager
+def explained(source: Source) -> Iterator[None]:
+    """Within the block, errors of FFmpeg about this source become :class:`VideoError`."""
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise VideoError(
+            f"{source_name(source)} cannot be decoded: {error.strerror}. It is "
+            "not a video, is truncated, or is damaged. Check that the download finished and "
+            "that a player shows it; otherwise leave it out."
+        ) from error

@@ -80,7 +80,7 @@ class Squares:
     def is_finished(self, outcome: tuple[int, str]) -> bool:
         return False
 
-    def advance(self, outcome: tuple[int, str], index: int) -> tuple[int, str]:
+    def advance(self, outcome: tuple[int, str], first: int, stop: int) -> tuple[int, str]:
         return self(outcome[0])
 
     def finish(self, item: int, outcome: tuple[int, str]) -> tuple[int, str]:
@@ -134,12 +134,14 @@ class Places(Squares):
         self.most_under_way = max(self.most_under_way, self.num_under_way)
         return item, []
 
-    def advance(self, outcome: tuple[int, list[Place]], index: int) -> tuple[int, list[Place]]:
+    def advance(
+        self, outcome: tuple[int, list[Place]], first: int, stop: int
+    ) -> tuple[int, list[Place]]:
         import ray
 
         item, places = outcome
         node = ray.get_runtime_context().get_node_id()
-        if index == 0:  # both nodes are there before anything goes on
+        if first == 0:  # both nodes are there before anything goes on
             (self.folder / node).touch()
             _wait_until(lambda: len(list(self.folder.iterdir())) == 2)
         place = Place(node, os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"])

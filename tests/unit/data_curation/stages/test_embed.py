@@ -12,8 +12,9 @@ from skimage import data
 from data_curation import CurateSettings, EmbedSettings, SplitSettings, curate
 from data_curation.clip import Rejection
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
+from data_curation.frames import spread
 from data_curation.settings import OPTIONAL_STAGES
-from data_curation.stages.embed import EmbedStage, spread
+from data_curation.stages.embed import EmbedStage
 from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.video import Video, encode_video
@@ -28,7 +29,7 @@ def embed(tmp_path, store, make_clip):
         store.put(clip.clip_id, "mp4", source.read_bytes())
         stage = EmbedStage(EmbedSettings(num_frames=3), store)
         stage.prepare()
-        return stage.process_batch([clip])[0], store
+        return stage.process_batch([clip], [stage.look(clip)])[0], store
 
     return embed
 
@@ -56,7 +57,7 @@ def test_the_same_picture_in_another_size_is_near_and_another_picture_far(embed)
 def test_a_clip_that_cannot_be_decoded_is_counted_as_such(store, embed, scene):
     clip, store = embed(scene(1, 6))
     store.put(clip.clip_id, "mp4", b"no video")
-    (result,) = EmbedStage(EmbedSettings(), store).process_batch([clip])
+    result = EmbedStage(EmbedSettings(), store).look(clip)
     assert isinstance(result, Rejection) and result.reason == "decode_failure"
 
 
@@ -71,11 +72,12 @@ def test_clips_of_a_batch_are_what_they_are_alone_and_a_bad_one_costs_no_other(
         clips.append(clip)
     store.put("clip-1", "mp4", b"no video")
     stage = EmbedStage(EmbedSettings(num_frames=8), store)
-    results = stage.process_batch(clips)
-    assert [isinstance(result, Rejection) for result in results] == [False, True, False]
+    looks = [stage.look(clip) for clip in clips]
+    assert [isinstance(look, Rejection) for look in looks] == [False, True, False]
+    stage.process_batch(clips[::2], looks[::2])
     together = [store.get(f"clip-{seed}", EMBEDDING_SUFFIX) for seed in (0, 2)]
     for seed in (0, 2):
-        stage.process_batch([clips[seed]])
+        stage.process_batch([clips[seed]], [looks[seed]])
     assert [store.get(f"clip-{seed}", EMBEDDING_SUFFIX) for seed in (0, 2)] == together
 
 

@@ -9,14 +9,21 @@ import numpy as np
 import pytest
 
 from data_curation.clip import Clip, Rejection
+from data_curation.frames import OpenClip
+from data_curation.stages import motion
 from data_curation.stages.motion import (
+    MotionScores,
     MotionSettings,
     MotionStage,
-    measure_motion,
     paint_vectors,
 )
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.video import Video, encode_video
+
+
+def measure_motion(content: bytes) -> MotionScores:
+    with OpenClip(content) as opened:
+        return motion.measure_motion(opened)
 
 
 def test_the_golden_values(samples_dir):
