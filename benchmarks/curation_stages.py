@@ -5,6 +5,12 @@
 Curates real clips with all default stages in this process, and takes the core seconds of every
 stage from the run's ``metrics.jsonl``. The model (docs/capacity.md has the formulas and what they
 assume) scales them by the pixels of the video that is asked about.
+
+    NEMO_COSMOS_SAMPLES=... python benchmarks/curation_stages.py --baseline CHECKOUT --pairs 3
+
+compares this checkout with another one instead: both curate the same clips in turns, each in a
+process of its own, and their shards are compared by checksum. Core seconds hardly depend on what
+else the machine does.
 """
 
 from __future__ import annotations
@@ -12,6 +18,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +39,64 @@ CLIPS = (
 )
 DAY_S = 86_400
 PETABYTE = 1e15
+
+
+#: Curates a list of videos into a folder; prints the costs of the stages and the shards' checksums.
+CURATE = """
+import hashlib, json, sys
+from pathlib import Path
+from data_curation import curate
+listed, output = sys.argv[1:]
+curate(listed, output)
+run = json.loads(Path(output, "metrics.jsonl").read_text().splitlines()[-1])
+shards = sorted(Path(output, "v0").rglob("*.tar"))
+digests = [hashlib.sha256(shard.read_bytes()).hexdigest() for shard in shards]
+print(json.dumps({"stages": run["stages"], "shards": digests}))
+"""
+
+
+def compare(videos: Sequence[Path], baseline: Path, num_pairs: int) -> dict[str, Any]:
+    """Core seconds of this checkout and of another one on the same videos, in turns."""
+    pairs = []
+    for number in range(num_pairs):
+        sides = {"ours": Path(__file__).resolve().parents[1], "theirs": baseline.resolve()}
+        order = reversed(sides.items()) if number % 2 else sides.items()
+        pairs.append({side: run_checkout(checkout, videos) for side, checkout in order})
+    seconds = [{side: core_s(found) for side, found in pair.items()} for pair in pairs]
+    names = pairs[0]["ours"]["stages"]
+    return {
+        "pairs": num_pairs,
+        "core_ratio_median": statistics.median(each["theirs"] / each["ours"] for each in seconds),
+        "core_ratio_min": min(each["theirs"] / each["ours"] for each in seconds),
+        "ours_core_s": statistics.median(each["ours"] for each in seconds),
+        "theirs_core_s": statistics.median(each["theirs"] for each in seconds),
+        "same_shards": all(pair["ours"]["shards"] == pair["theirs"]["shards"] for pair in pairs),
+        "ours_by_stage": {
+            name: statistics.median(pair["ours"]["stages"][name]["core_s"] for pair in pairs)
+            for name in names
+        },
+        "theirs_by_stage": {
+            name: statistics.median(pair["theirs"]["stages"][name]["core_s"] for pair in pairs)
+            for name in pairs[0]["theirs"]["stages"]
+        },
+    }
+
+
+def run_checkout(checkout: Path, videos: Sequence[Path]) -> dict[str, Any]:
+    """What :data:`CURATE` prints with the code of a checkout."""
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder, "videos.txt")
+        listed.write_text("".join(f"{video.absolute()}\n" for video in videos))
+        command = [sys.executable, "-W", "ignore", "-c", CURATE, listed, Path(folder, "out")]
+        environment = {**os.environ, "PYTHONPATH": str(checkout)}
+        done = subprocess.run(command, cwd=folder, env=environment, check=True, stdout=-1)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+def core_s(found: dict[str, Any]) -> float:
+    """Core seconds of all stages."""
+    return float(sum(cost["core_s"] for cost in found["stages"].values()))
 
 
 def measure(videos: Sequence[Path]) -> dict[str, Any]:
@@ -122,11 +189,17 @@ def main() -> None:
         ("--cores-per-node", 64),
     ):
         parser.add_argument(name, type=type(default), default=default)
+    parser.add_argument("--baseline", type=Path, help="another checkout to compare this one with")
+    parser.add_argument("--pairs", type=int, default=3, help="runs of each side")
     asked = parser.parse_args()
+    baseline, num_pairs = vars(asked).pop("baseline"), vars(asked).pop("pairs")
     samples = Path(os.environ["NEMO_COSMOS_SAMPLES"])
     videos = sorted(path for pattern in CLIPS for path in samples.glob(pattern))
-    measured = measure(videos)
-    result = {"benchmark": "curation_stages", **measured, "model": model(measured, asked)}
+    if baseline is not None:
+        result = {"benchmark": "curation_stages", **compare(videos, baseline, num_pairs)}
+    else:
+        measured = measure(videos)
+        result = {"benchmark": "curation_stages", **measured, "model": model(measured, asked)}
     print(json.dumps(rounded(result) | {"load_1min": round(os.getloadavg()[0], 2)}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -13,14 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_curation import SplitSettings, curate, worker
+from data_curation import SplitSettings, curate, frames, worker
 from data_curation.clip import Clip
 from data_curation.journal import Journal
 from data_curation.sources.find import find_sources
 from data_curation.stages.base import Stage, check_order
+from data_curation.stages.motion import MotionStage
 from data_curation.stages.probe import ProbeStage
 from data_curation.stages.transcode import TranscodeStage
 from data_curation.stages.words import WordsStage
+from data_curation.store import ClipStore
 from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError, MissingFileError, StorageFullError
 from nemo_cosmos.video import Video, decode, encode_video
@@ -179,6 +182,38 @@ def stop_at_motion_of_robot(record):
             raise KeyboardInterrupt
 
     return call
+
+
+def test_a_source_of_many_clips_goes_on_with_the_next_clip(raw, tmp_path, monkeypatch):
+    curate(raw, tmp_path / "straight", SETTINGS)
+    monkeypatch.setattr(worker, "KEEP_EVERY_S", 0.0)
+    moving, seen = MotionStage.process, []
+
+    def process(self, clip):
+        seen.append((clip.name, clip.span_s[0]))
+        if clip.span_s[0] > 0 and len(seen) < 3:  # the second shot, the first time
+            raise KeyboardInterrupt
+        return moving(self, clip)
+
+    monkeypatch.setattr(MotionStage, "process", process)
+    with pytest.raises(KeyboardInterrupt):
+        curate(raw, tmp_path / "out", SETTINGS)
+    curate(raw, tmp_path / "out", SETTINGS)
+    assert [start > 0 for name, start in seen if name == "a two shots.mp4"] == [False, True, True]
+    assert tree(tmp_path / "out") == tree(tmp_path / "straight")
+
+
+def test_no_stage_decodes_a_finished_clip_by_itself(raw, tmp_path, monkeypatch):
+    settings = replace(SETTINGS, skip=())
+    curate(raw, tmp_path / "straight", settings)
+    alone = frames.decode
+    monkeypatch.setattr(frames, "decode", lambda *_, **__: pytest.fail("decoded again"))
+    curate(raw, tmp_path / "shared", settings)
+    monkeypatch.setattr(frames, "decode", alone)
+    monkeypatch.setattr(frames, "BUDGET_BYTES", 0)
+    monkeypatch.setattr(ClipStore, "sharing", lambda *_: contextlib.nullcontext())
+    curate(raw, tmp_path / "alone", settings)
+    assert tree(tmp_path / "shared") == tree(tmp_path / "alone") == tree(tmp_path / "straight")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"state": 1}'])

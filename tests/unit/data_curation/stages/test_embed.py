@@ -12,7 +12,6 @@ from skimage import data
 from data_curation import CurateSettings, EmbedSettings, SplitSettings, curate
 from data_curation.clip import Rejection
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
-from data_curation.frames import spread
 from data_curation.settings import OPTIONAL_STAGES
 from data_curation.stages.embed import EmbedStage
 from nemo_cosmos.data.shards.writer import read_samples
@@ -79,11 +78,6 @@ def test_clips_of_a_batch_are_what_they_are_alone_and_a_bad_one_costs_no_other(
     for seed in (0, 2):
         stage.process_batch([clips[seed]], [looks[seed]])
     assert [store.get(f"clip-{seed}", EMBEDDING_SUFFIX) for seed in (0, 2)] == together
-
-
-def test_frames_are_spread_over_the_clip():
-    assert spread(80, 8).tolist() == [5, 15, 25, 35, 45, 55, 65, 75]
-    assert spread(3, 8).max() == 2 and spread(1, 2).tolist() == [0, 0]
 
 
 def test_no_frame_at_all_is_refused():
