@@ -52,8 +52,7 @@ def keep_choices(words: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: a word names no group, option or key.
     """
-    merged = {word.partition("=")[0]: word for word in (*kept_choices(), *words)}
-    choices = list(merged.values())
+    choices = _merge(kept_choices(), words)
     compose_site(choices, with_kept=False)
     with atomic_path(site_file()) as path:
         path.write_text("".join(f"{word}\n" for word in choices), encoding="utf-8")
@@ -77,7 +76,7 @@ def compose_site(words: Sequence[str] = (), with_kept: bool = True) -> dict[str,
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
 
-    all_words = [*(kept_choices() if with_kept else ()), *words]
+    all_words = _merge(kept_choices() if with_kept else (), words)
     _check_options(all_words)
     try:
         with initialize_config_dir(str(conf_folder().absolute()), version_base="1.3"):
@@ -95,6 +94,23 @@ def recipe_overrides(site: Mapping[str, Any]) -> list[str]:
     """The site's values for a recipe, as ``key=value`` words."""
     words = [f"log.log_dir={site['storage']['outputs']}"]
     return words + [f"{key}={_as_text(value)}" for key, value in site["overrides"].items()]
+
+
+def _merge(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
+    """All words, without those that a later one replaces.
+
+    Another option of a group also replaces the group's keys: ``cluster=local`` has no account, so
+    that an earlier ``cluster.account=robotics`` would not compose with it.
+    """
+    before = {_key(word): word for word in earlier}
+    now = {_key(word): word for word in later}
+    changed = tuple(f"{key}." for key in now if "." not in key and before.get(key) != now[key])
+    kept = [word for key, word in before.items() if key not in now and not key.startswith(changed)]
+    return [*kept, *now.values()]
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0]
 
 
 def _check_options(words: Sequence[str]) -> None:

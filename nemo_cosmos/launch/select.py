@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from nemo_cosmos.errors import ConfigError, nearest_names
@@ -11,6 +12,7 @@ from nemo_cosmos.launch.job import Job, Launcher
 from nemo_cosmos.launch.local import LocalLauncher
 from nemo_cosmos.launch.slurm import SlurmLauncher, SlurmSettings
 from nemo_cosmos.launch.torchrun import TorchrunLauncher
+from nemo_cosmos.options import check_names
 
 
 def is_rank() -> bool:
@@ -28,6 +30,7 @@ def _on_this_machine(job: Job, settings: Mapping[str, Any]) -> Launcher:
 
 
 def _on_slurm(job: Job, settings: Mapping[str, Any]) -> Launcher:
+    check_names(settings, [item.name for item in fields(SlurmSettings)])
     return SlurmLauncher(SlurmSettings(**settings))
 
 

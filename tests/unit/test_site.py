@@ -30,6 +30,14 @@ def test_the_site_file_follows_the_users_folder(monkeypatch, tmp_path):
     assert site.site_file() == tmp_path / "nemo_cosmos" / "site.txt"
 
 
+def test_another_option_of_a_group_replaces_its_keys():
+    site.keep_choices(["cluster=slurm", "cluster.account=robotics", "storage.outputs=/runs"])
+    assert site.compose_site(["cluster=local"])["cluster"] == {"executor": "local"}
+    site.keep_choices(["cluster=slurm"])  # the same option: nothing changes
+    assert site.compose_site()["cluster"]["account"] == "robotics"
+    assert site.keep_choices(["cluster=local"]) == ["storage.outputs=/runs", "cluster=local"]
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_layout_sets_everything_and_fills_its_machines(name):
     chosen = site.compose_site([f"parallel={name}"])["overrides"]

@@ -84,6 +84,8 @@ def test_what_cannot_run_is_refused_with_the_way_out(large):
         launcher_for(large, slurm).run(large)
     with pytest.raises(ConfigError, match="'slurm'"):
         launcher_for(large, {"executor": "slum"})
+    with pytest.raises(ConfigError, match="'partition'"):
+        launcher_for(large, {"executor": "slurm", "partitoin": "batch"})
 
 
 def test_slurm_gets_the_jobs_machines_mounts_and_variables(large):
