@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nemo import lightning as nl
 
     from data_curation import CurateSettings, CurateSummary
-    from nemo_cosmos.data.tokenize.run import TokenizeConfig
+    from nemo_cosmos.data.tokenize.config import TokenizeConfig
     from nemo_cosmos.inference import Result
     from nemo_cosmos.inference.given import FrameSource
     from nemo_cosmos.inference.request import Controls
@@ -104,8 +104,9 @@ def tokenize(
         ConfigError: ``out`` was begun with other settings.
     """
     from nemo_cosmos.data.shards.index import INDEX_SUFFIX
+    from nemo_cosmos.data.tokenize.config import TokenizeConfig
     from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE
-    from nemo_cosmos.data.tokenize.run import TokenizeConfig, tokenize_shards
+    from nemo_cosmos.data.tokenize.run import tokenize_shards
     from nemo_cosmos.models.common.text import load_text_encoder, text_encoder_spec
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
     from nemo_cosmos.storage import claim_place, is_bucket, mirror_folder, work_folder_of

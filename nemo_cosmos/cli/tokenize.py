@@ -51,7 +51,7 @@ def command(
         nemo-cosmos tokenize data/a images --tokenizer tok --window-frames 1 --window-stride 24
     """  # noqa: E501 - a command stays on one line
     from nemo_cosmos import api
-    from nemo_cosmos.data.tokenize.run import TokenizeConfig
+    from nemo_cosmos.data.tokenize.config import TokenizeConfig
 
     sizes = tuple(parse_size(each) for each in listed(size) or (DEFAULT_SIZE,))
     config = TokenizeConfig(

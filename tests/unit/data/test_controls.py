@@ -12,7 +12,8 @@ from nemo_cosmos.data.loading import latent_dataset
 from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.shards.writer import CuratedWriter, ShardWriter, read_samples
-from nemo_cosmos.data.tokenize.run import TokenizeConfig, tokenize_shards
+from nemo_cosmos.data.tokenize.config import TokenizeConfig
+from nemo_cosmos.data.tokenize.run import tokenize_shards
 from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
 
 from .conftest import npy

@@ -13,7 +13,8 @@ from nemo_cosmos.controls import decode_arrays, encode_arrays
 from nemo_cosmos.data.loading.latents import unpack_codes, unpack_embedding, unpack_latent
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.shards.writer import CuratedWriter, ShardWriter, read_samples
-from nemo_cosmos.data.tokenize.run import TokenizeConfig, sample_videos, tokenize_shards
+from nemo_cosmos.data.tokenize.config import TokenizeConfig
+from nemo_cosmos.data.tokenize.run import sample_videos, tokenize_shards
 from nemo_cosmos.data.tokenize.windows import window_starts
 from nemo_cosmos.errors import (
     ConfigError,

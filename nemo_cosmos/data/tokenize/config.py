@@ -1,0 +1,64 @@
+"""How clips are cut into windows and stored as latents."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+
+from nemo_cosmos.data.loading.buckets import Size, nearest_size
+from nemo_cosmos.data.sample import Sample
+from nemo_cosmos.errors import ConfigError
+
+LATENT_DTYPES = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+}
+"""Types of latents on disk by name."""
+
+
+@dataclass(frozen=True)
+class TokenizeConfig:
+    """How clips are cut and stored.
+
+    Attributes:
+        window_frames: frames N of a window; 1 makes images.
+        window_stride: frames between the starts of windows; the last window ends with the clip.
+        size: (height, width) of a window; clips of another aspect are padded by reflection.
+        more_sizes: further sizes; a clip takes the one whose aspect is nearest to its own.
+        batch_size: windows encoded at once.
+        keep_video: whether to write the window's frames as mp4, too.
+        latent_dtype: type on disk: ``float16``, ``bfloat16`` or ``float32``.
+    """
+
+    window_frames: int = 17
+    window_stride: int = 8
+    size: Size = (96, 128)
+    more_sizes: tuple[Size, ...] = ()
+    batch_size: int = 4
+    keep_video: bool = False
+    latent_dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        sides = itertools.chain.from_iterable(self.sizes)
+        numbers = (self.window_frames, self.window_stride, *sides, self.batch_size)
+        if min(numbers) < 1:
+            raise ConfigError(
+                f"Window of {self.window_frames} frames every {self.window_stride}, sizes "
+                f"{self.sizes}, batches of {self.batch_size}: expected positive numbers only."
+            )
+        if self.latent_dtype not in LATENT_DTYPES:
+            raise ConfigError(
+                f"latent_dtype is '{self.latent_dtype}'; expected {', '.join(LATENT_DTYPES)}."
+            )
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """The sizes that a window may have."""
+        return (self.size, *self.more_sizes)
+
+    def size_of(self, clip: Sample) -> Size:
+        """Return the size of a clip's windows."""
+        return nearest_size(clip.record.height, clip.record.width, self.sizes)

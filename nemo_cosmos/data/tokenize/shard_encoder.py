@@ -1,0 +1,188 @@
+"""Encode the clips of one shard: windows to latents, captions to embeddings, signals cut along."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+
+from nemo_cosmos.data.loading.buckets import Size
+from nemo_cosmos.data.loading.latents import (
+    CODES_SUFFIX,
+    LATENT_SUFFIX,
+    TEXT_SUFFIX,
+    is_plausible,
+    pack_codes,
+    pack_embedding,
+    pack_latent,
+)
+from nemo_cosmos.data.sample import Sample, sha256_of
+from nemo_cosmos.data.shards.layout import shard_name
+from nemo_cosmos.data.shards.writer import ShardWriter
+from nemo_cosmos.data.tokenize.config import LATENT_DTYPES, TokenizeConfig
+from nemo_cosmos.data.tokenize.windows import Window, cut_signals, cut_windows
+from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.video import Video, encode_video, frames_to_tensor
+
+TOO_SHORT = "too_short"
+OUT_OF_RANGE = "latent_out_of_range"
+TEXTS_PER_CALL = 16
+
+Encode: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+"""``video_BCTHW`` in [-1, 1] to normalised latents ``(B,16,T,H,W)``, or to codes ``(B,T,H,W)``."""
+EncodeText: TypeAlias = Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]
+"""Captions to ``(embeddings_BLD, mask_BL)``."""
+
+
+@dataclass
+class ShardReport:
+    """What became of one input shard; kept beside the output shard.
+
+    Attributes:
+        source: the input shard.
+        num_clips: clips in it.
+        num_windows: samples written.
+        skipped: numbers of clips that are too short for a window, and of windows that were left
+            out, by reason.
+        latent_shape: ``[16, T, H, W]``, or ``[T, H, W]`` of codes, of the first window; empty when
+            nothing was written.
+    """
+
+    source: str
+    num_clips: int
+    num_windows: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    latent_shape: list[int] = field(default_factory=list)
+
+    def count(self, reason: str) -> None:
+        """Count a clip or window that is left out."""
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+
+
+class ShardEncoder:
+    """Turns one curated shard into one shard of latents.
+
+    Args:
+        config: how to cut and store.
+        encode: the tokenizer's encoder.
+        encode_text: the text encoder.
+        captions: packed embeddings by caption, shared by all shards of a run, so that each distinct
+            caption is encoded once.
+    """
+
+    def __init__(
+        self,
+        config: TokenizeConfig,
+        encode: Encode,
+        encode_text: EncodeText,
+        captions: dict[str, bytes],
+    ) -> None:
+        self.config = config
+        self.encode = encode
+        self.encode_text = encode_text
+        self.captions = captions
+
+    def write(
+        self,
+        clips: Sequence[Sample],
+        source: str,
+        folder: Path,
+        place: tuple[int, int],
+        on_clip: Callable[[int], None],
+    ) -> ShardReport:
+        """Write the output shard and its report, each whole or not at all.
+
+        Args:
+            clips: the samples of the input shard.
+            source: path or URL of the input shard.
+            folder: output folder.
+            place: part and number of the output shard.
+            on_clip: called with the number of clips done in this shard.
+
+        Raises:
+            SampleError: a clip is incomplete or damaged.
+            NumericsError: a latent holds NaN or infinity.
+            StorageFullError: no space left.
+        """
+        report = ShardReport(source, num_clips=len(clips))
+        self._embed({clip.record.caption: clip.where for clip in clips})
+        windows = self._windows(clips, report, on_clip)
+        with ShardWriter(folder, first=place, max_bytes=1 << 62) as writer:
+            for batch in _by_size(windows, self.config.batch_size):
+                video_BCTHW = torch.stack(
+                    [frames_to_tensor(window.frames_THWC) for window in batch]
+                )
+                for window, latent_CTHW in zip(batch, self.encode(video_BCTHW), strict=True):
+                    if latent_CTHW.is_floating_point() and not is_plausible(latent_CTHW):
+                        report.count(OUT_OF_RANGE)
+                        continue
+                    self._add(writer, window, latent_CTHW)
+                    report.latent_shape = report.latent_shape or list(latent_CTHW.shape)
+                    report.num_windows += 1
+        with atomic_path(report_path(folder, place)) as temporary:
+            temporary.write_text(json.dumps(asdict(report), indent=1))
+        return report
+
+    def _windows(
+        self, clips: Sequence[Sample], report: ShardReport, on_clip: Callable[[int], None]
+    ) -> Iterator[Window]:
+        for number, clip in enumerate(clips):
+            if clip.record.num_frames < self.config.window_frames:
+                report.count(TOO_SHORT)
+            size = self.config.size_of(clip)
+            yield from cut_windows(clip, self.config.window_frames, self.config.window_stride, size)
+            on_clip(number + 1)
+
+    def _add(self, writer: ShardWriter, window: Window, latent_CTHW: torch.Tensor) -> None:
+        where = f"window {window.start} of {window.clip.where}"
+        files = {TEXT_SUFFIX: self.captions[window.record.caption]}
+        if latent_CTHW.is_floating_point():
+            dtype = LATENT_DTYPES[self.config.latent_dtype]
+            files[LATENT_SUFFIX] = pack_latent(latent_CTHW, dtype, where)
+        else:
+            files[CODES_SUFFIX] = pack_codes(latent_CTHW, where)
+        record, signals = cut_signals(window)
+        files |= signals
+        if self.config.keep_video:
+            files["mp4"] = _to_mp4(window)
+            record = record.with_changes(sha256=sha256_of(files["mp4"]))
+        writer.add(record, files)
+
+    def _embed(self, captions: Mapping[str, str]) -> None:
+        """Encode the captions that no earlier shard had, trimmed to their lengths."""
+        new = [caption for caption in captions if caption not in self.captions]
+        for begin in range(0, len(new), TEXTS_PER_CALL):
+            texts = new[begin : begin + TEXTS_PER_CALL]
+            embeddings_BLD, mask_BL = self.encode_text(texts)
+            for text, embedding_LD, mask_L in zip(texts, embeddings_BLD, mask_BL, strict=True):
+                length = max(1, int(mask_L.sum()))
+                packed = pack_embedding(embedding_LD[:length], f"the caption of {captions[text]}")
+                self.captions[text] = packed
+
+
+def _by_size(windows: Iterable[Window], batch_size: int) -> Iterator[list[Window]]:
+    """Batches of one size each; no more windows wait than a batch of each size."""
+    waiting: dict[Size, list[Window]] = {}
+    for window in windows:
+        batch = waiting.setdefault((window.record.height, window.record.width), [])
+        batch.append(window)
+        if len(batch) == batch_size:
+            yield waiting.pop((window.record.height, window.record.width))
+    yield from waiting.values()
+
+
+def _to_mp4(window: Window) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="nemo-cosmos-") as folder:
+        path = Path(folder) / "window.mp4"
+        encode_video(path, Video(window.frames_THWC, fps=window.record.fps))
+        return path.read_bytes()
+
+
+def report_path(folder: Path, place: tuple[int, int]) -> Path:
+    """Return where the report of an output shard is kept."""
+    return (folder / shard_name(*place)).with_suffix(".report.json")
