@@ -52,7 +52,7 @@ class LatentBatch(TypedDict, total=False):
     lists of B tensors.
 
     Attributes:
-        window: this rank's part of the latents under context parallelism; the model sets it.
+        box: this rank's part of the latents under context parallelism; the model sets it.
     """
 
     key: list[str]
@@ -64,7 +64,7 @@ class LatentBatch(TypedDict, total=False):
     num_frames: Tensor
     image_size: Tensor
     padding_mask: Tensor
-    window: Any
+    box: Any
 
 
 class VideoSample(TypedDict):

@@ -1,4 +1,4 @@
-"""Configuration of the diffusion transformer: Megatron's, with the fields that the DiT adds."""
+"""Configuration of the diffusion transformer: Megatron's, with the DiT's own fields."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nemo_cosmos.models.common.attention.context_parallel import check_kind
 from nemo_cosmos.models.common.megatron.fp8 import check_fp8
 from nemo_cosmos.platform import divisors, has_cuda
 
-# What a saved model records: everything that fixes the network's function and its weights' shapes.
+# What a saved model records: all that decides the network's function and its weights' shapes.
 _ARCHITECTURE_FIELDS = (
     "num_layers",
     "hidden_size",
@@ -48,7 +48,7 @@ class DiTConfig(TransformerConfig):
     Attributes:
         in_channels: channels of a latent.
         out_channels: channels of the prediction.
-        condition_mask: whether a channel tells given frames from frames to predict (Video2World).
+        condition_mask: whether a channel marks the given frames (Video2World).
         control_channels: further input channels of a control, for example 6 of a camera's rays.
         concat_padding_mask: whether a channel marks padding.
         patch_spatial: edge of a patch, in latent pixels.
@@ -62,7 +62,7 @@ class DiTConfig(TransformerConfig):
         max_height: most latent rows.
         max_width: most latent columns.
         layer_spec: ``"local"``, ``"transformer_engine"``, or ``"auto"`` for Transformer Engine
-            where it is installed and CUDA is there.
+            where it is installed and CUDA is available.
     """
 
     in_channels: int = 16
@@ -92,8 +92,8 @@ class DiTConfig(TransformerConfig):
     qk_layernorm: bool = True  # Megatron then sums these norms' gradients over tensor parallelism
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
-    variable_seq_lengths: bool = True  # pipeline stages tell each other how many tokens there are
-    moe_token_dispatcher_type: str = "alltoall"  # unused; the default allows but one length
+    variable_seq_lengths: bool = True  # pipeline stages send the number of tokens ahead
+    moe_token_dispatcher_type: str = "alltoall"  # unused; the default refuses variable lengths
     activation_func: Callable[..., Any] = F.gelu  # the exact form
     init_method: Callable[..., Any] | None = torch.nn.init.xavier_uniform_
     output_layer_init_method: Callable[..., Any] | None = torch.nn.init.xavier_uniform_
@@ -130,29 +130,29 @@ class DiTConfig(TransformerConfig):
                 "'transformer_engine'."
             )
         if self.virtual_pipeline_model_parallel_size is not None:
-            # In one batch of messages, two stages would mistake each other's activations and
-            # gradients: of a pair of processes, each is before and behind the other.
+            # Of two ranks, each is both before and behind the other. In one batch of messages they
+            # would mistake activations for gradients, so each message is sent on its own.
             self.overlap_p2p_comm, self.batch_p2p_comm = True, False
         super().__post_init__()
 
     def check_layout(self) -> None:
-        """Require the network's sizes to divide over processes.
+        """Require the network's sizes to divide over ranks.
 
         Raises:
             ConfigError: heads or the feed-forward network's width do not divide over
-                tensor-parallel processes, heads not over context-parallel ones that share them, or
+                tensor-parallel ranks, heads not over context-parallel ranks that share them, or
                 layers not over pipeline stages; names the sizes that do.
         """
         tp, heads = self.tensor_model_parallel_size, self.num_attention_heads
         if heads % tp:
             raise ConfigError(
                 f"num_attention_heads={heads} does not divide over tensor_model_parallel_size={tp} "
-                f"processes. Set it to one of {divisors(heads)}."
+                f"ranks. Set it to one of {divisors(heads)}."
             )
         if (self.ffn_hidden_size or 0) % tp:
             raise ConfigError(
                 f"ffn_hidden_size={self.ffn_hidden_size} does not divide over "
-                f"tensor_model_parallel_size={tp} processes. Make it a multiple."
+                f"tensor_model_parallel_size={tp} ranks. Make it a multiple."
             )
         if self.cp_comm_type == "a2a":
             check_kind(self.cp_comm_type, heads // tp, self.context_parallel_size)
@@ -193,7 +193,7 @@ class DiTConfig(TransformerConfig):
         return self.patch_temporal * self.patch_spatial**2
 
     def architecture(self) -> dict[str, Any]:
-        """What to save beside the weights: plain values that :meth:`from_architecture` reads."""
+        """Return what is saved beside the weights: plain values for :meth:`from_architecture`."""
         values = {name: getattr(self, name) for name in _ARCHITECTURE_FIELDS}
         return {**values, "rope_ratios_thw": list(self.rope_ratios_thw)}
 
@@ -202,7 +202,7 @@ class DiTConfig(TransformerConfig):
         """Rebuild a configuration from :meth:`architecture`'s values.
 
         Args:
-            values: as read from a saved model's ``config.json``.
+            values: the values of a saved model's ``config.json``.
             **overrides: further fields, such as ``params_dtype`` or parallel sizes.
 
         Raises:

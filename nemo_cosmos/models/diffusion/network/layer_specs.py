@@ -1,4 +1,4 @@
-"""Layer specs of the diffusion transformer: which class stands at each place of a layer.
+"""Layer specs of the diffusion transformer: the class at each place of a layer.
 
 ``local`` uses Megatron's own parallel layers and PyTorch's attention, on any device;
 ``transformer_engine`` uses NVIDIA's fused layers, with FP8, on its GPUs.
@@ -30,10 +30,10 @@ def dit_layer_spec(name: str = "auto") -> ModuleSpec:
 
     Args:
         name: ``"local"``, ``"transformer_engine"``, or ``"auto"``: Transformer Engine where it is
-            installed and CUDA is there, else local.
+            installed and CUDA is available, else local.
 
     Raises:
-        MissingDependencyError: Transformer Engine is asked for by name and is not installed.
+        MissingDependencyError: the name is ``"transformer_engine"``, which is not installed.
     """
     if name == "auto":
         name = "transformer_engine" if has_cuda() and has("transformer_engine") else "local"

@@ -8,10 +8,10 @@ settings) with the DiT's inputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from megatron.core import tensor_parallel
@@ -55,10 +55,10 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
 
     Args:
         config: the network's configuration.
-        submodules: from the layer spec.
-        layer_number: 1-based within this pipeline stage.
-        pg_collection: process groups.
-        vp_stage: virtual pipeline stage.
+        submodules: the parts that the layer spec names.
+        layer_number: number of the layer within this pipeline stage, from 1.
+        pg_collection: process groups; Megatron's global ones by default.
+        vp_stage: number of the virtual pipeline stage; None without virtual stages.
     """
 
     def __init__(
@@ -75,21 +75,18 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
         self.layer_number = layer_number + get_transformer_layer_offset(
             config, vp_stage, get_pg_rank(groups.pp)
         )
-        attention: dict[str, Any] = {
-            "config": config,
-            "layer_number": self.layer_number,
-            "pg_collection": groups,
-        }
+        place = {"config": config, "layer_number": self.layer_number, "pg_collection": groups}
         self.adaln_self_attention = AdaLNLoRA(config)
-        kinds = config.cp_comm_type
+        # Megatron allows another way of context parallelism in every layer.
+        cp_comm_type = config.cp_comm_type
+        if isinstance(cp_comm_type, list):
+            cp_comm_type = cp_comm_type[self.layer_number - 1]
         self.self_attention = build_module(
-            submodules.self_attention,
-            cp_comm_type=kinds[self.layer_number - 1] if isinstance(kinds, list) else kinds,
-            **attention,
+            submodules.self_attention, cp_comm_type=cp_comm_type, **place
         )
         self.adaln_cross_attention = AdaLNLoRA(config)
         self.cross_attention = build_module(
-            submodules.cross_attention, context_size=config.crossattn_emb_channels, **attention
+            submodules.cross_attention, context_size=config.crossattn_emb_channels, **place
         )
         self.adaln_mlp = AdaLNLoRA(config)
         self.mlp = build_module(
@@ -102,7 +99,7 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
     def forward(
         self,
         x_LBE: torch.Tensor,
-        conditioning: LayerInputs,
+        c: LayerInputs,
         keys_values: KeysValues | None = None,
         packing: Packing | None = None,
     ) -> torch.Tensor:
@@ -110,23 +107,23 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
 
         Args:
             x_LBE: tokens.
-            conditioning: see :class:`LayerInputs`.
-            keys_values: this layer's keys and values of the text, instead of the text.
+            c: what all layers see besides the tokens.
+            keys_values: this layer's keys and values of the context, instead of the context.
             packing: where the samples of a packed sequence begin and end.
         """
-        c = conditioning
-        own, context = (None, None) if packing is None else packing
+        token_bounds, context_bounds = (None, None) if packing is None else packing
+        # The learned position is added before every layer, not once (Cosmos paper, section 5.2).
         if c.position_L1E is not None:
             x_LBE = x_LBE + c.position_L1E
 
         shift, scale, gate = self.adaln_self_attention(c.activated_TBE, c.shared_TB3E)
         rope = RopeTable(c.rope_cos_LB1D, c.rope_sin_LB1D)
-        update = self.self_attention(modulate(x_LBE, shift, scale, c.row_L), rope, own)
+        update = self.self_attention(modulate(x_LBE, shift, scale, c.row_L), rope, token_bounds)
         x_LBE = add_gated(x_LBE, gate, update, c.row_L)
 
         shift, scale, gate = self.adaln_cross_attention(c.activated_TBE, c.shared_TB3E)
         normed = modulate(x_LBE, shift, scale, c.row_L)
-        update = self.cross_attention(normed, c.context_MBD, keys_values, context)
+        update = self.cross_attention(normed, c.context_MBD, keys_values, context_bounds)
         x_LBE = add_gated(x_LBE, gate, update, c.row_L)
 
         shift, scale, gate = self.adaln_mlp(c.activated_TBE, c.shared_TB3E)
@@ -134,7 +131,7 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
         return add_gated(x_LBE, gate, update, c.row_L)
 
     def project_context(self, context_MBD: torch.Tensor) -> KeysValues:
-        """The text's keys and values for this layer."""
+        """Keys and values of the context for this layer."""
         return self.cross_attention.project_context(context_MBD)
 
 
@@ -143,11 +140,11 @@ class DiTStack(TransformerBlock):
 
     Args:
         config: the network's configuration.
-        layer_spec: of one :class:`DiTLayer`.
+        layer_spec: spec of one :class:`DiTLayer`.
         pre_process: whether this is the first stage.
         post_process: whether this is the last stage.
         pg_collection: process groups.
-        vp_stage: virtual pipeline stage.
+        vp_stage: number of the virtual pipeline stage; None without virtual stages.
     """
 
     def __init__(
@@ -175,7 +172,7 @@ class DiTStack(TransformerBlock):
     def forward(
         self,
         x_LBE: torch.Tensor | None,
-        conditioning: LayerInputs,
+        c: LayerInputs,
         keys_values: Sequence[KeysValues] | None = None,
         packing: Packing | None = None,
     ) -> torch.Tensor:
@@ -183,74 +180,90 @@ class DiTStack(TransformerBlock):
 
         Args:
             x_LBE: tokens; ignored on a later pipeline stage, which gets them from the stage before.
-            conditioning: see :class:`LayerInputs`.
-            keys_values: of the text, one for each layer, instead of the text.
+            c: what all layers see besides the tokens.
+            keys_values: keys and values of the context for each layer, instead of the context.
             packing: where the samples of a packed sequence begin and end.
+
+        Raises:
+            ConfigError: a later stage has no tokens, or their number does not suit FP8.
         """
         if not self.pre_process:
             x_LBE = self.input_tensor
         if x_LBE is None:
             raise ConfigError("A pipeline stage was run without the tokens of the stage before.")
         check_fp8_tokens(self.config, x_LBE.shape[0] * x_LBE.shape[1], "tokens of video")
-        context = conditioning.context_MBD
-        if context is not None:
-            check_fp8_tokens(self.config, context.shape[0] * context.shape[1], "tokens of text")
+        if c.context_MBD is not None:
+            num_context_tokens = c.context_MBD.shape[0] * c.context_MBD.shape[1]
+            check_fp8_tokens(self.config, num_context_tokens, "tokens of text")
+        # Delayed scaling updates its scales once, when the context of all layers ends; the other
+        # recipes may leave single layers in bfloat16 and so have a context for each.
         delayed = self.config.fp8 and self.config.fp8_recipe == Fp8Recipe.delayed
         with get_fp8_context(self.config) if delayed else nullcontext():
             if self.config.recompute_granularity == "full" and self.training:
-                x_LBE = self._forward_recomputing(x_LBE, conditioning, packing)
+                x_LBE = self._forward_recomputing(x_LBE, c, packing)
             else:
                 for index, layer in enumerate(self.layers):
                     with self._precision_of(layer):
-                        own = keys_values[index] if keys_values else None
-                        x_LBE = layer(x_LBE, conditioning, own, packing)
+                        layer_kv = keys_values[index] if keys_values else None
+                        x_LBE = layer(x_LBE, c, layer_kv, packing)
         # The pipeline schedule frees a stage's output, which must therefore not be a view.
         return x_LBE if self.post_process else make_viewless_tensor(x_LBE, True, True)
 
     def project_context(self, context_MBD: torch.Tensor) -> list[KeysValues]:
-        """The text's keys and values for each layer."""
+        """Keys and values of the context for each layer."""
         return [layer.project_context(context_MBD) for layer in self.layers]
 
     def _forward_recomputing(
-        self, x_LBE: torch.Tensor, conditioning: LayerInputs, packing: Packing | None
+        self, x_LBE: torch.Tensor, c: LayerInputs, packing: Packing | None
     ) -> torch.Tensor:
-        """Keep only the inputs of groups of layers, as ``config.recompute_*`` says."""
-        step = self.config.recompute_num_layers
-        num_layers = len(self.layers)
-        if self.config.recompute_method == "uniform":
-            groups = [(i, min(i + step, num_layers), True) for i in range(0, num_layers, step)]
-        elif self.config.recompute_method == "block":
-            groups = [(i, i + 1, i < step) for i in range(num_layers)]
+        """Keep only the inputs of groups of layers, as ``config.recompute_*`` asks for."""
+        num_recomputed, num_layers = self.config.recompute_num_layers, len(self.layers)
+        if self.config.recompute_method == "uniform":  # groups of so many layers
+            starts = range(0, num_layers, num_recomputed)
+            groups = [(i, min(i + num_recomputed, num_layers), True) for i in starts]
+        elif self.config.recompute_method == "block":  # so many layers, each alone
+            groups = [(i, i + 1, i < num_recomputed) for i in range(num_layers)]
         else:
             raise ConfigError(
                 f"recompute_method={self.config.recompute_method!r} is unknown. "
                 "Use 'uniform' or 'block'."
             )
         for first, end, recompute in groups:
-
-            def run(x: torch.Tensor, *tensors: Any, span: tuple[int, int] = (first, end)) -> Any:
-                for layer in self.layers[span[0] : span[1]]:
-                    with self._precision_of(layer):
-                        x = layer(x, LayerInputs(*tensors), packing=packing)
-                return x
-
-            x_LBE = (
-                self._checkpoint(run, x_LBE, conditioning)
-                if recompute
-                else run(x_LBE, *conditioning)
-            )
+            run = partial(self._run_some, self.layers[first:end], packing)
+            x_LBE = self._checkpoint(run, x_LBE, c) if recompute else run(x_LBE, *c)
         return x_LBE
 
-    def _checkpoint(self, run: Any, x_LBE: torch.Tensor, conditioning: LayerInputs) -> Any:
+    def _run_some(
+        self,
+        layers: Iterable[DiTLayer],
+        packing: Packing | None,
+        x_LBE: torch.Tensor,
+        *c: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Run consecutive layers; checkpoints save tensors that are arguments, one by one."""
+        for layer in layers:
+            with self._precision_of(layer):
+                x_LBE = layer(x_LBE, LayerInputs(*c), packing=packing)  # type: ignore[arg-type]
+        return x_LBE
+
+    def _checkpoint(
+        self, run: Callable[..., torch.Tensor], x_LBE: torch.Tensor, c: LayerInputs
+    ) -> torch.Tensor:
+        """Run now, and again in the backward pass."""
         distribute = self.config.distribute_saved_activations
+        out: torch.Tensor
         if not self.config.fp8:
-            return tensor_parallel.checkpoint(run, distribute, x_LBE, *conditioning)
+            out = tensor_parallel.checkpoint(run, distribute, x_LBE, *c)
+            return out
+        # Megatron's checkpoint would run the layers again outside of FP8.
         from megatron.core.extensions.transformer_engine import te_checkpoint
 
         tracker = tensor_parallel.random.get_cuda_rng_tracker
-        return te_checkpoint(run, distribute, tracker, self.tp_group, x_LBE, *conditioning)
+        out = te_checkpoint(run, distribute, tracker, self.tp_group, x_LBE, *c)
+        return out
 
-    def _precision_of(self, layer: DiTLayer) -> AbstractContextManager[Any]:
+    def _precision_of(self, layer: DiTLayer) -> AbstractContextManager[None]:
+        """FP8 for this layer, unless delayed scaling has it for all."""
         if self.config.fp8 and self.config.fp8_recipe != Fp8Recipe.delayed:
             return get_fp8_context(self.config, layer.layer_number - 1)
         return nullcontext()

@@ -2,7 +2,7 @@
 
 Shape suffixes: T is the number of latent frames, or 1 where the whole video has one noise level;
 the tokens of a frame are consecutive, so that (L, B, E) tokens are (T, L/T, B, E) frames without a
-copy and one code path serves both at no cost to the common case T = 1.
+copy, and one code path serves both at no cost to the common case T = 1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class AdaLNLoRA(nn.Module):
     """The modulation of one sub-layer: a low-rank map of the embedding plus the shared part.
 
     Args:
-        config: gives width and rank.
+        config: the network's configuration: width and rank.
         num_parts: 3 for shift, scale and gate; 2 for shift and scale.
     """
 
@@ -31,6 +31,7 @@ class AdaLNLoRA(nn.Module):
             config.adaln_lora_dim, num_parts * config.hidden_size, config
         )
         if config.perform_initialization:
+            # At first every gate is what the shared modulation makes it.
             nn.init.zeros_(self.linear_2.weight)
 
     def forward(
@@ -42,8 +43,8 @@ class AdaLNLoRA(nn.Module):
             activated_TBE: SiLU of the timestep embedding.
             shared_TB3E: the modulation that all layers share; its first parts are used.
         """
-        own = self.linear_2(self.linear_1(activated_TBE))
-        return (own + shared_TB3E[..., : own.shape[-1]]).chunk(self.num_parts, dim=-1)
+        parts = self.linear_2(self.linear_1(activated_TBE))
+        return (parts + shared_TB3E[..., : parts.shape[-1]]).chunk(self.num_parts, dim=-1)
 
 
 def modulate(
@@ -56,9 +57,10 @@ def modulate(
 
     Args:
         x_LBE: tokens.
-        shift_TBE: of each frame.
-        scale_TBE: the same.
-        row_L: which of the T rows each token takes; by default the tokens are T equal frames.
+        shift_TBE: shift of each frame.
+        scale_TBE: scale of each frame, less one.
+        row_L: the one of the T rows that each token takes; by default the tokens are T equal
+            frames.
     """
     if row_L is not None:
         shift_TBE, scale_TBE = shift_TBE[row_L], scale_TBE[row_L]

@@ -1,11 +1,10 @@
-"""Which part of a latent video a context-parallel process holds.
+"""The box of a latent video that a context-parallel rank holds.
 
-Each process holds a box of the token grid, and all boxes are equal. The number of processes is
-factored into primes, and each prime cuts an axis that it divides: time first, then height, then
-width. Such an axis exists for every prime, and for all of them together, exactly if the number of
-processes divides the number of tokens. A box is a smaller latent video, so the network, the noise
-and the loss treat it as one; only its place in the whole has to be known, by the position
-embeddings.
+Each rank holds a box of the token grid, and all boxes are equal. The number of ranks is factored
+into primes, and each prime cuts an axis that it divides: time first, then height, then width. Such
+an axis exists for every prime, and for all of them together, exactly if the number of ranks divides
+the number of tokens. A box is a smaller latent video, so the network, the noise and the loss treat
+it as one; only the position embeddings need its place in the whole.
 
 Batch, noise and conditions are cut once, where the data step hands them on, and never again.
 
@@ -28,8 +27,8 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding
 
 Size3 = tuple[int, int, int]
-SIZES = range(1, 65)
-"""Numbers of processes that an error names, where they are legal."""
+LISTED_SIZES = range(1, 65)
+"""Numbers of ranks that an error names, where they are legal."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,9 @@ class LatentBox:
 
     Attributes:
         whole_thw: frames, rows and columns of the latent.
-        start_thw: the box's first.
-        size_thw: of the box.
-        patch_thw: of a token.
+        start_thw: the box's first frame, row and column.
+        size_thw: frames, rows and columns of the box.
+        patch_thw: frames, rows and columns of a token.
     """
 
     whole_thw: Size3
@@ -54,12 +53,12 @@ class LatentBox:
 
         Args:
             whole_thw: frames, rows and columns of the latent; multiples of the patch.
-            patch_thw: of a token.
-            num_parts: context-parallel processes.
-            part: this process's number among them.
+            patch_thw: frames, rows and columns of a token.
+            num_parts: number of context-parallel ranks.
+            part: this rank's number among them.
 
         Raises:
-            ConfigError: the tokens do not divide; names the numbers of processes that do.
+            ConfigError: the tokens do not divide; names the numbers of ranks that do.
         """
         grid = [size // patch for size, patch in zip(whole_thw, patch_thw, strict=True)]
         cuts = cuts_of(grid, num_parts)
@@ -104,23 +103,23 @@ class LatentBox:
         )
 
     def loss_weight_B(self, num_counted_B: Tensor, num_counted_here_B: Tensor) -> Tensor:
-        """Return what this box's mean loss counts in that of the whole; all boxes' add up to 1.
+        """Return the weight of this box's mean loss in that of the whole; all weights add up to 1.
 
         Args:
-            num_counted_B: latent frames of the whole that count in the loss.
-            num_counted_here_B: those of them in this box.
+            num_counted_B: number of latent frames of the whole that count in the loss.
+            num_counted_here_B: number of those in this box.
         """
         share = math.prod(self.size_thw[1:]) / math.prod(self.whole_thw[1:])
         return num_counted_here_B / num_counted_B.clamp(min=1) * share
 
     def join(self, x_BCTHW: Tensor, group: dist.ProcessGroup) -> Tensor:
-        """Put the boxes of all processes together, on each of them."""
+        """Join the boxes of all ranks, on each of them."""
         boxes = [torch.empty_like(x_BCTHW) for _ in range(group.size())]
         dist.all_gather(boxes, x_BCTHW.contiguous(), group=group)
         whole = x_BCTHW.new_empty(*x_BCTHW.shape[:2], *self.whole_thw)
         for part, box in enumerate(boxes):
-            window = LatentBox.of(self.whole_thw, self.patch_thw, group.size(), part)
-            slices = [slice(start, start + size) for _, start, size in window._axes()]
+            place = LatentBox.of(self.whole_thw, self.patch_thw, group.size(), part)
+            slices = [slice(start, start + size) for _, start, size in place._axes()]
             whole[:, :, slices[0], slices[1], slices[2]] = box
         return whole
 
@@ -129,7 +128,7 @@ class LatentBox:
 
 
 def cuts_of(grid_thw: Sequence[int], num_parts: int) -> Size3:
-    """Return into how many parts each axis of a token grid is cut.
+    """Return the number of parts that each axis of a token grid is cut into.
 
     Raises:
         ConfigError: the tokens do not divide into ``num_parts``; names the numbers that do.
@@ -139,10 +138,10 @@ def cuts_of(grid_thw: Sequence[int], num_parts: int) -> Size3:
         axis = next((axis for axis in range(3) if left[axis] % prime == 0), None)
         if axis is None:
             tokens = math.prod(grid_thw)
-            legal = [size for size in SIZES if tokens % size == 0]
+            legal = [size for size in LISTED_SIZES if tokens % size == 0]
             raise ConfigError(
                 f"A latent of {tokens} tokens ({' x '.join(map(str, grid_thw))}) does not divide "
-                f"over {num_parts} context-parallel processes. Set context_parallel_size to one of "
+                f"over {num_parts} context-parallel ranks. Set context_parallel_size to one of "
                 f"{legal}, or choose another length or size of video."
             )
         left[axis] //= prime

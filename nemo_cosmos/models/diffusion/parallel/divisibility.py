@@ -1,6 +1,6 @@
-"""Which latents divide over the processes that share a sample: one rule for training and planning.
+"""Which latents divide over the ranks that share a sample: one rule for training and planning.
 
-Context parallelism gives every process an equal box of the token grid
+Context parallelism gives every rank an equal box of the token grid
 (:mod:`nemo_cosmos.models.diffusion.parallel.cp_box`). Sequence parallelism cuts the tokens of a
 box, and the text, evenly over the tensor-parallel ranks; where every latent frame has its own noise
 level, it cuts between frames.
@@ -15,16 +15,17 @@ from typing import Self
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
-from nemo_cosmos.models.diffusion.parallel.cp_box import SIZES, cuts_of
+from nemo_cosmos.models.diffusion.parallel.cp_box import LISTED_SIZES, cuts_of
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """How many processes hold parts of one sample.
+    """How many ranks share one sample.
 
     Attributes:
-        context_parallel: processes with a box of the latent each.
-        sequence_parallel: processes that share the tokens of a box; 1 without sequence parallelism.
+        context_parallel: number of ranks, each of which has a box of the latent.
+        sequence_parallel: number of ranks that share a box's tokens; 1 without sequence
+            parallelism.
         level_each_frame: whether every latent frame has a noise level of its own.
     """
 
@@ -34,20 +35,20 @@ class Sharing:
 
     @classmethod
     def of(cls, config: DiTConfig, level_each_frame: bool) -> Self:
-        """As a network's configuration, into which the layout is written, says.
+        """Read the layout from a network's configuration, into which the strategy wrote it.
 
         Args:
-            config: of the network.
+            config: the network's configuration.
             level_each_frame: whether every latent frame has a noise level of its own.
         """
         sequence_parallel = config.tensor_model_parallel_size if config.sequence_parallel else 1
         return cls(config.context_parallel_size, sequence_parallel, level_each_frame)
 
     def divides(self, grid_thw: Sequence[int]) -> bool:
-        """Whether the tokens of a latent do.
+        """Whether the tokens of a latent divide over the ranks.
 
         Args:
-            grid_thw: its tokens along time, height and width.
+            grid_thw: the latent's tokens along time, height and width.
         """
         if math.prod(grid_thw) % (self.context_parallel * self.sequence_parallel):
             return False
@@ -56,33 +57,33 @@ class Sharing:
         return not (self.level_each_frame and cuts_frames)
 
     def check_packs(self) -> None:
-        """Require packs not to be shared by context parallelism.
+        """Refuse packs under context parallelism.
 
         Raises:
-            ConfigError: they are.
+            ConfigError: context-parallel ranks would have to share packs.
         """
         if self.context_parallel > 1:
             raise ConfigError(
-                f"data.packing is set with {self.context_parallel} context-parallel processes, but "
-                "the samples of a pack are not split over processes. Set "
+                f"data.packing is set with {self.context_parallel} context-parallel ranks, but "
+                "the samples of a pack are not split over ranks. Set "
                 "trainer.strategy.context_parallel_size=1, or do not pack."
             )
 
     def check(self, grids: Sequence[Sequence[int]], num_text_tokens: int) -> None:
-        """Require what is trained on to divide.
+        """Require the training data to divide over the ranks.
 
         Args:
             grids: token grids (time, height, width) of all latents.
-            num_text_tokens: of a text embedding.
+            num_text_tokens: number of tokens of a text embedding.
 
         Raises:
-            ConfigError: some does not; names the sizes that all divide over.
+            ConfigError: a latent or the text does not divide; names the sizes that all divide over.
         """
         size = self.sequence_parallel
         if num_text_tokens % size:
             raise ConfigError(
                 f"Text embeddings of {num_text_tokens} tokens do not divide over {size} "
-                f"sequence-parallel processes. Set data.text_length to a multiple of {size}, such "
+                f"sequence-parallel ranks. Set data.text_length to a multiple of {size}, such "
                 f"as {-(-num_text_tokens // size) * size}, or sequence_parallel=false."
             )
         for grid_thw in grids:
@@ -93,13 +94,15 @@ class Sharing:
         return all(map(self.divides, grids))
 
     def _misfit(self, grid_thw: Sequence[int], grids: Sequence[Sequence[int]]) -> str:
-        told = f"{self.context_parallel} context-parallel processes"
+        ranks = f"{self.context_parallel} context-parallel ranks"
         if self.sequence_parallel > 1:
-            told += f", of {self.sequence_parallel} sequence-parallel ones each"
+            ranks += f", of {self.sequence_parallel} sequence-parallel ones each"
         if self.level_each_frame and self.sequence_parallel > 1:
-            told += " that must share whole frames"
-        context = [n for n in SIZES if replace(self, context_parallel=n)._divides_all(grids)]
-        sequence = [n for n in SIZES if replace(self, sequence_parallel=n)._divides_all(grids)]
+            ranks += " that must share whole frames"
+        context = [n for n in LISTED_SIZES if replace(self, context_parallel=n)._divides_all(grids)]
+        sequence = [
+            n for n in LISTED_SIZES if replace(self, sequence_parallel=n)._divides_all(grids)
+        ]
         advice = [f"context_parallel_size to one of {context}"] if context else []
         if self.sequence_parallel > 1 and sequence:
             advice += [
@@ -108,7 +111,7 @@ class Sharing:
             ]
         return (
             f"The data hold latents of {math.prod(grid_thw)} tokens "
-            f"({' x '.join(map(str, grid_thw))}), which do not divide over {told}. Training has "
+            f"({' x '.join(map(str, grid_thw))}), which do not divide over {ranks}. Training has "
             "not started. Tokenize to another length or size of video"
             f"{''.join(f', or set {setting}' for setting in advice)}."
         )

@@ -3,7 +3,9 @@
 Nothing here needs NeMo. What is random in training (noise level, noise, which frames are given,
 what is dropped) is drawn for every sample from a generator that is seeded by the run's seed, the
 step and the sample's key. So a step's randomness does not depend on how the batch is spread over
-processes, is equal on tensor- and context-parallel ranks, and is the same after a resume.
+ranks, is equal on tensor- and context-parallel ranks, and is the same after a resume.
+
+Shape suffixes: B batch, C channels, T latent frames, H W latent rows and columns.
 """
 
 from __future__ import annotations
@@ -58,6 +60,10 @@ class StepNoise:
     keep_frames_B: Tensor
     keep_control_B: Tensor
 
+    def to(self, device: torch.device) -> StepNoise:
+        """Return the same on a device."""
+        return StepNoise(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
 
 def draw_step_noise(
     latent_shape_BCTHW: Sequence[int],
@@ -69,14 +75,14 @@ def draw_step_noise(
     """Draw the randomness of a batch, every sample from its own generator.
 
     Args:
-        latent_shape_BCTHW: shape of the latents.
+        latent_shape_BCTHW: shape of the whole latents.
         keys: what identifies each sample among those of the step.
-        seed: of the run.
-        step: of the optimiser.
-        config: of the process.
+        seed: the run's seed.
+        step: number of the optimiser's step.
+        config: the diffusion process.
 
     Returns:
-        The draws, on the CPU, float32.
+        Float32 tensors on the CPU.
     """
     channels, frames, height, width = latent_shape_BCTHW[1:]
     conditioning = config.conditioning
@@ -85,6 +91,7 @@ def draw_step_noise(
     normal, uniform, noise, augment_noise = [], [], [], []
     for key in keys:
         generator = torch.Generator().manual_seed(_seed_of(seed, step, key))
+        # The order of these draws decides the numbers of every run; new ones go to the end.
         normal.append(torch.randn(2, generator=generator))
         uniform.append(torch.rand(4, generator=generator))
         noise.append(torch.randn(channels, frames, height, width, generator=generator))
@@ -114,9 +121,9 @@ class TrainingStep:
         composed_BCTHW: the noisy latents, with the given frames in their place.
         sigma_B: the noise levels.
         frames: the given frames; None for Text2World.
-        config: of the process.
-        loss_weight_B: what the mean loss of this part of the video counts in that of the whole, if
-            it is spread over processes; those of all parts add up to 1.
+        config: the diffusion process.
+        loss_weight_B: weight of this rank's mean loss in that of the whole video, where ranks share
+            it; the weights of all ranks add up to 1.
     """
 
     inputs: NetworkInput
@@ -133,7 +140,7 @@ class TrainingStep:
         return self.inputs.c_noise
 
     def loss(self, output_BCTHW: Tensor, logvar_B: Tensor | None = None) -> Tensor:
-        """Return loss_B from the network's output; over all parts of the video, their sum is it."""
+        """Return loss_B from the network's output; the sum over the ranks that share the video."""
         edm = self.config.edm
         scale = scaling(self.sigma_B, edm.sigma_data)
         x0_pred = scale.c_skip * self.composed_BCTHW + scale.c_out * output_BCTHW.float()
@@ -146,82 +153,83 @@ class TrainingStep:
 
 def make_training_step(
     batch: LatentBatch,
-    draws: StepNoise,
+    noise: StepNoise,
     config: DiffusionConfig,
     controls: EmbedControls | None = None,
 ) -> TrainingStep:
-    """Add noise to a batch and gather what the network is told.
+    """Add noise to a batch and gather the network's input.
 
     Args:
-        batch: a batch of one shape; its tensors are on the network's device. With a ``window``, its
-            latents are this process's part of the video.
-        draws: of :func:`draw_step_noise`, for the same part; moved to that device here.
-        config: of the process.
-        controls: embeds the batch's signals, where the model has controls.
+        batch: the batch, on the network's device. Under context parallelism its latents are this
+            rank's box of the video, which :func:`cut_batch` put under ``"box"``.
+        noise: the randomness, cut to the same box; moved to that device here.
+        config: the diffusion process.
+        controls: embeds the batch's signals; None for a model without controls.
     """
     latent_BCTHW = batch["latent"].float()
-    draws = _to_device(draws, latent_BCTHW.device)
+    noise = noise.to(latent_BCTHW.device)
     x0_BCTHW = latent_BCTHW * config.edm.sigma_data
-    noisy_BCTHW = x0_BCTHW + broadcast_sigma(draws.sigma_B) * draws.noise_BCTHW
-    window: LatentBox | None = batch.get("window")
+    noisy_BCTHW = x0_BCTHW + broadcast_sigma(noise.sigma_B) * noise.noise_BCTHW
+    box: LatentBox | None = batch.get("box")
     frames, mask_B1THW = None, None
     if config.conditioning.takes_frames:
         frames = FrameCondition.first_frames(
             x0_BCTHW,
-            draws.num_given_B,
-            draws.augment_noise_BCTHW,
-            draws.augment_sigma_B,
-            visible_B=draws.keep_frames_B,
-            first_frame=0 if window is None else window.start_thw[0],
+            noise.num_given_B,
+            noise.augment_noise_BCTHW,
+            noise.augment_sigma_B,
+            visible_B=noise.keep_frames_B,
+            first_frame=0 if box is None else box.start_thw[0],
         )
-        noisy_BCTHW = frames.compose(noisy_BCTHW, draws.sigma_B, config.edm.sigma_data)
+        noisy_BCTHW = frames.compose(noisy_BCTHW, noise.sigma_B, config.edm.sigma_data)
         mask_B1THW = frames.mask_B1THW()
+    # Signals count frames of the whole video, so they are embedded whole and cut afterwards.
     embedding = None if controls is None else controls(batch, whole_latent_shape(batch))
     if embedding is not None:
-        embedding = mask_embedding(embedding, draws.keep_control_B)
-        embedding = embedding if window is None else window.cut_control(embedding)
-    scale = scaling(draws.sigma_B, config.edm.sigma_data)
-    text_BLD = batch["t5_text_embeddings"] * draws.keep_text_B[:, None, None]
+        embedding = mask_embedding(embedding, noise.keep_control_B)
+        embedding = embedding if box is None else box.cut_control(embedding)
+    scale = scaling(noise.sigma_B, config.edm.sigma_data)
     inputs = NetworkInput(
         scale.c_in * noisy_BCTHW,
         scale.c_noise,
-        text_BLD,
+        # Dropped text is zeros, as padding is; in sampling, zeros stand for "no prompt".
+        batch["t5_text_embeddings"] * noise.keep_text_B[:, None, None],
         fps_B=batch.get("fps"),
         padding_mask_B1HW=batch.get("padding_mask"),
         condition_mask_B1THW=mask_B1THW,
         control=embedding,
     )
-    step = TrainingStep(inputs, x0_BCTHW, noisy_BCTHW, draws.sigma_B, frames, config)
-    return step if window is None else _in_window(step, window, draws.num_given_B)
+    step = TrainingStep(inputs, x0_BCTHW, noisy_BCTHW, noise.sigma_B, frames, config)
+    return step if box is None else _in_box(step, box, noise.num_given_B)
 
 
-def _in_window(step: TrainingStep, window: LatentBox, num_given_B: Tensor) -> TrainingStep:
-    """Tell the network where its part of the video lies, and the loss what the part counts."""
-    num_frames_B = torch.full_like(num_given_B, window.whole_thw[0])
-    num_here_B = torch.full_like(num_given_B, window.size_thw[0])
-    if step.frames is not None:
+def _in_box(step: TrainingStep, box: LatentBox, num_given_B: Tensor) -> TrainingStep:
+    """Give the network its place in the video, and the loss the box's weight in the whole loss."""
+    num_frames_B = torch.full_like(num_given_B, box.whole_thw[0])
+    num_here_B = torch.full_like(num_given_B, box.size_thw[0])
+    if step.frames is not None:  # given frames do not count
         num_frames_B = num_frames_B - num_given_B
         num_here_B = num_here_B - step.frames.given_B1T11.sum(dim=(1, 2, 3, 4))
     return replace(
         step,
-        inputs=replace(step.inputs, origin_thw=window.origin_thw),
-        loss_weight_B=window.loss_weight_B(num_frames_B, num_here_B),
+        inputs=replace(step.inputs, origin_thw=box.origin_thw),
+        loss_weight_B=box.loss_weight_B(num_frames_B, num_here_B),
     )
 
 
-def cut_batch(batch: LatentBatch, window: LatentBox) -> LatentBatch:
-    """Keep this process's part of a batch's latents and padding, and say which it is."""
-    cut: LatentBatch = {**batch, "window": window, "latent": window.cut(batch["latent"])}
+def cut_batch(batch: LatentBatch, box: LatentBox) -> LatentBatch:
+    """Keep this rank's box of a batch's latents and padding, and the box itself under ``"box"``."""
+    cut: LatentBatch = {**batch, "box": box, "latent": box.cut(batch["latent"])}
     if batch.get("padding_mask") is not None:
-        cut["padding_mask"] = window.cut_padding(batch["padding_mask"])
+        cut["padding_mask"] = box.cut_padding(batch["padding_mask"])
     return cut
 
 
 def whole_latent_shape(batch: LatentBatch) -> tuple[int, ...]:
     """Shape of a batch's latents before :func:`cut_batch`."""
     batch_size, channels, *size_thw = batch["latent"].shape
-    window: LatentBox | None = batch.get("window")
-    return (batch_size, channels, *(size_thw if window is None else window.whole_thw))
+    box: LatentBox | None = batch.get("box")
+    return (batch_size, channels, *(size_thw if box is None else box.whole_thw))
 
 
 @dataclass(frozen=True)
@@ -229,7 +237,7 @@ class PackedTrainingStep:
     """A pack made ready for the network: every sample as the batch of one that it would be alone.
 
     Attributes:
-        samples: of the pack.
+        samples: the pack's samples.
     """
 
     samples: list[TrainingStep]
@@ -268,43 +276,35 @@ def prepare_step(
     Args:
         batch: a batch, or a pack of samples of any shapes; on the network's device.
         keys: what identifies each sample among those of the step.
-        seed: of the run.
-        step: of the optimiser.
-        config: of the process.
-        controls: embeds the batch's signals, where the model has controls.
+        seed: the run's seed.
+        step: number of the optimiser's step.
+        config: the diffusion process.
+        controls: embeds the batch's signals; None for a model without controls.
     """
     if is_pack(batch):
-        pairs = zip(split_pack(batch), keys, strict=True)
-        return PackedTrainingStep(
-            [_prepare(sample, [key], seed, step, config, controls) for sample, key in pairs]
+        samples = [
+            prepare_step(sample, [key], seed, step, config, controls)
+            for sample, key in zip(split_pack(batch), keys, strict=True)
+        ]
+        return PackedTrainingStep([one for one in samples if isinstance(one, TrainingStep)])
+    noise = draw_step_noise(whole_latent_shape(batch), keys, seed, step, config)
+    box: LatentBox | None = batch.get("box")
+    if box is not None:
+        # Drawn for the whole video and then cut, so that it is the same however many ranks share
+        # the video.
+        noise = replace(
+            noise,
+            noise_BCTHW=box.cut(noise.noise_BCTHW),
+            augment_noise_BCTHW=box.cut(noise.augment_noise_BCTHW),
         )
-    return _prepare(batch, keys, seed, step, config, controls)
-
-
-def _prepare(
-    batch: LatentBatch,
-    keys: Sequence[str],
-    seed: int,
-    step: int,
-    config: DiffusionConfig,
-    controls: EmbedControls | None,
-) -> TrainingStep:
-    draws = draw_step_noise(whole_latent_shape(batch), keys, seed, step, config)
-    window: LatentBox | None = batch.get("window")
-    if window is not None:  # the noise is the whole video's, whoever holds which part
-        draws = replace(
-            draws,
-            noise_BCTHW=window.cut(draws.noise_BCTHW),
-            augment_noise_BCTHW=window.cut(draws.augment_noise_BCTHW),
-        )
-    return make_training_step(batch, draws, config, controls)
+    return make_training_step(batch, noise, config, controls)
 
 
 def check_batch(batch: LatentBatch) -> None:
     """Check a training batch, or every sample of a pack, before it costs a step.
 
     Raises:
-        SampleError: latents or text embeddings are missing, or are of another rank.
+        SampleError: latents or text embeddings are missing or have another number of axes.
         NumericsError: latents hold NaN or infinity; names the samples.
     """
     if is_pack(batch):
@@ -331,7 +331,7 @@ def check_batch(batch: LatentBatch) -> None:
 
 
 def sample_keys(batch: LatentBatch, prefix: str) -> list[str]:
-    """Return the keys of the batch's samples; without any, their rows behind ``prefix``."""
+    """Return the keys of the batch's samples; without keys, ``prefix`` and the row's number."""
     keys = batch.get("key")
     if keys is None:
         return [f"{prefix}{row}" for row in range(len(batch["latent"]))]
@@ -342,7 +342,3 @@ def _seed_of(seed: int, step: int, key: str) -> int:
     """Hash to a seed; a cryptographic hash, since neighbouring seeds must not be related."""
     digest = hashlib.blake2b(f"{seed}/{step}/{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
-
-
-def _to_device(draws: StepNoise, device: torch.device) -> StepNoise:
-    return StepNoise(**{f.name: getattr(draws, f.name).to(device) for f in fields(draws)})
