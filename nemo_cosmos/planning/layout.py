@@ -118,6 +118,24 @@ def legal_layouts(
                         yield ParallelLayout(tp, cp, pp, dp, True, recompute, num)
 
 
+def legal_numbers(workload: Workload, per_node: int) -> set[int]:
+    """Return every number of GPUs that some layout without FSDP spreads the step over.
+
+    Args:
+        workload: the training step.
+        per_node: GPUs in a machine; tensor parallelism stays within one.
+    """
+    replicas = divisors(workload.global_batch_size // workload.micro_batch_size)
+    splits = [
+        tp * cp * pp
+        for tp in range(1, per_node + 1)
+        for cp in divisors(workload.num_tokens)
+        for pp in divisors(workload.num_layers)
+        if is_trainable(workload, Split(tp, cp, pp))
+    ]
+    return {split * dp for split in set(splits) for dp in replicas}
+
+
 def is_trainable(workload: Workload, split: Split) -> bool:
     """Whether training accepts a split, by its own checks."""
     try:

@@ -10,7 +10,7 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.costs import Workload
 from nemo_cosmos.planning.cost import StepTime, step_time
 from nemo_cosmos.planning.hardware import GB, USABLE_MEMORY, Gpu
-from nemo_cosmos.planning.layout import ParallelLayout, legal_layouts
+from nemo_cosmos.planning.layout import ParallelLayout, legal_layouts, legal_numbers
 from nemo_cosmos.planning.memory import Memory, by_recomputation, memory
 
 MOST_GPUS = 16384
@@ -181,13 +181,10 @@ def _candidates(workload: Workload, gpu: Gpu, num_gpus: int, fsdp: bool) -> list
 
 
 def _nearest_legal(workload: Workload, gpu: Gpu, num_gpus: int) -> str:
-    """The legal numbers of GPUs around ``num_gpus``."""
-
-    def legal(number: int) -> bool:
-        return next(legal_layouts(workload, number, gpu.per_node), None) is not None
-
-    below = next((n for n in range(num_gpus - 1, 0, -1) if legal(n)), None)
-    above = next((n for n in range(num_gpus + 1, 2 * num_gpus + 1) if legal(n)), None)
+    """The legal numbers of GPUs around ``num_gpus``, in words."""
+    legal = legal_numbers(workload, gpu.per_node)
+    below = max((number for number in legal if number < num_gpus), default=None)
+    above = min((number for number in legal if number > num_gpus), default=None)
     return " or ".join(str(number) for number in (below, above) if number is not None)
 
 

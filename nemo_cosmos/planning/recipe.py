@@ -75,6 +75,7 @@ def plan_recipe(
     video = video or Video()
     model = fdl.get_callable(recipe.model)
     if model is TokenizerModel:
+        _check_batch(recipe)
         config = fdl.build(recipe.model.config)
         clip = video.or_else((recipe.data.num_frames, *recipe.data.size))
         config.check_video((1, config.pixel_channels, *clip))
@@ -131,6 +132,7 @@ def _workload(
         clips = (video.or_else(clips[0]),)
     for clip in clips:
         tokenizer.check_video((1, tokenizer.pixel_channels, *clip))
+    _check_batch(recipe)
     inputs = StepInputs(
         clips_thw=clips,
         num_text_tokens=getattr(recipe.data, "text_length", 512),
@@ -140,6 +142,21 @@ def _workload(
         packed=getattr(recipe.data, "packing", None) is not None,
     )
     return family.workload(model, tokenizer, inputs)
+
+
+def _check_batch(recipe: run.Partial) -> None:
+    """Require whole micro-batches.
+
+    Raises:
+        ConfigError: a batch is empty, or the global one is no multiple of the micro-batch.
+    """
+    micro, whole = recipe.data.micro_batch_size, recipe.data.global_batch_size
+    if micro < 1 or whole < 1 or whole % micro:
+        raise ConfigError(
+            f"data.global_batch_size={whole} is not made of micro-batches of "
+            f"data.micro_batch_size={micro}. Both must be 1 or more, the first a multiple of the "
+            "second."
+        )
 
 
 def _precision(recipe: run.Partial) -> Precision:

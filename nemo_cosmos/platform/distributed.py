@@ -7,6 +7,7 @@ three once. One process needs no port: it keeps its rendezvous in memory.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -65,7 +66,8 @@ def ensure_model_parallel(tp: int = 1, pp: int = 1, cp: int = 1, *, seed: int = 
 
 def divisors(number: int) -> list[int]:
     """Return the numbers of ranks that can share ``number`` things equally, rising."""
-    return [size for size in range(1, number + 1) if number % size == 0]
+    small = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
+    return sorted({*small, *(number // size for size in small)})
 
 
 def num_processes() -> int:

@@ -102,6 +102,9 @@ def test_virtual_stages_of_the_recipe_stay(planned: Callable[..., Any]) -> None:
         (["-f", "diffusion_14b", "-n", 64], "'diffusion_14b_text2world'"),
         (["-f", "diffusion_14b_text2world", "-n", 1], "What would"),
         (["-f", "diffusion_7b_text2world", "-n", 64, "--num-frames", 120], "120"),
+        (["-f", "diffusion_7b_text2world", "-n", 8, "data.micro_batch_size=0"], "1 or more"),
+        (["-f", "tokenizer_cv8x8x8", "-n", 8, "data.global_batch_size=0"], "1 or more"),
+        (["-f", "diffusion_7b_text2world", "-n", 8, "model.config.num_layers=0"], "num_layers=0"),
     ],
 )
 def test_what_is_wrong_is_said(

@@ -15,7 +15,7 @@ from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.planning.cost import step_time
 from nemo_cosmos.planning.hardware import GB, USABLE_MEMORY, get_gpu
-from nemo_cosmos.planning.layout import ParallelLayout, legal_layouts
+from nemo_cosmos.planning.layout import ParallelLayout, legal_layouts, legal_numbers
 from nemo_cosmos.planning.planner import make_plan
 
 HALF = Precision.of("bf16-mixed", grad_reduce_in_fp32=True, ema=False)
@@ -73,6 +73,15 @@ def test_all_sizes_of_the_data_must_divide(workload: DiffusionWorkload) -> None:
     assert {one.cp for one in legal_layouts(replace(workload, packed=True), 64, 8)} == {1}
     by_heads = make_workload(cp_comm_type="a2a")
     assert most_sharing(by_heads) == 32
+
+
+def test_any_number_of_gpus_is_answered_at_once(workload: DiffusionWorkload) -> None:
+    with pytest.raises(ConfigError, match="Use 917504 or 1146880 GPUs"):
+        make_plan(workload, H100, 1_000_000, 80 * GB)
+    legal = legal_numbers(workload, per_node=8)
+    assert {1, 2, 4, 8, 64} <= legal
+    for number in (1, 7, 13, 64, 65, 128):
+        assert (number in legal) == any(True for _ in legal_layouts(workload, number, 8)), number
 
 
 def test_bubble() -> None:

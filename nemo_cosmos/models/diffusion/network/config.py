@@ -110,6 +110,8 @@ class DiTConfig(TransformerConfig):
         if self.first_last_layers_bf16 is None:
             self.first_last_layers_bf16 = bool(self.fp8) and self.fp8_recipe != "delayed"
         check_fp8(self, self.layer_spec)
+        if self.num_layers < 1:
+            raise ConfigError(f"num_layers={self.num_layers}, but a network has 1 layer or more.")
         if self.hidden_size < 1 or self.hidden_size % max(self.num_attention_heads, 1):
             raise ConfigError(
                 f"hidden_size={self.hidden_size} does not divide into "
