@@ -51,6 +51,8 @@ class OpenClip:
         self._requests = Counter(
             number for numbers in wanted for number in np.unique(np.asarray(numbers, int)).tolist()
         )
+        #: Frames that the one pass decodes: those that are announced when it begins.
+        self._passed = set(self._requests)
         self._budget_bytes = budget_bytes
         self._kept: dict[int, Any] = {}
         self._kept_bytes = 0
@@ -111,17 +113,21 @@ class OpenClip:
             )
         return frames_THWC if np.array_equal(unique, asked) else frames_THWC[places]
 
-    def decoded(self, numbers: Iterable[int]) -> Iterator[Any]:
+    def decoded(self, numbers: Sequence[int]) -> Iterator[Any]:
         """Frames of PyAV with the codec's motion vectors, in increasing order, one by one.
 
         Raises:
             VideoError: a frame cannot be decoded.
         """
+        if self._position < 0:
+            self._passed |= set(numbers)
+            self._reader.want(np.asarray(numbers, dtype=np.int64))
         for number in numbers:
-            if number in self._kept or number > self._position:
+            if self._is_ahead(number):
                 yield self._frame(number, asked_by=0)
-            else:  # passed already: this clip is decoded a second time
-                with ForwardReader(self.content, self.index, motion_vectors=True) as reader:
+            else:  # passed already: this frame is decoded a second time
+                wanted = np.array([number])
+                with ForwardReader(self.content, self.index, wanted, True) as reader:
                     yield reader.read(number)
 
     @property
@@ -141,8 +147,11 @@ class OpenClip:
 
     def _can_read(self, numbers: Numbers) -> bool:
         """Whether all these frames are kept or still to come."""
-        inside = len(numbers) > 0 and numbers[0] >= 0 and numbers[-1] < self.index.info.num_frames
-        return inside and all(n in self._kept or n > self._position for n in numbers.tolist())
+        return len(numbers) > 0 and all(map(self._is_ahead, numbers.tolist()))
+
+    def _is_ahead(self, number: int) -> bool:
+        ahead = number in self._passed and self._position < number < self.index.info.num_frames
+        return ahead or number in self._kept
 
     def _frames(self, numbers: Sequence[int]) -> Iterator[Any]:
         for number in numbers:
@@ -186,9 +195,10 @@ class OpenClip:
 
     @cached_property
     def _reader(self) -> ForwardReader:
-        return self._stack.enter_context(
-            ForwardReader(self.content, self.index, motion_vectors=True)
-        )
+        inside = [number for number in self._passed if 0 <= number < self.index.info.num_frames]
+        wanted = np.array(sorted(inside), dtype=np.int64)
+        reader = ForwardReader(self.content, self.index, wanted, motion_vectors=True)
+        return self._stack.enter_context(reader)
 
     @cached_property
     def _to_rgb(self) -> RgbConverter:

@@ -33,6 +33,7 @@ from nemo_cosmos.data.schema import TIME_AXES
 from nemo_cosmos.errors import ConfigError, NumericsError, SampleError, VideoError
 from nemo_cosmos.options import option
 from nemo_cosmos.video import Video, VideoInfo, decode, encode_video, probe
+from nemo_cosmos.video.decode import automatic_backend, stream_frames
 from nemo_cosmos.video.encoders import ENCODERS, choose_encoder
 from nemo_cosmos.video.source import open_video
 
@@ -203,18 +204,25 @@ class FrameStream:
         Raises:
             VideoError: a frame cannot be decoded.
         """
-        index = index_source(self._clip.source)
+        for place, frame_HWC in enumerate(self._frames()):
+            self._digest.update(np.ascontiguousarray(frame_HWC).data)
+            if place == self.num_frames // 2:
+                self.middle_HWC = frame_HWC.copy()
+            yield frame_HWC
+
+    def _frames(self) -> Iterator[np.ndarray]:
+        """One by one where PyAV decodes; other decoders take many at once."""
+        source = self._clip.source
+        index = index_source(source)
+        if automatic_backend() == "pyav" or index.info.hdr:
+            yield from stream_frames(source, index, self._numbers, self.size)
+            return
         chunk = max(1, CHUNK_BYTES // (3 * self.height * self.width))
         for first in range(0, self.num_frames, chunk):
             numbers = self._numbers[first : first + chunk]
-            frames = decode(
-                self._clip.source, frame_indices=numbers, size=self.size, index=index
+            yield from decode(
+                source, frame_indices=numbers, size=self.size, index=index
             ).frames_THWC
-            for place, frame_HWC in enumerate(frames, first):
-                self._digest.update(np.ascontiguousarray(frame_HWC).data)
-                if place == self.num_frames // 2:
-                    self.middle_HWC = frame_HWC.copy()
-                yield frame_HWC
 
 
 def scaled_size(info: VideoInfo, short_side_px: int) -> tuple[int, int]:

@@ -35,7 +35,7 @@ def read_frames(
         VideoError: a wanted frame cannot be decoded or is damaged.
     """
     to_rgb = RgbConverter(index)
-    with ForwardReader(source, index) as reader:
+    with ForwardReader(source, index, wanted) as reader:
         for number in wanted.tolist():
             yield to_rgb(reader.read(number))
 
@@ -69,13 +69,22 @@ class ForwardReader:
     Args:
         source: the file.
         index: its frames.
+        wanted: numbers of all frames that will be read. In H.264, frames that no other one refers
+            to are not decoded unless they are among these, which changes no pixel of the others.
         motion_vectors: export the codec's motion vectors with each frame. This decodes on one
             thread: FFmpeg's frame threads now and then export vectors of a half-decoded frame.
     """
 
-    def __init__(self, source: Source, index: FrameIndex, motion_vectors: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        index: FrameIndex,
+        wanted: NDArray[np.int64],
+        motion_vectors: bool = False,
+    ) -> None:
         self._source, self._index = source, index
         self._motion_vectors = motion_vectors
+        self._wanted_pts: set[int] = set(index.pts[wanted].tolist())
         self._stack = ExitStack()
         self._may_seek = True
         self._position_pts = int(index.keyframe_pts[0]) if len(index.keyframe_pts) else 0
@@ -93,8 +102,12 @@ class ForwardReader:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
+    def want(self, numbers: NDArray[np.int64]) -> None:
+        """Announce more frames, before the first one is read."""
+        self._wanted_pts |= set(self._index.pts[numbers].tolist())
+
     def read(self, number: int) -> Any:
-        """The decoded frame of PyAV with that number, which is above the last one's.
+        """The decoded frame of PyAV with that number: one that is wanted, above the last one's.
 
         Raises:
             VideoError: it cannot be decoded or is damaged.
@@ -125,7 +138,19 @@ class ForwardReader:
             context = self._stream.codec_context
             context.flags2 |= av.codec.context.Flags2.export_mvs
             context.thread_count = 1
-        self._frames: Iterator[Any] = self._container.decode(self._stream)
+        self._frames: Iterator[Any] = self._decode()
+
+    def _decode(self) -> Iterator[Any]:
+        """Frames from here on, without those that nobody wants or needs."""
+        is_sparse = len(self._wanted_pts) < len(self._index.pts)
+        if not (is_sparse and self._index.seekable and self._index.info.codec == "h264"):
+            yield from self._container.decode(self._stream)
+            return
+        context = self._stream.codec_context
+        for packet in self._container.demux(self._stream):
+            # Asked for packet by packet: the decoder is some packets ahead of what it returns.
+            context.skip_frame = "DEFAULT" if packet.pts in self._wanted_pts else "NONREF"
+            yield from packet.decode()
 
     def _by_count(self, number: int) -> Any | None:
         """Decode on and count, where packets carry no timestamps."""
@@ -141,7 +166,7 @@ class ForwardReader:
         start = self._index.keyframe_before(target)
         if self._may_seek and start > self._position_pts:
             self._container.seek(start, stream=self._stream)
-            self._frames = self._container.decode(self._stream)
+            self._frames = self._decode()
         frame = _find(self._frames, target)
         if frame is None and self._may_seek:
             # Some demuxers land behind the keyframe that was asked for: go from the start.

@@ -89,6 +89,32 @@ def decode(
     )
 
 
+def stream_frames(
+    source: Source, index: FrameIndex, numbers: NDArray[np.int64], size: tuple[int, int]
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames of :func:`decode` one by one, without holding all of them in memory.
+
+    PyAV decodes them; see :func:`automatic_backend`.
+
+    Args:
+        source: the video.
+        index: its frames.
+        numbers: numbers of frames, not decreasing; repeats allowed.
+        size: ``(height, width)`` to resize to.
+
+    Yields:
+        ``(H, W, 3)`` uint8 RGB.
+
+    Raises:
+        VideoError: a frame cannot be decoded.
+    """
+    wanted, counts = np.unique(numbers, return_counts=True)
+    frames = BACKENDS["pyav"](source, index, wanted)
+    for stored_HWC, count in zip(frames, counts.tolist(), strict=True):
+        frame_HWC = resize_frame(upright(stored_HWC, index, source), size)
+        yield from (frame_HWC for _ in range(count))
+
+
 @contextlib.contextmanager
 def preferred_backend(name: str) -> Iterator[None]:
     """Within the block, ``backend="auto"`` means this one wherever it can decode the video.

@@ -10,6 +10,8 @@ import pytest
 
 from nemo_cosmos.errors import InputError, VideoError
 from nemo_cosmos.video import Video, decode, encode_video, index_frames, preferred_backend, probe
+from nemo_cosmos.video.backend_pyav import ForwardReader
+from nemo_cosmos.video.decode import stream_frames
 
 
 @pytest.fixture
@@ -38,6 +40,27 @@ def test_seeks_to_exactly_the_frames_asked_for(clip, wanted):
     everything = decode(clip).frames_THWC
     picked = decode(clip, frame_indices=wanted)
     np.testing.assert_array_equal(picked.frames_THWC, everything[wanted])
+
+
+def test_frames_that_nobody_wants_or_needs_are_not_decoded(tmp_path, moving_square_THWC):
+    path = tmp_path / "b frames.mp4"
+    encode_video(path, Video(moving_square_THWC, fps=24))
+    everything, index = decode(path).frames_THWC, index_frames(path)
+    for wanted in ([5], [1, 12, 13], [0, 24], list(range(2, 25, 5))):
+        picked = decode(path, frame_indices=wanted).frames_THWC
+        np.testing.assert_array_equal(picked, everything[wanted])
+    with ForwardReader(path, index, np.array([5])) as reader:
+        reader.want(np.array([20]))
+        decoded = list(reader._decode())
+    assert {5, 20} <= {int(np.searchsorted(index.pts, frame.pts)) for frame in decoded}
+    assert len(decoded) < 25
+
+
+def test_frames_can_be_streamed_one_by_one(clip):
+    numbers = np.array([3, 3, 4, 20])
+    streamed = list(stream_frames(clip, index_frames(clip), numbers, (20, 30)))
+    wanted = decode(clip, frame_indices=numbers, size=(20, 30)).frames_THWC
+    np.testing.assert_array_equal(np.stack(streamed), wanted)
 
 
 def test_timestamps_come_with_frames_that_are_not_consecutive(clip):
