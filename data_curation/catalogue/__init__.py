@@ -1,6 +1,7 @@
 """The catalogue of clips and data sets: immutable versions, search, lineage, retention."""
 
 from data_curation.catalogue.catalogue import Catalogue, Difference, open_catalogue
+from data_curation.catalogue.conditions import parse_conditions
 from data_curation.catalogue.documents import Document, DocumentStore, SQLiteStore
 from data_curation.catalogue.export import export_dataset
 from data_curation.catalogue.mongo import MongoStore
@@ -17,6 +18,7 @@ __all__ = [
     "SQLiteStore",
     "export_dataset",
     "open_catalogue",
+    "parse_conditions",
     "plan_removals",
     "remove",
     "similar_clips",

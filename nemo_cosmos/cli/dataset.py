@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -34,9 +33,6 @@ Conditions = Annotated[
         "--where", help="Condition, such as width>=1280 or scores.motion<0.1. Repeatable."
     ),
 ]
-
-_CONDITION = re.compile(r"\s*([\w.]+)\s*(>=|<=|!=|=|<|>)\s*(.+?)\s*")
-_OPERATORS = {"=": "$eq", "!=": "$ne", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte"}
 
 
 #: The group ``nemo-cosmos dataset``.
@@ -163,6 +159,8 @@ def query(
         nemo-cosmos dataset query robot@2 --where "duration_s>=5" --where "scores.motion>0.01" --json
         nemo-cosmos dataset query robot --like 0b1c6c1e-5b1e-5a3c-8f0e-3f5f0f6a1b2c --limit 5
     """  # noqa: E501 - a command stays on one line
+    from data_curation.catalogue import parse_conditions
+
     with open_site_catalogue(catalogue) as opened:
         chosen = None if version is None else opened.dataset(version)
         conditions = parse_conditions(where or [])
@@ -202,7 +200,7 @@ def export(
         nemo-cosmos dataset export robot@2 shards/robot_v2
         nemo-cosmos dataset export robot shards/reach --words reaches --where "duration_s>=2"
     """
-    from data_curation.catalogue import export_dataset
+    from data_curation.catalogue import export_dataset, parse_conditions
 
     with open_site_catalogue(catalogue) as opened:
         chosen = opened.dataset(version)
@@ -300,33 +298,6 @@ def open_site_catalogue(location: str | None) -> Catalogue:
 
         location = str(compose_site()["storage"]["catalogue"])
     return open_catalogue(location)
-
-
-def parse_conditions(texts: list[str]) -> dict[str, Any]:
-    """``["width>=1280"]`` as ``{"width": {"$gte": 1280}}``.
-
-    Raises:
-        ConfigError: a text is not a field, a comparison and a value.
-    """
-    conditions: dict[str, Any] = {}
-    for text in texts:
-        match = _CONDITION.fullmatch(text)
-        if match is None:
-            raise ConfigError(
-                f"'{text}' is not a condition; expected a field, one of {', '.join(_OPERATORS)}, "
-                "and a value, such as 'scores.motion>=0.01'."
-            )
-        field, operator, value = match.groups()
-        conditions.setdefault(field, {})[_OPERATORS[operator]] = _value(value)
-    return conditions
-
-
-def _value(text: str) -> Any:
-    """The number that a text is, else the text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _print_lines(documents: list[dict[str, Any]]) -> None:

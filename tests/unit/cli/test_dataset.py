@@ -11,10 +11,8 @@ import pytest
 
 from data_curation import CurateSettings, SplitSettings
 from data_curation.catalogue import Catalogue
-from nemo_cosmos.cli.dataset import parse_conditions
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import CuratedWriter, read_samples
-from nemo_cosmos.errors import ConfigError
 
 
 def write_folder(folder: Path, captions: dict[str, str]) -> Path:
@@ -127,12 +125,6 @@ def test_retention_lists_first_and_deletes_on_demand(filled, tmp_path, monkeypat
     assert "Deleted" in out and not (tmp_path / "raw" / "a.mp4").exists()
 
 
-def test_conditions():
-    parsed = parse_conditions(["width>=1280", "scores.motion < 0.1", "key!=k1", "width<=1920"])
-    assert parsed == {
-        "width": {"$gte": 1280, "$lte": 1920},
-        "scores.motion": {"$lt": 0.1},
-        "key": {"$ne": "k1"},
-    }
-    with pytest.raises(ConfigError, match="'wide' is not a condition"):
-        parse_conditions(["wide"])
+def test_a_strange_condition_is_refused(filled):
+    code, _, err = filled("query", "robot", "--where", "wide")
+    assert code == 2 and "'wide' is not a condition" in err
