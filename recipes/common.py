@@ -13,9 +13,11 @@ from nemo.lightning.pytorch.optim import CosineAnnealingScheduler, WarmupPolicyS
 
 from nemo_cosmos import api
 from nemo_cosmos.training.callbacks.ema import EMA
+from nemo_cosmos.training.callbacks.samples import SampleVideos
 from nemo_cosmos.training.checkpointing.resume import RunResume
 from nemo_cosmos.training.checkpointing.step_checkpoint import StepCheckpoint
 from nemo_cosmos.training.logger import RunLogger
+from nemo_cosmos.training.sampling import WorldSampler
 from nemo_cosmos.training.strategy import WorldStrategy
 from nemo_cosmos.training.trainer import WorldTrainer
 from recipes.config import Config, Partial
@@ -68,6 +70,7 @@ def trainer(
     num_nodes: int = 1,
     devices: int = 1,
     ema: run.Config | None = None,
+    samples: run.Config | None = None,
     log_every_n_steps: int = 10,
     **strategy: Any,
 ) -> run.Config:
@@ -79,7 +82,8 @@ def trainer(
         grad_reduce_in_fp32: whether gradients are accumulated in float32.
         num_nodes: machines.
         devices: on each machine.
-        ema: of :class:`EMA`, or None for none.
+        ema: configuration of :class:`EMA`, or None for none.
+        samples: configuration of :class:`SampleVideos`, or None for none.
         log_every_n_steps: how often curves get a point.
         **strategy: arguments of :class:`WorldStrategy`, such as ``tensor_model_parallel_size``.
     """
@@ -91,7 +95,7 @@ def trainer(
         num_nodes=num_nodes,
         devices=devices,
         strategy=Config(WorldStrategy, **strategy),
-        callbacks=[ema] if ema is not None else [],
+        callbacks=[callback for callback in (ema, samples) if callback is not None],
         log_every_n_steps=log_every_n_steps,
     )
 
@@ -99,6 +103,18 @@ def trainer(
 def ema(decay: float = 0.999, power_rate: float | None = None) -> run.Config:
     """An average of the weights."""
     return Config(EMA, decay=decay, power_rate=power_rate)
+
+
+def sample_videos(every_n_steps: int, num_videos: int = 1, steps: int = 10) -> run.Config:
+    """Videos that the model makes during training, in few sampling steps.
+
+    Args:
+        every_n_steps: how often; 0 for never.
+        num_videos: number of videos.
+        steps: sampling steps.
+    """
+    sampler = Config(WorldSampler, num_videos=num_videos, options={"steps": steps})
+    return Config(SampleVideos, sampler=sampler, every_n_steps=every_n_steps)
 
 
 def adamw(

@@ -126,7 +126,10 @@ def _nano(preset: str, post_training: bool) -> run.Partial:
             LatentDataModule, path="", micro_batch_size=4, global_batch_size=4, text_length=32
         ),
         trainer=common.trainer(
-            1000 if post_training else 2000, precision="32", ema=common.ema(decay=0.99)
+            1000 if post_training else 2000,
+            precision="32",
+            ema=common.ema(decay=0.99),
+            samples=common.sample_videos(every_n_steps=500, num_videos=2),
         ),
         optim=common.adamw(1.5e-3, warmup_steps=50, weight_decay=0.01, min_lr=3e-5),
         log=common.log(preset, train_time_interval_s=NANO_SAVE_INTERVAL_S),
@@ -152,6 +155,7 @@ def _large(
             num_nodes=4 if post_training else 32,
             devices=8,
             ema=common.ema(power_rate=0.1),
+            samples=common.sample_videos(every_n_steps=200 if post_training else 1000),
             tensor_model_parallel_size=8,
             sequence_parallel=True,
             ckpt_async_save=True,

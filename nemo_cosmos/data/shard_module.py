@@ -18,7 +18,13 @@ import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
 from nemo_cosmos.data.loading.buckets import Bucket
-from nemo_cosmos.data.loading.loader import FiniteRankBatches, ShardDataset, ShardLoader, collate
+from nemo_cosmos.data.loading.loader import (
+    FiniteRankBatches,
+    SampleDraw,
+    ShardDataset,
+    ShardLoader,
+    collate,
+)
 from nemo_cosmos.data.order.resume import BatchSource, State, check_same_order
 from nemo_cosmos.data.order.stream import OnePass
 from nemo_cosmos.data.shards.bad_shards import BadShards
@@ -154,6 +160,27 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
             order, micro_batch_size=self.micro_batch_size, rank=rank, world_size=world_size
         )
         return ShardLoader(dataset, batches, self.bad_shards, collate, self.num_workers)
+
+    def examples(self, num_samples: int) -> list[dict[str, Any]]:
+        """Return some samples to look at: videos to validate on, or to train on.
+
+        They are the same in every run, and reading them leaves the order of training as it is.
+
+        Args:
+            num_samples: how many; fewer where there are no more.
+        """
+        dataset = self._train_dataset if self.val_path is None else self._val_dataset
+        corpus = dataset.corpus
+        found: list[dict[str, Any]] = []
+        for bucket in sorted(corpus.counts, reverse=True):  # the longest first: images come last
+            num_here = int(corpus.counts[bucket].sum())
+            wanted = min(num_here, num_samples - len(found))
+            for part in range(wanted):  # spread out: neighbours are often windows of one clip
+                number = corpus.nth(bucket, part * num_here // wanted)
+                found.append(
+                    dataset.decode(corpus.sample(number), SampleDraw(number, bucket, part))
+                )
+        return found
 
     @property
     def collate(self) -> Callable[[Sequence[dict[str, Any]]], dict[str, Any]]:

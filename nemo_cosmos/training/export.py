@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -94,6 +95,17 @@ def checkpoint_description(
         return None
     place = info.tokenizer if is_url(info.tokenizer) else str(Path(info.tokenizer).resolve())
     return {**WorldConfig.of(described, info).to_dict(), "tokenizer": place}
+
+
+def find_tokenizer(model: WorldModel, data: pl.LightningDataModule) -> str:
+    """Return the folder of the tokenizer whose latents a world model is trained on.
+
+    Raises:
+        ConfigError: neither the model nor the data name one.
+    """
+    described = model.describe()
+    # The frame rate is not used, and finding it might read a batch that training needs.
+    return _world_info(model, replace(described, fps=described.fps or 1.0), data).tokenizer
 
 
 def read_world_info(folder: str | PathLike[str], fps: float) -> WorldInfo:

@@ -25,6 +25,7 @@ from nemo_cosmos.errors import MissingFileError
 CHECKPOINTS_FOLDER = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
 EXPORT_FOLDER = "export"
+SAMPLES_FOLDER = "samples"
 FINISHED_FILE = "finished.json"
 UNFINISHED_SUFFIX = "-unfinished"  # NeMo's marker beside a checkpoint that is being written
 #: A run that wrote its curves less than this ago counts as running.

@@ -9,8 +9,11 @@ import lightning.pytorch as pl
 from nemo import lightning as nl
 
 from nemo_cosmos.platform.quiet import quiet_nemo
-from nemo_cosmos.training.callbacks import LossCurves, Memory, Progress, Throughput
+from nemo_cosmos.training.callbacks.curves import LossCurves
+from nemo_cosmos.training.callbacks.memory import Memory
+from nemo_cosmos.training.callbacks.progress import Progress
 from nemo_cosmos.training.callbacks.signals import StopOnSignal
+from nemo_cosmos.training.callbacks.throughput import Throughput
 from nemo_cosmos.training.checkpointing.random_state import RandomState
 from nemo_cosmos.training.checks import check_processes, check_steps
 from nemo_cosmos.training.precision import megatron_precision

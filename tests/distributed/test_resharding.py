@@ -8,11 +8,9 @@ its tensors is compared with that of one process at the same step.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,14 +19,9 @@ import torch
 from nemo_cosmos.checkpoint.convert import import_checkpoint
 from nemo_cosmos.checkpoint.formats.nemo import NemoBoxes
 from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
-from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
-from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
-from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
-from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
-from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.testing.processes import run_distributed_test
+from nemo_cosmos.testing.tiny import Clips, write_latents
 from nemo_cosmos.training.run_folder import list_checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -55,25 +48,8 @@ NUM_SAMPLES = NUM_STEPS * BATCH_SIZE
 
 def write_data(folder: Path, size: int = 32) -> None:
     width = DIFFUSION[NAME].network["crossattn_emb_channels"]
-    generator = torch.Generator().manual_seed(0)
-    with ShardWriter(folder, max_bytes=60_000) as writer:
-        for number in range(NUM_SAMPLES):
-            record = ClipRecord(
-                key=f"s{number}", source="raw.mp4", span_s=(0.0, 0.9), fps=10.0, num_frames=9,
-                width=size, height=size, caption="the arm moves",
-            )  # fmt: skip
-            latent = torch.randn(16, 3, size // 8, size // 8, generator=generator)
-            text = torch.randn(3, width, generator=generator)
-            files = {"latent.safetensors": pack_latent(latent)}
-            writer.add(record, {**files, "t5.safetensors": pack_embedding(text)})
-    tokenizer = replace(TOKENIZERS["tokenizer_nano_cv4x8x8"], channels=8, num_res_blocks=1)
-    VideoTokenizer(TokenizerNetwork(tokenizer)).save(folder / "tok")
-    dataset = {
-        "tokenizer": "tok",
-        "text_encoder": {"kind": "embedded", "path": None, "max_length": 8, "dim": width},
-        "window": {"window_frames": 9, "size": [size, size]},
-    }
-    (folder / "dataset.json").write_text(json.dumps(dataset))
+    clips = Clips(num_samples=NUM_SAMPLES, height=size, width=size, text_dim=width)
+    write_latents(folder, clips)
 
 
 def train(
@@ -108,6 +84,7 @@ def train(
         f"log.ckpt.keep={NUM_STEPS}",
         "log.ckpt.train_time_interval_s=None",
         "model.config.num_layers=4",
+        "trainer.callbacks.SampleVideos.every_n_steps=0",
         *(f"trainer.strategy.{name}={value}" for name, value in layout.items()),
     ]
     recipe = fdl.build(apply_overrides(get_recipe(NAME, False), words))

@@ -88,7 +88,7 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
     from nemo_cosmos.models.common.megatron.module import bare_networks
     from nemo_cosmos.models.common.megatron.parts import whole_state
     from nemo_cosmos.models.diffusion.model import DiffusionModel
-    from nemo_cosmos.training.callbacks import SampleVideos
+    from nemo_cosmos.training.callbacks.samples import SampleVideos
     from nemo_cosmos.training.initial_weights import InitialWeights
     from nemo_cosmos.training.lifecycle import fresh_globals
     from nemo_cosmos.training.strategy import WorldStrategy

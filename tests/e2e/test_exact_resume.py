@@ -12,12 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 
-from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
-from nemo_cosmos.data.schema import ClipRecord
-from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
+from nemo_cosmos.testing.tiny import Clips, write_latents
 from nemo_cosmos.training.run_folder import list_checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -26,35 +23,6 @@ PROGRAM = Path(__file__).with_name("recorded_training.py")
 REPOSITORY = Path(__file__).parents[2]
 NUM_SAMPLES, BATCH_SIZE, NUM_EPOCHS = 24, 4, 2
 NUM_STEPS = NUM_SAMPLES * NUM_EPOCHS // BATCH_SIZE
-
-
-def write_data(folder: Path) -> None:
-    network = DIFFUSION["diffusion_nano_text2world"].network
-    with ShardWriter(folder, max_bytes=60_000) as writer:
-        for number in range(NUM_SAMPLES):
-            record = ClipRecord(
-                key=f"s{number}",
-                source="raw.mp4",
-                span_s=(0.0, 0.9),
-                fps=10.0,
-                num_frames=9,
-                width=32,
-                height=32,
-                caption="the arm moves",
-            )
-            files = {
-                "latent.safetensors": pack_latent(torch.randn(16, 3, 4, 4)),
-                "t5.safetensors": pack_embedding(torch.randn(3, network["crossattn_emb_channels"])),
-            }
-            writer.add(record, files)
-    (folder / "tok").mkdir()
-    (folder / "tok" / "config.json").write_text("{}")
-    dataset = {
-        "tokenizer": "tok",
-        "text_encoder": {"kind": "embedded"},
-        "window": {"window_frames": 9, "size": [32, 32]},
-    }
-    (folder / "dataset.json").write_text(json.dumps(dataset))
 
 
 def command(folder: Path, record: str, delay_s: float, devices: int, *words: str) -> list[str]:
@@ -71,6 +39,7 @@ def command(folder: Path, record: str, delay_s: float, devices: int, *words: str
         "log.ckpt.every_n_train_steps=2",
         "log.ckpt.train_time_interval_s=None",
         "model.config.num_layers=1",
+        "trainer.callbacks.SampleVideos.every_n_steps=0",
         *words,
     ]
 
@@ -91,7 +60,8 @@ def seen(record: Path, first: int, last: int) -> list[str]:
 
 
 def test_killed_on_two_ranks_and_resumed_on_one_with_two_workers(tmp_path):
-    write_data(tmp_path / "data")
+    width = DIFFUSION["diffusion_nano_text2world"].network["crossattn_emb_channels"]
+    write_latents(tmp_path / "data", Clips(num_samples=NUM_SAMPLES, text_dim=width))
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     run = tmp_path / "runs" / "diffusion_nano_text2world"
     with (tmp_path / "first.log").open("wb") as log:

@@ -2,95 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import logging
+from contextlib import nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from nemo.lightning.io.mixin import IOMixin
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import SummaryWriter
 
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.errors import NemoCosmosError
 from nemo_cosmos.training.callbacks.ema import EMA
-from nemo_cosmos.training.run_folder import current_run
+from nemo_cosmos.training.run_folder import SAMPLES_FOLDER, current_run
+from nemo_cosmos.training.sampling import Sampler, WorldSampler
+from nemo_cosmos.video import Video, encode_video
 
-# The function gets the Lightning module in evaluation mode and returns name -> uint8 (T, H, W, 3).
-Sampler = Callable[[Any], dict[str, np.ndarray]]
+logger = logging.getLogger(__name__)
 
 
 class SampleVideos(pl.Callback, IOMixin):
     """Call a function every N steps and keep the videos it returns.
 
-    The function is injected, so that training does not know inference. It runs on every rank, since
-    several may hold one network (``models.diffusion.parallel_sampling`` samples on all of them),
-    with the EMA weights, where training has an :class:`EMA`, and without gradients. The first rank
-    keeps the videos.
+    The function runs on every rank, since several may hold one network, with the EMA weights, where
+    training has an :class:`EMA`, and without gradients. The first rank keeps the videos. Training
+    continues as if nothing had been sampled. What cannot be sampled is a warning, not the end of
+    the run.
 
     Hooks:
 
-    - ``on_fit_start``: refuse virtual pipeline stages, between which a network cannot sample.
+    - ``on_fit_start``: turn off between virtual pipeline stages, where a network cannot sample.
     - ``on_train_batch_end``: sample; write ``<run>/samples/step=000100/<name>.mp4`` and the same to
       TensorBoard.
 
     Args:
-        sampler: gets the Lightning module, returns videos by name, uint8 (T, H, W, 3).
-        every_n_steps: how often.
-        fps: frame rate of the mp4 files, Hz.
+        sampler: gets the Lightning module in evaluation mode, returns videos by name; by default a
+            :class:`WorldSampler`.
+        every_n_steps: how often; also after the last step. 0 turns sampling off.
     """
 
-    def __init__(self, sampler: Sampler, every_n_steps: int = 500, fps: float = 8.0) -> None:
-        self.sampler = sampler
+    def __init__(self, sampler: Sampler | None = None, every_n_steps: int = 500) -> None:
+        self.sampler = sampler if sampler is not None else WorldSampler()
         self.every_n_steps = every_n_steps
-        self.fps = fps
+        self._is_on = every_n_steps > 0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse a pipeline with virtual stages.
-
-        Raises:
-            ConfigError: there is one.
-        """
+        """Turn off in a pipeline with virtual stages."""
         stages = getattr(trainer.strategy, "virtual_pipeline_model_parallel_size", None)
-        if stages is not None:
-            raise ConfigError(
-                f"Sample videos cannot be made with {stages} virtual stages of a pipeline. Take "
-                "SampleVideos out, or set "
-                "trainer.strategy.virtual_pipeline_model_parallel_size=null."
-            )
+        if stages is not None and self._is_on:
+            self._turn_off(f"a pipeline of {stages} virtual stages cannot sample")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
     ) -> None:
         """Sample at multiples of ``every_n_steps`` and at the last step."""
         step = trainer.global_step
-        if step % self.every_n_steps and step != trainer.max_steps:
+        if not self._is_on or (step % self.every_n_steps and step != trainer.max_steps):
             return
-        for name, frames_THWC in self._sample(trainer, pl_module).items():
+        try:
+            videos = self._sample(trainer, pl_module)
+        except (NemoCosmosError, OSError, torch.OutOfMemoryError) as error:
+            torch.cuda.empty_cache()
+            self._turn_off(str(error))
+            return
+        for name, video in videos.items():
             if trainer.is_global_zero:
-                self._keep(trainer, name, frames_THWC, step)
+                _keep(trainer, name, video, step)
 
-    def _sample(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, np.ndarray]:
-        import torch
-
+    def _sample(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Video]:
         ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
-        # Sampling draws noise; training must go on as if it had not.
+        # Sampling draws noise; training must continue as if it had not.
         with torch.random.fork_rng(), torch.no_grad():
             pl_module.eval()
             try:
-                if ema is None:
-                    return self.sampler(pl_module)
-                with ema.applied():
+                with nullcontext() if ema is None else ema.applied():
                     return self.sampler(pl_module)
             finally:
                 pl_module.train()
 
-    def _keep(self, trainer: pl.Trainer, name: str, frames_THWC: np.ndarray, step: int) -> None:
-        import torch
+    def _turn_off(self, reason: str) -> None:
+        self._is_on = False
+        logger.warning("Training makes no sample videos: %s", reason)
 
-        from nemo_cosmos.video import Video, encode_video
 
-        path = current_run() / "samples" / f"step={step:06d}" / f"{name}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        encode_video(path, Video(frames_THWC, fps=self.fps))
-        video_BTCHW = torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)[None]
-        for logger in trainer.loggers:
-            if hasattr(logger.experiment, "add_video"):
-                logger.experiment.add_video(f"samples/{name}", video_BTCHW, step, fps=self.fps)
+def _keep(trainer: pl.Trainer, name: str, video: Video, step: int) -> None:
+    """Write a video into the run's folder and to TensorBoard."""
+    path = current_run() / SAMPLES_FOLDER / f"step={step:06d}" / f"{name}.mp4"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encode_video(path, video)
+    for run_logger in trainer.loggers:
+        if isinstance(run_logger, TensorBoardLogger):
+            _add_animation(run_logger.experiment, f"samples/{name}", video, step)
+
+
+def _add_animation(writer: SummaryWriter, tag: str, video: Video, step: int) -> None:
+    """Show a video among TensorBoard's images; ``add_video`` needs a package for the same GIF."""
+    frames = [Image.fromarray(frame_HWC) for frame_HWC in video.frames_THWC]
+    content = io.BytesIO()
+    duration_ms = round(1000 / video.fps)
+    frames[0].save(
+        content, "GIF", save_all=True, append_images=frames[1:], duration=duration_ms, loop=0
+    )
+    image = Summary.Image(
+        height=video.frames_THWC.shape[1],
+        width=video.frames_THWC.shape[2],
+        colorspace=3,
+        encoded_image_string=content.getvalue(),
+    )
+    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+    writer._get_file_writer().add_summary(summary, step)

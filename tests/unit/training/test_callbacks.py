@@ -12,14 +12,16 @@ from nemo.utils import AppState
 
 from nemo_cosmos.checkpoint.formats.nemo import weights_folder
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.training.callbacks import Progress, SampleVideos, Throughput
 from nemo_cosmos.training.callbacks.curves import number
+from nemo_cosmos.training.callbacks.progress import Progress
+from nemo_cosmos.training.callbacks.samples import SampleVideos
 from nemo_cosmos.training.callbacks.signals import StopOnSignal
-from nemo_cosmos.training.callbacks.throughput import batch_size, find_peak_tflops
+from nemo_cosmos.training.callbacks.throughput import Throughput, batch_size, find_peak_tflops
 from nemo_cosmos.training.checkpointing.random_state import generator_states, set_generator_states
 from nemo_cosmos.training.fingerprint import fingerprint
 from nemo_cosmos.training.run_folder import find_runs, list_checkpoints, read_curves
 from nemo_cosmos.training.trainer import WorldTrainer
+from nemo_cosmos.video import Video
 
 
 def fake_trainer(**changes):
@@ -67,12 +69,12 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch, capsys):
 
 def test_sample_videos_are_written_with_the_generator_untouched(tmp_path, monkeypatch):
     monkeypatch.setattr(AppState(), "log_dir", tmp_path, raising=False)
-    frames = np.zeros((3, 32, 48, 3), np.uint8)
+    video = Video(np.zeros((3, 32, 48, 3), np.uint8), fps=8.0)
 
     def sampler(module):
         torch.rand(5)
         assert not torch.is_grad_enabled()
-        return {"prompt": frames}
+        return {"prompt": video}
 
     module = torch.nn.Linear(1, 1)
     callback, before = SampleVideos(sampler, every_n_steps=10), torch.get_rng_state()

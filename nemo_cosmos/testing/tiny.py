@@ -1,0 +1,221 @@
+"""Tokenizers, tokenised data and worlds of the smallest size, for tests.
+
+Everything is real, but for its size and its random weights, and the same for the same arguments:
+:func:`tiny_tokenizer`, :func:`write_latents` for what ``nemo-cosmos tokenize`` writes, and
+:func:`write_world` for what training exports.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from nemo_cosmos.controls.signal import encode_arrays
+from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
+from nemo_cosmos.data.schema import ClipRecord
+from nemo_cosmos.data.shards.writer import ShardWriter
+
+if TYPE_CHECKING:
+    from nemo_cosmos.models.diffusion.network.config import DiTConfig
+    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+
+ACTION_DIM = 7
+LATENT_CHANNELS = 16
+MAX_SHARD_BYTES = 60_000
+"""A few samples: most tests want more than one shard."""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """What the samples of a tiny data set are like.
+
+    Attributes:
+        num_samples: number of samples.
+        num_frames: pixel frames of each.
+        height: height in pixels.
+        width: width in pixels.
+        fps: frame rate in Hz.
+        text_tokens: tokens of a caption's embedding.
+        text_dim: channels of the embedding.
+        temporal_factor: pixel frames of a latent frame, but for the first.
+        spatial_factor: pixels of a latent row or column.
+        with_actions: whether each has an action between any two frames.
+        seed: seed of latents, embeddings and actions.
+    """
+
+    num_samples: int = 8
+    num_frames: int = 9
+    height: int = 32
+    width: int = 32
+    fps: float = 10.0
+    text_tokens: int = 3
+    text_dim: int = 12
+    temporal_factor: int = 4
+    spatial_factor: int = 8
+    with_actions: bool = False
+    seed: int = 0
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int]:
+        """Shape (C,T,H,W) of a latent."""
+        frames = 1 + (self.num_frames - 1) // self.temporal_factor
+        rows, columns = self.height // self.spatial_factor, self.width // self.spatial_factor
+        return LATENT_CHANNELS, frames, rows, columns
+
+    def record(self, number: int) -> ClipRecord:
+        """The description of a sample."""
+        return ClipRecord(
+            key=f"s{number}",
+            source="film.mp4",
+            span_s=(0.0, self.num_frames / self.fps),
+            fps=self.fps,
+            num_frames=self.num_frames,
+            width=self.width,
+            height=self.height,
+            caption="the arm moves",
+        )
+
+
+def tiny_tokenizer(preset: str = "tokenizer_nano_cv4x8x8", **changes: Any) -> VideoTokenizer:
+    """A tokenizer of random weights.
+
+    Args:
+        preset: the preset whose factors it has.
+        **changes: fields of the preset to change; by default 8 channels and one block.
+    """
+    from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
+    from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
+    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+
+    changes = {"channels": 8, "num_res_blocks": 1} | changes
+    return VideoTokenizer(TokenizerNetwork(replace(TOKENIZERS[preset], **changes)))
+
+
+def write_latents(
+    folder: str | PathLike[str],
+    clips: Clips | None = None,
+    *,
+    tokenizer: str | PathLike[str] | None = None,
+    text_encoder: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write tokenised data: shards, and the ``dataset.json`` that an export reads.
+
+    Args:
+        folder: made where it does not exist.
+        clips: what the samples are like.
+        tokenizer: folder of their tokenizer; by default a tiny one is written beside the shards.
+        text_encoder: the encoder of the captions; by default the embedded one.
+
+    Returns:
+        The folder.
+    """
+    clips, folder = clips or Clips(), Path(folder)
+    generator = torch.Generator().manual_seed(clips.seed)
+    with ShardWriter(folder, max_bytes=MAX_SHARD_BYTES) as writer:
+        for number in range(clips.num_samples):
+            latent = torch.randn(clips.latent_shape, generator=generator)
+            text = torch.randn(clips.text_tokens, clips.text_dim, generator=generator)
+            files = {
+                "latent.safetensors": pack_latent(latent),
+                "t5.safetensors": pack_embedding(text),
+            }
+            if clips.with_actions:
+                actions = torch.randn(clips.num_frames - 1, ACTION_DIM, generator=generator)
+                files["action.npy"] = encode_arrays(
+                    "action.npy", {"action": actions.numpy().astype(np.float32)}
+                )
+            writer.add(clips.record(number), files)
+    if tokenizer is None:
+        tiny_tokenizer().save(folder / "tokenizer")
+    encoder = {"kind": "embedded", "path": None, "max_length": 8, "dim": clips.text_dim}
+    description = {
+        "tokenizer": "tokenizer" if tokenizer is None else str(tokenizer),
+        "text_encoder": dict(text_encoder or encoder),
+        "window": {"window_frames": clips.num_frames, "size": [clips.height, clips.width]},
+    }
+    (folder / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
+    return folder
+
+
+def tiny_network(**changes: Any) -> DiTConfig:
+    """The configuration of a diffusion transformer of two layers.
+
+    Args:
+        **changes: fields to change.
+    """
+    from nemo_cosmos.models.diffusion.network.config import DiTConfig
+
+    fields: dict[str, Any] = {
+        "num_layers": 2,
+        "hidden_size": 48,
+        "num_attention_heads": 2,
+        "crossattn_emb_channels": Clips.text_dim,
+        "adaln_lora_dim": 8,
+        "max_frames": 4,
+        "max_height": 16,
+        "max_width": 16,
+        "condition_mask": True,
+        "layer_spec": "local",
+    }
+    return DiTConfig(**fields | changes)
+
+
+def write_world(
+    folder: str | PathLike[str],
+    *,
+    controls: Sequence[str] = (),
+    text_encoder: Mapping[str, Any] | None = None,
+    std: float = 0.1,
+    **network: Any,
+) -> Path:
+    """Write a world folder of random weights: 9 frames of 32x48 pixels.
+
+    Args:
+        folder: a former one is replaced.
+        controls: names of what steers it.
+        text_encoder: the encoder that it was trained with; by default the embedded one.
+        std: spread of the weights; the published initialisation would begin at zero output.
+        **network: fields of its configuration to change; with ``condition_mask=False`` it makes
+            video from text alone.
+
+    Returns:
+        The folder.
+    """
+    from nemo_cosmos.checkpoint.world.config import WorldConfig
+    from nemo_cosmos.checkpoint.world.folder import save_world
+    from nemo_cosmos.controls import ControlSpec
+    from nemo_cosmos.models.diffusion.build import build_network
+    from nemo_cosmos.models.diffusion.controls import TokenizerFacts
+    from nemo_cosmos.models.diffusion.family import DiffusionSettings
+    from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+    from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+    from nemo_cosmos.platform import ensure_model_parallel
+
+    ensure_model_parallel()
+    torch.manual_seed(0)
+    config = tiny_network(**network)
+    given = 2 if config.condition_mask else 0
+    process = DiffusionConfig(conditioning=ConditioningConfig(max_condition_latents=given))
+    specs = tuple(ControlSpec(name) for name in controls)
+    tokenizer = tiny_tokenizer()
+    net = build_network(config, process, specs, TokenizerFacts.of(tokenizer.config))
+    for weight in net.parameters():
+        torch.nn.init.normal_(weight, std=std)
+    encoder = {"kind": "embedded", "path": None, "max_length": 8, "dim": Clips.text_dim}
+    world = WorldConfig(
+        family="diffusion",
+        model=DiffusionSettings(config.architecture(), process),
+        text_encoder=dict(text_encoder or encoder),
+        video={"num_frames": 9, "fps": 10.0, "height": 32, "width": 48},
+        preset="tiny",
+        controls=specs,
+    )
+    save_world(folder, net, world, tokenizer)
+    return Path(folder)

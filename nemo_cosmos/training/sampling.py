@@ -1,0 +1,134 @@
+"""Videos that a world model makes while it trains, beside those that it should have made.
+
+Shape suffixes: B batch, C channels, T frames, H height, W width, L text tokens, D text channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.family import ModelDescription, WorldModel, get_family
+from nemo_cosmos.models.common.generator import Generator, Shot, from_first_rank
+from nemo_cosmos.models.common.megatron.module import bare_network
+from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+from nemo_cosmos.platform import default_device, on_first_process
+from nemo_cosmos.training.export import find_tokenizer
+from nemo_cosmos.video import Video, tensor_to_frames
+
+Sampler = Callable[[pl.LightningModule], dict[str, Video]]
+"""Makes videos by name of a Lightning module in evaluation mode; every rank calls it."""
+
+BATCH_KEYS = frozenset({"key", "latent", "fps", "num_frames", "image_size", "padding_mask"})
+
+
+@runtime_checkable
+class ExampleData(Protocol):
+    """A data module that shows some of its samples."""
+
+    def examples(self, num_samples: int) -> list[dict[str, Any]]:
+        """Return the first videos as they are batched, without the batch dimension."""
+        ...
+
+
+class WorldSampler:
+    """Samples what the training data describe, through the generator of the model's family.
+
+    A sample takes the text embedding, the size, the controls and, where the model continues video,
+    the first frames of a video in the data: no text encoder is loaded. The left half of each
+    video is the data's, the right half the model's.
+
+    Args:
+        num_videos: number of videos; the first of the validation data, or of the training data.
+        seed: seed of their noise, the same at every step, so that progress shows.
+        options: the family's own choices by name, such as ``{"steps": 10}``; its defaults where
+            None.
+    """
+
+    def __init__(
+        self, num_videos: int = 1, seed: int = 1, options: Mapping[str, Any] | None = None
+    ) -> None:
+        self.num_videos = num_videos
+        self.seed = seed
+        self.options = dict(options or {})
+
+    def __call__(self, model: pl.LightningModule) -> dict[str, Video]:
+        """Make the videos.
+
+        Raises:
+            ConfigError: the model is no world model, or its data show no videos.
+            InputError, CheckpointError: the data's tokenizer cannot be loaded.
+            NumericsError: a video is NaN or infinite.
+        """
+        data, network = model.trainer.datamodule, bare_network(model)
+        if not isinstance(model, WorldModel) or not isinstance(data, ExampleData):
+            raise ConfigError(
+                f"{type(model).__name__} with {type(data).__name__} cannot make sample videos: a "
+                "model needs a method 'describe()', its data a method 'examples(num_samples)'."
+            )
+        described = model.describe()
+        tokenizer = VideoTokenizer.from_folder(find_tokenizer(model, data)).to(default_device())
+        generator = get_family(described.family).make_generator(
+            network, described.settings, tokenizer
+        )
+        # Data-parallel ranks read different shares of the data, but one network may be spread over
+        # all of them: they sample the same.
+        examples = on_first_process(lambda: data.examples(self.num_videos))
+        return {
+            _file_name(number, example): self._video(example, described, generator, tokenizer)
+            for number, example in enumerate(examples)
+        }
+
+    def _video(
+        self,
+        example: Mapping[str, Any],
+        described: ModelDescription,
+        generator: Generator,
+        tokenizer: VideoTokenizer,
+    ) -> Video:
+        """The example and what the model makes of it, side by side."""
+        latent_BCTHW = example["latent"][None].to(default_device())
+        truth_BCTHW = from_first_rank(lambda: tokenizer.decode(latent_BCTHW))
+        num_frames, height, width = truth_BCTHW.shape[2:]
+        legal = generator.legal_given(num_frames)
+        text_BLD = example["t5_text_embeddings"][None]
+        made_BCTHW = generator.generate(
+            Shot(
+                text_BLD=text_BLD,
+                negative_text_BLD=torch.zeros_like(text_BLD),
+                num_frames=num_frames,
+                height=height,
+                width=width,
+                fps=float(example["fps"]),
+                seed=self.seed,
+                options=generator.options_class(**self.options),
+                given_BCTHW=truth_BCTHW[:, :, : legal[0]] if legal else None,
+                controls=_controls(example),
+            )
+        )
+        pair_THWC = np.concatenate(
+            [tensor_to_frames(truth_BCTHW[0]), tensor_to_frames(made_BCTHW[0])], axis=2
+        )
+        return Video(pair_THWC, fps=float(example["fps"]))
+
+
+def _file_name(number: int, example: Mapping[str, Any]) -> str:
+    """A number and the sample's key, without its place in the order."""
+    key = str(example["key"]).rpartition("@")[0] or str(example["key"])
+    return f"{number}_{key}".replace("/", "_")
+
+
+def _controls(example: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of controls in a sample: whatever is neither latent nor text nor their size."""
+    return {
+        name: value.numpy()
+        for name, value in example.items()
+        if isinstance(value, torch.Tensor)
+        and name not in BATCH_KEYS
+        and not name.startswith("t5_text")
+    }
