@@ -1,7 +1,8 @@
 """Time of a training step, term by term.
 
-A model to rank layouts with, not a promise: matrix products and attention at a share of the peak,
-element-wise work at a share of the memory bandwidth, and communication as volume over bandwidth.
+The estimate ranks layouts and promises nothing: matrix products and attention run at a share of
+the peak, element-wise work at a share of the memory bandwidth, communication as volume over
+bandwidth.
 The shares and bandwidths are in ``hardware``. With t, c, p ranks along the axes, n tokens of
 width E on one GPU's part and w bytes a value, a layer moves for one micro-batch:
 
@@ -33,7 +34,7 @@ from nemo_cosmos.planning.hardware import (
 from nemo_cosmos.planning.layout import ParallelLayout
 
 ELEMENTWISE_PASSES = 6
-"""How often a kept value is moved: written and read forward, twice as much backward."""
+"""How often a kept value is moved: written and read forward, twice as often backward."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class StepTime:
         matmul_s: matrix products outside attention.
         attention_s: attention scores and sums.
         elementwise_s: everything bound by memory bandwidth.
-        tensor_parallel_s: its collectives.
-        context_parallel_s: its collectives.
+        tensor_parallel_s: collectives of tensor parallelism.
+        context_parallel_s: collectives of context parallelism.
         pipeline_s: transfers between stages.
-        bubble_s: stages that wait.
+        bubble_s: waiting of pipeline stages.
         data_parallel_s: gradients, weights and the optimiser, as far as not hidden.
     """
 

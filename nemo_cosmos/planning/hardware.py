@@ -1,4 +1,4 @@
-"""Figures of the hardware that the cost model computes with; every one of them stands here.
+"""Figures of the hardware that the cost model computes with; all of them are here.
 
 Peaks and bandwidths are the makers' data-sheet values, dense (without sparsity) and, for links, in
 one direction. Efficiencies are what large training runs get out of them; they were set once so that

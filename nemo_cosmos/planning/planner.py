@@ -39,8 +39,8 @@ class Plan:
         gpu: kind of GPU.
         memory_bytes: memory of one GPU.
         best: the fastest layout that fits.
-        others: the next fastest, one of each TP, CP, PP and sharding.
-        configured: the recipe's own layout; None where it is not legal on so many GPUs.
+        others: the next fastest, one for each TP, CP, PP and FSDP or not.
+        configured: the recipe's own layout; None where it is not legal on this many GPUs.
     """
 
     workload: Workload
@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def flops(self) -> int:
-        """Operations of a step as the chosen layout does them, over the global batch."""
+        """Operations of a step over the global batch, with the chosen layout's recomputation."""
         sample = self.workload.flops
         full = self.best.layout.recompute == "full"
         each = sample.recomputed_training if full else sample.training

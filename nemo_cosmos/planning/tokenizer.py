@@ -1,9 +1,9 @@
-"""What training a tokenizer needs.
+"""Memory and time of a tokenizer's training step.
 
-Tokenizers are small and train data-parallel only. Their activations are not modelled but counted:
-the real network reconstructs a clip on torch's meta device, which computes shapes and no values,
-and every tensor that autograd keeps is added up; its operations are counted on the way. Networks of
-the loss (VGG16, optical flow) are not part of the count.
+Tokenizers are small and train data-parallel only. Their activations are counted, not modelled: the
+real network reconstructs a clip on torch's meta device, which computes shapes and no values, and
+the tensors that autograd keeps are added up; operations are counted along the way. Networks of the
+loss (VGG16, optical flow) are not counted.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class KeptBytes:
         self._kept: dict[int, torch.UntypedStorage] = {}
 
     def hooks(self) -> torch.autograd.graph.saved_tensors_hooks:
-        """The context in which tensors are counted."""
+        """Return the context in which tensors are counted."""
         return torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
 
     @property
     def total(self) -> int:
-        """Bytes so far."""
+        """Bytes counted so far."""
         return sum(storage.nbytes() for storage in self._kept.values())
 
     def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -60,16 +60,16 @@ class TokenizerPlan:
     """What a tokenizer's training step needs, data-parallel.
 
     Attributes:
-        parameters: of the network.
-        precision: bytes by kind.
+        parameters: number of the network's parameters.
+        precision: bytes by use.
         num_gpus: data-parallel size.
-        num_micro_batches: of one GPU in one step.
+        num_micro_batches: micro-batches of one GPU in a step.
         batch: micro and global batch size.
         clip_thw: frames, rows and columns of a clip.
-        activation_bytes: kept for one micro-batch.
-        forward_flops: of one clip.
+        activation_bytes: bytes kept for one micro-batch.
+        forward_flops: operations of one clip's forward pass.
         gpu: kind of GPU.
-        memory_bytes: of one GPU.
+        memory_bytes: memory of one GPU.
     """
 
     parameters: int
@@ -85,7 +85,7 @@ class TokenizerPlan:
 
     @property
     def memory(self) -> dict[str, float]:
-        """Bytes on a GPU by kind; the optimiser is split over all."""
+        """Bytes on a GPU by kind; the optimiser's state is split over all GPUs."""
         each, held = self.precision, self.parameters
         return {
             "weights": float(held * each.compute_bytes),
@@ -108,7 +108,7 @@ class TokenizerPlan:
         return self.flops / self.num_gpus / peak
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``--json``, named as those of a diffusion model."""
+        """Return plain values for ``--json``, with the names that a world model's plan has."""
         total = sum(self.memory.values())
         return {
             "parameters": self.parameters,
@@ -157,13 +157,13 @@ def plan_tokenizer(
     """Count one clip on the meta device and plan the step.
 
     Args:
-        config: the tokenizer.
+        config: the tokenizer's configuration.
         clip_thw: frames, rows and columns of a training clip.
-        precision: bytes by kind.
+        precision: bytes by use.
         batch: micro and global batch size.
         gpu: kind of GPU.
-        num_gpus: how many.
-        memory_bytes: of each.
+        num_gpus: number of GPUs.
+        memory_bytes: memory of each GPU.
 
     Raises:
         ConfigError: the batch does not divide over the GPUs, or a clip does not fit.

@@ -7,8 +7,8 @@
     model = DiffusionModel.import_from("diffusers:///models/Cosmos-1.0-Diffusion-7B-Text2World")
     DiffusionModel.exporter("cosmos", "runs/mine/checkpoints/step=001000")(Path("mine_cosmos"))
 
-Imports come from ``diffusers``, ``cosmos`` and ``world`` folders; exports of a NeMo checkpoint go
-to the same. Both pass through a world folder, tensor by tensor, beside their output.
+Imports read ``diffusers``, ``cosmos`` and ``world`` folders; exports of a NeMo checkpoint write the
+same. Both pass through a world folder, tensor by tensor, beside their output.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class WorldImporter(io.ModelConnector):
     """From a checkpoint of another format to a model and a NeMo distributed checkpoint."""
 
     def init(self) -> DiffusionModel:
-        """The model that the checkpoint is of, without its weights."""
+        """Return the checkpoint's model, without its weights."""
         source = Path(str(self))
         if format_of(source):
             tokenizer_folder = source / TOKENIZER_FOLDER
@@ -83,7 +83,7 @@ class WorldExporter(io.ModelConnector):
 
 @contextmanager
 def _folder_beside(output: Path) -> Iterator[Path]:
-    """A folder on the same disk, gone afterwards."""
+    """Provide a folder on the same disk, and delete it afterwards."""
     parent = Path(str(output)).absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=parent) as name:

@@ -1,4 +1,4 @@
-"""What a world model is, told from files of other formats that say less than ours.
+"""Descriptions of world models, worked out from files of other formats, which say less than ours.
 
 Exports carry ``nemo_cosmos.json``, a whole :class:`WorldConfig`; then nothing has to be guessed.
 """
@@ -48,7 +48,7 @@ _ABSENT: dict[str, tuple[object, ...]] = {
 
 
 def published_world(preset: DiffusionPreset, tokenizer: TokenizerConfig) -> WorldConfig:
-    """The description of a model with the settings of the published ones."""
+    """Return the description of a preset with the settings of the published models."""
     process = DiffusionConfig.for_preset(preset)
     return world_of(preset.config(), process, tokenizer, preset.name)
 
@@ -56,7 +56,7 @@ def published_world(preset: DiffusionPreset, tokenizer: TokenizerConfig) -> Worl
 def world_of(
     config: DiTConfig, process: DiffusionConfig, tokenizer: TokenizerConfig, preset: str | None
 ) -> WorldConfig:
-    """A description with the published text encoder and size of video, as far as they fit."""
+    """Return a description with the published text encoder and video size, as far as they fit."""
     limits = (config.max_frames, config.max_height, config.max_width)
     frames, height, width = map(min, _PUBLISHED_LATENTS_THW, limits)
     side = tokenizer.spatial_factor
@@ -80,12 +80,12 @@ def world_of(
 
 
 def original_preset(shapes: Shapes, place: str, name: str | None) -> DiffusionPreset:
-    """The preset that original weights are of, by their layers and the width of their input.
+    """Find the preset of original weights by their layers and the width of their input.
 
     Args:
-        shapes: of the weights, under original names.
-        place: of the weights.
-        name: what the user says; None finds it.
+        shapes: shapes of the weights, under original names.
+        place: the weights' file, for the message.
+        name: the preset that the user names; None finds it.
 
     Raises:
         CheckpointError: they are of no preset.
@@ -101,7 +101,7 @@ def original_preset(shapes: Shapes, place: str, name: str | None) -> DiffusionPr
         if found == (config.num_layers, (config.hidden_size, channels)):
             return preset
     raise CheckpointError(
-        f"'{place}' is no diffusion model of a known size: it has {found[0]} blocks and a patch "
+        f"'{place}' is not a diffusion model of a known size: it has {found[0]} blocks and a patch "
         f"embedding {found[1]}. Known are {', '.join(DIFFUSION)}; name one with --model to see "
         "what differs."
     )
@@ -116,7 +116,7 @@ def with_learned_variance(config: WorldConfig, learned: bool) -> WorldConfig:
 
 
 def diffusers_config(data: Mapping[str, Any], file: Path) -> DiTConfig:
-    """Our configuration of a ``CosmosTransformer3DModel``.
+    """Return our configuration of a ``CosmosTransformer3DModel``.
 
     Raises:
         CheckpointError: it is of another class, or lacks an entry.
@@ -158,7 +158,7 @@ def diffusers_config(data: Mapping[str, Any], file: Path) -> DiTConfig:
 
 
 def config_for_diffusers(config: WorldConfig) -> JsonObject:
-    """The ``config.json`` of a ``CosmosTransformer3DModel`` with our network.
+    """Return the ``config.json`` of a ``CosmosTransformer3DModel`` with our network.
 
     Raises:
         ConfigError: diffusers has no such network.
@@ -167,7 +167,7 @@ def config_for_diffusers(config: WorldConfig) -> JsonObject:
     if config.controls or net.control_channels:
         name = config.controls[0].name if config.controls else "unknown"
         raise ConfigError(
-            f"The model has the control '{name}', which diffusers has no place for. "
+            f"The model has the control '{name}', which diffusers cannot express. "
             "Export it with --format nemo, which keeps everything."
         )
     if net.base_fps != _PUBLISHED_FPS or net.in_channels != net.out_channels:

@@ -3,12 +3,12 @@
 ::
 
     my_world/
-      model_index.json     which classes stand where
+      model_index.json     the class of each part
       transformer/         config.json, diffusion_pytorch_model.safetensors (or shards of it)
       vae/                 the tokenizer
       scheduler/           scheduler_config.json
       text_encoder/        T5, where the folder has it; else diffusers is given one
-      nemo_cosmos.json     ours: what the others do not say
+      nemo_cosmos.json     ours: what the other files leave out
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _SAMPLING: dict[str, tuple[Any, ...]] = {
 
 
 def is_diffusers_folder(folder: Path) -> bool:
-    """Whether it is a pipeline's folder."""
+    """Whether a folder is a pipeline's."""
     return (folder / INDEX_FILE).is_file() or (folder / TRANSFORMER / CONFIG_FILE).is_file()
 
 
@@ -82,11 +82,11 @@ class DiffusersWorld:
     """A world model in a diffusers folder.
 
     Args:
-        folder: of the pipeline.
-        tokenizer: of its latents.
+        folder: the pipeline's folder.
+        tokenizer: the tokenizer of its latents.
 
     Raises:
-        MissingFileError: a file is not there.
+        MissingFileError: a file does not exist.
         CheckpointError: a file is damaged or of another model.
     """
 
@@ -100,7 +100,7 @@ class DiffusersWorld:
         self.place = self._source.place
 
     def stream(self, expected: Shapes) -> TensorStream:
-        """The weights under our names; ``expected`` are those of our network."""
+        """Return the weights under our names; ``expected`` are those of our network."""
         return import_stream(self._source, self._network, "diffusers", expected)
 
 
@@ -134,7 +134,7 @@ def _sigma_data(folder: Path) -> float:
 
 
 def _describe(folder: Path, network: DiTConfig, tokenizer: TokenizerConfig) -> WorldConfig:
-    """What ``nemo_cosmos.json`` says, or the settings of the published models."""
+    """Return what ``nemo_cosmos.json`` records, or the settings of the published models."""
     described = read_description(folder)
     if described is not None:
         recorded = diffusion_settings(described.model).network_config()
@@ -143,7 +143,7 @@ def _describe(folder: Path, network: DiTConfig, tokenizer: TokenizerConfig) -> W
                 f"'{folder}' describes two networks: 'nemo_cosmos.json' and "
                 f"'{TRANSFORMER}/{CONFIG_FILE}' differ. Delete the former if the latter is right."
             )
-        # diffusers has no place for the learned variance, so its weights are not there.
+        # diffusers cannot hold the learned variance, so its weights are missing.
         return with_learned_variance(described, False)
     conditioning = ConditioningConfig(max_condition_latents=2 if network.condition_mask else 0)
     edm = EDMConfig(sigma_data=_sigma_data(folder))
@@ -162,10 +162,10 @@ def write_diffusers_folder(
     """Write a pipeline's folder, streaming.
 
     Args:
-        folder: does not exist yet.
-        config: of the world model.
-        source: its weights under our names.
-        tokenizer: its tokenizer.
+        folder: the new folder.
+        config: the world's description.
+        source: the weights under our names.
+        tokenizer: the world's tokenizer.
 
     Raises:
         ConfigError: diffusers has no such model.
@@ -183,7 +183,7 @@ def write_diffusers_folder(
 
 
 def _scheduler(config: WorldConfig) -> JsonObject:
-    """Our sampler ``edm_euler``, whose last step removes all noise."""
+    """Describe our sampler ``edm_euler``, whose last step removes all noise."""
     return {
         "_class_name": "EDMEulerScheduler",
         "sigma_min": SIGMA_MIN,

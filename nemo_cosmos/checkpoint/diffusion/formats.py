@@ -120,7 +120,7 @@ def _write_original(
     if config.controls:
         raise ConfigError(
             f"The model has the control '{config.controls[0].name}', which original checkpoints "
-            "have no place for. Export it with --format nemo, which keeps everything."
+            "cannot express. Export it with --format nemo, which keeps everything."
         )
     settings = diffusion_settings(config.model)
     network, learned = settings.network_config(), settings.process.edm.learned_variance

@@ -25,7 +25,7 @@ from nemo_cosmos.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from nemo_cosmos.models.diffusion.network.config import DiTConfig
 
-Layout = Literal["diffusers", "cosmos"]
+Naming = Literal["diffusers", "cosmos"]
 
 # ours -> (diffusers, original Cosmos without its prefix "net."); several names are fused in ours.
 _NETWORK: dict[str, tuple[str, str]] = {
@@ -68,21 +68,21 @@ _IGNORED_PREFIXES = ("pos_embedder.", "logvar.")  # position counters, and a var
 
 
 def export_stream(
-    source: TensorSource, config: DiTConfig, layout: Layout, learned_variance: bool = False
+    source: TensorSource, config: DiTConfig, naming: Naming, learned_variance: bool = False
 ) -> TensorStream:
-    """Rename and split our weights into another layout, one at a time.
+    """Rename and split our weights for another library, one at a time.
 
     Args:
         source: the weights of a whole :class:`~nemo_cosmos.models.diffusion.network.dit.DiT`.
-        config: its configuration.
-        layout: ``"diffusers"`` (``CosmosTransformer3DModel``) or ``"cosmos"`` (names start with
+        config: the network's configuration.
+        naming: ``"diffusers"`` (``CosmosTransformer3DModel``) or ``"cosmos"`` (names start with
             ``net.``).
-        learned_variance: write ``logvar``, too; ``"cosmos"`` only.
+        learned_variance: whether to write ``logvar``, too; ``"cosmos"`` only.
 
     Raises:
         CheckpointError: a weight is missing.
     """
-    names = _names(config, layout, learned_variance)
+    names = _names(config, naming, learned_variance)
     missing = [name for name in names if name not in source.specs]
     if missing:
         raise CheckpointError(
@@ -105,28 +105,28 @@ def export_stream(
 
 
 def import_stream(
-    source: TensorSource, config: DiTConfig, layout: Layout, expected: Shapes | None = None
+    source: TensorSource, config: DiTConfig, naming: Naming, expected: Shapes | None = None
 ) -> TensorStream:
-    """Rename and fuse the weights of another layout into ours, one at a time.
+    """Rename and fuse another library's weights into ours, one at a time.
 
     Args:
-        source: weights; for ``"cosmos"`` with or without the prefix ``net.``.
-        config: configuration of the network that will take them.
-        layout: ``"diffusers"`` or ``"cosmos"``.
+        source: the weights; for ``"cosmos"`` with or without the prefix ``net.``.
+        config: the configuration of the network that will take them.
+        naming: ``"diffusers"`` or ``"cosmos"``.
         expected: our names and shapes; with ``logvar.*`` among them the learned variance is read.
             Without it only names are compared, and ``logvar.*`` is left out.
 
     Returns:
-        what a ``DiT`` has.
+        The weights of a ``DiT``.
 
     Raises:
         CheckpointError: the checkpoint is of another model; names what is missing, unknown or of
             another shape.
     """
-    names = _names(config, layout, expected is not None and _ONE_ROW in expected)
-    given = {_with_prefix(name, layout): name for name in source.specs}
+    names = _names(config, naming, expected is not None and _ONE_ROW in expected)
+    given = {_with_prefix(name, naming): name for name in source.specs}
     wanted = {
-        _with_prefix(name, layout): _foreign_shape(
+        _with_prefix(name, naming): _foreign_shape(
             ours, (expected or {}).get(ours, ()), len(theirs)
         )
         for ours, theirs in names.items()
@@ -135,12 +135,12 @@ def import_stream(
     found = {
         name: source.specs[own].shape if expected else ()
         for name, own in given.items()
-        if name in wanted or not _is_ignored(name, layout)
+        if name in wanted or not _is_ignored(name, naming)
     }
     advice = "Choose the preset that it was trained with by --model, or another checkpoint."
-    check_fit(wanted, found, source.place, f"this network under {layout} names", advice)
+    check_fit(wanted, found, source.place, f"this network under {naming} names", advice)
     own_names = {
-        ours: [given[_with_prefix(name, layout)] for name in theirs]
+        ours: [given[_with_prefix(name, naming)] for name in theirs]
         for ours, theirs in names.items()
     }
     specs = {}
@@ -158,17 +158,17 @@ def import_stream(
 
 
 def export_diffusion_state(
-    state: Mapping[str, object], config: DiTConfig, layout: Layout
+    state: Mapping[str, object], config: DiTConfig, naming: Naming
 ) -> dict[str, torch.Tensor]:
-    """:func:`export_stream` of a state dict in memory."""
-    return dict(export_stream(MemorySource(state), config, layout).tensors)
+    """Run :func:`export_stream` on a state dict in memory."""
+    return dict(export_stream(MemorySource(state), config, naming).tensors)
 
 
 def import_diffusion_state(
-    foreign: Mapping[str, torch.Tensor], config: DiTConfig, layout: Layout
+    foreign: Mapping[str, torch.Tensor], config: DiTConfig, naming: Naming
 ) -> dict[str, torch.Tensor]:
-    """:func:`import_stream` of a state dict in memory, for ``DiT.load_state_dict``."""
-    return dict(import_stream(MemorySource(foreign), config, layout).tensors)
+    """Run :func:`import_stream` on a state dict in memory, for ``DiT.load_state_dict``."""
+    return dict(import_stream(MemorySource(foreign), config, naming).tensors)
 
 
 def has_learned_variance(names: Iterable[str]) -> bool:
@@ -177,19 +177,19 @@ def has_learned_variance(names: Iterable[str]) -> bool:
     return present.issuperset(_LOGVAR.values())
 
 
-def _with_prefix(name: str, layout: Layout) -> str:
-    """The name of an original weight with its prefix, whether the file has it or not."""
-    if layout != "cosmos" or name.startswith((_COSMOS_PREFIX, "logvar.")):
+def _with_prefix(name: str, naming: Naming) -> str:
+    """Return the name of an original weight with its prefix, whether the file has it or not."""
+    if naming != "cosmos" or name.startswith((_COSMOS_PREFIX, "logvar.")):
         return name
     return _COSMOS_PREFIX + name
 
 
-def _is_ignored(name: str, layout: Layout) -> bool:
-    return layout == "cosmos" and name.removeprefix(_COSMOS_PREFIX).startswith(_IGNORED_PREFIXES)
+def _is_ignored(name: str, naming: Naming) -> bool:
+    return naming == "cosmos" and name.removeprefix(_COSMOS_PREFIX).startswith(_IGNORED_PREFIXES)
 
 
 def _foreign_shape(ours: str, shape: tuple[int, ...], num_parts: int) -> tuple[int, ...]:
-    """Shape of each of the parts that one of our weights is in the other layout."""
+    """Return the shape of each part that one of our weights is split into."""
     if not shape:
         return ()
     if ours == _ONE_ROW:
@@ -197,21 +197,21 @@ def _foreign_shape(ours: str, shape: tuple[int, ...], num_parts: int) -> tuple[i
     return (shape[0] // num_parts, *shape[1:])
 
 
-def _names(config: DiTConfig, layout: Layout, learned_variance: bool) -> dict[str, tuple[str, ...]]:
-    """Our names, each with the names of its parts in the other layout."""
-    if layout not in ("diffusers", "cosmos"):
-        raise ConfigError(f"The layout '{layout}' is unknown. Use 'diffusers' or 'cosmos'.")
-    column = 0 if layout == "diffusers" else 1
-    prefix = _COSMOS_PREFIX if layout == "cosmos" else ""
+def _names(config: DiTConfig, naming: Naming, learned_variance: bool) -> dict[str, tuple[str, ...]]:
+    """Return our names, each with the other library's names of its parts."""
+    if naming not in ("diffusers", "cosmos"):
+        raise ConfigError(f"The naming '{naming}' is unknown. Use 'diffusers' or 'cosmos'.")
+    column = 0 if naming == "diffusers" else 1
+    prefix = _COSMOS_PREFIX if naming == "cosmos" else ""
     table = {**_NETWORK, **(_POSITION if config.extra_pos_emb else {})}
     names: dict[str, tuple[str, ...]] = {
         ours: (prefix + theirs[column],) for ours, theirs in table.items()
     }
     for index in range(config.num_layers):
-        layer = _diffusers_layer(index) if layout == "diffusers" else _cosmos_layer(index)
+        layer = _diffusers_layer(index) if naming == "diffusers" else _cosmos_layer(index)
         for ours, parts in layer.items():
             names[f"blocks.layers.{index}.{ours}"] = parts
-    if learned_variance and layout == "cosmos":
+    if learned_variance and naming == "cosmos":
         names.update({ours: (theirs,) for ours, theirs in _LOGVAR.items()})
     return names
 

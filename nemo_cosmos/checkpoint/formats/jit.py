@@ -52,7 +52,7 @@ class _StoredTensor:
 
 
 class _Module:
-    """Stands for any object of the archive's own classes: attributes, no behaviour."""
+    """A stand-in for any object of the archive's own classes: attributes, no behaviour."""
 
     def __init__(self, *_: object) -> None:
         self.attributes: dict[str, Any] = {}
@@ -62,14 +62,14 @@ class _Module:
 
 
 def _record_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: object) -> Any:
-    """Stands for ``torch._utils._rebuild_tensor_v2``."""
+    """A stand-in for ``torch._utils._rebuild_tensor_v2``."""
     if not isinstance(storage, _Storage):
         raise pickle.UnpicklingError("a tensor without a storage")
     return _StoredTensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, stride)))
 
 
 def _keep_first(value: Any, *_: object) -> Any:
-    """Stands for the functions that only annotate a list or dictionary with its type."""
+    """A stand-in for the functions that only annotate a list or dictionary with its type."""
     return value
 
 
@@ -89,7 +89,7 @@ _KNOWN_NAMES: dict[tuple[str, str], Any] = {
 
 class _ArchiveUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Give what stands for a known name; refuse all others."""
+        """Resolve a known name to its stand-in; refuse all others."""
         if module == "__torch__" or module.startswith("__torch__."):
             return _Module
         if (module, name) not in _KNOWN_NAMES:
@@ -125,8 +125,8 @@ class JitSource:
             with zipfile.ZipFile(file) as archive:
                 self._prefix = _prefix(archive)
                 root = _ArchiveUnpickler(io.BytesIO(archive.read(f"{self._prefix}data.pkl"))).load()
-        # A damaged pickle raises nearly anything; nothing of it has run, and it is one and the same
-        # refusal for the caller.
+        # A damaged pickle raises nearly anything. Nothing of it has run, and to the caller all of
+        # it is the same refusal.
         except Exception as error:
             raise self._refusal(error) from error
         self._tensors = dict(_walk(root))
@@ -138,7 +138,7 @@ class JitSource:
             raise self._refusal(pickle.UnpicklingError("no tensor"))
 
     def read(self, name: str) -> Tensor:
-        """One tensor; the archive's checksum of its bytes is verified."""
+        """Return one tensor; the archive's checksum of its bytes is verified."""
         stored = self._tensors[name]
         try:
             with zipfile.ZipFile(self._file) as archive:
@@ -159,7 +159,7 @@ class JitSource:
 
 
 def _prefix(archive: zipfile.ZipFile) -> str:
-    """The folder inside the archive, which is named after the file that was written."""
+    """Return the folder inside the archive, which is named after the file that was written."""
     tables = [name for name in archive.namelist() if name.count("/") == 1]
     found = [name for name in tables if name.endswith("/data.pkl")]
     if len(found) != 1 or not any("/code/" in name for name in archive.namelist()):
@@ -168,7 +168,7 @@ def _prefix(archive: zipfile.ZipFile) -> str:
 
 
 def _walk(module: Any, prefix: str = "") -> Iterator[tuple[str, _StoredTensor]]:
-    """Names and tensors of a module tree."""
+    """Yield names and tensors of a module tree."""
     for name, value in getattr(module, "attributes", {}).items():
         if isinstance(value, _StoredTensor):
             yield f"{prefix}{name}", value

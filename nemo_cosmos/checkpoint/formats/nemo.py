@@ -1,10 +1,10 @@
 """NeMo distributed checkpoints (``torch_dist``): read box by box, verified, and written streaming.
 
-A checkpoint's ``weights/`` holds ``.metadata``, a pickle that says which part of which tensor
-stands where in the ``*.distcp`` files, ``common.pt`` with what is not split, and ``metadata.json``,
-written last. PyTorch unpickles ``.metadata`` without restriction; :func:`read_metadata` gives only
-the classes that describe tensors and refuses all other names, so nothing in it can run. Training
-asks :func:`verify_checkpoint` before Megatron-Core touches a checkpoint.
+A checkpoint's ``weights/`` holds ``.metadata``, a pickle with the place of every part of every
+tensor in the ``*.distcp`` files; ``common.pt`` with what is not split; and ``metadata.json``, which
+is written last. PyTorch unpickles ``.metadata`` without restriction; :func:`read_metadata` resolves
+only the classes that describe tensors and refuses all other names, so nothing in it can run.
+Training calls :func:`verify_checkpoint` before Megatron-Core touches a checkpoint.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Box = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class _Inert:
-    """Stands for bookkeeping that the reader has no use for."""
+    """A stand-in for bookkeeping that the reader does not need."""
 
     def __init__(self, *_: object, **__: object) -> None: ...
 
@@ -41,7 +41,7 @@ class _Inert:
 
 
 def _layout(_: object) -> torch.layout:
-    """Stands for ``torch.serialization._get_layout``: checkpoints hold dense tensors."""
+    """A stand-in for ``torch.serialization._get_layout``: checkpoints hold dense tensors."""
     return torch.strided
 
 
@@ -76,7 +76,7 @@ _KNOWN_NAMES: dict[tuple[str, str], Any] = {
 
 class _TableUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Give the classes that describe tensors; refuse all other names."""
+        """Resolve the classes that describe tensors; refuse all other names."""
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if (module, name) not in _KNOWN_NAMES:
@@ -85,7 +85,7 @@ class _TableUnpickler(pickle.Unpickler):
 
 
 def weights_folder(checkpoint: str | os.PathLike[str] | None) -> Path:
-    """The folder with the distributed tensors of a NeMo checkpoint.
+    """Return the folder with the distributed tensors of a NeMo checkpoint.
 
     Args:
         checkpoint: the checkpoint's folder, or the ``weights`` folder in it.
@@ -106,13 +106,13 @@ def weights_folder(checkpoint: str | os.PathLike[str] | None) -> Path:
 
 
 def read_metadata(folder: Path) -> metadata.Metadata:
-    """What ``.metadata`` says, unpickled with nothing but classes that describe tensors.
+    """Read ``.metadata``, unpickled with nothing but classes that describe tensors.
 
     Args:
-        folder: of the distributed tensors.
+        folder: the folder of the distributed tensors.
 
     Raises:
-        MissingFileError: it is not there.
+        MissingFileError: there is no such file.
         CheckpointError: it is damaged or names anything else, which could run code.
     """
     file = folder / TABLE_FILE
@@ -123,8 +123,8 @@ def read_metadata(folder: Path) -> metadata.Metadata:
             f"'{file}' cannot be read: {error.strerror}. The checkpoint is incomplete; use an "
             "earlier one, or copy it again."
         ) from error
-    # A damaged pickle raises nearly anything; nothing of it has run, and it is one and the same
-    # refusal for the caller.
+    # A damaged pickle raises nearly anything. Nothing of it has run, and to the caller all of it is
+    # the same refusal.
     except Exception as error:
         raise _bad_table(file, error) from error
     if not isinstance(content, metadata.Metadata):
@@ -147,7 +147,7 @@ def verify_checkpoint(checkpoint: str | os.PathLike[str]) -> metadata.Metadata:
     a truncated or partly copied checkpoint is found before training starts.
 
     Returns:
-        its table.
+        The checkpoint's table.
 
     Raises:
         CheckpointError: it is incomplete or damaged; names the file.
@@ -194,7 +194,7 @@ def _truncated(file: Path, reason: str) -> CheckpointError:
     checkpoint = file.parent.parent if file.parent.name == WEIGHTS_FOLDER else file.parent
     return CheckpointError(
         f"The checkpoint '{checkpoint}' is damaged: of '{file.name}', {reason}. It was not loaded. "
-        "Copy it again, or delete that folder: the run then goes on from the checkpoint before it."
+        "Copy it again, or delete that folder: the run then resumes from the checkpoint before it."
     )
 
 
@@ -202,7 +202,7 @@ class NemoBoxes:
     """The tensors of a verified checkpoint, of which any rectangular part can be read.
 
     Args:
-        checkpoint: its folder.
+        checkpoint: the checkpoint's folder.
 
     Raises:
         CheckpointError: it is incomplete or damaged.
@@ -219,7 +219,12 @@ class NemoBoxes:
         }
 
     def read_box(self, key: str, box: Box) -> Tensor:
-        """Read a part of a tensor, of the size of ``box``."""
+        """Read a part of a tensor.
+
+        Args:
+            key: the tensor's name in the checkpoint.
+            box: place and size of the part.
+        """
         entry = self.tensors[key]
         whole = torch.empty(box[1], dtype=entry.properties.dtype)
         for chunk in entry.chunks:
@@ -246,7 +251,7 @@ class NemoBoxes:
 def _overlap(
     box: Box, chunk: Box
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]] | tuple[None, tuple[slice, ...]]:
-    """Where the common part of a box and a chunk lies in each of them; None where there is none."""
+    """Locate the common part of a box and a chunk in each of them; None if there is none."""
     target, source = [], []
     for box_begin, box_size, begin, size in zip(*box, *chunk, strict=True):
         first, last = max(box_begin, begin), min(box_begin + box_size, begin + size)

@@ -1,8 +1,8 @@
 """A network's weights in a NeMo distributed checkpoint: by our names, and back.
 
 Megatron-Core stacks equal layers: ``blocks.layers.3.mlp.linear_fc1.weight`` is row 3 of
-``module.blocks.layers.mlp.linear_fc1.weight``. Which part of which tensor a weight is, the network
-itself says, built without memory on torch's meta device.
+``module.blocks.layers.mlp.linear_fc1.weight``. The network itself, built without memory on torch's
+meta device, says which part of which tensor a weight is.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CONTENT = {"singleton_local_shards": False, "distrib_optim_sharding_type": "ful
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a weight is: a box of a tensor that may stack several."""
+    """The place of a weight: a box in a tensor that may stack the weights of several layers."""
 
     key: str
     global_shape: tuple[int, ...]
@@ -76,9 +76,9 @@ class NemoSource:
     """A network's weights in a NeMo distributed checkpoint.
 
     Args:
-        checkpoint: its folder.
+        checkpoint: the checkpoint's folder.
         net: the network, on the meta device.
-        use_average: take the moving average, where training kept one.
+        use_average: whether to take the moving average, where training kept one.
 
     Raises:
         CheckpointError: it is incomplete, damaged or of another model.
@@ -98,12 +98,12 @@ class NemoSource:
         }
 
     def read(self, name: str) -> Tensor:
-        """One weight; only its part of the files is read."""
+        """Return one weight; only its part of the files is read."""
         place = self._places[name]
         return self._boxes.read_box(self._keys[name], place.box).reshape(place.shape)
 
     def _key_of(self, place: _Place) -> str:
-        """The average where there is one of this weight: buffers have none."""
+        """The key of the average, where there is one of this weight: buffers have none."""
         average = EMA_PREFIX + place.key
         if self.is_average and average in self._boxes.tensors:
             return average
@@ -132,7 +132,7 @@ def write_nemo_weights(checkpoint: Path, net: nn.Module, stream: TensorStream) -
     """Write ``<checkpoint>/weights`` as Megatron-Core would, one tensor in memory at a time.
 
     Args:
-        checkpoint: a folder.
+        checkpoint: the checkpoint's folder.
         net: the network, on the meta device.
         stream: all its weights.
     """
@@ -154,7 +154,7 @@ def write_nemo_weights(checkpoint: Path, net: nn.Module, stream: TensorStream) -
 
 
 class _ChunkWriter:
-    """Appends tensors to a data file and keeps the table of what stands where."""
+    """Appends tensors to a data file and keeps the table of their places."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

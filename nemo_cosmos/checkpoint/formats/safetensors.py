@@ -46,12 +46,12 @@ class SafetensorsSource:
     """The weights in a safetensors file, or in the shards that its index names.
 
     Args:
-        file: such as ``model.safetensors``; where it is not there, ``model.safetensors.index.json``
-            beside it says where the tensors are.
+        file: such as ``model.safetensors``; without it, ``model.safetensors.index.json`` beside it
+            says where the tensors are.
         rename: from a stored name to the one that the source offers; by default the same.
 
     Raises:
-        MissingFileError: neither is there, or a shard is not.
+        MissingFileError: neither exists, or a shard does not.
         CheckpointError: a file is damaged, or the index disagrees with its shards.
     """
 
@@ -69,11 +69,11 @@ class SafetensorsSource:
         self.specs = {name: self.specs[stored] for name, stored in self._stored.items()}
 
     def read(self, name: str) -> Tensor:
-        """One tensor; only its part of the file is read."""
+        """Return one tensor; only its part of the file is read."""
         return self.read_part(name, ())
 
     def read_part(self, name: str, part: tuple[slice, ...]) -> Tensor:
-        """A rectangular part of one tensor; all of it for no slices."""
+        """Return a rectangular part of one tensor; all of it for no slices."""
         stored = self._stored[name]
         path = self._file_of[stored]
         try:
@@ -83,7 +83,10 @@ class SafetensorsSource:
             raise _damaged(path, error) from error
 
     def _check_index(self, file: Path) -> None:
-        """An index that names other tensors than its shards hold is of another model."""
+        """Refuse an index that names other tensors than its shards hold.
+
+        Files of two models in one folder would otherwise load without a word.
+        """
         if file.is_file():
             return
         named = _read_index(Path(f"{file}{INDEX_SUFFIX}"))
@@ -102,7 +105,7 @@ class SafetensorsSource:
 
 
 def has_weights(file: Path) -> bool:
-    """Whether a safetensors file or its index is there."""
+    """Whether a safetensors file or its index exists."""
     return file.is_file() or Path(f"{file}{INDEX_SUFFIX}").is_file()
 
 
@@ -119,10 +122,10 @@ def variant_of(file: Path) -> Path:
 
 
 def weight_files(file: Path) -> list[Path]:
-    """The file itself, or the shards that its index names.
+    """Return the file itself, or the shards that its index names.
 
     Raises:
-        MissingFileError: neither is there, or a shard is not.
+        MissingFileError: neither exists, or a shard does not.
         CheckpointError: the index is damaged.
     """
     if file.is_file():
@@ -162,8 +165,8 @@ def write_safetensors(
 
     Args:
         file: such as ``<folder>/model.safetensors``.
-        stream: what to write.
-        shard_bytes: largest size of a shard; a larger tensor has one of its own.
+        stream: the tensors.
+        shard_bytes: largest size of a shard; a larger tensor gets a shard of its own.
         metadata: texts in the header of each file; by default what Hugging Face's libraries need.
     """
     shards = _plan_shards(stream.specs, shard_bytes)
@@ -222,7 +225,7 @@ def _write_file(
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor in row-major order, without a copy where it is contiguous."""
+    """Return the bytes of a tensor in row-major order, without a copy where it is contiguous."""
     flat = tensor.detach().contiguous().flatten()
     return flat.view(torch.uint8).numpy().data
 

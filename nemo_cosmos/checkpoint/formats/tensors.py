@@ -35,7 +35,7 @@ class TensorSpec:
 
     @classmethod
     def of(cls, tensor: Tensor) -> TensorSpec:
-        """The spec of a tensor."""
+        """Return the spec of a tensor."""
         return cls(tuple(tensor.shape), tensor.dtype)
 
 
@@ -44,16 +44,16 @@ class TensorSource(Protocol):
 
     @property
     def place(self) -> str:
-        """What to call it in messages."""
+        """The source's name in messages."""
         ...
 
     @property
     def specs(self) -> Mapping[str, TensorSpec]:
-        """Of all its tensors."""
+        """Shape and type of every tensor."""
         ...
 
     def read(self, name: str) -> Tensor:
-        """One tensor, in memory of its own."""
+        """Return one tensor, in memory of its own."""
         ...
 
 
@@ -62,8 +62,8 @@ class TensorStream:
     """What a writer takes.
 
     Attributes:
-        specs: of every tensor, in the order in which they come.
-        tensors: pairs of name and tensor in that order, each made when it is asked for.
+        specs: shape and type of every tensor, in the order in which they come.
+        tensors: pairs of name and tensor in that order, each made on request.
     """
 
     specs: Mapping[str, TensorSpec]
@@ -79,18 +79,18 @@ class MemorySource:
         self.specs = {name: TensorSpec.of(value) for name, value in self._state.items()}
 
     def read(self, name: str) -> Tensor:
-        """The tensor itself; on the meta device there is nothing to move."""
+        """Return the tensor itself, moved to the CPU unless it is on the meta device."""
         tensor = self._state[name].detach()
         return tensor if tensor.is_meta else tensor.cpu()
 
 
 def shapes_of(specs: Mapping[str, TensorSpec]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes."""
+    """Return names and shapes."""
     return {name: spec.shape for name, spec in specs.items()}
 
 
 def stream_of(source: TensorSource) -> TensorStream:
-    """All tensors of a source under their own names."""
+    """Return all tensors of a source under their own names."""
     return TensorStream(source.specs, ((name, source.read(name)) for name in source.specs))
 
 
@@ -133,7 +133,7 @@ def watched(
     specs: Mapping[str, TensorSpec],
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[str, Tensor]]:
-    """Pass tensors on, and report the bytes done and the bytes in all after each."""
+    """Pass tensors on, and report the bytes done and the total after each."""
     total, done = sum(spec.num_bytes for spec in specs.values()), 0
     for name, tensor in tensors:
         yield name, tensor
@@ -143,7 +143,11 @@ def watched(
 
 
 def fit_problems(expected: Shapes, found: Shapes) -> list[str]:
-    """What is missing, unknown or of another shape, a few names of each; empty where all fits."""
+    """Describe what is missing, unknown or of another shape, with a few names of each.
+
+    Returns:
+        One text a kind of problem; none where everything fits.
+    """
     reshaped = [
         f"{name} {found[name]} instead of {expected[name]}"
         for name in sorted(expected.keys() & found.keys())
@@ -165,11 +169,11 @@ def check_fit(expected: Shapes, found: Shapes, place: str, model: str, advice: s
     """Compare the names and shapes in a file with those that a model has.
 
     Args:
-        expected: of the model.
-        found: in the file.
-        place: of the file.
-        model: what the file is taken for.
-        advice: what to do.
+        expected: names and shapes of the model's tensors.
+        found: names and shapes in the file.
+        place: the file's name in the message.
+        model: the model's name in the message.
+        advice: the message's last sentence.
 
     Raises:
         CheckpointError: they differ; one message names what is missing, unknown or misshapen.

@@ -25,7 +25,7 @@ from nemo_cosmos.checkpoint.formats.tensors import TensorSpec, TensorStream
 from nemo_cosmos.errors import CheckpointError, MissingFileError
 
 WRAPPERS = ("ema", "model", "state_dict")
-"""Under which names training programs nest the weights; the average is what one samples with."""
+"""Names under which training programs nest the weights; sampling uses the average."""
 
 _REOPEN_BYTES = 4_000_000_000
 _ALIGNMENT = 64
@@ -55,8 +55,8 @@ class TorchFileSource:
         self.specs = {name: TensorSpec.of(tensor) for name, tensor in self._state.items()}
 
     def read(self, name: str) -> Tensor:
-        """One tensor, copied out of the mapped file."""
-        # What was read of a mapped file stays resident: map it anew from time to time.
+        """Return one tensor, copied out of the mapped file."""
+        # Pages of a mapped file stay resident once read: map it again from time to time.
         if self._bytes_read > _REOPEN_BYTES:
             self._state, self._bytes_read = _unwrap(load_tensors(self._file), self._file), 0
         self._bytes_read += self.specs[name].num_bytes
@@ -64,7 +64,7 @@ class TorchFileSource:
 
 
 def load_tensors(file: Path) -> Any:
-    """What ``torch.save`` wrote, mapped, where it holds nothing but tensors and plain containers.
+    """Map a file of ``torch.save`` that holds nothing but tensors and plain containers.
 
     Raises:
         MissingFileError: there is no such file.
@@ -94,7 +94,7 @@ def load_tensors(file: Path) -> Any:
 
 
 def _unwrap(content: Any, file: Path) -> dict[str, Tensor]:
-    """The innermost state dict, the average where there is one."""
+    """Return the innermost state dict: the average where there is one."""
     while isinstance(content, Mapping):
         nested = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
         nested = [name for name in nested if content[name]]
@@ -135,14 +135,14 @@ def _add(archive: zipfile.ZipFile, name: str, content: memoryview) -> None:
 
 
 class _Storage:
-    """Stands for the bytes of one tensor while the table of contents is pickled."""
+    """A stand-in for the bytes of one tensor while the table of contents is pickled."""
 
     def __init__(self, key: int, spec: TensorSpec) -> None:
         self.key, self.spec = key, spec
 
 
 class _Placeholder:
-    """Stands for a tensor while the table of contents is pickled."""
+    """A stand-in for a tensor while the table of contents is pickled."""
 
     def __init__(self, key: int, spec: TensorSpec) -> None:
         self.storage = _Storage(key, spec)
@@ -165,7 +165,7 @@ class _TablePickler(pickle.Pickler):
 
 
 def _pickle_specs(specs: Mapping[str, TensorSpec]) -> bytes:
-    """The table of contents of a state dict with these tensors."""
+    """Pickle the table of contents of a state dict with these tensors."""
     table = OrderedDict(
         (name, _Placeholder(key, spec)) for key, (name, spec) in enumerate(specs.items())
     )

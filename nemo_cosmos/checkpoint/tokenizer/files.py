@@ -71,7 +71,7 @@ _FIXED: dict[str, tuple[object, ...]] = {
 
 
 class JoinedSource:
-    """Several sources as one, such as an encoder and a decoder in files of their own."""
+    """Several sources as one, such as an encoder and a decoder in separate files."""
 
     def __init__(self, sources: list[TensorSource]) -> None:
         self.place = " and ".join(source.place for source in sources)
@@ -79,7 +79,7 @@ class JoinedSource:
         self.specs = {name: source.specs[name] for name, source in self._source_of.items()}
 
     def read(self, name: str) -> Tensor:
-        """One tensor of the source that has it."""
+        """Return one tensor from the source that has it."""
         return self._source_of[name].read(name)
 
 
@@ -92,14 +92,14 @@ def is_tokenizer_place(place: Path) -> bool:
 
 
 def import_tokenizer(place: Path, preset: str | None = None) -> VideoTokenizer:
-    """Read a tokenizer of any of the formats, ours among them.
+    """Read a tokenizer in any of the formats, including ours.
 
     Args:
         place: a file or folder.
-        preset: what it is, for original files; by default the preset that its weights fit.
+        preset: the preset of original files; by default the one that their weights fit.
 
     Raises:
-        MissingFileError: a file is not there.
+        MissingFileError: a file does not exist.
         CheckpointError: a file is damaged, could run code, or is of another model.
         NumericsError: a weight is NaN or infinite.
     """
@@ -110,7 +110,7 @@ def import_tokenizer(place: Path, preset: str | None = None) -> VideoTokenizer:
     source = _original_source(place)
     folder = place if place.is_dir() else place.parent
     config = tokenizer_config(preset) if preset else _described(folder) or _fitting_preset(source)
-    config = replace(config, high_band_gain=1.0)  # originals know no other
+    config = replace(config, high_band_gain=1.0)  # original files have no gain
     net = _load(config, complete_state(_read_all(source), config, source.place))
     return VideoTokenizer(net, _original_stats(folder, config))
 
@@ -162,7 +162,7 @@ def _import_diffusers(folder: Path) -> VideoTokenizer:
 
 
 def _config_of_vae(data: Mapping[str, Any]) -> TokenizerConfig:
-    """The preset of the same network, or a configuration of its own."""
+    """Return the preset of the same network, else a configuration called "imported"."""
     channels, *widths = data["encoder_block_out_channels"]
     config = TokenizerConfig(
         name="imported",
@@ -210,13 +210,13 @@ def _stats_of_vae(data: Mapping[str, Any], channels: int) -> LatentStats | None:
 
 
 def _make_stats(mean: Tensor, std: Tensor, channels: int) -> LatentStats:
-    """Per channel, or per channel and latent frame, however the numbers are nested."""
+    """Make statistics by channel, or by channel and latent frame, however they are nested."""
     shape = (channels,) if mean.numel() == channels else (channels, -1)
     return LatentStats(mean.float().reshape(shape), std.float().reshape(shape))
 
 
 def _original_source(place: Path) -> TensorSource:
-    """The weights of an original tokenizer, whichever files it has."""
+    """Open the weights of an original tokenizer, whichever files it has."""
     if place.is_file():
         return JitSource(place) if place.suffix == ".jit" else TorchFileSource(place)
     if (place / MODEL_FILE).is_file():
@@ -233,7 +233,7 @@ def _original_source(place: Path) -> TensorSource:
 
 
 def _original_stats(folder: Path, config: TokenizerConfig) -> LatentStats | None:
-    """What normalises the latents; files without it are of tokenizers that do not."""
+    """Read what normalises the latents; a tokenizer without the file does not normalise."""
     name = STATS_FILE if config.kind == "video" else IMAGE_STATS_FILE
     file = folder / name
     if config.discrete or not file.is_file():
@@ -255,16 +255,16 @@ def _original_stats(folder: Path, config: TokenizerConfig) -> LatentStats | None
 
 
 def _described(folder: Path) -> TokenizerConfig | None:
-    """What our own export says of its network."""
+    """Return the configuration that our own export records."""
     data = _object_in(folder / DESCRIPTION_FILE).get("tokenizer")
     return TokenizerConfig.from_dict(data) if isinstance(data, dict) else None
 
 
 def _fitting_preset(source: TensorSource) -> TokenizerConfig:
-    """The preset whose names and shapes a source has.
+    """Find the preset whose names and shapes a source has.
 
     Raises:
-        CheckpointError: there is none; says what the nearest lacks.
+        CheckpointError: there is none; the message says what the nearest lacks.
     """
     found = shapes_of(source.specs)
     problems = {}
@@ -278,7 +278,7 @@ def _fitting_preset(source: TensorSource) -> TokenizerConfig:
         problems, key=lambda name: _num_problems(expected_shapes(TOKENIZERS[name]), found)
     )
     raise CheckpointError(
-        f"'{source.place}' is no tokenizer that is known. The nearest is '{nearest}', but of its "
+        f"'{source.place}' is not a known tokenizer. The nearest is '{nearest}', but of its "
         f"weights there are {'; '.join(problems[nearest])}. Give another file, or name what it is "
         "with --model."
     )
@@ -289,7 +289,7 @@ def _num_problems(expected: Mapping[str, Any], found: Mapping[str, Any]) -> int:
 
 
 def _read_all(source: TensorSource) -> dict[str, Tensor]:
-    """All tensors; a tokenizer is small."""
+    """Read all tensors; a tokenizer is small."""
     return dict(finite(((name, source.read(name)) for name in source.specs), source.place))
 
 
@@ -336,7 +336,7 @@ def _config_in(folder: Path) -> JsonObject:
 
 
 def _object_in(file: Path) -> JsonObject:
-    """The content of a JSON file; empty where there is none, or it is damaged."""
+    """Read a JSON object; empty where there is none, or it is damaged."""
     try:
         return read_object(file) or {}
     except CheckpointError:

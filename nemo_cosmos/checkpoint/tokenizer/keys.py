@@ -40,7 +40,7 @@ _UNUSED = re.compile(r"\.(downsample|upsample)\.conv[123]\.conv3d\.")
 
 
 def diffusers_key(key: str, config: TokenizerConfig) -> str:
-    """The name in diffusers of one of our weights (of a continuous video tokenizer)."""
+    """Return diffusers' name of one of our weights (of a continuous video tokenizer)."""
     num_levels = len(config.channels_mult)
     key = re.sub(r"^encoder\.down\.(\d+)\.", r"encoder.down_blocks.\1.", key)
     key = re.sub(
@@ -54,14 +54,14 @@ def diffusers_key(key: str, config: TokenizerConfig) -> str:
 
 
 def to_diffusers(net: TokenizerNetwork) -> dict[str, Tensor]:
-    """The weights of a continuous video tokenizer under diffusers' names."""
+    """Return the weights of a continuous video tokenizer under diffusers' names."""
     return {diffusers_key(key, net.config): value for key, value in net.named_parameters()}
 
 
 def from_diffusers(
     state: Mapping[str, Tensor], config: TokenizerConfig, place: str = "the state dict"
 ) -> dict[str, Tensor]:
-    """Diffusers' weights under our names, complete with the constants of our state dict.
+    """Return diffusers' weights under our names, with the constants of our state dict added.
 
     Raises:
         CheckpointError: a weight is missing, surplus or of another shape.
@@ -83,7 +83,7 @@ def complete_state(
     Args:
         state: tensors under the reference's names, with or without its constants.
         config: the tokenizer that the weights are meant for.
-        place: what to call them in messages.
+        place: the weights' name in messages.
 
     Raises:
         CheckpointError: a weight is missing, surplus or of another shape.
@@ -102,22 +102,22 @@ def complete_state(
 
 
 def expected_shapes(config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of what a checkpoint must hold: all but the constants."""
+    """Return names and shapes of what a checkpoint must hold: all but the constants."""
     with torch.device("meta"):
         state = TokenizerNetwork(config).state_dict()
     return {key: tuple(value.shape) for key, value in state.items() if not is_constant(key)}
 
 
 def is_unused(key: str) -> bool:
-    """Whether it is a constant, or a convolution that reference checkpoints carry unused."""
+    """Whether a key is a constant's, or of a convolution that reference checkpoints never use."""
     return bool(_UNUSED.search(key)) or is_constant(key)
 
 
 def is_constant(key: str) -> bool:
-    """Whether it is no weight: wavelets and codebooks follow from the configuration."""
+    """Whether a key is a constant's: wavelets and codebooks follow from the configuration."""
     return "patcher" in key or key.startswith("quantizer.")
 
 
 def _expected_state(config: TokenizerConfig) -> dict[str, Tensor]:
-    """Names and shapes of a network's state, with real constants and untouched weights."""
+    """Return a fresh network's state: real constants, and weights that only give shapes."""
     return TokenizerNetwork(config).state_dict()

@@ -1,7 +1,7 @@
 """The diffusion world model as a NeMo model: what NeMo's MegatronStrategy trains.
 
-The maths is in ``process``, ``edm`` and ``conditioning``, the network in ``dit``; neither needs
-NeMo. This class only gives them NeMo's hooks.
+The mathematics is in ``process/``, the network in ``network/``; neither needs NeMo. This class
+connects them to NeMo's hooks.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class DiffusionModel(MegatronLightningModule):
     """A Text2World or Video2World diffusion model under NeMo's trainer.
 
     Args:
-        config: of the network.
-        process: of the diffusion process; by default what fits the network, with 0 to 2 given
+        config: the network's configuration.
+        process: the diffusion process; by default the one that fits the network, with 0 to 2 given
             latent frames where it has the mask channel of Video2World.
         optim: the optimiser; AdamW at 1e-4 with the distributed optimiser by default.
         controls: what post-training adds to steer the model; none for pre-training.
@@ -84,10 +84,10 @@ class DiffusionModel(MegatronLightningModule):
         self._fps: float | None = None  # of the first batch, for the description
 
     def setup(self, stage: str) -> None:
-        """Before anything is built: require what is to be trained on to fit the layout.
+        """Before anything is built, require the data to fit the layout and the network.
 
         Raises:
-            ConfigError: latents, text or packs do not divide over processes that share them.
+            ConfigError: latents, text or packs do not divide over the ranks that share them.
             WrongFrameCountError, WrongSizeError: the network does not take the data's latents.
         """
         if stage != "fit":
@@ -129,12 +129,13 @@ class DiffusionModel(MegatronLightningModule):
     def data_step(self, dataloader_iter: Iterator[Any]) -> LatentBatch:
         """Take the next batch, check it while it is on the CPU, and move it to the device.
 
-        Under context parallelism, this is where a process takes its part of the video.
+        Under context parallelism, a rank takes its part of the video here, before anything else
+        sees the batch.
 
         Raises:
             NumericsError: NaN or infinity in the latents.
             SampleError: the batch lacks latents or text embeddings.
-            ConfigError: its tokens do not divide over the context-parallel processes.
+            ConfigError: its tokens do not divide over the context-parallel ranks.
         """
         batch: LatentBatch = self.next_batch(dataloader_iter)
         check_batch(batch)
@@ -180,13 +181,13 @@ class DiffusionModel(MegatronLightningModule):
         )
 
     def _own_part(self, batch: LatentBatch) -> LatentBatch:
-        """This context-parallel process's part of a batch."""
+        """Return this context-parallel rank's part of a batch."""
         size = parallel_state.get_context_parallel_world_size()
         if size == 1:
             return batch
         if is_pack(batch):
             raise ConfigError(
-                f"Packed samples cannot be spread over {size} context-parallel processes. Set "
+                f"Packed samples cannot be split over {size} context-parallel ranks. Set "
                 "trainer.strategy.context_parallel_size=1, or train without data.packing."
             )
         rank = parallel_state.get_context_parallel_rank()

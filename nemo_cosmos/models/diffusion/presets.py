@@ -1,8 +1,8 @@
 """The diffusion world models by name: data only, cheap to import.
 
-A size is a row here, never a class. Numbers of the 7B and 14B models are those of the published
-Cosmos checkpoints (``faditv2_7b``, ``faditv2_14b``); their parameter counts equal the published
-ones to the unit (``tests/unit/models/diffusion/test_presets.py``).
+A size is a row here, never a class. The 7B and 14B models are the published Cosmos checkpoints
+(``faditv2_7b``, ``faditv2_14b``); their parameter counts are exactly the published ones
+(``tests/unit/models/diffusion/test_presets.py``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class DiffusionPreset:
         name: for example ``"diffusion_7b_text2world"``.
         task: ``"text2world"`` or ``"video2world"``.
         network: arguments of :class:`~nemo_cosmos.models.diffusion.network.config.DiTConfig`.
-        tokenizer: the tokenizer preset whose latents it models.
+        tokenizer: the tokenizer preset whose latents the model makes.
         adjust_video_noise: whether training multiplies a video's noise level by the square root
             of its number of latent frames (the 14B models).
     """

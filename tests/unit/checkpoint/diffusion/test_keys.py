@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nemo_cosmos.checkpoint.diffusion.keys import (
-    Layout,
+    Naming,
     export_diffusion_state,
     import_diffusion_state,
 )
@@ -33,11 +33,11 @@ def net() -> DiT:
     )
 
 
-@pytest.mark.parametrize("layout", ["diffusers", "cosmos"])
-def test_there_and_back(net: DiT, layout: Layout) -> None:
-    foreign = export_diffusion_state(net.state_dict(), net.config, layout)
+@pytest.mark.parametrize("naming", ["diffusers", "cosmos"])
+def test_there_and_back(net: DiT, naming: Naming) -> None:
+    foreign = export_diffusion_state(net.state_dict(), net.config, naming)
     assert len(foreign) == 10 + 20 * 2
-    ours = import_diffusion_state(foreign, net.config, layout)
+    ours = import_diffusion_state(foreign, net.config, naming)
     state = {k: v for k, v in net.state_dict().items() if isinstance(v, torch.Tensor)}
     assert ours.keys() == state.keys()
     assert all(torch.equal(ours[name], tensor) for name, tensor in state.items())
