@@ -27,7 +27,7 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 
 
 class _RMSNorm(torch.autograd.Function):
-    """The gradients are ``dx = r (g w - n mean(g w n))`` and ``dw = sum(g n)``.
+    """RMS normalisation; its gradients are ``dx = r (g w - n mean(g w n))``, ``dw = sum(g n)``.
 
     Here ``r = 1 / sqrt(mean(x^2) + eps)`` and ``n = x r``.
     """
@@ -59,19 +59,19 @@ def layer_norm_by_row(
 
     Args:
         x_LBE: tokens, T equal runs of them.
-        weight_TBE: of each run.
-        bias_TBE: the same.
+        weight_TBE: weight of each run.
+        bias_TBE: bias of each run.
         eps: added to the variance.
     """
     if len(weight_TBE) == weight_TBE.shape[1] == 1 and x_LBE.dtype == torch.float32:
-        # Torch's own. Not in bfloat16, in which it sums the gradients of weight and bias.
+        # Not in bfloat16: torch would sum the gradients of weight and bias in that type.
         return F.layer_norm(x_LBE, x_LBE.shape[-1:], weight_TBE.flatten(), bias_TBE.flatten(), eps)
     normed: torch.Tensor = _LayerNormByRow.apply(x_LBE, weight_TBE, bias_TBE, eps)
     return normed
 
 
 class _LayerNormByRow(torch.autograd.Function):
-    """The backward pass normalises once more, so that the normalised tokens need not be kept."""
+    """The backward pass normalises again, so that the normalised tokens need not be kept."""
 
     @staticmethod
     def forward(

@@ -17,8 +17,8 @@ class RMSNorm(nn.Module):
     arguments' names.
 
     Args:
-        config: gives the parameter's type and says whether the sequence is sharded; if so, the
-            parameter is tagged so that Megatron sums its gradient over the tensor-parallel group.
+        config: the network's configuration: type of the parameter, and whether ranks share the
+            tokens; Megatron then sums the parameter's gradient over the tensor-parallel ranks.
         hidden_size: length of the last axis.
         eps: added to the mean square.
     """
@@ -36,35 +36,36 @@ class RMSNorm(nn.Module):
 
 
 def replicated_parameter(
-    shape: torch.Size, config: TransformerConfig, on_shard: bool = True
+    shape: torch.Size, config: TransformerConfig, on_share: bool = True
 ) -> nn.Parameter:
-    """An uninitialised parameter that every tensor-parallel process holds in full.
+    """Make an uninitialised parameter that every tensor-parallel rank holds in full.
 
-    It sits where the parallel linear layers put theirs.
+    It is created on the device where the parallel linear layers create theirs.
 
     Args:
-        shape: of the parameter.
-        config: gives its type, and whether sequence parallelism is on.
-        on_shard: whether it acts on this process's share of the tokens. Its gradient is then a
-            part of the whole, and the attribute ``sequence_parallel`` makes Megatron sum the parts.
+        shape: shape of the parameter.
+        config: the network's configuration.
+        on_share: whether it acts on this rank's share of the tokens under sequence parallelism. Its
+            gradient is then a part of the whole, and the attribute ``sequence_parallel`` makes
+            Megatron sum the parts.
     """
     device = None if config.use_cpu_initialization else torch.cuda.current_device()
     parameter = nn.Parameter(torch.empty(shape, dtype=config.params_dtype, device=device))
-    parameter.sequence_parallel = config.sequence_parallel and on_shard  # type: ignore[attr-defined]
+    parameter.sequence_parallel = config.sequence_parallel and on_share  # type: ignore[attr-defined]
     return parameter
 
 
 class ReplicatedLinear(nn.Module):
-    """A linear map without bias that every tensor-parallel process holds in full.
+    """A linear map without bias that every tensor-parallel rank holds in full.
 
     For the small maps around the transformer layers (embeddings, modulation, output), which are
-    not worth sharding.
+    not worth splitting.
 
     Args:
         in_features: length of the input's last axis.
         out_features: length of the output's last axis.
-        config: ``config.init_method`` fills the weight.
-        on_shard: see :func:`replicated_parameter`.
+        config: the network's configuration; ``config.init_method`` fills the weight.
+        on_share: see :func:`replicated_parameter`.
     """
 
     def __init__(
@@ -72,11 +73,11 @@ class ReplicatedLinear(nn.Module):
         in_features: int,
         out_features: int,
         config: TransformerConfig,
-        on_shard: bool = True,
+        on_share: bool = True,
     ) -> None:
         super().__init__()
         shape = torch.Size([out_features, in_features])
-        self.weight = replicated_parameter(shape, config, on_shard)
+        self.weight = replicated_parameter(shape, config, on_share)
         if config.perform_initialization:
             config.init_method(self.weight)
 

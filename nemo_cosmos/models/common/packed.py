@@ -1,4 +1,4 @@
-"""Where the samples of a packed sequence begin and end ("THD"), as attention needs to know it.
+"""Where the samples of a packed sequence begin and end ("THD"), as attention needs it.
 
 The samples lie end to end along the token axis; attention stays inside each.
 """
@@ -15,7 +15,7 @@ from megatron.core.packed_seq_params import PackedSeqParams
 
 @dataclass
 class Boundaries(PackedSeqParams):
-    """Megatron's boundaries, which Transformer Engine's kernels read, and the lengths on the host.
+    """Megatron's boundaries for Transformer Engine's kernels, with the lengths on the host.
 
     Attributes:
         lengths_q: number of each sample's queries.
@@ -49,8 +49,8 @@ class Packing(NamedTuple):
     """The boundaries in both attentions of a layer.
 
     Attributes:
-        tokens: of the samples' own tokens.
-        context: of the tokens, and of the text that each sample's attend to.
+        tokens: boundaries of the samples' tokens, for self-attention.
+        context: boundaries of the tokens and of their context, for cross-attention.
     """
 
     tokens: Boundaries
@@ -67,18 +67,18 @@ class Packing(NamedTuple):
         """Lay samples end to end.
 
         Args:
-            lengths: tokens of each sample.
-            context_lengths: context tokens of each sample.
+            lengths: number of each sample's tokens.
+            context_lengths: number of each sample's context tokens.
             device: where attention runs.
-            num_padding: tokens behind the last sample that belong to none. They see each other and,
-                since attention to nothing is not defined, the last sample's context.
+            num_padding: number of tokens behind the last sample that belong to none. They see each
+                other and, since attention to nothing is undefined, the last sample's context.
         """
         padding = [num_padding] if num_padding else []
-        own = [*lengths, *padding]
-        seeing_context = [*lengths[:-1], lengths[-1] + num_padding]
+        in_self = [*lengths, *padding]
+        in_cross = [*lengths[:-1], lengths[-1] + num_padding]
         return cls(
-            Boundaries.of(own, own, device),
-            Boundaries.of(seeing_context, context_lengths, device),
+            Boundaries.of(in_self, in_self, device),
+            Boundaries.of(in_cross, context_lengths, device),
         )
 
 

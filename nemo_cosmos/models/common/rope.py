@@ -33,9 +33,9 @@ class Rope3D(nn.Module):
     Args:
         head_dim: channels of a head; height and width take ``head_dim // 6 * 2`` each, time the
             rest.
-        ratios_thw: by how much to extend the range of each axis (NTK-aware: the base frequency
+        ratios_thw: factor by which the range of each axis grows (NTK-aware: the base frequency
             10000 is multiplied by ``ratio ** (d / (d - 2))``).
-        base_fps: the frame rate at which one latent frame is one step in time.
+        base_fps: frame rate in Hz at which one latent frame is one step in time.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Rope3D(nn.Module):
         Args:
             grid_thw: tokens along time, height and width.
             fps_B: frame rate of each sample in Hz, or ``None`` for the base rate (images).
-            device: where the table is wanted.
+            device: device of the table.
             origin_thw: position of the grid's first token.
         """
         time, height, width = grid_thw
@@ -111,7 +111,7 @@ def apply_rope(x_LBHD: torch.Tensor, table: RopeTable) -> torch.Tensor:
 
 
 class _Rotate(torch.autograd.Function):
-    """A rotation, whose gradient is the rotation back: nothing but the table is kept for it."""
+    """A rotation; its gradient is the rotation back, which needs nothing but the table."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""What a Cosmos tokenizer is made of, and which videos it can take."""
+"""The configuration of a Cosmos tokenizer, and the videos that it takes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from nemo_cosmos.errors import (
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """The shape of one tokenizer; every size is data here, never a class.
+    """The shape of one tokenizer; sizes are data, never classes.
 
     Attributes:
-        name: key in :data:`nemo_cosmos.models.tokenizer.presets.TOKENIZERS`, or the user's own.
-        kind: "image" networks treat each frame alone, "video" networks are causal in time.
+        name: key in :data:`nemo_cosmos.models.tokenizer.presets.TOKENIZERS`, or a name of its own.
+        kind: "image" for networks that treat each frame alone, "video" for causal ones.
         discrete: whether latents are quantised to integer codes (FSQ) or stay continuous.
         spatial_factor: pixels per latent along height and along width.
         temporal_factor: frames per latent frame after the first; 1 for images.
         channels: base width of the network.
         channels_mult: width of each level as a multiple of ``channels``.
-        num_res_blocks: residual blocks a level in the encoder; the decoder has one more.
+        num_res_blocks: residual blocks of each level of the encoder; the decoder has one more.
         patch_size: side of the Haar wavelet patch, in pixels (and frames).
-        high_band_gain: factor on all wavelet bands but the mean, undone after the decoder. The
-            reference has 1. Beyond it, the fine bands, whose values are small, weigh more in the
-            first convolution and suffer less from the noise of large learning rates in the last:
-            a small network trained for minutes needs that.
+        high_band_gain: factor on all wavelet bands except the mean, undone after the decoder; 1 in
+            the reference. With more, the fine bands, whose values are small, weigh more in the
+            first convolution and suffer less from the noise of large learning rates in the last.
+            A small network that trains for minutes needs that.
         z_channels: width between encoder and ``quant_conv``.
         latent_channels: channels of a continuous latent.
         fsq_levels: quantisation levels of each of a discrete latent's channels.
@@ -169,8 +169,8 @@ class TokenizerConfig:
         """Raise the fitting error unless ``shape`` is a legal (B,C,T,H,W).
 
         Args:
-            shape: of the video tensor.
-            later_chunk: the tensor continues a stream, where f n frames are legal.
+            shape: shape of the video tensor.
+            later_chunk: whether the tensor continues a stream, where f n frames are legal.
         """
         if len(shape) != 5 or shape[1] != self.pixel_channels:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of latents, which diffusion models are trained in units of.
+"""Mean and standard deviation of latents: diffusion models are trained on latents in these units.
 
 Shape suffixes: B batch, C channels, T latent frames, H height, W width.
 """
@@ -20,7 +20,7 @@ from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 
 @dataclass(frozen=True)
 class LatentStats:
-    """Statistics a channel, (C,), or a channel and latent frame, (C,T), as the reference has them.
+    """Statistics for each channel, (C,), or each channel and latent frame, (C,T), as the reference.
 
     Videos longer than T latent frames use the last column for the rest: after the first frame,
     which covers one frame of pixels instead of f, the statistics hardly change.
@@ -95,8 +95,8 @@ def compute_latent_stats(
 
     Args:
         net: the trained network.
-        videos_BCTHW: batches in [-1, 1]; all of one length where ``per_frame``.
-        per_frame: separate statistics for each latent frame, (C,T) instead of (C,).
+        videos_BCTHW: batches in [-1, 1], all of one length where ``per_frame``.
+        per_frame: whether each latent frame has its own statistics, (C,T) instead of (C,).
 
     Raises:
         InputError: the tokenizer is discrete, there is no video, or lengths differ.

@@ -1,4 +1,4 @@
-"""What a tokenizer is trained to minimise, in stages.
+"""The loss of a tokenizer's training, in stages.
 
 Weights change at step boundaries and are data: :data:`COSMOS_LOSSES` has those of the reference's
 training, :data:`POST_TRAINING_LOSSES` those of its post-training. Every term is counted once (the
@@ -32,8 +32,8 @@ class LossSchedule:
     """A weight that is constant between step boundaries.
 
     Attributes:
-        values: one more than boundaries.
-        boundaries: ``values[i]`` holds for steps below ``boundaries[i]``; the last one after all.
+        values: weights, one more than there are boundaries.
+        boundaries: first step after each value; ``values[i]`` holds below ``boundaries[i]``.
     """
 
     values: tuple[float, ...]
@@ -70,8 +70,8 @@ class LossConfig:
         flow: weight of the error's flicker along the motion (:func:`flow_loss`).
         perceptual_kind: "features" is the reference's weighted L1 of features, "lpips" the LPIPS
             metric with its trained heads.
-        vgg_frames: VGG16 sees so many frames of each video, drawn anew every step; None is all.
-            Two or three make it affordable on a CPU.
+        vgg_frames: number of frames of each video that VGG16 sees, drawn again every step; None
+            for all. Two or three make it affordable on a CPU.
     """
 
     color: LossSchedule = field(default=LossSchedule((1.0,)))
@@ -171,7 +171,7 @@ def flow_loss(reconstruction_BCTHW: Tensor, target_BCTHW: Tensor, scale: int = 2
     Args:
         reconstruction_BCTHW: in [-1, 1]; gradients flow into it.
         target_BCTHW: the original.
-        scale: the factor by which both are shrunk first, which saves time and steadies the flow.
+        scale: factor by which both are shrunk first, which saves time and steadies the flow.
     """
     if target_BCTHW.shape[2] < 2:
         return reconstruction_BCTHW.new_zeros(())

@@ -48,8 +48,8 @@ class MegatronTokenizer(MegatronModule):
     def __init__(self, config: TransformerConfig, network: TokenizerNetwork) -> None:
         super().__init__(config)
         self.module = network
-        # Megatron's schedules ask for the type, and number the micro-batches in a transformer
-        # "decoder"; without this they would take the tokenizer's decoder for one.
+        # Megatron's schedules read the type, and number the micro-batches in the layers of a
+        # "decoder"; without this they would find the tokenizer's decoder.
         self.model_type = ModelType.encoder_or_decoder
         self.decoder = SimpleNamespace(layers=())
 
@@ -69,11 +69,11 @@ class TokenizerModel(MegatronLightningModule):
     device, so they train data-parallel only.
 
     Args:
-        config: a tokenizer preset or one's own.
+        config: the tokenizer's configuration, a preset or another.
         optim: the optimiser; by default the reference's Adam (1e-4, betas 0.5 and 0.999, weight
             decay 0.01).
         losses: the terms of the loss and their weights.
-        stats_batches: how many training batches :meth:`export` measures latents on.
+        stats_batches: number of training batches on which :meth:`export` measures latents.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class TokenizerModel(MegatronLightningModule):
 
         Args:
             folder: replaced as a whole.
-            data: its training batches are what a continuous tokenizer's latents are measured on.
+            data: the training data, on which a continuous tokenizer's latents are measured.
         """
         trained: TokenizerNetwork = self.network()
         network = TokenizerNetwork(self.tokenizer_config).to(default_device())

@@ -1,4 +1,4 @@
-"""A tokenizer to use: network, normalisation and folder in one object.
+"""A tokenizer ready for use: network, normalisation and folder in one object.
 
 The folder holds ``config.json`` (``{"format": "nemo_cosmos.tokenizer", "version": 1, "network":
 {...}}``), ``model.safetensors`` and, for continuous tokenizers, ``latent_stats.safetensors``.
@@ -41,8 +41,8 @@ class VideoTokenizer(nn.Module):
 
     Args:
         net: the network.
-        stats: mean and standard deviation of its latents; None leaves latents as they are
-            (discrete tokenizers have none).
+        stats: mean and standard deviation of its latents; None leaves latents unchanged (discrete
+            tokenizers have none).
     """
 
     def __init__(self, net: TokenizerNetwork, stats: LatentStats | None = None) -> None:
@@ -52,7 +52,7 @@ class VideoTokenizer(nn.Module):
 
     @property
     def config(self) -> TokenizerConfig:
-        """What the network is made of."""
+        """The network's configuration."""
         return self.net.config
 
     @property
@@ -70,9 +70,9 @@ class VideoTokenizer(nn.Module):
 
         Args:
             video_BCTHW: (B,3,1+f n,H,W), floating point in [-1, 1].
-            chunk_frames: encode this many frames at a time, a legal length 1 + f m with m > 0
-                (the first chunk has it, later ones one frame less). The result is the same and
-                memory no longer grows with the video. None is one pass.
+            chunk_frames: number of frames that are encoded at a time, 1 + f m with m > 0 (later
+                chunks have one frame less). The result is the same and memory no longer grows with
+                the video. None is one pass.
 
         Returns:
             Normalised latents (B,C,1+n,H/s,W/s), float32, or code indices (B,1+n,H/s,W/s), int32.
@@ -100,8 +100,8 @@ class VideoTokenizer(nn.Module):
 
         Args:
             latents: what :meth:`encode` returned, or a model made.
-            chunk_frames: decode as many latents at a time as make this many frames, 1 + f m with
-                m > 0. The result is the same and memory no longer grows with the video.
+            chunk_frames: number of frames that are decoded at a time, 1 + f m with m > 0. The
+                result is the same and memory no longer grows with the video. None is one pass.
 
         Returns:
             (B,3,T,H,W) float32, clamped to [-1, 1].
@@ -146,10 +146,10 @@ class VideoTokenizer(nn.Module):
 
         Args:
             folder: the tokenizer folder.
-            dtype: precision to compute in.
+            dtype: precision of the network.
 
         Raises:
-            MissingFileError: the folder or one of its files is not there.
+            MissingFileError: the folder or one of its files does not exist.
             CheckpointError: a file is damaged or does not fit the others.
         """
         root = Path(folder)
@@ -186,7 +186,7 @@ class VideoTokenizer(nn.Module):
         if not latents.isfinite().all():
             raise NumericsError(
                 f"The latents hold {_num_bad(latents)} values that are NaN or infinite; nothing "
-                "was decoded. Look for the step that made them (a diverged model, a too low "
+                "was decoded. Look for the step that made them (a diverged model, too low a "
                 "precision) rather than replacing them."
             )
 

@@ -1,9 +1,9 @@
 """Keep checkpoints the same whichever layer spec wrote them.
 
-Layers of Transformer Engine, and in their likeness Megatron's, add an entry ``_extra_state`` to
-their state: the scales that FP8's delayed scaling has collected, else nothing. Which layers have
-one differs between the specs, so that a checkpoint of one would lack keys of the other. Entries
-without content are therefore left out, and put back empty when a state is loaded.
+Transformer Engine's layers, and Megatron's like them, add an entry ``_extra_state`` to their state:
+the scales that FP8's delayed scaling has collected, else nothing. The layers that have one differ
+between the specs, so a checkpoint of one would lack keys of the other. Entries without content are
+therefore left out, and put back empty when a state is loaded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def without_extra_state(state: dict[str, Any], config: TransformerConfig) -> dic
 
 
 def accept_missing_extra_state(network: nn.Module) -> None:
-    """Let the network load a state that lacks extra states: the layers are told None instead."""
+    """Let the network load a state that lacks extra states: the layers get None instead."""
 
     def fill(state: dict[str, Any], prefix: str, *args: Any) -> None:
         del args

@@ -1,4 +1,4 @@
-"""What FP8 needs, checked before a network is built: Megatron-Core would leave it out in silence.
+"""What FP8 needs, checked before a network is built: Megatron-Core would silently leave it out.
 
 FP8 is computed by Transformer Engine, in the matrix products of the layers alone: embeddings,
 modulation and output layer stay in bfloat16, and by default so do the first and the last layer.
@@ -27,10 +27,10 @@ CAPABILITIES: dict[str, tuple[int, int]] = {
     "blockwise": (9, 0),
     "mxfp8": (10, 0),
 }
-"""Recipes, and the CUDA compute capability that each begins with (Ada 8.9, Hopper 9.0, Blackwell
+"""The CUDA compute capability that each recipe begins with (Ada 8.9, Hopper 9.0, Blackwell
 10.0)."""
 TOKEN_MULTIPLES = {"mxfp8": 32}
-"""Tokens of a process must be a multiple of this; 8 where a recipe is not named."""
+"""Multiple that a rank's number of tokens must be, by recipe; 8 for the others."""
 
 
 def check_fp8(config: TransformerConfig, layer_spec: str) -> None:
@@ -58,12 +58,12 @@ def check_fp8(config: TransformerConfig, layer_spec: str) -> None:
 
 
 def check_fp8_tokens(config: TransformerConfig, num_tokens: int, what: str) -> None:
-    """Require a number of tokens on this process that FP8 matrix products take.
+    """Require a number of tokens on this rank that FP8 matrix products take.
 
     Args:
-        config: of the network.
-        num_tokens: tokens times samples.
-        what: of which tokens, for the message.
+        config: the network's configuration.
+        num_tokens: number of tokens times number of samples.
+        what: the kind of tokens, for the message.
 
     Raises:
         ConfigError: it is not a multiple of 8 (32 for MXFP8).
@@ -73,7 +73,7 @@ def check_fp8_tokens(config: TransformerConfig, num_tokens: int, what: str) -> N
     multiple = TOKEN_MULTIPLES.get(str(config.fp8_recipe), 8)
     if num_tokens % multiple:
         raise ConfigError(
-            f"A process has {num_tokens} {what}, but FP8 ({config.fp8_recipe}) takes multiples of "
+            f"A rank has {num_tokens} {what}, but FP8 ({config.fp8_recipe}) takes multiples of "
             f"{multiple}. Choose another video size, length or batch, other parallel sizes, or "
             "train without FP8."
         )

@@ -1,12 +1,12 @@
-"""What all stages of a pipeline hold a copy of.
+"""Modules that every stage of a pipeline holds a copy of.
 
-A stage needs more than the tokens of the stage before: noise level, position, text and control. It
+A stage needs more than the tokens of the stage before: noise level, position, text and controls. It
 computes them itself from the batch, which every stage reads. Sending them would cost more: their
-size grows with the video, while the modules that make them are small. So every stage has these
-modules, and they have to be one:
+size grows with the video, while the modules that make them are small. So every stage has a copy of
+these modules, and the copies must stay equal:
 
 - they start from the same weights (:func:`same_on_all_stages`);
-- Megatron adds up their gradients over the stages, counts their norm once, and cuts the distributed
+- Megatron sums their gradients over the stages, counts their norm once, and cuts the distributed
   optimiser's shares of them alike on all stages (:func:`tag_copies`);
 - a checkpoint holds them once (:func:`number_copies`).
 """
@@ -26,12 +26,12 @@ from nemo_cosmos.platform import default_device, seeded
 
 
 @contextmanager
-def same_on_all_stages(pp_group: Any, salt: int = 0) -> Iterator[None]:
-    """Within the block, every stage draws the same random numbers; others go on as if it were not.
+def same_on_all_stages(pp_group: dist.ProcessGroup, salt: int = 0) -> Iterator[None]:
+    """Within the block, every stage draws the same random numbers; after it, as if it were not.
 
     Args:
-        pp_group: the pipeline's process group. Alone, a stage draws as it always does.
-        salt: a different number for each block, so that blocks do not draw the same.
+        pp_group: the pipeline's process group. With a single stage the block changes nothing.
+        salt: a different number for each block, so that two blocks do not draw the same.
     """
     if pp_group.size() == 1:
         yield
@@ -42,11 +42,13 @@ def same_on_all_stages(pp_group: Any, salt: int = 0) -> Iterator[None]:
         yield
 
 
-def tag_copies(modules: Iterable[nn.Module | None], pp_group: Any, is_first: bool) -> None:
-    """Tell Megatron which parameters other stages hold, too.
+def tag_copies(
+    modules: Iterable[nn.Module | None], pp_group: dist.ProcessGroup, is_first: bool
+) -> None:
+    """Mark for Megatron the parameters that other stages hold, too.
 
     Args:
-        modules: whose parameters they are.
+        modules: the modules; None is skipped.
         pp_group: the pipeline's process group.
         is_first: whether this is the first stage, whose copy counts in the gradient's norm.
     """
@@ -54,19 +56,21 @@ def tag_copies(modules: Iterable[nn.Module | None], pp_group: Any, is_first: boo
         return
     for module in modules:
         for parameter in () if module is None else module.parameters():
-            tags: Any = parameter
-            tags.pipeline_parallel = True  # sum the gradient over stages
-            tags.shared_embedding = True  # a bucket of its own: the same shares on all stages
-            tags.shared = not is_first
+            # Attributes that Megatron looks for on a parameter.
+            vars(parameter).update(
+                pipeline_parallel=True,  # sum the gradient over stages
+                shared_embedding=True,  # a bucket of its own: the same shares on all stages
+                shared=not is_first,  # count it once in the gradient's norm
+            )
 
 
 def number_copies(state: dict[str, Any], prefixes: tuple[str, ...], number: int) -> None:
     """Number a stage's copies in its sharded state, so that the first alone is written.
 
     Args:
-        state: what ``sharded_state_dict`` gave.
-        prefixes: of the names of what all stages hold.
-        number: of the stage, counted with the virtual ones; 0 is the first.
+        state: the stage's sharded state.
+        prefixes: prefixes of the names of what all stages hold.
+        number: number of the stage, virtual stages included; 0 is the first.
     """
     for name, entry in state.items():
         if name.startswith(prefixes) and isinstance(entry, ShardedTensor | ShardedObject):

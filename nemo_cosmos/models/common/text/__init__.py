@@ -1,4 +1,4 @@
-"""Text encoders: prompts become T5 embeddings that the cross-attention reads.
+"""Text encoders: prompts become the T5 embeddings that cross-attention reads.
 
 Three kinds share one interface (:class:`TextEncoder`) and one layout, 512 tokens by default with
 zeros beyond the prompt: ``t5`` (any T5 through transformers, from a folder or the hub; the

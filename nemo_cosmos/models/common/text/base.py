@@ -1,4 +1,4 @@
-"""What every text encoder promises.
+"""The interface of every text encoder.
 
 Shape suffixes: B prompts, L token positions (``max_length``), D embedding channels.
 """
@@ -23,7 +23,7 @@ class TextEncoder(ABC):
     """Turns prompts of any length into embeddings of one padded layout.
 
     Attributes:
-        kind: the name under which :func:`load_text_encoder` builds it.
+        kind: name under which :func:`load_text_encoder` builds it.
         path: folder or hub name of the weights; None where a package carries them.
         dim: embedding channels D.
         max_length: token positions L, the end-of-sequence token included.
@@ -59,14 +59,14 @@ class TextEncoder(ABC):
 
         Args:
             prompts: any number of texts.
-            truncate: cut a prompt that is too long instead of refusing it.
+            truncate: whether a prompt that is too long is cut instead of refused.
 
         Returns:
             ``embeddings_BLD`` float32, zeros beyond each prompt's length, and ``mask_BL`` float32,
             1 where there is a token.
 
         Raises:
-            PromptError: ``prompts`` is a bare string or holds something else than text, or a
+            PromptError: ``prompts`` is a bare string or holds something other than text, or a
                 prompt has more than ``max_length`` tokens and ``truncate`` is off.
         """
         _check_texts(prompts)
@@ -86,7 +86,7 @@ class TextEncoder(ABC):
         return len(self.tokenize([prompt])[0])
 
     def spec(self) -> dict[str, Any]:
-        """What a model's ``config.json`` stores; :func:`load_text_encoder` takes it back."""
+        """Return what a model's ``config.json`` stores, for :func:`load_text_encoder`."""
         return {
             "kind": self.kind,
             "path": self.path,

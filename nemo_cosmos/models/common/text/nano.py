@@ -1,8 +1,8 @@
 """The nano T5: a SentencePiece vocabulary of the corpus and a tiny encoder, saved as one folder.
 
 The encoder is not trained. Its fixed random weights (Glorot-like T5 initialisation from a seed) mix
-the words of a caption into distinct vectors, which is enough for a nano world model to learn its
-few commands from, and it needs no download. Real meaning comes from ``embedded`` or a real T5.
+the words of a caption into distinct vectors. That is enough for a nano world model to learn its few
+commands, and needs no download. Real meaning comes from ``embedded`` or a trained T5.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def train_sentencepiece(
     """Train a unigram vocabulary in T5's layout (pad 0, end 1, unknown 2, no begin).
 
     Args:
-        captions: the corpus; empty ones are left out.
-        folder: where ``spiece.model`` goes.
-        vocab_size: upper bound; a small corpus gives fewer pieces.
+        captions: the corpus; empty captions are left out.
+        folder: folder of the new ``spiece.model``.
+        vocab_size: upper bound of the vocabulary; a small corpus gives fewer pieces.
 
     Returns:
         The file ``folder/spiece.model``.
@@ -44,7 +44,7 @@ def train_sentencepiece(
     sentences = [caption.strip() for caption in captions if caption.strip()]
     if not sentences:
         raise PromptError(
-            f"A vocabulary cannot be trained: of {len(captions)} captions none holds text. Caption "
+            f"A vocabulary cannot be trained: none of {len(captions)} captions holds text. Caption "
             "the clips first ('nemo-cosmos curate' does it)."
         )
     model = io.BytesIO()
@@ -78,11 +78,11 @@ def build_nano_t5(
     """Make a folder that the text encoder ``t5`` loads: vocabulary, tokenizer and tiny encoder.
 
     Args:
-        captions: the corpus the vocabulary is trained on.
-        folder: where it goes, written whole or not at all.
+        captions: corpus of the vocabulary.
+        folder: the new folder, written whole or not at all.
         vocab_size: upper bound of the vocabulary.
-        dim: embedding channels, a multiple of 32.
-        seed: of the weights; the caller's random state is left alone.
+        dim: number of embedding channels, a multiple of 32.
+        seed: seed of the weights; the caller's random state is left alone.
 
     Returns:
         The folder.

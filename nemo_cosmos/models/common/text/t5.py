@@ -25,12 +25,12 @@ class T5TextEncoder(TextEncoder):
         path: a folder with ``config.json``, weights and tokenizer (then nothing is downloaded), a
             diffusers folder with ``text_encoder/`` and ``tokenizer/``, or a name on the hub such as
             ``google-t5/t5-11b``.
-        max_length: token positions.
-        device: where the encoder runs; results come back to the CPU.
-        dtype: ``float32``, or ``bfloat16`` to halve the memory of the large ones.
+        max_length: number of token positions.
+        device: device of the encoder; results are on the CPU.
+        dtype: ``float32``, or ``bfloat16`` for half the memory.
 
     Raises:
-        MissingFileError: there is neither such a folder nor such a reachable name on the hub.
+        MissingFileError: the path is neither a folder nor a reachable name on the hub.
         ConfigError: an unknown ``dtype``.
     """
 
@@ -91,15 +91,15 @@ def _load(path: str, dtype: torch.dtype) -> tuple[Any, Any]:
         )
     except (OSError, ValueError) as error:
         where = (
-            "The folder is there, but it does not hold a complete T5 encoder (config.json, "
+            "The folder exists, but it does not hold a complete T5 encoder (config.json, "
             "model.safetensors, tokenizer.json or spiece.model)"
             if is_folder
-            else "There is no such folder, and the model hub does not give it either"
+            else "There is no such folder, and the model hub has no such name or is unreachable"
         )
         raise MissingFileError(
             f"The T5 text encoder '{path}' cannot be loaded. {where}. Give a folder, a hub name "
             f"such as '{REFERENCE_T5}' with a connection to the hub, or the text encoder "
-            f"'embedded', whose weights come in a package. The cause: {_first_line(error)}"
+            f"'embedded', whose weights come in a package. Cause: {_first_line(error)}"
         ) from error
     return tokenizer, model
 

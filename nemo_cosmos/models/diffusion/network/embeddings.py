@@ -28,7 +28,7 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.patch = (config.patch_temporal, config.patch_spatial, config.patch_spatial)
         self.proj = ReplicatedLinear(
-            config.input_channels * config.patch_volume, config.hidden_size, config, on_shard=False
+            config.input_channels * config.patch_volume, config.hidden_size, config, on_share=False
         )
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
@@ -75,8 +75,8 @@ def sinusoid(c_noise: torch.Tensor, dim: int) -> torch.Tensor:
 class TimestepEmbedding(nn.Module):
     """Embed the noise level, for each sample or for each latent frame.
 
-    Gives two things: the normalised sinusoid, from which every layer computes its own modulation,
-    and a modulation of low cost that all layers share (AdaLN-LoRA, Cosmos paper section 5.2).
+    The result is the normalised sinusoid, from which every layer computes its own modulation, and a
+    modulation that all layers share (AdaLN-LoRA, Cosmos paper section 5.2).
     """
 
     def __init__(self, config: DiTConfig) -> None:
@@ -95,10 +95,10 @@ class TimestepEmbedding(nn.Module):
         control_emb_BTE: torch.Tensor | None = None,
         control_shared_BT3E: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embed ``c_noise`` of shape (T or 1, B).
+        """Embed noise levels.
 
         Args:
-            c_noise_TB: a quarter of the noise level's logarithm.
+            c_noise_TB: a quarter of the noise level's logarithm, (T or 1, B).
             control_emb_BTE: added to the sinusoid before it is normalised.
             control_shared_BT3E: added to the shared modulation.
 
@@ -134,7 +134,7 @@ class LearnedPositionEmbedding(nn.Module):
             "w": config.max_width // config.patch_spatial,
         }
         for axis, length in lengths.items():
-            table = replicated_parameter(torch.Size([length, width]), config, on_shard=False)
+            table = replicated_parameter(torch.Size([length, width]), config, on_share=False)
             if config.perform_initialization:
                 std = width**-0.5
                 nn.init.trunc_normal_(table, std=std, a=-3 * std, b=3 * std)
@@ -143,7 +143,12 @@ class LearnedPositionEmbedding(nn.Module):
     def forward(
         self, grid_thw: tuple[int, int, int], origin_thw: tuple[int, int, int] = (0, 0, 0)
     ) -> torch.Tensor:
-        """Return the embedding of a grid's tokens, (L, 1, E), whose first is at ``origin_thw``."""
+        """Return the embedding (L, 1, E) of a grid's tokens.
+
+        Args:
+            grid_thw: tokens along time, height and width.
+            origin_thw: position of the first token.
+        """
         t, h, w = (
             slice(first, first + size) for first, size in zip(origin_thw, grid_thw, strict=True)
         )
@@ -152,6 +157,7 @@ class LearnedPositionEmbedding(nn.Module):
             + self.pos_emb_h[None, h, None]
             + self.pos_emb_w[None, None, w]
         ).flatten(0, 2)
+        # eps is added to the root, not under it, as in the reference.
         norm = torch.linalg.vector_norm(emb, dim=-1, keepdim=True, dtype=torch.float32)
         rms = norm * emb.shape[-1] ** -0.5
         return (emb / (rms + self.eps)).to(emb.dtype)[:, None]

@@ -21,7 +21,7 @@ class DiTFlops:
 
     Attributes:
         self_attention: scores and weighted sums among the video's tokens, in all layers.
-        cross_attention: the same between the video's and the text's tokens.
+        cross_attention: scores and weighted sums between the video's and the text's tokens.
         projections: queries, keys, values and outputs of both attentions.
         mlp: the feed-forward networks.
         modulation: noise-level embedding and modulation of every layer.
@@ -37,7 +37,7 @@ class DiTFlops:
 
     @property
     def forward(self) -> int:
-        """All of a forward pass."""
+        """The whole forward pass."""
         return (
             self.self_attention
             + self.cross_attention
@@ -54,7 +54,7 @@ class DiTFlops:
 
     @property
     def recomputed_training(self) -> int:
-        """The same with full recomputation of activations: the forward pass twice."""
+        """Forward pass twice, as full recomputation of activations needs it, and backward pass."""
         return 4 * self.forward
 
 
@@ -80,11 +80,11 @@ def dit_flops(
     - ends: patches of K_in values to E and E to K_out values, ``2 L E (K_in + K_out)``.
 
     Args:
-        config: the network.
+        config: the network's configuration.
         latent_thw: latent frames, rows and columns.
-        num_text_tokens: of the text embedding, padding included (it is attended to).
-        batch_size: samples.
-        noise_levels: per sample: 1, or the number of latent frames.
+        num_text_tokens: number of text tokens, padding included (it is attended to).
+        batch_size: number of samples.
+        noise_levels: number of noise levels a sample: 1, or the number of latent frames.
 
     Returns:
         The parts; ``.forward`` and ``.training`` are their sums. The 7B model at 121 frames of

@@ -255,7 +255,7 @@ class DiTStack(TransformerBlock):
         if not self.config.fp8:
             out = tensor_parallel.checkpoint(run, distribute, x_LBE, *c)
             return out
-        # Megatron's checkpoint would run the layers again outside of FP8.
+        # Transformer Engine's own restores the FP8 state that the first run had.
         from megatron.core.extensions.transformer_engine import te_checkpoint
 
         tracker = tensor_parallel.random.get_cuda_rng_tracker

@@ -1,4 +1,4 @@
-"""What steers a diffusion world model besides noise: given frames, text, and guidance.
+"""What steers a diffusion world model: given frames, text and guidance.
 
 **Video2World** (Cosmos paper, section 5.1.3). Some first latent frames are given. The network sees
 them in place of noise, lightly corrupted with ``augment_sigma`` so that it tolerates imperfect
@@ -27,9 +27,9 @@ class ConditioningConfig:
     """How conditions are drawn in training; the defaults are those of the published models.
 
     Attributes:
-        max_condition_latents: in training, up to this many first latent frames are given
+        max_condition_latents: largest number of first latent frames that are given in training
             (``first_random_n``). 0 makes a Text2World model, which has no mask channel.
-        min_condition_latents: in training, at least this many are given.
+        min_condition_latents: smallest number of first latent frames that are given in training.
         augment_log_mean: mean of ln(augment sigma) in training.
         augment_log_std: standard deviation of ln(augment sigma) in training.
         text_dropout: share of samples that are trained without their text.
@@ -70,12 +70,12 @@ class ConditioningConfig:
 
 @dataclass(frozen=True)
 class FrameCondition:
-    """Given latent frames, and how the network is shown them.
+    """Given latent frames, and how the network sees them.
 
     Attributes:
         x0_BCTHW: clean latents, scaled to sigma_data; only the given frames are read.
         given_B1T11: 1 at given frames, which are replaced in the input and kept in the output.
-        mask_B1T11: what the mask channel says; 0 everywhere when the condition is dropped.
+        mask_B1T11: the mask channel; 0 everywhere when the condition is dropped.
         noise_BCTHW: standard normal noise of the augmentation.
         augment_sigma_B: noise level of the augmentation.
     """
@@ -103,7 +103,7 @@ class FrameCondition:
             num_given_B: number of given latent frames, one a sample; 0 gives none.
             noise_BCTHW: standard normal noise.
             augment_sigma_B: noise level of the augmentation.
-            visible_B: 0 where the network shall not see the given frames; None shows all.
+            visible_B: 0 where the given frames are hidden from the network; None shows all.
             first_frame: number of the latents' first frame, where they are a part of the video.
         """
         frame_T = first_frame + torch.arange(x0_BCTHW.shape[2], device=x0_BCTHW.device)
@@ -113,7 +113,7 @@ class FrameCondition:
         return cls(x0_BCTHW, given_B1T11, given_B1T11 * visible, noise_BCTHW, augment_sigma_B)
 
     def hidden(self) -> FrameCondition:
-        """Return the condition as the unconditional branch of guidance on frames sees it."""
+        """Return the condition for the unconditional branch of guidance on frames."""
         return replace(self, mask_B1T11=torch.zeros_like(self.mask_B1T11))
 
     def at(self, sigma_B: Tensor) -> FrameCondition:

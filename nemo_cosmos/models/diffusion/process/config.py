@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """Everything about the process that training and inference must agree on."""
+    """The settings of the process that training and inference must share.
+
+    Attributes:
+        edm: constants of the diffusion process.
+        conditioning: how text, given frames and controls are drawn in training.
+    """
 
     edm: EDMConfig = field(default_factory=EDMConfig)
     conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
 
     @classmethod
     def for_preset(cls, preset: DiffusionPreset) -> Self:
-        """Return the process of a published model: 0 to 2 given latent frames for Video2World."""
+        """Return a published model's process: 0 to 2 given latent frames for Video2World."""
         return cls(
             edm=EDMConfig(adjust_video_noise=preset.adjust_video_noise),
             conditioning=ConditioningConfig(

@@ -98,8 +98,8 @@ def training_sigma(normal_B: Tensor, num_latent_frames: int, config: EDMConfig) 
     """Turn standard normal numbers into training noise levels.
 
     Args:
-        normal_B: samples of N(0, 1), one a sample of the batch.
-        num_latent_frames: T of the latents; matters with ``config.adjust_video_noise`` only.
+        normal_B: a number drawn from N(0, 1) for each sample.
+        num_latent_frames: T of the latents; used with ``config.adjust_video_noise`` only.
         config: the process constants.
 
     Returns:

@@ -52,7 +52,7 @@ def karras_sigmas(
     """Return falling noise levels, evenly spaced in sigma^(1/rho) (EDM, equation 5).
 
     Args:
-        num_points: how many, the two ends included; at least 2.
+        num_points: number of levels, the two ends included; at least 2.
         sigma_min: the last level.
         sigma_max: the first level.
         rho: the larger, the more levels are spent on little noise.
@@ -64,8 +64,8 @@ def karras_sigmas(
 def seeded_noise(shape: tuple[int, ...], seed: int) -> Tensor:
     """Return standard normal float32 noise that is the same on every machine and device.
 
-    It comes from NumPy's legacy generator, as the reference's does, so that a seed gives the
-    reference's noise.
+    It comes from NumPy's legacy generator, as in the reference, so that equal seeds give equal
+    noise.
     """
     return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape).astype(np.float32))
 
@@ -126,7 +126,13 @@ def _res_2ab(denoise: Denoise64, x: Tensor, sigmas: list[float]) -> Tensor:
 
 @dataclass(frozen=True)
 class _Solver:
-    """A way down the noise levels, with the levels and evaluations that n steps of it take."""
+    """A way down the noise levels.
+
+    Attributes:
+        run: walks through the levels.
+        extra_levels: levels that n steps visit beyond n.
+        min_steps: smallest number of steps.
+    """
 
     run: Callable[[Denoise64, Tensor, list[float]], Tensor]
     extra_levels: int
@@ -184,6 +190,7 @@ def sample(
     num_done = itertools.count(1)
 
     def denoise_float64(x: Tensor, sigma: float) -> Tensor:
+        # The solver adds many small steps in float64; the network computes in its own type.
         sigma_B = torch.full((x.shape[0],), sigma, dtype=torch.float32, device=x.device)
         x0 = denoise(x.to(noise_BCTHW.dtype), sigma_B).to(torch.float64)
         if progress is not None:

@@ -22,7 +22,7 @@ class TokenizerNetwork(nn.Module):
     """Autoencoder between pixels in [-1, 1] and raw (not normalised) latents.
 
     Args:
-        config: a preset of :data:`nemo_cosmos.models.tokenizer.presets.TOKENIZERS` or one's own.
+        config: a preset of :data:`nemo_cosmos.models.tokenizer.presets.TOKENIZERS`, or another.
     """
 
     def __init__(self, config: TokenizerConfig) -> None:
@@ -40,7 +40,7 @@ class TokenizerNetwork(nn.Module):
             self.post_quant_conv = SpatialConv(codes, z, size=1)
         if config.discrete:
             self.quantizer = FSQ(config.fsq_levels)
-        # Activations are channels-last; weights that are too need no reordering at every call.
+        # Activations are channels-last; weights of the same layout need no copy at every call.
         is_image = config.kind == "image"
         layout = torch.channels_last if is_image else torch.channels_last_3d
         self.to(memory_format=layout)  # type: ignore[call-overload]

@@ -1,13 +1,13 @@
 """Initial weights of a tokenizer that is trained from scratch.
 
-With torch's own initial values a deep stack of convolutions lets so little of its input through
+With torch's own initial values, so little of the input passes through a deep stack of convolutions
 that training spends its first thousands of steps on the mean image. Here the network starts as a
 nearly linear map from pixels to pixels:
 
 - convolutions keep the variance of their input (LeCun normal), biases are zero;
-- convolutions over time pass the present frame on unchanged;
+- convolutions over time return the present frame unchanged;
 - residual branches and attention start at zero (as in Fixup, Zhang et al. 2019), so that blocks
-  pass their input on;
+  return their input;
 - the last convolution starts small, because the inverse wavelet sums many of its channels.
 """
 
@@ -37,7 +37,7 @@ _LAST_OF_BRANCH: dict[type[nn.Module], str] = {
 
 @torch.no_grad()
 def initialise(net: TokenizerNetwork) -> None:
-    """Set the weights of ``net`` to start training from; draws from torch's generator."""
+    """Set the weights from which training starts; draws from torch's generator."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             fan_in = module.weight[0].numel()

@@ -20,10 +20,10 @@ class CausalCache:
     """What the causal layers of one network remember of the chunks before.
 
     Args:
-        max_attention_frames: how many latent frames temporal attention looks back at most. None,
-            the default, is all of them, which equals one pass; the keys and values then grow with
-            the video (two tensors of the mid block's width a latent frame). A number bounds them
-            for endless streams.
+        max_attention_frames: largest number of latent frames that temporal attention looks back.
+            None, the default, is all of them, which equals one pass; the keys and values then grow
+            with the video (two tensors of the middle's width for each latent frame). A number
+            bounds them for endless streams.
 
     Attributes:
         at_start: whether the chunk now running begins the video.
@@ -45,7 +45,7 @@ class CausalCache:
         self._frames[layer] = frames_BCTHW.clone()  # not a view, which would keep the whole chunk
 
     def recall(self, layer: nn.Module) -> Tensor:
-        """The frames that :meth:`keep` was given in the chunk before."""
+        """Return the frames that :meth:`keep` stored in the chunk before."""
         return self._frames[layer]
 
     def extend_attention(self, layer: nn.Module, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ class StreamingEncoder:
 
     Args:
         encode: a network's ``encode``, called with a chunk and the cache.
-        temporal_factor: frames a latent; the first chunk has 1 + f n frames, later ones f n.
+        temporal_factor: f, frames per latent; the first chunk has 1 + f n frames, later ones f n.
         max_attention_frames: see :class:`CausalCache`.
     """
 

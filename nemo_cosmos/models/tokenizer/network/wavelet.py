@@ -43,9 +43,9 @@ class HaarPatcher(nn.Module):
         """Patch a video; the result is (B, C p^axes, t, H/p, W/p), channels last in memory.
 
         Args:
-            video_BCTHW: with three axes, 1 + p n frames at the start of a video, where frame 0 is
-                repeated to fill a patch of its own, and p n frames later.
-            at_start: whether frame 0 of the video is the first of these frames.
+            video_BCTHW: frames; with three axes, 1 + p n frames at the start of a video, where
+                frame 0 is repeated to fill a patch of its own, and p n frames later.
+            at_start: whether these frames begin the video.
         """
         p = self.patch_size
         if self.num_axes == 3 and at_start:

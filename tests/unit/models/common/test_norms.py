@@ -23,11 +23,11 @@ def test_rms_norm() -> None:
     assert norm(x.bfloat16()).dtype == torch.bfloat16
 
 
-def test_gradients_on_a_shard_are_marked_for_summing() -> None:
+def test_gradients_on_a_share_of_the_tokens_are_marked_for_summing() -> None:
     parallel = make_config(tensor_model_parallel_size=2, sequence_parallel=True)
     assert RMSNorm(parallel, 8).weight.sequence_parallel
     assert ReplicatedLinear(8, 4, parallel).weight.sequence_parallel
-    assert not ReplicatedLinear(8, 4, parallel, on_shard=False).weight.sequence_parallel
+    assert not ReplicatedLinear(8, 4, parallel, on_share=False).weight.sequence_parallel
     assert not ReplicatedLinear(8, 4, make_config()).weight.sequence_parallel
 
 

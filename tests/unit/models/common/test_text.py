@@ -143,7 +143,7 @@ def test_vocabulary_covers_the_corpus(tmp_path: Path) -> None:
     assert (processor.pad_id(), processor.eos_id(), processor.unk_id()) == (0, 1, 2)
     for caption in CAPTIONS:
         assert processor.decode(processor.encode(caption)) == caption
-    with pytest.raises(PromptError, match="of 2 captions none"):
+    with pytest.raises(PromptError, match="none of 2 captions"):
         train_sentencepiece(["", "  "], tmp_path)
 
 
