@@ -6,42 +6,49 @@ from typing import Any
 
 from nemo_cosmos.errors import ConfigError
 
+TOKENIZER = "tokenizer"
+
 
 def list_presets(family: str | None = None) -> list[dict[str, Any]]:
     """Every preset as ``{"name", "family", "parameters", ...}``, counted on the meta device.
 
     Args:
-        family: ``"diffusion"`` or ``"tokenizer"``; all where None.
+        family: a family of world models, such as ``"diffusion"``, or ``"tokenizer"``; all where
+            None.
 
     Raises:
         ConfigError: there is no such family.
     """
-    rows = {"diffusion": _diffusion_rows, "tokenizer": _tokenizer_rows}
-    if family is None:
-        return [row for list_rows in rows.values() for row in list_rows()]
-    if family not in rows:
+    from nemo_cosmos.models.common.family import available_families
+
+    known = (*available_families(), TOKENIZER)
+    if family is not None and family not in known:
         raise ConfigError(
-            f"There is no family '{family}'. Valid are {' and '.join(map(repr, rows))}; without "
+            f"There is no family '{family}'. Valid are {' and '.join(map(repr, known))}; without "
             "one all are listed."
         )
-    return rows[family]()
+    chosen = known if family is None else (family,)
+    return [
+        row
+        for name in chosen
+        for row in (_tokenizer_rows() if name == TOKENIZER else _world_rows(name))
+    ]
 
 
-def _diffusion_rows() -> list[dict[str, Any]]:
-    from nemo_cosmos.models.diffusion.presets import DIFFUSION, count_parameters
+def _world_rows(family: str) -> list[dict[str, Any]]:
+    from nemo_cosmos.models.common.family import get_family
 
+    known = get_family(family)
     return [
         {
             "name": name,
-            "family": "diffusion",
-            "parameters": count_parameters(preset),
+            "family": family,
+            "parameters": known.count_parameters(name),
             "task": preset.task,
-            "layers": preset.network["num_layers"],
-            "width": preset.network["hidden_size"],
-            "heads": preset.network["num_attention_heads"],
+            **preset.sizes,
             "tokenizer": preset.tokenizer,
         }
-        for name, preset in DIFFUSION.items()
+        for name, preset in known.presets.items()
     ]
 
 

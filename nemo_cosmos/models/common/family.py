@@ -114,6 +114,11 @@ class Preset(Protocol):
         """The tokenizer preset whose latents the model makes."""
         ...
 
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Numbers that tell the sizes of a family apart, such as ``layers`` and ``width``."""
+        ...
+
 
 class WorldFamily(Protocol):
     """A kind of world model, such as diffusion; its Lightning module is a :class:`WorldModel`."""

@@ -37,6 +37,12 @@ class DiffusionPreset:
     tokenizer: str
     adjust_video_noise: bool = False
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Layers, width and heads, for a list of models."""
+        named = {"layers": "num_layers", "width": "hidden_size", "heads": "num_attention_heads"}
+        return {name: self.network[argument] for name, argument in named.items()}
+
     def config(self, **overrides: Any) -> DiTConfig:
         """Return the network's configuration; ``overrides`` replace or add arguments."""
         from nemo_cosmos.models.diffusion.network.config import DiTConfig

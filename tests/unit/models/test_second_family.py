@@ -42,6 +42,7 @@ from nemo_cosmos.training.checkpointing.step_checkpoint import StepCheckpoint
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.trainer import WorldTrainer
 from recipes import common
+from recipes.presets import list_presets
 
 TEXT_TOKENS, TEXT_CHANNELS = 5, 12
 NUM_STEPS = 12
@@ -164,6 +165,11 @@ def test_it_is_planned(toy: ModuleType, data: Path) -> None:
     assert plan["layout"]["data_parallel_size"] == 2
     assert plan["parameters"] == 16 * 24 + 24 + TEXT_CHANNELS * 24 + 24 + 24 * 16 + 16
     assert "paper_accounting" not in plan
+
+
+def test_it_is_listed(toy: ModuleType) -> None:
+    (row,) = list_presets("toy")
+    assert row["name"] == "toy_nano" and row["width"] == 24 and row["parameters"] == 1120
 
 
 class WordEncoder:

@@ -51,6 +51,10 @@ class ToyPreset:
     task: str = "video2world"
     tokenizer: str = "tokenizer_nano_cv4x8x8"
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"width": 24}
+
 
 @dataclass(frozen=True)
 class ToyOptions:
@@ -193,7 +197,8 @@ class ToyFamily:
     presets: ClassVar[Mapping[str, ToyPreset]] = {"toy_nano": ToyPreset()}
 
     def count_parameters(self, preset: str) -> int:
-        raise NotImplementedError
+        settings = ToySettings(self.presets[preset].sizes["width"], text_channels=12)
+        return sum(p.numel() for p in ToyModel(settings).build(None).parameters())
 
     def read_settings(self, data: Mapping[str, Any]) -> ToySettings:
         return ToySettings(**data["toy"])
