@@ -49,17 +49,17 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
             with packing, images come as often as they occur.
         text_length: tokens L.
         controls: names of the registered controls whose signals to load, such as ``("action",)``.
-        seed: of the order.
-        num_workers: processes that read; the order does not depend on it.
+        seed: seed of the order.
+        num_workers: number of processes that read; the order does not depend on it.
         shuffle_window: samples that are shuffled among each other.
-        max_bad_shards: how many shards may be missing, truncated or damaged.
-        packing: pack samples instead of batching those of one shape.
+        max_bad_shards: number of shards that may be missing, truncated or damaged.
+        packing: settings to pack samples instead of batching those of one shape.
 
     Raises:
         ConfigError: batch sizes or the ratio are impossible, or a checkpoint is of another order.
-        MissingFileError: a folder is not there or holds no shard, or the tokenizer is gone.
-        SampleError: a sample is incomplete, there is none of a kind that the ratio asks for, or
-            more shards are bad than may be.
+        MissingFileError: a folder does not exist or holds no shard, or the tokenizer is gone.
+        SampleError: a sample is incomplete, ``image_ratio`` asks for a kind that is missing, or
+            more shards are bad than allowed.
     """
 
     def __init__(
@@ -130,13 +130,13 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
 
     @property
     def order_settings(self) -> dict[str, Any]:
-        """All that the order depends on, by argument."""
+        """Everything that the order depends on, by argument."""
         settings = {**super().order_settings, "image_ratio": self.image_ratio}
         return settings if self.packing is None else {**settings, "packing": repr(self.packing)}
 
     @property
     def collate(self) -> Callable[[Sequence[dict[str, Any]]], dict[str, Any]]:
-        """Makes a training batch, or a pack, of samples."""
+        """The function that makes a training batch, or a pack, of samples."""
         return collate if self.packing is None else collate_pack
 
     def make_dataset(
@@ -146,7 +146,7 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         for_training: bool,
         excluded: Iterable[str] | None = None,
     ) -> LatentDataset:
-        """Tokenised samples."""
+        """Return the tokenised samples of some folders."""
         return LatentDataset(
             folders,
             text_length=self.text_length,
@@ -158,7 +158,7 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         )
 
     def make_source(self, dataset: LatentDataset, state: State) -> BatchSource:
-        """Packs, or videos and images in one order."""
+        """Return the packs, or batches of videos and images, from a state on."""
         corpus = dataset.corpus
         if self.packing is None:
             order = partial(self._order, dataset)
@@ -168,7 +168,7 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         return PackedBatches(packs, self.global_batch_size, state)
 
     def val_buckets(self, dataset: LatentDataset) -> Sequence[Bucket]:
-        """Everything."""
+        """Return all buckets."""
         return list(dataset.corpus.counts)
 
     def _order(
@@ -216,16 +216,16 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
         micro_batch_size: samples of one forward pass on one rank.
         global_batch_size: samples of one optimiser step on all ranks.
         cache_bytes: memory for decoded clips, in each worker.
-        cache_dir: keep decoded clips there too.
-        seed: of order and windows.
-        num_workers: processes that decode; the order does not depend on it.
+        cache_dir: folder to keep decoded clips in as well.
+        seed: seed of the order and the windows.
+        num_workers: number of processes that decode; the order does not depend on it.
         shuffle_window: samples that are shuffled among each other.
-        max_bad_shards: how many shards may be missing, truncated or damaged.
+        max_bad_shards: number of shards that may be missing, truncated or damaged.
 
     Raises:
         ConfigError: batch sizes or the ratio are impossible, or a checkpoint is of another order.
-        MissingFileError: a folder is not there or holds no shard.
-        SampleError: every clip is too short, or more shards are bad than may be.
+        MissingFileError: a folder does not exist or holds no shard.
+        SampleError: every clip is too short, or more shards are bad than allowed.
     """
 
     def __init__(
@@ -270,7 +270,7 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
 
     @property
     def order_settings(self) -> dict[str, Any]:
-        """All that the order depends on, by argument."""
+        """Everything that the order depends on, by argument."""
         return {**super().order_settings, "image_ratio": self.image_ratio}
 
     def make_dataset(
@@ -280,7 +280,7 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
         for_training: bool,
         excluded: Iterable[str] | None = None,
     ) -> VideoDataset:
-        """Windows of dataset."""
+        """Return windows of the clips of some folders."""
         return VideoDataset(
             folders,
             lengths=self.lengths,
@@ -292,11 +292,11 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
         )
 
     def make_source(self, dataset: VideoDataset, state: State) -> BatchSource:
-        """Windows of videos, with images in between by ``image_ratio``."""
+        """Return windows of videos, mixed with images by ``image_ratio``, from a state on."""
         return EqualBatches(partial(self._order, dataset), self.global_batch_size, state)
 
     def val_buckets(self, dataset: VideoDataset) -> Sequence[Bucket]:
-        """Videos only: one window of each clip."""
+        """Return the buckets of videos: one window of each clip."""
         return dataset.videos
 
     @cached_property
@@ -320,7 +320,7 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
 
 
 def _latent_shapes(dataset: LatentDataset, with_images: bool = True) -> set[tuple[int, int, int]]:
-    """Latent frames, rows and columns of each bucket, all of whose samples were tokenised alike."""
+    """Latent frames, rows and columns of each bucket, whose samples were all tokenised alike."""
     corpus = dataset.corpus
     buckets = [one for one in corpus.counts if with_images or one.num_frames > 1]
     firsts = np.array([corpus.nth(bucket, 0) for bucket in buckets], np.int64)

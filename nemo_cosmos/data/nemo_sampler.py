@@ -1,4 +1,4 @@
-"""NeMo's data sampler for loaders with an order of their own; only this file here imports NeMo."""
+"""NeMo's data sampler for loaders with their own order; the only file of this room with NeMo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nemo.lightning.pytorch.plugins import MegatronDataSampler
 
 
 class OwnOrderDataSampler(MegatronDataSampler):
-    """Tells Megatron the batch sizes and leaves the loader as it is.
+    """Gives Megatron the batch sizes and leaves the loader unchanged.
 
     NeMo's own sampler replaces the batch sampler by one that walks the samples in order, shuffles
     nothing and knows no buckets.

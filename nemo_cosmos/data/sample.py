@@ -1,4 +1,4 @@
-"""One sample of a shard; its files are read when they are asked for."""
+"""One sample of a shard; each of its files is read on demand."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Sample:
     """One sample of a shard.
 
     Args:
-        index: of its shard.
-        row: its place there.
+        index: the index of its shard.
+        row: its row in the index.
     """
 
     def __init__(self, index: ShardIndex, row: int) -> None:
@@ -41,12 +41,12 @@ class Sample:
 
     @property
     def key(self) -> str:
-        """Its name."""
+        """The sample's name."""
         return self._index.keys[self._row]
 
     @property
     def shard(self) -> str:
-        """Path or URL of its shard."""
+        """Path or URL of the sample's shard."""
         return self._index.shard
 
     @property
@@ -56,7 +56,7 @@ class Sample:
 
     @cached_property
     def members(self) -> dict[str, Member]:
-        """Its files by suffix (``mp4``, ``json``, ``action.npy``, ...)."""
+        """The sample's files by suffix (``mp4``, ``json``, ``action.npy``, ...)."""
         return self._index.members(self._row)
 
     def read(self, suffix: str) -> bytes:
@@ -64,10 +64,10 @@ class Sample:
         return self.read_files((suffix,))[0]
 
     def read_files(self, suffixes: Sequence[str]) -> list[bytes]:
-        """Return the contents of several files, which from afar takes one request.
+        """Return the contents of several files; from a bucket, in one request.
 
         Raises:
-            MissingFileError: the shard is gone, or is another one by now.
+            MissingFileError: the shard is gone, or has been replaced.
             SampleError: the sample has no such file, or the shard was cut off.
         """
         try:
@@ -81,7 +81,7 @@ class Sample:
 
     @cached_property
     def record(self) -> ClipRecord:
-        """What the JSON says."""
+        """The record that the sample's JSON holds."""
         return ClipRecord.from_json(self.read("json"), self.where)
 
     def array(self, suffix: str) -> NDArray[Any]:
@@ -93,7 +93,7 @@ class Sample:
         """The embedding ``(L, D)`` of the caption, as we or cosmos-curate stored it.
 
         Of cosmos-curate's pickle, which has an array for each window, the arrays are joined along
-        the tokens, as the captions are in the record. Nothing in it is run.
+        the tokens, as the captions are in the record. No code in it is run.
 
         Raises:
             SampleError: there is none, or it is damaged.

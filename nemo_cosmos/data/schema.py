@@ -1,4 +1,4 @@
-"""What the JSON of a shard sample says about its clip."""
+"""The record of a clip: the JSON of a sample."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ class ClipRecord:
         span_s: start and end in the source, in seconds.
         fps: frames per second of the clip.
         num_frames: number of frames.
-        width: in pixels.
-        height: in pixels.
-        caption: what is seen; never empty, because a text-conditioned model learns from it.
-        caption_source: what wrote the caption, for example ``template`` or a model's name.
+        width: width in pixels.
+        height: height in pixels.
+        caption: description of what is seen; never empty, because a text-conditioned model learns
+            from it.
+        caption_source: writer of the caption, for example ``template`` or a model's name.
         scores: results of filters, by name.
         sha256: checksum of the sample's mp4 (of the whole clip's, for a window).
         views: names of the cameras that show the clip; this release reads one a sample.
-        extra: everything else that the JSON held, kept as it was.
+        extra: all other entries of the JSON, unchanged.
 
     Raises:
         SampleError: a value is missing or impossible; the message names the sample and the value.
@@ -94,7 +95,7 @@ class ClipRecord:
 
     @property
     def duration_s(self) -> float:
-        """Length in seconds."""
+        """Length of the clip in seconds."""
         return self.num_frames / self.fps
 
     def time_axes(self, suffix: str) -> TimeAxes:
@@ -122,7 +123,7 @@ class ClipRecord:
         return replace(self, **{"extra": {**self.extra, **extra}, **known})
 
     def to_json(self) -> bytes:
-        """Serialise; the same record always gives the same bytes."""
+        """Serialise the record; the same record always gives the same bytes."""
         content = {name: getattr(self, name) for name in _FIELDS if name != "extra"}
         content |= {
             "span_s": list(self.span_s),
@@ -136,11 +137,11 @@ class ClipRecord:
 
     @classmethod
     def from_json(cls, content: bytes | str, where: str = "a sample") -> Self:
-        """Parse and check; the JSON of a clip that cosmos-curate wrote is understood, too.
+        """Parse and check a record; the JSON of cosmos-curate is read, too.
 
         Args:
             content: JSON text of an object.
-            where: shard and key, for the message.
+            where: shard and key, for messages.
 
         Raises:
             SampleError: it is not JSON, or a value is missing or of the wrong type.

@@ -1,7 +1,7 @@
 """What the data modules share: batch sizes, rank sharding, order and resumption.
 
-Orders, resumption and loading are in modules of their own; this one only connects them to Lightning
-and, lazily, to NeMo.
+Orders, resumption and loading have their own modules; this one only connects them to Lightning and,
+lazily, to NeMo.
 """
 
 from __future__ import annotations
@@ -38,18 +38,19 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
     """What the data modules share: batch sizes, rank sharding, order and resumption.
 
     The order of samples is a pure function of the seed, so the state in a checkpoint is a position:
-    training goes on with the very next sample on any number of ranks and workers.
+    training resumes with the very next sample on any number of ranks and workers.
 
     Args:
         path: folder, or folders, of shards; also URLs such as ``s3://bucket/latents``.
         val_path: the same for validation; none by default.
         micro_batch_size: samples of one forward pass on one rank.
         global_batch_size: samples of one optimiser step on all ranks.
-        seed: of the order and of what is random about samples.
-        num_workers: processes that read; the order does not depend on it.
-        shuffle_window: samples that are shuffled among each other, beside the shuffling of shards.
-        max_bad_shards: how many shards may be missing, truncated or damaged. They are skipped and
-            logged with the reason; one more ends the run.
+        seed: seed of the order and of what is random about samples.
+        num_workers: number of processes that read; the order does not depend on it.
+        shuffle_window: number of samples that are shuffled among each other, besides the shuffling
+            of shards.
+        max_bad_shards: number of shards that may be missing, truncated or damaged. They are skipped
+            and logged with the reason; one more ends the run.
     """
 
     def __init__(
@@ -109,19 +110,19 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
         for_training: bool,
         excluded: Iterable[str] | None = None,
     ) -> DatasetT:
-        """The samples of some folders; ``excluded`` is :class:`Corpus`'s."""
+        """Return the samples of some folders; for ``excluded`` see :class:`Corpus`."""
 
     @abstractmethod
     def make_source(self, dataset: DatasetT, state: State) -> BatchSource:
-        """What to train on from a state on."""
+        """Return what to train on from a state on."""
 
     @abstractmethod
     def val_buckets(self, dataset: DatasetT) -> Sequence[Bucket]:
-        """What to validate on."""
+        """Return the buckets to validate on."""
 
     @cached_property
     def data_sampler(self) -> Any:
-        """NeMo's view of the batch sizes; it leaves our loaders as they are."""
+        """NeMo's view of the batch sizes; it leaves our loaders unchanged."""
         from nemo_cosmos.data.nemo_sampler import OwnOrderDataSampler
 
         return OwnOrderDataSampler(
@@ -132,11 +133,11 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
 
     @property
     def order_settings(self) -> dict[str, Any]:
-        """All that the order depends on, by argument."""
+        """Everything that the order depends on, by argument."""
         return {"seed": self.seed, "shuffle_window": self.shuffle_window}
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Endless micro-batches of this rank, from the first sample not yet consumed."""
+        """Return endless micro-batches of this rank, from the first sample not yet consumed."""
         state = self.state_dict()
         check_same_order(state, self._settings())
         self._source = self.make_source(self._train_dataset, state)
@@ -150,7 +151,7 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
         )
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """One pass over the validation samples, always the same."""
+        """Return one pass over the validation samples, always the same."""
         if self.val_path is None:
             return []
         dataset = self._val_dataset
@@ -184,7 +185,7 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
 
     @property
     def collate(self) -> Callable[[Sequence[dict[str, Any]]], dict[str, Any]]:
-        """Makes a training batch of samples."""
+        """The function that makes a training batch of samples."""
         return collate
 
     def reconfigure_limit_batches(self) -> None:
@@ -198,7 +199,7 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
             self.trainer.limit_val_batches = limit * self.data_sampler.num_microbatches
 
     def state_dict(self) -> dict[str, Any]:
-        """The position that all ranks together have reached; the same on every rank."""
+        """Return the position that all ranks together have reached; the same on every rank."""
         if self._source is None:
             return dict(self._loaded)
         # Steps of the optimiser, not batches fetched: prefetching runs ahead of training.
@@ -210,9 +211,10 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on behind the samples that were consumed."""
+        """Resume behind the samples that were consumed."""
         self._loaded = dict(state_dict)
-        self.__dict__.pop("_train_dataset", None)  # it depends on what was left out when it began
+        # The dataset depends on which shards were left out when the run began.
+        self.__dict__.pop("_train_dataset", None)
 
     def _settings(self) -> dict[str, Any]:
         return {**self.order_settings, "samples": self._train_dataset.corpus.fingerprint()}
@@ -229,12 +231,12 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
 
 
 def data_parallel_place() -> tuple[int, int]:
-    """Rank and number of data-parallel ranks; one process where nothing is initialised.
+    """Return the data-parallel rank and size; (0, 1) if nothing is initialised.
 
-    Not those of the whole world: ranks that share a model (tensor, pipeline, context parallel) must
-    see the same samples.
+    Not the rank in the whole world: ranks that share a model (tensor, pipeline, context parallel)
+    must see the same samples.
     """
-    # Megatron takes seconds to import; where nobody has imported it, nobody has initialised it.
+    # Megatron takes seconds to import; if nobody has imported it, nobody has initialised it.
     parallel_state = sys.modules.get("megatron.core.parallel_state")
     if parallel_state is None or not parallel_state.model_parallel_is_initialized():
         return 0, 1
@@ -245,7 +247,7 @@ def data_parallel_place() -> tuple[int, int]:
 
 
 def as_list(path: Folders) -> list[str | os.PathLike[str]]:
-    """One folder or several as a list."""
+    """Return one folder or several as a list."""
     return [path] if isinstance(path, str | os.PathLike) else list(path)
 
 

@@ -23,8 +23,8 @@ class Bucket:
 
     Attributes:
         num_frames: pixel frames; 1 is an image.
-        height: in pixels.
-        width: in pixels.
+        height: height in pixels.
+        width: width in pixels.
         views: names of the cameras.
     """
 
@@ -41,14 +41,14 @@ class Bucket:
 
 
 ANY_SHAPE = Bucket(0, 0, 0)
-"""The one bucket of samples that are packed."""
+"""The one bucket of all packed samples."""
 
 
 def nearest_size(height: int, width: int, sizes: Sequence[Size]) -> Size:
-    """Choose the size of the closest aspect ratio; among equals the closest area.
+    """Return the size of the closest aspect ratio; among equals, of the closest area.
 
     Raises:
-        WrongSizeError: there is none to choose from.
+        WrongSizeError: ``sizes`` is empty.
     """
     if not sizes:
         raise WrongSizeError("There is no bucket size; expected at least one (height, width).")
@@ -62,10 +62,10 @@ def nearest_size(height: int, width: int, sizes: Sequence[Size]) -> Size:
 
 
 def longest_fit(num_frames: int, lengths: Sequence[int]) -> int | None:
-    """Choose the longest length that a clip fills, or ``None`` when it is too short for all.
+    """Return the longest length that a clip fills; ``None`` if it is too short for all.
 
     Raises:
-        WrongFrameCountError: there is none to choose from, or one is not positive.
+        WrongFrameCountError: ``lengths`` is empty, or one is not positive.
     """
     if not lengths or min(lengths) < 1:
         raise WrongFrameCountError(
@@ -76,11 +76,11 @@ def longest_fit(num_frames: int, lengths: Sequence[int]) -> int | None:
 
 
 def padding_mask(size: Size, content: Box | None = None) -> NDArray[np.float32]:
-    """Mask of one sample.
+    """Return the padding mask of one sample.
 
     Args:
         size: ``(height, width)`` of the sample in pixels.
-        content: where the picture is; all of it by default.
+        content: box of the picture; by default the whole sample.
 
     Returns:
         ``(1, height, width)`` float32: 0 where the picture is, 1 on padding.
@@ -98,6 +98,6 @@ def padding_mask(size: Size, content: Box | None = None) -> NDArray[np.float32]:
 
 
 def content_box(mask_HW: NDArray[np.uint8]) -> Box:
-    """The box that a mask of :func:`nemo_cosmos.video.resize_and_pad` leaves free."""
+    """Return the box that a mask of :func:`nemo_cosmos.video.resize_and_pad` leaves free."""
     rows, columns = np.flatnonzero((mask_HW == 0).any(1)), np.flatnonzero((mask_HW == 0).any(0))
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1

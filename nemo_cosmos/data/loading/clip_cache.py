@@ -21,9 +21,9 @@ class ClipCache:
     """Decode each clip once, scaled so that it just covers a size.
 
     Args:
-        max_bytes: memory for decoded clips; the least recently used go first.
-        folder: keep decoded clips there as ``.npy`` too, shared by all workers and later runs; no
-            limit, 3 bytes a pixel.
+        max_bytes: memory for decoded clips; the least recently used are dropped first.
+        folder: folder to keep decoded clips in as ``.npy`` as well, shared by all workers and later
+            runs; without a limit, 3 bytes per pixel.
     """
 
     def __init__(self, max_bytes: int, folder: str | os.PathLike[str] | None = None) -> None:
@@ -33,7 +33,7 @@ class ClipCache:
         self._used_bytes = 0
 
     def get(self, sample: Sample, size: Size) -> NDArray[np.uint8]:
-        """Return ``(T, h, w, 3)`` with h and w at least ``size``, aspect kept.
+        """Return frames ``(T, h, w, 3)`` in the clip's aspect ratio, h and w at least ``size``.
 
         Raises:
             SampleError: the clip cannot be decoded, or has fewer frames than its JSON says.

@@ -1,8 +1,8 @@
-"""All samples of some folders under one numbering, known by their indexes alone.
+"""All samples of some folders under one numbering, known from their indexes alone.
 
-A sample's number is its place when all shards are laid end to end in alphabetical order. In memory
-are two numbers a shard and bucket, and the indexes of the shards that were read last: a corpus of
-any size starts after one look at each index.
+A sample's number is its place when all shards are laid end to end in alphabetical order. Memory
+holds two numbers for each shard and bucket, and the indexes of the shards that were read last, so
+that a corpus of any size starts after one look at each index.
 """
 
 from __future__ import annotations
@@ -51,21 +51,21 @@ class Corpus:
     Args:
         folders: paths or URLs, of folders or of single tars.
         required: suffixes that every sample must have.
-        buckets_of: sorts samples into buckets.
-        bad: counts the shards that cannot be indexed; they are left out.
-        excluded: names of the shards that were left out when the run began, for a run that goes
-            on: its order must stay, so a shard that has become bad since keeps its place in it as
-            long as its index is there.
+        buckets_of: function that sorts samples into buckets.
+        bad: the counter of shards that cannot be indexed; they are left out.
+        excluded: names of the shards that were left out when the run began, for a run that
+            resumes. Its order must not change, so a shard that has become bad since then keeps its
+            place as long as its index exists.
 
     Attributes:
-        shards: those that have a place in the order.
-        starts: number of the first sample of each shard, and behind them that of all samples.
+        shards: the shards that have a place in the order.
+        starts: number of the first sample of each shard, followed by the number of all samples.
         counts: samples of each bucket in each shard.
         excluded: names of the shards that are left out.
 
     Raises:
-        MissingFileError: a folder is not there or holds no shard.
-        SampleError: a sample lacks a required file, or more shards are bad than may be.
+        MissingFileError: a folder does not exist or holds no shard.
+        SampleError: a sample lacks a required file, or more shards are bad than allowed.
     """
 
     def __init__(
@@ -108,21 +108,21 @@ class Corpus:
         return int(self.starts[-1])
 
     def sample(self, number: int) -> Sample:
-        """A sample by its number.
+        """Return a sample by its number.
 
         Raises:
             MissingFileError: its shard is gone.
-            SampleError: its shard is damaged, or is another one by now.
+            SampleError: its shard is damaged, or has been replaced.
         """
         shard = self.shard_of(number)
         return Sample(self._index(shard), number - self._starts[shard])
 
     def shard_of(self, number: int) -> int:
-        """Which shard a sample is in."""
+        """Return the number of the shard that holds a sample."""
         return bisect.bisect_right(self._starts, number) - 1
 
     def rows(self, shard: int, bucket: Bucket) -> NDArray[np.int64]:
-        """Places of a bucket's samples inside a shard."""
+        """Return the places of a bucket's samples inside a shard."""
         size = self._starts[shard + 1] - self._starts[shard]
         if self.counts[bucket][shard] == size:
             return np.arange(size, dtype=np.int64)
@@ -133,14 +133,14 @@ class Corpus:
         return rows
 
     def nth(self, bucket: Bucket, place: int) -> int:
-        """Number of a bucket's n-th sample, counted through all shards."""
+        """Return the number of a bucket's n-th sample, counted through all shards."""
         ends = np.cumsum(self.counts[bucket])
         shard = int(np.searchsorted(ends, place, side="right"))
         inside = place - int(ends[shard] - self.counts[bucket][shard])
         return self._starts[shard] + int(self.rows(shard, bucket)[inside])
 
     def latent_shapes(self, numbers: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Shapes (C, T, H, W) of the latents of some samples, ``(N, 4)``."""
+        """Return the shapes (C, T, H, W) of the latents of some samples, ``(N, 4)``."""
         shards = np.searchsorted(self.starts, numbers, side="right") - 1
         shapes = np.empty((len(numbers), 4), np.int32)
         for shard in np.unique(shards):
@@ -150,7 +150,7 @@ class Corpus:
         return shapes
 
     def fingerprint(self) -> str:
-        """Digest of what the order of samples depends on: names, sizes and buckets of shards."""
+        """Return a digest of what the order depends on: names, sizes and buckets of shards."""
         table = [
             [shard.name, int(size), [int(counts[row]) for counts in self.counts.values()]]
             for row, (shard, size) in enumerate(zip(self.shards, np.diff(self.starts), strict=True))
@@ -163,7 +163,7 @@ class Corpus:
             index = load_index(shard.location)
         except (MissingFileError, SampleError) as error:
             return error
-        for suffix in self.required:  # not damage but other data: no limit lets it pass
+        for suffix in self.required:  # another kind of data, not damage: no limit allows it
             row = index.row_without(suffix)
             if row is not None:
                 Sample(index, row).read(suffix)
@@ -179,7 +179,7 @@ class Corpus:
     def _count(self, index: ShardIndex) -> tuple[int, dict[Bucket, int]]:
         shapeless = np.flatnonzero((index.shape_N3 < 1).any(1))
         if len(shapeless):
-            _ = Sample(index, int(shapeless[0])).record  # says what is wrong with it
+            _ = Sample(index, int(shapeless[0])).record  # raises with the reason
         chosen, which = _sorted(index, self.buckets_of)
         counts: dict[Bucket, int] = {}
         for buckets, count in zip(chosen, np.bincount(which, minlength=len(chosen)), strict=True):
@@ -189,8 +189,8 @@ class Corpus:
 
     def _load(self, shard: int) -> ShardIndex:
         location = self.shards[shard].location
-        # The one of the start, though the shard may have become bad since: the order must stay, and
-        # reading finds out.
+        # The index of the run's start, even if the shard has become bad since: the order must not
+        # change, and reading a sample reports the damage.
         index = stored_index(location) or load_index(location)
         size = self._starts[shard + 1] - self._starts[shard]
         if len(index) != size:
@@ -216,7 +216,7 @@ class Corpus:
 def _sorted(
     index: ShardIndex, buckets_of: BucketsOf
 ) -> tuple[list[set[Bucket]], NDArray[np.int64]]:
-    """The buckets of each distinct shape, and which shape each sample has."""
+    """Return the buckets of each distinct shape, and which shape each sample has."""
     shapes, which = np.unique(index.shape_N3, axis=0, return_inverse=True)
     buckets = [
         set(buckets_of(num_frames, height, width, index.views))
@@ -237,6 +237,6 @@ def _list(folders: Sequence[str | os.PathLike[str]]) -> list[Shard]:
 
 
 def _inside(location: str, root: str) -> str:
-    """Path of a shard in its folder; storage may spell the root of either in another way."""
+    """Path of a shard in its folder; storage may spell either root differently."""
     _, _, inside = location.partition(root.rstrip("/").rpartition("/")[2] + "/")
     return inside or location

@@ -33,14 +33,14 @@ class LatentDataset(ShardDataset):
         folders: folders of tokenised shards.
         text_length: tokens L that text embeddings are padded to, with zeros.
         controls: names of the registered controls whose signals to load.
-        packed: put samples of all shapes into one bucket.
+        packed: whether to put samples of all shapes into one bucket.
         bad: counts shards that cannot be read.
-        excluded: of :class:`Corpus`.
-        seed: of what stands in for damaged samples.
+        excluded: names of shards to leave out; see :class:`Corpus`.
+        seed: seed of the choice of samples that replace damaged ones.
 
     Raises:
-        MissingFileError: a folder is not there or holds no shard.
-        SampleError: a sample has no latent, no text embedding or no control that was asked for.
+        MissingFileError: a folder does not exist or holds no shard.
+        SampleError: a sample lacks a latent, a text embedding or a signal.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """The share of one data-parallel rank in the global order, and how it is loaded.
 
-Rank r of w takes its share of each global batch. What a sample is given at random (its place in a
-clip, what stands in for it when it is damaged) depends on its position in the global order alone,
-so neither ranks nor worker processes change what a model sees.
+Rank r of w takes its share of each global batch. What is random about a sample (its place in a
+clip, its replacement if it is damaged) depends only on its position in the global order, so neither
+ranks nor worker processes change what a model sees.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class SampleDraw(NamedTuple):
     """One sample at one moment of training.
 
     Attributes:
-        number: of the sample in its corpus.
-        bucket: in which it is drawn.
-        position: how many samples were drawn before it, over all ranks since training began; what
-            is random about the sample is seeded with it.
+        number: the sample's number in its corpus.
+        bucket: the bucket that it is drawn from.
+        position: number of samples drawn before it, over all ranks since training began; it seeds
+            what is random about the sample.
     """
 
     number: int
@@ -47,7 +47,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
 
     Args:
         corpus: the samples.
-        seed: of what is random about a sample.
+        seed: seed of what is random about a sample.
     """
 
     def __init__(self, corpus: Corpus, seed: int = 0) -> None:
@@ -61,16 +61,16 @@ class ShardDataset(Dataset[dict[str, Any]]):
         """Turn a sample into tensors.
 
         Raises:
-            MissingFileError: its shard is gone.
-            SampleError: it is damaged.
+            MissingFileError: the shard is gone.
+            SampleError: the sample is damaged.
         """
         raise NotImplementedError
 
     def __getitem__(self, draw: SampleDraw) -> dict[str, Any]:
-        """Return a sample, or where it cannot be read another of its bucket that is no larger.
+        """Return a sample, or if it cannot be read another of its bucket that is no larger.
 
-        What could not be read is reported in the item; :class:`ShardLoader` takes it out and counts
-        it in the training process, whichever worker met it.
+        Samples that could not be read are reported in the item; :class:`ShardLoader` takes the
+        reports out and counts them in the training process, whichever worker met them.
         """
         reports: list[tuple[str, str]] = []
         for number in itertools.chain([draw.number], self._others(draw)):
@@ -83,7 +83,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
         return {_SKIPPED: reports}
 
     def _others(self, draw: SampleDraw) -> Iterator[int]:
-        """What may stand in for a sample, drawn by its position."""
+        """Candidates to replace a sample, drawn by its position."""
         random = np.random.default_rng([self.seed, draw.position])
         num_candidates = int(self.corpus.counts[draw.bucket].sum())
         for _ in range(MAX_REPLACEMENTS):
@@ -92,7 +92,7 @@ class ShardDataset(Dataset[dict[str, Any]]):
                 yield number
 
     def _is_no_larger(self, number: int, than: int) -> bool:
-        """Whether a sample fits where another was packed."""
+        """Whether a sample fits into the place of another in a pack."""
         sizes = self.corpus.latent_shapes(np.array([number, than])).prod(axis=1)
         return bool(sizes[0] <= sizes[1])
 
@@ -101,12 +101,12 @@ class RankBatches(Sampler[list[SampleDraw]]):
     """The micro-batches of one rank: a batch sampler for ``torch.utils.data.DataLoader``.
 
     Args:
-        order: the global batches.
+        order: order of the global batches.
         micro_batch_size: samples of one micro-batch on one rank.
         rank: data-parallel rank.
         world_size: number of data-parallel ranks.
         first: number of the global batch to begin with.
-        samples_before: what was drawn before global batch 0.
+        samples_before: number of samples drawn before global batch 0.
 
     Raises:
         ConfigError: the global batch does not divide among the ranks.
@@ -143,7 +143,7 @@ class RankBatches(Sampler[list[SampleDraw]]):
             number += 1
 
     def _share(self, number: int) -> Iterator[list[SampleDraw]]:
-        """This rank's micro-batches of one global batch."""
+        """Yield this rank's micro-batches of one global batch."""
         batch = self.order.batch(number)
         before = self.samples_before + number * self.order.batch_size
         for turn in range(self.micro_batches):
@@ -155,7 +155,7 @@ class RankBatches(Sampler[list[SampleDraw]]):
 
 
 class FiniteRankBatches(RankBatches):
-    """:class:`RankBatches` with an end, so with a length, for validation: each pass is the same."""
+    """One pass over the samples for validation, always the same; it has a length."""
 
     order: OnePass
 
@@ -172,11 +172,11 @@ class ShardLoader(DataLoader[Any]):
     """A ``DataLoader`` that counts bad shards.
 
     Args:
-        dataset: yields samples.
-        batches: of this rank.
-        bad: counts what the samples report.
-        collate: makes a batch of samples.
-        num_workers: processes that read.
+        dataset: the samples.
+        batches: this rank's micro-batches.
+        bad: the counter of bad shards.
+        collate: function that makes a batch of samples.
+        num_workers: number of processes that read.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class ShardLoader(DataLoader[Any]):
             batch_sampler=batches,
             collate_fn=_Reporting(collate),
             num_workers=num_workers,
-            # What reads buckets does not survive a fork; see nemo_cosmos.storage.urls.
+            # The clients of buckets do not survive a fork; see nemo_cosmos.storage.urls.
             multiprocessing_context="spawn" if num_workers and remote else None,
             persistent_workers=num_workers > 0,
         )
@@ -203,7 +203,7 @@ class ShardLoader(DataLoader[Any]):
         """Yield batches.
 
         Raises:
-            SampleError: more shards cannot be read than may be; names the last of them.
+            SampleError: more shards are unreadable than ``max_bad_shards``; names the last one.
         """
         for batch, reports in super().__iter__():
             for shard, reason in reports:
@@ -218,7 +218,7 @@ class ShardLoader(DataLoader[Any]):
 
 
 class _Reporting:
-    """Takes the reports out of the samples and makes a batch of the rest; None where it cannot."""
+    """Takes the reports out of the samples and makes a batch of the rest; None if one is empty."""
 
     def __init__(self, collate: Any) -> None:
         self.collate = collate
@@ -231,7 +231,7 @@ class _Reporting:
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Stack tensors; gather everything else in lists.
+    """Stack tensors; collect everything else in lists.
 
     Raises:
         SampleError: samples of one batch differ in shape.

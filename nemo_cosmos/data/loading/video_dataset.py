@@ -33,17 +33,17 @@ class VideoDataset(ShardDataset):
         folders: folders of curated shards.
         lengths: numbers of frames that a video may have.
         sizes: (height, width) that a video may have; a clip is scaled to cover the nearest.
-        cache: where decoded clips are kept.
-        seed: of the random places.
+        cache: the cache of decoded clips.
+        seed: seed of the random places.
         bad: counts shards that cannot be read.
-        excluded: of :class:`Corpus`.
+        excluded: names of shards to leave out; see :class:`Corpus`.
 
     Attributes:
         videos: buckets of videos.
         images: buckets of images.
 
     Raises:
-        MissingFileError: a folder is not there or holds no shard.
+        MissingFileError: a folder does not exist or holds no shard.
         SampleError: every clip is shorter than the shortest length.
     """
 

@@ -29,8 +29,8 @@ class PackConfig:
     """How samples are packed.
 
     Attributes:
-        max_tokens: of a pack.
-        patch: latent frames, rows and columns of one token; those of the model.
+        max_tokens: capacity of a pack.
+        patch: latent frames, rows and columns of one token, as the model has them.
         window: consecutive samples of the order that are packed together; more of them waste less
             of the packs, and mix the order more.
         linear_cost: a in the cost ``a n + b n^2`` of a sample of n tokens.
@@ -71,9 +71,9 @@ def collate_pack(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Make one pack of samples.
 
     Returns:
-        Stacked, what has one shape for all samples: ``fps (N,)``, ``num_frames (N,)``,
+        Stacked, the tensors of one shape for all samples: ``fps (N,)``, ``num_frames (N,)``,
         ``image_size (N, 4)``, ``t5_text_embeddings (N, L, D)``, ``t5_text_mask (N, L)``; as lists
-        of N, what has not: ``latent``, each (C, T, H, W), ``padding_mask``, the signals of
+        of N, the others: ``latent``, each (C, T, H, W), ``padding_mask``, the signals of
         controls, ``key`` and ``views``.
     """
     batch: dict[str, Any] = {}
@@ -88,15 +88,15 @@ _ONE_SHAPE = ("t5_text_embeddings", "t5_text_mask", "fps", "num_frames", "image_
 
 
 def first_fit_decreasing(lengths: NDArray[np.int64], capacity: int) -> list[NDArray[np.int64]]:
-    """Put items into as few bins as first-fit-decreasing finds: at most 11/9 of the fewest + 6/9.
+    """Pack items into bins by first-fit-decreasing: at most 11/9 of the fewest bins + 6/9.
 
-    The longest go first, each into the first bin with room. Items of one length are put away
-    together: the first bins take as many as fit into each. So the work grows with the number of
-    different lengths, not with that of items.
+    The longest items go first, each into the first bin with room. Items of one length are placed
+    together: the first bins take as many as fit. So the work grows with the number of different
+    lengths, not of items.
 
     Args:
-        lengths: of the items, positive.
-        capacity: of a bin.
+        lengths: positive lengths of the items.
+        capacity: size of a bin.
 
     Returns:
         Indices of the items of each bin.
@@ -134,13 +134,13 @@ def first_fit_decreasing(lengths: NDArray[np.int64], capacity: int) -> list[NDAr
 
 
 def balance(costs: NDArray[np.float64], num_ranks: int) -> list[NDArray[np.int64]]:
-    """Share items among ranks, the same number to each, so that the costliest share is small.
+    """Share items equally among ranks, so that the costliest share is small.
 
-    The costliest items go first, each to the rank with the least so far that still takes one.
+    The costliest items go first, each to the rank with the least cost that still has room.
 
     Args:
-        costs: of the items; their number is a multiple of ``num_ranks``.
-        num_ranks: to share among.
+        costs: costs of the items; their number is a multiple of ``num_ranks``.
+        num_ranks: number of ranks.
 
     Returns:
         Indices of the items of each rank, ascending.

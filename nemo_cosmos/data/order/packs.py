@@ -30,7 +30,7 @@ class PackPlace(NamedTuple):
 
     Attributes:
         group: number of the group.
-        pack: packs of it that come before.
+        pack: number of its packs before the place.
     """
 
     group: int = 0
@@ -41,8 +41,8 @@ class PackGroup(NamedTuple):
     """The packs of one group of consecutive samples.
 
     Attributes:
-        packs: the samples of each.
-        costs: of each.
+        packs: the samples of each pack.
+        costs: the cost of each pack.
     """
 
     packs: list[list[SampleDraw]]
@@ -53,9 +53,9 @@ class PackOrder:
     """Endless packs of a stream of samples.
 
     Args:
-        stream: the samples.
-        lengths_of: their lengths.
-        config: how they are packed.
+        stream: the samples in their order.
+        lengths_of: function from samples to their lengths.
+        config: settings of the packing.
     """
 
     def __init__(self, stream: Stream, lengths_of: LengthsOf, config: PackConfig) -> None:
@@ -64,14 +64,14 @@ class PackOrder:
         self._num_packs: dict[int, int] = {}
 
     def after(self, place: PackPlace, num_packs: int) -> PackPlace:
-        """The place some packs later."""
+        """Return the place some packs later."""
         group, pack = place.group, place.pack + num_packs
         while pack >= (size := self._size(group)):
             group, pack = group + 1, pack - size
         return PackPlace(group, pack)
 
     def step(self, place: PackPlace, num_packs: int) -> PackGroup:
-        """The packs from a place on, across the ends of groups."""
+        """Return the packs from a place on, across the ends of groups."""
         packs: list[list[SampleDraw]] = []
         costs: list[float] = []
         while len(packs) < num_packs:
@@ -111,14 +111,14 @@ class PackOrder:
 class RankPacks(Sampler[list[SampleDraw]]):
     """The packs of one rank: a batch sampler for ``torch.utils.data.DataLoader``.
 
-    Every step's packs are shared among the ranks so that each has about as much to do.
+    Every step's packs are shared among the ranks so that all have about equal work.
 
     Args:
-        order: of the packs.
-        packs_per_step: of all ranks together.
+        order: order of the packs.
+        packs_per_step: packs of a step on all ranks together.
         rank: data-parallel rank.
         world_size: number of data-parallel ranks.
-        start: where to begin.
+        start: place to begin at.
 
     Raises:
         ConfigError: the packs of a step do not divide among the ranks.

@@ -1,8 +1,8 @@
-"""Where the data of a run stand: what a checkpoint says of it, and how a run goes on from there.
+"""The position of a run in its data: what a checkpoint records, and how a run resumes from it.
 
-A source knows where the samples of this run begin; the number of optimiser steps since then says
-the rest, however far worker processes have read ahead. The state is plain data, the same on every
-rank.
+A source knows the position at which the samples of this run begin. The number of optimiser steps
+since then gives the present position, however far worker processes have read ahead. The state is
+plain data, the same on every rank.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from nemo_cosmos.errors import ConfigError
 
 State = Mapping[str, Any]
 MakeOrder = Callable[[int, Mapping[str, int]], BatchOrder]
-"""Global batch size, and samples of each stream that are drawn already, to an order."""
+"""From the global batch size and the samples already drawn from each stream to an order."""
 
 
 class BatchSource(Protocol):
-    """The samples of a run from some place on."""
+    """The samples of a run from a position on."""
 
     def share(self, micro_batch_size: int, rank: int, world_size: int) -> Sampler[list[SampleDraw]]:
-        """What one data-parallel rank loads."""
+        """Return what one data-parallel rank loads."""
         ...
 
     def state_after(self, num_steps: int) -> dict[str, Any]:
-        """What to save after so many optimiser steps of this run."""
+        """Return the state to save after a number of optimiser steps of this run."""
         ...
 
 
 class EqualBatches:
     """Global batches of equal samples.
 
-    With the batch size of the checkpoint the order goes on; with another one, a new order begins in
-    which each stream starts behind what was drawn of it.
+    With the batch size of the checkpoint the order continues; with another one, a new order begins
+    in which each stream starts behind what was drawn from it.
 
     Args:
-        make_order: for a batch size.
+        make_order: function that makes the order for a batch size.
         batch_size: global batch size.
-        state: of the checkpoint; empty for a new run.
+        state: state in the checkpoint; empty for a new run.
     """
 
     def __init__(self, make_order: MakeOrder, batch_size: int, state: State) -> None:
@@ -59,7 +59,7 @@ class EqualBatches:
         self.order = make_order(batch_size, self.drawn)
 
     def share(self, micro_batch_size: int, rank: int, world_size: int) -> RankBatches:
-        """What one data-parallel rank loads."""
+        """Return what one data-parallel rank loads."""
         return RankBatches(
             self.order,
             micro_batch_size=micro_batch_size,
@@ -70,7 +70,7 @@ class EqualBatches:
         )
 
     def state_after(self, num_steps: int) -> dict[str, Any]:
-        """What to save after so many optimiser steps of this run."""
+        """Return the state to save after a number of optimiser steps of this run."""
         size = self.order.batch_size
         return {
             "consumed_samples": self.before + (self.first + num_steps) * size,
@@ -83,9 +83,9 @@ class PackedBatches:
     """Packs of samples of different shapes.
 
     Args:
-        order: of the packs.
-        packs_per_step: global batch size.
-        state: of the checkpoint; empty for a new run.
+        order: order of the packs.
+        packs_per_step: global batch size, in packs.
+        state: state in the checkpoint; empty for a new run.
     """
 
     def __init__(self, order: PackOrder, packs_per_step: int, state: State) -> None:
@@ -94,10 +94,10 @@ class PackedBatches:
         self.consumed = int(state.get("consumed_samples", 0))
 
     def share(self, micro_batch_size: int, rank: int, world_size: int) -> RankPacks:
-        """What one data-parallel rank loads; a micro-batch is one pack.
+        """Return what one data-parallel rank loads; a micro-batch is one pack.
 
         Raises:
-            ConfigError: another micro-batch size than 1.
+            ConfigError: the micro-batch size is not 1.
         """
         if micro_batch_size != 1:
             raise ConfigError(
@@ -113,7 +113,7 @@ class PackedBatches:
         )
 
     def state_after(self, num_steps: int) -> dict[str, Any]:
-        """What to save after so many optimiser steps of this run."""
+        """Return the state to save after a number of optimiser steps of this run."""
         num_packs = num_steps * self.packs_per_step
         return {
             "consumed_samples": self.consumed + num_packs,  # in packs, as the trainer counts them
@@ -122,11 +122,11 @@ class PackedBatches:
 
 
 def check_same_order(saved: State, settings: Mapping[str, Any]) -> None:
-    """Refuse to go on in another order than the one that was begun.
+    """Refuse to resume in another order than the run began with.
 
     Args:
-        saved: state of the checkpoint.
-        settings: all that the order depends on, by argument of the data module.
+        saved: state in the checkpoint.
+        settings: everything that the order depends on, by argument of the data module.
 
     Raises:
         ConfigError: names what differs.

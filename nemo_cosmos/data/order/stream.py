@@ -1,21 +1,20 @@
 """Which samples come when: a pure function of the seed and the number of the global batch.
 
-No part of it knows of ranks or workers, so a run that stopped after n global batches goes on with
-batch n on any number of either.
+No part of it knows about ranks or workers, so a run that stopped after n global batches resumes
+with batch n on any number of either.
 
 1. The samples of one bucket form an endless stream of passes (:class:`Stream`). A pass shuffles the
    shards, cuts their sequence into blocks of about ``window`` samples, and shuffles the samples of
    each block; so it needs the memory of one block, and reads a few shards at a time.
-2. A global batch is the next ``batch_size`` samples of one stream, across the end of a pass if it
-   comes to that. Nothing is drawn twice in a pass, left out or filled up: each pass shows each
-   sample exactly once.
-3. In which order the buckets' batches come is shuffled once an epoch (:class:`BucketOrder`). A
-   batch belongs to the epoch in which its last sample is drawn.
-4. Where images and videos are mixed by ratio, each has an order of its own, and batch i is of
-   images when ``floor((i + 1) * ratio)`` passes ``floor(i * ratio)`` (:class:`MixedOrder`).
+2. A global batch is the next ``batch_size`` samples of one stream, across the end of a pass if
+   necessary. Each pass shows each sample exactly once; nothing is repeated, dropped or padded.
+3. The order of the buckets' batches is shuffled once per epoch (:class:`BucketOrder`). A batch
+   belongs to the epoch in which its last sample is drawn.
+4. If images and videos are mixed by ratio, each kind has its own order, and batch i is of images
+   when ``floor((i + 1) * ratio)`` passes ``floor(i * ratio)`` (:class:`MixedOrder`).
 
-With another global batch size the same streams go on where they are: :meth:`BatchOrder.drawn` says
-how far each got, and a new order starts there.
+With another global batch size the same streams continue from their position:
+:meth:`BatchOrder.drawn` gives the position of each, and a new order starts there.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ Numbers = NDArray[np.int64]
 
 
 class SampleTable(Protocol):
-    """What an order needs to know of the samples, as ``data.loading.corpus.Corpus`` has it."""
+    """What an order needs to know about the samples; ``data.loading.corpus.Corpus`` has it."""
 
     @property
     def starts(self) -> Numbers:
@@ -58,8 +57,8 @@ class Batch(NamedTuple):
     """One global batch.
 
     Attributes:
-        bucket: that all its samples share.
-        numbers: of its samples.
+        bucket: the bucket that all its samples share.
+        numbers: numbers of its samples.
     """
 
     bucket: Bucket
@@ -84,11 +83,11 @@ class Stream:
     """Endless passes over the samples of one bucket.
 
     Args:
-        table: of the samples.
-        bucket: which of them.
-        seed: of the shuffles.
+        table: the samples.
+        bucket: the bucket to draw from.
+        seed: seed of the shuffles.
         window: samples that are shuffled among each other; at least one shard.
-        shuffle: off for validation.
+        shuffle: whether to shuffle; off for validation.
     """
 
     def __init__(
@@ -104,7 +103,7 @@ class Stream:
         self.seed, self.window, self.shuffle = seed, window, shuffle
         self.shards: Numbers = np.flatnonzero(table.counts[bucket])
         self.num_samples = int(table.counts[bucket].sum())
-        # Two of each, as a batch may look over the edge.
+        # Two of each, because a batch may cross the end of a block.
         self._blocks = lru_cache(maxsize=2)(self._make_blocks)
         self._block = lru_cache(maxsize=2)(self._make_block)
 
@@ -155,12 +154,12 @@ class BucketOrder:
     """Batches of all buckets, shuffled among each other.
 
     Args:
-        table: of the samples.
-        buckets: which to draw from.
+        table: the samples.
+        buckets: the buckets to draw from.
         batch_size: global batch size.
-        seed: of the shuffles.
+        seed: seed of the shuffles.
         window: samples that are shuffled among each other.
-        drawn: samples of each stream that are drawn already; see :meth:`drawn`.
+        drawn: number of samples already drawn from each stream; see :meth:`drawn`.
 
     Raises:
         SampleError: there is no sample.
@@ -247,7 +246,7 @@ class MixedOrder:
         image_ratio: share of batches that are of images, above 0 and below 1.
 
     Raises:
-        ConfigError: the ratio is no share.
+        ConfigError: the ratio is out of range.
     """
 
     def __init__(self, videos: BatchOrder, images: BatchOrder, image_ratio: float) -> None:
@@ -271,7 +270,8 @@ class MixedOrder:
 class OnePass:
     """Every sample once, bucket by bucket, for validation.
 
-    The last batch of a bucket is filled up from its beginning, so that all ranks have as many.
+    The last batch of a bucket is filled from the bucket's beginning, so that all ranks get equally
+    many samples.
     """
 
     def __init__(self, table: SampleTable, buckets: Sequence[Bucket], batch_size: int) -> None:
@@ -291,12 +291,12 @@ class OnePass:
         return Batch(stream.bucket, stream.take(begin, self.batch_size))
 
     def drawn(self, number: int) -> dict[str, int]:
-        """Nothing: a validation is never interrupted and gone on with."""
+        """Return nothing: a validation is never resumed."""
         return {}
 
 
 def check_image_ratio(image_ratio: float) -> None:
-    """Refuse what is no share of batches.
+    """Require a share of batches.
 
     Raises:
         ConfigError: it is below 0 or not below 1.

@@ -10,10 +10,10 @@ logger = logging.getLogger(__name__)
 
 
 class BadShards:
-    """What one process has met.
+    """The bad shards that one process has met.
 
     Args:
-        limit: how many different shards may be bad.
+        limit: number of different shards that may be bad.
     """
 
     def __init__(self, limit: int = 0) -> None:
@@ -24,7 +24,7 @@ class BadShards:
         """Count a shard, once, whatever goes wrong with it later.
 
         Raises:
-            SampleError: there are more than the limit; names the shard.
+            SampleError: there are more than the limit; the message names the shard.
         """
         if shard in self.reasons:
             return

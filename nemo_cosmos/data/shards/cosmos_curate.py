@@ -14,10 +14,10 @@ _ENHANCED, _CAPTION = "_enhanced_caption", "_caption"
 
 
 def own_fields(data: Any) -> Any:
-    """The fields of :class:`~nemo_cosmos.data.schema.ClipRecord` for cosmos-curate's.
+    """Return the fields of :class:`~nemo_cosmos.data.schema.ClipRecord` for cosmos-curate's.
 
-    Anything that cosmos-curate has not written is returned as it is; what is wrong or missing in
-    its JSON stays wrong or missing, and is refused by the record with the name of the sample.
+    JSON of any other writer is returned unchanged. What is wrong or missing stays so, and the
+    record refuses it with the name of the sample.
     """
     if not isinstance(data, Mapping) or "span_uuid" not in data or "key" in data:
         return data

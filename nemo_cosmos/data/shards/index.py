@@ -1,9 +1,9 @@
 """The index of a shard: where each file of each sample begins, and what shape each sample has.
 
 It is built once, kept beside the tar as ``000000.tar.index`` (safetensors, so that reading it can
-run no code), and holds for the tars whose size and time of writing it records. Where the folder
-cannot be written to, each process builds its own. The sizes of clips and latents are in the index,
-so that a data set is sorted into buckets and packed without a look into its samples.
+run no code), and is valid for the tars whose size and time of writing it records. If the folder
+cannot be written to, each process builds its own. The index holds the sizes of clips and latents,
+so that a data set is sorted into buckets and packed without reading its samples.
 
 Shape suffixes: N samples, S kinds of files.
 """
@@ -53,15 +53,15 @@ class ShardIndex:
     """What one shard holds.
 
     Attributes:
-        shard: path or URL of its tar, of the video tar where there is a pair.
-        tars: its tars.
-        stamps: their versions.
-        columns: (number of the tar, suffix) of each kind of file.
+        shard: path or URL of the shard's tar; of its video tar if it has several.
+        tars: all its tars.
+        stamps: the tars' versions.
+        columns: number of the tar and suffix, for each kind of file.
         keys: names of the samples, in order.
-        offset_NS: where each file begins, int64; -1 where a sample has none of the kind.
+        offset_NS: first byte of each file, int64; -1 if a sample has no file of the kind.
         size_NS: length of each file in bytes, int64.
-        shape_N3: pixel frames, height and width by the samples' JSON, int32; zeros without one.
-        latent_N4: shape of the latents, int32; zeros without one.
+        shape_N3: pixel frames, height and width from the samples' JSON, int32; zeros without one.
+        latent_N4: shapes of the latents, int32; zeros without one.
         views: names of the cameras, the same for all samples of a shard.
     """
 
@@ -80,7 +80,7 @@ class ShardIndex:
         return len(self.keys)
 
     def members(self, row: int) -> dict[str, Member]:
-        """The files of a sample by suffix."""
+        """Return the files of a sample by suffix."""
         key = self.keys[row]
         return {
             suffix: Member(self.tars[tar], f"{key}.{suffix}", offset, size)
@@ -91,12 +91,12 @@ class ShardIndex:
         }
 
     def read(self, row: int, suffixes: Sequence[str]) -> list[bytes]:
-        """Contents of files of a sample, with one read for each tar.
+        """Return the contents of files of a sample, with one read for each tar.
 
         Raises:
             KeyError: the sample has no such file.
-            MissingFileError: a tar is gone, or is another one by now.
-            SampleError: a tar was cut off.
+            MissingFileError: a tar is gone, or has been replaced.
+            SampleError: a tar was truncated.
         """
         offsets, sizes = self.offset_NS[row].tolist(), self.size_NS[row].tolist()
         columns = [self._column_of[suffix] for suffix in suffixes]
@@ -118,7 +118,7 @@ class ShardIndex:
         return [found[column] for column in columns]
 
     def row_without(self, suffix: str) -> int | None:
-        """The first sample that lacks a kind of file."""
+        """Return the row of the first sample that lacks a kind of file; None if none does."""
         column = self._column_of.get(suffix)
         if column is None:
             return 0 if self.keys else None
@@ -131,9 +131,9 @@ class ShardIndex:
 
 
 def tars_of(shard: str) -> tuple[str, ...]:
-    """The tars of a shard: a curated ``video/part_...`` has a twin below ``metas/``.
+    """Return the tars of a shard: a curated ``video/part_...`` has a twin below ``metas/``.
 
-    Where there are text embeddings, it has another one below ``t5_xxl/``.
+    With text embeddings, it has another one below ``t5_xxl/``.
     """
     mark = f"/{VIDEO}/part_"
     if mark not in shard:
@@ -144,11 +144,11 @@ def tars_of(shard: str) -> tuple[str, ...]:
 
 
 def load_index(shard: str | os.PathLike[str], *, keep: bool = True) -> ShardIndex:
-    """The index of a shard; built where there is none that holds.
+    """Return the index of a shard; it is built unless a valid one exists.
 
     Args:
         shard: its tar, or the video tar of a pair.
-        keep: write a new one beside the tar for the next time.
+        keep: whether to write a new one beside the tar for the next time.
 
     Raises:
         MissingFileError: a tar is gone.
@@ -165,7 +165,7 @@ def load_index(shard: str | os.PathLike[str], *, keep: bool = True) -> ShardInde
 
 
 def stored_index(shard: str) -> ShardIndex | None:
-    """The index that lies beside a shard, whether or not it holds; None where there is none."""
+    """Return the index that lies beside a shard, valid or not; None if there is none."""
     location = shard + INDEX_SUFFIX
     try:
         with open_url(location) as handle:

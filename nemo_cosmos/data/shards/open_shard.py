@@ -1,4 +1,4 @@
-"""The tars of one shard number while they are written."""
+"""The tars of one shard number while they are being written."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class OpenShard:
     """One tar, or those below ``video/``, ``metas/`` and ``t5_xxl/``; whole when finished.
 
     Args:
-        tars: path of each tar by kind: :data:`VIDEO`, :data:`METAS` and, where there are text
-            embeddings, :data:`TEXT`; or ``""`` for one of all.
+        tars: path of each tar by kind: :data:`VIDEO`, :data:`METAS` and, with text embeddings,
+            :data:`TEXT`; or ``""`` for a single tar.
     """
 
     def __init__(self, tars: Mapping[str, Path]) -> None:
@@ -28,7 +28,7 @@ class OpenShard:
         self._stack = ExitStack()
         self._archives: dict[str, tarfile.TarFile] = {}
         with self._discarding():
-            # Entered first is renamed last: the video tar says that the shard is complete.
+            # The first one entered is renamed last: the video tar marks the shard as complete.
             for kind, path in tars.items():
                 temporary = self._stack.enter_context(atomic_path(path))
                 archive = tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
@@ -72,7 +72,7 @@ class OpenShard:
 
 
 def dali_index(members: Iterable[Member]) -> str:
-    """The index that DALI's ``wds2idx`` (v1.2) writes: suffix, offset, size and name of files."""
+    """Return the index of DALI's ``wds2idx`` (v1.2): suffix, offset, size and name of files."""
     lines: dict[str, list[str]] = {}
     for member in members:
         key, _, suffix = member.name.partition(".")

@@ -1,8 +1,8 @@
-"""Read cosmos-curate's T5 pickles without running what they say.
+"""Read cosmos-curate's T5 pickles without running any code in them.
 
-The files hold ``[array(n, 1024)]``. Loading a pickle calls whatever functions it names, so the
-reader here knows three names only, and gives each a small recorder of its own: NumPy never sees
-the file's instructions, only the raw numbers that the recorders have checked.
+The files hold ``[array(n, 1024)]``. Loading a pickle calls whatever functions it names, so this
+reader knows only three names and replaces each by a small recorder: NumPy never sees the file's
+instructions, only the raw numbers that the recorders have checked.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _KNOWN_NAMES = {
 
 class _NumbersUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Give the recorder for a known name; refuse all others."""
+        """Return the recorder for a known name; refuse all others."""
         if (module, name) not in _KNOWN_NAMES:
             raise pickle.UnpicklingError(f"the name {module}.{name}")
         return _KNOWN_NAMES[module, name]
@@ -76,7 +76,7 @@ def read_t5_pickle(path: str | os.PathLike[str]) -> list[np.ndarray]:
         The arrays, float16 or wider as stored.
 
     Raises:
-        MissingFileError: the file is not there or cannot be read.
+        MissingFileError: the file does not exist or cannot be read.
         SampleError: it is not such a pickle, or names anything but arrays of numbers.
     """
     try:
@@ -89,19 +89,18 @@ def read_t5_pickle(path: str | os.PathLike[str]) -> list[np.ndarray]:
 
 
 def parse_t5_pickle(content: bytes, where: str) -> list[np.ndarray]:
-    """The arrays of a ``t5_xxl`` pickle; see :func:`read_t5_pickle`.
+    """Return the arrays of a ``t5_xxl`` pickle; see :func:`read_t5_pickle`.
 
     Args:
-        content: of the file.
-        where: the file, for the message.
+        content: the file's bytes.
+        where: the file, for messages.
 
     Raises:
         SampleError: it is not such a pickle, or names anything but arrays of numbers.
     """
     try:
         loaded = _NumbersUnpickler(io.BytesIO(content)).load()
-    # A damaged pickle raises nearly anything; nothing of it has run, and it is one and the same
-    # refusal for the caller.
+    # A damaged pickle raises nearly anything. None of it has run, and the caller gets one refusal.
     except Exception as error:
         raise _refusal(where, f"it holds {error}") from error
     arrays = [getattr(item, "array", None) for item in loaded] if isinstance(loaded, list) else []

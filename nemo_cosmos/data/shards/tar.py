@@ -1,7 +1,7 @@
 """Tar files: written with bytes that depend on the content alone, and indexed by their headers.
 
 The index walks the 512-byte headers and skips the contents, so that a shard of any size is opened
-quickly and each member can be read on its own. What Python's ``tarfile`` would read leniently (a
+quickly and each member can be read alone. What Python's ``tarfile`` would read leniently (a
 cut-off last member, a missing end mark) is an error here.
 """
 
@@ -27,7 +27,7 @@ class Member(NamedTuple):
     Attributes:
         tar: path or URL of the tar.
         name: path of the file inside it.
-        offset: where its content begins, in bytes.
+        offset: first byte of its content.
         size_bytes: length of its content.
     """
 
@@ -38,7 +38,7 @@ class Member(NamedTuple):
 
 
 def add_member(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Append a file whose header holds nothing of the time, the user or the machine."""
+    """Append a file whose header names neither time nor user nor machine."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
     info.mode = 0o644
@@ -53,11 +53,11 @@ def index_tar(location: str | os.PathLike[str]) -> list[Member]:
 
 
 def walk_tar(handle: IO[bytes], tar: str) -> Iterator[Member]:
-    """Yield the files of an open tar, in order; read one where its ``offset`` is, if you want to.
+    """Yield the files of an open tar, in order; the content of each starts at its ``offset``.
 
     Args:
-        handle: of the tar, at its beginning.
-        tar: its path or URL, for messages.
+        handle: the open tar, at its beginning.
+        tar: path or URL of the tar, for messages.
 
     Raises:
         SampleError: it is not a tar, or is truncated or damaged.
@@ -92,7 +92,7 @@ def _name_in(header: bytes) -> str:
 
 
 def _check_sum(header: bytes, tar: str, position: int) -> None:
-    """The checksum counts its own eight bytes as spaces."""
+    """Compare the header's checksum, which counts its own eight bytes as spaces."""
     expected = sum(header) - sum(header[148:156]) + 8 * 32
     field = header[148:156].strip(b" \0")
     if not field.isdigit() or int(field, 8) != expected:

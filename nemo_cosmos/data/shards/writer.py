@@ -31,14 +31,14 @@ class ShardWriter:
     """Write samples into numbered tars; each appears whole, or not at all.
 
     Use it as a context manager. The bytes of a shard depend on the records, the files and their
-    order alone. Beside each tar stands an ``.idx`` in the format of DALI's ``wds2idx``. Writing
-    into a folder that holds shards starts a new part behind them.
+    order alone. Beside each tar lies an ``.idx`` in the format of DALI's ``wds2idx``. Writing into
+    a folder that holds shards starts a new part behind them.
 
     Args:
-        folder: where ``part_NNNNNN/`` go.
-        split: write ``video/part_...`` (mp4), ``t5_xxl/part_...`` (text embeddings) and
+        folder: the folder that ``part_NNNNNN/`` are written into.
+        split: whether to write ``video/part_...`` (mp4), ``t5_xxl/part_...`` (text embeddings) and
             ``metas/part_...`` (all else) as cosmos-curate does, instead of one tar for all.
-        max_bytes: start a new tar before this size is passed; one sample may be larger.
+        max_bytes: size that a tar does not exceed, unless one sample alone does.
         first: ``(part, number)`` of the first shard; by default the next free part.
 
     Raises:
@@ -80,7 +80,7 @@ class ShardWriter:
         if self._open is not None and self._open.size_bytes + size_bytes > self.max_bytes:
             self._finish()
         if self._open is None:
-            # The samples of a data set have text embeddings, or none has.
+            # Either all samples of a data set have text embeddings, or none has.
             text = (TEXT,) if TEXT_SUFFIX in files else ()
             kinds = (VIDEO, METAS, *text) if self.split else ("",)
             self._open = OpenShard({kind: self._path(kind) for kind in kinds})
@@ -183,11 +183,11 @@ class CuratedWriter:
 def list_shards(location: str | os.PathLike[str]) -> list[str]:
     """Find the shards of a tar, a folder or a URL, in alphabetical order.
 
-    Of ``video/...``, ``metas/...`` and ``t5_xxl/...`` the video tar stands for all. A tar whose
-    index is there while it is not is missing; it is listed, so that whoever reads it says so.
+    The tar in ``video/...`` stands for its twins in ``metas/...`` and ``t5_xxl/...``. A missing tar
+    whose index exists is listed, so that reading it reports the loss.
 
     Raises:
-        MissingFileError: nothing is there, or it holds no tar.
+        MissingFileError: the location does not exist, or holds no tar.
     """
     name = os.fspath(location)
     filesystem, path = filesystem_of(name)
@@ -216,28 +216,28 @@ def list_shards(location: str | os.PathLike[str]) -> list[str]:
 
 
 def read_shard(shard: str | os.PathLike[str], required: Iterable[str] = ("json",)) -> list[Sample]:
-    """All samples of one shard, in order.
+    """Return all samples of one shard, in order.
 
     Args:
         shard: a tar, as :func:`list_shards` gives it.
         required: suffixes that every sample must have.
 
     Raises:
-        MissingFileError: a tar is not there.
+        MissingFileError: a tar does not exist.
         SampleError: a tar is truncated or damaged, or a sample lacks a file; names both.
     """
     index = load_index(shard, keep=False)
     for suffix in required:
         row = index.row_without(suffix)
         if row is not None:
-            Sample(index, row).read(suffix)  # says what is missing, and what to do
+            Sample(index, row).read(suffix)  # raises with what is missing and what to do
     return [Sample(index, row) for row in range(len(index))]
 
 
 def read_samples(
     location: str | os.PathLike[str], required: Iterable[str] = ("json",)
 ) -> list[Sample]:
-    """All samples of every shard below a location; see :func:`list_shards`."""
+    """Return all samples of every shard below a location; see :func:`list_shards`."""
     wanted = tuple(required)
     return [sample for shard in list_shards(location) for sample in read_shard(shard, wanted)]
 

@@ -1,4 +1,4 @@
-"""What the ``dataset.json`` of tokenised data says of the encoders that made them."""
+"""Read ``dataset.json``: what made a folder of tokenised data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TOKENIZER_CONFIG = "config.json"
 
 
 def read_dataset_info(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of ``dataset.json``.
+    """Return the content of ``dataset.json``.
 
     Raises:
         MissingFileError: there is none.
@@ -35,7 +35,7 @@ def check_tokenizer(folder: str | os.PathLike[str]) -> None:
     """Require the tokenizer that made the latents: a trained model is exported together with it.
 
     Args:
-        folder: of tokenised data.
+        folder: a folder of tokenised data.
 
     Raises:
         MissingFileError: there is no ``dataset.json``, or no tokenizer where it says.

@@ -62,7 +62,7 @@ def tokenize_shards(
         out: output folder.
         encode: the tokenizer's encoder.
         encode_text: the text encoder; each distinct caption is encoded once.
-        config: how to cut and store.
+        config: settings of windows and storage.
         describe: further entries of ``dataset.json`` (tokenizer, statistics, text encoder); the
             path under ``tokenizer`` is written relative to ``out``. A change of it, of ``config``
             or of the list of shards needs a new folder.

@@ -68,7 +68,7 @@ class ShardEncoder:
     """Turns one curated shard into one shard of latents.
 
     Args:
-        config: how to cut and store.
+        config: settings of windows and storage.
         encode: the tokenizer's encoder.
         encode_text: the text encoder.
         captions: packed embeddings by caption, shared by all shards of a run, so that each distinct

@@ -1,4 +1,4 @@
-"""Cut clips into windows of exactly N frames, with everything that goes along with the frames."""
+"""Cut clips into windows of exactly N frames, together with their signals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nemo_cosmos.errors import SampleError, VideoError
 from nemo_cosmos.video import decode, fitted_size, resize_and_pad
 
 MAX_DECODED_BYTES = 512 * 1024**2
-"""Frames of one clip held in memory at once; longer clips are decoded piece by piece."""
+"""Most bytes of one clip's frames in memory; longer clips are decoded piece by piece."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Window:
 
     Attributes:
         clip: the sample that it was cut from.
-        record: what the window's JSON says.
-        start: its first frame in the clip.
+        record: the window's own record.
+        start: number of its first frame in the clip.
         frames_THWC: ``(N, H, W, 3)`` uint8.
     """
 
@@ -44,7 +44,7 @@ class Window:
 
 
 def window_starts(num_frames: int, window_frames: int, stride: int) -> list[int]:
-    """First frames of the windows of a clip; the last window ends with the clip.
+    """Return the first frames of a clip's windows; the last window ends with the clip.
 
     A clip that is shorter than a window has none.
     """
@@ -60,9 +60,9 @@ def cut_windows(clip: Sample, window_frames: int, stride: int, size: Size) -> It
 
     Args:
         clip: a curated sample.
-        window_frames: N.
+        window_frames: number of frames N of a window.
         stride: frames between the starts of windows.
-        size: (height, width).
+        size: height and width of the windows.
 
     Raises:
         SampleError: the clip is damaged, or has another number of frames than its JSON says.
