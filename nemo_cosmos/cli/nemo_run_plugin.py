@@ -17,8 +17,8 @@ from recipes.registry import RECIPES, get_recipe
 class RecipeContext(run.cli.RunContext):
     """Reads ``key=value`` words as ``nemo-cosmos`` does.
 
-    NeMo-Run's own parser does not know annotations whose evaluation is postponed, which most of the
-    configured classes have, and names no valid keys.
+    NeMo-Run's own parser cannot read postponed annotations, which most of the configured classes
+    have, and its errors name no valid keys.
     """
 
     def parse_fn(self, fn: Any, args: list[str], **default_kwargs: Any) -> Any:
@@ -51,7 +51,7 @@ def finetune(
 
 
 def configure(name: str, target: Callable[..., Path]) -> run.Partial:
-    """A recipe as a configuration of one of this module's commands."""
+    """Return a recipe as a configuration of one of this module's commands."""
     from nemo_cosmos.platform.quiet import quiet_nemo
 
     quiet_nemo()

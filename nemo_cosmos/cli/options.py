@@ -86,7 +86,7 @@ class _Option(NamedTuple):
         parameter: its name among the arguments of the command.
         item: the field, whose metadata hold ``help`` and perhaps ``flag``.
         kind: the type of the field.
-        panel: the heading that it stands below in the help; None for that of all options.
+        panel: its heading in the help; None for the general options.
     """
 
     parameter: str
@@ -114,7 +114,7 @@ def with_options(**panels: type[Any]) -> Callable[[CommandT], CommandT]:
     the same option.
 
     Args:
-        panels: dataclasses by the heading of their options; ``options`` puts them with the rest.
+        panels: dataclasses by the heading of their options; ``options`` is the general one.
 
     Returns:
         A decorator for a function that takes ``**options``, the values by the names of the fields.
@@ -235,7 +235,7 @@ def _shown(option: _Option) -> dict[str, Any]:
 
 
 def _plain_type(kind: Any) -> Any:
-    """What typer parses: words are checked by the settings, whose errors say more."""
+    """The type that typer parses; the settings check words, because their errors say more."""
     if get_origin(kind) is UnionType:
         kind = next(member for member in get_args(kind) if member is not NoneType)
     if get_origin(kind) is Literal:

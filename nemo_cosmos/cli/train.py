@@ -120,7 +120,7 @@ def run_training(
         _show_origins([*conf, *overrides])
         typer.echo(YamlSerializer().serialize(recipe), nl=False)
         return
-    if kept := kept_choices():
+    if (kept := kept_choices()) and is_first_process():
         typer.echo(f"Kept in {site_file()}: {shlex.join(kept)}", err=True)
     if not recipe.data.path:
         raise ConfigError(
@@ -140,7 +140,7 @@ def run_training(
 
 
 def _show_origins(words: Sequence[str]) -> None:
-    """Say in YAML comments which words were kept and which come from this command."""
+    """Print as YAML comments which words were kept and which come from this command."""
     from nemo_cosmos.site import kept_choices, site_file
 
     typer.echo(f"# from {site_file()}: {shlex.join(kept_choices()) or '(nothing)'}")
