@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from nemo_cosmos.errors import ConfigError
@@ -27,10 +29,13 @@ class TorchrunLauncher:
 
         from nemo_cosmos.launch.experiment import run_experiment
 
+        # NeMo-Run looks up 'torchrun' and 'python' on the path; they must be this environment's,
+        # also where it is not activated.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         executor = run.LocalExecutor(
             ntasks_per_node=job.resources.devices_per_node,
             launcher="torchrun",
-            env_vars=dict(job.env),
+            env_vars={"PATH": path, **job.env},
         )
         run_experiment(job, executor, detach=False)
         return None

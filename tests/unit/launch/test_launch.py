@@ -120,6 +120,7 @@ def test_a_command_runs_in_a_process_of_its_own_and_reports_its_failure(capfd):
 @pytest.mark.slow
 def test_torchrun_starts_the_processes_and_reports_their_failure(tmp_path, monkeypatch):
     monkeypatch.setattr("nemo_run.config._NEMORUN_HOME", str(tmp_path / "experiments"))
+    monkeypatch.setenv("PATH", os.defpath)  # an environment that is not activated
     two = Resources(devices_per_node=2)
     TorchrunLauncher().run(Job.for_command(["configure"], two))
     with pytest.raises(JobFailedError, match="FAILED"):
