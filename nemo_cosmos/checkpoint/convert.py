@@ -142,6 +142,7 @@ def export_checkpoint(
         "The two are of different models; export or copy the folder again.",
     )
     watched = _WatchedSource(weights, progress)
+    # A conversion that fails half way leaves nothing at the new folder.
     with atomic_path(folder) as temporary:
         if formats is not None and format != NEMO:
             formats.write(format, temporary, config, watched, tokenizer)
@@ -156,7 +157,7 @@ def check_new(folder: Path) -> None:
     """Require a place that is free.
 
     Raises:
-        InputError: something is there.
+        InputError: it is taken.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(

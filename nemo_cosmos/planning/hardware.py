@@ -2,7 +2,7 @@
 
 Peaks and bandwidths are the makers' data-sheet values, dense (without sparsity) and, for links, in
 one direction. Efficiencies are what large training runs get out of them; they were set once so that
-the model gives the published throughput of NeMo's DiT (``tests/unit/training/plan/test_cost.py``).
+the model gives the published throughput of NeMo's DiT (``tests/unit/planning/test_planner.py``).
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Gpu:
     """A kind of GPU and the machine it sits in.
 
     Attributes:
-        name: as ``--gpu`` takes it.
+        name: the name that ``--gpu`` takes.
         bf16_flops: dense bfloat16 peak, FLOP/s.
         fp8_flops: dense FP8 peak, FLOP/s; 0 where the hardware has none.
         fp32_flops: peak of float32 matrix products (TF32), FLOP/s.
         memory_bytes_per_s: bandwidth of its memory.
-        nvlink_bytes_per_s: to another GPU of the machine, one direction.
-        network_bytes_per_s: to a GPU of another machine, one direction.
+        nvlink_bytes_per_s: bandwidth to another GPU of the machine, one direction.
+        network_bytes_per_s: bandwidth to a GPU of another machine, one direction.
         per_node: GPUs in a machine.
     """
 

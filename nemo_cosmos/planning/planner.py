@@ -75,7 +75,8 @@ class Plan:
         """Plain values for ``--json``; gigabytes are 10^9 bytes."""
         workload, best = self.workload, self.best
         trained = workload.parameters.trained
-        precision, published = workload.precision, workload.published_gb()
+        precision, published = workload.precision, workload.published_bytes()
+        paper = {f"{kind}_gb": size / GB for kind, size in published.items()}
         state = {
             "weights": precision.compute_bytes,
             "gradients": precision.gradient_bytes,
@@ -106,7 +107,7 @@ class Plan:
             "overrides": best.layout.overrides(self.gpu.per_node),
             "others": [_candidate(other) for other in self.others],
             "recipe_layout": self._configured(),
-            **({"paper_accounting": published} if published else {}),
+            **({"paper_accounting": paper} if paper else {}),
         }
 
     def _configured(self) -> dict[str, Any] | None:

@@ -30,9 +30,9 @@ class Video:
     """The size of a training video; what is None is taken from the data or the recipe.
 
     Attributes:
-        num_frames: frames.
-        height: in pixels.
-        width: in pixels.
+        num_frames: number of frames.
+        height: height in pixels.
+        width: width in pixels.
     """
 
     num_frames: int | None = None
@@ -128,7 +128,7 @@ def _workload(
         )
     tokenizer = TOKENIZERS[family.presets[model.preset].tokenizer]
     clips = _data_clips(recipe) or (family.usual_clip(model, tokenizer),)
-    if video != Video():  # what is asked for stands for all of the data
+    if video != Video():  # the size that is asked for replaces all sizes of the data
         clips = (video.or_else(clips[0]),)
     for clip in clips:
         tokenizer.check_video((1, tokenizer.pixel_channels, *clip))

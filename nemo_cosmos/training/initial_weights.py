@@ -38,7 +38,7 @@ class InitialWeights(pl.Callback, IOMixin):
       weights to the optimiser's float32 copies.
 
     Args:
-        folder: with ``config.json`` and ``model.safetensors``.
+        folder: the export's folder, with ``config.json`` and ``model.safetensors``.
     """
 
     def __init__(self, folder: str) -> None:

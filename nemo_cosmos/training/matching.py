@@ -168,7 +168,7 @@ def _different_encoders(one: Encoders, other: Encoders) -> Iterator[Mismatch]:
 
 
 def _identity(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells text encoders apart; a path's last part, since machines keep them in places."""
+    """What identifies a text encoder; of its path the last part, as machines differ in the rest."""
     path = spec.get("path")
     known = {"kind": spec.get("kind"), "dim": spec.get("dim")}
     known["path"] = None if path is None else Path(str(path)).name

@@ -62,7 +62,7 @@ from nemo_cosmos.provenance.hashes import file_sha256, files_sha256
 from nemo_cosmos.storage import atomic_path
 
 Progress = Callable[[int, int], None]
-"""Called after every tensor with the bytes done and the bytes in all."""
+"""Called after every tensor with the bytes done and the total."""
 
 
 class Savable(Protocol):
@@ -115,6 +115,7 @@ def write_world(
         StorageFullError: no space left; what was at ``path`` is intact.
     """
     checked = finite(stream.tensors, f"'{place}'" if place else f"the weights for '{path}'")
+    # A NaN is found while the stream is written; what was at the path stays until all is written.
     with atomic_path(path) as temporary:
         temporary.mkdir()
         write_config(temporary / CONFIG_FILE, config)

@@ -243,11 +243,11 @@ class Workload(Protocol):
         """Return what the plan's JSON says of the samples, such as ``tokens_per_sample``."""
         ...
 
-    def published_gb(self) -> dict[str, float]:
-        """Return ``model_state_gb`` and ``activation_gb`` as the model's paper counts them.
+    def published_bytes(self) -> dict[str, float]:
+        """Return ``model_state`` and ``activation`` in bytes as the model's paper counts them.
 
         Returns:
-            Both in 10^9 bytes; empty where no paper counts them.
+            Nothing where no paper counts them.
         """
         ...
 

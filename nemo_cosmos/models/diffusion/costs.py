@@ -63,7 +63,6 @@ PAPER_STATE_BYTES = 10 + 2 + 8
 """Bytes a parameter of the paper: weights with their copies, gradient, moments (section 5.2)."""
 PAPER_ACTIVATION_VALUES = 15
 """Values of the width E a token and layer that the paper counts, of 2 bytes each."""
-GB = 1e9
 
 PUBLISHED_CLIP_THW: Size3 = (121, 704, 1280)
 """Frames, height and width that the published models were trained on last."""
@@ -197,12 +196,12 @@ class DiffusionWorkload:
         """Return what the plan's JSON says of the samples."""
         return {"latent_thw": list(self.latent_thw), "tokens_per_sample": self.num_tokens}
 
-    def published_gb(self) -> dict[str, float]:
+    def published_bytes(self) -> dict[str, float]:
         """Return the paper's estimate: 20 bytes a parameter, 2 x 15 E bytes a token and layer."""
         values = self.num_layers * PAPER_ACTIVATION_VALUES * self.num_tokens * self.hidden_size
         return {
-            "model_state_gb": self.parameters.network * PAPER_STATE_BYTES / GB,
-            "activation_gb": 2.0 * values / GB,
+            "model_state": float(self.parameters.network * PAPER_STATE_BYTES),
+            "activation": 2.0 * values,
         }
 
     @property

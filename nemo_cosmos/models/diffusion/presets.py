@@ -23,7 +23,7 @@ class DiffusionPreset:
     """A diffusion world model's size and task.
 
     Attributes:
-        name: for example ``"diffusion_7b_text2world"``.
+        name: the preset's name, such as ``"diffusion_7b_text2world"``.
         task: ``"text2world"`` or ``"video2world"``.
         network: arguments of :class:`~nemo_cosmos.models.diffusion.network.config.DiTConfig`.
         tokenizer: the tokenizer preset whose latents the model makes.

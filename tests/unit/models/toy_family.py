@@ -187,7 +187,7 @@ class ToyWorkload:
     def describe(self) -> dict[str, Any]:
         return {"tokens_per_sample": self.num_tokens}
 
-    def published_gb(self) -> dict[str, float]:
+    def published_bytes(self) -> dict[str, float]:
         return {}
 
 

@@ -88,7 +88,7 @@ def test_state_of_a_14b_model_by_hand() -> None:
     state = alone.weights + alone.gradients + alone.optimizer + alone.ema
     assert state == counted.trained * (2 + 2 + 12 + 4)
     assert state == pytest.approx(280e9, rel=0.02)
-    assert workload.published_gb()["activation_gb"] == pytest.approx(310, rel=0.01)
+    assert workload.published_bytes()["activation"] == pytest.approx(310e9, rel=0.01)
     assert alone.total > state + CONTEXT_BYTES
 
 

@@ -144,7 +144,7 @@ class MegatronLightningModule(pl.LightningModule, io.IOMixin, io.ConnectorMixin,
         return VALIDATION_STEP if validates else int(trainer.global_step)
 
     def next_micro_batch(self) -> str:
-        """Return a prefix that tells this micro-batch from all others of the step.
+        """Return a prefix that no other micro-batch of the step has.
 
         It names the data-parallel rank and the micro-batch's number on it.
         """
