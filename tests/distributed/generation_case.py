@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,41 +41,12 @@ class NoKnives:
 
 
 def write_world(folder: str) -> None:
-    from nemo_cosmos.checkpoint.world.config import WorldConfig
-    from nemo_cosmos.checkpoint.world.folder import save_world
-    from nemo_cosmos.models.diffusion.build import build_network
-    from nemo_cosmos.models.diffusion.family import DiffusionSettings
-    from nemo_cosmos.models.diffusion.network.config import DiTConfig
-    from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
-    from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
-    from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
-    from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
-    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
     from nemo_cosmos.platform import ensure_model_parallel, is_first_process
+    from nemo_cosmos.testing import tiny
 
     ensure_model_parallel()
-    torch.manual_seed(0)
-    config = DiTConfig(
-        num_layers=2,
-        hidden_size=48,
-        num_attention_heads=4,
-        crossattn_emb_channels=12,
-        adaln_lora_dim=8,
-        max_frames=4,
-        max_height=16,
-        max_width=16,
-        condition_mask=True,
-        layer_spec="local",
-    )
-    process = DiffusionConfig(conditioning=ConditioningConfig(max_condition_latents=2))
-    net = build_network(config, process)
-    for parameter in net.parameters():  # the published initialisation starts from zero output
-        torch.nn.init.normal_(parameter, std=0.1)
-    tokenizer = replace(TOKENIZERS["tokenizer_nano_cv4x8x8"], channels=8, num_res_blocks=1)
-    video = {"num_frames": 9, "fps": 10.0, "height": 32, "width": 48}
-    world = WorldConfig("diffusion", DiffusionSettings(config.architecture(), process), TEXT, video)
     if is_first_process():
-        save_world(folder, net, world, VideoTokenizer(TokenizerNetwork(tokenizer)))
+        tiny.write_world(folder, text_encoder=TEXT, num_attention_heads=4)
 
 
 def make_videos(folder: str, audit: str, tp: int, alone: bool = False) -> dict[str, Any]:

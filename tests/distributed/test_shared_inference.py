@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ import torch
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.guardrails.audit import AuditLog
 from nemo_cosmos.testing.processes import ProcessPool
+from nemo_cosmos.testing.tiny import write_world
 
 TEXT = {"kind": "fixed", "path": None, "max_length": 6, "dim": 12}
-VIDEO = {"num_frames": 9, "fps": 10.0, "height": 32, "width": 48}
 OPTIONS = {"steps": 2, "guidance": 2.0, "seed": 3}
 
 
@@ -38,44 +37,6 @@ class LeaveVideo:
 
     def apply(self, frames_THWC: np.ndarray) -> tuple[np.ndarray, Verdict]:
         return frames_THWC, Verdict(True, self.name, "safe", "")
-
-
-def save_tiny_world(folder: Path) -> None:
-    from nemo_cosmos.checkpoint.world.config import WorldConfig
-    from nemo_cosmos.checkpoint.world.folder import save_world
-    from nemo_cosmos.controls import ControlSpec
-    from nemo_cosmos.models.diffusion.build import build_network
-    from nemo_cosmos.models.diffusion.controls import TokenizerFacts
-    from nemo_cosmos.models.diffusion.family import DiffusionSettings
-    from nemo_cosmos.models.diffusion.network.config import DiTConfig
-    from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
-    from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
-    from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
-    from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
-    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
-    from nemo_cosmos.platform import ensure_model_parallel
-
-    ensure_model_parallel()
-    torch.manual_seed(0)
-    config = DiTConfig(
-        num_layers=3, hidden_size=48, num_attention_heads=2, crossattn_emb_channels=TEXT["dim"],
-        adaln_lora_dim=8, max_frames=4, max_height=16, max_width=16, condition_mask=True,
-        layer_spec="local",
-    )  # fmt: skip
-    process = DiffusionConfig(conditioning=ConditioningConfig(max_condition_latents=2))
-    net = build_network(config, process, [ControlSpec("action")], TokenizerFacts(temporal_factor=4))
-    for parameter in net.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    tokenizer = replace(TOKENIZERS["tokenizer_nano_cv4x8x8"], channels=8, num_res_blocks=1)
-    world = WorldConfig(
-        "diffusion",
-        DiffusionSettings(config.architecture(), process),
-        TEXT,
-        VIDEO,
-        preset="tiny",
-        controls=(ControlSpec("action"),),
-    )
-    save_world(folder, net, world, VideoTokenizer(TokenizerNetwork(tokenizer)))
 
 
 def predict(folder: str) -> tuple[Any, int, int]:
@@ -102,7 +63,7 @@ def predict(folder: str) -> tuple[Any, int, int]:
 def test_shared_weights_give_the_same_video(
     two_processes: ProcessPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_tiny_world(tmp_path / "world")
+    write_world(tmp_path / "world", controls=("action",), text_encoder=TEXT, num_layers=3)
     from nemo_cosmos.inference import pipeline
 
     monkeypatch.setattr(pipeline, "load_text_encoder", pipeline.load_text_encoder)

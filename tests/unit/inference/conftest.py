@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from nemo_cosmos.checkpoint.world.config import WorldConfig
-from nemo_cosmos.checkpoint.world.folder import save_world
-from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import PromptError
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.guardrails.audit import AuditLog
-from nemo_cosmos.models.diffusion.build import build_network
-from nemo_cosmos.models.diffusion.controls import TokenizerFacts
-from nemo_cosmos.models.diffusion.family import DiffusionSettings
-from nemo_cosmos.models.diffusion.network.config import DiTConfig
-from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
-from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
-from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
-from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
-from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
-from nemo_cosmos.platform import ensure_model_parallel
+from nemo_cosmos.testing.tiny import write_world
 
 TEXT_LENGTH, TEXT_DIM = 6, 12
+TEXT_ENCODER = {"kind": "words", "path": None, "max_length": TEXT_LENGTH, "dim": TEXT_DIM}
 
 
 class WordEncoder:
@@ -76,43 +64,6 @@ def guards(tmp_path: Path) -> GuardPolicy:
     return GuardPolicy([NoKnives(), DarkenFirstRow()], audit=AuditLog(tmp_path / "audit.jsonl"))
 
 
-def build_world(folder: Path, *, task: str = "video2world", control: str | None = None) -> Path:
-    """Write a world folder of random weights; 9 frames of 32x48 pixels."""
-    ensure_model_parallel()
-    torch.manual_seed(0)
-    takes_frames = task == "video2world"
-    config = DiTConfig(
-        num_layers=2,
-        hidden_size=48,
-        num_attention_heads=2,
-        crossattn_emb_channels=TEXT_DIM,
-        adaln_lora_dim=8,
-        max_frames=4,
-        max_height=16,
-        max_width=16,
-        condition_mask=takes_frames,
-        layer_spec="local",
-    )
-    process = DiffusionConfig(
-        conditioning=ConditioningConfig(max_condition_latents=2 if takes_frames else 0)
-    )
-    controls = () if control is None else (ControlSpec(control),)
-    net = build_network(config, process, controls, TokenizerFacts(temporal_factor=4))
-    for parameter in net.parameters():  # the published initialisation starts from zero output
-        torch.nn.init.normal_(parameter, std=0.1)
-    tokenizer_config = replace(TOKENIZERS["tokenizer_nano_cv4x8x8"], channels=8, num_res_blocks=1)
-    world = WorldConfig(
-        family="diffusion",
-        model=DiffusionSettings(config.architecture(), process),
-        text_encoder={"kind": "words", "path": None, "max_length": TEXT_LENGTH, "dim": TEXT_DIM},
-        video={"num_frames": 9, "fps": 10.0, "height": 32, "width": 48},
-        preset="tiny",
-        controls=controls,
-    )
-    save_world(folder, net, world, VideoTokenizer(TokenizerNetwork(tokenizer_config)))
-    return folder
-
-
 @pytest.fixture(scope="session")
 def make_world(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Build each kind of world once."""
@@ -121,7 +72,12 @@ def make_world(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def make(task: str = "video2world", control: str | None = None) -> Path:
         if (task, control) not in made:
             folder = tmp_path_factory.mktemp("worlds") / f"{task}_{control}"
-            made[task, control] = build_world(folder, task=task, control=control)
+            made[task, control] = write_world(
+                folder,
+                controls=() if control is None else (control,),
+                text_encoder=TEXT_ENCODER,
+                condition_mask=task == "video2world",
+            )
         return made[task, control]
 
     return make

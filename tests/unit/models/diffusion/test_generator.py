@@ -14,15 +14,12 @@ from nemo_cosmos.models.common.generator import Generator, Shot
 from nemo_cosmos.models.diffusion import generator as module
 from nemo_cosmos.models.diffusion.build import build_network
 from nemo_cosmos.models.diffusion.generator import DiffusionGenerator
-from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.options import SAMPLER_NAMES, DiffusionOptions
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.samplers import SAMPLERS
-from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
-from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
-from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import ensure_model_parallel
+from nemo_cosmos.testing.tiny import tiny_network, tiny_tokenizer
 
 QUICK = DiffusionOptions(steps=2, guidance=0.0)
 TEXT_BLD = torch.ones(1, 4, 12)
@@ -32,24 +29,11 @@ TEXT_BLD = torch.ones(1, 4, 12)
 def generator() -> DiffusionGenerator:
     ensure_model_parallel()
     torch.manual_seed(0)
-    config = DiTConfig(
-        num_layers=1,
-        hidden_size=48,
-        num_attention_heads=2,
-        crossattn_emb_channels=12,
-        adaln_lora_dim=8,
-        max_frames=4,
-        max_height=16,
-        max_width=16,
-        condition_mask=True,
-        layer_spec="local",
-    )
     process = DiffusionConfig(conditioning=ConditioningConfig(max_condition_latents=2))
-    net = build_network(config, process).eval().requires_grad_(False)
+    net = build_network(tiny_network(num_layers=1), process).eval().requires_grad_(False)
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    tokenizer = replace(TOKENIZERS["tokenizer_nano_cv4x8x8"], channels=8, num_res_blocks=1)
-    return DiffusionGenerator(net, process, VideoTokenizer(TokenizerNetwork(tokenizer)))
+    return DiffusionGenerator(net, process, tiny_tokenizer())
 
 
 @pytest.fixture
