@@ -35,12 +35,12 @@ def task(
     """A whole recipe.
 
     Args:
-        model: of a Lightning module.
-        data: of a data module.
-        trainer: of :class:`WorldTrainer`.
-        optim: of an optimiser module.
-        log: of :class:`RunLogger`.
-        post_training: ``finetune`` with weights to be named, instead of ``pretrain``.
+        model: configuration of a Lightning module.
+        data: configuration of a data module.
+        trainer: configuration of :class:`WorldTrainer`.
+        optim: configuration of an optimiser module.
+        log: configuration of :class:`RunLogger`.
+        post_training: ``finetune``, whose weights the user names, instead of ``pretrain``.
     """
     function = api.finetune if post_training else api.pretrain
     return Partial(
@@ -55,7 +55,7 @@ def task(
 
 
 def resume(post_training: bool) -> run.Config:
-    """Go on from the run's newest checkpoint; else start fresh, or from weights to be named."""
+    """Resume from the run's newest checkpoint, else start fresh or from weights to be named."""
     config = Config(RunResume)
     if post_training:
         config.restore_config = Config(nl.RestoreConfig, path="")
@@ -78,13 +78,13 @@ def trainer(
 
     Args:
         max_steps: optimiser steps.
-        precision: "32" or "bf16-mixed".
+        precision: ``"32"`` or ``"bf16-mixed"``.
         grad_reduce_in_fp32: whether gradients are accumulated in float32.
-        num_nodes: machines.
-        devices: on each machine.
+        num_nodes: number of machines.
+        devices: ranks on each machine.
         ema: configuration of :class:`EMA`, or None for none.
         samples: configuration of :class:`SampleVideos`, or None for none.
-        log_every_n_steps: how often curves get a point.
+        log_every_n_steps: steps between two points of the curves.
         **strategy: arguments of :class:`WorldStrategy`, such as ``tensor_model_parallel_size``.
     """
     return Config(
@@ -130,11 +130,11 @@ def adamw(
 
     Args:
         lr: highest learning rate.
-        warmup_steps: until it is reached.
-        weight_decay: decoupled, not on biases and norms.
-        betas: of the moments.
-        eps: added to the root of the second moment.
-        min_lr: a cosine falls to it at the last step; None keeps ``lr``.
+        warmup_steps: steps until it is reached.
+        weight_decay: decoupled weight decay, not of biases and norms.
+        betas: decay of the two moments.
+        eps: term added to the root of the second moment.
+        min_lr: the value at the last step, after a cosine; None keeps ``lr``.
     """
     schedule = Config(WarmupPolicyScheduler, warmup_steps=warmup_steps)
     if min_lr is not None:

@@ -83,7 +83,7 @@ class Recipe(Protocol):
             num_nodes: machines, instead of the recipe's number.
             num_gpus_per_node: ranks on each machine, instead of the recipe's number.
             peft_scheme: only None: all weights are trained.
-            post_training: for ``finetune`` instead of ``pretrain``.
+            post_training: whether it is for ``finetune`` instead of ``pretrain``.
 
         Raises:
             ConfigError: a ``peft_scheme``, or pre-training of a recipe that cannot.

@@ -117,7 +117,7 @@ def diffusion_14b_video2world(post_training: bool) -> run.Partial:
 def _nano(preset: str, post_training: bool) -> run.Partial:
     model = _model(preset)
     # At the published noise levels (0 and 1) most of a small video shows through the noise. What
-    # shall move, and where to, is learnt where it does not, and a short training must spend its
+    # moves, and where to, is learnt where it does not, and a short training must spend its
     # steps there: in 500 steps, predictions with the right actions gained 0.7 dB.
     model.process.edm.p_mean, model.process.edm.p_std = 1.4, 1.2
     return common.task(
@@ -189,8 +189,8 @@ def _add_actions(
     """Let robot actions steer the model, and load them with the data.
 
     Args:
-        recipe: changed in place.
-        preset: of the model.
+        recipe: the recipe, changed in place.
+        preset: the model's preset.
         action_stats: ``mean`` and ``std`` that normalise the actions.
     """
     tokenizer = TOKENIZERS[DIFFUSION[preset].tokenizer]

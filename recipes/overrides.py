@@ -27,7 +27,7 @@ def apply_overrides(recipe: run.Partial, overrides: Sequence[str]) -> run.Partia
     """Set values of a recipe.
 
     Args:
-        recipe: changed in place.
+        recipe: the recipe, changed in place.
         overrides: words such as ``"trainer.max_steps=100"``.
 
     Returns:

@@ -1,6 +1,6 @@
 """Every recipe by name, found without importing NeMo.
 
-A recipe's function is imported when it is asked for. Sizes of tokenizers are presets, and each has
+A recipe's function is imported when it is requested. Sizes of tokenizers are presets, and each has
 a recipe of its preset's name.
 """
 
@@ -24,7 +24,7 @@ class RecipeEntry:
     """Where a recipe is.
 
     Attributes:
-        module: that holds the function of the recipe's name.
+        module: the module with the function of the recipe's name.
         help: one line for lists.
         pretrains: whether it can train from scratch.
     """
@@ -59,7 +59,7 @@ def require_recipe(name: str, post_training: bool) -> RecipeEntry:
 
     Args:
         name: such as ``diffusion_7b_video2world``.
-        post_training: for ``finetune`` instead of ``pretrain``.
+        post_training: whether it is for ``finetune`` instead of ``pretrain``.
 
     Raises:
         ConfigError: there is no such recipe (with the nearest), or it cannot train from scratch.
@@ -82,8 +82,8 @@ def get_recipe(name: str, post_training: bool = False) -> run.Partial:
 
     Args:
         name: such as ``diffusion_7b_video2world``.
-        post_training: for ``finetune`` instead of ``pretrain``: other training numbers, and
-            weights to start from.
+        post_training: whether it is for ``finetune`` instead of ``pretrain``: with other training
+            numbers, and weights to start from.
 
     Raises:
         ConfigError: there is no such recipe, or it cannot train from scratch.

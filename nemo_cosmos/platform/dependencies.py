@@ -1,4 +1,4 @@
-"""Optional packages: whether they are there, and a clear word when they are not."""
+"""Optional packages: whether they are installed, and a clear error when they are not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import ModuleType
 
 from nemo_cosmos.errors import MissingDependencyError
 
-# import name -> (what it is for, how to get it)
+# import name -> (its purpose, how to install it)
 _OPTIONAL: dict[str, tuple[str, str]] = {
     "transformer_engine": (
         "FP8 and fused layers on NVIDIA GPUs",
@@ -50,13 +50,13 @@ def require(module: str, purpose: str | None = None) -> ModuleType:
 
     Args:
         module: its import name.
-        purpose: what it is wanted for, for the message.
+        purpose: the purpose that the message names.
 
     Returns:
         The imported module.
 
     Raises:
-        MissingDependencyError: it is not installed; the message says which command brings it.
+        MissingDependencyError: it is not installed; the message names the command that installs it.
     """
     if not has(module):
         use, remedy = _OPTIONAL.get(module, ("this feature", f"pip install {module}"))

@@ -32,7 +32,7 @@ def default_device() -> torch.device:
 
 
 def hide_gpus() -> None:
-    """Keep this process off the GPUs, which others share; before its first use of CUDA."""
+    """Hide the GPUs, which others share, from this process, before its first use of CUDA."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
@@ -99,7 +99,7 @@ def autocast_dtype(precision: str) -> torch.dtype | None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within the block, random numbers follow from ``seed``; after it they go on as before."""
+    """Within the block, random numbers follow from ``seed``; after it they continue as before."""
     import torch
 
     devices = [default_device()] if has_cuda() else []

@@ -32,7 +32,7 @@ def ensure_model_parallel(tp: int = 1, pp: int = 1, cp: int = 1, *, seed: int = 
         tp: tensor-parallel size.
         pp: pipeline-parallel size.
         cp: context-parallel size.
-        seed: of Megatron's tracker of random number states.
+        seed: seed of Megatron's tracker of random number states.
 
     Raises:
         ConfigError: the sizes do not divide the number of processes, or model parallelism was set
@@ -76,18 +76,18 @@ def num_processes() -> int:
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that writes and speaks for all."""
+    """Whether this rank is the one that writes files and prints."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def on_first_process(function: Callable[[], ResultT]) -> ResultT:
-    """Call a function on the first process alone, and give its result, or its error, to all.
+    """Call a function on the first rank alone, and return its result, or raise its error, on all.
 
     Args:
-        function: what may happen only once, such as asking a guard that keeps a log.
+        function: work that must happen only once, such as asking a guard that keeps a log.
 
     Raises:
-        NemoCosmosError: on the other processes, with the message of whatever the first one raised.
+        NemoCosmosError: on the other ranks, with the message of whatever the first one raised.
     """
     import torch.distributed as dist
 
@@ -164,6 +164,6 @@ def _check_sizes(tp: int, pp: int, cp: int) -> None:
     if have != (tp, pp, cp):
         raise ConfigError(
             f"Model parallelism is set up with tp={have[0]}, pp={have[1]}, cp={have[2]}, but "
-            f"tp={tp}, pp={pp}, cp={cp} is asked for. Call shutdown_model_parallel() first, or ask "
-            "for the same sizes."
+            f"tp={tp}, pp={pp}, cp={cp} is requested. Call shutdown_model_parallel() first, or "
+            "request the same sizes."
         )

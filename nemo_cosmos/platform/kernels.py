@@ -22,9 +22,9 @@ from torch.nn import functional as F
 _LARGE_PRODUCT = 2**22
 # Scores of one head from which on whole products beat tiles.
 _MANY_SCORES = 2**16
-# Scores that are held at a time: 1 MB in float32, which fits into a core's second-level cache.
-# Larger ones are also given back to the operating system and come anew, page by page, which was
-# seen to take as long as the products.
+# Scores held at a time: 1 MB in float32, which fits into a core's second-level cache.
+# Larger ones also return to the operating system and are mapped again page by page, which was
+# measured to take as long as the products.
 _BLOCK_SCORES = 2**18
 _MIN_BLOCK_ROWS = 64
 

@@ -30,10 +30,10 @@ EXPECTED_WARNINGS = (
 
 
 def quiet_libraries() -> None:
-    """Silence what NeMo, Lightning and Megatron-Core tell of themselves at import and set-up.
+    """Silence what NeMo, Lightning and Megatron-Core log about themselves at import and set-up.
 
-    Warnings and errors of a run still reach its log files. ``NEMO_COSMOS_VERBOSE=1`` leaves
-    everything as it is.
+    Warnings and errors of a run still reach its log files. ``NEMO_COSMOS_VERBOSE=1`` silences
+    nothing.
     """
     if os.environ.get(VERBOSE_VARIABLE) == "1":
         return

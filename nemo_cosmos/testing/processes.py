@@ -1,4 +1,4 @@
-"""Run a function on several processes and see what each of them says: the kit for parallel tests.
+"""Run a function on several ranks and report what happened on each: the kit for parallel tests.
 
 ::
 
@@ -14,8 +14,8 @@
 
 Importing Megatron-Core or NeMo takes seconds. The processes are forked from one server that has
 imported the ``preload`` modules once, and a pool runs any number of cases, each in process groups
-of its own. A rank that fails, dies or hangs ends all of them, and the error shows what every rank
-was doing: its traceback, or the place where it waited for the others.
+of its own. A rank that fails, dies or hangs ends all of them, and the error shows every rank's
+traceback, or the place where it waited for the others.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ HOST = "127.0.0.1"
 
 
 class DistributedTestError(AssertionError):
-    """A rank failed, died or did not finish in time; the message has every rank's account."""
+    """A rank failed, died or did not finish in time; the message has every rank's report."""
 
 
 def run_distributed_test(
@@ -66,12 +66,12 @@ def run_distributed_test(
     """Call a function once on each of several new processes; see :class:`ProcessPool`.
 
     Args:
-        function: at the top level of a module.
-        num_processes: ranks of the process group.
-        *args: passed on; they are pickled.
-        timeout_s: of all ranks together, without the start of the processes.
-        preload: see :class:`ProcessPool`.
-        **kwargs: passed on, too.
+        function: a function at the top level of a module.
+        num_processes: number of ranks.
+        *args: its arguments; they are pickled.
+        timeout_s: time limit of all ranks together, without the start of the processes.
+        preload: modules to import early; see :class:`ProcessPool`.
+        **kwargs: its keyword arguments.
 
     Returns:
         What the function returned on each rank.
@@ -84,14 +84,14 @@ def run_distributed_test(
 
 
 class ProcessPool:
-    """Processes with a rank each, as a launcher such as torchrun starts them, for many cases.
+    """One process a rank, as a launcher such as torchrun starts them, for many cases.
 
     In a case, ``torch.distributed.init_process_group()`` finds its peers through the environment,
-    once (so do :func:`~nemo_cosmos.platform.ensure_model_parallel` and NeMo's strategy). What a
-    case leaves behind of process groups and model parallelism is torn down after it.
+    once (so do :func:`~nemo_cosmos.platform.ensure_model_parallel` and NeMo's strategy). Process
+    groups and model parallelism that a case leaves behind are torn down after it.
 
     Args:
-        num_processes: ranks.
+        num_processes: number of ranks.
         preload: modules that the server imports before it forks. Only what is named before the
             first pool of a program starts is imported once; later pools import for themselves.
     """
@@ -112,10 +112,10 @@ class ProcessPool:
         """Call a function on every rank.
 
         Args:
-            function: at the top level of a module; every rank imports it.
-            *args: passed on; they are pickled.
-            timeout_s: of all ranks together.
-            **kwargs: passed on, too.
+            function: a function at the top level of a module; every rank imports it.
+            *args: its arguments; they are pickled.
+            timeout_s: time limit of all ranks together.
+            **kwargs: its keyword arguments.
 
         Returns:
             What it returned on each rank.
@@ -207,7 +207,7 @@ class ProcessPool:
     def _accounts(
         self, function: Callable[..., Any], reports: Sequence[_Report | None], timeout_s: float
     ) -> str:
-        """What every rank has to say, those that still wait with their stack."""
+        """The report of every rank, with the stack of those that still wait."""
         for rank, report in zip(self._ranks, reports, strict=True):
             if report is None and rank.process.pid is not None:
                 with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""What a run was asked to do, in one short string that equal arguments share."""
+"""A short digest of what a run was asked to do; equal arguments give equal digests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fingerprint(*objects: Any) -> str:
     objects count by their class alone.
 
     Args:
-        *objects: the model, the data module, the optimiser.
+        *objects: such as the model, the data module and the optimiser.
 
     Returns:
         16 hexadecimal digits, the same in every process and on every machine.
@@ -31,7 +31,7 @@ def fingerprint(*objects: Any) -> str:
 
 
 def describe(value: Any) -> Any:
-    """Plain nested lists and strings for a value, without memory addresses."""
+    """A value as nested lists and strings, without memory addresses."""
     if value is None or isinstance(value, bool | int | float | str | torch.dtype):
         return repr(value)
     if isinstance(value, Enum | Path):

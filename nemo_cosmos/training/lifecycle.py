@@ -1,8 +1,8 @@
-"""Before and after a training run, so that several can follow each other in one process.
+"""Set-up and teardown of a process, so that several training runs can follow each other in it.
 
 NeMo, Lightning and Megatron-Core keep state in module globals: process groups, the micro-batch
 calculator, the rerun state machine, log files, environment variables. :func:`fresh_globals`
-starts from nothing and leaves nothing behind.
+clears it before and after a run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RUN_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NEMO_EXPM_VERSION", "WORLD_SIZE"
 
 @contextmanager
 def fresh_globals() -> Iterator[None]:
-    """Run one training in the block; tear down everything that it set up, also after an error."""
+    """Give one run the libraries' globals for itself, and clear them after it, also on errors."""
     install_nemo_patches()
     quiet_nemo()
     environment = {name: os.environ.get(name) for name in RUN_VARIABLES}

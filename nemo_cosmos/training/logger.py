@@ -1,6 +1,6 @@
 """Where a run writes: its folder, log files, TensorBoard and, if asked for, Weights & Biases.
 
-What stands in that folder is in :mod:`nemo_cosmos.training.run_folder`.
+:mod:`nemo_cosmos.training.run_folder` lists what that folder contains.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ LOG_SUFFIXES = frozenset({".txt", ".log"})
 
 @dataclass
 class RunLogger(nl.NeMoLogger):
-    """NeMoLogger that keeps everything of a run in one folder, ``<log_dir>/<name>``.
+    """NeMoLogger that keeps all files of a run in one folder, ``<log_dir>/<name>``.
 
     Args:
-        name: of the run.
+        name: the run's name.
         log_dir: folder of all runs.
         tensorboard_enabled: write TensorBoard files.
         wandb_project: also log to this Weights & Biases project; needs the ``wandb`` package.

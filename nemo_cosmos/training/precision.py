@@ -1,4 +1,4 @@
-"""The precision of a training run, in Megatron's words."""
+"""The precision of a training run, as Megatron's settings."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def megatron_precision(
     Args:
         precision: ``"32"``, ``"bf16-mixed"`` or ``"16-mixed"``.
         grad_reduce_in_fp32: accumulate and reduce gradients in float32.
-        fp8: ``"hybrid"`` (E4M3 forward, E5M2 backward), ``"e4m3"``, or None for none.
+        fp8: ``"hybrid"`` (E4M3 forward, E5M2 backward), ``"e4m3"``, or None for no FP8.
         fp8_recipe: see :mod:`nemo_cosmos.models.common.megatron.fp8`.
         bf16_end_layers: layers at either end that stay in bfloat16; by default 1, and 0 with
-            delayed scaling, which knows no exceptions.
+            delayed scaling, which allows no exceptions.
 
     Raises:
         ConfigError: an unknown precision or format, or FP8 without bfloat16.
@@ -61,8 +61,8 @@ def check_same_fp8(config: Any, plugin: Any) -> None:
     """Refuse FP8 that only the model asks for: the trainer's precision would overwrite it.
 
     Args:
-        config: of the model.
-        plugin: the trainer's precision.
+        config: the model's configuration.
+        plugin: the trainer's precision plug-in.
 
     Raises:
         ConfigError: the two differ.

@@ -1,4 +1,4 @@
-"""What stands in the folder of a run, and how to read it. Imports nothing heavy.
+"""What the folder of a run contains, and how to read it. Imports nothing heavy.
 
 ::
 

@@ -1,7 +1,8 @@
-"""NeMo's trainer with the settings that suit this machine and this kind of model."""
+"""NeMo's trainer with settings for this machine and for world models."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,11 +36,11 @@ class WorldTrainer(nl.Trainer):
             ``"mxfp8"``.
         bf16_end_layers: layers at either end that stay in bfloat16 with FP8; by default 1, and 0
             with delayed scaling.
-        devices: processes on this machine.
+        devices: ranks on this machine.
         strategy: the parallel layout; one process where None.
-        callbacks: beside those that every run has: random state, stop on signals, throughput,
-            memory, loss curves, progress.
-        **kwargs: everything else that Lightning's trainer takes.
+        callbacks: callbacks besides those that every run has: random state, stop on signals,
+            throughput, memory, loss curves, progress.
+        **kwargs: further arguments of Lightning's trainer.
 
     Raises:
         ConfigError: an unknown precision, FP8 that does not go with it, or a layout that does not
@@ -88,17 +89,20 @@ class WorldTrainer(nl.Trainer):
         strategy = strategy if strategy is not None else WorldStrategy()
         check_processes(strategy, devices * int(kwargs.get("num_nodes", 1)))
         self.is_stepped = False
-        super().__init__(
-            accelerator=accelerator,
-            max_steps=max_steps,
-            devices=devices,
-            strategy=strategy,
-            callbacks=with_defaults(list(callbacks or ())),
-            log_every_n_steps=log_every_n_steps,
-            limit_val_batches=limit_val_batches,
-            val_check_interval=val_check_interval or max_steps,
-            **kwargs,
-        )
+        with warnings.catch_warnings():
+            # Slurm is installed wherever its users log in; a run there need not be a Slurm job.
+            warnings.filterwarnings("ignore", message="The `srun` command is available")
+            super().__init__(
+                accelerator=accelerator,
+                max_steps=max_steps,
+                devices=devices,
+                strategy=strategy,
+                callbacks=with_defaults(list(callbacks or ())),
+                log_every_n_steps=log_every_n_steps,
+                limit_val_batches=limit_val_batches,
+                val_check_interval=val_check_interval or max_steps,
+                **kwargs,
+            )
 
     def _run_stage(self) -> Any:
         """Train, or stop here for :class:`SteppedFit`: everything is set up by now."""

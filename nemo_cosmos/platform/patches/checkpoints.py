@@ -9,7 +9,7 @@
   is spread over processes, and a tensor falls to such a process, each of its copies is to be
   written, which Megatron then refuses.
 
-Loading is right in both cases, so only what is saved has to be put right.
+Loading is correct in both cases, so only saving is corrected.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What Megatron-Core 0.16 needs changed to run on a CPU, spot by spot.
+"""The changes that Megatron-Core 0.16 needs to run on a CPU, place by place.
 
-Three kinds of spot, none of which costs anything inside a forward or backward pass:
+Three kinds of change, none of which costs anything inside a forward or backward pass:
 
 - modules that create small tensors with ``device="cuda"`` get a ``torch`` namespace in which that
   means the CPU (:class:`CpuTorch`); nothing is intercepted per operation,
 - the optimisers, which compare ``tensor.type()`` with ``"torch.cuda.FloatTensor"``, are *built*
-  under a torch-function mode (:class:`CudaTypeNames`) that answers so; it is gone when they are,
+  under a torch-function mode (:class:`CudaTypeNames`) that reports it; it ends when they are built,
 - single functions that only exist as CUDA code are replaced.
 """
 
@@ -157,7 +157,7 @@ def _patch_random_states() -> None:
 
 
 def _patch_linear_autocast() -> None:
-    """Let the parallel linear layers' backward pass follow CPU autocast, as it follows CUDA's."""
+    """Let the backward pass of parallel linear layers follow CPU autocast, as it does CUDA's."""
     from megatron.core.tensor_parallel import layers
 
     for function in (
@@ -170,7 +170,7 @@ def _patch_linear_autocast() -> None:
 
 
 def _use_plain_linear_alone() -> None:
-    """Where a process has no tensor-parallel partner, compute its linear layers without Megatron.
+    """Where a rank has no tensor-parallel partner, compute its linear layers without Megatron.
 
     Megatron's layers go through autograd functions in Python that communicate, or would. At nano
     size on a CPU these cost several per cent of a step; alone, there is nothing for them to do.

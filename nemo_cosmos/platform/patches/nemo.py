@@ -1,4 +1,4 @@
-"""What NeMo 2.7.3 needs changed to train with Megatron-Core 0.16, and to train on a CPU.
+"""The changes that NeMo 2.7.3 needs to train with Megatron-Core 0.16, and to train on a CPU.
 
 NeMo is imported inside the functions: importing it takes many seconds, and only training needs it.
 """
@@ -95,11 +95,11 @@ def optimizer_overrides(
     scale_lr_cond: ParameterCondition | None = None,
     lr_mult: float = 1.0,
 ) -> dict[Any, Any] | None:
-    """Say in Megatron-Core 0.16's words what NeMo's optimiser module says in 0.15's.
+    """Translate arguments of NeMo's optimiser module, made for Megatron-Core 0.15, to 0.16's.
 
     Args:
         config: Megatron's ``OptimizerConfig``.
-        no_weight_decay_cond: true for a parameter, given its name and itself, that is not to
+        no_weight_decay_cond: true for a parameter, given its name and itself, that must not
             decay; ``None`` for Megatron's rule (biases and one-dimensional parameters).
         scale_lr_cond: true for a parameter whose learning rate is multiplied by ``lr_mult``.
         lr_mult: the factor.

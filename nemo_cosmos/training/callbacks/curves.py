@@ -13,7 +13,7 @@ from nemo.lightning.io.mixin import IOMixin
 
 from nemo_cosmos.training.run_folder import METRICS_FILE, current_run, read_curves
 
-# NeMo's names, beside which ours are plainer.
+# NeMo's names and plainer ones.
 RENAMED = {"reduced_train_loss": "loss"}
 LEFT_OUT = frozenset({"step", "global_step"})
 
@@ -27,7 +27,7 @@ class LossCurves(pl.Callback, IOMixin):
     Hooks:
 
     - ``on_train_start``: open the file; lines after the step that training resumes from are cut, so
-      that a killed run leaves no doubled steps.
+      that a killed run leaves no step twice.
     - ``on_train_batch_end``: one line every ``log_every_n_steps``.
     - ``on_validation_end``: one line with the validation metrics.
     - ``on_train_end``, ``on_exception``: close the file.

@@ -1,13 +1,13 @@
 """An exponential moving average of the weights, which is what gets exported and sampled from.
 
-The average is kept in float32 beside the model, one copy of what this rank holds, and is part of
-the distributed checkpoint under ``ema.*``, sharded like the weights: it loads into any parallel
+The average is kept in float32 beside the model, a copy of what this rank holds. A distributed
+checkpoint holds it under ``ema.*``, split like the weights, so that it loads into any parallel
 layout.
 
 Two kinds of decay:
 
-- constant ``decay`` with a warm-up, min(decay, (1 + n) / (10 + n)) after n updates, so that the
-  first averages do not remember the initial weights;
+- a constant ``decay`` with a warm-up, min(decay, (1 + n) / (10 + n)) after n updates, so that the
+  first averages forget the initial weights;
 - ``power_rate``: the power-function average of Karras et al. 2024 (EDM2, section 3.1), whose memory
   grows with training; Cosmos uses a rate of 0.10.
 """
@@ -40,8 +40,8 @@ class EMA(pl.Callback, IOMixin):
     - ``on_train_start``: start from the model's weights, or read the average from the checkpoint.
     - ``on_train_batch_end``: one update.
     - ``on_validation_start``, ``on_validation_end``: validate with the average.
-    - ``on_save_checkpoint``, ``on_load_checkpoint``, ``state_dict``, ``load_state_dict``: the
-      average and the number of updates belong to the checkpoint.
+    - ``on_save_checkpoint``, ``on_load_checkpoint``, ``state_dict``, ``load_state_dict``: save and
+      restore the average and the number of updates.
 
     Args:
         decay: weight of the past in one update, in [0, 1).
@@ -78,7 +78,7 @@ class EMA(pl.Callback, IOMixin):
 
     # --- Lightning hooks ----------------------------------------------------------------------
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take a float32 copy of the weights, or what the checkpoint holds."""
+        """Take a float32 copy of the weights, or the average that the checkpoint holds."""
         self._strategy = trainer.strategy
         self._weights = trainer.strategy.trained_weights()
         self._averages = [_master_weight(p).clone() for p in self._weights]
@@ -100,7 +100,7 @@ class EMA(pl.Callback, IOMixin):
         self._swap_out()
 
     def state_dict(self) -> dict[str, Any]:
-        """What is the same on every rank."""
+        """Return the state that is the same on every rank."""
         return {"num_updates": self.num_updates}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ class EMA(pl.Callback, IOMixin):
         self.num_updates = int(state_dict["num_updates"])
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: Any) -> None:
-        """Add the average, sharded like the weights."""
+        """Add the average, split like the weights."""
         if self._averages:
             checkpoint[PREFIX] = self._sharded_state(trainer)
 

@@ -17,7 +17,7 @@ class Memory(pl.Callback, IOMixin):
 
     Hooks:
 
-    - ``on_train_start``: forget the device's peak of the set-up.
+    - ``on_train_start``: reset the device's peak, which set-up raised.
     - ``on_train_batch_end``: log ``memory_host_gb`` (resident set of this process), and on a GPU
       ``memory_device_peak_gb`` and ``memory_device_reserved_gb``.
     """
@@ -26,7 +26,7 @@ class Memory(pl.Callback, IOMixin):
         self._process = psutil.Process()
 
     def __deepcopy__(self, memo: Any) -> Memory:
-        """A fresh one: the handle of a process is not copied with NeMo's record of arguments."""
+        """Return a new one: NeMo copies arguments, and the handle of a process cannot be copied."""
         return Memory()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

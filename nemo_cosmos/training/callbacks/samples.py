@@ -5,21 +5,22 @@ from __future__ import annotations
 import io
 import logging
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from nemo.lightning.io.mixin import IOMixin
 from PIL import Image
-from tensorboard.compat.proto.summary_pb2 import Summary
-from torch.utils.tensorboard import SummaryWriter
 
 from nemo_cosmos.errors import NemoCosmosError
 from nemo_cosmos.training.callbacks.ema import EMA
 from nemo_cosmos.training.run_folder import SAMPLES_FOLDER, current_run
 from nemo_cosmos.training.sampling import Sampler, WorldSampler
 from nemo_cosmos.video import Video, encode_video
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,8 @@ def _keep(trainer: pl.Trainer, name: str, video: Video, step: int) -> None:
 
 def _add_animation(writer: SummaryWriter, tag: str, video: Video, step: int) -> None:
     """Show a video among TensorBoard's images; ``add_video`` needs a package for the same GIF."""
+    from tensorboard.compat.proto.summary_pb2 import Summary  # seconds, and not every run logs
+
     frames = [Image.fromarray(frame_HWC) for frame_HWC in video.frames_THWC]
     content = io.BytesIO()
     duration_ms = round(1000 / video.fps)

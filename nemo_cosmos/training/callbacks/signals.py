@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: save, leave, and let the same command go on later."""
+"""Ctrl-C and SIGTERM: save, exit, and let the same command resume later."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class StoppedError(KeyboardInterrupt):
-    """Training stopped on a signal after it saved; the command line prints how to go on."""
+    """Training stopped on a signal after it saved; the command line prints how to resume."""
 
 
 class StopOnSignal(pl.Callback, IOMixin):
@@ -26,10 +26,10 @@ class StopOnSignal(pl.Callback, IOMixin):
 
     Hooks:
 
-    - ``on_train_start``: take over the signals from Lightning, which would exit without a save.
+    - ``on_train_start``: take the signals over from Lightning, which would exit without a save.
     - ``on_train_batch_end``: if any rank was asked to stop, end the loop; the checkpoint callback
       saves as it does at every end.
-    - ``on_train_end``, ``on_exception``: give the signals back.
+    - ``on_train_end``, ``on_exception``: restore the earlier handlers.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class StopOnSignal(pl.Callback, IOMixin):
         self._earlier: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Install the handlers; a thread that is not the main one cannot."""
+        """Install the handlers; only the main thread can."""
         self.received = None
         if threading.current_thread() is threading.main_thread():
             self._earlier = {number: signal.signal(number, self._note) for number in STOPPING}
@@ -54,11 +54,11 @@ class StopOnSignal(pl.Callback, IOMixin):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the signals back."""
+        """Restore the earlier handlers."""
         self._restore()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Give the signals back."""
+        """Restore the earlier handlers."""
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:

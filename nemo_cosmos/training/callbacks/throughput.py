@@ -1,8 +1,8 @@
-"""How fast training goes: samples, tokens and floating-point operations a second, and their share.
+"""Speed of training: samples, tokens and floating-point operations a second, and MFU.
 
-FLOP/s counts what the model needs, by the model's own documented formula, forward and backward;
-recomputed activations are not counted. MFU divides by the peak of the device, from the table
-below or, for a device that is not in it, by what a large matrix product reaches here.
+FLOP/s counts what the model needs, by its own documented formula, forward and backward, without
+recomputed activations. MFU divides by the peak of the device, from ``platform.hardware``, or, for a
+device that the table lacks, by what a large matrix product reaches here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Random generators that go on where they stopped.
+"""Random generators that continue where they stopped.
 
 Noise levels, noise and dropout are drawn from torch's generators. For a resumed run to equal an
 uninterrupted one, their states are part of the checkpoint, one row per rank.
@@ -26,12 +26,13 @@ class RandomState(pl.Callback, IOMixin):
 
     Hooks:
 
-    - ``on_train_start``: draw apart the data-parallel ranks, or restore what the checkpoint holds.
+    - ``on_train_start``: give each data-parallel rank a stream of its own, or restore what the
+      checkpoint holds.
     - ``on_save_checkpoint``: add one row per rank to the distributed checkpoint.
     - ``on_load_checkpoint``: remember that this run is resumed.
 
-    A checkpoint that was written by another number of ranks has no row for this rank; the
-    generators then start afresh from the seed and the step.
+    A checkpoint that another number of ranks wrote has no row for this rank; the generators then
+    start again from the seed and the step.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""State of callbacks that is spread over ranks, inside NeMo's distributed checkpoints.
+"""State of callbacks that is split over ranks, inside NeMo's distributed checkpoints.
 
 A callback adds ``ShardedTensor`` entries under its own name in ``on_save_checkpoint``;
 Megatron-Core writes them with the model. NeMo's strategy loads only the model and the optimiser,
@@ -31,7 +31,7 @@ def check_loadable(checkpoint: str | os.PathLike[str], model_state: dict[str, An
 
     Args:
         checkpoint: folder of a NeMo distributed checkpoint.
-        model_state: the model's sharded state, of this rank.
+        model_state: this rank's sharded state of the model.
 
     Raises:
         CheckpointError: it is incomplete, damaged or of another model; names what differs.
@@ -77,7 +77,7 @@ def load_sharded(checkpoint: str | os.PathLike[str] | None, state: dict[str, Any
 
     Args:
         checkpoint: folder of a NeMo distributed checkpoint.
-        state: what to read; keys that the checkpoint lacks are an error.
+        state: the tensors to read; a key that the checkpoint lacks is an error.
 
     Returns:
         the same nesting with plain tensors.

@@ -1,4 +1,4 @@
-"""When training saves, what it keeps, and what the last save holds."""
+"""When training saves, which checkpoints it keeps, and what they contain."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class StepCheckpoint(ModelCheckpoint):
     with each, and leaves the optimiser out of the last one; a tiny model then takes 6 to 7 s.
 
     Args:
-        every_n_train_steps: save after so many steps; None saves by time or at the end alone.
-        train_time_interval_s: save after so many seconds; not together with steps.
-        keep: how many checkpoints stay, 2 or more.
+        every_n_train_steps: steps between two saves; None saves by time, or only at the end.
+        train_time_interval_s: seconds between two saves; not together with steps.
+        keep: number of checkpoints to keep, 2 or more.
         save_context: write NeMo's serialised trainer and model beside the weights, which
             ``nemo.lightning.io.load_context`` reads.
     """
@@ -73,8 +73,8 @@ class StepCheckpoint(ModelCheckpoint):
     def nemo_topk_check_previous_run(self) -> None:
         """Find the checkpoints of an earlier run of this folder by their names' steps.
 
-        NeMo's own takes the first place in the whole path where the monitor's name stands, which
-        fails when a folder above is called, say, ``two_steps``.
+        NeMo's own method reads the step behind the first place in the whole path that contains the
+        monitor's name, which fails below a folder called, say, ``two_steps``.
         """
         found = {str(path): step for path, step in list_checkpoints(Path(self.dirpath).parent)}
         for path in list(found)[: -self.save_top_k]:
@@ -111,7 +111,7 @@ class StepCheckpoint(ModelCheckpoint):
         super()._save_checkpoint(trainer, filepath)
 
     def _describe(self, trainer: pl.Trainer, folder: Path) -> None:
-        """Write what ``nemo-cosmos import`` needs to know, where the model can tell it."""
+        """Write what ``nemo-cosmos import`` needs to know, where the model can say it."""
         content = checkpoint_description(trainer.lightning_module, trainer.datamodule)
         if content is not None:
             self.set_checkpoint_unfinished_marker(folder)  # the folder is no checkpoint yet

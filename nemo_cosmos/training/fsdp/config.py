@@ -12,13 +12,13 @@ from nemo_cosmos.platform import collective_backend
 
 
 def fsdp_config(given: Any = None) -> DistributedDataParallelConfig:
-    """Settings that share out weights, gradients and optimiser state.
+    """Settings that shard weights, gradients and optimiser state.
 
     Args:
-        given: the user's settings, which keep what does not decide on sharding.
+        given: the user's settings; all but those of sharding are kept.
 
     Raises:
-        ConfigError: they are of another kind of data parallelism.
+        ConfigError: they are settings of another kind of data parallelism.
     """
     config = DistributedDataParallelConfig() if given in (None, "megatron") else given
     if not isinstance(config, DistributedDataParallelConfig):
@@ -36,10 +36,10 @@ def fsdp_config(given: Any = None) -> DistributedDataParallelConfig:
 
 
 def check_fsdp(fsdp: str | None, num_stages: int) -> None:
-    """Refuse what FSDP does not do, before anything is built.
+    """Refuse what FSDP cannot do, before anything is built.
 
     Args:
-        fsdp: the strategy's argument.
+        fsdp: the strategy's argument ``fsdp``.
         num_stages: pipeline-parallel stages.
 
     Raises:
@@ -52,7 +52,7 @@ def check_fsdp(fsdp: str | None, num_stages: int) -> None:
     if num_stages > 1:
         raise ConfigError(
             f"trainer.strategy.fsdp=megatron does not go with pipeline_model_parallel_size="
-            f"{num_stages}: Megatron-FSDP shares out whole networks. Combine it with "
+            f"{num_stages}: Megatron-FSDP shards whole networks. Combine it with "
             "tensor_model_parallel_size and context_parallel_size, or leave it out."
         )
 
@@ -61,8 +61,8 @@ def check_fsdp_precision(precision: Any, optimizer: Any) -> None:
     """Refuse a precision and an optimiser that Megatron-FSDP cannot step.
 
     Args:
-        precision: the trainer's plug-in.
-        optimizer: NeMo's optimiser module of the model, or None.
+        precision: the trainer's precision plug-in.
+        optimizer: the model's NeMo optimiser module, or None.
 
     Raises:
         ConfigError: float16, or an optimiser whose state is not distributed, or that keeps weights
@@ -76,11 +76,11 @@ def check_fsdp_precision(precision: Any, optimizer: Any) -> None:
     config = getattr(optimizer, "config", None)
     if not getattr(config, "use_distributed_optimizer", True):
         raise ConfigError(
-            "trainer.strategy.fsdp=megatron shares out the optimiser's state, too. Set "
+            "trainer.strategy.fsdp=megatron shards the optimiser's state, too. Set "
             "optim.config.use_distributed_optimizer=true."
         )
     if getattr(config, "use_precision_aware_optimizer", False):
         raise ConfigError(
-            "trainer.strategy.fsdp=megatron keeps the optimiser's weights itself, in float32. Set "
+            "trainer.strategy.fsdp=megatron keeps the optimiser's float32 weights itself. Set "
             "optim.config.use_precision_aware_optimizer=false."
         )

@@ -33,13 +33,14 @@ from nemo_cosmos.training.checkpointing.sharded_state import MODEL_PREFIX
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one weight that this process keeps.
+    """The rows of one weight that this rank keeps.
 
     Attributes:
         part: the rows in the precision of the forward pass, and their place in the whole tensor.
-        place: where all rows of this tensor-parallel process lie in a checkpoint; without data.
-        start: the first row, counted from there.
-        main: what the optimiser steps; its rows are the same memory, or a float32 copy.
+        place: the place of all rows of this tensor-parallel rank in a checkpoint; without data.
+        start: this rank's first row, counted from there.
+        main: the parameter that the optimiser steps; its rows share memory with the part, or are
+            a float32 copy.
     """
 
     part: TensorPart
@@ -60,13 +61,13 @@ class Rows:
             local_shape=tuple(data.shape),
             global_shape=self.place.global_shape,
             global_offset=tuple(offset),
-            axis_fragmentations=None,  # processes hold different numbers of rows
+            axis_fragmentations=None,  # ranks hold different numbers of rows
             replica_id=self.place.replica_id,
         )
 
 
 class _Called(MegatronModule):
-    """Calls the network: Megatron-FSDP runs the hooks of what is inside the module it is given."""
+    """Calls the network: Megatron-FSDP hooks only what is inside the module that it is given."""
 
     def __init__(self, network: MegatronModule) -> None:
         super().__init__(config=network.config)
@@ -78,13 +79,13 @@ class _Called(MegatronModule):
 
 
 class ShardedNetwork(FullyShardedDataParallel):
-    """A network whose weights data-parallel processes share out, layer by layer.
+    """A network whose weights data-parallel ranks shard, layer by layer.
 
     Args:
-        config: of the network.
-        ddp_config: as :func:`fsdp_config` gives it.
+        config: the network's configuration.
+        ddp_config: settings that :func:`nemo_cosmos.training.fsdp.config.fsdp_config` returned.
         module: the network, in the precision of the forward pass.
-        **kwargs: as Megatron's class takes them.
+        **kwargs: further arguments of Megatron's class.
 
     Raises:
         ConfigError: the network has no layers.
@@ -93,12 +94,12 @@ class ShardedNetwork(FullyShardedDataParallel):
     def __init__(self, config: Any, ddp_config: Any, module: nn.Module, **kwargs: Any) -> None:
         if not any(isinstance(part, BaseTransformerLayer) for part in module.modules()):
             raise ConfigError(
-                "trainer.strategy.fsdp=megatron shares out the layers of a transformer, and this "
-                "network has none. Leave it out: the optimiser's state is shared out anyway."
+                "trainer.strategy.fsdp=megatron shards the layers of a transformer, and this "
+                "network has none. Leave it out: the optimiser's state is sharded anyway."
             )
         cast = isinstance(module, Float16Module)
         network: Any = module.module if cast else module
-        # Places are known while the weights are whole.
+        # Read where each weight lies before Megatron-FSDP takes the whole ones apart.
         entries: dict[str, ShardedTensor] = network.sharded_state_dict()
         whole = {id(part.tensor): part for part in parts_of(network)}
         super().__init__(
@@ -127,11 +128,11 @@ class ShardedNetwork(FullyShardedDataParallel):
 
     @property
     def rows(self) -> list[Rows]:
-        """Of every weight that this process keeps rows of."""
+        """The rows of every weight that this rank keeps any of."""
         return [rows for rows in self._rows.values() if rows.part.tensor.numel()]
 
     def held_parts(self) -> list[TensorPart]:
-        """What this process holds of the network, as ``models.common.shards`` tells it."""
+        """This rank's parts of the network, as ``models.common.megatron.parts`` asks for them."""
         return [rows.part for rows in self.rows] + self._whole_parts
 
     def places(self) -> dict[str, ShardedTensor]:
@@ -143,7 +144,7 @@ class ShardedNetwork(FullyShardedDataParallel):
         }
 
     def sharded_state_dict(self, prefix: str = "", *_: Any, **__: Any) -> dict[str, ShardedTensor]:
-        """What this process writes into a checkpoint, or reads from it."""
+        """This rank's entries of a checkpoint, to write or to read."""
         prefix += MODEL_PREFIX
         state = {
             prefix + name: replace(entry, key=prefix + entry.key)
@@ -156,12 +157,12 @@ class ShardedNetwork(FullyShardedDataParallel):
 
     @torch.no_grad()
     def load_rows(self, state: Mapping[str, Any]) -> None:
-        """Take the weights over from what :meth:`sharded_state_dict` described, now filled."""
+        """Restore the weights from the entries of :meth:`sharded_state_dict`, now filled."""
         for name, entry in self.sharded_state_dict().items():
             entry.data.copy_(state[name])
 
     def gather_again(self) -> None:
-        """Forget the layers that are put together at the moment: their rows have changed."""
+        """Drop the layers that are gathered at the moment: their rows have changed."""
         pipeline = self.module.all_gather_pipeline
         for bucket, backward in list(pipeline.param_gather_event_map):
             pipeline.wait_bucket_ready(bucket, backward)
@@ -169,11 +170,11 @@ class ShardedNetwork(FullyShardedDataParallel):
         self.use_whole_weights()
 
     def use_whole_weights(self) -> None:
-        """Give the network the weights that it computes with for the rows that are optimised."""
+        """Let the network compute with its whole weights instead of the rows that are optimised."""
         self.module._replace_param_with_raw_if_needed()
 
     def _put_together(self, layer: Any, method: Callable[..., Any]) -> Callable[..., Any]:
-        """Have a method of a layer find whole weights, as the layer's forward pass does."""
+        """Gather a layer's weights around one of its methods, as its forward pass does."""
         weights = [main.orig_param for main in layer.parameters()]
         groups = {self.param_and_grad_buffer.param_to_param_group[weight] for weight in weights}
 
@@ -187,17 +188,17 @@ class ShardedNetwork(FullyShardedDataParallel):
         return call
 
     def _start_param_sync(self, *args: Any, force_sync: bool = False, **kwargs: Any) -> None:
-        """Gather the first layers; not all of them, as NeMo asks for before a save."""
+        """Gather the first layers, but not all of them, as NeMo would before a save."""
         if not force_sync:
             self.module.start_param_sync(*args, **kwargs)
 
     def _fix_tensor_parallel_attributes(self, module: nn.Module) -> None:
-        """Tag what Transformer Engine replicates; Megatron's method cannot do without it."""
+        """Tag what Transformer Engine replicates; Megatron's method imports it."""
         if has("transformer_engine"):
             super()._fix_tensor_parallel_attributes(module)
 
     def _rows_of(self, entry: ShardedTensor, whole: TensorPart, main: Any) -> Rows:
-        """Find the rows of a weight that this process keeps."""
+        """Find the rows of a weight that this rank keeps."""
         shape = main.orig_param.shape
         buffers = self.param_and_grad_buffer
         buffer = buffers.parameter_groups[
@@ -220,6 +221,6 @@ class ShardedNetwork(FullyShardedDataParallel):
 
     @property
     def _copy(self) -> int:
-        """In hybrid sharding, which copy of the model this process belongs to."""
+        """The number of the copy of the model that this rank is part of, in hybrid sharding."""
         outer = self.megatron_fsdp_dist_index.get_outer_fsdp_group()
         return 0 if outer is None else outer.rank()

@@ -21,11 +21,11 @@ OPTIMIZER_PREFIX = "optimizer.state"
 
 
 def optimizer_state(optimizer: Any, networks: Sequence[ShardedNetwork]) -> dict[str, Any]:
-    """The optimiser's state as Megatron's fully reshardable form has it.
+    """The optimiser's state in Megatron's fully reshardable form.
 
     Args:
         optimizer: Megatron's distributed optimiser.
-        networks: that it trains.
+        networks: the networks that it trains.
     """
     optimizer.init_state_fn(optimizer.optimizer, optimizer.config)
     state: dict[str, Any] = optimizer.state_dict()
@@ -44,7 +44,7 @@ def optimizer_state(optimizer: Any, networks: Sequence[ShardedNetwork]) -> dict[
 def load_optimizer_state(
     optimizer: Any, networks: Sequence[ShardedNetwork], state: dict[str, Any]
 ) -> None:
-    """Take over what :func:`optimizer_state` described, filled from a checkpoint."""
+    """Restore what :func:`optimizer_state` described, filled from a checkpoint."""
     saved = {_kind(group): group for group in state["optimizer"]["param_groups"]}
     for group in optimizer.optimizer.param_groups:
         settings = saved[_kind(group)]
@@ -58,7 +58,7 @@ def load_optimizer_state(
 
 
 def take_over_weights(networks: Sequence[ShardedNetwork]) -> None:
-    """After rows were written in the precision of the forward pass: step them from there."""
+    """Copy rows that were written in the forward pass's precision to the optimiser's weights."""
     for network in networks:
         network.param_and_grad_buffer.copy_model_weights_to_main_weights()
         network.gather_again()
@@ -69,13 +69,13 @@ def _trained(networks: Sequence[ShardedNetwork]) -> list[Rows]:
 
 
 def _stepped(optimizer: Any, rows: Rows) -> dict[str, Tensor]:
-    """This process's rows of the optimiser's weights and their moments."""
+    """This rank's rows of an optimiser weight and of its moments."""
     state = optimizer.optimizer.state[rows.main]
     tensors = {"param": rows.main, **{name: state[name] for name in MOMENTS}}
     return {name: to_local_if_dtensor(tensor) for name, tensor in tensors.items()}
 
 
 def _kind(group: dict[str, Any]) -> tuple[Any, ...]:
-    """What tells an optimiser's groups of parameters apart; schedules rename it ``pre_*``."""
+    """The key of an optimiser's group of parameters; schedules rename its fields ``pre_*``."""
     keys = param_group_identifier_keys
     return tuple(group[key] if key in group else group[f"pre_{key}"] for key in keys)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -68,3 +71,15 @@ def test_a_run_is_checked_as_a_whole() -> None:
     model.config.num_layers = 0
     with pytest.raises(ConfigError, match=r"num_layers=0 leaves nothing to train"):
         check_run(model, SimpleNamespace(), trainer)
+
+
+def test_a_login_node_of_slurm_is_a_machine_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "srun"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        WorldTrainer(max_steps=1)
