@@ -10,7 +10,6 @@ from data_curation.clip import Clip
 from data_curation.deduplication.index import write_index
 from data_curation.executors import Executor
 from data_curation.journal import DEAD
-from data_curation.reporting.progress import Show
 from data_curation.reporting.recorder import RunRecorder
 from data_curation.reporting.report import write_report
 from data_curation.run import CurateSummary, CurationRun, Outcome, Recipe, write_lines
@@ -18,6 +17,7 @@ from data_curation.settings import CurateSettings
 from data_curation.stages.base import Stage
 from data_curation.stages.shard import write_shards
 from data_curation.store import ClipStore
+from nemo_cosmos.progress import Show
 
 
 def curate(

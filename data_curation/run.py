@@ -26,7 +26,6 @@ from data_curation.clip import Clip, Rejection
 from data_curation.executors import Executor, InlineExecutor
 from data_curation.journal import DEAD, Journal, SourceResult
 from data_curation.reporting.metrics import METRICS_FILE
-from data_curation.reporting.progress import Show
 from data_curation.reporting.recorder import RunRecorder
 from data_curation.reporting.timings import TIMINGS_FILE, write_timings
 from data_curation.run_folder import claimed
@@ -35,6 +34,7 @@ from data_curation.sources.find import find_sources
 from data_curation.stages.base import DatasetStage, Stage, check_order
 from data_curation.store import ClipStore
 from data_curation.worker import SourceWorker
+from nemo_cosmos.progress import Show
 from nemo_cosmos.storage import (
     atomic_path,
     claim_place,

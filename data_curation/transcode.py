@@ -11,13 +11,13 @@ from typing import Any
 
 from data_curation.clip import Clip
 from data_curation.executors import Executor
-from data_curation.reporting.progress import Show
 from data_curation.reporting.recorder import RunRecorder
 from data_curation.run import CurateSummary, CurationRun, Outcome, Recipe
 from data_curation.settings import CurateSettings
 from data_curation.stages.base import Stage
 from data_curation.stages.split import SplitSettings
 from data_curation.store import ClipStore
+from nemo_cosmos.progress import Show
 from nemo_cosmos.storage import is_url
 
 STAGES = ("probe", "split", "transcode")

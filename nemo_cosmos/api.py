@@ -9,7 +9,7 @@ command of the same name calls it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nemo_cosmos.inference.request import Controls
     from nemo_cosmos.models.common.text import TextEncoder
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+    from nemo_cosmos.progress import Progress
 
 __all__ = [
     "curate",
@@ -42,8 +43,6 @@ __all__ = [
 ]
 
 Folder = str | os.PathLike[str]
-Progress = Callable[[int, int], None]
-"""Called with the amount done and the amount in all."""
 
 
 def curate(

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
+Progress = Callable[[int, int], None]
+"""What long work calls after every step, with the amount done and the amount in all. It may raise
+``Cancelled`` where the work says so."""
+
 
 class Update(Protocol):
     """Takes what is done, the total, and perhaps a note such as ``loss 0.21``."""
@@ -116,24 +120,33 @@ def _view(label: str, unit: str, show: Show) -> _View:
     return _Bar(label, unit) if is_terminal else _Lines(LOG_INTERVAL_S, _log_line)
 
 
+def make_bars(unit: str = "") -> RichProgress:
+    """Bars of one look: label, bar, count, the field ``rate``, time gone and left, ``note``.
+
+    Args:
+        unit: what is counted; :data:`BYTES` are shown as sizes.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn() if unit == BYTES else progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[rate]}"),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+    )
+
+
 class _Bar:
     """A bar on a terminal."""
 
     def __init__(self, label: str, unit: str) -> None:
-        from rich import progress
-        from rich.console import Console
-
-        count = progress.DownloadColumn() if unit == BYTES else progress.MofNCompleteColumn()
-        self._bar: RichProgress = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            count,
-            progress.TextColumn("{task.fields[rate]}"),
-            progress.TimeElapsedColumn(),
-            progress.TimeRemainingColumn(),
-            progress.TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
-        )
+        self._bar = make_bars(unit)
         self._task: TaskID = self._bar.add_task(label, total=None, rate="", note="")
         self._bar.start()
 

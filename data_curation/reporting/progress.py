@@ -5,26 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Literal, Protocol
+from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
 from rich.table import Table
 
 from data_curation.reporting.tally import Tally
+from nemo_cosmos.progress import JSON_INTERVAL_S, Show, make_bars
 
-#: What is shown: nothing; a table for people (or lines where there is no terminal); JSON lines.
-Show = Literal["nothing", "people", "json"]
-#: Seconds between two lines of JSON, and between two lines in a log.
-_JSON_S = 1.0
+#: Seconds between two lines in a log.
 _LOG_S = 30.0
 
 
@@ -65,26 +56,21 @@ class _LiveTable:
     """Bars of the sources and of the steps after them, and a table of the stages."""
 
     def __init__(self, num_sources: int) -> None:
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        self._tasks = {"sources": self._bars.add_task("sources", total=num_sources, rate="")}
+        self._bars = make_bars()
+        self._tasks = {"sources": self._add("sources", num_sources)}
         self._live = Live(self._bars, console=Console(stderr=True), refresh_per_second=4)
         self._live.start()
 
     def step(self, name: str, done: int, total: int) -> None:
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=total, rate="")
+            self._tasks[name] = self._add(name, total)
         task = self._bars.tasks[self._tasks[name]]
         elapsed_s = task.elapsed or 0.0
         rate = f"{done / elapsed_s:.1f}/s" if done and elapsed_s > 0.5 else ""
         self._bars.update(task.id, completed=done, rate=rate)
+
+    def _add(self, name: str, total: int) -> TaskID:
+        return self._bars.add_task(name, total=total, rate="", note="")
 
     def show(self, tally: Tally) -> None:
         rate = f"{tally.video_s_per_s:.1f} s of video/s" if tally.num_done else ""
@@ -137,7 +123,7 @@ class _JsonLines:
         self._step = {"step": name, "step_done": done, "step_total": total}
 
     def show(self, tally: Tally) -> None:
-        if time.monotonic() - self._shown_s >= _JSON_S:
+        if time.monotonic() - self._shown_s >= JSON_INTERVAL_S:
             self.close(tally)
 
     def close(self, tally: Tally) -> None:

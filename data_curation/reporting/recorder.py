@@ -12,8 +12,9 @@ from typing import Self
 from data_curation.clip import Clip, Rejection
 from data_curation.journal import SourceResult
 from data_curation.reporting.metrics import MetricsFile
-from data_curation.reporting.progress import Show, view_of
+from data_curation.reporting.progress import view_of
 from data_curation.reporting.tally import Tally
+from nemo_cosmos.progress import Show
 
 
 class RunRecorder:

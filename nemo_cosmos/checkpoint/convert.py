@@ -42,9 +42,10 @@ from nemo_cosmos.checkpoint.world.config import (
     read_config,
     write_config,
 )
-from nemo_cosmos.checkpoint.world.folder import Progress, meta_network, open_weights, write_world
+from nemo_cosmos.checkpoint.world.folder import meta_network, open_weights, write_world
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+from nemo_cosmos.progress import Progress
 from nemo_cosmos.storage import atomic_path
 
 TOKENIZER_FORMATS = ("diffusers", "cosmos")

@@ -18,7 +18,7 @@ from nemo_cosmos.storage import is_url, work_folder_of
 if TYPE_CHECKING:
     from data_curation import CurateSummary
     from data_curation.catalogue import Catalogue
-    from data_curation.reporting.progress import Show
+    from nemo_cosmos.progress import Show
 
 Source = Annotated[
     str,

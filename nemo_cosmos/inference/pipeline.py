@@ -29,9 +29,10 @@ from nemo_cosmos.inference.loading import load_shared_world
 from nemo_cosmos.inference.request import CheckedRequest, Controls, Request, check_request
 from nemo_cosmos.inference.result import Result
 from nemo_cosmos.models.common.family import get_family
-from nemo_cosmos.models.common.generator import Progress, Shot
+from nemo_cosmos.models.common.generator import Shot
 from nemo_cosmos.models.common.text import load_text_encoder
 from nemo_cosmos.platform import on_first_process
+from nemo_cosmos.progress import Progress
 from nemo_cosmos.provenance.record import make_record
 from nemo_cosmos.video import Video, frames_to_tensor, tensor_to_frames
 

@@ -36,7 +36,6 @@ from nemo_cosmos.inference.loading import load_shared_world, local_bytes
 from nemo_cosmos.inference.pipeline import Encoder, WorldPipeline
 from nemo_cosmos.inference.request import Request
 from nemo_cosmos.inference.result import Result
-from nemo_cosmos.models.common.generator import Progress
 from nemo_cosmos.models.common.text import load_text_encoder
 from nemo_cosmos.platform import (
     ensure_model_parallel,
@@ -46,6 +45,7 @@ from nemo_cosmos.platform import (
     on_first_process,
     release_memory,
 )
+from nemo_cosmos.progress import Progress
 
 _IDLE = timedelta(days=365)
 """How long a follower waits for a request; the default of half an hour would end a quiet server."""

@@ -58,11 +58,9 @@ from nemo_cosmos.models.common.megatron.parts import parts_of
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import default_device, ensure_model_parallel
+from nemo_cosmos.progress import Progress
 from nemo_cosmos.provenance.hashes import file_sha256, files_sha256
 from nemo_cosmos.storage import atomic_path
-
-Progress = Callable[[int, int], None]
-"""Called after every tensor with the bytes done and the total."""
 
 
 class Savable(Protocol):

@@ -24,9 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nemo_cosmos.errors import Cancelled
-
-Progress = Callable[[int, int], None]
-"""Called after every step with the number done and the number in all; may raise ``Cancelled``."""
+from nemo_cosmos.progress import Progress
 
 
 @dataclass(frozen=True)

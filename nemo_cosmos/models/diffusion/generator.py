@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nemo_cosmos.errors import ConfigError, WrongFrameCountError, WrongSizeError
-from nemo_cosmos.models.common.generator import Progress, Shot, from_first_rank, on_all_ranks
+from nemo_cosmos.models.common.generator import Shot, from_first_rank, on_all_ranks
 from nemo_cosmos.models.diffusion.controls import ControlEmbedding
 from nemo_cosmos.models.diffusion.options import DiffusionOptions
 from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
@@ -23,6 +23,7 @@ from nemo_cosmos.models.diffusion.process.conditioning import (
 )
 from nemo_cosmos.models.diffusion.process.denoiser import SamplingInputs
 from nemo_cosmos.models.diffusion.process.samplers import SAMPLERS, seeded_noise
+from nemo_cosmos.progress import Progress
 
 if TYPE_CHECKING:
     from nemo_cosmos.models.common.latents import LatentCodec

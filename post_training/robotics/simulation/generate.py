@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_cosmos.errors import ConfigError, NemoCosmosError
+from nemo_cosmos.progress import Progress
 from post_training.robotics.episodes import (
     is_complete,
     read_manifest,
@@ -24,8 +25,6 @@ from post_training.robotics.episodes import (
 )
 from post_training.robotics.simulation.rendering import choose_renderer
 from post_training.robotics.simulation.studio import SimulationSettings, Studio, episode_key
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

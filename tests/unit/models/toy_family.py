@@ -29,9 +29,10 @@ from nemo_cosmos.models.common.costs import (
     token_bytes,
 )
 from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
-from nemo_cosmos.models.common.generator import Progress, Shot
+from nemo_cosmos.models.common.generator import Shot
 from nemo_cosmos.models.common.megatron.module import MegatronLightningModule, to_device
 from nemo_cosmos.options import option
+from nemo_cosmos.progress import Progress
 
 CHANNELS = 16
 

@@ -19,7 +19,8 @@ from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.parallel.pipelined import PipelinedDiT
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.denoiser import SamplingInputs, make_denoiser
-from nemo_cosmos.models.diffusion.process.samplers import Progress, sample
+from nemo_cosmos.models.diffusion.process.samplers import sample
+from nemo_cosmos.progress import Progress
 
 
 class SamplerOptions(TypedDict, total=False):

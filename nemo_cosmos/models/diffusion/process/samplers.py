@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from nemo_cosmos.errors import ConfigError, NumericsError, nearest_names
+from nemo_cosmos.progress import Progress
 
 
 class Denoiser(Protocol):
@@ -38,8 +39,6 @@ class Denoiser(Protocol):
 Denoise64 = Callable[[Tensor, float], Tensor]
 """A denoiser as the solvers call it: float64 in and out, one noise level for the batch."""
 
-Progress = Callable[[int, int], None]
-"""Called after every evaluation with the number done and the number in all."""
 
 SIGMA_MIN = 0.002
 SIGMA_MAX = 80.0
