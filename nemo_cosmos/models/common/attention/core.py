@@ -6,7 +6,7 @@ a cache of keys and values for decoding, and cross-attention to a context of ano
 keys and values can be kept between calls.
 
 Shape suffixes: L tokens, M context tokens or keys, B batch, H heads on this rank, G groups of heads
-that share keys and values, D head dimension, E model width.
+that share keys and values, D head dimension, E model width, C channels of the context.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.transformer.attention import Attention, SelfAttention
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.module import MegatronModule
-from megatron.core.transformer.spec_utils import build_module
+from megatron.core.transformer.spec_utils import ModuleSpec, build_module
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from nemo_cosmos.errors import ConfigError
@@ -170,24 +170,24 @@ class RopeSelfAttention(SelfAttention):
 class ContextAttentionSubmodules:
     """The parts of :class:`ContextAttention`; see Megatron's ``CrossAttentionSubmodules``."""
 
-    linear_q: Any
-    linear_kv: Any
-    core_attention: Any
-    linear_proj: Any
-    q_layernorm: Any
-    k_layernorm: Any
+    linear_q: ModuleSpec | type
+    linear_kv: ModuleSpec | type
+    core_attention: ModuleSpec | type
+    linear_proj: ModuleSpec | type
+    q_layernorm: ModuleSpec | type
+    k_layernorm: ModuleSpec | type
 
 
 class ContextAttention(Attention):
     """Cross-attention to a context of its own width, with queries and keys normalised per head.
 
     Args:
-        config: gives the model width and heads.
-        submodules: the parts, from the layer spec.
-        layer_number: 1-based, over the whole model.
-        context_size: width of the context, ``crossattn_emb_channels`` of the models.
-        attn_mask_type: passed on to the core attention.
-        pg_collection: process groups.
+        config: the network's configuration.
+        submodules: the parts that the layer spec names.
+        layer_number: number of the layer in the whole model, from 1.
+        context_size: width of the context.
+        attn_mask_type: the core attention's mask, as Megatron names it.
+        pg_collection: process groups; Megatron's global ones by default.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class ContextAttention(Attention):
             attention_type="cross",
             pg_collection=pg_collection,
         )
-        linear: dict[str, Any] = {
+        linear = {
             "config": config,
             "init_method": config.init_method,
             "gather_output": False,
@@ -226,7 +226,7 @@ class ContextAttention(Attention):
             _rescale_fused_xavier(
                 self.linear_kv.weight, context_size, 2 * self.kv_projection_size, num_fused=2
             )
-        norm: dict[str, Any] = {
+        norm = {
             "config": config,
             "hidden_size": self.hidden_size_per_attention_head,
             "eps": config.layernorm_epsilon,
@@ -234,12 +234,12 @@ class ContextAttention(Attention):
         self.q_layernorm = build_module(submodules.q_layernorm, **norm)
         self.k_layernorm = build_module(submodules.k_layernorm, **norm)
 
-    def project_context(self, context_MBE: torch.Tensor) -> KeysValues:
+    def project_context(self, context_MBC: torch.Tensor) -> KeysValues:
         """Compute the context's keys (normalised) and values.
 
         They depend on the context alone, so that a sampler computes them once for all its steps.
         """
-        kv, _ = self.linear_kv(context_MBE)
+        kv, _ = self.linear_kv(context_MBC)
         kv = kv.unflatten(-1, (-1, 2 * self.hidden_size_per_attention_head))
         k_MBHD, v_MBHD = kv.chunk(2, dim=-1)
         return self.k_layernorm(k_MBHD), v_MBHD
@@ -261,7 +261,7 @@ class ContextAttention(Attention):
     def forward(
         self,
         x_LBE: torch.Tensor,
-        context_MBE: torch.Tensor | None = None,
+        context_MBC: torch.Tensor | None = None,
         keys_values: KeysValues | None = None,
         boundaries: Boundaries | None = None,
     ) -> torch.Tensor:
@@ -269,15 +269,16 @@ class ContextAttention(Attention):
 
         Args:
             x_LBE: tokens.
-            context_MBE: the context.
-            keys_values: its keys and values instead.
-            boundaries: of packed samples, each of which attends to its own part of the context.
+            context_MBC: the context.
+            keys_values: the context's keys and values, instead of the context.
+            boundaries: where packed samples begin and end, each of which attends to its own part of
+                the context.
 
         Returns:
             (L, B, E).
         """
         if keys_values is None:
-            q_LBHD, k_MBHD, v_MBHD = self.get_query_key_value_tensors(x_LBE, context_MBE)
+            q_LBHD, k_MBHD, v_MBHD = self.get_query_key_value_tensors(x_LBE, context_MBC)
         else:
             q_LBHD, (k_MBHD, v_MBHD) = self._queries(x_LBE), keys_values
         return _attend_and_project(self, q_LBHD, k_MBHD, v_MBHD, boundaries)

@@ -9,8 +9,9 @@ of files, noise schedules or losses.
 (:mod:`~nemo_cosmos.models.diffusion.network.packs`), and so is what several ranks need
 (:mod:`nemo_cosmos.models.diffusion.parallel`, :mod:`nemo_cosmos.models.common.megatron`).
 
-Shape suffixes: B batch, C channels, T latent frames, H W latent rows and columns; L tokens, M text
-tokens, D text width, E model width, K values of a patch. Inside, tokens come first: (L, B, E).
+Shape suffixes: B batch, C channels (of the latent, or of the text), T latent frames, H W latent rows
+and columns; L tokens, M text tokens, E model width, K values of a patch. Inside, tokens come first:
+(L, B, E).
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ class DiT(MegatronModule):
             rope_cos_LB1D=rope.cos_LB1D,
             rope_sin_LB1D=rope.sin_LB1D,
             position_L1E=None if position is None else position(grid_thw, inputs.origin_thw),
-            context_MBD=None if isinstance(text, TextKeysValues) else self._context(text, control),
+            context_MBC=None if isinstance(text, TextKeysValues) else self._context(text, control),
         )
 
     def run_layers(
@@ -230,28 +231,28 @@ class DiT(MegatronModule):
         return unpatchify(out_LBK, grid_thw, self.config.patch_thw).to(inputs.x_BCTHW.dtype)
 
     def encode_text(
-        self, text_BMD: torch.Tensor, control: ControlEmbedding | None = None
+        self, text_BMC: torch.Tensor, control: ControlEmbedding | None = None
     ) -> TextKeysValues:
         """Compute the text's keys and values for all layers, to be used at every sampling step.
 
         Args:
-            text_BMD: text embedding, zero beyond its length.
+            text_BMC: text embedding, zero beyond its length.
             control: its ``context_BLD`` is appended to the text; give the same to ``forward``.
         """
-        context_MBD = self._context(text_BMD, control or ControlEmbedding())
-        return TextKeysValues(self.blocks.project_context(self.sequence.scatter(context_MBD)))
+        context_MBC = self._context(text_BMC, control or ControlEmbedding())
+        return TextKeysValues(self.blocks.project_context(self.sequence.scatter(context_MBC)))
 
-    def _context(self, text_BMD: torch.Tensor, control: ControlEmbedding) -> torch.Tensor:
+    def _context(self, text_BMC: torch.Tensor, control: ControlEmbedding) -> torch.Tensor:
         """What cross-attention attends to: the text's tokens, then the control's; tokens first."""
-        if text_BMD.shape[-1] != self.config.crossattn_emb_channels:
+        if text_BMC.shape[-1] != self.config.crossattn_emb_channels:
             raise ConfigError(
-                f"The text embedding is {text_BMD.shape[-1]} wide, but the network was built for "
+                f"The text embedding is {text_BMC.shape[-1]} wide, but the network was built for "
                 f"crossattn_emb_channels={self.config.crossattn_emb_channels}. Use the text "
                 "encoder that the model was trained with."
             )
-        parts = [text_BMD] if control.context_BLD is None else [text_BMD, control.context_BLD]
-        context_BMD = torch.cat([part.to(self.dtype) for part in parts], dim=1)
-        return context_BMD.transpose(0, 1).contiguous()
+        parts = [text_BMC] if control.context_BLD is None else [text_BMC, control.context_BLD]
+        context_BMC = torch.cat([part.to(self.dtype) for part in parts], dim=1)
+        return context_BMC.transpose(0, 1).contiguous()
 
     @property
     def dtype(self) -> torch.dtype:

@@ -1,7 +1,7 @@
 """What the diffusion transformer is given, checked and made ready for its first layer.
 
-Shape suffixes: B batch, C channels, T latent frames, H W latent rows and columns, M text tokens,
-D text width.
+Shape suffixes: B batch, C channels (of the latent, or of the text), T latent frames, H W latent rows
+and columns, M text tokens.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class NetworkInput:
         x_BCTHW: noisy latent, already scaled by the preconditioning's ``c_in``.
         c_noise: a quarter of the noise level's natural logarithm, (B,) or, with a noise level for
             each latent frame, (B, T).
-        text: text embedding (B, M, D), zero beyond its length, or its keys and values.
+        text: text embedding (B, M, C), zero beyond its length, or its keys and values.
         fps_B: frame rate of each sample in Hz; None counts time at the base rate (images).
         padding_mask_B1HW: 1 where the picture is padding, at any resolution; None for no padding.
         condition_mask_B1THW: 1 on the latent frames that are given; None where none is.

@@ -1,7 +1,7 @@
 """What every layer of the diffusion transformer sees besides the tokens.
 
-Shape suffixes: L tokens, M context tokens, B batch, T latent frames or 1, E model width, D width of
-the context or, in the rotary tables, half of a head's channels.
+Shape suffixes: L tokens, M context tokens, B batch, T latent frames or 1, E model width, C channels
+of the context, D half of a head's channels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class LayerInputs(NamedTuple):
         rope_cos_LB1D: cosines of the rotary embedding's angles.
         rope_sin_LB1D: sines of the same angles.
         position_L1E: learned position embedding; None without one.
-        context_MBD: text and the controls' context tokens; None where the layers get its keys and
+        context_MBC: text and the controls' context tokens; None where the layers get its keys and
             values instead.
         row_L: in a packed sequence, which of the T modulations each token takes; None where the
             tokens are T equal frames.
@@ -31,5 +31,5 @@ class LayerInputs(NamedTuple):
     rope_cos_LB1D: torch.Tensor
     rope_sin_LB1D: torch.Tensor
     position_L1E: torch.Tensor | None
-    context_MBD: torch.Tensor | None
+    context_MBC: torch.Tensor | None
     row_L: torch.Tensor | None = None

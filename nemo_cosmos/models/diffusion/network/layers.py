@@ -123,16 +123,16 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
 
         shift, scale, gate = self.adaln_cross_attention(c.activated_TBE, c.shared_TB3E)
         normed = modulate(x_LBE, shift, scale, c.row_L)
-        update = self.cross_attention(normed, c.context_MBD, keys_values, context_bounds)
+        update = self.cross_attention(normed, c.context_MBC, keys_values, context_bounds)
         x_LBE = add_gated(x_LBE, gate, update, c.row_L)
 
         shift, scale, gate = self.adaln_mlp(c.activated_TBE, c.shared_TB3E)
         update, _ = self.mlp(modulate(x_LBE, shift, scale, c.row_L))
         return add_gated(x_LBE, gate, update, c.row_L)
 
-    def project_context(self, context_MBD: torch.Tensor) -> KeysValues:
+    def project_context(self, context_MBC: torch.Tensor) -> KeysValues:
         """Keys and values of the context for this layer."""
-        return self.cross_attention.project_context(context_MBD)
+        return self.cross_attention.project_context(context_MBC)
 
 
 class DiTStack(TransformerBlock):
@@ -192,8 +192,8 @@ class DiTStack(TransformerBlock):
         if x_LBE is None:
             raise ConfigError("A pipeline stage was run without the tokens of the stage before.")
         check_fp8_tokens(self.config, x_LBE.shape[0] * x_LBE.shape[1], "tokens of video")
-        if c.context_MBD is not None:
-            num_context_tokens = c.context_MBD.shape[0] * c.context_MBD.shape[1]
+        if c.context_MBC is not None:
+            num_context_tokens = c.context_MBC.shape[0] * c.context_MBC.shape[1]
             check_fp8_tokens(self.config, num_context_tokens, "tokens of text")
         # Delayed scaling updates its scales once, when the context of all layers ends; the other
         # recipes may leave single layers in bfloat16 and so have a context for each.
@@ -209,9 +209,9 @@ class DiTStack(TransformerBlock):
         # The pipeline schedule frees a stage's output, which must therefore not be a view.
         return x_LBE if self.post_process else make_viewless_tensor(x_LBE, True, True)
 
-    def project_context(self, context_MBD: torch.Tensor) -> list[KeysValues]:
+    def project_context(self, context_MBC: torch.Tensor) -> list[KeysValues]:
         """Keys and values of the context for each layer."""
-        return [layer.project_context(context_MBD) for layer in self.layers]
+        return [layer.project_context(context_MBC) for layer in self.layers]
 
     def _forward_recomputing(
         self, x_LBE: torch.Tensor, c: LayerInputs, packing: Packing | None

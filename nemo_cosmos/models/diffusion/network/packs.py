@@ -114,7 +114,7 @@ def pack_layer_inputs(
         row_lengths += [length // num_rows] * num_rows
     row_lengths[-1] += num_padding  # any row will do: nothing reads these tokens
     device = parts[0].rope_cos_LB1D.device
-    contexts = [part.context_MBD for part in parts if part.context_MBD is not None]
+    contexts = [part.context_MBC for part in parts if part.context_MBC is not None]
     layer_inputs = LayerInputs(
         activated_TBE=torch.cat([activated for activated, _ in rows]),
         shared_TB3E=torch.cat([shared for _, shared in rows]),
@@ -125,7 +125,7 @@ def pack_layer_inputs(
             if parts[0].position_L1E is None
             else _cat_and_pad([part.position_L1E for part in parts], num_padding)
         ),
-        context_MBD=torch.cat(contexts),
+        context_MBC=torch.cat(contexts),
         row_L=torch.arange(len(row_lengths))
         .repeat_interleave(torch.tensor(row_lengths))
         .to(device),

@@ -38,10 +38,10 @@ class PipelinedDiT:
         self.stage = stage
 
     def encode_text(
-        self, text_BMD: Tensor, control: ControlEmbedding | None = None
+        self, text_BMC: Tensor, control: ControlEmbedding | None = None
     ) -> TextKeysValues:
         """The text's keys and values for the layers of this stage; see :meth:`DiT.encode_text`."""
-        return self.stage.encode_text(text_BMD, control)
+        return self.stage.encode_text(text_BMC, control)
 
     def __call__(self, inputs: NetworkInput) -> Tensor:
         """Predict; see :meth:`DiT.forward`."""

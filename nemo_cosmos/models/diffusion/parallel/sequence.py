@@ -35,7 +35,7 @@ def own_layer_inputs(c: LayerInputs, sequence: SequenceParallel) -> LayerInputs:
         )
     return c._replace(
         position_L1E=None if c.position_L1E is None else sequence.scatter(c.position_L1E),
-        context_MBD=None if c.context_MBD is None else sequence.scatter(c.context_MBD),
+        context_MBC=None if c.context_MBC is None else sequence.scatter(c.context_MBC),
     )
 
 
