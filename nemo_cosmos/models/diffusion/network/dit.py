@@ -9,7 +9,7 @@ of files, noise schedules or losses.
 (:mod:`~nemo_cosmos.models.diffusion.network.packs`), and so is what several ranks need
 (:mod:`nemo_cosmos.models.diffusion.parallel`, :mod:`nemo_cosmos.models.common.megatron`).
 
-Shape suffixes: B batch, C channels (of the latent, or of the text), T latent frames, H W latent rows
+Shape suffixes: B batch, C channels (of latent or text), T latent frames, H W latent rows
 and columns; L tokens, M text tokens, E model width, K values of a patch. Inside, tokens come first:
 (L, B, E).
 """

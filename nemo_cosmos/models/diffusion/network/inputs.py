@@ -1,6 +1,6 @@
 """What the diffusion transformer is given, checked and made ready for its first layer.
 
-Shape suffixes: B batch, C channels (of the latent, or of the text), T latent frames, H W latent rows
+Shape suffixes: B batch, C channels (of latent or text), T latent frames, H W latent rows
 and columns, M text tokens.
 """
 
