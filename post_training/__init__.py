@@ -1,1 +1,1 @@
-"""Controls: camera, robotics, driving and your own."""
+"""Controls and the preparation of their data sets; robotics so far."""

@@ -1,1 +1,1 @@
-"""Robot episodes, action control and its evaluation."""
+"""Robot episodes, simulated and recorded, and the action control."""

@@ -8,10 +8,10 @@ they are concatenated. The first frame is where the robot starts: nothing led to
 embedding is zero. Two MLPs put the actions into the timestep embedding (7f -> 4D -> D) and into
 the shared AdaLN-LoRA vector (7f -> 4D -> 3D).
 
-Where the gripper is at a latent frame is the sum of all actions up to it. With ``cumulative``, each
-latent frame is told that sum as well (7f + 6 inputs), which a small model would otherwise have to
-gather by attention over the frames. The sum is exact while the gripper keeps its orientation, and
-first-order otherwise.
+The gripper's position at a latent frame is the sum of all actions up to it. With ``cumulative``,
+each latent frame also receives that sum (7f + 6 inputs), which a small model would otherwise have
+to gather by attention over the frames. The sum is exact while the gripper keeps its orientation,
+and first-order otherwise.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ActionEmbedder(ControlEmbedder):
     """Embeds 7-D robot actions per latent frame.
 
     The statistics that normalise the actions are buffers: they are saved with the weights, so that
-    whoever loads the model gives it actions in the robot's own units.
+    a loaded model takes actions in the robot's own units.
     """
 
     level_each_frame: ClassVar[bool] = True
@@ -52,10 +52,10 @@ class ActionEmbedder(ControlEmbedder):
 
         Args:
             hidden_size: D, the network's width.
-            temporal_factor: pixel frames a latent frame.
-            mean: mean of each number of the training actions.
-            std: standard deviation of each.
-            cumulative: whether each latent frame is also told the motion since the first frame.
+            temporal_factor: pixel frames per latent frame.
+            mean: mean of each number over the training actions.
+            std: standard deviation of each number.
+            cumulative: whether each latent frame also receives the motion since the first frame.
         """
         super().__init__()
         if len(mean) != ACTION_DIM or len(std) != ACTION_DIM or min(std) <= 0:
@@ -84,7 +84,7 @@ class ActionEmbedder(ControlEmbedder):
         An image, T = 1, has no action and needs no such entry.
 
         Raises:
-            SampleError: the batch has no actions, or another number of them.
+            SampleError: the batch has no actions, or a wrong number of them.
         """
         batch_size, _, num_latent_frames = latent_shape_BCTHW[:3]
         action_BNA = batch.get("action")
@@ -114,7 +114,7 @@ class ActionEmbedder(ControlEmbedder):
             normalised motion since the first frame, in actions a latent frame.
 
         Raises:
-            SampleError: another number of actions, or of numbers an action.
+            SampleError: the number of actions, or of numbers per action, is wrong.
         """
         num_actions = self.temporal_factor * (num_latent_frames - 1)
         if action_BNA.shape[1:] != (num_actions, ACTION_DIM):
@@ -135,13 +135,13 @@ class ActionEmbedder(ControlEmbedder):
 def action_stats(episodes: Iterable[np.ndarray]) -> dict[str, list[float]]:
     """Return mean and standard deviation of each of the seven numbers over all actions.
 
-    A number that never changes gets standard deviation 1, so that it is passed on unscaled.
+    A number that never changes gets standard deviation 1, so that it passes unscaled.
 
     Args:
-        episodes: arrays (N, 7), at least one action in all.
+        episodes: arrays (N, 7) of actions.
 
     Raises:
-        SampleError: there is no action at all.
+        SampleError: there is no action.
     """
     collected = [np.asarray(episode, dtype=np.float64) for episode in episodes]
     if not sum(len(episode) for episode in collected):

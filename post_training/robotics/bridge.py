@@ -1,8 +1,9 @@
-"""Turn Bridge recordings into the episode layout.
+"""Convert Bridge recordings to the episode layout.
 
-Bridge as NVIDIA and IRASim ship it is a tree of ``annotation/{split}/{id}.json`` (words, 7-D states
-and actions) and ``videos/{split}/{id}/rgb.mp4``. The actions of the annotation are checked against
-the states: they are the gripper's motion seen from the gripper before it, and 1 for open.
+Bridge, as NVIDIA and IRASim ship it, is a tree of ``annotation/{split}/{id}.json`` (words, 7-D
+states and actions) and ``videos/{split}/{id}/rgb.mp4``. The actions of the annotation are checked
+against the states: an action is the gripper's motion seen from the gripper before it, and 1 means
+open.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from nemo_cosmos.errors import MissingFileError, SampleError, VideoError
+from nemo_cosmos.errors import MissingFileError, NumericsError, SampleError, VideoError
 from nemo_cosmos.video import Video, decode
 from post_training.robotics.episodes import Episode, write_episode, write_manifest
 from post_training.robotics.signal import ACTION_DIM
@@ -33,11 +34,11 @@ _STATE_TOLERANCE = 1e-3
 
 @dataclass
 class BridgeReport:
-    """What :func:`convert_bridge` did.
+    """The result of :func:`convert_bridge`.
 
     Attributes:
         num_converted: episodes written.
-        rejected: of those left out, the reason of each.
+        rejected: the reason for each recording that was left out.
     """
 
     num_converted: int = 0
@@ -45,7 +46,7 @@ class BridgeReport:
 
 
 def find_recordings(folder: str | os.PathLike[str]) -> list[tuple[str, str]]:
-    """Split and number of each annotation, in order.
+    """Return split and number of each annotation, in order.
 
     Raises:
         MissingFileError: the folder holds no annotation.
@@ -69,15 +70,16 @@ def read_recording(
     """Read one recording as an episode.
 
     Args:
-        folder: above ``annotation`` and ``videos``.
+        folder: the folder that holds ``annotation`` and ``videos``.
         split: ``train`` or ``val``.
-        number: the recording.
-        size: height and width to resize the frames to; by default as recorded.
-        fps: the rate it was recorded at, which the video files do not tell.
+        number: number of the recording.
+        size: height and width to resize the frames to; by default unchanged.
+        fps: rate of the recording in Hz; the video files state a wrong one.
 
     Raises:
-        MissingFileError: annotation or video is not there.
+        MissingFileError: annotation or video does not exist.
         SampleError: the annotation is damaged, or its parts do not fit together.
+        NumericsError: it holds NaN, infinity or implausible values.
         VideoError: the video cannot be decoded.
     """
     root = Path(folder)
@@ -112,14 +114,14 @@ def convert_bridge(
     fps: float = BRIDGE_FPS,
     progress: Callable[[int, int], None] | None = None,
 ) -> BridgeReport:
-    """Convert a whole data set; a recording that is damaged is left out with its reason.
+    """Convert a whole data set; damaged recordings are left out, each with its reason.
 
     Args:
-        folder: above ``annotation`` and ``videos``.
-        out: where the episodes and their manifest go.
-        size: height and width of the frames; by default as recorded.
-        fps: the rate the data was recorded at.
-        progress: called with the number of recordings done and of all.
+        folder: the folder that holds ``annotation`` and ``videos``.
+        out: folder for the episodes and their manifest.
+        size: height and width to resize the frames to; by default unchanged.
+        fps: rate of the recordings in Hz.
+        progress: called with the number of recordings done and the number in all.
 
     Raises:
         MissingFileError: the folder holds no annotation.
@@ -131,7 +133,7 @@ def convert_bridge(
     for done, (split, number) in enumerate(recordings, 1):
         try:
             episode = read_recording(folder, split, number, size, fps)
-        except (MissingFileError, SampleError, VideoError) as error:
+        except (MissingFileError, SampleError, NumericsError, VideoError) as error:
             report.rejected[f"{split}/{number}"] = str(error)
         else:
             write_episode(out, episode)

@@ -3,9 +3,9 @@
 An episode is four files in one folder::
 
     {key}.mp4         the video, T frames
-    {key}.action.npy  (T-1, 7) float32, row t leads from frame t to frame t+1
+    {key}.action.npy  (T-1, 7) float32, row t moves frame t to frame t+1
     {key}.state.npy   (T, 7) float32
-    {key}.json        words, source, split, rate, camera, and what the actions mean
+    {key}.json        words, source, split, rate, camera, and the meaning of the actions
 
 The JSON is written last, so an episode with a JSON is complete. ``manifest.json`` beside them lists
 all. States and actions follow Bridge (Walke et al., 2023; the 7-D actions that Cosmos' action-
@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from nemo_cosmos.controls import encode_arrays, read_signal
 from nemo_cosmos.errors import MissingFileError, SampleError
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import Video, decode, encode_video
-from post_training.robotics.signal import ACTION_DIM
+from post_training.robotics.signal import ACTION, STATE
 
 ACTION_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 STATE_NAMES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
@@ -41,14 +42,14 @@ class Episode:
     """One robot episode.
 
     Attributes:
-        key: its name, unique within the folder.
+        key: the episode's name, unique within the folder.
         video: T frames.
         actions: ``(T-1, 7)`` float32, scaled to about [-1, 1].
         states: ``(T, 7)`` float32, metres, radians and opening (1 open, 0 closed).
         action_scale: ``(7,)`` factors from metres, radians and opening per frame to ``actions``.
-        caption: what a person would say of the video.
+        caption: description of the video, as a person would give it.
         split: ``train`` or ``val``.
-        record: everything else that the JSON holds.
+        record: all other entries of the JSON.
     """
 
     key: str
@@ -61,19 +62,12 @@ class Episode:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        num_frames = self.video.num_frames
-        wanted = {"actions": (num_frames - 1, ACTION_DIM), "states": (num_frames, ACTION_DIM)}
-        for name, shape in wanted.items():
-            array = getattr(self, name)
-            if array.shape != shape or not np.isfinite(array).all():
-                raise SampleError(
-                    f"Episode '{self.key}' has {num_frames} frames and {name} of shape "
-                    f"{array.shape}; expected {shape} of finite numbers. Leave the episode out, "
-                    "or make its video and its recording the same length."
-                )
+        for signal, array in ((ACTION, self.actions), (STATE, self.states)):
+            where = f"episode '{self.key}'"
+            signal.check(signal.values(array), self.video.num_frames, where)
 
     def describe(self) -> dict[str, Any]:
-        """What its JSON holds."""
+        """Return the content of the episode's JSON."""
         return {
             "key": self.key,
             "split": self.split,
@@ -103,9 +97,10 @@ def write_episode(folder: str | os.PathLike[str], episode: Episode) -> None:
     stem = Path(folder) / episode.key
     _json(stem).unlink(missing_ok=True)
     encode_video(f"{stem}.mp4", episode.video, crf=_CRF)
-    for name, array in (("action", episode.actions), ("state", episode.states)):
-        with atomic_path(f"{stem}.{name}.npy") as temporary, temporary.open("wb") as handle:
-            np.save(handle, array.astype(np.float32), allow_pickle=False)
+    for signal, array in ((ACTION, episode.actions), (STATE, episode.states)):
+        values = {signal.name: array.astype(np.float32)}
+        with atomic_path(f"{stem}.{signal.suffix}") as temporary:
+            temporary.write_bytes(encode_arrays(signal.suffix, values))
     _write_json(_json(stem), episode.describe())
 
 
@@ -113,18 +108,19 @@ def read_episode(folder: str | os.PathLike[str], key: str) -> Episode:
     """Read an episode back.
 
     Raises:
-        MissingFileError: one of its files is not there.
+        MissingFileError: one of its files does not exist.
         SampleError: its parts do not fit together.
+        NumericsError: a recording holds NaN, infinity or implausible values.
         VideoError: the video cannot be decoded.
     """
     record = read_record(folder, key)
     stem = Path(folder) / key
     arrays = []
-    for name in ("action", "state"):
-        file = Path(f"{stem}.{name}.npy")
+    for signal in (ACTION, STATE):
+        file = Path(f"{stem}.{signal.suffix}")
         if not file.exists():
             raise MissingFileError(f"Episode '{key}' lacks '{file}'. Simulate or prepare it again.")
-        arrays.append(np.load(file, allow_pickle=False))
+        arrays.append(signal.values(read_signal(file))[signal.name])
     own = ("key", "split", "caption", "fps", "num_frames", "width", "height", "action", "state")
     return Episode(
         key,
@@ -142,7 +138,7 @@ def read_record(folder: str | os.PathLike[str], key: str) -> dict[str, Any]:
     """Read an episode's JSON.
 
     Raises:
-        MissingFileError: it is not there.
+        MissingFileError: it does not exist.
         SampleError: it is not the JSON of an episode.
     """
     file = _json(Path(folder) / key)
@@ -165,7 +161,7 @@ def read_record(folder: str | os.PathLike[str], key: str) -> dict[str, Any]:
 
 
 def is_complete(folder: str | os.PathLike[str], key: str) -> bool:
-    """Whether all files of an episode are there."""
+    """Whether all files of an episode exist."""
     stem = Path(folder) / key
     names = (f"{stem}.mp4", f"{stem}.action.npy", f"{stem}.state.npy", f"{stem}.json")
     return all(Path(name).exists() for name in names)
@@ -174,7 +170,7 @@ def is_complete(folder: str | os.PathLike[str], key: str) -> bool:
 def write_manifest(
     folder: str | os.PathLike[str], settings: Mapping[str, Any], keys: Iterable[str]
 ) -> Path:
-    """List episodes with their split and words, so that a reader need not open each.
+    """List episodes with their split and words, so that readers need not open each of them.
 
     Returns:
         The file ``folder/manifest.json``.
@@ -192,10 +188,10 @@ def write_manifest(
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The manifest of a folder, or None where there is none.
+    """Return the manifest of a folder; None if there is none.
 
     Raises:
-        SampleError: there is one of another format.
+        SampleError: it is of another format.
     """
     file = Path(folder) / MANIFEST
     if not file.exists():

@@ -1,8 +1,8 @@
-"""The robot's actions as a signal: seven numbers between every two frames.
+"""A robot's recording as signals: actions between the frames, states at them.
 
-The numbers are the change of the gripper's position (3) and of its rotation (3), seen from the
-gripper, and its opening (1). Row t moves frame t to frame t + 1. Our episodes scale them to about
-[-1, 1]; the embedder normalises whatever units it was trained with.
+An action's seven numbers are the change of the gripper's position (3) and of its rotation (3), seen
+from the gripper, and its opening (1). Row t moves frame t to frame t + 1. Our episodes scale them
+to about [-1, 1]; the embedder normalises whatever units it was trained with.
 """
 
 from __future__ import annotations
@@ -23,6 +23,19 @@ ACTION = Signal(
             units="m, rad, opening",
             convention="change seen from the gripper",
             max_abs=MAX_ACTION,
+        ),
+    ),
+)
+
+STATE = Signal(
+    "state.npy",
+    (
+        SignalArray(
+            "state",
+            "frame",
+            (ACTION_DIM,),
+            units="m, rad, opening",
+            convention="x y z roll pitch yaw opening, in the robot's base frame",
         ),
     ),
 )

@@ -38,11 +38,11 @@ _POSTURE_GAIN = 0.05
 
 
 class Pose:
-    """Where the gripper is: a position and an orientation.
+    """A pose of the gripper: position and orientation.
 
     Attributes:
         position_m: world coordinates, ``(3,)``.
-        rotation: from the gripper's axes to the world's.
+        rotation: rotation from the gripper's axes to the world's.
     """
 
     def __init__(self, position_m: np.ndarray, rotation: Rotation) -> None:
@@ -77,7 +77,7 @@ class Arm:
     """The simulated arm of one scene.
 
     Args:
-        model: of :func:`scene.build_model`.
+        model: the model of :func:`scene.build_model`.
         data: its state, which the arm advances.
     """
 
@@ -97,9 +97,9 @@ class Arm:
         self._command = np.zeros(len(ARM_JOINTS) + len(FINGER_JOINTS))
 
     def reset(self, pose: Pose, opening: float) -> None:
-        """Put the arm at rest at a pose, without simulating the way there."""
+        """Put the arm at rest at a pose, without simulating the motion."""
         joints = _HOME_RAD
-        for _ in range(5):  # from far away, one call does not get all the way
+        for _ in range(5):  # from far away, one call does not reach the pose
             joints = self._solve(pose, joints)
         self._command = np.concatenate([joints, self._finger_targets(opening)])
         self._data.qpos[self._qpos] = joints
@@ -122,11 +122,11 @@ class Arm:
         self._command = goal
 
     def pose(self) -> Pose:
-        """Where the gripper is now, measured."""
+        """Return the gripper's measured pose."""
         return self._pose_of(self._data)
 
     def opening(self) -> float:
-        """How far the fingers are open now, 0 to 1, measured."""
+        """Return the measured opening of the fingers, 0 to 1."""
         travel = self._data.qpos[self._fingers] @ self._finger_sign / 2
         return float(np.clip(travel / FINGER_TRAVEL_M, 0, 1))
 

@@ -29,16 +29,16 @@ from post_training.robotics.simulation.studio import SimulationSettings, Studio,
 
 @dataclass(frozen=True)
 class SimulationReport:
-    """What :func:`simulate` did.
+    """The result of :func:`simulate`.
 
     Attributes:
-        folder: where the episodes are.
-        num_episodes: in the folder, of those asked for.
-        num_new: of them made in this run.
-        num_succeeded: of them whose task came out.
-        num_frames: of each episode.
-        renderer: that drew the new ones.
-        seconds: of this run.
+        folder: folder of the episodes.
+        num_episodes: number of requested episodes, all of them in the folder.
+        num_new: number of episodes made in this run.
+        num_succeeded: number of episodes whose task succeeded.
+        num_frames: frames of each episode.
+        renderer: renderer that drew the new episodes.
+        seconds: duration of this run.
     """
 
     folder: str
@@ -50,7 +50,7 @@ class SimulationReport:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """For machines; with the rate of the new frames."""
+        """Return plain data, with the rate of new frames."""
         frames_per_s = self.num_new * self.num_frames / self.seconds if self.seconds else 0.0
         return {**asdict(self), "frames_per_s": round(frames_per_s, 1)}
 
@@ -68,13 +68,13 @@ def simulate(
     """Make the episodes 0 to ``num_episodes - 1`` that the folder lacks.
 
     Args:
-        folder: where they go; may hold episodes of the same settings already.
-        num_episodes: how many there shall be.
-        settings: of the episodes.
-        workers: processes that film at the same time; 0 films in this process.
+        folder: folder for the episodes; it may already hold episodes of the same settings.
+        num_episodes: number of episodes in the end.
+        settings: settings of the episodes.
+        workers: number of processes that film at the same time; 0 films in this process.
         renderer: one of ``auto``, ``egl``, ``osmesa``, ``software``.
-        progress: called with the number of finished episodes and of all.
-        say: gets a paragraph when there is no OpenGL.
+        progress: called with the number of finished episodes and the number in all.
+        say: called with a paragraph if OpenGL is unavailable.
 
     Raises:
         ConfigError: a count out of range, or the folder holds episodes of other settings.
@@ -93,7 +93,7 @@ def simulate(
     _check_folder(target, settings)
     chosen = choose_renderer(renderer, say)
     missing = [i for i in range(num_episodes) if not is_complete(target, episode_key(i))]
-    # Written first, so that a run that is stopped leaves word of its settings.
+    # Written first, so that a run that is stopped leaves its settings on record.
     write_manifest(target, settings.as_dict(), _complete_keys(target))
     done = num_episodes - len(missing)
     for _ in _film_all(target, settings, chosen, workers, missing):
@@ -119,13 +119,13 @@ def _check_folder(folder: Path, settings: SimulationSettings) -> None:
     if manifest and manifest["settings"] != settings.as_dict():
         raise ConfigError(
             f"'{folder}' holds episodes of other settings: {json.dumps(manifest['settings'])}; "
-            f"asked for were {json.dumps(settings.as_dict())}. Choose another folder, or the same "
+            f"requested were {json.dumps(settings.as_dict())}. Choose another folder, or the same "
             "settings."
         )
 
 
 def _complete_keys(folder: Path) -> list[str]:
-    """All episodes that are there, more than were asked for included."""
+    """All complete episodes in the folder, also those beyond the requested number."""
     keys = sorted(file.stem for file in folder.glob("episode_*.json"))
     return [key for key in keys if is_complete(folder, key)]
 
@@ -146,7 +146,7 @@ def _film_all(
                 write_episode(folder, studio.record(index))
                 yield index
         return
-    # Fetch and prepare the robot once, before the workers would all do it at once.
+    # Fetch and prepare the robot once, or all workers would do it at the same time.
     from post_training.robotics.simulation.robot import prepare_robot
 
     prepare_robot()
@@ -161,7 +161,7 @@ def _film_all(
     except BrokenProcessPool as error:
         raise NemoCosmosError(
             f"A process that rendered with '{renderer}' died. The finished episodes are kept; run "
-            "the same command again to go on, with '--renderer software' if it happens again."
+            "the same command again to resume, with '--renderer software' if it happens again."
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -188,7 +188,7 @@ _worker: tuple[Path, Studio] | None = None
 def _start_worker(folder: Path, settings: SimulationSettings, renderer: str) -> None:
     """Open this process's studio, once."""
     global _worker
-    # One core a worker: Mesa's rasteriser and OpenCV would each take all of them.
+    # One core per worker: Mesa's rasteriser and OpenCV would each take all of them.
     os.environ.setdefault("LP_NUM_THREADS", "1")
     import cv2
 

@@ -24,10 +24,10 @@ class Waypoint:
     """A pose to come to rest at.
 
     Attributes:
-        position_m: of the point between the finger tips.
+        position_m: position of the point between the finger tips.
         turn_rad: about the world's x, y and z axes, from pointing straight down at yaw 0.
-        opening: of the fingers, 0 closed to 1 open.
-        wait_s: how long to stay.
+        opening: opening of the fingers, 0 closed to 1 open.
+        wait_s: time to stay.
     """
 
     position_m: np.ndarray

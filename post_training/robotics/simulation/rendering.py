@@ -1,4 +1,4 @@
-"""Which renderer draws the pictures: OpenGL by EGL or OSMesa, else our own.
+"""The choice of renderer: OpenGL by EGL or OSMesa, else our own.
 
 EGL and OSMesa are system libraries. A failing one may end the process, so each is tried in a
 process of its own first.
@@ -45,7 +45,7 @@ class Renderer(Protocol):
         """Picture of a state, uint8 ``(H, W, 3)`` RGB."""
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Free its resources."""
 
 
 class GLRenderer:
@@ -53,9 +53,9 @@ class GLRenderer:
 
     Args:
         name: ``egl`` or ``osmesa``.
-        model: of :func:`scene.build_model`.
-        height: of the pictures, pixels.
-        width: of the pictures, pixels.
+        model: the model of :func:`scene.build_model`.
+        height: height of the pictures in pixels.
+        width: width of the pictures in pixels.
     """
 
     def __init__(self, name: str, model: Any, height: int, width: int) -> None:
@@ -148,7 +148,7 @@ def make_renderer(name: str, model: Any, height: int, width: int) -> Renderer:
 
 
 def _why_not(name: str) -> str | None:
-    """Render one picture in another process; None when it works, else the reason."""
+    """Render one picture in another process; return None if it works, else the reason."""
     environment = {**os.environ, GL_VARIABLE: name}
     environment.pop("PYOPENGL_PLATFORM", None)  # MuJoCo sets it to fit
     command = [sys.executable, "-c", _PROBE]

@@ -47,7 +47,7 @@ _CONTACT_GEOMS = tuple(
 )
 
 # Position servos with a velocity term: (stiffness, damping) of each joint, in N m/rad and
-# N m s/rad (fingers: N/m and N s/m). Stiff, so that the arm is where it is told at every frame.
+# N m s/rad (fingers: N/m and N s/m). Stiff, so that the arm follows its commands at every frame.
 _ARM_GAINS = ((9000, 450),) * 4 + ((4000, 150),) * 3
 _FINGER_GAINS = (4000, 120)
 _FINGER_FORCE_N = 30

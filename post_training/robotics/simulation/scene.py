@@ -27,7 +27,7 @@ COLORS: dict[str, tuple[float, float, float]] = {
 
 WORKSPACE_LOW_M = np.array([0.34, -0.20, 0.02])
 WORKSPACE_HIGH_M = np.array([0.66, 0.20, 0.34])
-"""Where the point between the finger tips may go."""
+"""Limits of the point between the finger tips."""
 
 CAMERA_NAME = "main"
 SUPERSAMPLE = 2
@@ -46,8 +46,8 @@ class Camera:
     """A fixed pinhole camera.
 
     Attributes:
-        position_m: where it stands.
-        target_m: what it looks at.
+        position_m: position of the camera.
+        target_m: point that it looks at.
         fov_y_deg: vertical field of view.
     """
 
@@ -64,7 +64,7 @@ class Camera:
         return np.stack([right, np.cross(back, right), back])
 
     def describe(self) -> dict[str, Any]:
-        """For the episode's JSON."""
+        """Return plain data for the episode's JSON."""
         return asdict(self)
 
 
@@ -113,7 +113,7 @@ def place_blocks(model: Any, data: Any, blocks: list[Block]) -> None:
     """Put the blocks of an episode onto the table; the others leave the picture.
 
     Args:
-        model: of :func:`build_model`; its block colours change.
+        model: the model of :func:`build_model`; its block colours change.
         data: its state; call ``mj_forward`` afterwards.
         blocks: at most :data:`MAX_NUM_BLOCKS`.
     """

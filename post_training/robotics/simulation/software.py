@@ -34,9 +34,9 @@ class SoftwareRenderer:
     """Pictures of a simulated scene.
 
     Args:
-        model: of :func:`scene.build_model`.
-        height: of the pictures, pixels.
-        width: of the pictures, pixels.
+        model: the model of :func:`scene.build_model`.
+        height: height of the pictures in pixels.
+        width: width of the pictures in pixels.
     """
 
     name = "software"
@@ -67,7 +67,7 @@ class SoftwareRenderer:
         return cv2.resize(picture_HWC, self._output, interpolation=cv2.INTER_AREA)
 
     def close(self) -> None:
-        """Nothing to give back; here for the sake of the other renderers."""
+        """Do nothing: only the other renderers hold resources."""
 
     def _collect_shapes(self) -> None:
         """Gather the moving shapes once, in the frames of their geoms."""

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from nemo_cosmos.errors import ConfigError, SampleError, WrongFrameCountError, WrongSizeError
+from nemo_cosmos.errors import ConfigError, WrongFrameCountError, WrongSizeError
 from nemo_cosmos.platform import require
 from nemo_cosmos.video import Video
 from post_training.robotics.episodes import Episode
-from post_training.robotics.signal import ACTION_DIM
+from post_training.robotics.signal import ACTION
 from post_training.robotics.simulation.arm import Arm, Pose, action_scale
 from post_training.robotics.simulation.motion import path
 from post_training.robotics.simulation.rendering import make_renderer, prepare_environment
@@ -35,14 +35,14 @@ Targets = list[tuple[Pose, float]]
 
 @dataclass(frozen=True)
 class SimulationSettings:
-    """What decides, together with its number, what an episode looks like.
+    """Settings that, together with its number, determine an episode.
 
     Attributes:
-        num_frames: of each episode.
+        num_frames: frames of each episode.
         fps: frames per second.
-        height: pixels.
-        width: pixels.
-        seed: of all randomness.
+        height: height in pixels.
+        width: width in pixels.
+        seed: seed of all randomness.
     """
 
     num_frames: int = 33
@@ -72,16 +72,16 @@ class SimulationSettings:
             raise ConfigError(f"The seed is {self.seed}; expected 0 or more.")
 
     def as_dict(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Return plain data for the manifest."""
         return asdict(self)
 
 
 class Studio:
-    """Films episodes of the same settings; what an episode shows depends on its number alone.
+    """Films episodes of the same settings; an episode depends only on its number.
 
     Args:
-        settings: of the episodes.
-        renderer: ``egl``, ``osmesa`` or ``software``, as :func:`choose_renderer` found it.
+        settings: settings of the episodes.
+        renderer: ``egl``, ``osmesa`` or ``software``; :func:`choose_renderer` finds it.
 
     Raises:
         MissingDependencyError: MuJoCo is not installed.
@@ -103,27 +103,24 @@ class Studio:
         """Film a scripted episode.
 
         Args:
-            index: its number; it decides the task, the scene and the split.
+            index: number of the episode, which determines task, scene and split.
         """
         task = self._task(index)
         targets = path(task.waypoints, self.settings.num_frames, self.settings.fps)
         return self._film(index, task, targets)
 
     def replay(self, index: int, actions: np.ndarray) -> Episode:
-        """Film what other actions do in an episode's scene, from its first frame on.
+        """Film the effect of other actions in an episode's scene, from its first frame on.
 
         Args:
             index: number of the episode.
-            actions: ``(T-1, 7)``, as episodes store them; T is free.
+            actions: ``(T-1, 7)``, as episodes store them, for any T.
 
         Raises:
             SampleError: ``actions`` has another shape.
+            NumericsError: an action is NaN, infinite or implausibly large.
         """
-        if actions.ndim != 2 or actions.shape[1] != ACTION_DIM or not np.isfinite(actions).all():
-            raise SampleError(
-                f"The actions have shape {actions.shape}; expected (num_frames - 1, {ACTION_DIM}) "
-                "of finite numbers."
-            )
+        ACTION.check(ACTION.values(actions), len(actions) + 1, f"the replay of episode {index}")
         task = self._task(index)
         start = task.waypoints[0]
         targets: Targets = [(self._pose_at_rest(task), start.opening)]

@@ -1,4 +1,4 @@
-"""What the robot does: scripted tasks, each with its words, its waypoints and a test of success.
+"""The robot's scripted tasks, each with its words, its waypoints and a test of success.
 
 Directions are those of the picture: left and right along the table, up and down, forward (away from
 the camera) and back (towards it).
@@ -48,15 +48,15 @@ Objects = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Task:
-    """One episode's scene, words and way.
+    """One episode's scene, words and waypoints.
 
     Attributes:
         kind: ``reach``, ``push``, ``lift``, ``move`` or ``explore``.
-        instruction: what a person would tell the robot.
-        caption: what a person would say of the video.
-        blocks: on the table at the start.
-        waypoints: of the gripper, the first at frame 0.
-        succeeded: whether it came out, from the gripper's first and last position and the blocks'
+        instruction: command to the robot, as a person would give it.
+        caption: description of the video, as a person would give it.
+        blocks: blocks on the table at the start.
+        waypoints: waypoints of the gripper, the first at frame 0.
+        succeeded: test of success, given the gripper's first and last position and the blocks'
             first and last positions.
     """
 

@@ -11,6 +11,7 @@ from nemo_cosmos.errors import (
     AssetError,
     ConfigError,
     MissingDependencyError,
+    NumericsError,
     SampleError,
     WrongFrameCountError,
     WrongSizeError,
@@ -138,9 +139,18 @@ def test_still_actions_hold_still_and_the_gripper_obeys(studio: Studio) -> None:
     np.testing.assert_allclose(episode.states[[3, 5], 6], [1, 0], atol=0.1)
 
 
-@pytest.mark.parametrize("actions", [np.zeros((3, 6)), np.zeros(7), np.full((2, 7), np.nan)])
-def test_wrong_actions_are_refused(studio: Studio, actions: np.ndarray) -> None:
-    with pytest.raises(SampleError, match="expected"):
+@pytest.mark.parametrize(
+    ("actions", "error", "message"),
+    [
+        (np.zeros((3, 6)), SampleError, r"expected \(3, 7\)"),
+        (np.zeros(7), SampleError, r"expected \(7, 7\)"),
+        (np.full((2, 7), np.nan), NumericsError, "NaN"),
+    ],
+)
+def test_wrong_actions_are_refused(
+    studio: Studio, actions: np.ndarray, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
         studio.replay(0, actions)
 
 
