@@ -51,7 +51,7 @@ class Origin:
 
 
 def judge_prompt(policy: GuardPolicy, prompt: str) -> Verdict:
-    """One verdict on a prompt: the first refusal, else that of the policy."""
+    """Return one verdict on a prompt: the first refusal, else the policy's."""
     try:
         return summary(policy.check_prompt(prompt))
     except RefusedError as refusal:
@@ -59,10 +59,10 @@ def judge_prompt(policy: GuardPolicy, prompt: str) -> Verdict:
 
 
 def judge_file(policy: GuardPolicy, file: Path, out: Path | None = None) -> Verdict:
-    """One verdict on an image or video, which may be written as a safe copy.
+    """Return one verdict on an image or video, and write a safe copy if asked to.
 
     Args:
-        policy: whom to ask.
+        policy: the guards.
         file: the image or video.
         out: the copy, an mp4, which is written only if the file may pass. Sound is not copied: no
             guard listens.
@@ -90,7 +90,7 @@ def judge_file(policy: GuardPolicy, file: Path, out: Path | None = None) -> Verd
 
 
 def _kept_tags(file: Path) -> dict[str, str]:
-    """The tags by which a generated video says what it is; its copy says so, too."""
+    """Return the tags that mark a generated video, so that its copy keeps them."""
     tags = {} if is_image(file) else probe(file).metadata
     kept = (SYNTHETIC_TAG, SOURCE_TYPE_TAG, PROVENANCE_TAG)
     return {name: tags[name] for name in kept if name in tags}
