@@ -5,10 +5,8 @@ Exports carry ``nemo_cosmos.json``, a whole :class:`WorldConfig`; then nothing h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nemo_cosmos.checkpoint.formats.json_files import JsonObject, check_fields
 from nemo_cosmos.checkpoint.formats.tensors import Shapes
@@ -115,7 +113,7 @@ def with_learned_variance(config: WorldConfig, learned: bool) -> WorldConfig:
     return replace(config, model=replace(settings, process=process))
 
 
-def diffusers_config(data: Mapping[str, Any], file: Path) -> DiTConfig:
+def diffusers_config(data: JsonObject, file: Path) -> DiTConfig:
     """Return our configuration of a ``CosmosTransformer3DModel``.
 
     Raises:

@@ -12,7 +12,7 @@ import io
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,25 +55,27 @@ class _Module:
     """A stand-in for any object of the archive's own classes: attributes, no behaviour."""
 
     def __init__(self, *_: object) -> None:
-        self.attributes: dict[str, Any] = {}
+        self.attributes: dict[str, object] = {}
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         self.attributes = state if isinstance(state, dict) else {}
 
 
-def _record_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: object) -> Any:
+def _record_tensor(
+    storage: object, offset: int, shape: Iterable[int], stride: Iterable[int], *_: object
+) -> _StoredTensor:
     """A stand-in for ``torch._utils._rebuild_tensor_v2``."""
     if not isinstance(storage, _Storage):
         raise pickle.UnpicklingError("a tensor without a storage")
     return _StoredTensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, stride)))
 
 
-def _keep_first(value: Any, *_: object) -> Any:
+def _keep_first(value: object, *_: object) -> object:
     """A stand-in for the functions that only annotate a list or dictionary with its type."""
     return value
 
 
-_KNOWN_NAMES: dict[tuple[str, str], Any] = {
+_KNOWN_NAMES: dict[tuple[str, str], object] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _record_tensor,
     **{
@@ -88,7 +90,7 @@ _KNOWN_NAMES: dict[tuple[str, str], Any] = {
 
 
 class _ArchiveUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         """Resolve a known name to its stand-in; refuse all others."""
         if module == "__torch__" or module.startswith("__torch__."):
             return _Module
@@ -167,7 +169,7 @@ def _prefix(archive: zipfile.ZipFile) -> str:
     return found[0].removesuffix("data.pkl")
 
 
-def _walk(module: Any, prefix: str = "") -> Iterator[tuple[str, _StoredTensor]]:
+def _walk(module: object, prefix: str = "") -> Iterator[tuple[str, _StoredTensor]]:
     """Yield names and tensors of a module tree."""
     for name, value in getattr(module, "attributes", {}).items():
         if isinstance(value, _StoredTensor):

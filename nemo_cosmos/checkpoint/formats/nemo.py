@@ -16,7 +16,6 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,7 +64,7 @@ _BOOKKEEPING = (
     ("megatron.core.dist_checkpointing.strategies.torch", "MCoreSavePlan"),
     ("pathlib", "PosixPath"),
 )
-_KNOWN_NAMES: dict[tuple[str, str], Any] = {
+_KNOWN_NAMES: dict[tuple[str, str], object] = {
     **{(kind.__module__, kind.__qualname__): kind for kind in _DESCRIPTIONS},
     **dict.fromkeys(_BOOKKEEPING, _Inert),
     ("collections", "OrderedDict"): OrderedDict,
@@ -75,7 +74,7 @@ _KNOWN_NAMES: dict[tuple[str, str], Any] = {
 
 
 class _TableUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         """Resolve the classes that describe tensors; refuse all other names."""
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)

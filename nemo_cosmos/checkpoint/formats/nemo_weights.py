@@ -10,7 +10,6 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from megatron.core.dist_checkpointing.core import CheckpointingConfig, save_config
@@ -59,8 +58,8 @@ def _places(net: nn.Module) -> dict[str, _Place]:
     return places
 
 
-def _sharded_state(net: nn.Module) -> dict[str, Any]:
-    state: dict[str, Any] = net.sharded_state_dict()  # type: ignore[operator]
+def _sharded_state(net: nn.Module) -> dict[str, object]:
+    state: dict[str, object] = net.sharded_state_dict()  # type: ignore[operator]
     return state
 
 
@@ -158,8 +157,9 @@ class _ChunkWriter:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self.entries: dict[str, Any] = {}
-        self.storage: dict[Any, Any] = {}
+        self.entries: dict[str, metadata.STORAGE_TYPES] = {}
+        self._tensors: dict[str, metadata.TensorStorageMetadata] = {}
+        self.storage: dict[metadata.MetadataIndex, filesystem._StorageInfo] = {}
 
     def __enter__(self) -> None:
         self._handle = self._file.open("wb")
@@ -170,20 +170,21 @@ class _ChunkWriter:
     def add_tensor(self, place: _Place, tensor: Tensor) -> None:
         """Append one part of a tensor."""
         key, offsets = PREFIX + place.key, torch.Size(place.box[0])
-        if key not in self.entries:
+        if key not in self._tensors:
             properties = metadata.TensorProperties(dtype=tensor.dtype)
             size = torch.Size(place.global_shape)
-            self.entries[key] = metadata.TensorStorageMetadata(properties, size, [])
+            self._tensors[key] = metadata.TensorStorageMetadata(properties, size, [])
+            self.entries[key] = self._tensors[key]
         chunk = metadata.ChunkStorageMetadata(offsets, torch.Size(place.box[1]))
-        self.entries[key].chunks.append(chunk)
+        self._tensors[key].chunks.append(chunk)
         self._append(metadata.MetadataIndex(key, offsets), tensor.contiguous())
 
-    def add_object(self, key: str, value: Any) -> None:
+    def add_object(self, key: str, value: object) -> None:
         """Append what is not a tensor: the state that a layer keeps beside its weights."""
         self.entries[key] = metadata.BytesStorageMetadata()
         self._append(metadata.MetadataIndex(key), [value])  # a list, as Megatron-Core has it
 
-    def _append(self, index: metadata.MetadataIndex, value: Any) -> None:
+    def _append(self, index: metadata.MetadataIndex, value: object) -> None:
         begin = self._handle.tell()
         torch.save(value, self._handle)
         length = self._handle.tell() - begin

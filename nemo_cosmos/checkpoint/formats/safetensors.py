@@ -11,7 +11,6 @@ import json
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -204,7 +203,7 @@ def _write_file(
     metadata: Mapping[str, str] | None,
 ) -> None:
     """Write the next tensors of a stream into one file."""
-    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    header: dict[str, object] = {} if metadata is None else {"__metadata__": dict(metadata)}
     end = 0
     for name, spec in specs.items():
         begin, end = end, end + spec.num_bytes

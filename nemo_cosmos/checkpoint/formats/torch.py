@@ -15,7 +15,6 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +62,7 @@ class TorchFileSource:
         return self._state[name].detach().clone(memory_format=torch.contiguous_format)
 
 
-def load_tensors(file: Path) -> Any:
+def load_tensors(file: Path) -> object:
     """Map a file of ``torch.save`` that holds nothing but tensors and plain containers.
 
     Raises:
@@ -79,7 +78,8 @@ def load_tensors(file: Path) -> Any:
             "load and save it once with a current torch."
         )
     try:
-        return torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+        content: object = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+        return content
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"'{file}' holds more than tensors: {_first_line(error)} Loading it could run code, so "
@@ -93,7 +93,7 @@ def load_tensors(file: Path) -> Any:
         ) from error
 
 
-def _unwrap(content: Any, file: Path) -> dict[str, Tensor]:
+def _unwrap(content: object, file: Path) -> dict[str, Tensor]:
     """Return the innermost state dict: the average where there is one."""
     while isinstance(content, Mapping):
         nested = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
@@ -147,15 +147,15 @@ class _Placeholder:
     def __init__(self, key: int, spec: TensorSpec) -> None:
         self.storage = _Storage(key, spec)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         shape = self.storage.spec.shape
         stride = tuple(torch.empty(shape, device="meta").stride())
-        arguments: tuple[Any, ...] = (self.storage, 0, shape, stride, False, OrderedDict())
+        arguments: tuple[object, ...] = (self.storage, 0, shape, stride, False, OrderedDict())
         return torch._utils._rebuild_tensor_v2, arguments
 
 
 class _TablePickler(pickle.Pickler):
-    def persistent_id(self, obj: Any) -> Any:
+    def persistent_id(self, obj: object) -> tuple[object, ...] | None:
         """Name a tensor's bytes as torch.save does."""
         if not isinstance(obj, _Storage):
             return None

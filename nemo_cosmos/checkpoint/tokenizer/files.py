@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +27,7 @@ from nemo_cosmos.checkpoint.formats.safetensors import (
 )
 from nemo_cosmos.checkpoint.formats.tensors import (
     MemorySource,
+    Shapes,
     TensorSource,
     finite,
     fit_problems,
@@ -161,7 +161,7 @@ def _import_diffusers(folder: Path) -> VideoTokenizer:
     return VideoTokenizer(net, stats)
 
 
-def _config_of_vae(data: Mapping[str, Any]) -> TokenizerConfig:
+def _config_of_vae(data: JsonObject) -> TokenizerConfig:
     """Return the preset of the same network, else a configuration called "imported"."""
     channels, *widths = data["encoder_block_out_channels"]
     config = TokenizerConfig(
@@ -202,7 +202,7 @@ def _vae_config(config: TokenizerConfig, stats: LatentStats | None) -> JsonObjec
     }
 
 
-def _stats_of_vae(data: Mapping[str, Any], channels: int) -> LatentStats | None:
+def _stats_of_vae(data: JsonObject, channels: int) -> LatentStats | None:
     if data.get("latents_mean") is None:
         return None
     mean, std = (torch.tensor(data[name]) for name in ("latents_mean", "latents_std"))
@@ -284,7 +284,7 @@ def _fitting_preset(source: TensorSource) -> TokenizerConfig:
     )
 
 
-def _num_problems(expected: Mapping[str, Any], found: Mapping[str, Any]) -> int:
+def _num_problems(expected: Shapes, found: Shapes) -> int:
     return sum(found.get(name) != shape for name, shape in expected.items())
 
 

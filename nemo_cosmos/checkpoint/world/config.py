@@ -79,7 +79,7 @@ class WorldConfig:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+    def from_dict(cls, data: JsonObject) -> Self:
         """Rebuild from the content of ``config.json``.
 
         Raises:
@@ -104,7 +104,7 @@ class WorldConfig:
         )
 
 
-def current_name(stored: str, data: Mapping[str, Any]) -> str:
+def current_name(stored: str, data: JsonObject) -> str:
     """Return the name in the network of a weight in a folder's file.
 
     Args:
@@ -116,7 +116,7 @@ def current_name(stored: str, data: Mapping[str, Any]) -> str:
     return stored
 
 
-def _controls_of(data: Mapping[str, Any]) -> tuple[ControlSpec, ...]:
+def _controls_of(data: JsonObject) -> tuple[ControlSpec, ...]:
     """The controls that ``config.json`` records, in the form of either version."""
     if data["version"] == 1:
         name = data.get("control")
@@ -130,7 +130,7 @@ def _controls_of(data: Mapping[str, Any]) -> tuple[ControlSpec, ...]:
         ) from error
 
 
-def _family_of(data: Mapping[str, Any]) -> str:
+def _family_of(data: JsonObject) -> str:
     """Return the name of the family that a ``config.json`` is of.
 
     Raises:
