@@ -1,7 +1,7 @@
 """The progress of long work, on standard error: for people or for machines.
 
-On a terminal it is a bar with rate and time left; in a log a line now and then; for machines JSON
-lines, one a second at most::
+On a terminal it is a bar with rate and time left; in a log a line every 15 seconds; for machines
+JSON lines, at most one a second::
 
     with show_progress("Generating", "steps") as update:
         for step in range(35):
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 Progress = Callable[[int, int], None]
-"""What long work calls after every step, with the amount done and the amount in all. It may raise
-``Cancelled`` where the work says so."""
+"""Called by long work after every step, with the amount done and the total. It may raise
+``Cancelled`` where the work documents it."""
 
 
 class Update(Protocol):
     """Takes what is done, the total, and perhaps a note such as ``loss 0.21``."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Show it."""
+        """Show the new state."""
         ...
 
 
@@ -48,7 +48,7 @@ LOG_INTERVAL_S = 15.0
 
 
 class _State(NamedTuple):
-    """How far the work is."""
+    """The state of the work."""
 
     label: str
     unit: str
@@ -59,12 +59,12 @@ class _State(NamedTuple):
 
     @property
     def left_s(self) -> float | None:
-        """Time left; None while nothing is known of the speed."""
+        """Time left in seconds; None while the speed is unknown."""
         return (self.total - self.done) / self.per_s if self.per_s > 0 else None
 
     @property
     def rate(self) -> str:
-        """The speed in words; empty while it is unknown."""
+        """The speed as text; empty while it is unknown."""
         if self.per_s <= 0:
             return ""
         if self.unit == BYTES:
@@ -121,7 +121,7 @@ def _view(label: str, unit: str, show: Show) -> _View:
 
 
 def make_bars(unit: str = "") -> RichProgress:
-    """Bars of one look: label, bar, count, the field ``rate``, time gone and left, ``note``.
+    """Make bars with label, bar, count, the field ``rate``, times and the field ``note``.
 
     Args:
         unit: what is counted; :data:`BYTES` are shown as sizes.
@@ -164,7 +164,7 @@ class _Bar:
 
 
 class _Lines:
-    """A line now and then, and one at the end."""
+    """A line at intervals, and one at the end."""
 
     def __init__(self, interval_s: float, line: Callable[[_State], str]) -> None:
         self._interval_s, self._line = interval_s, line

@@ -16,14 +16,14 @@ CONFIG_NAME = "config"
 
 
 def conf_folder() -> Path:
-    """``conf/`` of a checkout, or of the installed package."""
+    """Return ``conf/`` of a checkout, or of the installed package."""
     package = Path(nemo_cosmos.__file__).parent
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
 
 
 def groups() -> dict[str, list[str]]:
-    """Every group of settings with the names of its options."""
+    """Return every group of settings with the names of its options."""
     return {
         folder.name: sorted(option.stem for option in folder.glob("*.yaml"))
         for folder in sorted(conf_folder().iterdir())
@@ -32,7 +32,7 @@ def groups() -> dict[str, list[str]]:
 
 
 def site_file() -> Path:
-    """The file of the kept choices: ``$NEMO_COSMOS_SITE``, else one in the user's folder."""
+    """Return the file of the kept choices: ``$NEMO_COSMOS_SITE``, else one of the user's."""
     named = os.environ.get(SITE_VARIABLE)
     if named:
         return Path(named)
@@ -41,7 +41,7 @@ def site_file() -> Path:
 
 
 def kept_choices() -> list[str]:
-    """The words that ``configure`` kept, such as ``logger=wandb``."""
+    """Return the words that ``configure`` kept, such as ``logger=wandb``."""
     file = site_file()
     return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
 
@@ -91,13 +91,13 @@ def compose_site(words: Sequence[str] = (), with_kept: bool = True) -> dict[str,
 
 
 def recipe_overrides(site: Mapping[str, Any]) -> list[str]:
-    """The site's values for a recipe, as ``key=value`` words."""
+    """Return the site's values for a recipe, as ``key=value`` words."""
     words = [f"log.log_dir={site['storage']['outputs']}"]
     return words + [f"{key}={_as_text(value)}" for key, value in site["overrides"].items()]
 
 
 def _merge(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
-    """All words, without those that a later one replaces.
+    """Return all words, without those that a later one replaces.
 
     Another option of a group also replaces the group's keys: ``cluster=local`` has no account, so
     that an earlier ``cluster.account=robotics`` would not compose with it.

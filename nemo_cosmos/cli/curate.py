@@ -182,7 +182,7 @@ def _add_version(
 
 
 def folder_of(source: str) -> str:
-    """The folder that contains the input's videos; empty for patterns and lists."""
+    """Return the folder that contains the input's videos; empty for patterns and lists."""
     if is_url(source):
         return "" if Path(source).suffix or has_magic(source) else source
     return source if Path(source).is_dir() else ""

@@ -276,7 +276,7 @@ def _similar(
     words: str | None,
     conditions: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """Clips of a version that look like one of its clips and meet the conditions."""
+    """Find clips of a version that look like one of its clips and meet the conditions."""
     from data_curation.catalogue import similar_clips
 
     if dataset is None:
@@ -290,7 +290,7 @@ def _similar(
 
 
 def open_site_catalogue(location: str | None) -> Catalogue:
-    """The catalogue that was named, else the site's."""
+    """Open the catalogue that was named, else the site's."""
     from data_curation.catalogue import open_catalogue
 
     if location is None:
@@ -367,7 +367,7 @@ def _place(dataset: Mapping[str, Any], shard: str = "v0") -> str:
 
 
 def _unusual(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Settings that differ from the defaults, as ``split.min_clip_s = 1.0``."""
+    """Yield the settings that differ from the defaults, as ``split.min_clip_s = 1.0``."""
     from data_curation.settings import CurateSettings
 
     usual = CurateSettings().to_json()
@@ -383,5 +383,5 @@ def _unusual(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON gives it back, which has no tuples."""
+    """Return a value as it comes back from JSON, which has no tuples."""
     return list(value) if isinstance(value, tuple) else value

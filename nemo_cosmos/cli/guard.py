@@ -89,7 +89,7 @@ def text(
 
 
 def _read_lines() -> Iterator[str]:
-    """Lines of standard input as they come; bytes that are not UTF-8 do not stop the rest."""
+    """Yield lines of standard input as they arrive; bytes that are not UTF-8 are replaced."""
     for line in sys.stdin.buffer:
         yield line.decode("utf-8", "replace").rstrip("\r\n")
 

@@ -160,7 +160,7 @@ class LazyCommands(TyperGroup):
 
 
 def _build(name: str, target: Callable[..., None] | CommandGroup) -> typer.Typer:
-    """The typer application of one command, or of a group with a table of its own."""
+    """Build the typer application of one command, or of a group with a table of its own."""
     # Completion belongs to the whole program, which `nemo-cosmos --help` names.
     options: dict[str, Any] = {**_TYPER, "add_completion": False}
     if not isinstance(target, CommandGroup):
@@ -178,7 +178,7 @@ def _build(name: str, target: Callable[..., None] | CommandGroup) -> typer.Typer
 
 
 def help_text(docstring: str) -> str:
-    """Rich markup of a docstring, each paragraph on one line: the terminal wraps it.
+    """Convert a docstring to Rich markup with each paragraph on one line: the terminal wraps it.
 
     Args:
         docstring: cleaned of its indentation. The lines of its section ``Examples:`` stay apart.
@@ -247,7 +247,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def exit_code(error: NemoCosmosError) -> Exit:
-    """The exit code that stands for an error."""
+    """Return the exit code of an error."""
     if isinstance(error, Cancelled):
         return Exit.STOPPED
     if isinstance(error, GuardrailError):

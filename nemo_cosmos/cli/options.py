@@ -55,13 +55,13 @@ Work = Annotated[
 
 
 def listed(words: Iterable[str] | None) -> tuple[str, ...]:
-    """The names of a repeatable option, each of which may hold several with commas between."""
+    """Return the names given to a repeatable option; a word may contain several, with commas."""
     parts = (part.strip() for word in words or () for part in word.split(","))
     return tuple(part for part in parts if part)
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Height and width in pixels of ``96x128``.
+    """Parse ``96x128`` into height and width in pixels.
 
     Raises:
         WrongSizeError: it is not two numbers with an x between.
@@ -107,11 +107,10 @@ class _Option(NamedTuple):
 
 
 def with_options(**panels: type[Any]) -> Callable[[CommandT], CommandT]:
-    """Give a command one option for each field of some dataclasses that has a help.
+    """Give a command an option for each field of some dataclasses that has a help text.
 
-    Options that were not given arrive as None: the dataclass knows its default, and a model of
-    another family knows nothing of the option. A field of the same name in a later dataclass is
-    the same option.
+    Options that were not given arrive as None, so that the dataclass applies its default, and a
+    model of another family never sees the option. Fields of the same name are one option.
 
     Args:
         panels: dataclasses by the heading of their options; ``options`` is the general one.
@@ -129,7 +128,7 @@ def with_options(**panels: type[Any]) -> Callable[[CommandT], CommandT]:
 def with_settings(
     settings: type[Any], stages: Collection[str] | None = None
 ) -> Callable[[CommandT], CommandT]:
-    """Give a command one option for each field with a help of the settings of each stage.
+    """Give a command an option for each field of the stages' settings that has a help text.
 
     Args:
         settings: a dataclass with a field for each stage, whose type is a dataclass.
@@ -184,7 +183,7 @@ def _decorator(parameters: list[inspect.Parameter]) -> Callable[[CommandT], Comm
 
 
 def _stages(settings: type[Any]) -> Iterator[tuple[str, type[Any]]]:
-    """The fields of the settings that are dataclasses themselves.
+    """Yield the fields of the settings that are dataclasses themselves.
 
     Settings that packages can add stages to list them all themselves.
     """
@@ -196,7 +195,7 @@ def _stages(settings: type[Any]) -> Iterator[tuple[str, type[Any]]]:
 
 
 def _fields(settings: type[Any], prefix: str, panel: str | None) -> Iterator[_Option]:
-    """The fields of a dataclass that have a help."""
+    """Yield the fields of a dataclass that have a help text."""
     hints = get_type_hints(settings)
     for item in fields(settings):
         if "help" in item.metadata:
@@ -204,14 +203,14 @@ def _fields(settings: type[Any], prefix: str, panel: str | None) -> Iterator[_Op
 
 
 def _default_parameter(option: _Option) -> inspect.Parameter:
-    """A parameter that has the default of its field."""
+    """Make a parameter that has the default of its field."""
     default = list(option.default) if get_origin(option.kind) is tuple else option.default
     info = typer.Option(default, *_flags(option), **_shown(option))
     return _parameter(option, info, _plain_type(option.kind))
 
 
 def _unset_parameter(option: _Option) -> inspect.Parameter:
-    """A parameter that is None unless it was given; the help shows the default of its field."""
+    """Make a parameter that is None unless it was given; the help shows the field's default."""
     shown = _shown(option)
     if option.default not in (None, False):  # in the words and the style of typer's own
         shown["help"] += rf" [dim]\[default: {option.default}][/dim]"
@@ -235,7 +234,7 @@ def _shown(option: _Option) -> dict[str, Any]:
 
 
 def _plain_type(kind: Any) -> Any:
-    """The type that typer parses; the settings check words, because their errors say more."""
+    """Return the type that typer parses; the settings check words, as their errors say more."""
     if get_origin(kind) is UnionType:
         kind = next(member for member in get_args(kind) if member is not NoneType)
     if get_origin(kind) is Literal:

@@ -1,4 +1,4 @@
-"""What the launchers share that run jobs through NeMo-Run."""
+"""Jobs as experiments of NeMo-Run, for the launchers that use it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FAILED = ("FAILED", "CANCELLED")
 
 
 def task_of(job: Job) -> run.Partial | run.Script:
-    """The job as NeMo-Run starts it: a recipe, or ``python -m nemo_cosmos ...``."""
+    """Return the job as NeMo-Run starts it: a recipe, or ``python -m nemo_cosmos ...``."""
     if job.recipe is not None:
         return job.recipe
     return run.Script(COMMAND_MODULE, args=list(job.command), entrypoint="python", m=True)
@@ -24,7 +24,7 @@ def run_experiment(job: Job, executor: run.Executor, detach: bool) -> None:
     Args:
         job: the job.
         executor: where it runs.
-        detach: return when it is in the queue, and not when it ends.
+        detach: whether to return once the job is queued, instead of waiting for its end.
 
     Raises:
         JobFailedError: it ended with an error.

@@ -1,4 +1,4 @@
-"""What runs and what it needs, and what a launcher promises."""
+"""A job, which says what runs and what it needs, and the protocol of launchers."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ class Job:
 
     @classmethod
     def for_recipe(cls, recipe: run.Partial) -> Self:
-        """The job of a configured recipe, on the devices that its trainer names."""
+        """Make the job of a configured recipe, on the devices that its trainer names."""
         trainer = recipe.trainer
         return cls(recipe.log.name, recipe, resources=Resources(trainer.num_nodes, trainer.devices))
 
     @classmethod
     def for_command(cls, command: Sequence[str], resources: Resources | None = None) -> Self:
-        """The job of a command line, such as ``["curate", "raw", "shards"]``."""
+        """Make the job of a command line, such as ``["curate", "raw", "shards"]``."""
         return cls(command[0], command=tuple(command), resources=resources or Resources())
 
 
@@ -100,7 +100,7 @@ class Launcher(Protocol):
         ...
 
     def run(self, job: Job) -> Path | None:
-        """Run a job, to its end where the place is this machine.
+        """Run a job; on this machine, until it ends.
 
         Returns:
             the run's folder where a recipe ran in this process; None elsewhere.

@@ -16,7 +16,7 @@ _HOME = re.compile(r"([=\[,])~(?=/|$)")
 def configure_recipe(
     name: str, overrides: Sequence[str], site: Mapping[str, Any], post_training: bool
 ) -> run.Partial:
-    """A recipe with the site's values and the user's, which come last.
+    """Configure a recipe with the site's values, then the user's.
 
     Args:
         name: the recipe's name.
@@ -41,5 +41,5 @@ def configure_recipe(
 
 
 def _expand_home(word: str) -> str:
-    """Expand ``~`` in ``key=~/folder`` and ``key=[~/a,~/b]``, as no shell does behind a ``=``."""
+    """Expand ``~`` in ``key=~/folder`` and ``key=[~/a,~/b]``; shells do not, behind ``=``."""
     return _HOME.sub(lambda match: f"{match[1]}{Path.home()}", word)

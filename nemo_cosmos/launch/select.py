@@ -1,4 +1,4 @@
-"""Which launcher runs a job at this site."""
+"""The choice of the launcher that runs a job at this site."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nemo_cosmos.options import check_names
 
 
 def is_rank() -> bool:
-    """Whether torchrun or srun started this process as one of several.
+    """Return whether torchrun or srun started this process as one of several.
 
     The shell that ``salloc`` opens has a ``SLURM_PROCID``, too, but as the only task of its step.
     """

@@ -19,13 +19,13 @@ class SlurmSettings:
     """The keys of ``conf/cluster/slurm.yaml``.
 
     Attributes:
-        account: the account that pays; required to run.
+        account: the account that is charged; required.
         partition: the queue.
-        time: the longest time, ``HH:MM:SS``.
+        time: the time limit, ``HH:MM:SS``.
         container_image: the image of every process.
         container_mounts: ``HOST_PATH:CONTAINER_PATH`` of folders that every job sees.
-        mem: memory of a machine; ``"0"`` is all of it.
-        exclusive: whether a machine runs nothing else.
+        mem: memory of a machine; ``"0"`` takes all of it.
+        exclusive: whether the job has its machines to itself.
         job_dir: folder of scripts and logs.
         env_vars: environment variables of every job.
     """
@@ -68,7 +68,7 @@ class SlurmLauncher:
         return None
 
     def executor(self, job: Job) -> SlurmExecutor:
-        """NeMo-Run's description of the machines, the container and the queue."""
+        """Describe the machines, the container and the queue to NeMo-Run."""
         import nemo_run as run
 
         settings = self.settings
