@@ -7,7 +7,8 @@ with are its rounding. Reading and writing here mean the float32 copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -71,13 +72,38 @@ def replace_weights(trainer: pl.Trainer, parts: Iterable[TensorPart]) -> None:
                 "with the same model and parallel layout yields."
             )
     pairs = [(known.tensor, part.tensor) for known, part in new if known is not None]
-    # Weights are views of Megatron's communication buffers: copy into them, never re-assign.
-    for weight, value in pairs:
-        weight.copy_(value)
+    _copy_into([weight for weight, _ in pairs], [value for _, value in pairs])
     strategy.weights_written(step_from_them=True)
     optimizers = _owners(trainer)
     for weight, value in pairs:  # the copies were just made of rounded values
         _write_float32(weight, value, optimizers)
+
+
+@contextmanager
+def temporary_weights(strategy: Any, values: Sequence[Tensor]) -> Iterator[None]:
+    """Within the block the network computes with other weights; the optimiser's stay as they are.
+
+    Args:
+        strategy: the strategy of a model that is set up.
+        values: a value for each of ``strategy.trained_weights()``.
+    """
+    weights = strategy.trained_weights()
+    with torch.no_grad():
+        kept = [weight.detach().clone() for weight in weights]
+        _copy_into(weights, values)
+        strategy.weights_written(step_from_them=False)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            _copy_into(weights, kept)
+            strategy.weights_written(step_from_them=False)
+
+
+def _copy_into(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy in place: weights are views of Megatron's communication buffers."""
+    for weight, value in zip(weights, values, strict=True):
+        weight.copy_(value)
 
 
 def _place(part: TensorPart) -> tuple[str, tuple[tuple[int, int], ...]]:

@@ -15,7 +15,7 @@ Two kinds of decay:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from nemo.lightning.io.mixin import IOMixin
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.training.checkpointing.sharded_state import load_sharded, saved_keys
+from nemo_cosmos.training.weights import temporary_weights
 
 PREFIX = "ema"
 
@@ -73,7 +74,7 @@ class EMA(pl.Callback, IOMixin):
         self._strategy: Any = None
         self._weights: list[torch.Tensor] = []
         self._averages: list[torch.Tensor] = []
-        self._backup: list[torch.Tensor] | None = None
+        self._validation = ExitStack()
         self._resumed = False
 
     # --- Lightning hooks ----------------------------------------------------------------------
@@ -93,11 +94,11 @@ class EMA(pl.Callback, IOMixin):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the average in place of the weights."""
         if self.validate_with_ema and self._averages:
-            self._swap_in()
+            self._validation.enter_context(self.applied())
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the weights back."""
-        self._swap_out()
+        self._validation.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that is the same on every rank."""
@@ -134,28 +135,8 @@ class EMA(pl.Callback, IOMixin):
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Within the block the model computes with the average."""
-        self._swap_in()
-        try:
+        with temporary_weights(self._strategy, self._averages):
             yield
-        finally:
-            self._swap_out()
-
-    @torch.no_grad()
-    def _swap_in(self) -> None:
-        # Weights are views of Megatron's communication buffers: copy into them, never re-assign.
-        self._backup = [parameter.detach().clone() for parameter in self._weights]
-        for parameter, average in zip(self._weights, self._averages, strict=True):
-            parameter.copy_(average)
-        self._strategy.weights_written(step_from_them=False)
-
-    @torch.no_grad()
-    def _swap_out(self) -> None:
-        if self._backup is None:
-            return
-        for parameter, kept in zip(self._weights, self._backup, strict=True):
-            parameter.copy_(kept)
-        self._backup = None
-        self._strategy.weights_written(step_from_them=False)
 
     def _sharded_state(self, trainer: pl.Trainer) -> Any:
         """The model's sharded state with the averages in place of the weights."""
