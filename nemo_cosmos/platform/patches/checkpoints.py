@@ -52,7 +52,7 @@ def _save_optimizer_state_in_place() -> None:
     shard = DistributedOptimizer.sharded_param_state_fully_reshardable
 
     @functools.wraps(shard)
-    def sharded_param_state(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def sharded_param_state(self: Any, *args: object, **kwargs: object) -> object:
         with ExitStack() as stack:
             for buffer in self.buffers:
                 stack.enter_context(_without_padding(buffer))
@@ -96,7 +96,9 @@ def _write_copies_once() -> None:
     distribute = module.distribute_main_replicas_with_precomputed_distribution
 
     @functools.wraps(distribute)
-    def distribute_main_replicas(sharded_state_dict: Any, *args: Any, **kwargs: Any) -> None:
+    def distribute_main_replicas(
+        sharded_state_dict: object, *args: object, **kwargs: object
+    ) -> None:
         distribute(sharded_state_dict, *args, **kwargs)
         written = set()
         for entry in nested_values(sharded_state_dict):

@@ -70,8 +70,8 @@ class Event:
         return 0.0
 
 
-def _returning(value: Any) -> Callable[..., Any]:
-    def stub(*args: Any, **kwargs: Any) -> Any:
+def _returning(value: object) -> Callable[..., object]:
+    def stub(*args: object, **kwargs: object) -> object:
         del args, kwargs
         return value
 
@@ -86,28 +86,28 @@ def _seed_all(seed: int) -> None:
     torch.default_generator.manual_seed(int(seed))
 
 
-def _get_rng_state(device: Any = None) -> torch.Tensor:
+def _get_rng_state(device: object = None) -> torch.Tensor:
     del device
     return torch.get_rng_state()
 
 
-def _set_rng_state(new_state: torch.Tensor, device: Any = None) -> None:
+def _set_rng_state(new_state: torch.Tensor, device: object = None) -> None:
     del device
     torch.set_rng_state(new_state)
 
 
 @contextlib.contextmanager
-def _no_context(*args: Any, **kwargs: Any) -> Iterator[None]:
+def _no_context(*args: object, **kwargs: object) -> Iterator[None]:
     del args, kwargs
     yield
 
 
-def _stay(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+def _stay(tensor: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
     del args, kwargs
     return tensor
 
 
-def _stay_module(module: torch.nn.Module, device: Any = None) -> torch.nn.Module:
+def _stay_module(module: torch.nn.Module, device: object = None) -> torch.nn.Module:
     del device
     return module
 

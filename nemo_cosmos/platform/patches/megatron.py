@@ -51,7 +51,7 @@ _LINEAR_OPTIONS = (
 _FACTORIES = ("arange", "empty", "empty_like", "full", "ones", "tensor", "zeros", "zeros_like")
 
 
-def on_cpu(device: Any) -> Any:
+def on_cpu(device: object) -> object:
     """Return the CPU for anything that names a CUDA device, else ``device`` unchanged."""
     return CPU if str(device).startswith("cuda") else device
 
@@ -72,13 +72,13 @@ class CpuTorch(ModuleType):
             setattr(self, name, _factory_on_cpu(getattr(torch, name)))
         self.autocast = _autocast_on_cpu
 
-    def __getattr__(self, name: str) -> Any:  # names that torch itself loads on demand
+    def __getattr__(self, name: str) -> object:  # names that torch itself loads on demand
         return getattr(torch, name)
 
 
 def _factory_on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     @functools.wraps(factory)
-    def create(*args: Any, **kwargs: Any) -> torch.Tensor:
+    def create(*args: object, **kwargs: object) -> torch.Tensor:
         kwargs.pop("pin_memory", None)
         if "device" in kwargs:
             kwargs["device"] = on_cpu(kwargs["device"])
@@ -97,10 +97,10 @@ class CudaTypeNames(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Any,
-        types: Any,
+        types: object,
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    ) -> object:
         """Answer ``tensor.type()``; let everything else pass."""
         result = func(*args, **(kwargs or {}))
         if func is torch.Tensor.type and isinstance(result, str):
@@ -132,7 +132,7 @@ def _patch_sharded_tensors() -> None:
 
     init_data = ShardedTensor.init_data
 
-    def init_on_cpu(self: Any, device: Any, *args: Any, **kwargs: Any) -> None:
+    def init_on_cpu(self: object, device: object, *args: object, **kwargs: object) -> None:
         init_data(self, on_cpu(device), *args, **kwargs)
 
     ShardedTensor.init_data = init_on_cpu
@@ -143,12 +143,12 @@ def _patch_random_states() -> None:
     from megatron.core.tensor_parallel import random
 
     def get_state(
-        device: Any = "cuda", clone: bool = False, graph_safe: bool = False
+        device: object = "cuda", clone: bool = False, graph_safe: bool = False
     ) -> torch.Tensor:
         del device, clone, graph_safe
         return torch.get_rng_state()
 
-    def set_state(new_state: torch.Tensor, device: Any = -1, graph_safe: bool = False) -> None:
+    def set_state(new_state: torch.Tensor, device: object = -1, graph_safe: bool = False) -> None:
         del device, graph_safe
         torch.set_rng_state(new_state)
 
@@ -223,7 +223,7 @@ def _patch_optimizers() -> None:
 
 def _under_cuda_type_names(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
-    def build(*args: Any, **kwargs: Any) -> None:
+    def build(*args: object, **kwargs: object) -> None:
         with CudaTypeNames():
             init(*args, **kwargs)
 
@@ -266,7 +266,7 @@ def _patch_fsdp() -> None:
         """Makes meshes of the CPU, whatever device is asked for."""
 
         @staticmethod
-        def from_group(group: Any, device_type: str, **kwargs: Any) -> Any:
+        def from_group(group: Any, device_type: str, **kwargs: Any) -> object:
             del device_type
             return mesh.from_group(group, "cpu", **kwargs)
 
