@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import nemo_run as run
 from megatron.core.optimizer import OptimizerConfig
@@ -72,7 +71,7 @@ def trainer(
     ema: run.Config | None = None,
     samples: run.Config | None = None,
     log_every_n_steps: int = 10,
-    **strategy: Any,
+    **strategy: object,
 ) -> run.Config:
     """A trainer.
 
@@ -170,7 +169,7 @@ def log(
     return Config(RunLogger, name=name, log_dir="outputs", ckpt=checkpoint)
 
 
-def as_config(value: Any) -> Any:
+def as_config(value: object) -> object:
     """A dataclass instance as a configuration of itself, so that single fields can be set."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value) if field.init]

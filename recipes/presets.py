@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nemo_cosmos.errors import ConfigError
 
 TOKENIZER = "tokenizer"
 
 
-def list_presets(family: str | None = None) -> list[dict[str, Any]]:
+def list_presets(family: str | None = None) -> list[dict[str, object]]:
     """Every preset as ``{"name", "family", "parameters", ...}``, counted on the meta device.
 
     Args:
@@ -35,7 +33,7 @@ def list_presets(family: str | None = None) -> list[dict[str, Any]]:
     ]
 
 
-def _world_rows(family: str) -> list[dict[str, Any]]:
+def _world_rows(family: str) -> list[dict[str, object]]:
     from nemo_cosmos.models.common.family import get_family
 
     known = get_family(family)
@@ -52,7 +50,7 @@ def _world_rows(family: str) -> list[dict[str, Any]]:
     ]
 
 
-def _tokenizer_rows() -> list[dict[str, Any]]:
+def _tokenizer_rows() -> list[dict[str, object]]:
     import torch
 
     from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
