@@ -130,5 +130,5 @@ def _check_options(words: Sequence[str]) -> None:
             )
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from glob import has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -78,7 +78,7 @@ def curate(
     retry_dead: RetryDead = False,
     work: Work = None,
     as_json: AsJson = False,
-    **options: Any,
+    **options: object,
 ) -> None:
     """Turn raw video into training shards.
 
@@ -140,7 +140,7 @@ def transcode(
     retry_dead: RetryDead = False,
     work: Work = None,
     as_json: AsJson = False,
-    **options: Any,
+    **options: object,
 ) -> None:
     """Transcode whole videos to one profile, under their own names: no cuts, no filters.
 

@@ -80,7 +80,7 @@ def generate(
     precision: Precision = "float32",
     tensor_parallel: TensorParallel = 1,
     as_json: AsJson = False,
-    **options: Any,
+    **options: object,
 ) -> None:
     """Generate a video from a prompt (Text2World).
 
@@ -162,7 +162,7 @@ def extend(
     precision: Precision = "float32",
     tensor_parallel: TensorParallel = 1,
     as_json: AsJson = False,
-    **options: Any,
+    **options: object,
 ) -> None:
     """Continue an image or video chunk by chunk, each from the last frames of the one before.
 
@@ -240,7 +240,7 @@ def read_controls(actions: Path | None, controls: list[str] | None) -> dict[str,
                 f"--control '{entry}' is not NAME=PATH. Write for example --control action=a.npy."
             )
         pairs.append((name, path))
-    signals: dict[str, Any] = {}
+    signals: dict[str, object] = {}
     for name, path in pairs:
         if name in signals:
             raise ConfigError(f"The control '{name}' is given twice; give it once.")

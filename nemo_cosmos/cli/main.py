@@ -134,7 +134,7 @@ class LazyCommands(TyperGroup):
     table: Mapping[str, CommandEntry] = COMMANDS
     aliases: Mapping[str, str] = ALIASES
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: object) -> list[str]:
         """Names in the order of the table."""
         return list(self.table)
 

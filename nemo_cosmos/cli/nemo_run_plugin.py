@@ -21,7 +21,7 @@ class RecipeContext(run.cli.RunContext):
     have, and its errors name no valid keys.
     """
 
-    def parse_fn(self, fn: Any, args: list[str], **default_kwargs: Any) -> Any:
+    def parse_fn(self, fn: Any, args: list[str], **default_kwargs: object) -> object:
         """The recipe that ``--factory`` names, with the words applied."""
         if self.factory not in RECIPES:
             return super().parse_fn(fn, args, **default_kwargs)

@@ -154,7 +154,7 @@ def _print_layouts(console: Console, plan: dict[str, Any]) -> None:
     console.print(table)
 
 
-def describe(layout: dict[str, Any]) -> str:
+def describe(layout: dict[str, object]) -> str:
     """One line for a layout of the JSON form."""
     data = "FSDP" if layout["fsdp"] else "DP"
     text = (
@@ -166,5 +166,5 @@ def describe(layout: dict[str, Any]) -> str:
     return text
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import nemo_run as run
@@ -14,7 +14,7 @@ _HOME = re.compile(r"([=\[,])~(?=/|$)")
 
 
 def configure_recipe(
-    name: str, overrides: Sequence[str], site: Mapping[str, Any], post_training: bool
+    name: str, overrides: Sequence[str], site: Mapping[str, object], post_training: bool
 ) -> run.Partial:
     """Configure a recipe with the site's values, then the user's.
 

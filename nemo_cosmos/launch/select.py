@@ -25,7 +25,7 @@ def is_rank() -> bool:
     return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
-def _on_this_machine(job: Job, settings: Mapping[str, Any]) -> Launcher:
+def _on_this_machine(job: Job, settings: Mapping[str, object]) -> Launcher:
     return LocalLauncher() if job.resources.num_processes == 1 else TorchrunLauncher()
 
 
@@ -36,7 +36,7 @@ def _on_slurm(job: Job, settings: Mapping[str, Any]) -> Launcher:
 
 #: Launchers by the key ``executor`` of a file in ``conf/cluster/``; called with the job and the
 #: file's other keys.
-LAUNCHERS: dict[str, Callable[[Job, Mapping[str, Any]], Launcher]] = {
+LAUNCHERS: dict[str, Callable[[Job, Mapping[str, object]], Launcher]] = {
     "local": _on_this_machine,
     "slurm": _on_slurm,
 }
