@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from nemo_cosmos.checkpoint.formats.json_files import JsonObject, check_fields
+from nemo_cosmos.aliases import JsonObject
+from nemo_cosmos.checkpoint.formats.json_files import check_fields
 from nemo_cosmos.checkpoint.formats.tensors import Shapes
 from nemo_cosmos.checkpoint.world.config import WorldConfig
 from nemo_cosmos.errors import CheckpointError, ConfigError

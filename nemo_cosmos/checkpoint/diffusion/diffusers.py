@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.checkpoint.diffusion.descriptions import (
     config_for_diffusers,
     diffusers_config,
@@ -27,7 +28,6 @@ from nemo_cosmos.checkpoint.diffusion.descriptions import (
 from nemo_cosmos.checkpoint.diffusion.keys import export_stream, import_stream
 from nemo_cosmos.checkpoint.foreign import VAE_FOLDER
 from nemo_cosmos.checkpoint.formats.json_files import (
-    JsonObject,
     check_fields,
     read_object,
     write_object,

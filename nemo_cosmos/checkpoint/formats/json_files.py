@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import CheckpointError
-
-JsonObject: TypeAlias = dict[str, Any]
 
 
 def read_object(file: Path) -> JsonObject | None:
@@ -29,17 +27,17 @@ def read_object(file: Path) -> JsonObject | None:
     return data if isinstance(data, dict) else {}
 
 
-def write_object(file: Path, content: Mapping[str, Any]) -> None:
+def write_object(file: Path, content: Mapping[str, object]) -> None:
     """Write a JSON object; its folder is made."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def check_fields(
-    data: Mapping[str, Any],
+    data: Mapping[str, object],
     file: Path,
     honoured: Collection[str],
-    fixed: Mapping[str, Collection[Any]],
+    fixed: Mapping[str, Collection[object]],
 ) -> None:
     """Refuse a configuration with a field that would be ignored.
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -251,7 +251,7 @@ def open_weights(file: Path) -> SafetensorsSource:
     return SafetensorsSource(file, lambda name: current_name(name, data))
 
 
-def model_record(world: World) -> dict[str, Any]:
+def model_record(world: World) -> dict[str, object]:
     """Describe the weights that a video was generated with."""
     return {
         "name": world.folder.resolve().name,
