@@ -46,7 +46,7 @@ class ControlSpec:
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain data for ``config.json``."""
         return {"name": self.name, "options": dict(self.options)}
 

@@ -24,6 +24,7 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_cosmos.aliases import Array
 from nemo_cosmos.errors import (
     ConfigError,
     MissingFileError,
@@ -35,7 +36,7 @@ from nemo_cosmos.errors import (
 TimeAxis: TypeAlias = Literal["frame", "step"] | None
 """What a row is: of each of T frames, of each of T - 1 steps between them, or not along time."""
 
-Values: TypeAlias = Mapping[str, NDArray[Any]]
+Values: TypeAlias = Mapping[str, Array]
 """The arrays of a signal by name; an ``.npy`` has one, named as the signal."""
 
 TimeAxes: TypeAlias = Mapping[str, TimeAxis]
@@ -77,13 +78,13 @@ class SignalArray:
         """Rows that belong to ``num_frames`` consecutive frames."""
         return num_frames - (self.time == "step")
 
-    def cut(self, array: NDArray[Any], first_frame: int, num_frames: int) -> NDArray[Any]:
+    def cut(self, array: Array, first_frame: int, num_frames: int) -> Array:
         """Return the rows of a window, which must lie inside the array."""
         if self.time is None:
             return array
         return array[first_frame : first_frame + self.num_rows(num_frames)]
 
-    def check(self, array: NDArray[Any], num_frames: int, label: str) -> None:
+    def check(self, array: Array, num_frames: int, label: str) -> None:
         """Check rows, shape and values.
 
         Args:
@@ -112,7 +113,7 @@ class SignalArray:
             )
         self._check_values(array, label)
 
-    def _check_values(self, array: NDArray[Any], label: str) -> None:
+    def _check_values(self, array: Array, label: str) -> None:
         if array.dtype.kind not in "fc":
             largest = _largest(array) if array.dtype.kind in "iu" and self.max_abs else 0.0
         elif not np.isfinite(array).all():
@@ -172,7 +173,7 @@ class Signal:
         """Name of an array in a batch: ``action``, or ``camera_poses`` of ``camera.npz``."""
         return self.name if self.is_single else f"{self.name}_{array.name}"
 
-    def values(self, given: NDArray[Any] | Values) -> dict[str, NDArray[Any]]:
+    def values(self, given: Array | Values) -> dict[str, Array]:
         """Return arrays by name from what a caller gives: one array, or several by name.
 
         Raises:
@@ -216,7 +217,7 @@ class Signal:
             part = "" if self.is_single else f"'{array.name}' in "
             array.check(values[array.name], num_frames, f"{part}'{self.suffix}'{of}")
 
-    def cut(self, values: Values, first_frame: int, num_frames: int) -> dict[str, NDArray[Any]]:
+    def cut(self, values: Values, first_frame: int, num_frames: int) -> dict[str, Array]:
         """Return the part of each array that belongs to a window of the clip.
 
         Args:
@@ -292,7 +293,7 @@ def name_of(suffix: str) -> str:
     return suffix.rsplit(".", 1)[0]
 
 
-def decode_arrays(suffix: str, content: bytes, where: str) -> dict[str, NDArray[Any]]:
+def decode_arrays(suffix: str, content: bytes, where: str) -> dict[str, Array]:
     """Decode an ``.npy`` or ``.npz`` file; pickled objects are refused.
 
     Args:
@@ -333,7 +334,7 @@ def encode_arrays(suffix: str, values: Values) -> bytes:
     return buffer.getvalue()
 
 
-def read_signal(path: str | PathLike[str]) -> NDArray[Any] | dict[str, NDArray[Any]]:
+def read_signal(path: str | PathLike[str]) -> Array | dict[str, Array]:
     """Read a person's signal file, as generation takes it.
 
     Args:
@@ -371,5 +372,5 @@ def _fits(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
     )
 
 
-def _largest(array: NDArray[Any]) -> float:
+def _largest(array: Array) -> float:
     return float(np.abs(array).max()) if array.size else 0.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nemo.lightning.pytorch.plugins import MegatronDataSampler
 
 
@@ -14,6 +12,6 @@ class OwnOrderDataSampler(MegatronDataSampler):
     nothing and knows no buckets.
     """
 
-    def transform_dataloader(self, dataloader: Any, consumed_samples: int = 0) -> Any:
+    def transform_dataloader(self, dataloader: object, consumed_samples: int = 0) -> object:
         """Return the loader unchanged; it is sharded by rank already."""
         return dataloader

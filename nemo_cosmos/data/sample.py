@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_cosmos.aliases import Array
 from nemo_cosmos.controls import decode_arrays
 from nemo_cosmos.data.loading.latents import TEXT_SUFFIX, unpack_embedding
 from nemo_cosmos.data.schema import ClipRecord
@@ -84,7 +84,7 @@ class Sample:
         """The record that the sample's JSON holds."""
         return ClipRecord.from_json(self.read("json"), self.where)
 
-    def array(self, suffix: str) -> NDArray[Any]:
+    def array(self, suffix: str) -> Array:
         """Return an ``.npy`` file as an array; pickled objects are refused."""
         (array,) = decode_arrays(suffix, self.read(suffix), self.where).values()
         return array

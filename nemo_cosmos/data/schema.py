@@ -200,7 +200,7 @@ def views_of(data: Mapping[str, Any]) -> Views:
     return tuple(str(view) for view in data.get("views") or DEFAULT_VIEWS)
 
 
-def _text(data: Mapping[str, Any], name: str) -> str:
+def _text(data: Mapping[str, object], name: str) -> str:
     value = data[name]
     if not isinstance(value, str):
         raise TypeError(f"{name} is {value!r}, which is no text")

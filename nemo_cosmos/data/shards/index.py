@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from nemo_cosmos.aliases import Array
 from nemo_cosmos.batch import DEFAULT_VIEWS, Views
 from nemo_cosmos.data.loading.latents import LATENT_SUFFIX
 from nemo_cosmos.data.schema import views_of
@@ -201,7 +202,7 @@ def _store(index: ShardIndex) -> None:
     }
     if index.views != DEFAULT_VIEWS:
         head["views"] = index.views
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, Array] = {
         "head": np.frombuffer(json.dumps(head).encode(), np.uint8),
         "keys": np.frombuffer("".join(f"{key}\n" for key in index.keys).encode(), np.uint8),
         "offset_NS": index.offset_NS,

@@ -152,7 +152,7 @@ def _finished_report(folder: Path, place: tuple[int, int], source: str) -> Shard
     return report if report.source == source else None
 
 
-def _check_same_run(folder: Path, settings: Mapping[str, Any], sources: Sequence[str]) -> None:
+def _check_same_run(folder: Path, settings: Mapping[str, object], sources: Sequence[str]) -> None:
     """Record the settings, or compare them with those that the folder was begun with."""
     names = hashlib.sha256("\n".join(sources).encode()).hexdigest()
     wanted = {**settings, "sources_sha256": names}
@@ -176,7 +176,7 @@ def _write_dataset(
     reports: Sequence[ShardReport],
     config: TokenizeConfig,
     describe: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     skipped: Counter[str] = Counter()
     for report in reports:
         skipped.update(report.skipped)
@@ -211,6 +211,6 @@ def _nothing_long_enough(
     )
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """The value as JSON reads it back, so that settings can be compared."""
     return json.loads(json.dumps(value, default=str))
