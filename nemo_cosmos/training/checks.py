@@ -11,7 +11,7 @@ from typing import Any
 from nemo_cosmos.errors import ConfigError
 
 
-def check_run(model: Any, data: Any, trainer: Any) -> None:
+def check_run(model: object, data: object, trainer: Any) -> None:
     """Check a model, its data and a trainer together.
 
     Args:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
@@ -36,9 +35,9 @@ class RunLogger(nl.NeMoLogger):
     log_dir: str | None = "outputs"
     use_datetime_version: bool = False
     update_logger_directory: bool = False
-    ckpt: Any = None
-    tensorboard: Any = None
-    wandb: Any = None
+    ckpt: object = None
+    tensorboard: object = None
+    wandb: object = None
     tensorboard_enabled: bool = True
     wandb_project: str | None = None
 
@@ -49,7 +48,9 @@ class RunLogger(nl.NeMoLogger):
             return Path(self.explicit_log_dir)
         return Path(self.log_dir or "outputs") / self.name
 
-    def setup(self, trainer: pl.Trainer, resume_if_exists: bool = False, **kwargs: Any) -> Any:
+    def setup(
+        self, trainer: pl.Trainer, resume_if_exists: bool = False, **kwargs: object
+    ) -> object:
         """Attach loggers and the checkpoint callback to the trainer; make the folder."""
         if self.tensorboard_enabled and self.tensorboard is None:
             self.tensorboard = TensorBoardLogger(str(self.folder), name="tensorboard", version="")

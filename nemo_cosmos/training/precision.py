@@ -57,7 +57,7 @@ def megatron_precision(
     )
 
 
-def check_same_fp8(config: Any, plugin: Any) -> None:
+def check_same_fp8(config: object, plugin: object) -> None:
     """Refuse FP8 that only the model asks for: the trainer's precision would overwrite it.
 
     Args:

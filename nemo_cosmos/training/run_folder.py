@@ -18,8 +18,8 @@ import json
 import re
 import time
 from pathlib import Path
-from typing import Any
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import MissingFileError
 
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -33,7 +33,7 @@ RUNNING_S = 120.0
 STEP_PATTERN = re.compile(r"step=(\d+)")
 
 
-def read_curves(run: Path) -> list[dict[str, Any]]:
+def read_curves(run: Path) -> list[JsonObject]:
     """Lines of a run's ``metrics.jsonl``; a last line that a kill cut short is left out.
 
     Args:
@@ -51,12 +51,12 @@ def read_curves(run: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def read_finished(run: Path) -> dict[str, Any] | None:
+def read_finished(run: Path) -> JsonObject | None:
     """The marker of a complete run: ``step``, ``fingerprint``, ``export``; None without one."""
     path = run / FINISHED_FILE
     if not path.is_file() or not (run / EXPORT_FOLDER).is_dir():
         return None
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: JsonObject = json.loads(path.read_text(encoding="utf-8"))
     return content
 
 
@@ -84,7 +84,7 @@ def find_runs(root: Path) -> list[Path]:
     return sorted(runs, key=lambda run: run.stat().st_mtime, reverse=True)
 
 
-def describe_runs(root: Path) -> list[dict[str, Any]]:
+def describe_runs(root: Path) -> list[JsonObject]:
     """Every run at or below a folder, the most recently changed first.
 
     Returns:
@@ -102,7 +102,7 @@ def describe_runs(root: Path) -> list[dict[str, Any]]:
     return [_describe(run) for run in find_runs(root)]
 
 
-def _describe(run: Path) -> dict[str, Any]:
+def _describe(run: Path) -> JsonObject:
     curves, checkpoints, finished = read_curves(run), list_checkpoints(run), read_finished(run)
     metrics = run / METRICS_FILE
     is_fresh = metrics.is_file() and time.time() - metrics.stat().st_mtime < RUNNING_S
@@ -118,7 +118,7 @@ def _describe(run: Path) -> dict[str, Any]:
     }
 
 
-def _last(curves: list[dict[str, Any]], name: str) -> float | None:
+def _last(curves: list[JsonObject], name: str) -> float | None:
     return next((line[name] for line in reversed(curves) if line.get(name) is not None), None)
 
 

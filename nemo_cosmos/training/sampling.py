@@ -31,7 +31,7 @@ BATCH_KEYS = frozenset({"key", "latent", "fps", "num_frames", "image_size", "pad
 class ExampleData(Protocol):
     """A data module that shows some of its samples."""
 
-    def examples(self, num_samples: int) -> list[dict[str, Any]]:
+    def examples(self, num_samples: int) -> list[dict[str, object]]:
         """Return the first videos as they are batched, without the batch dimension."""
         ...
 
@@ -117,13 +117,13 @@ class WorldSampler:
         return Video(pair_THWC, fps=float(example["fps"]))
 
 
-def _file_name(number: int, example: Mapping[str, Any]) -> str:
+def _file_name(number: int, example: Mapping[str, object]) -> str:
     """A number and the sample's key, without its place in the order."""
     key = str(example["key"]).rpartition("@")[0] or str(example["key"])
     return f"{number}_{key}".replace("/", "_")
 
 
-def _controls(example: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _controls(example: Mapping[str, object]) -> dict[str, np.ndarray]:
     """The arrays of controls in a sample: whatever is neither latent nor text nor their size."""
     return {
         name: value.numpy()

@@ -45,7 +45,7 @@ class WorldStrategy(nl.MegatronStrategy):
             ``tensor_model_parallel_size`` and ``context_parallel_size``.
     """
 
-    def __new__(cls, *args: Any, fsdp: str | None = None, **kwargs: Any) -> Self:
+    def __new__(cls, *args: object, fsdp: str | None = None, **kwargs: object) -> Self:
         """Make the strategy that ``fsdp`` names, so that recipes and overrides name one class."""
         if cls is not WorldStrategy or fsdp is None:
             made: Self = super().__new__(cls, *args, **kwargs)
@@ -122,7 +122,7 @@ class WorldStrategy(nl.MegatronStrategy):
 
     def load_checkpoint(
         self, checkpoint_path: str | Path, selective_restore: bool = False
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """Load a checkpoint that is whole and of this model.
 
         Raises:
@@ -130,10 +130,10 @@ class WorldStrategy(nl.MegatronStrategy):
         """
         if self.save_ckpt_format == "torch_dist":
             check_loadable(checkpoint_path, self.expected_state())
-        loaded: dict[str, Any] = super().load_checkpoint(checkpoint_path, selective_restore)
+        loaded: dict[str, object] = super().load_checkpoint(checkpoint_path, selective_restore)
         return loaded
 
-    def expected_state(self) -> dict[str, Any]:
+    def expected_state(self) -> dict[str, object]:
         """The weights that a checkpoint must hold."""
         state: dict[str, Any] = self.megatron_parallel.sharded_state_dict()
         return state

@@ -104,7 +104,7 @@ class WorldTrainer(nl.Trainer):
                 **kwargs,
             )
 
-    def _run_stage(self) -> Any:
+    def _run_stage(self) -> object:
         """Train, or stop here for :class:`SteppedFit`: everything is set up by now."""
         if self.is_stepped and self.training:
             raise ReadyToStep

@@ -128,7 +128,7 @@ def _read(weight: Tensor, optimizers: dict[int, Any]) -> Tensor:
     return flat.view_as(weight)
 
 
-def _write_float32(weight: Tensor, value: Tensor, optimizers: dict[int, Any]) -> None:
+def _write_float32(weight: Tensor, value: Tensor, optimizers: dict[int, object]) -> None:
     """Copy a value to this rank's share of the float32 copy of a weight, where there is one."""
     main: Tensor | None = getattr(weight, "main_param", None)
     if main is None:
@@ -144,7 +144,7 @@ def _share(optimizer: Any, weight: Tensor) -> slice:
     return slice(elements.start, elements.end)
 
 
-def _owners(trainer: pl.Trainer) -> dict[int, Any]:
+def _owners(trainer: pl.Trainer) -> dict[int, object]:
     """By the identity of a weight, the distributed optimiser that spreads its float32 copy.
 
     It is the same on all data-parallel ranks, so that they take part in the same sums.

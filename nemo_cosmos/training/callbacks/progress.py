@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
 
 import lightning.pytorch as pl
 from nemo.lightning.io.mixin import IOMixin
@@ -39,7 +38,7 @@ class Progress(pl.Callback, IOMixin):
             self._update = self._open.enter_context(show_progress(self.title, "steps"))
             self._update(trainer.global_step, trainer.max_steps)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         """Advance by one step."""
         if self._update is None:
             return
@@ -54,7 +53,9 @@ class Progress(pl.Callback, IOMixin):
         """Close the bar."""
         self._close()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: object, exception: BaseException
+    ) -> None:
         """Close the bar, so that the message is printed below it."""
         self._close()
 

@@ -57,7 +57,7 @@ class SampleVideos(pl.Callback, IOMixin):
             self._turn_off(f"a pipeline of {stages} virtual stages cannot sample")
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object
     ) -> None:
         """Sample at multiples of ``every_n_steps`` and at the last step."""
         step = trainer.global_step

@@ -49,12 +49,14 @@ class Throughput(pl.Callback, IOMixin):
             self.peak_tflops = find_peak_tflops(pl_module.device)
         self._reset()
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: object) -> None:
         """Add the time that passed outside the step."""
         if self._step_ended_s:
             self._between_s += time.perf_counter() - self._step_ended_s
 
-    def on_megatron_microbatch_end(self, step: Any, batch: Any, *_: Any, **__: Any) -> None:
+    def on_megatron_microbatch_end(
+        self, step: Any, batch: object, *_: object, **__: object
+    ) -> None:
         """Count one micro-batch of training; validation runs through the same hook."""
         if not step.pl_module.training:
             return
@@ -66,7 +68,7 @@ class Throughput(pl.Callback, IOMixin):
             self._num_tokens += int(num_tokens)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object
     ) -> None:
         """Write the averages when Lightning logs."""
         self._num_steps += 1
@@ -111,7 +113,7 @@ class Throughput(pl.Callback, IOMixin):
         self._flop = 0.0
 
 
-def batch_size(batch: Any) -> int:
+def batch_size(batch: object) -> int:
     """Samples in a batch: the first dimension of its first tensor."""
     values = batch.values() if isinstance(batch, dict) else [batch]
     sizes = (len(value) for value in values if isinstance(value, torch.Tensor) and value.ndim)

@@ -38,7 +38,9 @@ class RandomState(pl.Callback, IOMixin):
     def __init__(self) -> None:
         self._resumed = False
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: Any) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: object, checkpoint: object
+    ) -> None:
         """Remember that a checkpoint is being restored."""
         self._resumed = True
 
@@ -51,7 +53,7 @@ class RandomState(pl.Callback, IOMixin):
         mixed = np.random.SeedSequence([seed, rank, trainer.global_step]).generate_state(1)
         torch.manual_seed(int(mixed[0]))
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: Any) -> None:
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: object, checkpoint: Any) -> None:
         """Add this rank's row to the checkpoint."""
         checkpoint[PREFIX] = _as_sharded(generator_states(), trainer)
 

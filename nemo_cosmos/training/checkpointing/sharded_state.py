@@ -26,7 +26,7 @@ def saved_keys(checkpoint: str | os.PathLike[str] | None) -> dict[str, tuple[int
     return _shapes(read_metadata(weights_folder(checkpoint)))
 
 
-def check_loadable(checkpoint: str | os.PathLike[str], model_state: dict[str, Any]) -> None:
+def check_loadable(checkpoint: str | os.PathLike[str], model_state: dict[str, object]) -> None:
     """Require a checkpoint to be whole and of this model, before anything of it is loaded.
 
     Args:
@@ -63,7 +63,7 @@ def _shapes(table: Metadata) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _values(state: Any) -> Iterator[Any]:
+def _values(state: object) -> Iterator[object]:
     """Everything in a nested dictionary."""
     if isinstance(state, dict):
         for value in state.values():
@@ -72,7 +72,7 @@ def _values(state: Any) -> Iterator[Any]:
         yield state
 
 
-def load_sharded(checkpoint: str | os.PathLike[str] | None, state: dict[str, Any]) -> Any:
+def load_sharded(checkpoint: str | os.PathLike[str] | None, state: dict[str, object]) -> Any:
     """Fill ``state``, a nested dictionary of sharded tensors, from a checkpoint.
 
     Args:

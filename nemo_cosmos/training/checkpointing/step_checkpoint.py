@@ -85,7 +85,7 @@ class StepCheckpoint(ModelCheckpoint):
         self.best_model_path = next(reversed(found), "")
         self.best_model_score = found.get(self.best_model_path)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
         """Restore the list of checkpoints, unless the run's folder was moved since.
 
         The list then comes from :meth:`nemo_topk_check_previous_run` alone.

@@ -90,21 +90,21 @@ class FsdpStrategy(WorldStrategy):
         for network in self.sharded_networks:
             network.gather_again()
 
-    def lightning_module_state_dict(self) -> dict[str, Any]:
+    def lightning_module_state_dict(self) -> dict[str, object]:
         """Return nothing: NeMo replaces what Lightning puts here, so nothing is gathered for it."""
         return {}
 
     @property
-    def sharded_state_dict_metadata(self) -> dict[str, Any]:
+    def sharded_state_dict_metadata(self) -> dict[str, object]:
         """How a checkpoint is laid out: as without FSDP."""
-        metadata: dict[str, Any] = super().sharded_state_dict_metadata
+        metadata: dict[str, object] = super().sharded_state_dict_metadata
         metadata["distrib_optim_sharding_type"] = "fully_reshardable"
         metadata["distrib_optim_fully_reshardable_mem_efficient"] = False
         return metadata
 
     def optimizer_sharded_state_dict(
-        self, is_loading: bool = False, metadata: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+        self, is_loading: bool = False, metadata: dict[str, object] | None = None
+    ) -> dict[str, object]:
         """What a checkpoint holds of the optimiser."""
         return optimizer_state(self._mcore_optimizer, self.sharded_networks)
 
@@ -124,7 +124,7 @@ class FsdpStrategy(WorldStrategy):
         # them.
         self.weights_written(step_from_them="optimizer" not in checkpoint)
 
-    def expected_state(self) -> dict[str, Any]:
+    def expected_state(self) -> dict[str, object]:
         """The weights that a checkpoint must hold; this rank's rows are a part of each."""
         (network,) = self.sharded_networks
         return dict(network.places())
