@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +63,7 @@ def _decode(encoded: NDArray[np.uint8], numbers: list[int], source: Source) -> N
     device_id = _device_id()
 
     @pipeline_def(batch_size=1, num_threads=1, device_id=device_id, prefetch_queue_depth=1)  # type: ignore[untyped-decorator]
-    def pipeline() -> Any:
+    def pipeline() -> object:
         data = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
         device = "cpu" if device_id is None else "mixed"
         return fn.decoders.video(data, device=device, frames=numbers)

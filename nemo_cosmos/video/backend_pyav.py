@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import av
 import numpy as np
@@ -53,7 +53,7 @@ class RgbConverter:
         self._hdr = index.info.hdr
         self._reformatter = VideoReformatter()
 
-    def __call__(self, frame: Any) -> NDArray[np.uint8]:
+    def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """``(H, W, 3)`` uint8 RGB, tone-mapped from high dynamic range."""
         if self._hdr:
             return tone_map(frame.to_ndarray(format="rgb48le"), self._hdr)
@@ -106,7 +106,7 @@ class ForwardReader:
         """Announce more frames, before the first one is read."""
         self._wanted_pts |= set(self._index.pts[numbers].tolist())
 
-    def read(self, number: int) -> Any:
+    def read(self, number: int) -> av.VideoFrame:
         """The decoded frame of PyAV with that number: one that is wanted, above the last one's.
 
         Raises:
@@ -138,9 +138,9 @@ class ForwardReader:
             context = self._stream.codec_context
             context.flags2 |= av.codec.context.Flags2.export_mvs
             context.thread_count = 1
-        self._frames: Iterator[Any] = self._decode()
+        self._frames: Iterator[av.VideoFrame] = self._decode()
 
-    def _decode(self) -> Iterator[Any]:
+    def _decode(self) -> Iterator[av.VideoFrame]:
         """Frames from here on, without those that nobody wants or needs."""
         is_sparse = len(self._wanted_pts) < len(self._index.pts)
         if not (is_sparse and self._index.seekable and self._index.info.codec == "h264"):
@@ -152,7 +152,7 @@ class ForwardReader:
             context.skip_frame = "DEFAULT" if packet.pts in self._wanted_pts else "NONREF"
             yield from packet.decode()
 
-    def _by_count(self, number: int) -> Any | None:
+    def _by_count(self, number: int) -> av.VideoFrame | None:
         """Decode on and count, where packets carry no timestamps."""
         for frame in self._frames:
             self._num_decoded += 1
@@ -160,7 +160,7 @@ class ForwardReader:
                 return frame
         return None
 
-    def _by_time(self, number: int) -> Any | None:
+    def _by_time(self, number: int) -> av.VideoFrame | None:
         """Jump to the keyframe before a frame, unless decoding on is shorter."""
         target = int(self._index.pts[number])
         start = self._index.keyframe_before(target)
@@ -177,7 +177,7 @@ class ForwardReader:
         return frame
 
 
-def _find(frames: Iterator[Any], target: int) -> Any | None:
+def _find(frames: Iterator[av.VideoFrame], target: int) -> av.VideoFrame | None:
     """Decode until the timestamp is met; ``None`` when it is passed."""
     for frame in frames:
         if frame.pts is not None and frame.pts >= target:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from nemo_cosmos.errors import MissingDependencyError, VideoError
 from nemo_cosmos.storage import is_url
 from nemo_cosmos.video.probe import FrameIndex
 from nemo_cosmos.video.source import Source, read_bytes, source_name
+
+if TYPE_CHECKING:
+    from torchcodec.decoders import VideoDecoder
 
 FRAMES_PER_CALL = 32
 
@@ -79,7 +82,7 @@ def _check_timestamps(
         )
 
 
-def _decoder_class() -> Any:
+def _decoder_class() -> type[VideoDecoder]:
     """Import torchcodec; it raises RuntimeError where FFmpeg's libraries are missing."""
     try:
         from torchcodec.decoders import VideoDecoder

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import Any
 
 import av
 import numpy as np
@@ -105,7 +104,7 @@ def _write(
     with av.open(os.fspath(path), "w", format="mp4", options=container_options) as container:
         container.metadata.update(tags)
         rate = Fraction(video.fps).limit_denominator(100_000)
-        stream: Any = container.add_stream(encoder, rate=rate, options=options)
+        stream: av.VideoStream = container.add_stream(encoder, rate=rate, options=options)
         stream.height = video.height + video.height % 2
         stream.width = video.width + video.width % 2
         stream.pix_fmt = "yuv420p"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.video.source import Source, open_video, source_name
 from nemo_cosmos.video.tone import HDR_TRANSFERS
+
+if TYPE_CHECKING:
+    import av
 
 SIZE_KEY = "nemo_cosmos_size"
 """Container tag with the true ``WIDTHxHEIGHT`` of a video that was padded to even sizes."""
@@ -129,7 +132,7 @@ def index_frames(source: Source) -> FrameIndex:
 
 
 def _packet_timestamps(
-    container: Any, stream: Any, source: Source
+    container: av.container.InputContainer, stream: av.VideoStream, source: Source
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
     """Collect the timestamps of all shown frames and of all keyframes from the packets."""
     shown: list[int] = []
@@ -158,7 +161,9 @@ def _packet_timestamps(
     return pts, np.sort(np.asarray(keyframes, dtype=np.int64)), seekable
 
 
-def _decoded_timestamps(container: Any, stream: Any) -> NDArray[np.int64]:
+def _decoded_timestamps(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> NDArray[np.int64]:
     """Timestamps by decoding, for containers whose packets carry none that can be relied on.
 
     Frames leave the decoder in the order shown. Their timestamps are kept where they are all
@@ -174,9 +179,9 @@ def _decoded_timestamps(container: Any, stream: Any) -> NDArray[np.int64]:
 
 
 def _summarise(
-    container: Any,
-    stream: Any,
-    first: Any,
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    first: av.VideoFrame,
     pts: NDArray[np.int64],
     keyframe_pts: NDArray[np.int64],
     seekable: bool,
@@ -222,7 +227,7 @@ def _cropped_size(metadata: dict[str, str], height: int, width: int) -> tuple[in
     return height, width
 
 
-def _frame_rate(pts: NDArray[np.int64], stream: Any) -> tuple[float, bool]:
+def _frame_rate(pts: NDArray[np.int64], stream: av.VideoStream) -> tuple[float, bool]:
     """Return frames per second and whether the spacing varies.
 
     Timestamps are integers, so a constant 24 fps in a millisecond time base jitters by a tick;

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import av
 
@@ -18,7 +17,7 @@ Source = str | os.PathLike[str] | bytes
 """A local path, a URL that fsspec knows, or a whole file in memory (a member of a shard)."""
 
 # A title in Latin-1 must not make a video unreadable; PyAV 19 is lenient by default.
-_LENIENT: dict[str, Any] = (
+_LENIENT: dict[str, object] = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 
@@ -80,7 +79,7 @@ def check_exists(source: Source) -> None:
 
 
 @contextmanager
-def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
+def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """Open a source for demuxing; yield ``(container, first video stream)`` of PyAV.
 
     Errors of FFmpeg inside the block become :class:`VideoError` too.
@@ -92,7 +91,7 @@ def open_video(source: Source) -> Iterator[tuple[Any, Any]]:
     check_exists(source)
     with ExitStack() as stack, explained(source):
         if isinstance(source, bytes):
-            opened: Any = io.BytesIO(source)
+            opened: object = io.BytesIO(source)
         elif is_url(source):
             opened = stack.enter_context(open_url(source))
         else:
