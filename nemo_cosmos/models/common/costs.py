@@ -7,7 +7,7 @@ sample, and the bytes that autograd keeps. ``nemo_cosmos.planning`` spreads it o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 Size3 = tuple[int, int, int]
 """Frames, height and width; in pixels or in latents, as the name says."""
@@ -239,7 +239,7 @@ class Workload(Protocol):
         """Return the temporary bytes of a layer's backward pass."""
         ...
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Return what the plan's JSON says of the samples, such as ``tokens_per_sample``."""
         ...
 

@@ -36,7 +36,7 @@ OPTIONS_ENTRY_POINT_GROUP = "nemo_cosmos.family_options"
 class FamilySettings(Protocol):
     """A family's own part of ``config.json``; the family knows its fields."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain data, one entry for each of :attr:`WorldFamily.config_keys`."""
         ...
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from megatron.core import parallel_state
 from torch import nn
@@ -38,7 +37,7 @@ class WorldNetwork(PackedDiT):
     logvar: LogVariance | None
 
     def embed_controls(
-        self, batch: Mapping[str, Any], latent_shape_BCTHW: tuple[int, ...]
+        self, batch: Mapping[str, object], latent_shape_BCTHW: tuple[int, ...]
     ) -> ControlEmbedding | None:
         """Embed the batch's signals for latents of a shape; None without any control."""
         if not self.controls:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import ClassVar, Self, TypeAlias
 
 from torch import Tensor, nn
 
@@ -34,7 +34,9 @@ __all__ = [
 
 FAMILY = "diffusion"
 
-EmbedControls: TypeAlias = Callable[[Mapping[str, Any], tuple[int, ...]], ControlEmbedding | None]
+EmbedControls: TypeAlias = Callable[
+    [Mapping[str, object], tuple[int, ...]], ControlEmbedding | None
+]
 """From a batch and the latents' shape to what all controls add; None where there is no control."""
 
 
@@ -90,7 +92,7 @@ class ControlEmbedder(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def build(cls, dims: NetworkDims, **options: Any) -> Self:
+    def build(cls, dims: NetworkDims, **options: object) -> Self:
         """Make the embedder for a network; ``options`` come from the model's configuration."""
 
     @abstractmethod

@@ -22,7 +22,6 @@ import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
@@ -192,7 +191,7 @@ class DiffusionWorkload:
         """
         return (2 * self._ffn_ratio + WIDE_VALUES + 1) * token_bytes(self, split)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Return what the plan's JSON says of the samples."""
         return {"latent_thw": list(self.latent_thw), "tokens_per_sample": self.num_tokens}
 

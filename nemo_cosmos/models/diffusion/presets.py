@@ -50,7 +50,7 @@ class DiffusionPreset:
         return DiTConfig(**{**self.network, **overrides})
 
 
-_NANO: dict[str, Any] = {
+_NANO: dict[str, object] = {
     "num_layers": 4,
     "hidden_size": 192,
     "num_attention_heads": 6,
@@ -61,13 +61,13 @@ _NANO: dict[str, Any] = {
     "max_width": 64,
     "rope_ratios_thw": (1.0, 1.0, 1.0),
 }
-_7B: dict[str, Any] = {
+_7B: dict[str, object] = {
     "num_layers": 28,
     "hidden_size": 4096,
     "num_attention_heads": 32,
     "rope_ratios_thw": (2.0, 1.0, 1.0),
 }
-_14B: dict[str, Any] = {
+_14B: dict[str, object] = {
     "num_layers": 36,
     "hidden_size": 5120,
     "num_attention_heads": 40,

@@ -180,12 +180,12 @@ class TokenizerConfig:
         self.check_num_frames(shape[2] + later_chunk)
         self.check_size(shape[3], shape[4])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain data for ``config.json``."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> TokenizerConfig:
+    def from_dict(cls, data: dict[str, object]) -> TokenizerConfig:
         """Read what :meth:`to_dict` wrote.
 
         Raises:

@@ -8,7 +8,7 @@ therefore left out, and put back empty when a state is loaded.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -23,7 +23,7 @@ def keeps_scales(config: TransformerConfig) -> bool:
     return bool(config.fp8) and config.fp8_recipe == "delayed"
 
 
-def without_extra_state(state: dict[str, Any], config: TransformerConfig) -> dict[str, Any]:
+def without_extra_state(state: dict[str, object], config: TransformerConfig) -> dict[str, object]:
     """A (sharded) state without the extra states that hold nothing."""
     if keeps_scales(config):
         return state
@@ -33,7 +33,7 @@ def without_extra_state(state: dict[str, Any], config: TransformerConfig) -> dic
 def accept_missing_extra_state(network: nn.Module) -> None:
     """Let the network load a state that lacks extra states: the layers get None instead."""
 
-    def fill(state: dict[str, Any], prefix: str, *args: Any) -> None:
+    def fill(state: dict[str, object], prefix: str, *args: object) -> None:
         del args
         for name, module in network.named_modules():
             if type(module).get_extra_state is not nn.Module.get_extra_state:

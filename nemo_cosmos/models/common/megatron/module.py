@@ -91,7 +91,7 @@ class MegatronLightningModule(pl.LightningModule, io.IOMixin, io.ConnectorMixin,
         if self.module is None:
             self.module = self.build(vp_stage)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: object, **kwargs: object) -> object:
         """Run the network."""
         assert self.module is not None, "configure_model comes first"
         return self.module(*args, **kwargs)
@@ -176,7 +176,7 @@ class MeanLoss(MegatronLossReduction):
         super().__init__()
         self.config = config
 
-    def forward(self, batch: Batch, forward_out: Tensor) -> tuple[Any, ...]:
+    def forward(self, batch: Batch, forward_out: Tensor) -> tuple[object, ...]:
         """Return the micro-batch's loss and what :meth:`reduce` needs of it."""
         total, count = forward_out.sum(), forward_out.numel()
         parts = {"loss_and_count": torch.stack([total.detach(), total.new_tensor(count)])}

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -64,7 +63,7 @@ def tag_copies(
             )
 
 
-def number_copies(state: dict[str, Any], prefixes: tuple[str, ...], number: int) -> None:
+def number_copies(state: dict[str, object], prefixes: tuple[str, ...], number: int) -> None:
     """Number a stage's copies in its sharded state, so that the first alone is written.
 
     Args:

@@ -16,7 +16,7 @@ TEXT_ENCODER_KINDS = ("embedded", "t5")
 _KEYS = ("kind", "path", "max_length", "dim", "dtype")
 
 
-def text_encoder_spec(name: str, max_length: int) -> dict[str, Any]:
+def text_encoder_spec(name: str, max_length: int) -> dict[str, object]:
     """Return the spec of a text encoder by its name.
 
     Args:

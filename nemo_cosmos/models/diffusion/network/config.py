@@ -94,12 +94,12 @@ class DiTConfig(TransformerConfig):
     attention_dropout: float = 0.0
     variable_seq_lengths: bool = True  # pipeline stages send the number of tokens ahead
     moe_token_dispatcher_type: str = "alltoall"  # unused; the default refuses variable lengths
-    activation_func: Callable[..., Any] = F.gelu  # the exact form
-    init_method: Callable[..., Any] | None = torch.nn.init.xavier_uniform_
-    output_layer_init_method: Callable[..., Any] | None = torch.nn.init.xavier_uniform_
+    activation_func: Callable[..., torch.Tensor] = F.gelu  # the exact form
+    init_method: Callable[..., torch.Tensor] | None = torch.nn.init.xavier_uniform_
+    output_layer_init_method: Callable[..., torch.Tensor] | None = torch.nn.init.xavier_uniform_
     fp8_recipe: str = "tensorwise"  # current scaling, which can leave layers in bfloat16
     first_last_layers_bf16: bool | None = None  # with FP8, unless scaling is delayed
-    cuda_graph_scope: Any = field(
+    cuda_graph_scope: object = field(
         default_factory=list
     )  # the whole layer; the default is deprecated
     use_cpu_initialization: bool = field(default_factory=lambda: not has_cuda())
@@ -194,7 +194,7 @@ class DiTConfig(TransformerConfig):
         """Latent positions in a patch."""
         return self.patch_temporal * self.patch_spatial**2
 
-    def architecture(self) -> dict[str, Any]:
+    def architecture(self) -> dict[str, object]:
         """Return what is saved beside the weights: plain values for :meth:`from_architecture`."""
         values = {name: getattr(self, name) for name in _ARCHITECTURE_FIELDS}
         return {**values, "rope_ratios_thw": list(self.rope_ratios_thw)}

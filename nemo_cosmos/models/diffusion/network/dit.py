@@ -269,8 +269,8 @@ class DiT(MegatronModule):
         self,
         prefix: str = "",
         sharded_offsets: tuple[tuple[int, int, int], ...] = (),
-        metadata: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
+        metadata: dict[str, object] | None = None,
+    ) -> dict[str, object]:
         """Megatron's sharded state, which holds what every pipeline stage has a copy of once.
 
         Its keys are the same for every layer spec.

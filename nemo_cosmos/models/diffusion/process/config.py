@@ -36,7 +36,7 @@ class DiffusionConfig:
             ),
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain data for ``config.json``."""
         return asdict(self)
 
