@@ -6,7 +6,7 @@ for it would take too long.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from data_curation.pipeline import curate
@@ -57,7 +57,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Load one of the names above at its first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'data_curation' has no attribute '{name}'")

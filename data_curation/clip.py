@@ -78,7 +78,7 @@ class Clip:
         """A copy with more scores."""
         return replace(self, scores={**self.scores, **scores})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The fields that the journal keeps: all but the places of files and the probe's result."""
         kept = {item.name for item in fields(self)} - {"source", "arrays", "stored", "info"}
         return {name: _plain(getattr(self, name)) for name in sorted(kept)}
@@ -119,7 +119,7 @@ class Rejection:
         detail = detail.replace(f"{clip.source.parent}{os.sep}", folder)
         return cls(clip.name, stage, reason, detail, clip.span_s, clip.clip_id)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The fields as a JSON object."""
         return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
 
@@ -152,7 +152,7 @@ class Resources:
         return Resources(self.cpus, 0.25, self.memory_gb)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return list(value)
     return dict(value) if isinstance(value, Mapping) else value

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 from nemo_cosmos.video import FrameIndex, decode, index_frames, resize_frame
 from nemo_cosmos.video.backend_pyav import ForwardReader, RgbConverter
 from nemo_cosmos.video.decode import automatic_backend, upright
+
+if TYPE_CHECKING:
+    import av
 
 #: Decoded frames of a clip that are kept for later stages.
 BUDGET_BYTES = 256 * 1024 * 1024
@@ -54,7 +57,7 @@ class OpenClip:
         #: Frames that the one pass decodes: those that are announced when it begins.
         self._passed = set(self._requests)
         self._budget_bytes = budget_bytes
-        self._kept: dict[int, Any] = {}
+        self._kept: dict[int, av.VideoFrame] = {}
         self._kept_bytes = 0
         self._position = -1
         self._stack = ExitStack()
@@ -113,7 +116,7 @@ class OpenClip:
             )
         return frames_THWC if np.array_equal(unique, asked) else frames_THWC[places]
 
-    def decoded(self, numbers: Sequence[int]) -> Iterator[Any]:
+    def decoded(self, numbers: Sequence[int]) -> Iterator[av.VideoFrame]:
         """Frames of PyAV with the codec's motion vectors, in increasing order, one by one.
 
         Raises:
@@ -153,12 +156,12 @@ class OpenClip:
         ahead = number in self._passed and self._position < number < self.index.info.num_frames
         return ahead or number in self._kept
 
-    def _frames(self, numbers: Sequence[int]) -> Iterator[Any]:
+    def _frames(self, numbers: Sequence[int]) -> Iterator[av.VideoFrame]:
         for number in numbers:
             yield self._frame(number, asked_by=1)
             self._answered(number)
 
-    def _frame(self, number: int, asked_by: int) -> Any:
+    def _frame(self, number: int, asked_by: int) -> av.VideoFrame:
         """A frame that is kept or ahead; on the way to it, keep what others will ask for.
 
         Args:
@@ -175,11 +178,11 @@ class OpenClip:
             self._keep(number, frame)
         return frame
 
-    def _next(self, number: int) -> Any:
+    def _next(self, number: int) -> av.VideoFrame:
         self._position = number
         return self._reader.read(number)
 
-    def _keep(self, number: int, frame: Any) -> None:
+    def _keep(self, number: int, frame: av.VideoFrame) -> None:
         size_bytes = _size_bytes(frame)
         if self._kept_bytes + size_bytes <= self._budget_bytes:
             self._kept[number] = frame
@@ -227,5 +230,5 @@ def spread(num_frames: int, count: int) -> Numbers:
     return np.asarray((np.arange(count) + 0.5) * num_frames / count, dtype=np.int64)
 
 
-def _size_bytes(frame: Any) -> int:
+def _size_bytes(frame: av.VideoFrame) -> int:
     return sum(plane.buffer_size for plane in frame.planes)

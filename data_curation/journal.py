@@ -137,7 +137,7 @@ class Journal:
         digest = hashlib.sha256(source.name.encode("utf-8", "surrogateescape")).hexdigest()
         return self._folder / digest[:2] / f"{digest[:32]}.json"
 
-    def _state(self, source: Clip) -> Mapping[str, Any]:
+    def _state(self, source: Clip) -> Mapping[str, object]:
         return {"settings": self._settings, "files": file_versions(source)}
 
 
@@ -145,7 +145,7 @@ def _result_of(entry: Mapping[str, Any], source: Clip) -> SourceResult:
     """What :meth:`Journal.record` wrote."""
     info = None if entry["info"] is None else VideoInfo(**entry["info"])
 
-    def read(clips: Sequence[Mapping[str, Any]]) -> list[Clip]:
+    def read(clips: Sequence[Mapping[str, object]]) -> list[Clip]:
         found = [Clip.from_json(content, source.source) for content in clips]
         return [
             replace(clip, info=info, arrays=source.arrays, stored=source.stored) for clip in found

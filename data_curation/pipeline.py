@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from data_curation.clip import Clip
 from data_curation.deduplication.index import write_index
@@ -62,7 +61,7 @@ class CurateRecipe(Recipe):
         """The stages of the settings, without those that are skipped."""
         return self.settings.build_stages(store)
 
-    def recorded_settings(self) -> dict[str, Any]:
+    def recorded_settings(self) -> dict[str, object]:
         """The settings of every stage and of the run."""
         return self.settings.to_json()
 
@@ -73,7 +72,7 @@ class CurateRecipe(Recipe):
             write_shards(clips, store, store.output, size_bytes, advance)
         write_index(clips, store, store.output)
 
-    def finish(self, outcome: Outcome, store: ClipStore, summary: Mapping[str, Any]) -> None:
+    def finish(self, outcome: Outcome, store: ClipStore, summary: Mapping[str, object]) -> None:
         """Write the dead letters and the report; delete the files that the shards hold now.
 
         A clip that a stage rejected after its source was done, such as a duplicate, keeps its files

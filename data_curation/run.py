@@ -109,7 +109,7 @@ class Recipe(ABC):
         """The stages, in order."""
 
     @abstractmethod
-    def recorded_settings(self) -> dict[str, Any]:
+    def recorded_settings(self) -> dict[str, object]:
         """The settings that ``summary.json`` records."""
 
     @abstractmethod
@@ -117,7 +117,7 @@ class Recipe(ABC):
         """Write the clips that are left to the run's folder, whole or not at all."""
 
     def finish(  # noqa: B027  a recipe may have nothing to add
-        self, outcome: Outcome, store: ClipStore, summary: Mapping[str, Any]
+        self, outcome: Outcome, store: ClipStore, summary: Mapping[str, object]
     ) -> None:
         """Write what else the run leaves, and delete files that nothing needs any more.
 

@@ -108,7 +108,7 @@ class CurateSettings:
         order = in_order(list(own), {name: type(each) for name, each in self.added.items()})
         return {name: every[name] for name in order}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Settings by stage, then those of the run, as ``summary.json`` records them."""
         stages = {
             name: asdict(each)  # type: ignore[call-overload]  # subclasses are dataclasses

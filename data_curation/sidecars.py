@@ -18,7 +18,6 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from nemo_cosmos.controls import (
     TimeAxes,
@@ -31,7 +30,7 @@ from nemo_cosmos.controls import (
 from nemo_cosmos.errors import SampleError
 
 
-def read_words(video: Path) -> dict[str, Any]:
+def read_words(video: Path) -> dict[str, object]:
     """The sidecar JSON of a video; empty where there is none.
 
     Raises:

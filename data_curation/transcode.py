@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import PurePosixPath
-from typing import Any
 
 from data_curation.clip import Clip
 from data_curation.executors import Executor
@@ -64,7 +63,7 @@ class TranscodeRecipe(Recipe):
         chosen = self.settings.by_stage()
         return [chosen[name].build(store) for name in STAGES]
 
-    def recorded_settings(self) -> dict[str, Any]:
+    def recorded_settings(self) -> dict[str, object]:
         """The settings of *transcode*."""
         return asdict(self.settings.transcode)
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,8 @@ KEY_VARIABLE = "NEMO_COSMOS_VLM_KEY"
 #: ``ask(frame numbers, question, most tokens)`` gives the model's words about a clip.
 Ask = Callable[[NDArray[np.int64], str, int], Awaitable[str]]
 #: Asks all that is to be known of a clip; gives what JSON can hold.
-Questions = Callable[[Clip, Ask], Awaitable[Any]]
+AnswerT = TypeVar("AnswerT")
+Questions: TypeAlias = Callable[[Clip, Ask], Awaitable[AnswerT]]
 #: Why there is no answer about a clip.
 NoAnswer = NoAnswerError | VideoError
 
@@ -105,14 +106,14 @@ class Interview:
     """
 
     def __init__(
-        self, model: VisionModel, store: ClipStore, topic: str, asked: Mapping[str, Any]
+        self, model: VisionModel, store: ClipStore, topic: str, asked: Mapping[str, object]
     ) -> None:
         self._model, self._store, self._asked = model, store, dict(asked)
         self._answers = store.output / ".work" / topic
 
     def run(
-        self, clips: Sequence[Clip], questions: Questions, advance: Callable[[], None]
-    ) -> list[Any | NoAnswer]:
+        self, clips: Sequence[Clip], questions: Questions[AnswerT], advance: Callable[[], None]
+    ) -> list[AnswerT | NoAnswer]:
         """The answer about each clip, in order; the error where the model or the file gives none.
 
         Raises:
@@ -122,9 +123,9 @@ class Interview:
         return run_blocking(self._run(clips, questions, advance))
 
     async def _run(
-        self, clips: Sequence[Clip], questions: Questions, advance: Callable[[], None]
-    ) -> list[Any | NoAnswer]:
-        answers: list[Any | NoAnswer] = [None] * len(clips)
+        self, clips: Sequence[Clip], questions: Questions[AnswerT], advance: Callable[[], None]
+    ) -> list[AnswerT | NoAnswer]:
+        answers: dict[int, AnswerT | NoAnswer] = {}
         waiting = iter(range(len(clips)))
         client = OpenAIClient(self._model.endpoint())
 
@@ -136,11 +137,11 @@ class Interview:
 
         async with client:
             await asyncio.gather(*(work() for _ in range(min(self._model.concurrency, len(clips)))))
-        return answers
+        return [answers[place] for place in range(len(clips))]
 
     async def _answer(
-        self, clip: Clip, questions: Questions, client: OpenAIClient
-    ) -> Any | NoAnswer:
+        self, clip: Clip, questions: Questions[AnswerT], client: OpenAIClient
+    ) -> AnswerT | NoAnswer:
         path = self._path(clip)
         if path.exists():  # an earlier run asked the same about the same frames
             return json.loads(path.read_text())

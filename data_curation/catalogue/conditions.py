@@ -13,7 +13,7 @@ _CONDITION = re.compile(r"\s*([\w.]+)\s*(>=|<=|!=|=|<|>)\s*(.+?)\s*")
 _OPERATORS = {"=": "$eq", "!=": "$ne", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte"}
 
 
-def parse_conditions(texts: Iterable[str]) -> dict[str, Any]:
+def parse_conditions(texts: Iterable[str]) -> dict[str, object]:
     """``["width>=1280"]`` as ``{"width": {"$gte": 1280}}``.
 
     Raises:
@@ -32,7 +32,7 @@ def parse_conditions(texts: Iterable[str]) -> dict[str, Any]:
     return conditions
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> object:
     """The number that a text is, else the text."""
     try:
         return json.loads(text)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from data_curation.catalogue.documents import Collection, Document
 from nemo_cosmos.data.schema import ClipRecord
@@ -37,7 +36,7 @@ CLIP_FIELDS = (
 """What a search may ask of a clip, beside ``scores.NAME`` and ``extra.NAME``."""
 
 
-def digest(*values: Any) -> str:
+def digest(*values: object) -> str:
     """A checksum of plain data, 32 hexadecimal digits."""
     content = json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:32]

@@ -116,7 +116,7 @@ def write_index(clips: Sequence[Clip], store: ClipStore, output: Path) -> None:
         (folder / "index.json").write_text(json.dumps({"model": first.model}) + "\n")
 
 
-def _facts(clip: Clip) -> dict[str, Any]:
+def _facts(clip: Clip) -> dict[str, object]:
     return {
         "key": clip.clip_id,
         "source": clip.name,

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_cosmos.aliases import Array
 from nemo_cosmos.errors import SampleError
 from nemo_cosmos.storage import atomic_path
 
@@ -82,7 +83,7 @@ def write_vectors(path: Path, blocks: Iterable[NDArray[np.float16]], count: int,
 @contextmanager
 def rows_written(
     path: Path, shape: tuple[int, ...], dtype: str
-) -> Iterator[Callable[[NDArray[Any]], object]]:
+) -> Iterator[Callable[[Array], object]]:
     """Write an ``.npy`` of known shape; yields what appends a block of rows to it.
 
     Nothing is mapped: a process that writes to a map on a full disk is killed.

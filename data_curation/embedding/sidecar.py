@@ -8,13 +8,13 @@ encoder's name as text.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from nemo_cosmos.aliases import Array
 from nemo_cosmos.errors import SampleError
 
 EMBEDDING_SUFFIX = "embedding.safetensors"
@@ -38,7 +38,7 @@ class ClipEmbedding:
 
     def to_bytes(self) -> bytes:
         """Serialise; the same content always gives the same bytes."""
-        arrays: dict[str, NDArray[Any]] = {
+        arrays: dict[str, Array] = {
             "embedding": self.vector_D.astype(np.float16),
             "norm": np.array([self.norm], dtype=np.float32),
             "signature": np.ascontiguousarray(self.signature_TYX),

@@ -111,7 +111,7 @@ class _Worker:
     def busy(self) -> bool:
         return self.item is not None
 
-    def give(self, index: int, items: Sequence[Any]) -> None:
+    def give(self, index: int, items: Sequence[object]) -> None:
         self.item, self.stage = index, ""
         with contextlib.suppress(OSError):  # it has died; the caller finds out
             self.connection.send(items[index])

@@ -12,13 +12,13 @@ import pickletools
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from nemo_cosmos.aliases import Array
 from nemo_cosmos.assets import asset_path
 from nemo_cosmos.errors import AssetError
 
@@ -102,7 +102,7 @@ def _fit(values: NDArray[np.float64]) -> tuple[float, float, float, float]:
 
 
 @cache
-def _moment_ratios() -> NDArray[Any]:
+def _moment_ratios() -> Array:
     first, second, third = (special.gammaln(order / _SHAPES) for order in (1, 2, 3))
     return np.exp(2 * second - first - third)
 

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from data_curation.journal import SourceResult
 from data_curation.reporting.tally import Tally
@@ -65,7 +64,7 @@ class MetricsFile:
             }
         )
 
-    def _append(self, line: Mapping[str, Any]) -> None:
+    def _append(self, line: Mapping[str, object]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         with self.path.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps({"time": now, **line}) + "\n")

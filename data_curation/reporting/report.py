@@ -121,7 +121,7 @@ def write_report(
     )
 
 
-def render(path: Path, template: str, **values: Any) -> None:
+def render(path: Path, template: str, **values: object) -> None:
     """Write a page from a template, whole or not at all."""
     environment = Environment(
         loader=PackageLoader("data_curation.reporting"),
@@ -244,7 +244,7 @@ def _source_line(name: str, found: Sequence[tuple[tuple[float, float], bool, str
     return SourceLine(name, pieces, f"{num_kept} kept, {len(pieces) - num_kept} rejected")
 
 
-def _settings(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _settings(settings: Mapping[str, object]) -> dict[str, dict[str, object]]:
     """By stage; what belongs to the run as a whole comes first."""
     stages = {name: dict(value) for name, value in settings.items() if isinstance(value, Mapping)}
     run = {name: value for name, value in settings.items() if name not in stages}

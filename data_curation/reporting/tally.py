@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from data_curation.clip import Clip, Rejection
 from data_curation.journal import SourceResult
@@ -182,7 +181,7 @@ class Tally:
         remaining = self.num_sources - self.num_done
         return share * remaining * self.elapsed_s / self.num_worked
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """All counts, rates and times, as machines read them."""
         return {
             "event": "progress",

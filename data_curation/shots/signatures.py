@@ -8,7 +8,7 @@ decoder left them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.video import Source
 from nemo_cosmos.video.source import open_video, source_name
+
+if TYPE_CHECKING:
+    import av
 
 #: (height, width) of the tiny picture. Each of its cells is the mean of 4 x 4 samples in luma.
 PICTURE_SIZE = (9, 16)
@@ -82,7 +85,7 @@ def read_signatures(source: Source, num_frames: int | None = None) -> Signatures
     return signatures
 
 
-def _planes(frame: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+def _planes(frame: av.VideoFrame) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
     """Y, U and V of a decoded frame, without a copy where its format allows it."""
     if frame.format.name not in _PLANAR:
         frame = frame.reformat(format="yuv420p")
@@ -90,7 +93,7 @@ def _planes(frame: Any) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[n
     return y, u, v
 
 
-def _plane(plane: Any) -> NDArray[np.uint8]:
+def _plane(plane: av.video.plane.VideoPlane) -> NDArray[np.uint8]:
     rows = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)
     return rows[: plane.height, : plane.width]
 

@@ -11,7 +11,6 @@ most do not gets no label.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +20,7 @@ from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.frames import Numbers, OpenClip
 from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
+from nemo_cosmos.aliases import Array
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.video import fitted_size
 
@@ -164,7 +164,7 @@ def camera_motion(stretches: list[NDArray[np.uint8]], fps: float) -> CameraMotio
     return CameraMotion(float(pan), float(tilt), float(zoom * fps), float(shake), certain)
 
 
-def typical(steps_N4: NDArray[Any]) -> NDArray[Any]:
+def typical(steps_N4: Array) -> Array:
     """Mean step without those far off the median.
 
     The mean is how far a stretch goes in all, and a shake goes nowhere; a single jump has no say.
@@ -177,7 +177,7 @@ def typical(steps_N4: NDArray[Any]) -> NDArray[Any]:
 
 def fit_similarity(
     before_HW: NDArray[np.uint8], after_HW: NDArray[np.uint8]
-) -> tuple[NDArray[Any], float]:
+) -> tuple[Array, float]:
     """The similarity from one picture to the next, and the share of the flow that it explains.
 
     Fitted by iteratively reweighted least squares (Geman-McClure) to flow where there is texture.
@@ -213,9 +213,7 @@ def fit_similarity(
     return step, float(explained)
 
 
-def _reweighted(
-    matrix: NDArray[Any], target: NDArray[Any], certain: NDArray[Any], start: NDArray[Any]
-) -> NDArray[Any]:
+def _reweighted(matrix: Array, target: Array, certain: Array, start: Array) -> Array:
     """Solve least squares again and again, with less weight on what does not fit."""
     fit = start
     count = len(target) // 2

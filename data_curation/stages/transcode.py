@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import av
 import numpy as np
@@ -293,7 +293,7 @@ def copied(source: Path, info: VideoInfo) -> bytes | None:
     return content if same else None
 
 
-def _remux(container: Any, info: VideoInfo) -> bytes:
+def _remux(container: av.container.InputContainer, info: VideoInfo) -> bytes:
     """The first video stream in an mp4 of its own, not re-encoded."""
     buffer = io.BytesIO()
     source = container.streams.video[0]

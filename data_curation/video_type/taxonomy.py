@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +92,7 @@ def load_taxonomy(path: str | os.PathLike[str] = "") -> Taxonomy:
     return Taxonomy({aspect: _labels(content[aspect], aspect, file) for aspect in content})
 
 
-def _labels(content: Any, aspect: str, file: Path) -> dict[str, Label]:
+def _labels(content: object, aspect: str, file: Path) -> dict[str, Label]:
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"'{aspect}' of the taxonomy '{file}' holds no labels.")
     found = {}
@@ -114,7 +113,7 @@ def _labels(content: Any, aspect: str, file: Path) -> dict[str, Label]:
     return found
 
 
-def _classes(entries: Any, label: str, file: Path) -> tuple[int, ...]:
+def _classes(entries: object, label: str, file: Path) -> tuple[int, ...]:
     """Class numbers of a list of numbers and of ranges such as ``"281-285"``, each once."""
     numbers: set[int] = set()
     for entry in entries if isinstance(entries, list) else [entries]:
