@@ -41,7 +41,7 @@ class Renderer(Protocol):
 
     name: str
 
-    def render(self, data: Any) -> np.ndarray:
+    def render(self, data: object) -> np.ndarray:
         """Picture of a state, uint8 ``(H, W, 3)`` RGB."""
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class GLRenderer:
         screen.offwidth = max(screen.offwidth, large[1])
         self._renderer = require("mujoco").Renderer(model, *large)
 
-    def render(self, data: Any) -> np.ndarray:
+    def render(self, data: object) -> np.ndarray:
         """Picture of a state, uint8 ``(H, W, 3)`` RGB."""
         self._renderer.update_scene(data, CAMERA_NAME)
         large_HWC = self._renderer.render()
@@ -140,7 +140,7 @@ def prepare_environment(name: str) -> None:
         os.environ[GL_VARIABLE] = value
 
 
-def make_renderer(name: str, model: Any, height: int, width: int) -> Renderer:
+def make_renderer(name: str, model: object, height: int, width: int) -> Renderer:
     """Build a renderer that :func:`choose_renderer` named, after :func:`prepare_environment`."""
     if name == "software":
         return SoftwareRenderer(model, height, width)

@@ -138,7 +138,7 @@ class SoftwareRenderer:
         for corner_32, color in zip(corners, colors_F3[order].tolist(), strict=True):
             cv2.fillConvexPoly(picture_HWC, corner_32, color, shift=_SUBPIXEL_BITS)
 
-    def _table_shadow(self, data: Any, world_V3: np.ndarray) -> np.ndarray:
+    def _table_shadow(self, data: object, world_V3: np.ndarray) -> np.ndarray:
         """Where the sun does not reach the table: the convex hull of each shape's shadow."""
         mask_HW = np.zeros(self._size, np.uint8)
         height_V = world_V3[:, 2:]
@@ -149,7 +149,7 @@ class SoftwareRenderer:
             cv2.fillConvexPoly(mask_HW, cv2.convexHull(points), 255, shift=_SUBPIXEL_BITS)
         return mask_HW
 
-    def _draw_backdrop(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _draw_backdrop(self, data: object) -> tuple[np.ndarray, np.ndarray]:
         """Background and table without anything on it, in the sun and all in shadow."""
         model, (height, width) = self._model, self._size
         skybox = model.texture("background").adr[0]
@@ -178,7 +178,7 @@ class SoftwareRenderer:
             picture_HWC[inside_HW > 0] = table_HWC[inside_HW > 0]
         return lit_HWC, shaded_HWC
 
-    def _draw_table_body(self, data: Any, picture_HWC: np.ndarray) -> None:
+    def _draw_table_body(self, data: object, picture_HWC: np.ndarray) -> None:
         """The table's edge: the silhouette of its box, in the colour of the side seen."""
         body = self._model.geom("table_body")
         corners_83 = _BOX_CORNERS * body.size + body.pos
