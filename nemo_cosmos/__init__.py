@@ -14,7 +14,7 @@ its room when it is first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nemo_cosmos.api import (
@@ -77,7 +77,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Load one of the names above."""
     if name not in _HOMES:
         raise AttributeError(f"module 'nemo_cosmos' has no attribute '{name}'")

@@ -159,7 +159,7 @@ def _with_latent_stats(
 
 def _describe_encoders(
     tokenizer: VideoTokenizer, folder: Folder, text: TextEncoder
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return what ``dataset.json`` records of the encoders."""
     stats = tokenizer.stats
     return {
@@ -315,7 +315,7 @@ def plan(
     gpu_memory_gb: float | None = None,
     video: tuple[int, int, int] | None = None,
     fsdp: bool = True,
-) -> Any:
+) -> object:
     """Estimate what a training run needs and find the fastest layout that fits, without a GPU.
 
     Args:
@@ -342,7 +342,7 @@ def plan(
 
 
 def generate(
-    world: Folder, prompt: str, *, progress: Progress | None = None, **options: Any
+    world: Folder, prompt: str, *, progress: Progress | None = None, **options: object
 ) -> Result:
     """Make a video from a prompt (Text2World).
 
@@ -373,7 +373,7 @@ def predict(
     num_condition_frames: int | None = None,
     control: Controls | None = None,
     progress: Progress | None = None,
-    **options: Any,
+    **options: object,
 ) -> Result:
     """Continue an image or video (Video2World), with controls where the model has them.
 
@@ -409,7 +409,7 @@ def extend(
     num_condition_frames: int | None = None,
     control: Controls | None = None,
     progress: Progress | None = None,
-    **options: Any,
+    **options: object,
 ) -> Result:
     """Make a long video chunk by chunk, each conditioned on the end of the one before.
 

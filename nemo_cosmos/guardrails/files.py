@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -47,7 +46,7 @@ class Origin:
     digital_source_type: str | None
     manifest_matches: bool | None
     watermark: str | None
-    audit_record: dict[str, Any] | None
+    audit_record: dict[str, object] | None
 
 
 def judge_prompt(policy: GuardPolicy, prompt: str) -> Verdict:

@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -109,7 +109,9 @@ class GuardPolicy:
         guards = [build_guard(name, settings) for name in names if name not in disabled]
         return cls(guards, disabled, AuditLog(audit_path), timeout_s, record_text)
 
-    def check_prompt(self, prompt: str, context: Mapping[str, Any] | None = None) -> list[Verdict]:
+    def check_prompt(
+        self, prompt: str, context: Mapping[str, object] | None = None
+    ) -> list[Verdict]:
         """Ask every prompt guard.
 
         Args:
@@ -127,7 +129,7 @@ class GuardPolicy:
         else:
             verdicts = self._ask_all("prompt", prompt)
         is_text = isinstance(prompt, str)
-        fields: dict[str, Any] = {"prompt_sha256": text_sha256(prompt) if is_text else None}
+        fields: dict[str, object] = {"prompt_sha256": text_sha256(prompt) if is_text else None}
         if is_text and self.record_text:
             fields["prompt"] = prompt
         self._record("prompt", verdicts, {**fields, **(context or {})})
@@ -136,7 +138,7 @@ class GuardPolicy:
     def check_video(
         self,
         frames_THWC: np.ndarray,
-        context: Mapping[str, Any] | None = None,
+        context: Mapping[str, object] | None = None,
         fps: float | None = None,
     ) -> tuple[np.ndarray, list[Verdict]]:
         """Ask every video guard, then apply every filter to a copy.
@@ -207,7 +209,7 @@ class GuardPolicy:
             if name not in kinds or kinds[name] in stages
         ]
 
-    def _record(self, event: str, verdicts: list[Verdict], fields: Mapping[str, Any]) -> None:
+    def _record(self, event: str, verdicts: list[Verdict], fields: Mapping[str, object]) -> None:
         """Write the verdicts to the audit log; without a record nothing passes."""
         record = {**fields, "verdicts": [verdict.to_dict() for verdict in verdicts]}
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Self
 
 from nemo_cosmos.options import build_options, option
 
@@ -41,7 +41,7 @@ class GuardSettings:
     retinaface: str | None = option(None, "Checkpoint of RetinaFace on ResNet-50.")
 
     @classmethod
-    def from_site(cls, values: Mapping[str, Any]) -> Self:
+    def from_site(cls, values: Mapping[str, object]) -> Self:
         """Check a site's settings, and complete them from the environment.
 
         Args:

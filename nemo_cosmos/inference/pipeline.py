@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from os import PathLike
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -90,7 +90,9 @@ class WorldPipeline:
         encoder = load_text_encoder(world.config.text_encoder)
         return cls(world, encoder, guards if guards is not None else GuardPolicy.default())
 
-    def generate(self, prompt: str, *, progress: Progress | None = None, **options: Any) -> Result:
+    def generate(
+        self, prompt: str, *, progress: Progress | None = None, **options: object
+    ) -> Result:
         """Generate a video from a prompt (Text2World).
 
         Args:
@@ -116,7 +118,7 @@ class WorldPipeline:
         num_condition_frames: int | None = None,
         control: Controls | None = None,
         progress: Progress | None = None,
-        **options: Any,
+        **options: object,
     ) -> Result:
         """Continue an image or a video (Video2World).
 
@@ -156,7 +158,7 @@ class WorldPipeline:
         num_condition_frames: int | None = None,
         control: Controls | None = None,
         progress: Progress | None = None,
-        **options: Any,
+        **options: object,
     ) -> Result:
         """Continue a video chunk by chunk, each from the last frames of the one before.
 
@@ -206,7 +208,7 @@ class WorldPipeline:
         return self._result(checked, safe_THWC, [*verdicts, *video_verdicts])
 
     @cached_property
-    def _model_record(self) -> dict[str, Any]:
+    def _model_record(self) -> dict[str, object]:
         """The model's part of the provenance; hashing large weights takes a while."""
         return model_record(self.world)
 
@@ -216,7 +218,7 @@ class WorldPipeline:
         controls = get_controls(spec.name for spec in self.world.config.controls)
         return {signal.name: signal for control in controls for signal in control.signals}
 
-    def _check_prompt(self, prompt: str | None, context: dict[str, Any]) -> list[Verdict]:
+    def _check_prompt(self, prompt: str | None, context: dict[str, object]) -> list[Verdict]:
         """Let the prompt guards judge; without a prompt, a control alone steers."""
         if prompt is None:
             return []

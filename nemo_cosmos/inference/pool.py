@@ -264,7 +264,7 @@ def default_pool() -> WorldPool:
     return WorldPool(max_bytes=memory_bytes() * 3 // 4)
 
 
-def _encoder_name(spec: Mapping[str, Any]) -> str:
+def _encoder_name(spec: Mapping[str, object]) -> str:
     return json.dumps(dict(spec), sort_keys=True, default=str)
 
 

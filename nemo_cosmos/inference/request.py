@@ -167,7 +167,7 @@ class CheckedRequest:
             batch |= signal.batch(self.values[name], first, self.chunk_frames)
         return batch
 
-    def recorded_options(self) -> dict[str, Any]:
+    def recorded_options(self) -> dict[str, object]:
         """Return plain values for the provenance, where the negative prompt is hashed apart."""
         values = dataclasses.asdict(self.options) | dataclasses.asdict(self.family_options)
         del values["negative_prompt"]
@@ -177,7 +177,7 @@ class CheckedRequest:
 def check_request(
     request: Request,
     generator: Generator,
-    trained: Mapping[str, Any],
+    trained: Mapping[str, object],
     signals: Mapping[str, Signal],
 ) -> CheckedRequest:
     """Check a request against a model.

@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from nemo_cosmos.errors import InputError
 from nemo_cosmos.provenance.manifest import synthetic_tags, write_manifest
@@ -29,7 +28,7 @@ class Result:
     """
 
     video: Video
-    provenance: dict[str, Any]
+    provenance: dict[str, object]
     views: tuple[str, ...] = VIEWS
 
     def save(self, path: str | PathLike[str]) -> Path:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nemo_cosmos.aliases import Array
 from nemo_cosmos.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ class OnnxNetwork:
         self._session = session
         self.input_names = tuple(item.name for item in session.get_inputs())
 
-    def run(
-        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
-    ) -> list[NDArray[Any]]:
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
         """The outputs of that name, in order; by default all.
 
         Args:
@@ -38,7 +36,7 @@ class OnnxNetwork:
         arrays = self._session.run(list(outputs) if outputs else None, dict(inputs))
         return [np.asarray(array) for array in arrays]
 
-    def run_one(self, array: NDArray[Any]) -> NDArray[Any]:
+    def run_one(self, array: Array) -> Array:
         """The first output of a network with one input."""
         (name,) = self.input_names
         return self.run({name: array})[0]

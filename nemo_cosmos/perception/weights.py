@@ -103,7 +103,7 @@ _ALLOWED_GLOBALS = {
 class _ArrayUnpickler(pickle.Unpickler):
     """Builds NumPy arrays and plain containers; refuses every other name."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         """The object of a global name in the pickle, if it is part of an array."""
         if (module, name) not in _ALLOWED_GLOBALS:
             raise AssetError(
@@ -113,7 +113,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         return _ALLOWED_GLOBALS[module, name]
 
 
-def read_array_pickle(path: Path) -> dict[str, Any]:
+def read_array_pickle(path: Path) -> dict[str, object]:
     """Read a pickle of (nested dictionaries of) NumPy arrays without running any code in it.
 
     Args:

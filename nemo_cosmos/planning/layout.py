@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.costs import Split, Workload
@@ -56,7 +55,7 @@ class ParallelLayout:
         """Share of a step that a pipeline stage idles under 1F1B: (p - 1) / (m + p - 1)."""
         return (self.pp - 1) / (self.num_micro_batches + self.pp - 1)
 
-    def overrides(self, per_node: int) -> dict[str, Any]:
+    def overrides(self, per_node: int) -> dict[str, object]:
         """Return the layout as keys of a recipe.
 
         Args:
@@ -64,7 +63,7 @@ class ParallelLayout:
         """
         full = self.recompute == "full"
         devices = max(size for size in divisors(self.num_gpus) if size <= per_node)
-        keys: dict[str, Any] = {
+        keys: dict[str, object] = {
             "trainer.num_nodes": self.num_gpus // devices,
             "trainer.devices": devices,
             "trainer.strategy.tensor_model_parallel_size": self.tp,

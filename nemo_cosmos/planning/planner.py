@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.costs import Workload
@@ -71,7 +70,7 @@ class Plan:
         )
         return self.model_flops / (self.best.time.total_s * self.best.layout.num_gpus * peak)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for ``--json``; gigabytes are 10^9 bytes."""
         workload, best = self.workload, self.best
         trained = workload.parameters.trained
@@ -110,7 +109,7 @@ class Plan:
             **({"paper_accounting": paper} if paper else {}),
         }
 
-    def _configured(self) -> dict[str, Any] | None:
+    def _configured(self) -> dict[str, object] | None:
         if self.configured is None:
             return None
         return {**_candidate(self.configured), "fits": self.configured.fits(self.memory_bytes)}
@@ -234,7 +233,7 @@ def _distinct(candidates: Sequence[Candidate], limit: int = 5) -> list[Candidate
     return list(best.values())[1 : limit + 1]
 
 
-def _candidate(candidate: Candidate) -> dict[str, Any]:
+def _candidate(candidate: Candidate) -> dict[str, object]:
     layout = candidate.layout
     return {
         "layout": {

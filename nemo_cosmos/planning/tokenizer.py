@@ -9,7 +9,6 @@ loss (VGG16, optical flow) are not counted.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -107,7 +106,7 @@ class TokenizerPlan:
         peak = self.gpu.peak_flops(self.precision.name) * CONVOLUTION_EFFICIENCY
         return self.flops / self.num_gpus / peak
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values for ``--json``, with the names that a world model's plan has."""
         total = sum(self.memory.values())
         return {

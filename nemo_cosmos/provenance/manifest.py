@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from nemo_cosmos import __version__
 from nemo_cosmos.provenance.hashes import file_sha256
@@ -26,7 +25,7 @@ PROVENANCE_LABEL = "org.nemo_cosmos.provenance"
 SUFFIX = ".c2pa.json"
 
 
-def synthetic_tags(provenance: Mapping[str, Any]) -> dict[str, str]:
+def synthetic_tags(provenance: Mapping[str, object]) -> dict[str, str]:
     """Return the tags for the container of a generated video."""
     return {
         SYNTHETIC_TAG: "true",
@@ -40,7 +39,7 @@ def manifest_path(video: Path) -> Path:
     return video.with_suffix(SUFFIX)
 
 
-def write_manifest(video: Path, provenance: Mapping[str, Any]) -> Path:
+def write_manifest(video: Path, provenance: Mapping[str, object]) -> Path:
     """Write the manifest beside an existing video; return its path."""
     beside = manifest_path(video)
     agent = {"name": "nemo_cosmos", "version": __version__}

@@ -24,17 +24,17 @@ PACKAGES = ("torch", "megatron-core", "numpy", "av")
 def make_record(
     *,
     task: str,
-    model: Mapping[str, Any],
+    model: Mapping[str, object],
     prompt: str | None,
     negative_prompt: str | None,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     given_frames_THWC: np.ndarray | None,
     given_times_s: Sequence[float] | None,
     control: Mapping[str, np.ndarray],
     verdicts: Iterable[Any],
     frames_THWC: np.ndarray,
     fps: float,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the record of one generated video, ready for JSON.
 
     Args:

@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nemo_cosmos.quickstart import material
 from nemo_cosmos.quickstart.plan import (
@@ -63,7 +62,7 @@ def command_texts(
 
 
 def _step(part: Part, prepare: Callable[[], None], run_command: RunCommand) -> Step:
-    def run() -> Mapping[str, Any]:
+    def run() -> Mapping[str, object]:
         prepare()
         _run_all(part.commands, run_command)
         return {}
@@ -71,7 +70,7 @@ def _step(part: Part, prepare: Callable[[], None], run_command: RunCommand) -> S
     return Step(part.name, part.title, {"commands": [list(c) for c in part.commands]}, run)
 
 
-def _with_definition(step: Step, more: Mapping[str, Any]) -> Step:
+def _with_definition(step: Step, more: Mapping[str, object]) -> Step:
     return Step(step.name, step.title, {**step.definition, "settings": dict(more)}, step.run)
 
 
@@ -83,7 +82,7 @@ def _prepare(name: str, places: Places) -> Callable[[], None]:
 
 
 def _generate_step(places: Places, settings: QuickstartSettings, run_command: RunCommand) -> Step:
-    def run() -> Mapping[str, Any]:
+    def run() -> Mapping[str, object]:
         material.place_held_out(places, settings)
         material.place_direction_actions(places, settings)
         captions = material.held_out_captions(places)
@@ -96,7 +95,7 @@ def _generate_step(places: Places, settings: QuickstartSettings, run_command: Ru
 
 
 def _evaluate_step(places: Places, run_command: RunCommand) -> Step:
-    def run() -> Mapping[str, Any]:
+    def run() -> Mapping[str, object]:
         _run_all(evaluation_commands(places), run_command)
         return {
             folder.name: json.loads((folder / "metrics.json").read_text())["mean"]

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nemo_cosmos import __version__
 from nemo_cosmos.storage import atomic_path
@@ -35,8 +34,8 @@ class Step:
 
     name: str
     title: str
-    definition: Mapping[str, Any]
-    run: Callable[[], Mapping[str, Any]]
+    definition: Mapping[str, object]
+    run: Callable[[], Mapping[str, object]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Record:
     title: str
     fingerprint: str
     duration_s: float
-    figures: Mapping[str, Any]
+    figures: Mapping[str, object]
 
 
 Announce = Callable[[int, int, Step, bool], None]

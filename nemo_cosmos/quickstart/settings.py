@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class QuickstartSettings:
         """Height and width as the commands take them."""
         return f"{self.height}x{self.width}"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return plain data for records and the report."""
         return asdict(self)
 

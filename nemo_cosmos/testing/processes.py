@@ -58,10 +58,10 @@ class DistributedTestError(AssertionError):
 def run_distributed_test(
     function: Callable[..., ResultT],
     num_processes: int = 2,
-    *args: Any,
+    *args: object,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     preload: Sequence[str] = (),
-    **kwargs: Any,
+    **kwargs: object,
 ) -> list[ResultT]:
     """Call a function once on each of several new processes; see :class:`ProcessPool`.
 
@@ -105,9 +105,9 @@ class ProcessPool:
     def run(
         self,
         function: Callable[..., ResultT],
-        *args: Any,
+        *args: object,
         timeout_s: float = DEFAULT_TIMEOUT_S,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> list[ResultT]:
         """Call a function on every rank.
 
@@ -205,7 +205,7 @@ class ProcessPool:
         return [reports.get(index) for index in range(self.num_processes)]
 
     def _accounts(
-        self, function: Callable[..., Any], reports: Sequence[_Report | None], timeout_s: float
+        self, function: Callable[..., object], reports: Sequence[_Report | None], timeout_s: float
     ) -> str:
         """The report of every rank, with the stack of those that still wait."""
         for rank, report in zip(self._ranks, reports, strict=True):

@@ -103,7 +103,7 @@ def write_latents(
     clips: Clips | None = None,
     *,
     tokenizer: str | PathLike[str] | None = None,
-    text_encoder: Mapping[str, Any] | None = None,
+    text_encoder: Mapping[str, object] | None = None,
 ) -> Path:
     """Write tokenised data: shards, and the ``dataset.json`` that an export reads.
 
@@ -171,9 +171,9 @@ def write_world(
     folder: str | PathLike[str],
     *,
     controls: Sequence[str] = (),
-    text_encoder: Mapping[str, Any] | None = None,
+    text_encoder: Mapping[str, object] | None = None,
     std: float = 0.1,
-    **network: Any,
+    **network: object,
 ) -> Path:
     """Write a world folder of random weights: 9 frames of 32x48 pixels.
 
