@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.checkpoint.formats.jit import JitSource
 from nemo_cosmos.checkpoint.formats.json_files import (
-    JsonObject,
     check_fields,
     read_object,
     write_object,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from nemo_cosmos.checkpoint.formats.json_files import JsonObject, read_object, write_object
+from nemo_cosmos.aliases import JsonObject
+from nemo_cosmos.checkpoint.formats.json_files import read_object, write_object
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import CheckpointError, MissingFileError
 from nemo_cosmos.models.common.family import (
