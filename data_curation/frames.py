@@ -50,7 +50,7 @@ class OpenClip:
         budget_bytes: int = BUDGET_BYTES,
     ) -> None:
         self.content = content
-        #: How many requests are still to come for a frame.
+        #: Announced requests of each frame that are still to come.
         self._requests = Counter(
             number for numbers in wanted for number in np.unique(np.asarray(numbers, int)).tolist()
         )
@@ -74,7 +74,7 @@ class OpenClip:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file and of all frames that were kept."""
+        """Close the file and drop the frames that were kept."""
         self._kept.clear()
         self._stack.close()
 
@@ -166,7 +166,7 @@ class OpenClip:
 
         Args:
             number: number of the frame.
-            asked_by: how many of the frame's announced requests this one answers.
+            asked_by: number of the frame's announced requests that this call answers.
         """
         if number in self._kept:
             return self._kept[number]
@@ -189,7 +189,7 @@ class OpenClip:
             self._kept_bytes += size_bytes
 
     def _answered(self, number: int) -> None:
-        """Forget a frame that nobody else has asked for."""
+        """Count a request as answered; drop the frame after its last one."""
         self._requests[number] -= 1
         if self._requests[number] <= 0:
             del self._requests[number]

@@ -1,8 +1,8 @@
-"""What is done is not done again: one small JSON file for each source.
+"""Finished work is not repeated: one small JSON file for each source remembers it.
 
-An entry is written, whole, when the source is finished, and before that after each stage that
-took long; the files of its clips are in the store by then. It counts as long as the source, its
-sidecars, the settings and the files of its clips are what they were.
+An entry is written whole when the source is finished, and before that after work that took long;
+the files of its clips are in the store by then. It is valid as long as the source, its sidecars,
+the settings and the files of its clips are unchanged.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from data_curation.store import ClipStore
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import VideoInfo
 
-#: A stage raised something else than :class:`InputError`, again and again.
+#: A stage raised another error than :class:`InputError` in every attempt.
 FAILED = "stage_failure"
-#: The process that worked on the source died, again and again.
+#: The process that worked on the source died in every attempt.
 WORKER_DIED = "worker_died"
-#: Reasons of the dead letters: what may pass with another try (a full memory, a bug).
+#: Reasons of the dead letters: what may pass in another attempt (a full memory, a bug).
 DEAD = (FAILED, WORKER_DIED)
 
 
@@ -34,16 +34,16 @@ class SourceResult:
 
     Attributes:
         name: the source, as in :attr:`Clip.name`.
-        clips: what passed all stages so far, in order of time.
+        clips: clips that passed all stages so far, in order of time.
         ahead: while the clips pass several stages one by one, those that have passed them; they
             come before the ones in ``clips``.
-        rejections: what did not.
+        rejections: spans that did not.
         counts: by stage, how many entered it and how many left it.
         stage_video_s: seconds of video that entered each stage.
         stage_s: seconds spent in each stage.
         stage_cpu_s: seconds of cores spent in each stage.
         duration_s: length of the source; 0 when it could not be read.
-        num_stages: how many stages it has passed.
+        num_stages: number of stages that it has passed.
         reused: whether an earlier run did all the work.
     """
 
@@ -76,8 +76,8 @@ class Journal:
 
     Args:
         output: the run's output folder.
-        settings: fingerprint of everything that decides what comes out.
-        retry_dead: forget the sources with dead letters, so that they are tried again.
+        settings: fingerprint of everything that decides the result.
+        retry_dead: whether to forget the sources with dead letters, so that they are tried again.
     """
 
     def __init__(self, output: Path, settings: str, retry_dead: bool = False) -> None:
@@ -86,7 +86,7 @@ class Journal:
         self._settings = settings
 
     def find(self, source: Clip, store: ClipStore) -> SourceResult | None:
-        """What an earlier run made of this very source with these settings, if it is all there.
+        """The result of an earlier run for this very source and settings, if it is complete.
 
         Returns:
             The whole result, or one that has passed some of the stages; None where there is none.
@@ -107,12 +107,12 @@ class Journal:
         return result
 
     def record(self, source: Clip, result: SourceResult, finished: bool = True) -> None:
-        """Remember what became of a source so far.
+        """Remember the state of a source.
 
         Args:
-            source: it, or one of its clips.
-            result: after the stages that it has passed.
-            finished: whether these were all.
+            source: the source, or one of its clips.
+            result: its result so far.
+            finished: whether it has passed all stages.
         """
         clips = [*result.ahead, *result.clips]
         info = next((clip.info for clip in clips if clip.info is not None), None)

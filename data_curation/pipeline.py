@@ -37,8 +37,8 @@ def curate(
         source: a folder, file, glob pattern or ``.txt`` list of videos, on disk or in a bucket.
         output: folder for the results, on disk or in a bucket; run again with the same folder to
             resume or to add sources.
-        settings: how to split, encode and filter.
-        executor: where to run; by default in this process.
+        settings: settings of the stages.
+        executor: executor of the work; by default this process does it.
         show: live counts, rates and times on standard error: for ``people``, or as ``json`` lines.
         retry_dead: whether to try again what was given up.
         work: folder that a run for a bucket works in and resumes from; see

@@ -122,7 +122,7 @@ class Recipe(ABC):
         """Write what else the run leaves, and delete files that nothing needs any more.
 
         Args:
-            outcome: what became of all sources.
+            outcome: the outcome of all sources.
             store: the files of the clips.
             summary: content of ``summary.json``.
         """
@@ -135,7 +135,7 @@ class CurationRun:
         source: a folder, file, glob pattern or ``.txt`` list of videos, on disk or in a bucket.
         output: folder for the results, on disk or in a bucket; run again with the same folder to
             resume or to add sources.
-        recipe: what to make of the sources.
+        recipe: stages, settings and results of the run.
         work: folder that a run for a bucket works in and resumes from; see
             :func:`nemo_cosmos.storage.work_folder_of`.
 
@@ -167,8 +167,8 @@ class CurationRun:
         """Work on all sources and write the results.
 
         Args:
-            executor: where to run; by default in this process.
-            show: who is shown live counts, rates and times on standard error.
+            executor: executor of the work; by default this process does it.
+            show: audience of live counts, rates and times on standard error.
             retry_dead: whether to try again what was given up.
 
         Raises:

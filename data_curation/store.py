@@ -25,8 +25,8 @@ _JPEG_QUALITY = 85
 class ClipStore:
     """Files of clips by id and suffix, in the run's work folder.
 
-    Once the shards stand, the waiting files are deleted and read from the shards when a later run
-    needs them again, so that the data set is not kept twice.
+    Once the shards are written, the waiting files are deleted; a later run that needs them again
+    reads them from the shards. So the data set is not kept twice.
 
     Args:
         output: the run's output folder.
@@ -42,7 +42,7 @@ class ClipStore:
         self._wanted: Sequence[Sequence[int] | Numbers] = ()
 
     def path(self, clip_id: str, suffix: str) -> Path:
-        """Where a waiting file lies."""
+        """Path of a waiting file."""
         return self._files / clip_id[:2] / f"{clip_id}.{suffix}"
 
     def put(self, clip_id: str, suffix: str, content: bytes) -> None:
@@ -105,7 +105,7 @@ class ClipStore:
         return sample is not None and all(suffix in sample.members for suffix in suffixes)
 
     def in_shards(self, clip_ids: Iterable[str]) -> bool:
-        """Whether the shards stand, and hold all these clips undamaged."""
+        """Whether the shards exist and contain all these clips undamaged."""
         return (self.output / "v0").is_dir() and all(each in self._shards() for each in clip_ids)
 
     def put_thumbnail(self, clip_id: str, frame_HWC: np.ndarray) -> None:
@@ -122,11 +122,11 @@ class ClipStore:
         return path.read_bytes() if clip_id and path.exists() else None
 
     def clear(self, keep: Collection[str] = ()) -> None:
-        """Delete the waiting files that the shards have now.
+        """Delete the waiting files that the shards contain now.
 
         Args:
-            keep: ids of clips that are in no shard and that a later run may want, such as
-                duplicates, whose first one may be gone then.
+            keep: ids of clips that are in no shard and that a later run may need, such as
+                duplicates of a clip that may be gone by then.
         """
         for path in self._files.glob("*/*"):
             if path.name.partition(".")[0] not in keep:

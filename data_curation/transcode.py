@@ -43,7 +43,7 @@ def transcode(
         source: the input, as for :func:`data_curation.pipeline.curate`.
         output: folder for the videos, on disk or in a bucket.
         settings: settings, of which those of *probe* and *transcode* and the decoder are used.
-        executor: where to run; by default in this process.
+        executor: executor of the work; by default this process does it.
         show: live counts, rates and times on standard error.
         retry_dead: whether to try again what was given up.
         work: folder that a run for a bucket works in.

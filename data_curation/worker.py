@@ -154,7 +154,7 @@ class _Pass:
 
     Args:
         stages: the stages.
-        result: the source; its clips are taken from it, and what becomes of them is put into it.
+        result: the source's result, from which the clips are taken and into which outcomes are put.
         store: the files of the clips.
         on_stage: callback with the name of a stage before each call of it.
         keep: callback now and then with the result so far.

@@ -1,7 +1,7 @@
 """Questions to a vision-language model about many clips at once; every answer is kept.
 
-The answers lie in the run's work folder one by one, so that a run that was stopped asks for none of
-them again, and a change of one question costs the answers to no other.
+The answers are kept in the run's work folder one by one, so that a run that was stopped repeats
+none of them, and a change of one question costs the answers to no other.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class VisionModel:
     """Who is asked; the key is read from ``NEMO_COSMOS_VLM_KEY``.
 
     Attributes:
-        url: of an OpenAI-compatible endpoint, up to and with ``/v1``; empty asks nobody.
-        model: its name there; recorded with what it said.
+        url: URL of an OpenAI-compatible endpoint, up to and with ``/v1``; empty for no model.
+        model: the model's name there; recorded with its answers.
         long_side_px: frames are scaled down to this longer side.
         concurrency: most requests at once.
         timeout_s: for one answer.
-        max_tries: of one request.
+        max_tries: most attempts of one request.
         pause_s: before the second try; it doubles with each.
 
     Raises:
@@ -99,7 +99,7 @@ class Interview:
     """Questions of one kind about clips.
 
     Args:
-        model: who is asked.
+        model: the model to ask.
         store: holds the clips, and in its work folder the answers.
         topic: names the folder of the answers.
         asked: everything that decides the answer about a clip, but for the clip.

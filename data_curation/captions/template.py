@@ -1,7 +1,7 @@
-"""A caption of what was measured, and of nothing else, for clips without words.
+"""A caption from measurements alone, for clips without words.
 
 Every sentence rests on a score or a fact of a stage; what was not measured, or lies between the
-limits below, is not spoken of. The same facts always give the same words.
+limits below, is not mentioned. The same facts always give the same words.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TEMPLATE = "template"
 #: Upper edges of the mean motion (of the motion stage), and what to call it.
 _LITTLE_MOTION = 0.002
 _MOTION_WORDS = ((0.0003, "almost no"), (_LITTLE_MOTION, "little"), (0.006, "moderate"))
-#: Least probability of a label that is told.
+#: Least probability of a label that is mentioned.
 _SURE = 0.6
 #: Mean luma below and above which a clip is dark, dimly lit, and bright; 0 to 255.
 _DARK, _DIM, _BRIGHT = 50, 90, 170

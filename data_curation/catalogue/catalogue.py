@@ -87,8 +87,8 @@ class Catalogue:
         it. A folder that holds what a version holds already gives that version.
 
         Args:
-            output: what ``nemo-cosmos curate`` wrote.
-            name: of the data set.
+            output: the folder that ``nemo-cosmos curate`` wrote.
+            name: the data set's name.
             source: the input folder of that run, on disk or in a bucket, so that a sample can be
                 followed to its source.
 
@@ -142,7 +142,7 @@ class Catalogue:
         """Remember the sources of a run, so that they can be followed and deleted in time.
 
         Args:
-            output: what the run wrote, which lists the sources that gave no clip.
+            output: the run's folder, which lists the sources that gave no clip.
             source: the input folder, as for :meth:`add`; empty where there is none.
             kept: names of the sources that gave clips.
         """
@@ -378,6 +378,6 @@ def _read_summary(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(
             f"'{folder / SUMMARY_FILE}' is not JSON: {error}. Run 'nemo-cosmos curate' with the "
-            "same arguments again, which writes it anew."
+            "same arguments again, which writes it again."
         ) from error
     return content if isinstance(content, dict) else {}

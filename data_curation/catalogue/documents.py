@@ -35,7 +35,7 @@ class Collection:
     """One kind of documents.
 
     Attributes:
-        name: of the collection.
+        name: the collection's name.
         indexes: fields that are looked up often; the program makes an index of each.
         text: the field that is searched by words, if any.
     """

@@ -1,4 +1,4 @@
-"""What the catalogue remembers, and how it is told from a curated folder.
+"""What the catalogue remembers, and how it is read from a curated folder.
 
 ========== ===================================================================================
 VIDEO      a source: its name, where it lay, its size, and when it was deleted

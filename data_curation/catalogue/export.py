@@ -25,9 +25,9 @@ def export_dataset(
 
     Args:
         dataset: the version.
-        clips: of it, as :meth:`Catalogue.clips` gives them.
+        clips: its clips, as returned by :meth:`Catalogue.clips`.
         destination: a folder that holds no shards yet.
-        advance: called after each clip.
+        advance: callback after each clip.
 
     Returns:
         how many clips were written.

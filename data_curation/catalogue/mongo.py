@@ -20,7 +20,7 @@ class MongoStore:
     """Documents in the database that a URL names (``mongodb://host/name``).
 
     Args:
-        url: of the server; without a database's name, ``nemo_cosmos``.
+        url: the server's URL; without a database's name, ``nemo_cosmos`` is used.
         client: takes the place of pymongo's, for a server that is reached otherwise.
 
     Raises:

@@ -34,12 +34,12 @@ class Removal:
 
     Attributes:
         kind: ``raw`` for a source, ``processed`` for what a run made.
-        name: of the source or the version.
+        name: the source's or version's name.
         path: file, or the output folder of the run.
-        parts: what is deleted: the file, or all of the folder that shows or describes pictures.
-        size_bytes: of all these files.
+        parts: paths to delete: the file, or all of the folder that shows or describes pictures.
+        size_bytes: total size of these files.
         age_days: since it was recorded.
-        ids: of the documents that speak of it.
+        ids: ids of the documents about it.
         keep_because: why it is left nevertheless; empty where it is not.
     """
 

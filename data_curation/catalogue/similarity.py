@@ -25,7 +25,7 @@ def similar_clips(
     Args:
         catalogue: holds the version.
         dataset: the version; its folder keeps the embeddings that *curate* wrote.
-        key: of the clip to compare with.
+        key: key of the clip to compare with.
         limit: at most so many.
 
     Yields:

@@ -38,7 +38,7 @@ def choose_num_clusters(num_vectors: int, num_new: int) -> int:
 def fit_centres(vectors: VectorFile, num_clusters: int, seed: int = 0) -> torch.Tensor:
     """Learn centres of length one ``(K, D)`` on a sample; the same input gives the same centres.
 
-    A centre that no vector is nearest to begins anew at the vector that is furthest from its own.
+    A centre that no vector is nearest to restarts at the vector that is furthest from its own.
     """
     generator = np.random.default_rng(seed)
     most = max(num_clusters, MAX_SAMPLE_BYTES // (4 * vectors.dim))

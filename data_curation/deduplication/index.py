@@ -38,7 +38,7 @@ class EmbeddingIndex:
 
     Attributes:
         model: name of the encoder.
-        vectors: of length one.
+        vectors: vectors of length one.
         signatures_NTYX: thumbnails.
         clips: facts of each row: ``key``, ``source``, ``span_s``, ``content_sha256``, ...
     """

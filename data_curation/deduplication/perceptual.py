@@ -1,10 +1,10 @@
-"""Perceptual hash of a clip: the same pictures, encoded, scaled, graded, cropped or marked anew.
+"""Perceptual hash of a clip: the same pictures, encoded, scaled, graded, cropped or marked again.
 
 A clip's signature is a handful of 16x16 luma thumbnails, evenly over its length. Each thumbnail has
 two 64-bit hashes, of the whole and of its central part, which a logo or a subtitle leaves alone:
 the signs of the lowest frequencies of the cosine transform against their median. Hashes are looked
 up by bands: two clips are compared when they agree in some aligned 16 bits of them, so that the
-work grows with the number of look-alikes and not with the square of the clips.
+work grows with the number of similar clips and not with the square of all clips.
 
 A hash alone would call two recordings of a fixed camera the same. Candidates are therefore judged
 by their thumbnails, after a change of brightness and contrast and a slight crop, in two ways. *What
@@ -114,7 +114,7 @@ def _are_equal(
         )
     )
     kept_NQ = np.ones_like(still_NQ)
-    for _ in range(2):  # what is covered by a logo has no say in the second fit
+    for _ in range(2):  # what a logo covers is left out of the second fit
         centred_NQ, changed_NQ = _centred(still_NQ, kept_NQ), _centred(other_NQ, kept_NQ)
         spread = _mean(centred_NQ**2, kept_NQ)
         # The least-squares gain; a duplicate may be graded, but not turned negative.

@@ -36,8 +36,8 @@ def semantic_duplicates(
     Among the vectors that are kept, no two that were compared reach the threshold.
 
     Args:
-        vectors: of length one.
-        rank_N: order of quality, 0 the best; of two alike the lower rank is kept.
+        vectors: vectors of length one.
+        rank_N: rank of each row by quality, 0 the best; of two duplicates the lower rank is kept.
         threshold: least cosine of duplicates.
         num_known: so many vectors at the beginning are from earlier runs: they are always kept, and
             not compared with each other.

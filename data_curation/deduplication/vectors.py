@@ -55,7 +55,7 @@ class VectorFile:
         return int(self._array.shape[1])
 
     def read(self, rows: Rows) -> NDArray[np.float32]:
-        """Copy some rows as float32 ``(R, D)``; their pages are given back at once."""
+        """Copy some rows as float32 ``(R, D)``; their pages are released at once."""
         part = np.asarray(self._array[rows], dtype=np.float32)
         if isinstance(self._array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             self._array.base.madvise(mmap.MADV_DONTNEED)

@@ -27,8 +27,8 @@ def build_executor(
         num_workers: processes, by default 1; or at most how many Ray actors of a kind, by default
             what the cluster holds.
         max_memory_gb: a process that takes more is killed; 0 sets no limit.
-        address: of the Ray cluster.
-        min_workers: Ray actors of a kind that are kept.
+        address: address of the Ray cluster.
+        min_workers: number of Ray actors of a kind that are kept.
 
     Raises:
         ConfigError: there is none, or it cannot do what is asked.

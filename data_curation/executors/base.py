@@ -85,7 +85,7 @@ class Tries(Generic[Item, Outcome]):
     """Counts the workers that each item lost, and gives up one that lost :data:`MAX_TRIES`.
 
     Args:
-        work: what is done with the items.
+        work: the work on the items.
         items: all of them, counted by index.
     """
 
@@ -98,7 +98,7 @@ class Tries(Generic[Item, Outcome]):
         """Count one more worker, which died in this stage in this way ("was killed by SIGSEGV").
 
         Returns:
-            The outcome of an item that is given up; None for one that is to be tried again.
+            The outcome of an item that is given up; None for one to try again.
         """
         self._lost[index] += 1
         if self._lost[index] < MAX_TRIES:

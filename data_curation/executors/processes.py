@@ -1,7 +1,7 @@
-"""Workers in processes of their own: one that dies is replaced, and the rest goes on.
+"""Workers in processes of their own: one that dies is replaced, and the others continue.
 
-Each worker holds one source at a time, so that it is known which source a dead worker had. A worker
-that is killed from outside (out of memory, by a person) costs its source one try, no more.
+Each worker holds one source at a time, so that the source of a dead worker is known. A worker that
+is killed from outside (out of memory, by a person) costs its source one try, no more.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ProcessExecutor:
     """Spawned processes on this machine.
 
     Args:
-        num_workers: how many.
+        num_workers: number of processes.
         max_memory_gb: a worker that takes more is killed, which counts as a try of its source;
             0 sets no limit.
 
@@ -184,7 +184,7 @@ def _serve(connection: Connection, work: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed must not go on writing beside the next run."""
+    """End this worker when its parent is killed: it must not write beside the next run."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

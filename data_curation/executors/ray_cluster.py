@@ -8,7 +8,7 @@ with (:data:`SOURCES_PER_ACTOR`), so that a slow stage holds the others back.
 
 An actor is started for each source that waits for its kind, up to what the cluster holds, and let
 go when it has been idle for a while. One that dies, alone or with its node, is replaced, and its
-source goes on from the stage that it was in.
+source resumes with the stage that it was in.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from nemo_cosmos.platform import hide_gpus
 
 #: Sources under way for each actor that the cluster holds: one in work and one in reserve.
 SOURCES_PER_ACTOR = 2
-#: Seconds after which an idle actor is let go, and in which the first actor must have started.
+#: Seconds after which an idle actor is stopped, and in which the first actor must have started.
 IDLE_S = 30.0
 START_S = 600.0
 #: Seconds between two looks at the nodes of the cluster.
@@ -53,19 +53,19 @@ class RayExecutor:
     Args:
         address: ``local`` starts a cluster on this machine for the time of the run, ``auto`` finds
             one that runs here, ``HOST:PORT`` is that of the head node elsewhere.
-        min_actors: of each kind that are not let go while the run lasts.
-        max_actors: of each kind; 0 for as many as the cluster holds, also when it grows. More than
-            it holds makes a cluster grow that can.
+        min_actors: number of actors of each kind that are kept while the run lasts.
+        max_actors: most actors of each kind; 0 for as many as the cluster holds, also when it
+            grows. With more than it holds, a cluster that can grow does.
 
     Raises:
-        ConfigError: the numbers cannot be.
+        ConfigError: the numbers are impossible.
     """
 
     def __init__(self, address: str = "local", min_actors: int = 1, max_actors: int = 0) -> None:
         if min_actors < 0 or max_actors < 0 or (max_actors and max_actors < min_actors):
             raise ConfigError(
-                f"From {min_actors} to {max_actors} Ray actors of a kind cannot be; expected 0 or "
-                "more, and a maximum that is the larger one, or 0 for what the cluster holds."
+                f"From {min_actors} to {max_actors} Ray actors of a kind are impossible; expected "
+                "0 or more, and a larger maximum, or 0 for what the cluster holds."
             )
         self.address = address
         self.min_actors = min_actors
@@ -92,7 +92,7 @@ def _connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a cluster that we start calls nobody
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a cluster that we start reports to nobody
     local: dict[str, Any] = {
         "include_dashboard": False,
         "object_store_memory": _LOCAL_STORE_BYTES,
@@ -106,7 +106,7 @@ def _connected(address: str) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ServiceError(
-            f"There is no Ray cluster to be had at '{address}': {reason} Expected 'local', 'auto' "
+            f"There is no Ray cluster at '{address}': {reason} Expected 'local', 'auto' "
             "(a cluster of which this machine is a node) or HOST:PORT of its head node, with the "
             "same versions of Python and Ray. 'ray status' shows whether it runs."
         ) from error
@@ -147,11 +147,11 @@ class _UnderWay:
     """A source between two stages.
 
     Attributes:
-        index: its place among the items.
-        outcome: what the stages before left.
+        index: the source's place among the items.
+        outcome: the source as the stages before left it.
         stage: index of the next stage.
         stop: index of the stage at which the actor that has it stops.
-        careful: whether to go one stage at a time, since an actor died on it: that tells in which.
+        careful: whether to go one stage at a time, to find out in which one an actor died.
     """
 
     index: int
@@ -222,7 +222,7 @@ class _Pool:
         self.actors.remove(actor)
         ray.kill(actor.handle)
 
-    def let_go_of_idle(self, min_actors: int, alive: set[str]) -> None:
+    def stop_idle(self, min_actors: int, alive: set[str]) -> None:
         """Those that had nothing to do for long, and those whose node is gone."""
         long_ago_s = time.monotonic() - IDLE_S
         for actor in [actor for actor in self.actors if actor.idle]:
@@ -297,9 +297,9 @@ class _Run(Generic[Item, Outcome]):
                 yield outcome
             else:
                 self._num_under_way += 1
-                yield from self._go_on(_UnderWay(index, outcome))
+                yield from self._continue(_UnderWay(index, outcome))
 
-    def _go_on(self, source: _UnderWay, actor: _Actor | None = None) -> Iterator[Outcome]:
+    def _continue(self, source: _UnderWay, actor: _Actor | None = None) -> Iterator[Outcome]:
         """To the next stage, by the same actor if it can; after the last one, it is done."""
         if source.stage == len(self._work.stages):
             self._num_under_way -= 1
@@ -326,7 +326,7 @@ class _Run(Generic[Item, Outcome]):
             held = limits([pool.needs for pool in self._kinds], nodes)
             for pool, limit in zip(self._kinds, held, strict=True):
                 pool.limit = self._max_actors or limit
-                pool.let_go_of_idle(self._min_actors, {node["NodeID"] for node in nodes})
+                pool.stop_idle(self._min_actors, {node["NodeID"] for node in nodes})
                 pool.check_started()
 
     def _start(self) -> None:
@@ -361,7 +361,7 @@ class _Run(Generic[Item, Outcome]):
             actor.node, actor.pool.num_failed = content, 0
             return
         source.outcome, source.stage = content, source.stop
-        yield from self._go_on(source, actor)
+        yield from self._continue(source, actor)
 
     def _died(self, actor: _Actor, death: RayError) -> Iterator[Outcome]:
         source = actor.take()
@@ -372,7 +372,7 @@ class _Run(Generic[Item, Outcome]):
         given_up = self._tries.lost(source.index, self._work.stages[source.stage].name, "died")
         if given_up is None:
             source.careful = True
-            yield from self._go_on(source)
+            yield from self._continue(source)
         else:
             self._num_under_way -= 1
             yield given_up

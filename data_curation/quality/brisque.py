@@ -51,7 +51,7 @@ def brisque(frame_HWC: NDArray[np.uint8]) -> float:
     """Score of an RGB frame.
 
     Raises:
-        AssetError: the model cannot be had.
+        AssetError: the model is unavailable.
     """
     return load_model().predict(features(frame_HWC))
 
@@ -112,7 +112,7 @@ def load_model() -> SupportVectors:
     """The regression of the package ``brisque``: text, and numbers picked out of a pickle.
 
     Raises:
-        AssetError: it cannot be had, or is not what was expected.
+        AssetError: it is unavailable, or is not the expected one.
     """
     least_F, most_F = _ranges(asset_path("brisque_ranges"))
     lines = asset_path("brisque_svm").read_text().splitlines()

@@ -26,7 +26,7 @@ class RunRecorder:
         folder: the run's folder.
         num_sources: number of sources.
         stages: names of the stages, in order.
-        show: who is shown the counts; see :data:`Show`.
+        show: audience of the live counts; see :data:`Show`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class RunRecorder:
 
         Args:
             name: the stage or step, as the metrics name it.
-            clips: what enters it.
+            clips: the clips that enter it.
             shown_as: name on the display; by default the same.
         """
         started_s, started_cpu_s, done = time.perf_counter(), time.process_time(), 0

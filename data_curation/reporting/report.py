@@ -40,7 +40,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Picture:
-    """One thumbnail: a data URL (or None) and what stands below it."""
+    """One thumbnail: a data URL (or None) and the text below it."""
 
     url: str | None
     title: str
@@ -101,10 +101,10 @@ def write_report(
 
     Args:
         path: the file.
-        summary: what ``summary.json`` holds.
-        clips: the samples that were written.
-        rejections: everything that was not.
-        store: holds the thumbnails.
+        summary: content of ``summary.json``.
+        clips: the clips that were written.
+        rejections: everything else.
+        store: the store of the thumbnails.
     """
     render(
         path,

@@ -51,7 +51,7 @@ class StageTally:
         done: clips that have entered it and come out, one way or the other.
         passed: those of them that it let through.
         rejected: the others, by reason.
-        cost: what this run spent in it; what an earlier run did costs nothing.
+        cost: resources that this run spent in it; an earlier run's work costs nothing.
         expected: clips that will enter a stage that sees all of them; 0 before that is known.
     """
 

@@ -36,12 +36,12 @@ class Thresholds:
 
     Attributes:
         cut: least difference of neighbours at a cut.
-        cut_ratio: how many times the typical difference around it that is at least.
+        cut_ratio: least ratio of that difference to the typical one around it.
         neighbours: frames on either side that are "around".
         flash_frames: longest flash.
         blank_contrast: a frame of less contrast holds no picture.
         gradual: least difference of the frames at both ends of a dissolve or wipe.
-        gradual_ratio: how many times the difference before and after it that is at least.
+        gradual_ratio: least ratio of that difference to the ones before and after it.
         off_line: largest part of the change that is off the straight line from old to new.
         same_scene: correlation of two pictures from which they show one scene in another light.
         lengths: lengths of dissolves that are looked for, in frames.
@@ -69,8 +69,8 @@ def detect_shots(
 
     Args:
         source: the file.
-        num_frames: how many frames it should hold.
-        thresholds: what counts as a change.
+        num_frames: number of frames that it should contain.
+        thresholds: limits from which a difference counts as a change.
 
     Raises:
         MissingFileError: nothing readable is there.
@@ -135,10 +135,10 @@ def _lasts(signatures: Signatures, before: int, after: int, thresholds: Threshol
     """Whether what comes after a change is another scene than what was before, and stays so.
 
     Args:
-        signatures: of all frames.
+        signatures: signatures of all frames.
         before: last frame before the change.
         after: first frame after it.
-        thresholds: how long a flash may be, and what counts as another scene.
+        thresholds: limits of a flash and of another scene.
     """
     for step in range(thresholds.flash_frames + 1):
         later = min(after + step, len(signatures) - 1)
@@ -179,7 +179,7 @@ def find_fades(signatures: Signatures, thresholds: Thresholds = DEFAULTS) -> lis
 
 
 def _climb(contrast: NDArray[np.float32], place: int, step: int) -> int:
-    """Go on from a blank stretch while the contrast clearly grows; the first place beyond."""
+    """Move away from a blank stretch while the contrast clearly grows; the first place beyond."""
     while 0 <= place < len(contrast):
         following = place + 2 * step
         if not 0 <= following < len(contrast):

@@ -1,6 +1,7 @@
 """What every frame of a video looks like, in about a thousand bytes, from one pass of decoding.
 
-Shots are told apart on tiny pictures, so everything that a full decode spends on detail is skipped:
+Shots are distinguished on tiny pictures, so everything that a full decode spends on detail is
+skipped:
 H.264's deblocking filter is off, no picture is converted to RGB, and the planes are sampled as the
 decoder left them.
 """
@@ -65,7 +66,7 @@ def read_signatures(source: Source, num_frames: int | None = None) -> Signatures
 
     Args:
         source: the file.
-        num_frames: how many frames it should hold.
+        num_frames: number of frames that it should contain.
 
     Raises:
         MissingFileError: nothing readable is there.

@@ -25,7 +25,7 @@ def shot_spans(
     """Frames of each shot, end exclusive; those of transitions belong to none.
 
     Args:
-        transitions: what a detector found.
+        transitions: transitions that a detector found.
         num_frames: length of the video.
         margin: frames that are left out on either side of each transition as well, where encoders
             and rate converters leave traces of the other shot.

@@ -151,7 +151,7 @@ def load_transnetv2() -> TransNetV2:
     """The network with its released weights, on this process's device.
 
     Raises:
-        AssetError: the weights cannot be had.
+        AssetError: the weights are unavailable.
     """
     network = TransNetV2()
     weights = torch.load(asset_path("transnetv2_weights"), map_location="cpu", weights_only=True)
@@ -187,7 +187,7 @@ def detect_shots(source: Source, threshold: float = THRESHOLD) -> list[Transitio
     Raises:
         MissingFileError: nothing readable is there.
         VideoError: it is not a video, or is damaged.
-        AssetError: the weights cannot be had.
+        AssetError: the weights are unavailable.
     """
     frames_THWC = decode(source, size=FRAME_SIZE).frames_THWC
     return to_transitions(probabilities(frames_THWC) > threshold)

@@ -1,4 +1,4 @@
-"""The files of one source: the video and what lies beside it, here or in a bucket."""
+"""The files of one source: the video and its sidecars, on disk or in a bucket."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from data_curation.clip import Clip
 from nemo_cosmos.storage import fetch_object
 
-#: Folder of the copies, in the run's work folder; what is in it when a run begins is left over.
+#: Folder of the copies in the run's folder; whatever it contains when a run begins is left over.
 FETCHED = "fetched"
 
 
 def file_versions(source: Clip) -> dict[str, list[int | str]]:
-    """What tells one version of the files from another, by name."""
+    """Size and version of each file, by name: they differ when a file has changed."""
     if source.stored:
         return {_name(item.url): [item.size_bytes, item.version] for item in source.stored}
     files = [source.source, source.source.with_suffix(".json"), *source.arrays]

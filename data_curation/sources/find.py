@@ -41,9 +41,9 @@ def find_sources(
         location: a folder (searched to any depth, hidden folders left out), a video, a glob
             pattern, or a ``.txt`` file with one path or URL a line (relative ones start at its
             folder); each may be an ``s3://``, ``gs://`` or ``az://`` URL.
-        run_folder: left out when it lies inside the input; sources in buckets are copied into it
-            one by one, when they are worked on.
-        output: where results go in the end; left out as well.
+        run_folder: the run's folder, which is left out when it is inside the input; sources in
+            buckets are copied into it one by one, while they are worked on.
+        output: the place of the results, which is left out as well.
 
     Raises:
         MissingFileError: nothing is there, or no file in it has the ending of a video.
@@ -98,7 +98,7 @@ def _on_disk(name: str, run_folder: Path) -> tuple[str, Iterable[str]]:
 
 
 def _in_bucket(name: str, output: str, buckets: _Buckets) -> tuple[str, Iterable[str]]:
-    """As :func:`_on_disk`; what is listed on the way is remembered by ``buckets``."""
+    """As :func:`_on_disk`; ``buckets`` remembers what is listed on the way."""
     if not is_bucket(name):
         raise MissingFileError(
             f"The input '{name}' cannot be listed. Expected a path on disk, or a URL that begins "

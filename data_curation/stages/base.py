@@ -62,7 +62,7 @@ class Stage(ABC):
         name: short name for counts, metrics and reports.
         inputs: fields of :class:`Clip` that must be set before.
         outputs: fields that the stage sets.
-        resources: what one worker occupies.
+        resources: resources that one worker occupies.
         version: counts up when the stage makes something else of the same clip and settings, so
             that results of an earlier version are not used.
     """
@@ -140,7 +140,7 @@ class DatasetStage(Stage):
 
         Args:
             clips: all clips.
-            advance: callback to call whenever a clip is done, where the stage can tell.
+            advance: callback after each clip, where the stage finishes them one by one.
         """
 
 

@@ -1,9 +1,9 @@
 """Camera motion: static, pan, tilt, zoom or shake, with its direction, from optical flow.
 
 Dense flow (DIS) between neighbouring small pictures is fitted by one similarity (shift, scale,
-rotation) for each pair, robustly, so that what moves in front of the camera has no say. A clip is
-looked at in a few stretches of neighbouring frames. A camera that goes forward is seen as zooming
-in; the two cannot be told apart by a similarity. Pairs in which the fit explains less than half of
+rotation) for each pair, robustly, so that what moves in front of the camera does not count. A clip
+is sampled in a few stretches of neighbouring frames. A camera that moves forward appears to zoom
+in; a similarity cannot distinguish the two. Pairs in which the fit explains less than half of
 the flow (something large moves in front, or the scene is deep) do not count, and a clip in which
 most do not gets no label.
 """
@@ -167,7 +167,8 @@ def camera_motion(stretches: list[NDArray[np.uint8]], fps: float) -> CameraMotio
 def typical(steps_N4: Array) -> Array:
     """Mean step without those far off the median.
 
-    The mean is how far a stretch goes in all, and a shake goes nowhere; a single jump has no say.
+    The mean measures how far a stretch moves in all; a shake moves nowhere, and a single jump is
+    ignored.
     """
     middle = np.median(steps_N4, axis=0)
     off = np.abs(steps_N4 - middle)

@@ -1,6 +1,6 @@
-"""Annotate: words for the clips that came without, by a model or from what was measured.
+"""Caption: words for the clips that came without, by a model or from measurements.
 
-A vision-language model says what is seen, window by window; without one, a template says what the
+A vision-language model describes a clip window by window; without one, a template words what the
 stages before have measured. Clips that came with words keep them.
 """
 
@@ -31,17 +31,17 @@ PROMPT = "Elaborate on the visual and narrative elements of the video in detail.
 
 @dataclass(frozen=True)
 class CaptionSettings(VisionModel, StageSettings):
-    """Who is asked, and what; without a URL nobody is.
+    """The model to ask and the question; without a URL no model is asked.
 
     Attributes:
         prompt: the question.
-        sample_fps: frames a second that the model is shown.
+        sample_fps: frames per second that the model is shown.
         window_frames: frames of the clip per caption.
-        remainder_frames: a rest at the end is a window of its own from here on.
-        max_tokens: of an answer.
+        remainder_frames: least number of frames at the end that become a window of their own.
+        max_tokens: upper limit of an answer's tokens.
     """
 
-    prompt: str = option(PROMPT, "What the model is asked.", flag="--vlm-prompt")
+    prompt: str = option(PROMPT, "The question to the model.", flag="--vlm-prompt")
     sample_fps: float = option(2.0, "Frames a second that the model is shown.", flag="--vlm-fps")
     window_frames: int = WINDOW_FRAMES
     remainder_frames: int = REMAINDER_FRAMES

@@ -1,7 +1,7 @@
 """Deduplicate: of clips that show the same, the best one is kept.
 
 Three sieves, finer to coarser: equal frames (by checksum; the first one is kept), the same pictures
-encoded, scaled or graded anew (perceptual hash), and nearly the same content (embeddings). Of a
+encoded, scaled or graded again (perceptual hash), and nearly the same content (embeddings). Of a
 group the largest picture is kept, then the longest clip, then the first in order of name. Clips of
 earlier runs that are named in the settings are always kept.
 """
@@ -42,7 +42,7 @@ class DeduplicateSettings(StageSettings):
     """
 
     min_cosine: float = option(
-        MIN_COSINE, "Clips this alike are semantic duplicates; 1 keeps them.", flag="--min-cosine"
+        MIN_COSINE, "Clips this similar are semantic duplicates; 1 keeps them.", flag="--min-cosine"
     )
     known: tuple[str, ...] = option(
         (), "Output of an earlier run, whose clips are not taken again; repeatable.", flag="--known"
@@ -79,7 +79,7 @@ class DeduplicateStage(DatasetStage):
     def process_all(
         self, clips: Sequence[Clip], advance: Callable[[], None] = ignore_progress
     ) -> list[Result]:
-        """Compare all clips; none is done before all are."""
+        """Compare all clips; no result is known before the last comparison."""
         results: dict[int, Result] = dict(enumerate(clips))
         rest = self._exact(clips, results)
         if all(EMBEDDING_SUFFIX in clips[row].suffixes for row in rest):
@@ -194,9 +194,9 @@ def best_of_pairs(
     pair is looked at.
 
     Args:
-        pair_P2: rows that are alike.
-        rank_N: 0 the best.
-        num_known: rows before are kept in any case.
+        pair_P2: pairs of similar rows.
+        rank_N: rank of each row by quality, 0 the best.
+        num_known: number of leading rows that are kept in any case.
     """
     best = list(range(len(rank_N)))
 

@@ -46,9 +46,7 @@ class EmbedTextSettings(StageSettings):
 
     def __post_init__(self) -> None:
         if self.max_length < 1:
-            raise ConfigError(
-                f"Captions of {self.max_length} tokens cannot be; expected 1 or more."
-            )
+            raise ConfigError(f"Captions cannot have {self.max_length} tokens; expected 1 or more.")
 
     def build(self, store: ClipStore) -> Stage:
         """The stage with these settings."""

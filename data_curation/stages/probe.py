@@ -1,4 +1,4 @@
-"""Probe: what is this file, and can it be read at all; one in a bucket is copied here first."""
+"""Probe: find out what a file is and whether it can be read; copy one in a bucket here first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, MissingFileError, VideoError
 from nemo_cosmos.options import option
 
-#: How much is read at either end of a file to tell why it cannot be decoded.
+#: How much is read at either end of a file to find out why it cannot be decoded.
 _LOOK_BYTES = 4 * 1024 * 1024
 _STILL_CODECS = frozenset(("png", "mjpeg", "webp", "bmp", "tiff", "gif"))
 
@@ -36,7 +36,7 @@ class ProbeSettings(StageSettings):
     def __post_init__(self) -> None:
         if not 1 <= self.min_side_px <= self.max_side_px:
             raise ConfigError(
-                f"Sides of {self.min_side_px} to {self.max_side_px} pixels cannot be; expected a "
+                f"Sides cannot be {self.min_side_px} to {self.max_side_px} pixels long; expected a "
                 "least side of 1 or more and a most side that is not below it."
             )
 

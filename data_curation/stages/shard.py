@@ -1,4 +1,4 @@
-"""Shard: write the clips that are left into cosmos-curate's layout, whole or not at all."""
+"""Shard: write the remaining clips into cosmos-curate's layout, whole or not at all."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def write_shards(
     holds these very clips already, nothing is written.
 
     Args:
-        clips: what is left after all stages, captioned.
-        store: holds their files.
+        clips: the clips that passed all stages, captioned.
+        store: the store of their files.
         output: the run's output folder.
         max_shard_bytes: size of a tar.
-        advance: called after each clip.
+        advance: callback after each clip.
 
     Returns:
         Whether anything was written.

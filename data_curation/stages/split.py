@@ -1,8 +1,8 @@
 """Split: cut a source into clips by shot, by a fixed stride, or not at all.
 
 A clip is a piece of one shot. The frames of a transition (fade, dissolve, wipe) belong to no clip,
-nor do some frames on either side of it; the run's summary counts them as left out. Where the source
-itself begins or ends, and where a long shot is cut into parts, nothing is left out.
+nor do some frames on either side of it; the run's summary counts them as left out. Nothing is left
+out where the source itself begins or ends, or where a long shot is cut into parts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SplitSettings(StageSettings):
         min_clip_s: shorter pieces are rejected as ``too_short``.
         max_clip_s: longer pieces are cut into equal parts.
         stride_s: length of a piece with the method ``stride``.
-        boundary_s: what is left out on either side of a change of shot; at least one frame unless
+        boundary_s: seconds left out on either side of a change of shot; at least one frame unless
             it is 0.
 
     Raises:
@@ -64,12 +64,12 @@ class SplitSettings(StageSettings):
         methods = get_args(SplitMethod)
         if self.method not in methods:
             raise ConfigError(
-                f"There is no way '{self.method}' to split; expected {', '.join(methods[:-1])} or "
-                f"{methods[-1]}."
+                f"There is no method '{self.method}' to split by; expected "
+                f"{', '.join(methods[:-1])} or {methods[-1]}."
             )
         if not (0 <= self.min_clip_s <= self.max_clip_s and self.max_clip_s > 0):
             raise ConfigError(
-                f"Clips of {self.min_clip_s} s to {self.max_clip_s} s cannot be; expected a "
+                f"Clips cannot be {self.min_clip_s} s to {self.max_clip_s} s long; expected a "
                 "least length of 0 or more and a most length that is not below it."
             )
         if self.stride_s <= 0:
@@ -169,7 +169,7 @@ def find_shots(path: Path, num_frames: int, method: SplitMethod) -> list[Transit
 
     Raises:
         VideoError: it cannot be decoded.
-        AssetError, MissingDependencyError: what the method needs cannot be had.
+        AssetError, MissingDependencyError: what the method needs is unavailable.
     """
     if method == "transnetv2":
         # Needs torch, which takes seconds to import.

@@ -51,13 +51,13 @@ class TranscodeSettings(StageSettings):
     Attributes:
         short_side_px: larger videos are scaled down to this shorter side; 0 keeps every size.
         crf: x264's quality, 0 best to 51 worst.
-        profile: ``720p`` or ``1080p``: no shorter side above that, whatever ``short_side_px`` says;
-            ``source`` keeps sizes.
+        profile: ``720p`` or ``1080p``: upper limit of the shorter side, on top of
+            ``short_side_px``; ``source`` sets none.
         keyframe_s: longest time between keyframes, at which a reader can start.
         encoder: ``auto`` (NVENC where there, else x264, else OpenH264) or one of them by name.
 
     Raises:
-        ConfigError: a value that cannot be.
+        ConfigError: a value is impossible.
     """
 
     short_side_px: int = option(
@@ -82,7 +82,7 @@ class TranscodeSettings(StageSettings):
         if self.keyframe_s <= 0 or self.short_side_px < 0:
             raise ConfigError(
                 f"Keyframes every {self.keyframe_s} s and a shorter side of {self.short_side_px} "
-                "pixels cannot be; expected a positive time and a side of 0 or more."
+                "pixels are impossible; expected a positive time and a side of 0 or more."
             )
         if self.encoder not in ("auto", *ENCODERS):
             raise ConfigError(
@@ -170,7 +170,7 @@ class FrameStream:
     Args:
         clip: source and span.
         short_side_px: scale down to this shorter side; 0 keeps the size.
-        keep_every_frame: of a variable rate, whether frames follow each other as they are instead
+        keep_every_frame: whether the frames of a variable rate follow each other one by one instead
             of by their times.
     """
 

@@ -1,7 +1,7 @@
 """Video type: what kind of video a clip is, where it was taken, and what objects it shows.
 
-By default an honest guess from the embedding that *embed* left, without a look at the pictures, so
-that another taxonomy sorts a whole data set anew in moments. With the embedded network the
+By default this is an estimate from the embedding that *embed* left, without the pictures, so that a
+whole data set is sorted again by another taxonomy in moments. With the embedded network the
 probabilities of the ImageNet classes that the taxonomy names for a label are added up; with a CLIP
 model its text half reads the labels. What is not likely enough is ``unknown``. Or a vision-language
 model is asked for one label of each aspect; an answer that is no label is ``unknown``.
@@ -50,8 +50,8 @@ class VideoTypeSettings(StageSettings):
         min_object_confidence: least probability of an object that is named.
         keep: labels of types or environments to keep; empty keeps all. ``unknown`` is one, too.
         num_frames: frames that the model is shown, evenly over the clip.
-        vlm: who is asked; in a run by default the model that captions.
-        embedder: what the clips were embedded with; set by the run.
+        vlm: the model to ask; in a run by default the one that captions.
+        embedder: name of the model that embedded the clips; set by the run.
 
     Raises:
         ConfigError: there is no such way to sort, or a number is out of range.
@@ -164,7 +164,7 @@ class VideoTypeStage(DatasetStage):
         return question(aspect, self._taxonomy.labels.get(aspect, {}))
 
     async def _ask(self, clip: Clip, ask: Ask) -> dict[str, str]:
-        """One label of each aspect; an answer that is none is asked for once more."""
+        """Ask for one label of each aspect, and a second time where the answer is no label."""
         numbers = np.unique(spread(clip.num_frames, self.settings.num_frames))
         answers = {}
         for aspect, labels in self._taxonomy.labels.items():

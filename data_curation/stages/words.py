@@ -1,8 +1,8 @@
-"""Caption: keep the words that come with a video, or measure what a template may say of it.
+"""Words: keep those that come with a video, or measure the light that a template can describe.
 
-Clips without words get ``caption_source: template`` here; the words themselves are written by
-*annotate*, when all is known of the clip. The mark stays, so that training can leave such captions
-out or weigh them.
+A clip without words gets ``caption_source: template`` here; *caption* writes its words once all is
+known of the clip. The mark stays in the record, so that training can leave such captions out or
+weigh them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LOOK_SIZE = (45, 80)
 
 @dataclass(frozen=True)
 class WordsSettings(StageSettings):
-    """Nothing to choose yet."""
+    """No choices yet."""
 
     def build(self, store: ClipStore) -> Stage:
         """The stage."""
@@ -58,7 +58,7 @@ class WordsStage(ClipStage):
         return np.array([], dtype=np.int64) if has_sidecar else _look_numbers(clip)
 
     def process(self, clip: Clip) -> Result:
-        """Look for the words of one clip."""
+        """Read the words of one clip, or measure its light."""
         try:
             words = read_words(clip.source)
         except SampleError as error:

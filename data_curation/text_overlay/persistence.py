@@ -4,7 +4,8 @@ A box of text is looked at twice, half a second apart, by its edges (gradients o
 burnt in when the edges inside the box are where they were, and those around it are not. Where
 nothing is drawn around it (a black bar, the sky), the rest of the picture decides. A sign moves
 with the scene; lettering on a bus that the camera follows stands still, but so does the bus around
-it. Where nothing moves at all, a caption cannot be told from a sign in this way and counts as one.
+it. Where nothing moves at all, a caption cannot be distinguished from a sign in this way, and
+counts as one.
 
 Shape suffixes: H height, W width.
 """

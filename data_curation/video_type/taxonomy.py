@@ -27,7 +27,7 @@ class Label:
 
     Attributes:
         classes: the ImageNet classes for it; none where they cannot show it.
-        prompt: what it stands for, for models that read.
+        prompt: the label's meaning in words, for models that read.
     """
 
     classes: tuple[int, ...]

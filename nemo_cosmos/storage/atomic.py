@@ -27,7 +27,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     ``path`` is untouched; a leftover of a killed process begins with ``.tmp-`` and may be deleted.
 
     Args:
-        path: where the finished file or folder goes; parent folders are made.
+        path: place of the finished file or folder; parent folders are created.
 
     Raises:
         StorageFullError: no space left; nothing at ``path`` has changed.
@@ -49,7 +49,7 @@ def explained_when_full(target: Path) -> Iterator[None]:
     """Turn what the system says of a full disk into :class:`StorageFullError`.
 
     Args:
-        target: what the block writes, or a folder that it writes to.
+        target: the file that the block writes, or a folder that it writes to.
 
     Raises:
         StorageFullError: no space left; a block that writes atomically has changed nothing.
@@ -64,7 +64,7 @@ def explained_when_full(target: Path) -> Iterator[None]:
         raise StorageFullError(
             f"No space left{limit} while writing '{target}' ({free_bytes / 1e6:.0f} MB free). What "
             "was there before is intact. Free some space, or choose another output folder, "
-            "and run the same command again: it goes on where it stopped."
+            "and run the same command again: it resumes where it stopped."
         ) from error
 
 

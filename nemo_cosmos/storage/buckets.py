@@ -24,9 +24,9 @@ class StoredObject(NamedTuple):
     """One version of an object.
 
     Attributes:
-        url: where it is.
-        size_bytes: its length.
-        version: its entity tag, which changes with the content.
+        url: the object's URL.
+        size_bytes: the object's length.
+        version: the object's entity tag, which changes with the content.
     """
 
     url: str
@@ -38,7 +38,7 @@ def list_objects(folder: str, deep: bool = True) -> Iterator[StoredObject]:
     """The objects below a URL, in no special order; none where there are none.
 
     Args:
-        folder: what stands before the last slash.
+        folder: URL up to the last slash.
         deep: at any depth; else only those without a further slash.
 
     Raises:

@@ -63,15 +63,15 @@ def mirror_folder(
 
     Args:
         folder: local.
-        url: where in the bucket; see :func:`claim_place`.
+        url: place in the bucket; see :func:`claim_place`.
         last: the file, below the folder, that stands for the whole.
         leave_out: files that stay where they are.
-        on_file: called with the numbers of files that are done and of all.
+        on_file: callback with the numbers of finished files and of all files.
 
     Raises:
         ConfigError: the place is another's.
         MissingFileError: there is no such bucket, or it may not be written to.
-        ServiceError: the storage gave no answer in all tries; the same call goes on.
+        ServiceError: the storage gave no answer in all attempts; the same call resumes.
     """
     claim_place(folder, url)
     root = _root(url)

@@ -38,7 +38,7 @@ def check_output_file(path: str | os.PathLike[str]) -> Path:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        if error.errno == errno.ENOSPC:  # told with the amount of free space, when it is written
+        if error.errno == errno.ENOSPC:  # reported with the amount of free space when it is written
             return target
         raise InputError(
             f"'{target}' cannot be written: {error.strerror or error} ('{parent}'). Choose another "

@@ -13,7 +13,7 @@ def path_from_folder(location: str | os.PathLike[str], folder: str | os.PathLike
 
     Args:
         location: path as it holds from the working folder, or a URL.
-        folder: where the file is written.
+        folder: folder that the file is written to.
 
     Returns:
         A path relative to ``folder``; an absolute one where the two have no folder in common below

@@ -26,10 +26,10 @@ _TIME_FIELDS = ("LastModified", "mtime", "updated", "last_modified", "modified",
 
 
 class FileStamp(NamedTuple):
-    """What tells one version of a file from another.
+    """Facts that differ between two versions of a file.
 
     Attributes:
-        size_bytes: its length.
+        size_bytes: the file's length.
         mtime_ns: when it was last written, in nanoseconds; 0 where the storage does not say.
     """
 
@@ -59,7 +59,7 @@ def read_ranges(location: str, stamp: FileStamp, ranges: Sequence[tuple[int, int
 
     Args:
         location: path or URL.
-        stamp: of the version of the file that is meant.
+        stamp: stamp of the version to read.
         ranges: (offset, size) of each part, in bytes.
 
     Returns:
@@ -111,7 +111,7 @@ class _MappedFile:
                 raise MissingFileError(
                     f"'{name}' has changed since it was indexed ({stamp.size_bytes} bytes then, "
                     f"{status.st_size} now). Do not write to shards that are being read; start "
-                    "again to index it anew."
+                    "again to index it again."
                 )
             self._map = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
         finally:

@@ -130,9 +130,9 @@ def clear_errors(name: str) -> Iterator[None]:
 
 def _bucket_error(name: str, error: BaseError) -> MissingFileError | ServiceError:
     """What is wrong, in a sentence, instead of the whole request and answer."""
-    told = str(error).partition("\n")[0].rstrip(": ")
+    reason = str(error).partition("\n")[0].rstrip(": ")
     code = re.search(r"(?:<Code>|code: )(\w+)(?:</Code>|\))", str(error))
-    status = re.search(r"status code: (\d+)", told)
+    status = re.search(r"status code: (\d+)", reason)
     if isinstance(error, PreconditionError):
         return MissingFileError(
             f"'{name}' was replaced while it was read. Run the same command again."
@@ -140,17 +140,17 @@ def _bucket_error(name: str, error: BaseError) -> MissingFileError | ServiceErro
     refused = (status and status[1] in ("401", "403")) or (code and code[1] == "AccessDenied")
     if refused or isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return MissingFileError(
-            f"Access to '{name}' is refused ({code[1] if code else told}). Check the spelling, and "
-            "the credentials in the environment, such as AWS_ACCESS_KEY_ID and "
+            f"Access to '{name}' is refused ({code[1] if code else reason}). Check the spelling "
+            "and the credentials in the environment, such as AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS or AZURE_STORAGE_ACCOUNT_KEY."
         )
     if status and status[1] == "404":
         return MissingFileError(
-            f"'{name}' is not there ({code[1] if code else told}). Check the spelling of the "
+            f"'{name}' is not there ({code[1] if code else reason}). Check the spelling of the "
             "bucket, and that it lies where the environment points (AWS_ENDPOINT_URL, AWS_REGION)."
         )
     return ServiceError(
-        f"The storage of '{name}' gave no answer: {told}. Check the network, the endpoint and the "
-        "credentials in the environment, and run the same command again: it goes on where it "
+        f"The storage of '{name}' gave no answer: {reason}. Check the network, the endpoint and "
+        "the credentials in the environment, and run the same command again: it resumes where it "
         "stopped."
     )
