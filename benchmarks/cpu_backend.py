@@ -26,7 +26,8 @@ from torch.overrides import _get_current_function_mode_stack  # noqa: E402
 from nemo_cosmos.models.common.rope import Rope3D, RopeTable, apply_rope  # noqa: E402
 from nemo_cosmos.models.diffusion.network.config import DiTConfig  # noqa: E402
 from nemo_cosmos.models.diffusion.network.dit import DiT  # noqa: E402
-from nemo_cosmos.models.diffusion.network.layers import DiTLayer, LayerInputs  # noqa: E402
+from nemo_cosmos.models.diffusion.network.layer_inputs import LayerInputs  # noqa: E402
+from nemo_cosmos.models.diffusion.network.layers import DiTLayer  # noqa: E402
 from nemo_cosmos.models.diffusion.network.modulation import add_gated, modulate  # noqa: E402
 from nemo_cosmos.platform import ensure_model_parallel  # noqa: E402
 
@@ -61,8 +62,8 @@ class PlainLayer(nn.Module):
         shift, scale, gate = self._modulation("cross_attention", c)
         q = F.linear(modulate(x, shift, scale), w["cross_attention_linear_q_weight"])
         q = self._norm(q.unflatten(-1, (self.heads, -1)), "cross", "q")
-        assert c.context_MBE is not None
-        kv = F.linear(c.context_MBE, w["cross_attention_linear_kv_weight"])
+        assert c.context_MBC is not None
+        kv = F.linear(c.context_MBC, w["cross_attention_linear_kv_weight"])
         k, v = kv.unflatten(-1, (self.heads, -1)).chunk(2, dim=-1)
         x = add_gated(x, gate, self._attend(q, self._norm(k, "cross", "k"), v, "cross"))
         shift, scale, gate = self._modulation("mlp", c)
@@ -110,7 +111,7 @@ def build(tokens: int, width: int) -> tuple[DiTLayer, PlainLayer, torch.Tensor, 
         rope_cos_LB1D=rope.cos_LB1D,
         rope_sin_LB1D=rope.sin_LB1D,
         position_L1E=None,
-        context_MBE=torch.randn(TEXT_TOKENS, 1, TEXT_WIDTH),
+        context_MBC=torch.randn(TEXT_TOKENS, 1, TEXT_WIDTH),
     )
     return layer, PlainLayer(layer, heads), torch.randn(tokens, 1, width), conditioning
 

@@ -53,7 +53,7 @@ def tokenizer_flops(
       do after each one over space: ``3 C_out^2``; a 1x1 map: ``C_in C_out``;
     - a residual block: two convolutions, and a 1x1 map where the width changes;
     - attention in the middle: four 1x1 maps and, for scores and sums, ``2 C`` times the positions
-      of the frame, and in video tokenizers once more with ``2 C`` times the number of frames;
+      of the frame, and in video tokenizers again, with ``2 C`` times the number of frames;
     - the wavelet: one square map of a patch's values for each colour.
 
     A level that halves or doubles an axis counts its convolutions where their results are. The

@@ -40,7 +40,7 @@ def transformer_engine_cores() -> TransformerEngineCores:
     from megatron.core.extensions.transformer_engine import TEDotProductAttention
 
     class TESelfAttention(TEDotProductAttention):
-        """Transformer Engine's attention, told its mask by a description.
+        """Transformer Engine's attention, with its mask given by a description.
 
         Over context-parallel ranks, a causal mask takes the tokens in zigzag order, as ours does.
         """

@@ -106,7 +106,7 @@ class TextEncoder(ABC):
         raise PromptError(
             f"The prompt '{prompt[:_SHOWN_CHARACTERS]}...' has {len(tokens)} tokens; the text "
             f"encoder '{self.kind}' takes at most {self.max_length}. Shorten it by about "
-            f"{len(tokens) - self.max_length} tokens, or ask for truncation (truncate=True)."
+            f"{len(tokens) - self.max_length} tokens."
         )
 
 

@@ -120,7 +120,7 @@ def token_grid(latent_thw: Sequence[int], config: DiTConfig) -> tuple[int, int, 
     ):
         if size % config.patch_spatial or not 0 < size <= limit:
             step = config.patch_spatial
-            nearest = min(max(round(size / step), 1) * step, limit)
+            nearest = min(max(round(size / step), 1), limit // step) * step
             raise WrongSizeError(
                 f"The latent's {name} is {size}, but this network takes multiples of {step} "
                 f"up to {limit}. The nearest is {nearest}."
