@@ -39,9 +39,6 @@ def import_(
         nemo-cosmos import outputs/my_run/checkpoints/step=001000 worlds/step_1000
         nemo-cosmos import Cosmos-0.1-Tokenizer-CV4x8x8 tokenizers/cv4x8x8
     """  # noqa: E501 - a command stays on one line
-    from nemo_cosmos.platform.quiet import quiet_libraries
-
-    quiet_libraries()
     from nemo_cosmos.checkpoint.convert import import_checkpoint
 
     with show_progress(f"Importing {source.name}", BYTES) as progress:
@@ -72,9 +69,6 @@ def export(
         nemo-cosmos export outputs/my_run/export my_world_hf --format diffusers
         nemo-cosmos export worlds/14b nemo_14b --format nemo
     """
-    from nemo_cosmos.platform.quiet import quiet_libraries
-
-    quiet_libraries()
     from nemo_cosmos.checkpoint.convert import export_checkpoint
 
     with show_progress(f"Exporting {source.name}", BYTES) as progress:

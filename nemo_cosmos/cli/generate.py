@@ -210,9 +210,6 @@ def load_pipeline(
             f"There is no precision '{precision}'. The nearest are "
             f"{nearest_names(precision, PRECISIONS)}."
         )
-    from nemo_cosmos.platform.quiet import quiet_libraries
-
-    quiet_libraries()  # before torch and Megatron are imported
     import torch
 
     from nemo_cosmos.guardrails.site import site_policy

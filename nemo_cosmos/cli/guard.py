@@ -70,9 +70,7 @@ def text(
     """
     from nemo_cosmos.guardrails.files import judge_prompt
     from nemo_cosmos.guardrails.site import site_policy
-    from nemo_cosmos.platform.quiet import quiet_libraries
 
-    quiet_libraries()
     policy = site_policy(listed(disable_guard), listed(enable_guard))
     allowed: list[bool] = []
     for line in _read_lines() if prompt == FROM_STDIN else [prompt]:
@@ -124,9 +122,7 @@ def video(
     """
     from nemo_cosmos.guardrails.files import judge_file
     from nemo_cosmos.guardrails.site import site_policy
-    from nemo_cosmos.platform.quiet import quiet_libraries
 
-    quiet_libraries()
     policy = site_policy(listed(disable_guard), listed(enable_guard))
     verdict = judge_file(policy, file, out)
     _print_verdict(verdict, as_json)

@@ -29,6 +29,7 @@ from nemo_cosmos.errors import (
     NemoCosmosError,
     nearest_names,
 )
+from nemo_cosmos.platform.quiet import quiet_libraries
 
 DEBUG_FLAG = "--debug"
 DEBUG_VARIABLE = "NEMO_COSMOS_DEBUG"
@@ -156,6 +157,7 @@ class LazyCommands(TyperGroup):
                 f"There is no command '{name}'. The nearest are {nearest_names(name, self.table)}. "
                 f"'{ctx.command_path} --help' lists them all."
             )
+        quiet_libraries()  # before the command imports torch, NeMo or Megatron
         return name, typer.main.get_command(_build(name, self.table[name].load())), rest
 
 

@@ -22,10 +22,8 @@ def command(
         nemo-cosmos models
         nemo-cosmos models --json --family diffusion
     """
-    from nemo_cosmos.platform.quiet import quiet_libraries
     from recipes.presets import list_presets
 
-    quiet_libraries()
     rows = list_presets(family)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))

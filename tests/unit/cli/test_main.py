@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import types
+import warnings
 
 import pytest
 import typer
@@ -18,6 +19,7 @@ from nemo_cosmos.errors import (
     StorageFullError,
     WrongSizeError,
 )
+from nemo_cosmos.platform.quiet import EXPECTED_WARNINGS
 
 
 @pytest.fixture
@@ -109,6 +111,19 @@ def test_debug_shows_the_traceback_wherever_it_stands(fake_command):
     fake_command(command)
     with pytest.raises(WrongSizeError):
         cli.main(["fake", "--debug"])
+
+
+def test_libraries_are_quiet_before_a_command_is_imported(fake_command):
+    silenced = []
+
+    def command() -> None:
+        silenced.extend(entry[1].pattern for entry in warnings.filters if entry[1])
+
+    fake_command(command)
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        run("fake")
+    assert set(EXPECTED_WARNINGS) <= set(silenced)
 
 
 def test_interrupt_says_how_to_go_on(fake_command, capsys):
