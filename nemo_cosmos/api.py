@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from nemo_cosmos.inference import Result
     from nemo_cosmos.inference.given import FrameSource
     from nemo_cosmos.inference.request import Controls
-    from nemo_cosmos.models.common.text import TextEncoder
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
     from nemo_cosmos.progress import Progress
 
@@ -76,6 +75,7 @@ def tokenize(
     *,
     text_encoder: str = "embedded",
     text_length: int = 512,
+    stored_text: bool = False,
     work: Folder | None = None,
     on_clip: Progress | None = None,
 ) -> Mapping[str, Any]:
@@ -91,6 +91,8 @@ def tokenize(
         config: window, size and batch.
         text_encoder: ``"embedded"``, or the folder or hub name of a T5 encoder.
         text_length: the most tokens of a caption.
+        stored_text: take the text embeddings that the shards hold instead of encoding the captions;
+            ``text_encoder`` then only names the encoder that made them, and is not loaded.
         work: the local folder that a run for a bucket works in; in the cache by default.
         on_clip: called with the clips done and the clips in all.
 
@@ -105,7 +107,7 @@ def tokenize(
     from nemo_cosmos.data.shards.index import INDEX_SUFFIX
     from nemo_cosmos.data.tokenize.config import TokenizeConfig
     from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE
-    from nemo_cosmos.data.tokenize.run import tokenize_shards
+    from nemo_cosmos.data.tokenize.run import stored_text_dim, tokenize_shards
     from nemo_cosmos.models.common.text import load_text_encoder, text_encoder_spec
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
     from nemo_cosmos.storage import claim_place, is_bucket, mirror_folder, work_folder_of
@@ -119,14 +121,21 @@ def tokenize(
     if is_bucket(place):
         claim_place(folder, place)
     video_tokenizer = _with_latent_stats(video_tokenizer, tokenizer, shards, config)
-    text = load_text_encoder(text_encoder_spec(text_encoder, text_length))
+    spec = text_encoder_spec(text_encoder, text_length)
+    encode_text = None
+    if stored_text:
+        spec = {"kind": spec["kind"], "path": spec.get("path"), "max_length": text_length}
+        spec["dim"] = stored_text_dim(shards)
+    else:
+        text = load_text_encoder(spec)
+        spec, encode_text = text.spec(), text.encode
     dataset = tokenize_shards(
         shards,
         folder,
         encode=video_tokenizer.encode,
-        encode_text=text.encode,
+        encode_text=encode_text,
         config=config,
-        describe=_describe_encoders(video_tokenizer, tokenizer, text),
+        describe=_describe_encoders(video_tokenizer, tokenizer, spec),
         on_clip=on_clip,
         moved_to=place,
     )
@@ -158,7 +167,7 @@ def _with_latent_stats(
 
 
 def _describe_encoders(
-    tokenizer: VideoTokenizer, folder: Folder, text: TextEncoder
+    tokenizer: VideoTokenizer, folder: Folder, text_encoder: Mapping[str, object]
 ) -> dict[str, object]:
     """Return what ``dataset.json`` records of the encoders."""
     stats = tokenizer.stats
@@ -168,7 +177,7 @@ def _describe_encoders(
         "latent_stats": None
         if stats is None
         else {"mean": stats.mean.tolist(), "std": stats.std.tolist()},
-        "text_encoder": text.spec(),
+        "text_encoder": dict(text_encoder),
     }
 
 

@@ -31,6 +31,10 @@ def command(
         str, typer.Option(help="'embedded', or a T5 folder or hub name.")
     ] = "embedded",
     text_length: Annotated[int, typer.Option(help="Longest caption, in tokens.")] = 512,
+    stored_text: Annotated[
+        bool,
+        typer.Option(help="Use the shards' text embeddings; --text-encoder names what made them."),
+    ] = False,
     batch_size: Annotated[int, typer.Option(help="Windows encoded at once.")] = 4,
     keep_video: Annotated[bool, typer.Option(help="Also write each window as mp4.")] = False,
     work: Work = None,
@@ -70,6 +74,7 @@ def command(
             config,
             text_encoder=text_encoder,
             text_length=text_length,
+            stored_text=stored_text,
             work=work,
             on_clip=update,
         )

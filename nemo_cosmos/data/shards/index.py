@@ -226,7 +226,13 @@ def _build(shard: str, stamps: tuple[FileStamp, ...]) -> ShardIndex:
         with open_url(tar) as handle:
             for member in walk_tar(handle, tar):
                 key, _, suffix = PurePath(member.name).name.partition(".")
-                rows.setdefault(key, {})[number, suffix] = member
+                row = rows.setdefault(key, {})
+                if (number, suffix) in row:
+                    raise SampleError(
+                        f"'{tar}' holds '{member.name}' twice, so it is unclear which one counts. "
+                        "Write the shard again with each file once."
+                    )
+                row[number, suffix] = member
                 if suffix == "json":
                     shapes[key], views[key] = _clip_shape(handle, member)
                 elif suffix == LATENT_SUFFIX:

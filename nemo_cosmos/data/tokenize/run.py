@@ -49,7 +49,7 @@ def tokenize_shards(
     out: Location,
     *,
     encode: Encode,
-    encode_text: EncodeText,
+    encode_text: EncodeText | None,
     config: TokenizeConfig,
     describe: Mapping[str, Any] | None = None,
     on_clip: OnClip | None = None,
@@ -61,7 +61,8 @@ def tokenize_shards(
         shards: curated shards, or folders of them, on disk or in a bucket.
         out: output folder.
         encode: the tokenizer's encoder.
-        encode_text: the text encoder; each distinct caption is encoded once.
+        encode_text: the text encoder, which encodes each distinct caption once; None to take the
+            embeddings that the shards hold (``curate --text-encoder``, or cosmos-curate's pickles).
         config: settings of windows and storage.
         describe: further entries of ``dataset.json`` (tokenizer, statistics, text encoder); the
             path under ``tokenizer`` is written relative to ``out``. A change of it, of ``config``
@@ -88,7 +89,7 @@ def tokenize_shards(
     _check_same_run(folder, settings, sources)
     clips = {source: read_shard(source, ("json", "mp4")) for source in sources}
     total = sum(len(samples) for samples in clips.values())
-    encoder = ShardEncoder(config, encode, encode_text, captions={})
+    encoder = ShardEncoder(config, encode, encode_text)
     reports: list[ShardReport] = []
     done = 0
     for number, source in enumerate(sources):
@@ -127,6 +128,17 @@ def sample_videos(
         size = config.size_of(clip)
         windows = cut_windows(clip, config.window_frames, clip.record.num_frames, size)
         yield frames_to_tensor(next(windows).frames_THWC)[None]
+
+
+def stored_text_dim(shards: Location | Sequence[Location]) -> int:
+    """Return the channels of the text embeddings that curated shards hold.
+
+    Raises:
+        MissingFileError: there is no shard.
+        SampleError: the first sample has no embedding.
+    """
+    first = read_shard(_list_all(shards)[0])[0]
+    return int(first.text_embedding().shape[1])
 
 
 def _list_all(shards: Location | Sequence[Location]) -> list[str]:

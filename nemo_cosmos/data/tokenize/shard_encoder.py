@@ -26,6 +26,7 @@ from nemo_cosmos.data.shards.layout import shard_name
 from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.data.tokenize.config import LATENT_DTYPES, TokenizeConfig
 from nemo_cosmos.data.tokenize.windows import Window, cut_signals, cut_windows
+from nemo_cosmos.errors import SampleError
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import Video, encode_video, frames_to_tensor
 
@@ -70,22 +71,21 @@ class ShardEncoder:
     Args:
         config: settings of windows and storage.
         encode: the tokenizer's encoder.
-        encode_text: the text encoder.
-        captions: packed embeddings by caption, shared by all shards of a run, so that each distinct
-            caption is encoded once.
+        encode_text: the text encoder; None to take the embeddings that the shards hold.
     """
 
     def __init__(
         self,
         config: TokenizeConfig,
         encode: Encode,
-        encode_text: EncodeText,
-        captions: dict[str, bytes],
+        encode_text: EncodeText | None,
     ) -> None:
         self.config = config
         self.encode = encode
         self.encode_text = encode_text
-        self.captions = captions
+        # Each distinct caption of a run is encoded once.
+        self._captions: dict[str, bytes] = {}
+        self._text_dim: int | None = None
 
     def write(
         self,
@@ -110,7 +110,8 @@ class ShardEncoder:
             StorageFullError: no space left.
         """
         report = ShardReport(source, num_clips=len(clips))
-        self._embed({clip.record.caption: clip.where for clip in clips})
+        if self.encode_text is not None:
+            self._embed({clip.record.caption: clip.where for clip in clips}, self.encode_text)
         windows = self._windows(clips, report, on_clip)
         with ShardWriter(folder, first=place, max_bytes=1 << 62) as writer:
             for batch in _by_size(windows, self.config.batch_size):
@@ -140,7 +141,7 @@ class ShardEncoder:
 
     def _add(self, writer: ShardWriter, window: Window, latent_CTHW: torch.Tensor) -> None:
         where = f"window {window.start} of {window.clip.where}"
-        files = {TEXT_SUFFIX: self.captions[window.record.caption]}
+        files = {TEXT_SUFFIX: self._text_of(window.clip)}
         if latent_CTHW.is_floating_point():
             dtype = LATENT_DTYPES[self.config.latent_dtype]
             files[LATENT_SUFFIX] = pack_latent(latent_CTHW, dtype, where)
@@ -153,16 +154,30 @@ class ShardEncoder:
             record = record.with_changes(sha256=sha256_of(files["mp4"]))
         writer.add(record, files)
 
-    def _embed(self, captions: Mapping[str, str]) -> None:
+    def _text_of(self, clip: Sample) -> bytes:
+        """The packed embedding of a clip's caption, encoded here or stored with the clip."""
+        if self.encode_text is not None:
+            return self._captions[clip.record.caption]
+        embedding_LD = torch.from_numpy(clip.text_embedding())
+        dim = self._text_dim = self._text_dim or embedding_LD.shape[1]
+        if embedding_LD.shape[1] != dim:
+            raise SampleError(
+                f"The text embedding of {clip.where} has {embedding_LD.shape[1]} channels, but "
+                f"those before it have {dim}. The shards were embedded by different encoders; "
+                "tokenize them without stored embeddings."
+            )
+        return pack_embedding(embedding_LD, clip.where)
+
+    def _embed(self, captions: Mapping[str, str], encode_text: EncodeText) -> None:
         """Encode the captions that no earlier shard had, trimmed to their lengths."""
-        new = [caption for caption in captions if caption not in self.captions]
+        new = [caption for caption in captions if caption not in self._captions]
         for begin in range(0, len(new), TEXTS_PER_CALL):
             texts = new[begin : begin + TEXTS_PER_CALL]
-            embeddings_BLD, mask_BL = self.encode_text(texts)
+            embeddings_BLD, mask_BL = encode_text(texts)
             for text, embedding_LD, mask_L in zip(texts, embeddings_BLD, mask_BL, strict=True):
                 length = max(1, int(mask_L.sum()))
                 packed = pack_embedding(embedding_LD[:length], f"the caption of {captions[text]}")
-                self.captions[text] = packed
+                self._captions[text] = packed
 
 
 def _by_size(windows: Iterable[Window], batch_size: int) -> Iterator[list[Window]]:

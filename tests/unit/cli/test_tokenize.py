@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from nemo_cosmos.cli.main import app
 from nemo_cosmos.cli.options import parse_size
+from nemo_cosmos.data.loading.latents import TEXT_SUFFIX, pack_embedding
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import CuratedWriter, read_samples
@@ -61,6 +62,10 @@ def tokenizer_folder(tmp_path):
 
 @pytest.fixture
 def shards(tmp_path):
+    return write_shards(tmp_path)
+
+
+def write_shards(tmp_path, **sidecars):
     with CuratedWriter(tmp_path / "shards") as writer:
         for number in range(2):
             random = np.random.default_rng(number)
@@ -77,7 +82,7 @@ def shards(tmp_path):
                 height=48,
                 caption="blocks of colour flicker",
             )
-            writer.add(record, {"mp4": (tmp_path / "clip.mp4").read_bytes()})
+            writer.add(record, {"mp4": (tmp_path / "clip.mp4").read_bytes(), **sidecars})
     return tmp_path / "shards"
 
 
@@ -169,3 +174,16 @@ def test_help_has_examples():
 @pytest.mark.parametrize(("text", "size"), [("96x128", (96, 128)), (" 704X1280 ", (704, 1280))])
 def test_size(text, size):
     assert parse_size(text) == size
+
+
+def test_stored_embeddings_need_no_encoder(tokenizer_folder, tmp_path, text_encoder):
+    shards = write_shards(tmp_path, **{TEXT_SUFFIX: pack_embedding(torch.full((3, 6), 0.5))})
+    options = ["--tokenizer", tokenizer_folder, "--window-frames", 5, "--size", "32x48"]
+    stored = ["--stored-text", "--text-encoder", "google-t5/t5-11b"]
+    result = invoke(shards, tmp_path / "out", *options, *stored, "--json")
+    assert result.exit_code == 0, result.output
+    assert not text_encoder, "no encoder is loaded"
+    recorded = json.loads((tmp_path / "out" / "dataset.json").read_text())["text_encoder"]
+    assert recorded == {"kind": "t5", "path": "google-t5/t5-11b", "max_length": 512, "dim": 6}
+    (batch,) = [next(iter(LatentDataModule(tmp_path / "out").train_dataloader()))]
+    assert batch["t5_text_embeddings"].sum() == 3 * 6 * 0.5

@@ -11,6 +11,7 @@ import pytest
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards import index as shard_index
 from nemo_cosmos.data.shards.index import load_index, stored_index
+from nemo_cosmos.data.shards.tar import add_member
 from nemo_cosmos.data.shards.writer import list_shards
 from nemo_cosmos.errors import SampleError
 
@@ -147,3 +148,12 @@ def test_shapes_of_what_is_no_clip_are_zero(tmp_path):
     assert index.keys == ["a", "b", "c"]
     assert not index.shape_N3.any()
     assert not index.latent_N4.any()
+
+
+def test_a_file_that_a_tar_holds_twice_is_refused(tmp_path, make_record):
+    path = tmp_path / "000000.tar"
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for content in (b"one", b"two"):
+            add_member(archive, "clip.mp4", content)
+    with pytest.raises(SampleError, match=r"holds 'clip\.mp4' twice"):
+        load_index(path)

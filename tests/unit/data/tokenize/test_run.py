@@ -10,11 +10,17 @@ import pytest
 import torch
 
 from nemo_cosmos.controls import decode_arrays, encode_arrays
-from nemo_cosmos.data.loading.latents import unpack_codes, unpack_embedding, unpack_latent
+from nemo_cosmos.data.loading.latents import (
+    TEXT_SUFFIX,
+    pack_embedding,
+    unpack_codes,
+    unpack_embedding,
+    unpack_latent,
+)
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.shards.writer import CuratedWriter, ShardWriter, read_samples
 from nemo_cosmos.data.tokenize.config import TokenizeConfig
-from nemo_cosmos.data.tokenize.run import sample_videos, tokenize_shards
+from nemo_cosmos.data.tokenize.run import sample_videos, stored_text_dim, tokenize_shards
 from nemo_cosmos.data.tokenize.windows import window_starts
 from nemo_cosmos.errors import (
     ConfigError,
@@ -199,6 +205,41 @@ def test_images_have_one_frame(curated, tmp_path, encoders):
     dataset = run(curated, tmp_path / "out", Images(), TokenizeConfig(1, 24, (32, 48)))
     assert dataset["num_samples"] == 6
     assert read_samples(tmp_path / "out")[0].array("action.npy").shape == (0, 7)
+
+
+class TestStoredText:
+    def write(self, folder, make_record, mp4, **embeddings):
+        with CuratedWriter(folder) as writer:
+            for key, content in embeddings.items():
+                writer.add(make_record(key), {"mp4": mp4, TEXT_SUFFIX: content})
+        return folder
+
+    def test_embeddings_of_the_shards_are_used(self, tmp_path, make_record, mp4, encoders):
+        embeddings = {key: torch.full((4, 8), value) for key, value in (("a", 1.0), ("b", 2.0))}
+        packed = {key: pack_embedding(value) for key, value in embeddings.items()}
+        shards = self.write(tmp_path / "in", make_record, mp4, **packed)
+        assert stored_text_dim(shards) == 8
+        tokenize_shards(
+            shards, tmp_path / "out", encode=encoders.encode, encode_text=None, config=CONFIG
+        )
+        assert not encoders.texts
+        for sample in read_samples(tmp_path / "out"):
+            expected = embeddings[sample.key[0]]
+            assert torch.equal(unpack_embedding(sample.read(TEXT_SUFFIX)), expected)
+
+    def test_embeddings_of_two_encoders(self, tmp_path, make_record, mp4, encoders):
+        packed = {key: pack_embedding(torch.ones(4, dim)) for key, dim in (("a", 8), ("b", 16))}
+        shards = self.write(tmp_path / "in", make_record, mp4, **packed)
+        with pytest.raises(SampleError, match=r"sample 'b' .* 16 channels, but .* 8"):
+            tokenize_shards(
+                shards, tmp_path / "out", encode=encoders.encode, encode_text=None, config=CONFIG
+            )
+
+    def test_shards_without_embeddings(self, curated, tmp_path, encoders):
+        with pytest.raises(SampleError, match=r"has no 't5\.safetensors'"):
+            tokenize_shards(
+                curated, tmp_path / "out", encode=encoders.encode, encode_text=None, config=CONFIG
+            )
 
 
 class TestOtherSidecars:
