@@ -2,7 +2,7 @@
 
 The model's family describes one step (:class:`nemo_cosmos.models.common.costs.Workload`);
 ``memory`` and ``cost`` estimate it under a layout, ``layout`` lists the legal ones, ``planner``
-chooses the fastest that fits, and ``recipe`` starts from a configured recipe. ``tokenizer`` plans
-the convolutional tokenizers, which train data-parallel. The figures of the hardware are in
+chooses the fastest that fits, and ``recipe`` starts from a configured recipe. ``counted`` plans
+models that train data-parallel only, such as the tokenizers. The figures of the hardware are in
 ``hardware`` alone.
 """

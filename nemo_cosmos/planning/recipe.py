@@ -15,11 +15,10 @@ from nemo_cosmos.data.tokenize.dataset_info import read_dataset_info
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.models.common.costs import Precision, Size3, StepInputs, Workload
 from nemo_cosmos.models.common.family import WorldFamily, WorldModel, get_family
-from nemo_cosmos.models.tokenizer.model import TokenizerModel
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
+from nemo_cosmos.planning.counted import CountedPlan, plan_counted
 from nemo_cosmos.planning.hardware import Gpu
 from nemo_cosmos.planning.planner import Plan, make_plan
-from nemo_cosmos.planning.tokenizer import TokenizerPlan, plan_tokenizer
 from nemo_cosmos.training.callbacks.ema import EMA
 
 FP8_FIELDS = ("fp8", "fp8_recipe", "fp8_param", "first_last_layers_bf16")
@@ -56,7 +55,7 @@ def plan_recipe(
     video: Video | None = None,
     *,
     fsdp: bool = False,
-) -> Plan | TokenizerPlan:
+) -> Plan | CountedPlan:
     """Plan a configured recipe.
 
     Args:
@@ -74,18 +73,19 @@ def plan_recipe(
     """
     video = video or Video()
     model = fdl.get_callable(recipe.model)
-    if model is TokenizerModel:
+    if hasattr(model, "meta_step"):
         _check_batch(recipe)
         config = fdl.build(recipe.model.config)
         clip = video.or_else((recipe.data.num_frames, *recipe.data.size))
-        config.check_video((1, config.pixel_channels, *clip))
         batch = (recipe.data.micro_batch_size, recipe.data.global_batch_size)
-        return plan_tokenizer(config, clip, _precision(recipe), batch, gpu, num_gpus, memory_bytes)
+        return plan_counted(
+            model, config, clip, _precision(recipe), batch, gpu, num_gpus, memory_bytes
+        )
     name = getattr(model, "family", None)
     if name is None:
         raise ConfigError(
-            f"The planner knows tokenizers and world models, but this recipe trains a "
-            f"{model.__name__}, which has no 'family'. Plan one of the recipes that 'nemo-cosmos "
+            f"The planner knows models with a 'family' or a 'meta_step', but this recipe trains a "
+            f"{model.__name__}, which has neither. Plan one of the recipes that 'nemo-cosmos "
             "pretrain --list' shows."
         )
     built = _build(recipe)

@@ -7,7 +7,11 @@ sample, and the bytes that autograd keeps. ``nemo_cosmos.planning`` spreads it o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 Size3 = tuple[int, int, int]
 """Frames, height and width; in pixels or in latents, as the name says."""
@@ -248,6 +252,26 @@ class Workload(Protocol):
 
         Returns:
             Nothing where no paper counts them.
+        """
+        ...
+
+
+class CountedModel(Protocol):
+    """A Lightning module that trains data-parallel only; the planner counts its step."""
+
+    @classmethod
+    def meta_step(
+        cls, config: Any, clip_thw: Size3, dtype: torch.dtype, /
+    ) -> tuple[nn.Module, torch.Tensor]:
+        """Return the network and one clip for it, both on torch's meta device.
+
+        Args:
+            config: the network's configuration, as the module's own argument ``config``.
+            clip_thw: frames, height and width of the clip in pixels.
+            dtype: precision of the weights and the clip.
+
+        Raises:
+            WrongFrameCountError, WrongSizeError: the network does not take such a clip.
         """
         ...
 

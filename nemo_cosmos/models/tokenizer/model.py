@@ -99,6 +99,20 @@ class TokenizerModel(MegatronLightningModule):
         self.losses = TokenizerLosses(losses)
         self.stats_batches = stats_batches
 
+    @classmethod
+    def meta_step(
+        cls, config: TokenizerConfig, clip_thw: tuple[int, int, int], dtype: torch.dtype
+    ) -> tuple[TokenizerNetwork, Tensor]:
+        """Return the network and one clip on torch's meta device, for the planner to count.
+
+        Raises:
+            WrongFrameCountError, WrongSizeError: the network does not take such a clip.
+        """
+        shape = (1, config.pixel_channels, *clip_thw)
+        config.check_video(shape)
+        with torch.device("meta"):
+            return TokenizerNetwork(config).to(dtype), torch.empty(shape, dtype=dtype)
+
     def build(self, vp_stage: int | None) -> MegatronTokenizer:
         """Build and initialise the network.
 

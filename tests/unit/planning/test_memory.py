@@ -13,13 +13,13 @@ from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
+from nemo_cosmos.planning.counted import KeptBytes
 from nemo_cosmos.planning.hardware import CONTEXT_BYTES
 from nemo_cosmos.planning.layout import ParallelLayout
 from nemo_cosmos.planning.memory import (
     activation_bytes,
     memory,
 )
-from nemo_cosmos.planning.tokenizer import KeptBytes
 from nemo_cosmos.platform import ensure_model_parallel
 
 PRECISE = Precision.of("32", grad_reduce_in_fp32=True, ema=False)

@@ -1,9 +1,9 @@
-"""Memory and time of a tokenizer's training step.
+"""Memory and time of a training step that is counted instead of modelled.
 
-Tokenizers are small and train data-parallel only. Their activations are counted, not modelled: the
-real network reconstructs a clip on torch's meta device, which computes shapes and no values, and
-the tensors that autograd keeps are added up; operations are counted along the way. Networks of the
-loss (VGG16, optical flow) are not counted.
+Models that are small enough to train data-parallel only, such as the tokenizers, need no formulas:
+the real network takes a clip on torch's meta device, which computes shapes and no values, and the
+tensors that autograd keeps are added up; operations are counted along the way. Networks of the loss
+(VGG16, optical flow) are not counted.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.models.common.costs import Precision
-from nemo_cosmos.models.tokenizer.config import TokenizerConfig
-from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
+from nemo_cosmos.models.common.costs import CountedModel, Precision, Size3
 from nemo_cosmos.planning.hardware import (
     CONTEXT_BYTES,
     CONVOLUTION_EFFICIENCY,
@@ -55,8 +53,8 @@ class KeptBytes:
 
 
 @dataclass(frozen=True)
-class TokenizerPlan:
-    """What a tokenizer's training step needs, data-parallel.
+class CountedPlan:
+    """What a training step needs, data-parallel.
 
     Attributes:
         parameters: number of the network's parameters.
@@ -76,7 +74,7 @@ class TokenizerPlan:
     num_gpus: int
     num_micro_batches: int
     batch: tuple[int, int]
-    clip_thw: tuple[int, int, int]
+    clip_thw: Size3
     activation_bytes: float
     forward_flops: int
     gpu: Gpu
@@ -144,19 +142,21 @@ class TokenizerPlan:
         }
 
 
-def plan_tokenizer(
-    config: TokenizerConfig,
-    clip_thw: tuple[int, int, int],
+def plan_counted(
+    model: type[CountedModel],
+    config: object,
+    clip_thw: Size3,
     precision: Precision,
     batch: tuple[int, int],
     gpu: Gpu,
     num_gpus: int,
     memory_bytes: float,
-) -> TokenizerPlan:
+) -> CountedPlan:
     """Count one clip on the meta device and plan the step.
 
     Args:
-        config: the tokenizer's configuration.
+        model: the class of the Lightning module.
+        config: the network's configuration, as the class takes it.
         clip_thw: frames, rows and columns of a training clip.
         precision: bytes by use.
         batch: micro and global batch size.
@@ -166,6 +166,7 @@ def plan_tokenizer(
 
     Raises:
         ConfigError: the batch does not divide over the GPUs, or a clip does not fit.
+        WrongFrameCountError, WrongSizeError: the network does not take such a clip.
     """
     micro, whole = batch
     if whole % (micro * num_gpus):
@@ -175,14 +176,12 @@ def plan_tokenizer(
             f"{num_gpus} GPUs. Use {legal} GPUs, or set data.global_batch_size to a multiple of "
             f"{micro * num_gpus}."
         )
-    half = torch.bfloat16 if precision.compute_bytes == 2 else torch.float32
-    with torch.device("meta"):
-        network = TokenizerNetwork(config).to(half)
-        video = torch.empty(1, 3, *clip_thw, dtype=half)
+    dtype = torch.bfloat16 if precision.compute_bytes == 2 else torch.float32
+    network, video = model.meta_step(config, clip_thw, dtype)
     kept, counter = KeptBytes(network), FlopCounterMode(display=False)
     with kept.hooks(), counter:
         network(video)
-    plan = TokenizerPlan(
+    plan = CountedPlan(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         precision=precision,
         num_gpus=num_gpus,

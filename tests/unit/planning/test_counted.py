@@ -7,10 +7,11 @@ import torch
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.costs import Precision
+from nemo_cosmos.models.tokenizer.model import TokenizerModel
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
+from nemo_cosmos.planning.counted import CountedPlan, KeptBytes, plan_counted
 from nemo_cosmos.planning.hardware import GB, get_gpu
-from nemo_cosmos.planning.tokenizer import KeptBytes, TokenizerPlan, plan_tokenizer
 
 PRECISE = Precision.of("32", grad_reduce_in_fp32=True, ema=True)
 H100 = get_gpu("h100")
@@ -18,10 +19,10 @@ H100 = get_gpu("h100")
 
 def plan(
     name: str, clip_thw: tuple[int, int, int], num_gpus: int = 2, memory_gb: float = 80
-) -> TokenizerPlan:
+) -> CountedPlan:
     batch = (2, 8)
-    return plan_tokenizer(
-        TOKENIZERS[name], clip_thw, PRECISE, batch, H100, num_gpus, memory_gb * GB
+    return plan_counted(
+        TokenizerModel, TOKENIZERS[name], clip_thw, PRECISE, batch, H100, num_gpus, memory_gb * GB
     )
 
 
