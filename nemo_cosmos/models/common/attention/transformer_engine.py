@@ -13,6 +13,7 @@ import torch
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.transformer_config import TransformerConfig
 
+from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.attention.masks import CAUSAL, FULL, Mask, key_ranges, mask_of
 from nemo_cosmos.models.common.packed import Boundaries
 from nemo_cosmos.platform import require
@@ -62,8 +63,19 @@ def transformer_engine_cores() -> TransformerEngineCores:
             offsets: Sequence[int] = (0,),
             packed_seq_params: Boundaries | None = None,
         ) -> torch.Tensor:
-            """Attend; returns (L, B, H * D). See :class:`LocalCoreAttention`."""
+            """Attend; returns (L, B, H * D). See :meth:`LocalCoreAttention.forward`.
+
+            Raises:
+                ConfigError: a mask of blocks or windows over ranks or packed samples.
+            """
             mask = mask or self.mask
+            is_spread = self.config.context_parallel_size > 1
+            if mask not in (FULL, CAUSAL) and (is_spread or packed_seq_params is not None):
+                raise ConfigError(
+                    f"Transformer Engine takes {mask} neither over context-parallel ranks nor for "
+                    "packed samples. Use layer_spec='local', or context_parallel_size=1 and no "
+                    "packs."
+                )
             kind, hidden = te_mask(mask, len(q_LBHD), len(k_MBGD), offsets, q_LBHD.device)
             out: torch.Tensor = super().forward(
                 q_LBHD,

@@ -19,10 +19,20 @@ import pytest
 import torch
 from megatron.core.extensions import transformer_engine as extensions
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
+from megatron.core.transformer.enums import AttnMaskType
 from torch import nn
 from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError, MissingDependencyError
+from nemo_cosmos.models.common.attention.core import LocalCoreAttention
+from nemo_cosmos.models.common.attention.masks import (
+    CAUSAL,
+    FULL,
+    BlockCausalMask,
+    CausalMask,
+    Mask,
+)
+from nemo_cosmos.models.common.attention.transformer_engine import transformer_engine_cores
 from nemo_cosmos.models.common.megatron import fp8
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
@@ -86,7 +96,7 @@ class Attention(ExtraState, nn.Module):
     ):  # fmt: skip
         super().__init__()
         assert attention_type in ("self", "cross") and layer_number >= 1
-        assert attn_mask_type.name == "no_mask"
+        self.config = config
 
     def sharded_state_dict(self, prefix="", sharded_offsets=(), metadata=None):
         return {}  # as the real one, which has no learned softmax here
@@ -96,7 +106,15 @@ class Attention(ExtraState, nn.Module):
         packed_seq_params=None, num_splits=None,
     ):  # fmt: skip
         q, k, v = (x.permute(1, 2, 0, 3) for x in (query, key, value))
-        return F.scaled_dot_product_attention(q, k, v).permute(2, 0, 1, 3).flatten(2)
+        whole = torch.ones(len(query), len(key), dtype=torch.bool)
+        seen = {
+            AttnMaskType.no_mask: whole,
+            AttnMaskType.causal: whole.tril(),
+            AttnMaskType.causal_bottom_right: whole.tril(len(key) - len(query)),
+            AttnMaskType.arbitrary: None if attention_mask is None else ~attention_mask,
+        }[attn_mask_type]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=True)
+        return out.permute(2, 0, 1, 3).flatten(2)
 
 
 DOUBLES = {
@@ -224,3 +242,29 @@ def test_tokens_that_do_not_divide(installed: None) -> None:
         net(NetworkInput(torch.zeros(1, 16, 1, 4, 4), torch.zeros(1), torch.zeros(1, 8, 16)))
     with pytest.raises(ConfigError, match="5 tokens of text"):
         net(NetworkInput(torch.zeros(1, 16, 2, 4, 4), torch.zeros(1), torch.zeros(1, 5, 16)))
+
+
+@pytest.mark.parametrize("mask", [FULL, CAUSAL, CausalMask(3), BlockCausalMask(2)], ids=repr)
+@pytest.mark.parametrize("offsets", [(0,), (3,), (3, 1)])
+@pytest.mark.usefixtures("installed")
+def test_masks_mean_the_same_in_both_cores(mask: Mask, offsets: tuple[int, ...]) -> None:
+    """Also for queries behind cached keys, of samples of different lengths."""
+    core = transformer_engine_cores().self_attention
+    fused = core(config(), 1, AttnMaskType.no_mask, "self")
+    local = LocalCoreAttention(config(), 1, AttnMaskType.no_mask, "self")
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(4, 2, 4, 8, generator=generator)
+    k, v = (torch.randn(4 + max(offsets), 2, 2, 8, generator=generator) for _ in range(2))
+    torch.testing.assert_close(
+        fused(q, k, v, mask=mask, offsets=offsets), local(q, k, v, mask=mask, offsets=offsets)
+    )
+
+
+@pytest.mark.usefixtures("installed")
+def test_masks_that_its_kernels_lack_are_refused() -> None:
+    core = transformer_engine_cores().self_attention
+    spread = core(config(context_parallel_size=2), 1, AttnMaskType.causal, "self")
+    q = torch.zeros(4, 1, 2, 8)
+    spread(q, q, q)
+    with pytest.raises(ConfigError, match="neither over context-parallel ranks"):
+        spread(q, q, q, mask=CausalMask(2))
