@@ -1,15 +1,16 @@
-"""What comes beside a raw video: ``name.json`` with words, ``name.action.npy`` and other arrays.
+"""The files beside a raw video: ``name.json`` with words, ``name.action.npy`` and other arrays.
 
 ::
 
     episode.mp4            T frames
     episode.json           {"caption": ..., "language": ..., anything else}
-    episode.action.npy     (T-1, 7): row t leads from frame t to frame t+1
-    episode.camera.npz     arrays per frame, and others
+    episode.action.npy     (T-1, 7): row t moves frame t to frame t+1
+    episode.camera.npz     several arrays, some with a row for each frame
 
-All arrays are carried along and cut with the clip. What a row means is the signal's declaration
-(:mod:`nemo_cosmos.controls`); of arrays that nobody has declared, those with T rows count as one a
-frame, those with T-1 rows as one a step, and others (lens constants, say) hold for the whole clip.
+All arrays are carried along and cut with the clip. The signal's declaration says what a row means
+(:mod:`nemo_cosmos.controls`). Arrays that nobody has declared count by their rows: T rows are one
+for each frame, T-1 rows one for each step, and any other number (lens constants, say) holds for the
+whole clip.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from nemo_cosmos.errors import SampleError
 
 
 def read_words(video: Path) -> dict[str, object]:
-    """The sidecar JSON of a video; empty where there is none.
+    """Return the sidecar JSON of a video; empty if there is none.
 
     Raises:
         SampleError: it is not a JSON object.
@@ -54,9 +55,9 @@ def read_words(video: Path) -> dict[str, object]:
 
 
 def stem_of_array(name: str) -> str:
-    """The stem of the video that an array belongs to; empty where it is no array of a video.
+    """Return the stem of the video that an array belongs to; empty if it belongs to none.
 
-    One word stands between the stem and the ending: ``a.1.action.npy`` belongs to ``a.1.mp4``, not
+    One word separates the stem from the ending: ``a.1.action.npy`` belongs to ``a.1.mp4``, not
     to ``a.mp4``.
     """
     found = re.fullmatch(r"(.+)\.[A-Za-z0-9_-]+\.np[yz]", name, re.DOTALL)

@@ -58,8 +58,8 @@ class Control:
     Attributes:
         name: its name in configurations.
         signals: the files that it reads.
-        embedders: for each model family (``diffusion``), the class that embeds the signals: the
-            class itself, or ``module:class``, which is imported only when a model is built.
+        embedders: classes that embed the signals, by model family (``diffusion``): the class
+            itself, or ``module:class``, which is imported only when a model is built.
     """
 
     name: str
@@ -115,7 +115,7 @@ def get_controls(names: Iterable[str]) -> list[Control]:
     """Return several registered controls.
 
     Raises:
-        ConfigError: as :func:`get_control`, or a name is given twice.
+        ConfigError: a name is unknown, or given twice.
     """
     controls: dict[str, Control] = {}
     for name in names:

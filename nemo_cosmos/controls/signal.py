@@ -115,6 +115,7 @@ class SignalArray:
 
     def _check_values(self, array: Array, label: str) -> None:
         if array.dtype.kind not in "fc":
+            # Integers cannot be NaN; texts and booleans have no magnitude either.
             largest = _largest(array) if array.dtype.kind in "iu" and self.max_abs else 0.0
         elif not np.isfinite(array).all():
             raise NumericsError(
@@ -274,6 +275,8 @@ def infer_signal(
         if recorded is not None and name in recorded:
             known[name] = SignalArray(name, recorded[name])
         else:
+            # Only the whole recording shows this: a constant of 3 rows looks like poses in a clip
+            # of 3 frames. So whoever cuts a clip first records the answer.
             rows = array.shape[0] if array.ndim else -1
             inferred: dict[int, TimeAxis] = {num_frames: "frame", num_frames - 1: "step"}
             known[name] = SignalArray(name, inferred.get(rows))
@@ -310,7 +313,7 @@ def decode_arrays(suffix: str, content: bytes, where: str) -> dict[str, Array]:
             if suffix.endswith(".npy"):
                 return {name_of(suffix): loaded}
             raise ValueError("it is a single array (.npy)")
-        with loaded:
+        with loaded:  # an .npz decodes an array when it is taken, so errors surface in here
             if suffix.endswith(".npz"):
                 return {name: loaded[name] for name in loaded.files}
         raise ValueError("it holds several arrays (.npz)")

@@ -165,10 +165,10 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
     def examples(self, num_samples: int) -> list[dict[str, Any]]:
         """Return some samples to look at: videos to validate on, or to train on.
 
-        They are the same in every run, and reading them leaves the order of training as it is.
+        They are the same in every run, and reading them does not change the order of training.
 
         Args:
-            num_samples: how many; fewer where there are no more.
+            num_samples: number of samples; fewer are returned if there are no more.
         """
         dataset = self._train_dataset if self.val_path is None else self._val_dataset
         corpus = dataset.corpus

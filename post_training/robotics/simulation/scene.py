@@ -115,7 +115,7 @@ def place_blocks(model: Any, data: Any, blocks: list[Block]) -> None:
     Args:
         model: the model of :func:`build_model`; its block colours change.
         data: its state; call ``mj_forward`` afterwards.
-        blocks: at most :data:`MAX_NUM_BLOCKS`.
+        blocks: the episode's blocks, at most :data:`MAX_NUM_BLOCKS`.
     """
     for index in range(MAX_NUM_BLOCKS):
         joint = data.joint(f"block{index}")
