@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from nemo_cosmos.inference import Result
     from nemo_cosmos.inference.given import FrameSource
     from nemo_cosmos.inference.request import Controls
-    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+    from nemo_cosmos.planning.counted import CountedPlan
+    from nemo_cosmos.planning.planner import Plan
     from nemo_cosmos.progress import Progress
 
 __all__ = [
@@ -53,7 +54,7 @@ def curate(
         source: folder, file, glob pattern or ``.txt`` list of videos, on disk or in a bucket.
         output: folder or bucket URL for the shards, the report and ``summary.json``.
         settings: how to split, filter, caption and encode.
-        **options: of ``data_curation.curate``, such as ``executor``.
+        **options: further arguments of ``data_curation.curate``, such as ``executor``.
 
     Returns:
         the counts of kept and rejected clips.
@@ -107,12 +108,13 @@ def tokenize(
     from nemo_cosmos.data.shards.index import INDEX_SUFFIX
     from nemo_cosmos.data.tokenize.config import TokenizeConfig
     from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE
-    from nemo_cosmos.data.tokenize.run import stored_text_dim, tokenize_shards
+    from nemo_cosmos.data.tokenize.run import sample_videos, stored_text_dim, tokenize_shards
     from nemo_cosmos.models.common.text import load_text_encoder, text_encoder_spec
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
     from nemo_cosmos.storage import claim_place, is_bucket, mirror_folder, work_folder_of
 
     config = config or TokenizeConfig()
+    sources = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
     video_tokenizer = VideoTokenizer.from_folder(tokenizer)
     for size in config.sizes:  # refuses illegal windows before any work
         video_tokenizer.latent_shape(config.window_frames, *size)
@@ -120,22 +122,28 @@ def tokenize(
     folder = work_folder_of(place, None if work is None else Path(work))
     if is_bucket(place):
         claim_place(folder, place)
-    video_tokenizer = _with_latent_stats(video_tokenizer, tokenizer, shards, config)
+    if not video_tokenizer.config.discrete and video_tokenizer.stats is None:
+        video_tokenizer = video_tokenizer.with_measured_stats(sample_videos(sources, config))
+        video_tokenizer.save(tokenizer)
     spec = text_encoder_spec(text_encoder, text_length)
     encode_text = None
     if stored_text:
         spec = {"kind": spec["kind"], "path": spec.get("path"), "max_length": text_length}
-        spec["dim"] = stored_text_dim(shards)
+        spec["dim"] = stored_text_dim(sources)
     else:
         text = load_text_encoder(spec)
         spec, encode_text = text.spec(), text.encode
     dataset = tokenize_shards(
-        shards,
+        sources,
         folder,
         encode=video_tokenizer.encode,
         encode_text=encode_text,
         config=config,
-        describe=_describe_encoders(video_tokenizer, tokenizer, spec),
+        describe={
+            "tokenizer": os.fspath(tokenizer),
+            **video_tokenizer.describe(),
+            "text_encoder": spec,
+        },
         on_clip=on_clip,
         moved_to=place,
     )
@@ -146,41 +154,6 @@ def tokenize(
     return dataset
 
 
-def _with_latent_stats(
-    tokenizer: VideoTokenizer,
-    folder: Folder,
-    shards: Folder | Sequence[Folder],
-    config: TokenizeConfig,
-) -> VideoTokenizer:
-    """Measure latent statistics and save them into the folder, unless they exist."""
-    from nemo_cosmos.data.tokenize.run import sample_videos
-    from nemo_cosmos.models.tokenizer.latent_stats import compute_latent_stats
-    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
-
-    if tokenizer.config.discrete or tokenizer.stats is not None:
-        return tokenizer
-    sources = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
-    stats = compute_latent_stats(tokenizer.net, sample_videos(sources, config))
-    measured = VideoTokenizer(tokenizer.net, stats)
-    measured.save(folder)
-    return measured
-
-
-def _describe_encoders(
-    tokenizer: VideoTokenizer, folder: Folder, text_encoder: Mapping[str, object]
-) -> dict[str, object]:
-    """Return what ``dataset.json`` records of the encoders."""
-    stats = tokenizer.stats
-    return {
-        "tokenizer": os.fspath(folder),
-        "tokenizer_name": tokenizer.config.name,
-        "latent_stats": None
-        if stats is None
-        else {"mean": stats.mean.tolist(), "std": stats.std.tolist()},
-        "text_encoder": dict(text_encoder),
-    }
-
-
 def pretrain(
     model: pl.LightningModule,
     data: pl.LightningDataModule,
@@ -189,10 +162,10 @@ def pretrain(
     resume: nl.AutoResume | None = None,
     optim: nl.OptimizerModule | None = None,
 ) -> Path:
-    """Train a model from scratch, or go on from the run's newest checkpoint, and export it.
+    """Train a model from scratch, or resume from the run's newest checkpoint, and export it.
 
-    Call it again with the same arguments after a stop or a kill: it goes on. A finished run returns
-    at once. Several calls may follow each other in one process.
+    Call it again with the same arguments to resume after a stop or a kill. A finished run returns
+    at once. One process may train several models one after the other.
 
     Args:
         model: ``DiffusionModel`` or ``TokenizerModel``.
@@ -230,13 +203,13 @@ def finetune(
 
     Args:
         model: may have parameters that the weights lack, such as a control's.
-        data: as for :func:`pretrain`.
-        trainer: as for :func:`pretrain`.
-        log: as for :func:`pretrain`.
+        data: the data module, as of :func:`pretrain`.
+        trainer: the trainer, as of :func:`pretrain`.
+        log: folder and loggers, as of :func:`pretrain`.
         resume: its ``restore_config.path`` names the weights: an exported folder
             (``config.json`` and ``model.safetensors``) or a NeMo checkpoint. A checkpoint of this
             run itself goes first.
-        optim: as for :func:`pretrain`.
+        optim: the optimiser, as of :func:`pretrain`.
 
     Returns:
         the run's folder.
@@ -324,7 +297,7 @@ def plan(
     gpu_memory_gb: float | None = None,
     video: tuple[int, int, int] | None = None,
     fsdp: bool = True,
-) -> object:
+) -> Plan | CountedPlan:
     """Estimate what a training run needs and find the fastest layout that fits, without a GPU.
 
     Args:

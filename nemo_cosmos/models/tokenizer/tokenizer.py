@@ -9,6 +9,7 @@ Shape suffixes: B batch, C channels, T frames, H height, W width.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Self
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from nemo_cosmos.errors import CheckpointError, InputError, MissingFileError, NumericsError
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
-from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
+from nemo_cosmos.models.tokenizer.latent_stats import LatentStats, compute_latent_stats
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.network.streaming import (
     StreamingDecoder,
@@ -123,6 +124,24 @@ class VideoTokenizer(nn.Module):
             chunks = latents.split([b - a for a, b in bounds], dim=time)
             video_BCTHW = _concat([stream.push(chunk) for chunk in chunks])
         return video_BCTHW.float().clamp(-1, 1)
+
+    def with_measured_stats(self, videos: Iterable[Tensor]) -> Self:
+        """Return this tokenizer with latent statistics that are measured on videos.
+
+        Args:
+            videos: batches (B,3,T,H,W) in [-1, 1].
+        """
+        return type(self)(self.net, compute_latent_stats(self.net, videos))
+
+    def describe(self) -> dict[str, object]:
+        """Return the preset's name and the latent statistics, as ``dataset.json`` records them."""
+        stats = self.stats
+        return {
+            "tokenizer_name": self.config.name,
+            "latent_stats": None
+            if stats is None
+            else {"mean": stats.mean.tolist(), "std": stats.std.tolist()},
+        }
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Write the folder; a reader sees the old one or the new one, never a part."""
