@@ -5,9 +5,9 @@
     python benchmarks/guards.py faces CLIP_OR_PICTURE ... [--frames 32]
     python benchmarks/guards.py watermark CLIP ... [--seconds 0.6]
 
-``text``: precision, recall and false-positive rate of the blocklist, of the text classifier and of
-both together (refused by either) on a file of labelled prompts, and the milliseconds that each
-takes for a prompt (median and 95th percentile, after one warm-up prompt).
+``text``: precision, recall and false-positive rate of the blocklist, of the text classifier, of the
+language guard and of all together (refused by one) on a file of labelled prompts, and the
+milliseconds that each takes for a prompt (median and 95th percentile, after one warm-up prompt).
 
 ``video``: milliseconds that each video guard takes for a frame of a clip, and for loading.
 
@@ -48,7 +48,7 @@ from nemo_cosmos.provenance import watermark  # noqa: E402
 from nemo_cosmos.video import Video, decode, encode_video, resize_frames  # noqa: E402
 
 HELD_OUT = Path(__file__).parent / "guard_prompts" / "heldout.tsv"
-TEXT_GUARDS = ("keywords", "text_classifier")
+TEXT_GUARDS = ("keywords", "text_classifier", "language")
 VIDEO_GUARDS = ("video_classifier", "face_blur", "watermark")
 
 

@@ -57,6 +57,11 @@ BUILTIN_GUARDS: dict[str, BuiltinGuard] = {
     "text_classifier": BuiltinGuard(
         "nemo_cosmos.guardrails.text.text_classifier:TextClassifierGuard", "prompt"
     ),
+    "language": BuiltinGuard(
+        "nemo_cosmos.guardrails.text.language:LanguageGuard",
+        "prompt",
+        settings={"languages": "languages"},
+    ),
     "aegis": BuiltinGuard(
         "nemo_cosmos.guardrails.text.llm_guard:build_aegis", "prompt", False, _LLM_SETTINGS
     ),

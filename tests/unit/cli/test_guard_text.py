@@ -67,7 +67,7 @@ def test_the_group_shows_its_commands_with_examples(capsys):
 
 
 def test_everything_off_is_said_to_be_so(capsys):
-    assert run("text", "x", "--json", *OFF, "--disable-guard", "keywords") == 0
+    assert run("text", "x", "--json", *OFF, "--disable-guard", "keywords,language") == 0
     verdict = json.loads(capsys.readouterr().out)
     assert (verdict["category"], verdict["guard"]) == ("disabled", "policy")
 
@@ -85,5 +85,5 @@ def test_an_empty_standard_input_is_wrong_use(capsys, monkeypatch):
 
 
 def test_names_of_guards_may_be_given_with_commas(capsys):
-    assert run("text", "x", "--json", "--disable-guard", "text_classifier, keywords") == 0
+    assert run("text", "x", "--json", "--disable-guard", "text_classifier, keywords, language") == 0
     assert json.loads(capsys.readouterr().out)["category"] == "disabled"

@@ -50,7 +50,13 @@ def ask(guard, log, x=None, **options) -> str:
 
 
 def test_prompts_and_videos_have_guards_by_default():
-    assert default_guards()[:4] == ["keywords", "text_classifier", "video_classifier", "face_blur"]
+    assert default_guards()[:5] == [
+        "keywords",
+        "text_classifier",
+        "language",
+        "video_classifier",
+        "face_blur",
+    ]
 
 
 @pytest.mark.parametrize("name", [*PROMPT_PLACES, *VIDEO_PLACES])

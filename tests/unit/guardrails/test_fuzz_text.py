@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError, verify_log
 from nemo_cosmos.guardrails.registry import build_guard
 
-GUARDS = [build_guard("keywords"), build_guard("text_classifier")]
+GUARDS = [build_guard("keywords"), build_guard("text_classifier"), build_guard("language")]
 #: All of Unicode, half of a surrogate pair and control characters, too.
 _ODD = "\ud800\udfff\x00\u202e\u200d ab0@."
 TEXTS = st.text(st.characters(), max_size=80) | st.text(_ODD, max_size=40)
@@ -28,7 +28,11 @@ def test_any_prompt(tmp_path, prompt, record_text):
         assert any(not verdict.allowed for verdict in refusal.verdicts)
     else:
         assert isinstance(prompt, str)
-        assert [verdict.guard for verdict in verdicts] == ["keywords", "text_classifier"]
+        assert [verdict.guard for verdict in verdicts] == [
+            "keywords",
+            "text_classifier",
+            "language",
+        ]
 
 
 def test_the_log_of_odd_prompts_is_whole(tmp_path):

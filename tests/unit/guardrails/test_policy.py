@@ -160,7 +160,7 @@ def test_disabling_an_unknown_guard_is_an_error_with_the_nearest_names(log):
 def test_a_disabled_filter_is_named_at_the_video_alone(tmp_path):
     policy = GuardPolicy.default(disabled=["face_blur"], audit_path=tmp_path / "audit.jsonl")
     verdicts = policy.check_prompt("a robot arm picks up a cup")
-    assert [v.guard for v in verdicts] == ["keywords", "text_classifier"]
+    assert [v.guard for v in verdicts] == ["keywords", "text_classifier", "language"]
     safe, verdicts = policy.check_video(FRAMES)
     answers = [(v.guard, v.category) for v in verdicts]
     assert answers == [("face_blur", "disabled"), ("video_classifier", "safe")]

@@ -1,0 +1,182 @@
+"""Which words of a prompt are read as English, and what language the others are in.
+
+Scripts other than Latin show in the letters. In the Latin script, function words ("und", "para")
+show a language; what remains is looked up in simplemma's dictionaries, English first. Other
+dictionaries are slow to load and are opened only in doubt.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+
+import simplemma
+
+from nemo_cosmos.guardrails.text.function_words import FUNCTION_WORDS, PARTICLES, TECHNICAL
+from nemo_cosmos.guardrails.text.normalise import plain
+
+UNKNOWN = "unknown"
+#: Names of languages for people, by ISO 639-1 code.
+LANGUAGES = {
+    "en": "English", "ar": "Arabic", "bn": "Bengali", "cs": "Czech", "da": "Danish", "de": "German",
+    "el": "Greek", "es": "Spanish", "fa": "Persian", "fi": "Finnish", "fr": "French",
+    "he": "Hebrew", "hi": "Hindi", "hu": "Hungarian", "hy": "Armenian", "id": "Indonesian",
+    "it": "Italian", "ja": "Japanese", "ka": "Georgian", "ko": "Korean", "nl": "Dutch",
+    "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sv": "Swedish",
+    "sw": "Swahili", "ta": "Tamil", "te": "Telugu", "th": "Thai", "tl": "Tagalog", "tr": "Turkish",
+    "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese",
+}  # fmt: skip
+_SCRIPTS = {
+    "CJK": "zh", "HIRAGANA": "ja", "KATAKANA": "ja", "KATAKANA-HIRAGANA": "ja", "HANGUL": "ko",
+    "CYRILLIC": "ru", "ARABIC": "ar", "DEVANAGARI": "hi", "HEBREW": "he", "GREEK": "el",
+    "THAI": "th", "BENGALI": "bn", "TAMIL": "ta", "TELUGU": "te", "ARMENIAN": "hy",
+    "GEORGIAN": "ka",
+}  # fmt: skip
+#: Letters that tell a language from the usual one of its script.
+_TELLING = {"uk": "іїєґ", "ur": "ٹڈڑےں", "fa": "پچژگ"}
+#: The languages whose dictionaries are opened in doubt, quick and common ones first.
+_DICTIONARIES = ("es", "fr", "it", "pt", "nl", "de")
+_PREFIXES = ("un", "re", "non", "pre", "over", "under", "out", "sub", "super", "semi", "multi")
+_SUFFIXES = ("s", "es", "ed", "d", "ing", "er", "ers", "ly", "less", "able", "like", "ish", "y")
+
+
+@dataclass
+class Reading:
+    """The words of a prompt by what is known of them.
+
+    Attributes:
+        num_words: all words.
+        num_names: capitalised words that no dictionary of English has.
+        function_words: function words of other languages, each with the codes of those languages.
+        unread: other words that are not English.
+        scripts: words in other scripts than the Latin one, by the language's code.
+    """
+
+    num_words: int = 0
+    num_names: int = 0
+    function_words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    scripts: dict[str, list[str]] = field(default_factory=dict)
+
+
+def read_words(text: str) -> Reading:
+    """Sort the words of a prompt.
+
+    Disguised English counts as read: look-alike letters, digits among letters, spelled-out words.
+    """
+    text = unicodedata.normalize("NFKC", text)
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    shouted = text.upper() == text
+    reading = Reading()
+    words: list[str] = []
+    for word in re.findall(r"[^\W_][\w\u0300-\u036f]*(?:[’'][^\W\d_]+)?", _attach_marks(text)):
+        if _is_other_script(word):
+            _add_script(reading, word)
+        elif word.isalpha() or "'" in word or "’" in word:
+            words.append(word.lower() if shouted else word)
+    reading.num_words = len(words)
+    names = [_is_name(word) for word in words]
+    for index, word in enumerate(words):
+        lower = word.lower().replace("’", "'")
+        if names[index]:
+            reading.num_names += 1
+        elif lower in FUNCTION_WORDS:
+            if not (lower in PARTICLES and _in_name(words, names, index)):
+                reading.function_words[lower] = FUNCTION_WORDS[lower]
+        elif not is_english(lower):
+            reading.unread.append(lower)
+    return reading
+
+
+@cache
+def is_english(word: str) -> bool:
+    """Whether a lower-case word is English: listed, inflected, compound, or a technical term."""
+    base = re.sub(r"'(s|t|re|ve|ll|d|m)$", "", word)
+    if len(base) <= 2 or base in TECHNICAL or _known(base) or _known(plain(base)):  # "café"
+        return True
+    for suffix in _SUFFIXES:
+        stem = base.removesuffix(suffix)
+        if stem != base and len(stem) >= 4 and (_known(stem) or _known(stem + "e")):
+            return True
+    for prefix in _PREFIXES:
+        rest = base.removeprefix(prefix)
+        if rest != base and len(rest) >= 4 and _known(rest):
+            return True
+    halves = ((base[:at], base[at:]) for at in range(3, len(base) - 2))
+    return any(len(base) >= 8 and _known(a) and _known(b) for a, b in halves)
+
+
+def recognise(words: Iterable[str], needed: int) -> str | None:
+    """Return the language whose dictionary has most of the words.
+
+    Args:
+        words: words that are not English, in lower case.
+        needed: the number of words that it must have.
+    """
+    listed = [word for word in words if len(word) >= 3]
+    counts = {
+        code: sum(_in_dictionary(word, code) for word in listed)
+        for code in _DICTIONARIES
+        if len(listed) >= needed
+    }
+    best = max(counts, key=counts.__getitem__, default=None)
+    # A chance hit among many words names no language.
+    enough = max(needed, (len(listed) + 1) // 2)
+    return best if best is not None and counts[best] >= enough else None
+
+
+@cache
+def _in_dictionary(word: str, code: str) -> bool:
+    known: bool = simplemma.is_known(word, lang=code)
+    return known or bool(simplemma.is_known(word.capitalize(), lang=code))
+
+
+@cache
+def _known(word: str) -> bool:
+    known: bool = simplemma.is_known(word, lang="en")
+    return known and word not in FUNCTION_WORDS
+
+
+def _is_name(word: str) -> bool:
+    """Whether a capitalised word is not an English one at the beginning of a sentence."""
+    lower = word.lower().replace("’", "'")
+    return word[0].isupper() and lower not in FUNCTION_WORDS and not is_english(lower)
+
+
+def _in_name(words: list[str], names: list[bool], index: int) -> bool:
+    """Whether a particle stands in a name: "Rio de Janeiro", "the Museo del Prado"."""
+    while index + 1 < len(words) and words[index + 1].lower() in PARTICLES:
+        index += 1
+    return index + 1 < len(words) and words[index + 1][0].isupper()
+
+
+def _attach_marks(text: str) -> str:
+    """Drop marks that have no letter of their own in NFKC, so that they do not part words."""
+    return "".join(c for c in text if not unicodedata.category(c).startswith("M"))
+
+
+def _is_other_script(word: str) -> bool:
+    """Whether a word is in another script than the Latin one, and no disguise of Latin letters."""
+    others = [c for c in word if c.isalpha() and _script(c) != "LATIN"]
+    if not others or (len(others) == 1 and _script(others[0]) == "GREEK"):  # "α", "μm", "Δt"
+        return False
+    folded = plain(word)
+    disguised = folded.isascii() and (len(others) < len(word) or is_english(folded))
+    return not disguised
+
+
+@cache
+def _script(letter: str) -> str:
+    words = unicodedata.name(letter, "UNNAMED").split()
+    return "LATIN" if words[0] in ("MODIFIER", "FEMININE", "MASCULINE", "MICRO") else words[0]
+
+
+def _add_script(reading: Reading, word: str) -> None:
+    codes = [_SCRIPTS.get(_script(c), UNKNOWN) for c in word if c.isalpha()]
+    code = "ja" if "ja" in codes else next((c for c in codes if c != UNKNOWN), UNKNOWN)
+    if code in ("ru", "ar"):
+        code = next((c for c, telling in _TELLING.items() if set(telling) & set(word)), code)
+    reading.scripts.setdefault(code, []).append(word)
