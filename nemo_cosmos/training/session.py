@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -163,6 +164,7 @@ class TrainingSession:
             while self.step < target and not self.trainer.should_stop:
                 if not fit.step():
                     break
+                self._check_loss()
             if self.step < target and self._stopped_by_signal():
                 fit.end()  # saves
         if self.step < target and self._stopped_by_signal():
@@ -230,7 +232,9 @@ class TrainingSession:
 
     def close(self) -> None:
         """Give the process back; nothing more is saved. Safe to call twice."""
-        self._fit = None
+        fit, self._fit = self._fit, None
+        if fit is not None:
+            fit.abandon(NemoCosmosError(f"The session of '{self.folder}' was closed."))
         self._globals.close()
 
     def __enter__(self) -> Self:
@@ -251,6 +255,20 @@ class TrainingSession:
                 "newest checkpoint."
             )
         return self._fit
+
+    def _check_loss(self) -> None:
+        """Notice divergence where the strategy does not check gradients, as with FSDP.
+
+        Only at steps that are logged: reading the loss waits for the device.
+
+        Raises:
+            NumericsError: the loss is NaN or infinite.
+        """
+        if self.step % self.trainer.log_every_n_steps:
+            return
+        loss = float(self.trainer.callback_metrics.get("reduced_train_loss", 0.0))
+        if not math.isfinite(loss):
+            raise NumericsError(self._divergence(f"the loss is {loss}"))
 
     def _stopped_by_signal(self) -> bool:
         stops = [one for one in self.trainer.callbacks if isinstance(one, StopOnSignal)]
@@ -275,20 +293,25 @@ class TrainingSession:
             if found is None:
                 self.close()
                 raise
-            message = self._divergence(found[1])
+            message = self._divergence(f"gradients are {found[1]}", step=self.step + 1)
             self.close()
             raise NumericsError(message) from error
         except BaseException:
             self.close()
             raise
 
-    def _divergence(self, kind: str) -> str:
+    def _divergence(self, sign: str, step: int | None = None) -> str:
+        """The message of a run that diverged.
+
+        Args:
+            sign: what is not finite.
+            step: the step in which; by default the one that has just ended.
+        """
         rates = {group["lr"] for one in self.trainer.optimizers for group in one.param_groups}
         saved = list_checkpoints(self.folder)
         newest = f"'{saved[-1][0].name}'" if saved else "none; the run starts from its beginning"
         return (
-            f"Training diverged in step {self.step + 1}: gradients are "
-            f"{'NaN' if kind == 'NaN' else 'infinite'} at a learning rate of "
+            f"Training diverged in step {step or self.step}: {sign} at a learning rate of "
             f"{max(rates, default=0.0):.3g}. The newest checkpoint in '{self.folder}' is {newest}. "
             "metrics.jsonl shows where the loss began to rise. Lower optim.config.lr, lengthen "
             "optim.lr_scheduler.warmup_steps or lower optim.config.clip_grad, delete checkpoints "

@@ -45,7 +45,7 @@ class SteppedFit:
     ) -> None:
         self.trainer = trainer
         self._steps = self._run_epochs()
-        self._open = False
+        self._open = True
         with self._teardown_on_error():
             self._set_up(model, data)
 
@@ -77,6 +77,19 @@ class SteppedFit:
         trainer.state.status = TrainerStatus.FINISHED
         trainer.state.stage = None
 
+    def abandon(self, error: BaseException) -> None:
+        """End after an error as Lightning does: call ``on_exception``, tear down; save nothing."""
+        if not self._open:
+            return
+        self._open = False
+        trainer = self.trainer
+        call._interrupt(trainer, error)
+        trainer._teardown()
+        trainer.state.stage = None
+        launcher = trainer.strategy.launcher
+        if isinstance(error, KeyboardInterrupt) and isinstance(launcher, _SubprocessScriptLauncher):
+            launcher.kill(signal.SIGTERM)  # the other ranks may wait for this one
+
     def _set_up(self, model: pl.LightningModule, data: pl.LightningDataModule) -> None:
         """Do all that ``Trainer.fit`` does before the first step."""
         trainer = self.trainer
@@ -92,7 +105,7 @@ class SteppedFit:
             else:  # may start the other processes of this machine
                 launcher.launch(trainer._fit_impl, model, data, trainer=trainer)
         except ReadyToStep:
-            self._open = True
+            pass
         trainer.strategy.barrier("run-stage")
         model.zero_grad()
         with isolate_rng():
@@ -143,17 +156,9 @@ class SteppedFit:
 
     @contextmanager
     def _teardown_on_error(self) -> Iterator[None]:
-        """On an error do what Lightning does: call ``on_exception``, tear down, raise."""
+        """Abandon the fit on any error in the block, and raise the error."""
         try:
             yield
         except BaseException as error:
-            self._open = False
-            call._interrupt(self.trainer, error)
-            self.trainer._teardown()
-            self.trainer.state.stage = None
-            launcher = self.trainer.strategy.launcher
-            if isinstance(error, KeyboardInterrupt) and isinstance(
-                launcher, _SubprocessScriptLauncher
-            ):
-                launcher.kill(signal.SIGTERM)  # the other ranks may wait for this one
+            self.abandon(error)
             raise

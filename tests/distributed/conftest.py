@@ -8,7 +8,11 @@ import pytest
 
 from nemo_cosmos.testing.processes import ProcessPool
 
-PRELOAD = ("nemo_cosmos.models.diffusion.model", "nemo_cosmos.training.trainer")
+PRELOAD = (
+    "nemo_cosmos.models.diffusion.model",
+    "nemo_cosmos.training.trainer",
+    "recipes.diffusion",
+)
 
 
 @pytest.fixture(scope="session")

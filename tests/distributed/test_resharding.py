@@ -43,6 +43,7 @@ LEGS: dict[str, dict[str, int | str]] = {
 }
 """Layouts of two processes; each trains for a step."""
 NUM_STEPS = 1 + len(LEGS)
+TIMEOUT_S = 300.0
 NUM_SAMPLES = NUM_STEPS * BATCH_SIZE
 
 
@@ -125,10 +126,12 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_every_layout_goes_on_from_the_one_before(two_processes, tmp_path):
     write_data(tmp_path / "data")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run_distributed_test(train, 1, str(whole), 1, {}, NUM_STEPS)
+    run_distributed_test(
+        train, 1, str(whole), 1, {}, NUM_STEPS, preload=["recipes.diffusion"], timeout_s=TIMEOUT_S
+    )
     shutil.copytree(checkpoint(whole, 1), checkpoint(parts, 1))
     for stop, (leg, layout) in enumerate(LEGS.items(), start=2):
-        steps = two_processes.run(train, str(parts), 2, layout, stop)
+        steps = two_processes.run(train, str(parts), 2, layout, stop, timeout_s=TIMEOUT_S)
         assert set(steps) == {stop}, leg
         assert list_checkpoints(parts / NAME)[-1][1] == stop
         check_close(saved(parts, stop), saved(whole, stop), leg)
@@ -145,7 +148,9 @@ def test_goes_on_exactly(layout, precision, two_processes, tmp_path):
     write_data(tmp_path / "data")
     for run, stops in (("whole", [3]), ("parts", [1, 3])):
         for stop in stops:
-            two_processes.run(train, str(tmp_path / run), 2, layout, stop, precision)
+            two_processes.run(
+                train, str(tmp_path / run), 2, layout, stop, precision, timeout_s=TIMEOUT_S
+            )
     whole, parts = saved(tmp_path / "whole", 3), saved(tmp_path / "parts", 3)
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from megatron.core.distributed import DistributedDataParallelConfig
 from nemo import lightning as nl
 from safetensors.torch import load_file
 
@@ -17,6 +19,7 @@ from nemo_cosmos.models.common.megatron.parts import TensorPart
 from nemo_cosmos.training.checkpointing.resume import RunResume
 from nemo_cosmos.training.run_folder import list_checkpoints, read_curves
 from nemo_cosmos.training.session import TrainingSession
+from nemo_cosmos.training.strategy import WorldStrategy
 
 STEPS = 9
 
@@ -154,10 +157,13 @@ def test_a_session_ends_early_and_another_continues_it(whole, toy, tmp_path):
     assert_same(exported(api.pretrain(**toy.arguments(tmp_path, STEPS))), exported(whole))
 
 
-def test_divergence_says_where_and_what_to_try(toy, tmp_path):
-    arguments = toy.arguments(tmp_path, STEPS)
+@pytest.mark.parametrize(("checked", "sign"), [(True, "gradients are"), (False, "the loss is")])
+def test_divergence_says_where_and_what_to_try(toy, tmp_path, checked, sign):
+    data_parallel = DistributedDataParallelConfig(check_for_nan_in_grad=checked)
+    arguments = toy.arguments(tmp_path, STEPS, strategy=WorldStrategy(ddp=data_parallel))
     arguments["optim"] = toy.optimizer(lr=1e30)
-    with pytest.raises(NumericsError, match=r"diverged in step \d.*1e\+30.*optim\.config\.lr"):
+    message = rf"diverged in step \d: {sign} (nan|inf|NaN|Inf).*1e\+30.*optim\.config\.lr"
+    with pytest.raises(NumericsError, match=message):
         api.pretrain(**arguments)
     assert not torch.distributed.is_initialized()
 
@@ -181,3 +187,26 @@ def test_another_trainer_is_refused(toy, tmp_path):
     arguments["trainer"] = nl.Trainer(max_steps=1, accelerator="cpu", devices=1)
     with pytest.raises(ConfigError, match="WorldTrainer"):
         api.pretrain(**arguments)
+
+
+def test_a_session_that_is_closed_gives_everything_back(toy, tmp_path):
+    handler = signal.getsignal(signal.SIGTERM)
+    with (
+        pytest.raises(ZeroDivisionError),
+        TrainingSession.start(**toy.arguments(tmp_path, 3)) as one,
+    ):
+        one.advance(1)
+        assert signal.getsignal(signal.SIGTERM) != handler
+        one.step / 0
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert not torch.distributed.is_initialized()
+    assert not list_checkpoints(tmp_path / "toy")
+    with TrainingSession.start(**toy.arguments(tmp_path, 3)) as two:
+        assert two.advance(1) == 1
+
+
+def test_data_without_a_batch_is_an_error(toy, tmp_path):
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ConfigError, match="yields no batch"):
+        api.pretrain(**toy.arguments(tmp_path, 3, limit_train_batches=0))
+    assert signal.getsignal(signal.SIGTERM) == handler
