@@ -6,12 +6,13 @@ on is an ``object``. These aliases are for the rest.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # commands that only print help must not wait for NumPy
+    from numpy.typing import NDArray
 
 JsonObject: TypeAlias = dict[str, Any]
 """An object as ``json.loads`` returns it, or as ``json.dump`` takes it; its reader checks it."""
 
-Array: TypeAlias = NDArray[Any]
+Array: TypeAlias = "NDArray[Any]"
 """An array whose element type its file or its caller decides."""
