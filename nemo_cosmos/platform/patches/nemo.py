@@ -94,7 +94,7 @@ def optimizer_overrides(
     no_weight_decay_cond: ParameterCondition | None = None,
     scale_lr_cond: ParameterCondition | None = None,
     lr_mult: float = 1.0,
-) -> dict[Any, Any] | None:
+) -> dict[object, object] | None:
     """Translate arguments of NeMo's optimiser module, made for Megatron-Core 0.15, to 0.16's.
 
     Args:
@@ -113,7 +113,7 @@ def optimizer_overrides(
     if no_weight_decay_cond is None and scale_lr_cond is None:
         return None
 
-    def key(name: str, condition: ParameterCondition) -> Any:
+    def key(name: str, condition: ParameterCondition) -> object:
         predicate = ParamWithNamePredicate(
             name=name, fn=lambda parameter, name: bool(condition(name, parameter))
         )
@@ -140,13 +140,13 @@ def _translate_optimizer_arguments() -> None:
 
     @functools.wraps(build)
     def get_megatron_optimizer(
-        config: Any,
-        model_chunks: Any,
+        config: object,
+        model_chunks: object,
         no_weight_decay_cond: ParameterCondition | None = None,
         scale_lr_cond: ParameterCondition | None = None,
         lr_mult: float = 1.0,
         **kwargs: Any,
-    ) -> Any:
+    ) -> object:
         overrides = optimizer_overrides(config, no_weight_decay_cond, scale_lr_cond, lr_mult)
         if overrides is not None:
             kwargs["config_overrides"] = {**overrides, **(kwargs.get("config_overrides") or {})}
@@ -159,7 +159,7 @@ def _patch_checkpoint_devices() -> None:
     """A loaded checkpoint's tensors are on the CPU, and stay there."""
     import nemo.lightning.io.pl as checkpoint_io
 
-    def keep_devices(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    def keep_devices(checkpoint: dict[str, object]) -> dict[str, object]:
         return checkpoint
 
     checkpoint_io._fix_tensors_device = keep_devices
@@ -174,7 +174,7 @@ def _patch_logged_tensors() -> None:
         importlib.import_module(name).torch = cpu_torch  # type: ignore[attr-defined]
 
 
-def _logged_tensor(value: Any, **kwargs: Any) -> torch.Tensor:
+def _logged_tensor(value: object, **kwargs: object) -> torch.Tensor:
     """A tensor whose ``.to("cuda", ...)`` gives a plain tensor on the CPU."""
     del kwargs
     plain = value.detach().clone() if torch.is_tensor(value) else torch.tensor(value)
