@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.cli.main import DATA, CommandEntry, CommandGroup
 from nemo_cosmos.cli.options import AsJson
 from nemo_cosmos.errors import ConfigError
@@ -271,11 +272,11 @@ def retain(
 
 def _similar(
     opened: Catalogue,
-    dataset: dict[str, Any] | None,
+    dataset: JsonObject | None,
     key: str,
     words: str | None,
-    conditions: dict[str, Any],
-) -> list[dict[str, Any]]:
+    conditions: JsonObject,
+) -> list[JsonObject]:
     """Find clips of a version that look like one of its clips and meet the conditions."""
     from data_curation.catalogue import similar_clips
 
@@ -300,7 +301,7 @@ def open_site_catalogue(location: str | None) -> Catalogue:
     return open_catalogue(location)
 
 
-def _print_lines(documents: list[dict[str, Any]]) -> None:
+def _print_lines(documents: list[JsonObject]) -> None:
     for document in documents:
         typer.echo(json.dumps(document, ensure_ascii=False))
 
@@ -322,7 +323,7 @@ def _print_table(header: list[str], rows: list[list[str]], empty: str) -> None:
     Console().print(table)
 
 
-def describe_version(dataset: Mapping[str, Any]) -> str:
+def describe_version(dataset: JsonObject) -> str:
     """Describe a version: its contents, its place, and the settings that are not the defaults."""
     config = dataset["config"]
     reasons = sorted(config.get("rejected", {}).items(), key=lambda item: (-item[1], item[0]))
@@ -338,7 +339,7 @@ def describe_version(dataset: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "  settings: " + (", ".join(changed) or "the defaults")])
 
 
-def describe_clip(clip: Mapping[str, Any]) -> str:
+def describe_clip(clip: JsonObject) -> str:
     """Describe a clip: its contents, its source, and the versions that contain it."""
     video = clip["video"] or {}
     place = video.get("location") or clip["source"]
@@ -356,17 +357,17 @@ def describe_clip(clip: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _name(dataset: Mapping[str, Any]) -> str:
+def _name(dataset: JsonObject) -> str:
     return f"{dataset['name']}@{dataset['version']}"
 
 
-def _place(dataset: Mapping[str, Any], shard: str = "v0") -> str:
+def _place(dataset: JsonObject, shard: str = "v0") -> str:
     if dataset["deleted"]:
         return f"deleted {dataset['deleted']}"
     return f"{dataset['output'].rstrip('/')}/{shard}"
 
 
-def _unusual(settings: Mapping[str, Any]) -> Iterator[str]:
+def _unusual(settings: JsonObject) -> Iterator[str]:
     """Yield the settings that differ from the defaults, as ``split.min_clip_s = 1.0``."""
     from data_curation.settings import CurateSettings
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.cli.options import AsJson
 
 
@@ -31,7 +32,7 @@ def command(
         _print_table(rows)
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
+def _print_table(rows: list[JsonObject]) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.cli.options import AsJson, Conf, Overrides
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def command(
     print_plan(plan)
 
 
-def print_plan(plan: dict[str, Any]) -> None:
+def print_plan(plan: JsonObject) -> None:
     """Show a plan as tables.
 
     Args:
@@ -110,7 +111,7 @@ def print_plan(plan: dict[str, Any]) -> None:
         )
 
 
-def _print_memory(console: Console, plan: dict[str, Any]) -> None:
+def _print_memory(console: Console, plan: JsonObject) -> None:
     from rich.table import Table
 
     table = Table("memory", "in all, GB", "on the fullest GPU, GB", title="Memory", min_width=50)
@@ -133,7 +134,7 @@ def _print_memory(console: Console, plan: dict[str, Any]) -> None:
         console.print(f"Activations on a GPU by recomputation: {modes}")
 
 
-def _print_layouts(console: Console, plan: dict[str, Any]) -> None:
+def _print_layouts(console: Console, plan: JsonObject) -> None:
     from rich.table import Table
 
     table = Table("layout", "GB a GPU", "s a step", "bubble", title="Layouts that fit")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.cli.options import AsJson
 
 
@@ -49,7 +50,7 @@ def command(
         typer.echo(f"Refused by guards: {counts}.")
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
+def _print_table(rows: list[JsonObject]) -> None:
     from rich.console import Console
     from rich.table import Table
 
