@@ -129,7 +129,7 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         return sorted(shapes)
 
     @property
-    def order_settings(self) -> dict[str, Any]:
+    def order_settings(self) -> dict[str, object]:
         """Everything that the order depends on, by argument."""
         settings = {**super().order_settings, "image_ratio": self.image_ratio}
         return settings if self.packing is None else {**settings, "packing": repr(self.packing)}
@@ -269,7 +269,7 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
         )
 
     @property
-    def order_settings(self) -> dict[str, Any]:
+    def order_settings(self) -> dict[str, object]:
         """Everything that the order depends on, by argument."""
         return {**super().order_settings, "image_ratio": self.image_ratio}
 

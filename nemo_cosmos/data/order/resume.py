@@ -29,7 +29,7 @@ class BatchSource(Protocol):
         """Return what one data-parallel rank loads."""
         ...
 
-    def state_after(self, num_steps: int) -> dict[str, Any]:
+    def state_after(self, num_steps: int) -> dict[str, object]:
         """Return the state to save after a number of optimiser steps of this run."""
         ...
 
@@ -69,7 +69,7 @@ class EqualBatches:
             samples_before=self.before,
         )
 
-    def state_after(self, num_steps: int) -> dict[str, Any]:
+    def state_after(self, num_steps: int) -> dict[str, object]:
         """Return the state to save after a number of optimiser steps of this run."""
         size = self.order.batch_size
         return {
@@ -112,7 +112,7 @@ class PackedBatches:
             start=self.start,
         )
 
-    def state_after(self, num_steps: int) -> dict[str, Any]:
+    def state_after(self, num_steps: int) -> dict[str, object]:
         """Return the state to save after a number of optimiser steps of this run."""
         num_packs = num_steps * self.packs_per_step
         return {

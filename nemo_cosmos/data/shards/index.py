@@ -18,14 +18,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from nemo_cosmos.aliases import Array
+from nemo_cosmos.aliases import Array, JsonObject
 from nemo_cosmos.batch import DEFAULT_VIEWS, Views
 from nemo_cosmos.data.loading.latents import LATENT_SUFFIX
 from nemo_cosmos.data.schema import views_of
@@ -194,7 +194,7 @@ def stored_index(shard: str) -> ShardIndex | None:
 
 
 def _store(index: ShardIndex) -> None:
-    head: dict[str, Any] = {
+    head: JsonObject = {
         "format": _FORMAT,
         "version": _VERSION,
         "stamps": index.stamps,
@@ -274,7 +274,7 @@ def _common_views(shard: str, views: Mapping[str, Views]) -> Views:
 
 
 def _shape_table(
-    keys: dict[str, Any], shapes: dict[str, tuple[int, ...]], num_dims: int
+    keys: JsonObject, shapes: dict[str, tuple[int, ...]], num_dims: int
 ) -> NDArray[np.int32]:
     nothing = (0,) * num_dims
     values = [shapes.get(key, nothing) for key in keys]

@@ -30,7 +30,7 @@ class _RecordedType:
         self.code = code
         self.order = "="
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: tuple[object, ...]) -> None:
         if state[1] not in _BYTE_ORDERS:
             raise pickle.UnpicklingError(f"byte order {state[1]!r}")
         self.order = state[1]
@@ -59,7 +59,7 @@ _KNOWN_NAMES = {
 
 
 class _NumbersUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         """Return the recorder for a known name; refuse all others."""
         if (module, name) not in _KNOWN_NAMES:
             raise pickle.UnpicklingError(f"the name {module}.{name}")

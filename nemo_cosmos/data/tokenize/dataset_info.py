@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.storage import filesystem_of, open_url, resolve_from_folder
 
@@ -13,7 +13,7 @@ DATASET_FILE = "dataset.json"
 _TOKENIZER_CONFIG = "config.json"
 
 
-def read_dataset_info(folder: str | os.PathLike[str]) -> dict[str, Any]:
+def read_dataset_info(folder: str | os.PathLike[str]) -> JsonObject:
     """Return the content of ``dataset.json``.
 
     Raises:
@@ -23,7 +23,7 @@ def read_dataset_info(folder: str | os.PathLike[str]) -> dict[str, Any]:
     location = f"{os.fspath(folder).rstrip('/')}/{DATASET_FILE}"
     with open_url(location) as handle:
         try:
-            info: dict[str, Any] = json.loads(handle.read())
+            info: JsonObject = json.loads(handle.read())
         except ValueError as error:
             raise ConfigError(
                 f"'{location}' is not JSON: {error}. Tokenize the data again."

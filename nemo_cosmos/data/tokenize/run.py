@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.data.shards.index import load_index
 from nemo_cosmos.data.shards.writer import SHARDS_PER_PART, list_shards, read_shard
 from nemo_cosmos.data.tokenize.config import TokenizeConfig
@@ -54,7 +55,7 @@ def tokenize_shards(
     describe: Mapping[str, Any] | None = None,
     on_clip: OnClip | None = None,
     moved_to: Location | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Encode every clip of some shards, or resume where an earlier call stopped.
 
     Args:
