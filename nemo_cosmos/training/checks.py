@@ -6,12 +6,16 @@ The network's configuration checks its own sizes (heads, layers), and each batch
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nemo_cosmos.errors import ConfigError
 
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+    from nemo import lightning as nl
 
-def check_run(model: object, data: object, trainer: Any) -> None:
+
+def check_run(model: object, data: object, trainer: pl.Trainer) -> None:
     """Check a model, its data and a trainer together.
 
     Args:
@@ -71,7 +75,7 @@ def check_batches(micro_batch_size: int, global_batch_size: int, copies: int) ->
         )
 
 
-def num_copies(strategy: Any, num_processes: int) -> int:
+def num_copies(strategy: nl.MegatronStrategy, num_processes: int) -> int:
     """Copies of the model that read different samples: the data-parallel size.
 
     Args:
@@ -86,7 +90,7 @@ def num_copies(strategy: Any, num_processes: int) -> int:
     return max(num_processes // int(one_model), 1)
 
 
-def check_processes(strategy: Any, num_processes: int) -> None:
+def check_processes(strategy: nl.MegatronStrategy, num_processes: int) -> None:
     """Check that a layout divides the processes, and that the launcher started as many.
 
     Args:

@@ -6,11 +6,12 @@ from contextlib import nullcontext
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import lightning.pytorch as pl
 import torch
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.batch import spec_of
 from nemo_cosmos.checkpoint.world.config import WorldConfig
 from nemo_cosmos.checkpoint.world.folder import save_world
@@ -77,7 +78,7 @@ def check_exportable(model: pl.LightningModule, data: pl.LightningDataModule) ->
 
 def checkpoint_description(
     model: pl.LightningModule, data: pl.LightningDataModule
-) -> dict[str, Any] | None:
+) -> JsonObject | None:
     """Return what a checkpoint records besides the weights: ``config.json``, tokenizer's place.
 
     Returns:

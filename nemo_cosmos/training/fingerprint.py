@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 import fiddle as fdl
 import torch
@@ -14,7 +13,7 @@ import torch
 LENGTH = 16
 
 
-def fingerprint(*objects: Any) -> str:
+def fingerprint(*objects: object) -> str:
     """A digest of the arguments that NeMo recorded when each object was made.
 
     Objects of NeMo's ``IOMixin`` remember how they were called, as fiddle configurations; other
@@ -30,7 +29,7 @@ def fingerprint(*objects: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 
 
-def describe(value: Any) -> Any:
+def describe(value: object) -> object:
     """A value as nested lists and strings, without memory addresses."""
     if value is None or isinstance(value, bool | int | float | str | torch.dtype):
         return repr(value)
@@ -52,5 +51,5 @@ def describe(value: Any) -> Any:
     return _qualified(type(value))
 
 
-def _qualified(item: Any) -> str:
+def _qualified(item: object) -> str:
     return f"{getattr(item, '__module__', '')}.{getattr(item, '__qualname__', type(item).__name__)}"

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.batch import spec_of
 from nemo_cosmos.checkpoint.formats.json_files import read_object
 from nemo_cosmos.checkpoint.world.config import (
@@ -51,7 +51,7 @@ class Encoders:
     """
 
     place: str
-    text_encoder: Mapping[str, Any]
+    text_encoder: Mapping[str, object]
     latent_stats: Mapping[str, list[float]] | None
     tokenizer_name: str | None
 
@@ -167,7 +167,7 @@ def _different_encoders(one: Encoders, other: Encoders) -> Iterator[Mismatch]:
         )
 
 
-def _identity(spec: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(spec: Mapping[str, object]) -> JsonObject:
     """What identifies a text encoder; of its path the last part, as machines differ in the rest."""
     path = spec.get("path")
     known = {"kind": spec.get("kind"), "dim": spec.get("dim")}
@@ -195,5 +195,5 @@ def _different_models(model: WorldModel, start: WorldConfig, weights: Path) -> I
             )
 
 
-def _listed(values: Mapping[str, Any]) -> str:
+def _listed(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())

@@ -62,7 +62,7 @@ class WorldStrategy(nl.MegatronStrategy):
         ckpt_async_save: bool = False,
         ckpt_optim_fully_reshardable: bool = True,
         fsdp: str | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(
             ckpt_async_save=ckpt_async_save,

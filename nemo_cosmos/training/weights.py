@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
 import torch
@@ -20,6 +20,10 @@ from torch import Tensor
 from nemo_cosmos.errors import CheckpointError, ConfigError, nearest_names
 from nemo_cosmos.models.common.megatron.module import bare_networks
 from nemo_cosmos.models.common.megatron.parts import TensorPart, parts_of
+
+if TYPE_CHECKING:
+    from megatron.core.optimizer import MegatronOptimizer
+    from nemo import lightning as nl
 
 
 @torch.no_grad()
@@ -58,7 +62,7 @@ def replace_weights(trainer: pl.Trainer, parts: Iterable[TensorPart]) -> None:
             "The optimiser keeps weights of its own that nothing else can write, so weights cannot "
             "be replaced during training. Set optim.config.use_precision_aware_optimizer=false."
         )
-    strategy: Any = trainer.strategy
+    strategy: nl.MegatronStrategy = trainer.strategy
     strategy.sync_weights()
     here = {_place(part): part for network in bare_networks(trainer) for part in parts_of(network)}
     new = [(here.get(_place(part)), part) for part in parts]
@@ -80,7 +84,7 @@ def replace_weights(trainer: pl.Trainer, parts: Iterable[TensorPart]) -> None:
 
 
 @contextmanager
-def temporary_weights(strategy: Any, values: Sequence[Tensor]) -> Iterator[None]:
+def temporary_weights(strategy: nl.MegatronStrategy, values: Sequence[Tensor]) -> Iterator[None]:
     """Within the block the network computes with other weights; the optimiser's stay as they are.
 
     Args:
@@ -111,7 +115,7 @@ def _place(part: TensorPart) -> tuple[str, tuple[tuple[int, int], ...]]:
     return part.name, tuple((side.start, side.stop) for side in part.slices)
 
 
-def _read(weight: Tensor, optimizers: dict[int, Any]) -> Tensor:
+def _read(weight: Tensor, optimizers: dict[int, MegatronOptimizer]) -> Tensor:
     """A copy of a weight, in float32 where it has decimals."""
     if not weight.is_floating_point() or weight.dtype == torch.float32:
         return weight.detach().clone()
@@ -128,7 +132,7 @@ def _read(weight: Tensor, optimizers: dict[int, Any]) -> Tensor:
     return flat.view_as(weight)
 
 
-def _write_float32(weight: Tensor, value: Tensor, optimizers: dict[int, object]) -> None:
+def _write_float32(weight: Tensor, value: Tensor, optimizers: dict[int, MegatronOptimizer]) -> None:
     """Copy a value to this rank's share of the float32 copy of a weight, where there is one."""
     main: Tensor | None = getattr(weight, "main_param", None)
     if main is None:
@@ -138,13 +142,13 @@ def _write_float32(weight: Tensor, value: Tensor, optimizers: dict[int, object])
     main.view(-1).copy_(flat if optimizer is None else flat[_share(optimizer, weight)])
 
 
-def _share(optimizer: Any, weight: Tensor) -> slice:
+def _share(optimizer: MegatronOptimizer, weight: Tensor) -> slice:
     """The elements of a weight whose float32 copy this rank holds."""
     elements = optimizer._get_model_param_range_map(weight)["param"]
     return slice(elements.start, elements.end)
 
 
-def _owners(trainer: pl.Trainer) -> dict[int, object]:
+def _owners(trainer: pl.Trainer) -> dict[int, MegatronOptimizer]:
     """By the identity of a weight, the distributed optimiser that spreads its float32 copy.
 
     It is the same on all data-parallel ranks, so that they take part in the same sums.
@@ -158,7 +162,7 @@ def _owners(trainer: pl.Trainer) -> dict[int, object]:
     }
 
 
-def _optimizers(trainer: pl.Trainer) -> list[Any]:
+def _optimizers(trainer: pl.Trainer) -> list[MegatronOptimizer]:
     """Megatron's optimisers, without NeMo's wrappers."""
     outer = [wrapped.mcore_optimizer for wrapped in trainer.strategy.optimizers]
     return [inner for one in outer for inner in getattr(one, "chained_optimizers", [one])]

@@ -50,7 +50,7 @@ class LossCurves(pl.Callback, IOMixin):
         self._file.writelines(json.dumps(line) + "\n" for line in earlier)
         self._file.flush()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         """Write a line when Lightning logs."""
         step = trainer.global_step
         if step % trainer.log_every_n_steps == 0 or step in (1, trainer.max_steps):
@@ -65,7 +65,9 @@ class LossCurves(pl.Callback, IOMixin):
         """Close the file."""
         self._close()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Close the file."""
         self._close()
 

@@ -71,7 +71,7 @@ class EMA(pl.Callback, IOMixin):
         self.every_n_steps = every_n_steps
         self.validate_with_ema = validate_with_ema
         self.num_updates = 0
-        self._strategy: Any = None
+        self._strategy: pl.strategies.Strategy | None = None
         self._weights: list[torch.Tensor] = []
         self._averages: list[torch.Tensor] = []
         self._validation = ExitStack()
@@ -86,7 +86,7 @@ class EMA(pl.Callback, IOMixin):
         if self._resumed:
             self._restore(trainer)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         """Update the average; one batch of NeMo's trainer is one optimiser step."""
         if trainer.global_step % self.every_n_steps == 0:
             self.update()
@@ -100,7 +100,7 @@ class EMA(pl.Callback, IOMixin):
         """Put the weights back."""
         self._validation.close()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Return the state that is the same on every rank."""
         return {"num_updates": self.num_updates}
 
@@ -108,12 +108,16 @@ class EMA(pl.Callback, IOMixin):
         """Restore the number of updates, which the decay depends on."""
         self.num_updates = int(state_dict["num_updates"])
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: Any) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, object]
+    ) -> None:
         """Add the average, split like the weights."""
         if self._averages:
             checkpoint[PREFIX] = self._sharded_state(trainer)
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: Any) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, object]
+    ) -> None:
         """Remember that a checkpoint is being restored."""
         self._resumed = True
 
@@ -138,21 +142,21 @@ class EMA(pl.Callback, IOMixin):
         with temporary_weights(self._strategy, self._averages):
             yield
 
-    def _sharded_state(self, trainer: pl.Trainer) -> Any:
+    def _sharded_state(self, trainer: pl.Trainer) -> object:
         """The model's sharded state with the averages in place of the weights."""
         averages = {
             parameter.data_ptr(): average
             for parameter, average in zip(self._weights, self._averages, strict=True)
         }
 
-        def with_average(entry: Any) -> Any:
+        def with_average(entry: object) -> object:
             if not isinstance(entry, ShardedTensor | ShardedTensorFactory):
                 return None
             average = averages.get(entry.data.data_ptr())
             if average is None:  # a buffer, or a weight that is not trained
                 return None
             average = average.view_as(entry.data)
-            changes: dict[str, Any] = {"key": f"{PREFIX}.{entry.key}", "data": average}
+            changes: dict[str, object] = {"key": f"{PREFIX}.{entry.key}", "data": average}
             if isinstance(entry, ShardedTensor):
                 changes["dtype"] = average.dtype
             return replace(entry, **changes)
@@ -198,7 +202,7 @@ def _master_weight(parameter: torch.Tensor) -> torch.Tensor:
     return parameter.detach().float()
 
 
-def _without_none(state: Any) -> Any:
+def _without_none(state: object) -> object:
     """Drop the entries that are not averaged."""
     if isinstance(state, dict):
         kept = {key: _without_none(value) for key, value in state.items()}
@@ -206,7 +210,7 @@ def _without_none(state: Any) -> Any:
     return state
 
 
-def _leaves(state: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(state: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Pairs of path and value of a nested dictionary."""
     if isinstance(state, dict):
         for key, value in state.items():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import lightning.pytorch as pl
 import psutil
 import torch
@@ -25,7 +23,7 @@ class Memory(pl.Callback, IOMixin):
     def __init__(self) -> None:
         self._process = psutil.Process()
 
-    def __deepcopy__(self, memo: Any) -> Memory:
+    def __deepcopy__(self, memo: object) -> Memory:
         """Return a new one: NeMo copies arguments, and the handle of a process cannot be copied."""
         return Memory()
 
@@ -34,7 +32,7 @@ class Memory(pl.Callback, IOMixin):
         torch.cuda.reset_peak_memory_stats()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object
     ) -> None:
         """Log at the steps that Lightning logs."""
         if trainer.global_step % trainer.log_every_n_steps:

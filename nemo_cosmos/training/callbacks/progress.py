@@ -54,7 +54,7 @@ class Progress(pl.Callback, IOMixin):
         self._close()
 
     def on_exception(
-        self, trainer: pl.Trainer, pl_module: object, exception: BaseException
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Close the bar, so that the message is printed below it."""
         self._close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
 import torch
@@ -73,7 +73,7 @@ class SampleVideos(pl.Callback, IOMixin):
             if trainer.is_global_zero:
                 _keep(trainer, name, video, step)
 
-    def _sample(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Video]:
+    def _sample(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Video]:
         ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
         # Sampling draws noise; training must continue as if it had not.
         with torch.random.fork_rng(), torch.no_grad():

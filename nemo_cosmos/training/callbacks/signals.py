@@ -57,7 +57,9 @@ class StopOnSignal(pl.Callback, IOMixin):
         """Restore the earlier handlers."""
         self._restore()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Restore the earlier handlers."""
         self._restore()
 

@@ -39,7 +39,7 @@ class RandomState(pl.Callback, IOMixin):
         self._resumed = False
 
     def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: object, checkpoint: object
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, object]
     ) -> None:
         """Remember that a checkpoint is being restored."""
         self._resumed = True
@@ -53,7 +53,9 @@ class RandomState(pl.Callback, IOMixin):
         mixed = np.random.SeedSequence([seed, rank, trainer.global_step]).generate_state(1)
         torch.manual_seed(int(mixed[0]))
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: object, checkpoint: Any) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, object]
+    ) -> None:
         """Add this rank's row to the checkpoint."""
         checkpoint[PREFIX] = _as_sharded(generator_states(), trainer)
 

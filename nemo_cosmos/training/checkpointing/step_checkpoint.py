@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -47,7 +46,7 @@ class StepCheckpoint(ModelCheckpoint):
         train_time_interval_s: float | None = None,
         keep: int = 2,
         save_context: bool = False,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         interval = None
         if train_time_interval_s is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from megatron.core.distributed import DistributedDataParallelConfig
 
@@ -11,7 +10,7 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.platform import collective_backend
 
 
-def fsdp_config(given: Any = None) -> DistributedDataParallelConfig:
+def fsdp_config(given: object = None) -> DistributedDataParallelConfig:
     """Settings that shard weights, gradients and optimiser state.
 
     Args:
@@ -57,7 +56,7 @@ def check_fsdp(fsdp: str | None, num_stages: int) -> None:
         )
 
 
-def check_fsdp_precision(precision: Any, optimizer: Any) -> None:
+def check_fsdp_precision(precision: object, optimizer: object) -> None:
     """Refuse a precision and an optimiser that Megatron-FSDP cannot step.
 
     Args:

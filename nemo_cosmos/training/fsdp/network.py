@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from megatron.core.dist_checkpointing.mapping import ShardedTensor
@@ -29,6 +29,10 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.megatron.parts import TensorPart, parts_of
 from nemo_cosmos.platform import has
 from nemo_cosmos.training.checkpointing.sharded_state import MODEL_PREFIX
+
+if TYPE_CHECKING:
+    from megatron.core.distributed import DistributedDataParallelConfig
+    from megatron.core.transformer import TransformerConfig
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class _Called(MegatronModule):
         super().__init__(config=network.config)
         self.module = network
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: object, **kwargs: object) -> object:
         """Run the network."""
         return self.module(*args, **kwargs)
 
@@ -91,7 +95,13 @@ class ShardedNetwork(FullyShardedDataParallel):
         ConfigError: the network has no layers.
     """
 
-    def __init__(self, config: Any, ddp_config: Any, module: nn.Module, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        ddp_config: DistributedDataParallelConfig,
+        module: nn.Module,
+        **kwargs: object,
+    ) -> None:
         if not any(isinstance(part, BaseTransformerLayer) for part in module.modules()):
             raise ConfigError(
                 "trainer.strategy.fsdp=megatron shards the layers of a transformer, and this "
@@ -143,7 +153,9 @@ class ShardedNetwork(FullyShardedDataParallel):
             for name, entry in (self._whole | parts).items()
         }
 
-    def sharded_state_dict(self, prefix: str = "", *_: Any, **__: Any) -> dict[str, ShardedTensor]:
+    def sharded_state_dict(
+        self, prefix: str = "", *_: object, **__: object
+    ) -> dict[str, ShardedTensor]:
         """This rank's entries of a checkpoint, to write or to read."""
         prefix += MODEL_PREFIX
         state = {
@@ -156,7 +168,7 @@ class ShardedNetwork(FullyShardedDataParallel):
         return state
 
     @torch.no_grad()
-    def load_rows(self, state: Mapping[str, Any]) -> None:
+    def load_rows(self, state: Mapping[str, object]) -> None:
         """Restore the weights from the entries of :meth:`sharded_state_dict`, now filled."""
         for name, entry in self.sharded_state_dict().items():
             entry.data.copy_(state[name])
@@ -173,7 +185,7 @@ class ShardedNetwork(FullyShardedDataParallel):
         """Let the network compute with its whole weights instead of the rows that are optimised."""
         self.module._replace_param_with_raw_if_needed()
 
-    def _put_together(self, layer: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+    def _put_together(self, layer: Any, method: Callable[..., object]) -> Callable[..., object]:
         """Gather a layer's weights around one of its methods, as its forward pass does."""
         weights = [main.orig_param for main in layer.parameters()]
         groups = {self.param_and_grad_buffer.param_to_param_group[weight] for weight in weights}
@@ -187,7 +199,7 @@ class ShardedNetwork(FullyShardedDataParallel):
 
         return call
 
-    def _start_param_sync(self, *args: Any, force_sync: bool = False, **kwargs: Any) -> None:
+    def _start_param_sync(self, *args: object, force_sync: bool = False, **kwargs: object) -> None:
         """Gather the first layers, but not all of them, as NeMo would before a save."""
         if not force_sync:
             self.module.start_param_sync(*args, **kwargs)

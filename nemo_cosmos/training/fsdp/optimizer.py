@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from megatron.core.distributed.fsdp.src.megatron_fsdp.param_and_grad_buffer import (
@@ -15,12 +15,17 @@ from torch import Tensor
 from nemo_cosmos.training.checkpointing.sharded_state import MODEL_PREFIX
 from nemo_cosmos.training.fsdp.network import Rows, ShardedNetwork
 
+if TYPE_CHECKING:
+    from megatron.core.optimizer import MegatronOptimizer
+
 MOMENTS = ("exp_avg", "exp_avg_sq")
 OPTIMIZER_PREFIX = "optimizer.state"
 """As Megatron's distributed optimiser names its tensors in the fully reshardable form."""
 
 
-def optimizer_state(optimizer: Any, networks: Sequence[ShardedNetwork]) -> dict[str, Any]:
+def optimizer_state(
+    optimizer: MegatronOptimizer, networks: Sequence[ShardedNetwork]
+) -> dict[str, object]:
     """The optimiser's state in Megatron's fully reshardable form.
 
     Args:
@@ -42,7 +47,7 @@ def optimizer_state(optimizer: Any, networks: Sequence[ShardedNetwork]) -> dict[
 
 @torch.no_grad()
 def load_optimizer_state(
-    optimizer: Any, networks: Sequence[ShardedNetwork], state: dict[str, Any]
+    optimizer: MegatronOptimizer, networks: Sequence[ShardedNetwork], state: dict[str, Any]
 ) -> None:
     """Restore what :func:`optimizer_state` described, filled from a checkpoint."""
     saved = {_kind(group): group for group in state["optimizer"]["param_groups"]}
@@ -68,14 +73,14 @@ def _trained(networks: Sequence[ShardedNetwork]) -> list[Rows]:
     return [rows for network in networks for rows in network.rows if rows.main.requires_grad]
 
 
-def _stepped(optimizer: Any, rows: Rows) -> dict[str, Tensor]:
+def _stepped(optimizer: MegatronOptimizer, rows: Rows) -> dict[str, Tensor]:
     """This rank's rows of an optimiser weight and of its moments."""
     state = optimizer.optimizer.state[rows.main]
     tensors = {"param": rows.main, **{name: state[name] for name in MOMENTS}}
     return {name: to_local_if_dtensor(tensor) for name, tensor in tensors.items()}
 
 
-def _kind(group: dict[str, Any]) -> tuple[Any, ...]:
+def _kind(group: dict[str, object]) -> tuple[object, ...]:
     """The key of an optimiser's group of parameters; schedules rename its fields ``pre_*``."""
     keys = param_group_identifier_keys
     return tuple(group[key] if key in group else group[f"pre_{key}"] for key in keys)

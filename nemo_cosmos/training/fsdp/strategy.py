@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
@@ -17,6 +17,9 @@ from nemo_cosmos.training.fsdp.optimizer import (
     take_over_weights,
 )
 from nemo_cosmos.training.strategy import WorldStrategy
+
+if TYPE_CHECKING:
+    from megatron.core.optimizer import MegatronOptimizer
 
 
 class FsdpStrategy(WorldStrategy):
@@ -130,6 +133,6 @@ class FsdpStrategy(WorldStrategy):
         return dict(network.places())
 
     @property
-    def _mcore_optimizer(self) -> Any:
+    def _mcore_optimizer(self) -> MegatronOptimizer:
         (optimizer,) = self.optimizers
         return optimizer.mcore_optimizer
