@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import FamilySettings, WorldFamily
@@ -55,7 +56,7 @@ class DiffusionSettings:
         """Return the network's configuration; ``overrides`` are fields such as parallel sizes."""
         return DiTConfig.from_architecture(self.network, **overrides)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return plain data for ``config.json``."""
         return {"network": dict(self.network), "process": self.process.to_dict()}
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import ConfigError, PromptError
 
 REFERENCE_MAX_LENGTH = 512
@@ -85,7 +86,7 @@ class TextEncoder(ABC):
         """Length of one prompt in tokens, the end-of-sequence token included."""
         return len(self.tokenize([prompt])[0])
 
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> JsonObject:
         """Return what a model's ``config.json`` stores, for :func:`load_text_encoder`."""
         return {
             "kind": self.kind,
