@@ -13,6 +13,7 @@ from typing import Any
 from data_curation.catalogue import entities as e
 from data_curation.catalogue.documents import Document, DocumentStore, SQLiteStore, Where
 from data_curation.catalogue.mongo import MongoStore
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards.layout import VERSION_FOLDER
 from nemo_cosmos.data.shards.writer import read_samples
@@ -369,7 +370,7 @@ def _rejected_sources(folder: Path) -> set[str]:
     return {str(json.loads(line)["name"]) for line in lines}
 
 
-def _read_summary(folder: Path) -> dict[str, Any]:
+def _read_summary(folder: Path) -> JsonObject:
     """The run's summary, which holds its settings; empty where there is none."""
     try:
         content = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import ConfigError, StorageFullError
 from nemo_cosmos.storage import explained_when_full, is_full
 
-Document = dict[str, Any]
+Document = JsonObject
 Where = Mapping[str, Any]
 
 OPERATORS = {"$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}

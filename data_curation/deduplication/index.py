@@ -16,7 +16,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from data_curation.clip import Clip
 from data_curation.deduplication.vectors import VectorFile, rows_written
 from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
 from data_curation.store import ClipStore
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import MissingFileError, SampleError
 from nemo_cosmos.storage import atomic_path
 
@@ -46,7 +46,7 @@ class EmbeddingIndex:
     model: str
     vectors: VectorFile
     signatures_NTYX: NDArray[np.uint8]
-    clips: list[dict[str, Any]]
+    clips: list[JsonObject]
 
     @classmethod
     def open(cls, output: Path) -> EmbeddingIndex:

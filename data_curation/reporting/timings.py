@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 from data_curation.reporting.report import render
 from data_curation.reporting.tally import StageCost
+from nemo_cosmos.aliases import JsonObject
 
 TIMINGS_FILE = "timings.html"
 _NUM_SLOWEST = 20
@@ -47,7 +47,7 @@ def write_timings(path: Path, metrics: Path) -> None:
     )
 
 
-def _latest_work(metrics: Path) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
+def _latest_work(metrics: Path) -> tuple[list[JsonObject], dict[str, dict[str, float]]]:
     """A line for each source that was worked on, and the costs of stages in the last whole run."""
     latest, run = {}, {}
     with metrics.open(encoding="utf-8") as lines:
@@ -60,7 +60,7 @@ def _latest_work(metrics: Path) -> tuple[list[dict[str, Any]], dict[str, dict[st
     return list(latest.values()), run
 
 
-def _source(item: dict[str, Any]) -> dict[str, Any]:
+def _source(item: JsonObject) -> JsonObject:
     spent: dict[str, float] = item["stage_s"]
     return {
         "name": item["source"],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from data_curation.captions.interview import Ask, Interview, VisionModel
 from data_curation.captions.template import TEMPLATE, template_caption
@@ -21,6 +20,7 @@ from data_curation.captions.windows import (
 from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.stages.base import DatasetStage, Stage, StageSettings, ignore_progress
 from data_curation.store import ClipStore
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.options import option
 from nemo_cosmos.services import NoAnswerError
@@ -57,7 +57,7 @@ class CaptionSettings(VisionModel, StageSettings):
         """The stage with these settings."""
         return CaptionStage(self, store)
 
-    def asked(self) -> dict[str, Any]:
+    def asked(self) -> JsonObject:
         """The settings that decide the answer."""
         patience = {"url", "concurrency", "timeout_s", "max_tries", "pause_s"}
         return {name: value for name, value in asdict(self).items() if name not in patience}
@@ -96,7 +96,7 @@ class CaptionStage(DatasetStage):
             results[place] = self._captioned(clips[place], answer)
         return results
 
-    def _captioned(self, clip: Clip, windows: list[dict[str, Any]] | Exception) -> Result:
+    def _captioned(self, clip: Clip, windows: list[JsonObject] | Exception) -> Result:
         if isinstance(windows, Exception):
             refused = isinstance(windows, NoAnswerError)
             reason = "caption_failure" if refused else "decode_failure"
@@ -105,7 +105,7 @@ class CaptionStage(DatasetStage):
         extra = {**clip.extra, "windows": windows}
         return replace(clip, caption=caption, caption_source=self.settings.model, extra=extra)
 
-    async def _ask(self, clip: Clip, ask: Ask) -> list[dict[str, Any]]:
+    async def _ask(self, clip: Clip, ask: Ask) -> list[JsonObject]:
         """One caption for each window, the last frames inclusive as cosmos-curate counts them."""
         chosen, windows = self.settings, []
         spans = caption_windows(clip.num_frames, chosen.window_frames, chosen.remainder_frames)
