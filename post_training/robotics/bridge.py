@@ -13,11 +13,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import MissingFileError, NumericsError, SampleError, VideoError
 from nemo_cosmos.video import Video, decode
 from post_training.robotics.episodes import Episode, write_episode, write_manifest
@@ -146,7 +146,7 @@ def convert_bridge(
     return report
 
 
-def _read_annotation(file: Path) -> dict[str, Any]:
+def _read_annotation(file: Path) -> JsonObject:
     try:
         annotation = json.loads(file.read_text())
     except FileNotFoundError as error:
@@ -162,7 +162,7 @@ def _read_annotation(file: Path) -> dict[str, Any]:
     return annotation
 
 
-def _array(annotation: dict[str, Any], name: str, number: str) -> np.ndarray:
+def _array(annotation: JsonObject, name: str, number: str) -> np.ndarray:
     try:
         array = np.array(annotation[name], dtype=np.float64)
     except (KeyError, ValueError, TypeError) as error:

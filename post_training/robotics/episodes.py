@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.controls import encode_arrays, read_signal
 from nemo_cosmos.errors import MissingFileError, SampleError
 from nemo_cosmos.storage import atomic_path
@@ -66,7 +67,7 @@ class Episode:
             where = f"episode '{self.key}'"
             signal.check(signal.values(array), self.video.num_frames, where)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return the content of the episode's JSON."""
         return {
             "key": self.key,
@@ -134,7 +135,7 @@ def read_episode(folder: str | os.PathLike[str], key: str) -> Episode:
     )
 
 
-def read_record(folder: str | os.PathLike[str], key: str) -> dict[str, Any]:
+def read_record(folder: str | os.PathLike[str], key: str) -> JsonObject:
     """Read an episode's JSON.
 
     Raises:
@@ -187,7 +188,7 @@ def write_manifest(
     return target
 
 
-def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+def read_manifest(folder: str | os.PathLike[str]) -> JsonObject | None:
     """Return the manifest of a folder; None if there is none.
 
     Raises:

@@ -8,7 +8,7 @@ gripper points straight down at yaw 0, z out of the fingers, and y to complete t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -21,6 +21,9 @@ from post_training.robotics.simulation.robot import (
     TOOL_SITE,
     servo_lead_s,
 )
+
+if TYPE_CHECKING:
+    from mujoco import MjData, MjModel
 
 DOWN = Rotation.from_euler("xyz", [np.pi, 0.0, 0.0])
 """The gripper pointing straight down at yaw 0."""
@@ -81,7 +84,7 @@ class Arm:
         data: its state, which the arm advances.
     """
 
-    def __init__(self, model: Any, data: Any) -> None:
+    def __init__(self, model: MjModel, data: MjData) -> None:
         self._mujoco = require("mujoco")
         self._model = model
         self._data = data
@@ -130,7 +133,7 @@ class Arm:
         travel = self._data.qpos[self._fingers] @ self._finger_sign / 2
         return float(np.clip(travel / FINGER_TRAVEL_M, 0, 1))
 
-    def _pose_of(self, data: Any) -> Pose:
+    def _pose_of(self, data: MjData) -> Pose:
         rotation = Rotation.from_matrix(data.site_xmat[self._site].reshape(3, 3))
         return Pose(data.site_xpos[self._site].copy(), rotation * _SITE_TO_TOOL)
 

@@ -12,8 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import ConfigError, NemoCosmosError
 from nemo_cosmos.progress import Progress
 from post_training.robotics.episodes import (
@@ -49,7 +49,7 @@ class SimulationReport:
     renderer: str
     seconds: float
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return plain data, with the rate of new frames."""
         frames_per_s = self.num_new * self.num_frames / self.seconds if self.seconds else 0.0
         return {**asdict(self), "frames_per_s": round(frames_per_s, 1)}

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
@@ -19,6 +19,9 @@ from nemo_cosmos.errors import ConfigError, MissingDependencyError
 from nemo_cosmos.platform import has, require
 from post_training.robotics.simulation.scene import CAMERA_NAME, SUPERSAMPLE
 from post_training.robotics.simulation.software import SoftwareRenderer
+
+if TYPE_CHECKING:
+    from mujoco import MjData, MjModel
 
 GL_VARIABLE = "MUJOCO_GL"
 DEBIAN_PACKAGES = {"egl": "libegl1", "osmesa": "libosmesa6"}
@@ -41,7 +44,7 @@ class Renderer(Protocol):
 
     name: str
 
-    def render(self, data: object) -> np.ndarray:
+    def render(self, data: MjData) -> np.ndarray:
         """Picture of a state, uint8 ``(H, W, 3)`` RGB."""
 
     def close(self) -> None:
@@ -58,7 +61,7 @@ class GLRenderer:
         width: width of the pictures in pixels.
     """
 
-    def __init__(self, name: str, model: Any, height: int, width: int) -> None:
+    def __init__(self, name: str, model: MjModel, height: int, width: int) -> None:
         self.name = name
         self._output = (width, height)
         large = (height * SUPERSAMPLE, width * SUPERSAMPLE)
@@ -67,7 +70,7 @@ class GLRenderer:
         screen.offwidth = max(screen.offwidth, large[1])
         self._renderer = require("mujoco").Renderer(model, *large)
 
-    def render(self, data: object) -> np.ndarray:
+    def render(self, data: MjData) -> np.ndarray:
         """Picture of a state, uint8 ``(H, W, 3)`` RGB."""
         self._renderer.update_scene(data, CAMERA_NAME)
         large_HWC = self._renderer.render()
@@ -140,7 +143,7 @@ def prepare_environment(name: str) -> None:
         os.environ[GL_VARIABLE] = value
 
 
-def make_renderer(name: str, model: object, height: int, width: int) -> Renderer:
+def make_renderer(name: str, model: MjModel, height: int, width: int) -> Renderer:
     """Build a renderer that :func:`choose_renderer` named, after :func:`prepare_environment`."""
     if name == "software":
         return SoftwareRenderer(model, height, width)

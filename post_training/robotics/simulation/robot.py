@@ -11,13 +11,18 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nemo_cosmos.assets import asset_path
 from nemo_cosmos.platform import require
 from nemo_cosmos.storage import atomic_path
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from mujoco import MjModel, MjSpec
 
 ARM_JOINTS = tuple(f"joint{index}" for index in range(1, 8))
 FINGER_JOINTS = ("hand_finger_joint1", "hand_finger_joint2")
@@ -70,7 +75,7 @@ class VisualMesh:
     faces_F3: np.ndarray
 
 
-def robot_spec() -> Any:
+def robot_spec() -> MjSpec:
     """The Panda with its hand as an ``MjSpec``: light visual meshes, finger contacts, servos.
 
     Raises:
@@ -97,7 +102,7 @@ def robot_spec() -> Any:
     return spec
 
 
-def _package_spec() -> Any:
+def _package_spec() -> MjSpec:
     """Arm and hand as the package describes them, joined; without its motors and cameras."""
     mujoco = require("mujoco")
     spec = mujoco.MjSpec.from_file(str(asset_path("panda_arm") / "robot.xml"))
@@ -112,7 +117,7 @@ def _package_spec() -> Any:
     return spec
 
 
-def _add_visual(mujoco: Any, spec: Any, name: str, visual: VisualMesh) -> None:
+def _add_visual(mujoco: ModuleType, spec: MjSpec, name: str, visual: VisualMesh) -> None:
     spec.add_mesh(
         name=name,
         uservert=visual.vertices_V3.ravel().tolist(),
@@ -130,7 +135,7 @@ def _add_visual(mujoco: Any, spec: Any, name: str, visual: VisualMesh) -> None:
     )
 
 
-def _add_servos(mujoco: Any, spec: Any) -> None:
+def _add_servos(mujoco: ModuleType, spec: MjSpec) -> None:
     """One position servo a joint, in the order of :data:`ARM_JOINTS`, then the fingers."""
     gains = dict(zip(ARM_JOINTS, _ARM_GAINS, strict=True))
     gains |= dict.fromkeys(FINGER_JOINTS, _FINGER_GAINS)
@@ -154,7 +159,7 @@ def _add_servos(mujoco: Any, spec: Any) -> None:
             actuator.forcerange = (-_FINGER_FORCE_N, _FINGER_FORCE_N)
 
 
-def servo_lead_s(model: Any) -> np.ndarray:
+def servo_lead_s(model: MjModel) -> np.ndarray:
     """Seconds by which each servo lags behind a steady motion: damping over stiffness.
 
     Setting a servo ``lead * velocity`` ahead of the wanted position cancels the lag.
@@ -213,7 +218,7 @@ def _weld_package_meshes() -> list[VisualMesh]:
     return [mesh for mesh in meshes if len(mesh.faces_F3) >= _MIN_FACES]
 
 
-def _triangles_in_body(mujoco: Any, model: Any, geom: int) -> np.ndarray:
+def _triangles_in_body(mujoco: ModuleType, model: MjModel, geom: int) -> np.ndarray:
     """Triangles (F, 3, 3) of a mesh geom in the frame of its body."""
     mesh = model.geom_dataid[geom]
     vertices_V3 = model.mesh_vert[model.mesh_vertadr[mesh] :][: model.mesh_vertnum[mesh]]

@@ -7,12 +7,18 @@ camera; z leads up, with the table top at 0. Metres and radians throughout.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.platform import require
 from post_training.robotics.simulation.robot import robot_spec
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from mujoco import MjData, MjModel, MjSpec
 
 BLOCK_HALF_M = 0.031
 MAX_NUM_BLOCKS = 3
@@ -63,7 +69,7 @@ class Camera:
         right = right / np.linalg.norm(right)
         return np.stack([right, np.cross(back, right), back])
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return plain data for the episode's JSON."""
         return asdict(self)
 
@@ -85,7 +91,7 @@ class Block:
     yaw_rad: float = 0.0
 
 
-def build_model(camera: Camera | None = None) -> Any:
+def build_model(camera: Camera | None = None) -> MjModel:
     """Compile the scene; blocks are placed and coloured afterwards by :func:`place_blocks`."""
     mujoco = require("mujoco")
     spec = robot_spec()
@@ -109,7 +115,7 @@ def build_model(camera: Camera | None = None) -> Any:
     return spec.compile()
 
 
-def place_blocks(model: Any, data: Any, blocks: list[Block]) -> None:
+def place_blocks(model: MjModel, data: MjData, blocks: list[Block]) -> None:
     """Put the blocks of an episode onto the table; the others leave the picture.
 
     Args:
@@ -129,12 +135,12 @@ def place_blocks(model: Any, data: Any, blocks: list[Block]) -> None:
         joint.qvel[:] = 0
 
 
-def block_position_m(data: Any, index: int) -> np.ndarray:
+def block_position_m(data: MjData, index: int) -> np.ndarray:
     """Centre of a block, world coordinates."""
     return data.body(f"block{index}").xpos.copy()
 
 
-def _add_look(mujoco: Any, spec: Any) -> None:
+def _add_look(mujoco: ModuleType, spec: MjSpec) -> None:
     """Light and background; matte, so that every renderer can show the same."""
     visual = spec.visual
     visual.headlight.ambient = [0.34] * 3
@@ -164,7 +170,7 @@ def _add_look(mujoco: Any, spec: Any) -> None:
     )
 
 
-def _add_table(mujoco: Any, spec: Any) -> None:
+def _add_table(mujoco: ModuleType, spec: MjSpec) -> None:
     spec.add_texture(
         name="wood",
         type=mujoco.mjtTexture.mjTEXTURE_2D,
@@ -194,7 +200,7 @@ def _add_table(mujoco: Any, spec: Any) -> None:
     )
 
 
-def _add_block(mujoco: Any, spec: Any, index: int) -> None:
+def _add_block(mujoco: ModuleType, spec: MjSpec, index: int) -> None:
     body = spec.worldbody.add_body(name=f"block{index}", pos=[*_PARKED_M, BLOCK_HALF_M])
     body.add_freejoint(name=f"block{index}")
     body.add_geom(

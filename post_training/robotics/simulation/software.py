@@ -10,7 +10,7 @@ Shape suffixes: V vertices, F triangles, 2 or 3 coordinates, HWC pictures.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,6 +18,9 @@ import numpy as np
 from nemo_cosmos.platform import require
 from post_training.robotics.simulation.robot import HIDDEN_GROUP
 from post_training.robotics.simulation.scene import CAMERA_NAME, SUPERSAMPLE
+
+if TYPE_CHECKING:
+    from mujoco import MjData, MjModel
 
 # Polygon corners are passed to OpenCV in 1/8 pixel.
 _SUBPIXEL_BITS = 3
@@ -41,7 +44,7 @@ class SoftwareRenderer:
 
     name = "software"
 
-    def __init__(self, model: Any, height: int, width: int) -> None:
+    def __init__(self, model: MjModel, height: int, width: int) -> None:
         self._model = model
         self._size = (height * SUPERSAMPLE, width * SUPERSAMPLE)
         self._output = (width, height)
@@ -53,7 +56,7 @@ class SoftwareRenderer:
         self._table_id = model.geom("table_top").id
         self._backdrop: tuple[np.ndarray, np.ndarray] | None = None
 
-    def render(self, data: Any) -> np.ndarray:
+    def render(self, data: MjData) -> np.ndarray:
         """The picture of a state after ``mj_forward`` or ``mj_step``, uint8 ``(H, W, 3)`` RGB."""
         if self._backdrop is None:
             self._backdrop = self._draw_backdrop(data)
@@ -99,7 +102,7 @@ class SoftwareRenderer:
         self._owner_F = self._owner_V[self._faces_F3[:, 0]]
         self._geoms = np.array(geoms)
 
-    def _project(self, data: Any, world_V3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _project(self, data: MjData, world_V3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixel coordinates ``(V, 2)`` and depth ``(V,)`` in metres, both for the large picture."""
         height, width = self._size
         axes = data.cam_xmat[self._camera].reshape(3, 3)
@@ -111,7 +114,7 @@ class SoftwareRenderer:
         y = 0.5 * height - focal * local_V3[:, 1] / depth_V
         return np.stack([x, y], 1) - 0.5, depth_V
 
-    def _shade(self, data: Any, normals_F3: np.ndarray, centers_F3: np.ndarray) -> np.ndarray:
+    def _shade(self, data: MjData, normals_F3: np.ndarray, centers_F3: np.ndarray) -> np.ndarray:
         """Brightness ``(F,)`` of triangles under the sun and the light at the camera."""
         head = self._model.vis.headlight
         to_camera = data.cam_xpos[self._camera] - centers_F3
@@ -120,7 +123,7 @@ class SoftwareRenderer:
         sun = np.clip(normals_F3 @ self._sun, 0, 1)
         return head.ambient[0] + head.diffuse[0] * facing + self._sun_diffuse * sun
 
-    def _draw_triangles(self, data: Any, picture_HWC: np.ndarray, world_V3: np.ndarray) -> None:
+    def _draw_triangles(self, data: MjData, picture_HWC: np.ndarray, world_V3: np.ndarray) -> None:
         corners_F33 = world_V3[self._faces_F3]
         edge, other = corners_F33[:, 1] - corners_F33[:, 0], corners_F33[:, 2] - corners_F33[:, 0]
         normals_F3 = np.cross(edge, other)
@@ -138,7 +141,7 @@ class SoftwareRenderer:
         for corner_32, color in zip(corners, colors_F3[order].tolist(), strict=True):
             cv2.fillConvexPoly(picture_HWC, corner_32, color, shift=_SUBPIXEL_BITS)
 
-    def _table_shadow(self, data: object, world_V3: np.ndarray) -> np.ndarray:
+    def _table_shadow(self, data: MjData, world_V3: np.ndarray) -> np.ndarray:
         """Where the sun does not reach the table: the convex hull of each shape's shadow."""
         mask_HW = np.zeros(self._size, np.uint8)
         height_V = world_V3[:, 2:]
@@ -149,7 +152,7 @@ class SoftwareRenderer:
             cv2.fillConvexPoly(mask_HW, cv2.convexHull(points), 255, shift=_SUBPIXEL_BITS)
         return mask_HW
 
-    def _draw_backdrop(self, data: object) -> tuple[np.ndarray, np.ndarray]:
+    def _draw_backdrop(self, data: MjData) -> tuple[np.ndarray, np.ndarray]:
         """Background and table without anything on it, in the sun and all in shadow."""
         model, (height, width) = self._model, self._size
         skybox = model.texture("background").adr[0]
@@ -178,7 +181,7 @@ class SoftwareRenderer:
             picture_HWC[inside_HW > 0] = table_HWC[inside_HW > 0]
         return lit_HWC, shaded_HWC
 
-    def _draw_table_body(self, data: object, picture_HWC: np.ndarray) -> None:
+    def _draw_table_body(self, data: MjData, picture_HWC: np.ndarray) -> None:
         """The table's edge: the silhouette of its box, in the colour of the side seen."""
         body = self._model.geom("table_body")
         corners_83 = _BOX_CORNERS * body.size + body.pos

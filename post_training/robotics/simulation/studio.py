@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import ConfigError, WrongFrameCountError, WrongSizeError
 from nemo_cosmos.platform import require
 from nemo_cosmos.video import Video
@@ -24,6 +25,9 @@ from post_training.robotics.simulation.scene import (
     place_blocks,
 )
 from post_training.robotics.simulation.tasks import TASK_CYCLE, Task, make_task
+
+if TYPE_CHECKING:
+    pass
 
 _VALIDATION_EVERY = 10
 _MIN_SIDE = 32
@@ -71,7 +75,7 @@ class SimulationSettings:
         if self.seed < 0:
             raise ConfigError(f"The seed is {self.seed}; expected 0 or more.")
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return plain data for the manifest."""
         return asdict(self)
 
