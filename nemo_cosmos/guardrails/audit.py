@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.storage import atomic_path
 
@@ -161,7 +162,7 @@ def verify_log(path: str | os.PathLike[str], contains: str | None = None) -> Aud
     return AuditCheck(number, last_hash=previous)
 
 
-def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def read_log(path: str | os.PathLike[str]) -> list[JsonObject]:
     """Return all records of a log, oldest first; none where there is no log."""
     log = Path(path)
     return [json.loads(line) for line in log.read_bytes().splitlines()] if log.exists() else []
@@ -183,21 +184,21 @@ def count_violations(path: str | os.PathLike[str]) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def find_record(path: str | os.PathLike[str], guard: str, reason: str) -> dict[str, Any] | None:
+def find_record(path: str | os.PathLike[str], guard: str, reason: str) -> JsonObject | None:
     """Return the newest record in which that guard gave a reason with these words, or None."""
     log = Path(path)
     for line in reversed(log.read_bytes().splitlines() if log.exists() else []):
         verdicts = _verdicts(line) or ()
         if any(v["guard"] == guard and reason in v["reason"] for v in verdicts):
-            record: dict[str, Any] = json.loads(line)
+            record: JsonObject = json.loads(line)
             return record
     return None
 
 
-def _verdicts(line: bytes) -> list[dict[str, Any]] | None:
+def _verdicts(line: bytes) -> list[JsonObject] | None:
     """Return the verdicts of one line, or None if it is not a record."""
     try:
-        verdicts: list[dict[str, Any]] = json.loads(line)["verdicts"]
+        verdicts: list[JsonObject] = json.loads(line)["verdicts"]
         complete = all({"guard", "category", "reason", "allowed"} <= {*v} for v in verdicts)
     except (ValueError, TypeError, KeyError):
         return None

@@ -11,8 +11,9 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.storage.atomic import atomic_path
 from nemo_cosmos.storage.urls import clear_errors, filesystem_of, is_url
@@ -128,7 +129,7 @@ def _map(name: str, stamp: FileStamp) -> _MappedFile:
     return _MappedFile(name, stamp)
 
 
-def _time_ns(info: dict[str, Any]) -> int:
+def _time_ns(info: JsonObject) -> int:
     value = next((info[field] for field in _TIME_FIELDS if info.get(field)), 0)
     if isinstance(value, str):
         value = datetime.fromisoformat(value)

@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
-Body = dict[str, Any]
+from nemo_cosmos.aliases import JsonObject
+
+Body = JsonObject
 #: Status, content and headers; None hangs up without a word.
 Reply = tuple[int, bytes, dict[str, str]] | None
 
