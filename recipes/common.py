@@ -13,10 +13,10 @@ from nemo.lightning.pytorch.optim import CosineAnnealingScheduler, WarmupPolicyS
 from nemo_cosmos import api
 from nemo_cosmos.training.callbacks.ema import EMA
 from nemo_cosmos.training.callbacks.samples import SampleVideos
+from nemo_cosmos.training.callbacks.world_sampler import WorldSampler
 from nemo_cosmos.training.checkpointing.resume import RunResume
 from nemo_cosmos.training.checkpointing.step_checkpoint import StepCheckpoint
 from nemo_cosmos.training.logger import RunLogger
-from nemo_cosmos.training.sampling import WorldSampler
 from nemo_cosmos.training.strategy import WorldStrategy
 from nemo_cosmos.training.trainer import WorldTrainer
 from recipes.config import Config, Partial

@@ -15,8 +15,8 @@ from PIL import Image
 
 from nemo_cosmos.errors import NemoCosmosError
 from nemo_cosmos.training.callbacks.ema import EMA
+from nemo_cosmos.training.callbacks.world_sampler import Sampler, WorldSampler
 from nemo_cosmos.training.run_folder import SAMPLES_FOLDER, current_run
-from nemo_cosmos.training.sampling import Sampler, WorldSampler
 from nemo_cosmos.video import Video, encode_video
 
 if TYPE_CHECKING:
