@@ -19,9 +19,12 @@ import importlib
 import queue
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
+
+if TYPE_CHECKING:
+    from megatron.core.distributed.param_and_grad_buffer import _ParamAndGradBuffer
 
 IndexMap = dict[nn.Parameter, tuple[int, int, int]]
 """Of each parameter, its first place in the buffer, the one behind its last, and its bucket."""
@@ -52,7 +55,7 @@ def _save_optimizer_state_in_place() -> None:
     shard = DistributedOptimizer.sharded_param_state_fully_reshardable
 
     @functools.wraps(shard)
-    def sharded_param_state(self: Any, *args: object, **kwargs: object) -> object:
+    def sharded_param_state(self: DistributedOptimizer, *args: object, **kwargs: object) -> object:
         with ExitStack() as stack:
             for buffer in self.buffers:
                 stack.enter_context(_without_padding(buffer))
@@ -62,7 +65,7 @@ def _save_optimizer_state_in_place() -> None:
 
 
 @contextmanager
-def _without_padding(buffer: Any) -> Iterator[None]:
+def _without_padding(buffer: _ParamAndGradBuffer) -> Iterator[None]:
     """Within the block, a buffer's parameters lie where they would if buckets were not padded."""
     padded: IndexMap = buffer.param_index_map
     buffer.param_index_map = _unpadded_index_map(buffer)
@@ -72,7 +75,7 @@ def _without_padding(buffer: Any) -> Iterator[None]:
         buffer.param_index_map = padded
 
 
-def _unpadded_index_map(buffer: Any) -> IndexMap:
+def _unpadded_index_map(buffer: _ParamAndGradBuffer) -> IndexMap:
     """Where each parameter of a ``_ParamAndGradBuffer`` lies without padding between buckets."""
     shifts, shift = [], 0
     for bucket in buffer.buckets:

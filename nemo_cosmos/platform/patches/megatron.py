@@ -14,9 +14,9 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -24,6 +24,9 @@ from torch.overrides import TorchFunctionMode
 from nemo_cosmos.platform import kernels
 from nemo_cosmos.platform.patches.cuda_stubs import CPU
 from nemo_cosmos.platform.patches.fused_adam import FusedAdam
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 # Modules with ``device="cuda"`` literals that run while training or saving.
 _MODULES_WITH_CUDA_LITERALS = (
@@ -96,9 +99,9 @@ class CudaTypeNames(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Any,
+        func: Callable[..., object],
         types: object,
-        args: tuple[Any, ...] = (),
+        args: tuple[object, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> object:
         """Answer ``tensor.type()``; let everything else pass."""
@@ -196,7 +199,9 @@ def _use_plain_linear_alone() -> None:
 
 def _identity_alone(mapping: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     @functools.wraps(mapping)
-    def map_region(input_: torch.Tensor, group: Any = None) -> torch.Tensor:
+    def map_region(
+        input_: torch.Tensor, group: torch.distributed.ProcessGroup | None = None
+    ) -> torch.Tensor:
         alone = group is not None and group.size() == 1
         return input_ if alone else mapping(input_, group=group)
 
@@ -231,7 +236,10 @@ def _under_cuda_type_names(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def clip_grad_by_total_norm(
-    parameters: Any, max_norm: float, total_norm: float, use_decoupled_grad: bool = False
+    parameters: torch.Tensor | Iterable[torch.Tensor],
+    max_norm: float,
+    total_norm: float,
+    use_decoupled_grad: bool = False,
 ) -> None:
     """Scale gradients in place so that their norm is at most ``max_norm``.
 
@@ -257,7 +265,7 @@ def _patch_fsdp() -> None:
     from megatron.core.distributed.fsdp import mcore_fsdp_adapter
     from megatron.core.distributed.fsdp.src.megatron_fsdp import megatron_fsdp
 
-    mesh: Any = mcore_fsdp_adapter.DeviceMesh
+    mesh: type[DeviceMesh] = mcore_fsdp_adapter.DeviceMesh
     cpu_torch: Any = CpuTorch()
     cpu_torch.device = on_cpu
     mcore_fsdp_adapter.torch = megatron_fsdp.torch = cpu_torch
@@ -266,7 +274,9 @@ def _patch_fsdp() -> None:
         """Makes meshes of the CPU, whatever device is asked for."""
 
         @staticmethod
-        def from_group(group: Any, device_type: str, **kwargs: Any) -> object:
+        def from_group(
+            group: torch.distributed.ProcessGroup, device_type: str, **kwargs: Any
+        ) -> DeviceMesh:
             del device_type
             return mesh.from_group(group, "cpu", **kwargs)
 

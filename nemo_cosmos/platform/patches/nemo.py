@@ -9,12 +9,18 @@ import functools
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from nemo_cosmos.platform.cpu_backend import install_cpu_backend
 from nemo_cosmos.platform.patches.checkpoints import patch_checkpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from megatron.core.optimizer import MegatronOptimizer, OptimizerConfig, ParamKey
+    from megatron.core.transformer.module import MegatronModule
 
 # NeMo's modules that log numbers as ``torch.tensor(x, pin_memory=True).to("cuda")``.
 _MODULES_WITH_PINNED_TENSORS = (
@@ -90,11 +96,11 @@ def _restore_background_saves() -> None:
 
 
 def optimizer_overrides(
-    config: Any,
+    config: OptimizerConfig,
     no_weight_decay_cond: ParameterCondition | None = None,
     scale_lr_cond: ParameterCondition | None = None,
     lr_mult: float = 1.0,
-) -> dict[object, object] | None:
+) -> dict[ParamKey, dict[str, object]] | None:
     """Translate arguments of NeMo's optimiser module, made for Megatron-Core 0.15, to 0.16's.
 
     Args:
@@ -113,7 +119,7 @@ def optimizer_overrides(
     if no_weight_decay_cond is None and scale_lr_cond is None:
         return None
 
-    def key(name: str, condition: ParameterCondition) -> object:
+    def key(name: str, condition: ParameterCondition) -> ParamKey:
         predicate = ParamWithNamePredicate(
             name=name, fn=lambda parameter, name: bool(condition(name, parameter))
         )
@@ -140,13 +146,13 @@ def _translate_optimizer_arguments() -> None:
 
     @functools.wraps(build)
     def get_megatron_optimizer(
-        config: object,
-        model_chunks: object,
+        config: OptimizerConfig,
+        model_chunks: Sequence[MegatronModule],
         no_weight_decay_cond: ParameterCondition | None = None,
         scale_lr_cond: ParameterCondition | None = None,
         lr_mult: float = 1.0,
         **kwargs: Any,
-    ) -> object:
+    ) -> MegatronOptimizer:
         overrides = optimizer_overrides(config, no_weight_decay_cond, scale_lr_cond, lr_mult)
         if overrides is not None:
             kwargs["config_overrides"] = {**overrides, **(kwargs.get("config_overrides") or {})}
