@@ -11,7 +11,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import fiddle as fdl
 import lightning.pytorch as pl
@@ -29,6 +29,9 @@ from nemo_cosmos.data.order.resume import BatchSource, State, check_same_order
 from nemo_cosmos.data.order.stream import OnePass
 from nemo_cosmos.data.shards.bad_shards import BadShards
 from nemo_cosmos.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nemo_cosmos.data.nemo_sampler import OwnOrderDataSampler
 
 Folders = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 DatasetT = TypeVar("DatasetT", bound=ShardDataset)
@@ -83,7 +86,7 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
         self._source: BatchSource | None = None
         self._first_step = 0
 
-    def _remember(self, **options: Any) -> None:
+    def _remember(self, **options: object) -> None:
         """Record how to build this module again; NeMo writes it beside each checkpoint.
 
         Args:
@@ -121,7 +124,7 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
         """Return the buckets to validate on."""
 
     @cached_property
-    def data_sampler(self) -> Any:
+    def data_sampler(self) -> OwnOrderDataSampler:
         """NeMo's view of the batch sizes; it leaves our loaders unchanged."""
         from nemo_cosmos.data.nemo_sampler import OwnOrderDataSampler
 

@@ -8,7 +8,7 @@ ranks nor worker processes change what a model sees.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -184,7 +184,7 @@ class ShardLoader(DataLoader[Any]):
         dataset: ShardDataset,
         batches: Sampler[list[SampleDraw]],
         bad: BadShards,
-        collate: Any,
+        collate: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],
         num_workers: int = 0,
     ) -> None:
         remote = any(is_url(shard.location) for shard in dataset.corpus.shards)
@@ -220,7 +220,7 @@ class ShardLoader(DataLoader[Any]):
 class _Reporting:
     """Takes the reports out of the samples and makes a batch of the rest; None if one is empty."""
 
-    def __init__(self, collate: Any) -> None:
+    def __init__(self, collate: Callable[[Sequence[dict[str, Any]]], dict[str, Any]]) -> None:
         self.collate = collate
 
     def __call__(
