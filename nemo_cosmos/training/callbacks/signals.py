@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import TypeAlias
 
 import lightning.pytorch as pl
 import torch
 from nemo.lightning.io.mixin import IOMixin
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
+"""What ``signal.signal`` takes and returns."""
 
 
 class StoppedError(KeyboardInterrupt):
@@ -34,7 +37,7 @@ class StopOnSignal(pl.Callback, IOMixin):
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._earlier: dict[int, Any] = {}
+        self._earlier: dict[int, Handler] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Install the handlers; only the main thread can."""
@@ -42,7 +45,7 @@ class StopOnSignal(pl.Callback, IOMixin):
         if threading.current_thread() is threading.main_thread():
             self._earlier = {number: signal.signal(number, self._note) for number in STOPPING}
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         """Agree with the other ranks and stop the loop."""
         asked = self.received or 0
         if trainer.world_size > 1:

@@ -8,13 +8,16 @@ device that the table lacks, by what a large matrix product reaches here.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
 import torch
 from nemo.lightning.io.mixin import IOMixin
 
 from nemo_cosmos.platform.hardware import bf16_peak_flops
+
+if TYPE_CHECKING:
+    from nemo.lightning.megatron_parallel import MegatronStep
 
 MEASURE_SIZE = 1024
 MEASURE_REPEATS = 4
@@ -55,7 +58,7 @@ class Throughput(pl.Callback, IOMixin):
             self._between_s += time.perf_counter() - self._step_ended_s
 
     def on_megatron_microbatch_end(
-        self, step: Any, batch: object, *_: object, **__: object
+        self, step: MegatronStep, batch: object, *_: object, **__: object
     ) -> None:
         """Count one micro-batch of training; validation runs through the same hook."""
         if not step.pl_module.training:
