@@ -39,6 +39,8 @@ CLIPS = (
 )
 DAY_S = 86_400
 PETABYTE = 1e15
+#: Ranges of stages that Ray's driver hands out: those before *embed*, and *embed* on a GPU.
+CALLS_PER_SOURCE = 2
 
 
 #: Curates a list of videos into a folder; prints the costs of the stages and the shards' checksums.
@@ -155,7 +157,7 @@ def model(measured: dict[str, Any], asked: argparse.Namespace) -> dict[str, Any]
             "write_mbyte_per_s": day_s * kept_bytes_per_s / DAY_S / 1e6,
             "clips": clips_per_day,
             "embeddings_gbyte": clips_per_day * 1280 * 2 / 1e9,
-            "calls_per_s_of_the_driver": asked.videos_per_day * len(measured["stages"]) / DAY_S,
+            "calls_per_s_of_the_driver": asked.videos_per_day * CALLS_PER_SOURCE / DAY_S,
         },
         "archive": {
             "video_hours": archive_s / 3600,
