@@ -30,11 +30,11 @@ class Config(run.Config):
         ConfigError: a field is unknown; names the nearest.
     """
 
-    def __init__(self, target: Any, *args: Any, **fields: Any) -> None:
+    def __init__(self, target: Callable[..., object], *args: object, **fields: object) -> None:
         _check_fields(target, fields)
         super().__init__(target, *args, **fields)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         _check_fields(fdl.get_callable(self), (name,))
         super().__setattr__(name, value)
 
@@ -46,11 +46,11 @@ class Partial(run.Partial):
         ConfigError: a field is unknown; names the nearest.
     """
 
-    def __init__(self, target: Any, *args: Any, **fields: Any) -> None:
+    def __init__(self, target: Callable[..., object], *args: object, **fields: object) -> None:
         _check_fields(target, fields)
         super().__init__(target, *args, **fields)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         _check_fields(fdl.get_callable(self), (name,))
         super().__setattr__(name, value)
 
@@ -163,7 +163,7 @@ def _check_fields(target: Any, names: typing.Iterable[str]) -> None:
             )
 
 
-def _resolve(annotation: Any, function: Any) -> Any:
+def _resolve(annotation: object, function: Any) -> object:
     """A type hint that is written as text, evaluated where the function is defined."""
     if not isinstance(annotation, str):
         return annotation

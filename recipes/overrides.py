@@ -13,7 +13,7 @@ import inspect
 import types
 import typing
 from collections.abc import Sequence
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeAlias, Union, get_args, get_origin
 
 import fiddle as fdl
 import nemo_run as run
@@ -21,6 +21,9 @@ import nemo_run as run
 from nemo_cosmos.errors import ConfigError, nearest_names
 from recipes.config import Config, parameters
 from recipes.values import ValueMismatchError, parse_value
+
+Node: TypeAlias = fdl.Buildable | list[object] | tuple[object, ...]
+"""A part of a recipe that keys go into: a configured object, or a list of them."""
 
 
 def apply_overrides(recipe: run.Partial, overrides: Sequence[str]) -> run.Partial:
@@ -48,7 +51,7 @@ def apply_overrides(recipe: run.Partial, overrides: Sequence[str]) -> run.Partia
 
 
 def _set(recipe: run.Partial, key: str, text: str) -> None:
-    node: Any = recipe
+    node: Node = recipe
     *path, leaf = key.split(".")
     walked = ""
     for name in path:
@@ -64,7 +67,7 @@ def _set(recipe: run.Partial, key: str, text: str) -> None:
         ) from None
 
 
-def _child(node: Any, name: str, key: str, walked: str) -> Any:
+def _child(node: Node, name: str, key: str, walked: str) -> Node:
     """The configured object one step down the path."""
     if isinstance(node, list | tuple):
         return _element(node, name, key, walked)
@@ -82,7 +85,7 @@ def _child(node: Any, name: str, key: str, walked: str) -> Any:
     )
 
 
-def _element(items: Sequence[Any], name: str, key: str, walked: str) -> Any:
+def _element(items: Sequence[Any], name: str, key: str, walked: str) -> Node:
     """An element of a list, by its class's name or its position."""
     names = {
         getattr(fdl.get_callable(item), "__name__", str(index)): item
@@ -96,7 +99,7 @@ def _element(items: Sequence[Any], name: str, key: str, walked: str) -> Any:
     return names[name]
 
 
-def _check_name(node: Any, name: str, key: str, walked: str) -> dict[str, Any]:
+def _check_name(node: Node, name: str, key: str, walked: str) -> dict[str, object]:
     if not isinstance(node, fdl.Buildable):
         raise ConfigError(f"'{walked}' has no keys of its own ('{key}'); set it as a whole.")
     known = parameters(fdl.get_callable(node))
@@ -114,7 +117,7 @@ def _check_name(node: Any, name: str, key: str, walked: str) -> dict[str, Any]:
     return known
 
 
-def _configurable(annotation: Any) -> type | None:
+def _configurable(annotation: object) -> type | None:
     """The dataclass of an optional parameter, which a key below it may fill in."""
     if get_origin(annotation) in (Union, types.UnionType, typing.Annotated):
         members = [_configurable(member) for member in get_args(annotation)]
@@ -122,7 +125,7 @@ def _configurable(annotation: Any) -> type | None:
     return annotation if dataclasses.is_dataclass(annotation) else None  # type: ignore[return-value]
 
 
-def _example(node: Any, leaf: str, key: str) -> str:
+def _example(node: fdl.Buildable, leaf: str, key: str) -> str:
     """The key with its present value, which is of the right type, or with a key below it."""
     value = node.__arguments__.get(leaf)
     if isinstance(value, fdl.Buildable):

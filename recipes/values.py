@@ -21,7 +21,7 @@ class ValueMismatchError(ValueError):
     """The text is not a value of the type; the message says what is expected."""
 
 
-def parse_value(text: str, annotation: Any) -> Any:
+def parse_value(text: str, annotation: object) -> object:
     """Read ``text`` as a value of type ``annotation``.
 
     Args:
@@ -47,7 +47,7 @@ def parse_value(text: str, annotation: Any) -> Any:
     return _parse_class(text, origin or annotation, get_args(annotation))
 
 
-def _parse_class(text: str, kind: Any, arguments: tuple[Any, ...]) -> Any:
+def _parse_class(text: str, kind: object, arguments: tuple[object, ...]) -> object:
     if kind is str:
         return text
     if kind is bool:
@@ -73,7 +73,7 @@ def _parse_class(text: str, kind: Any, arguments: tuple[Any, ...]) -> Any:
     raise ValueMismatchError(f"a {getattr(kind, '__name__', kind)}, which is set by its own keys")
 
 
-def _parse_union(text: str, members: tuple[Any, ...]) -> Any:
+def _parse_union(text: str, members: tuple[object, ...]) -> object:
     # None first and str last: both would otherwise hide the other members.
     order = sorted(members, key=lambda member: (member is not type(None), member is str))
     expected = []
@@ -85,7 +85,7 @@ def _parse_union(text: str, members: tuple[Any, ...]) -> Any:
     raise ValueMismatchError(" or ".join(expected))
 
 
-def _parse_literal(text: str, choices: tuple[Any, ...]) -> Any:
+def _parse_literal(text: str, choices: tuple[object, ...]) -> object:
     for choice in choices:
         if str(choice) == text:
             return choice
@@ -98,7 +98,7 @@ def _parse_enum(text: str, kind: type[enum.Enum]) -> enum.Enum:
     raise ValueMismatchError("one of " + ", ".join(f"'{name}'" for name in kind.__members__))
 
 
-def _parse_sequence(text: str, kind: Any, arguments: tuple[Any, ...]) -> Any:
+def _parse_sequence(text: str, kind: Any, arguments: tuple[object, ...]) -> object:
     value = _load(text)
     if not isinstance(value, list):
         raise ValueMismatchError("a list such as [1, 2]")
@@ -107,7 +107,7 @@ def _parse_sequence(text: str, kind: Any, arguments: tuple[Any, ...]) -> Any:
     return items if kind is collections.abc.Sequence else kind(items)
 
 
-def _parse_freely(text: str) -> Any:
+def _parse_freely(text: str) -> object:
     if text.lower() in NONE_WORDS:
         return None
     value = _load(text)
@@ -119,12 +119,12 @@ def _parse_freely(text: str) -> Any:
     return value
 
 
-def _load(text: str) -> Any:
+def _load(text: str) -> object:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
 
 
-def _as_text(item: Any) -> str:
+def _as_text(item: object) -> str:
     return item if isinstance(item, str) else json.dumps(item)
