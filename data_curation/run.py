@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from data_curation.clip import Clip, Rejection
 from data_curation.executors import Executor, InlineExecutor
@@ -244,7 +243,7 @@ class CurationRun:
 def fingerprint(stages: Iterable[Stage], settings: CurateSettings) -> str:
     """Checksum of everything that decides what these stages make of a source."""
     chosen = settings.by_stage()
-    parts: list[Any] = [
+    parts: list[object] = [
         [stage.name, stage.version, asdict(chosen[stage.name])]  # type: ignore[call-overload]
         for stage in stages
     ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data_curation.catalogue import entities as e
 from data_curation.catalogue.documents import Document, DocumentStore, SQLiteStore, Where
@@ -19,6 +19,8 @@ from nemo_cosmos.data.shards.layout import VERSION_FOLDER
 from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.storage import is_url
+
+ItemT = TypeVar("ItemT")
 
 SUMMARY_FILE = "summary.json"
 REJECTED_FILE = "rejected.jsonl"
@@ -341,7 +343,7 @@ class Catalogue:
         return max((each["version"] for each in self.datasets(name)), default=0) + 1
 
 
-def _groups(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+def _groups(items: Sequence[ItemT]) -> Iterator[Sequence[ItemT]]:
     """Parts of a sequence that one lookup takes."""
     return (items[start : start + _LOOKUPS] for start in range(0, len(items), _LOOKUPS))
 

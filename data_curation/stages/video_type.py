@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,7 +190,7 @@ class VideoTypeStage(DatasetStage):
         if embedding is None:
             return clip
         probability_K = _imagenet(embedding)
-        facts: dict[str, Any] = {**clip.extra, "type_source": embedding.model}
+        facts: dict[str, object] = {**clip.extra, "type_source": embedding.model}
         scores = {}
         for aspect in ASPECTS:
             if probability_K is not None:
