@@ -9,7 +9,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from nemo_cosmos.perception.efficientnet_lite import (
     normalise_images,
 )
 from nemo_cosmos.platform import by_device, default_device, one_thread
+
+if TYPE_CHECKING:
+    from transformers import BaseImageProcessor, PreTrainedModel
 
 #: Frames that a network sees at once, on a CPU (more do not fit into its cache) and on a GPU.
 FRAMES_PER_CALL = (8, 256)
@@ -174,7 +177,7 @@ def pool(features_TD: NDArray[np.float32], where: str) -> tuple[NDArray[np.float
     return mean_D / np.float32(norm), norm
 
 
-def _load_vision_model(folder: Path) -> tuple[Any, Any]:
+def _load_vision_model(folder: Path) -> tuple[BaseImageProcessor, PreTrainedModel]:
     """Processor and network of a folder, without its text half where it has one."""
     from transformers import (
         AutoConfig,
@@ -200,9 +203,11 @@ def _load_vision_model(folder: Path) -> tuple[Any, Any]:
             "siglip_vision_model": SiglipVisionModel,
         }
         chosen = two_towers.get(kind, AutoModel)
-        network: Any = chosen.from_pretrained(folder, use_safetensors=True, **options)
+        network = chosen.from_pretrained(folder, use_safetensors=True, **options)
         # The slow processor alone works without torchvision.
-        processor: Any = AutoImageProcessor.from_pretrained(folder, use_fast=False, **options)
+        processor: BaseImageProcessor = AutoImageProcessor.from_pretrained(
+            folder, use_fast=False, **options
+        )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"The vision model in '{folder}' cannot be loaded: {error}. Expected config.json, "
@@ -220,7 +225,7 @@ def _folder_version(folder: Path) -> str:
     return f"{folder.resolve().name} sha256:{digest.hexdigest()[:12]}"
 
 
-def _image_size(processor: Any) -> tuple[int, int]:
+def _image_size(processor: BaseImageProcessor) -> tuple[int, int]:
     """The size to which the processor brings pictures, so that frames are decoded no larger."""
     for size in (getattr(processor, "crop_size", None), getattr(processor, "size", None)):
         if size and "height" in size:

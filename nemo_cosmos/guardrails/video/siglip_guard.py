@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from nemo_cosmos.guardrails.settings import where_to_set
 from nemo_cosmos.guardrails.video.video_classifier import BATCH_SIZE, FRAMES_PER_S
 from nemo_cosmos.perception.weights import load_exactly, read_state
 from nemo_cosmos.platform import default_device
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SIGLIP_MODEL = "google/siglip-so400m-patch14-384"
 WHAT = "the video content-safety classifier"
@@ -35,7 +38,7 @@ HIDDEN_SIZES = (512, 256)
 KEY_PREFIX = "network.layers."
 
 
-def make_classifier(feature_size: int = FEATURE_SIZE) -> Any:
+def make_classifier(feature_size: int = FEATURE_SIZE) -> nn.Sequential:
     """Build the classifier; 724,999 parameters at the reference's feature size."""
     from torch import nn
 
@@ -47,7 +50,7 @@ def make_classifier(feature_size: int = FEATURE_SIZE) -> Any:
     )  # fmt: skip
 
 
-def read_classifier(path: Path, feature_size: int = FEATURE_SIZE) -> Any:
+def read_classifier(path: Path, feature_size: int = FEATURE_SIZE) -> nn.Sequential:
     """Read the reference's checkpoint.
 
     Raises:
@@ -76,7 +79,7 @@ class SiglipClassifier:
     def __init__(self, checkpoint: Path, siglip: str = SIGLIP_MODEL) -> None:
         from transformers import SiglipImageProcessor, SiglipVisionModel
 
-        self._processor: Any = SiglipImageProcessor.from_pretrained(siglip)
+        self._processor: SiglipImageProcessor = SiglipImageProcessor.from_pretrained(siglip)
         vision, loading = SiglipVisionModel.from_pretrained(
             siglip, use_safetensors=True, output_loading_info=True
         )
@@ -86,7 +89,7 @@ class SiglipClassifier:
                 "part. Fetch it again."
             )
         device = default_device()
-        self._vision: Any = vision.to(device).eval()
+        self._vision: SiglipVisionModel = vision.to(device).eval()
         self._classifier = read_classifier(checkpoint, vision.config.hidden_size).to(device)
 
     def __call__(self, frames_THWC: np.ndarray) -> np.ndarray:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.models.common.text.base import REFERENCE_MAX_LENGTH, TextEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 REFERENCE_T5 = "google-t5/t5-11b"
 """The encoder that the published Cosmos diffusion models were trained with (1024-d)."""
@@ -75,7 +78,7 @@ class T5TextEncoder(TextEncoder):
         return embeddings
 
 
-def _load(path: str, dtype: torch.dtype) -> tuple[Any, Any]:
+def _load(path: str, dtype: torch.dtype) -> tuple[PreTrainedTokenizerBase, T5EncoderModel]:
     """Load tokenizer and encoder; a folder is never completed from the network."""
     from transformers import T5EncoderModel
 
@@ -104,7 +107,7 @@ def _load(path: str, dtype: torch.dtype) -> tuple[Any, Any]:
     return tokenizer, model
 
 
-def _load_tokenizer(source: str, is_folder: bool) -> Any:
+def _load_tokenizer(source: str, is_folder: bool) -> PreTrainedTokenizerBase:
     """Prefer SentencePiece itself: turning it into a fast tokenizer needs a matching protobuf."""
     from transformers import AutoTokenizer, T5Tokenizer
 
