@@ -98,7 +98,7 @@ def option_fields(cls: type[Any]) -> list[Field[Any]]:
     return [item for item in fields(cls) if "help" in item.metadata]
 
 
-def build_options(cls: type[OptionsT], values: Mapping[str, Any], **known: Any) -> OptionsT:
+def build_options(cls: type[OptionsT], values: Mapping[str, object], **known: object) -> OptionsT:
     """Build an options dataclass from values by name, each checked.
 
     Args:

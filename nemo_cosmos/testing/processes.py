@@ -239,7 +239,7 @@ class _Reference:
         file = str(Path(function.__code__.co_filename).resolve())
         return cls(function.__module__, file, function.__qualname__)
 
-    def load(self) -> Callable[..., Any]:
+    def load(self) -> Callable[..., object]:
         """Import by name; a test module that is on no path, by its file."""
         try:
             module = importlib.import_module(self.module)
