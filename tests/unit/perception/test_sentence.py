@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -39,3 +42,22 @@ def test_an_incomplete_or_other_encoder_is_an_error(tmp_path):
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match="lacks"):
         load_sentence_encoder(tmp_path / "lacking")
+
+
+def test_the_first_verdict_on_a_prompt_needs_no_torch(tmp_path):
+    """Importing torch and transformers took most of the seconds of ``guard text``."""
+    try:
+        asset_path("minilm_sentence_encoder")
+    except AssetError as error:
+        pytest.skip(f"the encoder is unavailable: {error}")
+    code = (
+        "import sys\n"
+        "from nemo_cosmos.guardrails import GuardPolicy\n"
+        f"policy = GuardPolicy.default(audit_path={str(tmp_path / 'audit.jsonl')!r})\n"
+        "policy.check_prompt('a robot arm picks up a red block')\n"
+        "print({'torch', 'transformers', 'onnxruntime'} & {*sys.modules})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "set()", done.stderr
