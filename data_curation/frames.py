@@ -39,7 +39,7 @@ class OpenClip:
 
     Args:
         content: the mp4 file.
-        wanted: for each stage, the numbers of the frames that it will ask for; only these are kept.
+        wanted: numbers of the frames that each stage will ask for; only these are kept.
         budget_bytes: most bytes of decoded frames to keep.
     """
 

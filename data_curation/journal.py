@@ -38,7 +38,7 @@ class SourceResult:
         ahead: while the clips pass several stages one by one, those that have passed them; they
             come before the ones in ``clips``.
         rejections: spans that did not.
-        counts: by stage, how many entered it and how many left it.
+        counts: clips that entered and that left each stage, by its name.
         stage_video_s: seconds of video that entered each stage.
         stage_s: seconds spent in each stage.
         stage_cpu_s: seconds of cores spent in each stage.

@@ -60,7 +60,7 @@ class CurateSummary:
         sources_s: length of the sources that could be read, in seconds.
         left_out_s: seconds of these at changes of shot, which are in no clip and no rejection.
         rejected: number of rejected sources and spans, by reason.
-        stages: by stage, how many entered and how many left.
+        stages: clips that entered and that left each stage, by its name.
         num_reused: sources whose result an earlier run left (not in ``summary.json``).
         num_dead: sources and spans that were given up, listed in ``dead_letter.jsonl``.
     """
@@ -84,7 +84,7 @@ class Outcome:
         results: one for each source, in order of name.
         clips: the clips that passed every stage, in order of source and span.
         rejections: everything else, sorted.
-        counts: by stage, how many clips entered and how many left.
+        counts: clips that entered and that left each stage, by its name.
     """
 
     results: list[SourceResult]

@@ -87,7 +87,7 @@ class ClipStore:
 
         Args:
             clip_id: the clip.
-            wanted: for each stage in the block, the numbers of the frames that it will read.
+            wanted: numbers of the frames that each stage in the block will read.
         """
         self._shared_id, self._wanted = clip_id, wanted
         try:

@@ -195,7 +195,7 @@ class _Pass:
         result.clips, result.ahead = result.ahead, []
 
     def _through(self, clip: Clip, place: int) -> list[Clip]:
-        """What is left of a clip after the stages from this place on, as far as it is known."""
+        """What is left of a clip after the stages from this place on, if known."""
         if place == len(self._stages):
             return [clip]
         stage = self._stages[place]

@@ -172,7 +172,7 @@ def pretrain(
         data: ``LatentDataModule`` or ``VideoDataModule``.
         trainer: such as ``nemo_cosmos.training.trainer.WorldTrainer``.
         log: the run's folder, ``<log_dir>/<name>``, its loggers and when to save.
-        resume: by default the newest checkpoint of the run's folder, if there is one.
+        resume: what to resume from; by default the newest checkpoint of the run's folder.
         optim: replaces the model's optimiser.
 
     Returns:

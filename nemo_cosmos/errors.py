@@ -19,7 +19,7 @@
     ├── JobFailedError                 a job that was launched elsewhere ended with an error
     ├── StorageFullError (OSError)     no space left; what was written before is intact
     ├── MissingDependencyError (ImportError)   an optional package is not installed
-    └── AssetError                     a file that a pinned package carries cannot be had
+    └── AssetError                     a file that a pinned package carries is unavailable
 
 Each message is one paragraph: what was wrong, what was expected, and what to do. The command line
 prints the message alone; ``--debug`` adds the traceback.

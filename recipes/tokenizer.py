@@ -39,7 +39,7 @@ def tokenizer(preset: str, post_training: bool = False) -> run.Partial:
 
     Args:
         preset: key of ``TOKENIZERS``.
-        post_training: from given weights, with L1 and perceptual terms alone.
+        post_training: whether to start from given weights, with L1 and perceptual terms alone.
     """
     config = TOKENIZERS[preset]
     is_image = config.kind == "image"
@@ -74,7 +74,7 @@ def tokenizer_nano(preset: str, post_training: bool = False) -> run.Partial:
 
     Args:
         preset: key of ``TOKENIZERS``.
-        post_training: from given weights.
+        post_training: whether to start from given weights.
     """
     recipe = tokenizer(preset, post_training)
     recipe.model.losses = common.as_config(NANO_LOSSES)

@@ -53,7 +53,7 @@ class VisionModel:
         model: the model's name there; recorded with its answers.
         long_side_px: frames are scaled down to this longer side.
         concurrency: most requests at once.
-        timeout_s: for one answer.
+        timeout_s: the seconds that one answer may take.
         max_tries: most attempts of one request.
         pause_s: before the second try; it doubles with each.
 

@@ -36,7 +36,7 @@ class Difference:
         added: keys of clips that only the second has.
         removed: keys of clips that only the first has.
         changed: keys of clips whose content differs.
-        settings: by name of the setting, its two values.
+        settings: the two values of each setting, by its name.
     """
 
     added: list[str]

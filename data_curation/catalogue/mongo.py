@@ -26,7 +26,7 @@ class MongoStore:
     Raises:
         MissingDependencyError: pymongo is not installed.
         ConfigError: no server answers.
-        ServiceError: from all methods: it failed or went away later.
+        ServiceError: every method raises it if the server fails later.
     """
 
     def __init__(self, url: str, client: Any = None) -> None:

@@ -26,7 +26,7 @@ def similar_clips(
         catalogue: holds the version.
         dataset: the version; its folder keeps the embeddings that *curate* wrote.
         key: key of the clip to compare with.
-        limit: at most so many.
+        limit: the largest number of results.
 
     Yields:
         clips as :meth:`Catalogue.clips` gives them with ``similarity`` in [-1, 1], the most

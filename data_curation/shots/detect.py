@@ -152,7 +152,7 @@ def _lasts(signatures: Signatures, before: int, after: int, thresholds: Threshol
 
 
 def _correlation(signatures: Signatures, one: int, other: int) -> float:
-    """Correlation of two luma pictures, which a change of light leaves as it is."""
+    """Correlation of two luma pictures, which a change of light does not alter."""
     a = signatures.picture_T3HW[one, 0] - signatures.picture_T3HW[one, 0].mean()
     b = signatures.picture_T3HW[other, 0] - signatures.picture_T3HW[other, 0].mean()
     return float((a * b).sum() / max(float(np.sqrt((a * a).sum() * (b * b).sum())), 1e-6))

@@ -149,7 +149,7 @@ class StageSettings(ABC):
 
     Attributes:
         optional: whether a run may leave the stage out (``CurateSettings.skip``).
-        after: for a stage of another package, the name of the stage that it follows.
+        after: name of the stage that a stage of another package follows.
     """
 
     optional: ClassVar[bool] = False

@@ -1,7 +1,7 @@
 """Transcode: each span becomes an H.264 mp4 of constant rate, with its sidecars cut to the span.
 
 A source that fits already (H.264 in yuv420p, constant rate, upright, small enough, with closed and
-short groups of pictures) and is not cut is kept as it is; only its sound is left out. Every frame
+short groups of pictures) and is not cut is kept unchanged; only its sound is removed. Every frame
 is decoded in any case, so that a clip that leaves this stage is known to be whole, and its content
 has a checksum. High dynamic range is tone-mapped.
 
@@ -247,7 +247,7 @@ def frames_by_time(clip: Clip) -> NDArray[np.int64]:
 
 
 def fits(source: Path, info: VideoInfo, size: tuple[int, int], keyframe_s: float) -> bool:
-    """Whether a stream can be kept as it is.
+    """Whether a stream can be kept unchanged.
 
     It must be H.264 in yuv420p, of constant rate, upright, of this size, and with keyframes that
     are near enough to each other and can be started from.

@@ -17,7 +17,7 @@ def question(aspect: str, labels: Mapping[str, Label]) -> str:
     lines = "\n".join(f"- {name}: {label.prompt}" for name, label in labels.items())
     return (
         f"These are frames of one video, in order. {_ABOUT[aspect]} Choose one of these labels:\n"
-        f"{lines}\n- {UNKNOWN}: none of them, or it cannot be told\n"
+        f"{lines}\n- {UNKNOWN}: none of them, or unclear\n"
         "Answer with the label alone."
     )
 

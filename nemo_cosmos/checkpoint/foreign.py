@@ -202,7 +202,7 @@ def is_foreign_tokenizer(place: Path) -> bool:
     kind = format_of(place)
     if kind is not None:
         raise InputError(
-            f"'{place}' is a folder of ours already ({kind}). Use it as it is, or turn it into "
+            f"'{place}' is a folder of ours already ({kind}). Use it directly, or turn it into "
             "another format with 'nemo-cosmos export'."
         )
     if is_nemo_checkpoint(place) or any(one.recognises(place) for one in _all_formats()):

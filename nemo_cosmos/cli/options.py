@@ -151,8 +151,8 @@ def settings_from(settings: type[SettingsT], values: Mapping[str, Any], **run: A
     """Build the settings from the values that the command was given.
 
     Args:
-        settings: as for :func:`with_settings`.
-        values: by parameter; a stage without any keeps its defaults.
+        settings: the stages' settings, as :func:`with_settings` takes them.
+        values: values by parameter; a stage without any keeps its defaults.
         run: the other fields of the settings.
 
     Raises:

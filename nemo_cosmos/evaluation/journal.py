@@ -59,7 +59,7 @@ class ScoreJournal:
         """Keep the scores of one video.
 
         Args:
-            about: as for :meth:`find`.
+            about: what the score depends on, as :meth:`find` takes it.
             scores: its scores.
 
         Raises:

@@ -5,7 +5,7 @@
 - :class:`JudgeMetric` asks a model what it thinks of one video.
 
 A metric is one file that makes one of these; :mod:`.registry` finds it by name. The features that
-a metric looks through are part of it: they stand in its name and their exact version is recorded,
+a metric looks through are part of it: its name contains them and their exact version is recorded,
 so that two numbers are compared only if the same network made them.
 
 Shape suffixes: T frames, H height, W width, C channels, N rows of features, D features.

@@ -33,7 +33,7 @@ class CaseScores:
         scores: the number of each pair metric and judge.
         curves: the numbers of each frame, for pair metrics that have them.
         reasons: the words of each judge.
-        features: for each set metric, the rows of the generated and of the true video.
+        features: rows of the generated and of the true video for each set metric.
     """
 
     scores: dict[str, float] = field(default_factory=dict)

@@ -106,7 +106,7 @@ class Launcher(Protocol):
             the run's folder where a recipe ran in this process; None elsewhere.
 
         Raises:
-            ConfigError: as :meth:`check`.
+            ConfigError: the errors of :meth:`check`.
             JobFailedError: it ended with an error.
         """
         ...

@@ -87,7 +87,7 @@ def on_first_process(function: Callable[[], ResultT]) -> ResultT:
         function: work that must happen only once, such as asking a guard that keeps a log.
 
     Raises:
-        NemoCosmosError: on the other ranks, with the message of whatever the first one raised.
+        NemoCosmosError: raised on the other ranks, with the message of the first rank's error.
     """
     import torch.distributed as dist
 

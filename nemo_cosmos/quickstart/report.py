@@ -55,7 +55,7 @@ class Report:
 
     Attributes:
         headline: (figure, what it is) pairs at the top.
-        sections: in order.
+        sections: the page's sections in order.
         records: the steps' records, for the timing table.
         commands: step name -> the command lines that do the same by hand.
         machine: one line that names the processor and its threads.

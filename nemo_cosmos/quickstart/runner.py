@@ -65,7 +65,7 @@ def run_steps(workspace: Path, steps: Sequence[Step], announce: Announce) -> lis
 
     Args:
         workspace: folder of the quickstart.
-        steps: in the order of the road.
+        steps: the steps in the order of the road.
         announce: called before each step with its number from 1, the number of steps, the step,
             and whether it is re-used.
 

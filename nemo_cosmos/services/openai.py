@@ -175,7 +175,7 @@ class OpenAIClient:
             allow_cut: whether an answer that was cut off is returned instead of an error.
 
         Raises:
-            NoAnswerError: as for :meth:`chat`; the other errors, too.
+            NoAnswerError: and the other errors of :meth:`chat`.
         """
         return await self._ask("completions", {"prompt": prompt}, max_tokens, allow_cut)
 

@@ -39,7 +39,7 @@ def list_objects(folder: str, deep: bool = True) -> Iterator[StoredObject]:
 
     Args:
         folder: URL up to the last slash.
-        deep: at any depth; else only those without a further slash.
+        deep: whether to list objects at any depth, or only those without a further slash.
 
     Raises:
         MissingFileError: there is no such bucket, or it may not be listed.

@@ -17,7 +17,7 @@ def path_from_folder(location: str | os.PathLike[str], folder: str | os.PathLike
 
     Returns:
         A path relative to ``folder``; an absolute one where the two have no folder in common below
-        the root; a URL as it is.
+        the root; a URL unchanged.
     """
     name = os.fspath(location)
     if is_url(name) or is_url(folder):

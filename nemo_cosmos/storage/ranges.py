@@ -101,7 +101,7 @@ def write_bytes(location: str | os.PathLike[str], content: bytes) -> None:
 
 
 class _MappedFile:
-    """A local file in memory, as far as it is looked at."""
+    """The parts of a local file that are read, in memory."""
 
     def __init__(self, name: str, stamp: FileStamp) -> None:
         with clear_errors(name):

@@ -62,7 +62,7 @@ def open_url(location: str | os.PathLike[str], mode: str = "rb") -> IO[Any]:
 
     Args:
         location: a path, or a URL whose scheme fsspec knows.
-        mode: as for :func:`open`.
+        mode: the mode of :func:`open`.
 
     Raises:
         MissingFileError: nothing readable is there.

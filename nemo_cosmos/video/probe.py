@@ -34,11 +34,11 @@ class VideoInfo:
 
     Attributes:
         codec: FFmpeg's name, for example ``h264``.
-        width: in pixels, as shown (after rotation).
-        height: in pixels, as shown (after rotation).
+        width: width in pixels, as shown (after rotation).
+        height: height in pixels, as shown (after rotation).
         fps: frames per second; the mean when the rate varies.
         num_frames: frames that are shown, counted by timestamp.
-        duration_s: from the first frame to the end of the last.
+        duration_s: seconds from the first frame to the end of the last.
         variable_frame_rate: whether frames are unevenly spaced.
         rotation: degrees (0, 90, 180, 270), counter-clockwise, by which a player rotates the stored
             picture.

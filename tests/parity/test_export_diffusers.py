@@ -192,7 +192,7 @@ def test_text_to_world(t5, tmp_path, monkeypatch):
 
 
 def test_video_to_world(t5, tmp_path, monkeypatch):
-    """The noise on given frames, which diffusers draws anew at every step, stays the same here."""
+    """The noise on given frames, which diffusers draws again at every step, stays the same here."""
     world = build_world(tmp_path / "world", True, t5)
     export_checkpoint(world, tmp_path / "hf", "diffusers")
     pipeline = load_pipeline(tmp_path / "hf", monkeypatch)

@@ -47,7 +47,7 @@ class SafetensorsSource:
     Args:
         file: such as ``model.safetensors``; without it, ``model.safetensors.index.json`` beside it
             says where the tensors are.
-        rename: from a stored name to the one that the source offers; by default the same.
+        rename: turns a stored name into the one that the source offers; by default the same.
 
     Raises:
         MissingFileError: neither exists, or a shard does not.

@@ -25,7 +25,7 @@ def frechet_distance(first_ND: NDArray[np.floating], second_ND: NDArray[np.float
     """Frechet distance of the Gaussians fitted to two sets of rows; 0 for the same set.
 
     Args:
-        first_ND: at least two rows of features.
+        first_ND: rows of features, two or more.
         second_ND: rows of the same features.
 
     Raises:

@@ -4,7 +4,7 @@ Activations are what autograd keeps for the backward pass. They are counted from
 written (``network/layers.py``), in values of the model width E for each token:
 
 - every sub-layer: its input, the input modulated, and the update before its gate, 3, split over the
-  tokens by sequence parallelism (the backward pass normalises the input once more);
+  tokens by sequence parallelism (the backward pass normalises the input again);
 - self-attention: q, k and v 3, q and k turned by the rotary embedding 2, the output 1, split over
   heads;
 - cross-attention: q before and after its norm 2, the output 1, split over heads;
@@ -187,7 +187,7 @@ class DiffusionWorkload:
     def working_bytes(self, split: Split) -> float:
         """Return what is alive at once in the backward pass of the feed-forward network.
 
-        Gradients of what it keeps, and its input normalised once more.
+        Gradients of what it keeps, and its input normalised again.
         """
         return (2 * self._ffn_ratio + WIDE_VALUES + 1) * token_bytes(self, split)
 

@@ -23,8 +23,8 @@ class TokenizerFlops:
     """Operations of one forward pass of a batch.
 
     Attributes:
-        encoder: from pixels to latents.
-        decoder: from latents to pixels.
+        encoder: operations from pixels to latents.
+        decoder: operations from latents to pixels.
     """
 
     encoder: int

@@ -108,8 +108,8 @@ class TokenizerLosses:
         """Return the weighted terms by name; their sum is the loss.
 
         Args:
-            reconstruction_BCTHW: in about [-1, 1].
-            target_BCTHW: in [-1, 1].
+            reconstruction_BCTHW: reconstructed video, roughly in [-1, 1].
+            target_BCTHW: true video in [-1, 1].
             step: global training step, which sets the weights and the frames that VGG16 sees.
 
         Raises:
@@ -169,7 +169,7 @@ def flow_loss(reconstruction_BCTHW: Tensor, target_BCTHW: Tensor, scale: int = 2
     edge differently in every frame costs.
 
     Args:
-        reconstruction_BCTHW: in [-1, 1]; gradients flow into it.
+        reconstruction_BCTHW: reconstructed video in [-1, 1]; gradients flow into it.
         target_BCTHW: the original.
         scale: factor by which both are shrunk first, which saves time and steadies the flow.
     """

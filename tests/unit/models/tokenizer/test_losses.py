@@ -29,7 +29,7 @@ def features():
     try:
         asset_path("lpips_vgg16")
     except AssetError as error:
-        pytest.skip(f"the VGG16 weights cannot be had: {error}")
+        pytest.skip(f"the VGG16 weights are unavailable: {error}")
     return load_vgg16_features()
 
 
