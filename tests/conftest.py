@@ -102,6 +102,8 @@ def s3_endpoint(tmp_path_factory) -> Iterator[str]:
 @pytest.fixture
 def bucket(s3_endpoint, monkeypatch) -> str:
     """URL of an empty bucket of the test's own."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")  # the server runs here, whatever proxy the site has
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "writer")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -13,16 +12,7 @@ from nemo_cosmos.launch.local import LocalLauncher
 from nemo_cosmos.launch.slurm import SlurmLauncher, SlurmSettings
 from nemo_cosmos.launch.torchrun import TorchrunLauncher
 from nemo_cosmos.options import check_names
-
-
-def is_rank() -> bool:
-    """Return whether torchrun or srun started this process as one of several.
-
-    The shell that ``salloc`` opens has a ``SLURM_PROCID``, too, but as the only task of its step.
-    """
-    if "LOCAL_RANK" in os.environ:
-        return True
-    return "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+from nemo_cosmos.platform.ranks import is_rank
 
 
 def _on_this_machine(job: Job, settings: Mapping[str, object]) -> Launcher:

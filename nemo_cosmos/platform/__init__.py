@@ -24,11 +24,10 @@ from nemo_cosmos.platform.device import (
 from nemo_cosmos.platform.distributed import (
     divisors,
     ensure_model_parallel,
-    is_first_process,
-    num_processes,
     on_first_process,
     shutdown_model_parallel,
 )
+from nemo_cosmos.platform.ranks import is_first_process, is_rank, num_processes
 
 __all__ = [
     "autocast",
@@ -44,6 +43,7 @@ __all__ = [
     "hide_gpus",
     "install_cpu_backend",
     "is_first_process",
+    "is_rank",
     "memory_bytes",
     "num_processes",
     "on_first_process",

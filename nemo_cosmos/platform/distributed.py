@@ -8,13 +8,13 @@ three once. One process needs no port: it keeps its rendezvous in memory.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nemo_cosmos.errors import ConfigError, NemoCosmosError
 from nemo_cosmos.platform.cpu_backend import install_cpu_backend
 from nemo_cosmos.platform.device import collective_backend, has_cuda
+from nemo_cosmos.platform.ranks import local_rank, num_processes
 
 if TYPE_CHECKING:
     from megatron.core.process_groups_config import ProcessGroupCollection
@@ -25,8 +25,8 @@ ResultT = TypeVar("ResultT")
 def ensure_model_parallel(tp: int = 1, pp: int = 1, cp: int = 1, *, seed: int = 1234) -> None:
     """Set up model parallelism unless that is done already.
 
-    Under ``torchrun`` (``WORLD_SIZE`` greater than one) the groups span its processes; otherwise
-    they hold this one process. Safe to call often.
+    Under ``torchrun`` the groups span its processes; otherwise they hold this one process. Safe to
+    call often.
 
     Args:
         tp: tensor-parallel size.
@@ -68,16 +68,6 @@ def divisors(number: int) -> list[int]:
     """Return the numbers of ranks that can share ``number`` things equally, rising."""
     small = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
     return sorted({*small, *(number // size for size in small)})
-
-
-def num_processes() -> int:
-    """Processes of this run: those that ``torchrun`` started, or one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_first_process() -> bool:
-    """Whether this rank is the one that writes files and prints."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def on_first_process(function: Callable[[], ResultT]) -> ResultT:
@@ -146,7 +136,7 @@ def _init_process_group() -> None:
 
     if num_processes() > 1:
         if has_cuda():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(local_rank())
         dist.init_process_group(collective_backend())
         return
     store = dist.HashStore()  # type: ignore[attr-defined]  # in memory: one process needs no port

@@ -19,8 +19,10 @@ LEVELS = {
     "megatron.core": logging.ERROR,
     "torch.distributed": logging.ERROR,
 }
-# What says only that an optional accelerator package is not installed, or that a run resumes.
+# What says only that an optional accelerator package is not installed, that a run resumes, or that
+# Slurm is installed, as it is wherever its users log in: a run there need not be a Slurm job.
 EXPECTED_WARNINGS = (
+    "The `srun` command is available",
     "The pynvml package is deprecated",
     "Apex is not installed",
     "Transformer Engine and Apex are not installed",

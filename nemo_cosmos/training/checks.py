@@ -5,10 +5,10 @@ The network's configuration checks its own sizes (heads, layers), and each batch
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.platform import ranks
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -133,7 +133,7 @@ def check_processes(strategy: nl.MegatronStrategy, num_processes: int) -> None:
             f"them tensor-parallel, {copies} copies of the model). Start more processes, lower "
             "num_distributed_optimizer_instances, or leave fsdp out."
         )
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    launched = ranks.num_processes()
     if launched not in (1, num_processes):
         raise ConfigError(
             f"The launcher started {launched} processes, but trainer.devices x trainer.num_nodes "

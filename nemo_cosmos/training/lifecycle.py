@@ -19,10 +19,11 @@ from megatron.core.rerun_state_machine import destroy_rerun_state_machine
 
 from nemo_cosmos.platform.patches.nemo import install_nemo_patches
 from nemo_cosmos.platform.quiet import quiet_nemo
+from nemo_cosmos.platform.ranks import RANK_VARIABLES, is_rank
 
 LOGGERS = ("nemo_logger", "megatron.core", "lightning.pytorch")
-# Set by Lightning and NeMo for one run; a launcher such as torchrun sets some of them before.
-RUN_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NEMO_EXPM_VERSION", "WORLD_SIZE")
+# Set by Lightning and NeMo for one run, or by a launcher before.
+RUN_VARIABLES = ("NEMO_EXPM_VERSION", *RANK_VARIABLES)
 
 
 @contextmanager
@@ -31,6 +32,9 @@ def fresh_globals() -> Iterator[None]:
     install_nemo_patches()
     quiet_nemo()
     environment = {name: os.environ.get(name) for name in RUN_VARIABLES}
+    if not is_rank():
+        for name in RANK_VARIABLES:  # leftovers, which NeMo would take for this process's number
+            os.environ.pop(name, None)
     teardown()  # inference in this process may have left its own process groups
     # Megatron-Core collects garbage in every save: half a second, unless what the imports made,
     # millions of objects that live as long as the process, is left out.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    TorchElasticEnvironment,
+)
 from nemo import lightning as nl
 
+from nemo_cosmos.platform import ranks
 from nemo_cosmos.platform.quiet import quiet_nemo
 from nemo_cosmos.training.callbacks.curves import LossCurves
 from nemo_cosmos.training.callbacks.memory import Memory
@@ -76,6 +81,7 @@ class WorldTrainer(nl.Trainer):
                 fp8_recipe=fp8_recipe,
                 bf16_end_layers=bf16_end_layers,
             )
+        kwargs["plugins"] = with_environment(kwargs["plugins"])
         # The megatron sampler shards the data; logging and the bar are ours; validation is opt-in.
         kwargs = {
             "num_sanity_val_steps": 0,
@@ -89,9 +95,7 @@ class WorldTrainer(nl.Trainer):
         strategy = strategy if strategy is not None else WorldStrategy()
         check_processes(strategy, devices * int(kwargs.get("num_nodes", 1)))
         self.is_stepped = False
-        with warnings.catch_warnings():
-            # Slurm is installed wherever its users log in; a run there need not be a Slurm job.
-            warnings.filterwarnings("ignore", message="The `srun` command is available")
+        with ranks.alone_unless_launched():
             super().__init__(
                 accelerator=accelerator,
                 max_steps=max_steps,
@@ -109,6 +113,23 @@ class WorldTrainer(nl.Trainer):
         if self.is_stepped and self.training:
             raise ReadyToStep
         return super()._run_stage()
+
+
+def with_environment(plugins: object) -> list[object]:
+    """Add Lightning's view of the launcher, unless the caller chose one.
+
+    Lightning takes each process with ``SLURM_NTASKS``, such as one in ``salloc``'s shell, for one
+    of as many, and waits for the others.
+    """
+    if plugins is None or isinstance(plugins, str):
+        given: list[object] = [plugins] if plugins else []
+    else:
+        given = list(plugins) if isinstance(plugins, Sequence) else [plugins]
+    chosen = any(isinstance(plugin, ClusterEnvironment) for plugin in given)
+    if chosen or ranks.is_srun_rank():
+        return given
+    by_torchrun = ranks.is_torchrun_rank() and TorchElasticEnvironment.detect()
+    return [*given, TorchElasticEnvironment() if by_torchrun else LightningEnvironment()]
 
 
 def with_defaults(callbacks: list[pl.Callback]) -> list[pl.Callback]:

@@ -23,6 +23,7 @@ from nemo_cosmos.launch import (
 from recipes.registry import get_recipe
 
 LOCAL = {"executor": "local"}
+TORCHRUN = {"WORLD_SIZE": "8", "RANK": "3", "MASTER_ADDR": "node7", "MASTER_PORT": "29500"}
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +61,8 @@ def test_one_process_runs_here_and_several_through_torchrun():
 @pytest.mark.parametrize(
     ("variables", "here"),
     [
-        ({"LOCAL_RANK": "3"}, True),
+        ({**TORCHRUN, "LOCAL_RANK": "3"}, True),
+        ({"WORLD_SIZE": "8", "RANK": "3", "MASTER_ADDR": "node7"}, False),  # a leftover
         ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8"}, True),
         ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, False),  # the shell of salloc
     ],

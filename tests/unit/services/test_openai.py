@@ -168,6 +168,7 @@ def test_another_machine_is_asked_through_the_proxy(server, monkeypatch):
 
 
 def test_a_proxy_that_cannot_be_used_is_an_error(monkeypatch):
+    monkeypatch.delenv("http_proxy", raising=False)  # would come first
     monkeypatch.setenv("HTTP_PROXY", "gopher://127.0.0.1:9")
     with pytest.raises(ConfigError, match="HTTP_PROXY"):
         ask("http://models.example/v1")

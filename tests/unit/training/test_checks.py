@@ -39,7 +39,9 @@ def test_fsdp_needs_processes_to_share_with() -> None:
 
 
 def test_the_launcher_must_have_started_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    launched = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "host", "MASTER_PORT": "1"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
     check_processes(WorldStrategy(), 2)
     with pytest.raises(ConfigError, match=r"launcher started 2 processes.*is 4"):
         check_processes(WorldStrategy(), 4)
@@ -73,13 +75,32 @@ def test_a_run_is_checked_as_a_whole() -> None:
         check_run(model, SimpleNamespace(), trainer)
 
 
+@pytest.mark.parametrize("is_allocated", [False, True])
 def test_a_login_node_of_slurm_is_a_machine_like_any_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_allocated: bool
 ) -> None:
     program = tmp_path / "srun"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    if is_allocated:
+        left_over = {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "4"}
+        left_over |= {"SLURM_JOB_ID": "1", "WORLD_SIZE": "8", "RANK": "3", "MASTER_ADDR": "node7"}
+        for name, value in left_over.items():
+            monkeypatch.setenv(name, value)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        WorldTrainer(max_steps=1)
+        trainer = WorldTrainer(max_steps=1)
+    assert (trainer.world_size, trainer.global_rank) == (1, 0)
+    if is_allocated:
+        assert os.environ["WORLD_SIZE"] == "8"  # the user's shell stays as it was
+
+
+def test_a_rank_that_srun_started_is_one_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
+    task |= {"SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_NODEID": "0"}
+    for name, value in task.items():
+        monkeypatch.setenv(name, value)
+    trainer = WorldTrainer(max_steps=1, devices=2, accelerator="cpu")
+    assert (trainer.world_size, trainer.global_rank) == (2, 1)
