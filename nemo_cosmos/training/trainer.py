@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 from lightning.fabric.plugins.environments import (
     ClusterEnvironment,
     LightningEnvironment,
+    SLURMEnvironment,
     TorchElasticEnvironment,
 )
 from nemo import lightning as nl
@@ -126,10 +127,13 @@ def with_environment(plugins: object) -> list[object]:
     else:
         given = list(plugins) if isinstance(plugins, Sequence) else [plugins]
     chosen = any(isinstance(plugin, ClusterEnvironment) for plugin in given)
-    if chosen or ranks.is_srun_rank():
+    if chosen:
         return given
-    by_torchrun = ranks.is_torchrun_rank() and TorchElasticEnvironment.detect()
-    return [*given, TorchElasticEnvironment() if by_torchrun else LightningEnvironment()]
+    if ranks.is_torchrun_rank() and TorchElasticEnvironment.detect():
+        return [*given, TorchElasticEnvironment()]
+    if ranks.is_srun_rank() and not ranks.is_torchrun_rank():
+        return [*given, SLURMEnvironment()]
+    return [*given, LightningEnvironment()]
 
 
 def with_defaults(callbacks: list[pl.Callback]) -> list[pl.Callback]:
