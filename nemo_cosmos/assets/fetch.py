@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_cosmos.assets.table import ASSETS, Asset
+from nemo_cosmos.cache import cache_dir
 from nemo_cosmos.errors import AssetError, nearest_names
-from nemo_cosmos.storage import atomic_path, cache_dir
+from nemo_cosmos.storage import atomic_path
 
 
 def asset_path(name: str) -> Path:

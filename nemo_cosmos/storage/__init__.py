@@ -9,7 +9,6 @@ from nemo_cosmos.storage.buckets import (
     list_objects,
     put_object,
 )
-from nemo_cosmos.storage.cache import CACHE_VARIABLE, cache_dir
 from nemo_cosmos.storage.mirror import Mirrored, claim_place, mirror_folder
 from nemo_cosmos.storage.paths import path_from_folder, resolve_from_folder
 from nemo_cosmos.storage.ranges import FileStamp, read_ranges, stamp_of, write_bytes
@@ -17,12 +16,10 @@ from nemo_cosmos.storage.urls import filesystem_of, is_bucket, is_url, open_url
 from nemo_cosmos.storage.work_folder import work_folder_of
 
 __all__ = [
-    "CACHE_VARIABLE",
     "FileStamp",
     "Mirrored",
     "StoredObject",
     "atomic_path",
-    "cache_dir",
     "claim_place",
     "clean_up",
     "delete_object",

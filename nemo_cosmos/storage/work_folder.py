@@ -6,8 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from nemo_cosmos.cache import cache_dir
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.storage.cache import cache_dir
 from nemo_cosmos.storage.urls import is_bucket, is_url
 
 

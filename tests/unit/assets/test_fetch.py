@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from nemo_cosmos.assets import ASSETS, Asset, asset_path, asset_version, fetch, fetch_all
+from nemo_cosmos.cache import CACHE_VARIABLE, cache_dir
 from nemo_cosmos.errors import AssetError, NemoCosmosError
-from nemo_cosmos.storage import CACHE_VARIABLE, cache_dir
 
 
 def wheel(files: dict[str, bytes]) -> bytes:

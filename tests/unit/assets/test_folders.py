@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from nemo_cosmos.assets import Asset, asset_path, fetch
+from nemo_cosmos.cache import CACHE_VARIABLE
 from nemo_cosmos.errors import AssetError
-from nemo_cosmos.storage import CACHE_VARIABLE
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from nemo_cosmos.cache import cache_dir
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.storage import cache_dir, work_folder_of
+from nemo_cosmos.storage import work_folder_of
 
 
 def test_a_folder_is_worked_in_itself(tmp_path):

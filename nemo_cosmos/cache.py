@@ -1,4 +1,4 @@
-"""The user's cache folder: fetched assets, and work folders of runs that write to a bucket."""
+"""The user's cache folder: assets, work folders of runs that write to a bucket, kernels' times."""
 
 from __future__ import annotations
 

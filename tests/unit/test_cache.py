@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_cosmos.storage import CACHE_VARIABLE, cache_dir
+from nemo_cosmos.cache import CACHE_VARIABLE, cache_dir
 
 
 @pytest.mark.parametrize(
