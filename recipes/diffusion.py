@@ -27,7 +27,6 @@ from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
-from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from recipes import common
 from recipes.config import Config, as_recipe
@@ -178,7 +177,7 @@ def _model(preset: str) -> run.Config:
     return Config(
         DiffusionModel,
         config=Config(DiTConfig, **chosen.network),
-        process=common.as_config(DiffusionConfig.for_preset(chosen)),
+        process=common.as_config(chosen.process()),
         preset=preset,
     )
 

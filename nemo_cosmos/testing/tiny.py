@@ -193,9 +193,9 @@ def write_world(
     from nemo_cosmos.controls import ControlSpec
     from nemo_cosmos.models.diffusion.build import build_network
     from nemo_cosmos.models.diffusion.controls import TokenizerFacts
-    from nemo_cosmos.models.diffusion.family import DiffusionSettings
     from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
     from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+    from nemo_cosmos.models.diffusion.settings import DiffusionSettings
     from nemo_cosmos.platform import ensure_model_parallel
 
     ensure_model_parallel()

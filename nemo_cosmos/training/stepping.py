@@ -11,7 +11,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
 import torch
@@ -20,15 +19,7 @@ from lightning.pytorch.trainer import call
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities.seed import isolate_rng
 
-if TYPE_CHECKING:
-    from nemo_cosmos.training.trainer import WorldTrainer
-
-
-class ReadyToStep(BaseException):
-    """Raised by :class:`WorldTrainer` where ``Trainer.fit`` would begin to train.
-
-    It is no ``Exception``: no handler between the trainer and :class:`SteppedFit` may catch it.
-    """
+from nemo_cosmos.training.trainer import ReadyToStep, WorldTrainer
 
 
 class SteppedFit:

@@ -24,8 +24,14 @@ from nemo_cosmos.training.callbacks.throughput import Throughput
 from nemo_cosmos.training.checkpointing.random_state import RandomState
 from nemo_cosmos.training.checks import check_processes, check_steps
 from nemo_cosmos.training.precision import megatron_precision
-from nemo_cosmos.training.stepping import ReadyToStep
 from nemo_cosmos.training.strategy import WorldStrategy
+
+
+class ReadyToStep(BaseException):
+    """Raised by :class:`WorldTrainer` where ``Trainer.fit`` would begin to train.
+
+    It is no ``Exception``: no handler between the trainer and :class:`SteppedFit` may catch it.
+    """
 
 
 class WorldTrainer(nl.Trainer):

@@ -20,11 +20,11 @@ from nemo_cosmos.guardrails.audit import AuditLog
 from nemo_cosmos.inference import WorldPipeline
 from nemo_cosmos.models.common.text import load_text_encoder
 from nemo_cosmos.models.diffusion.build import build_network
-from nemo_cosmos.models.diffusion.family import DiffusionSettings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process import samplers
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+from nemo_cosmos.models.diffusion.settings import DiffusionSettings
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS

@@ -27,8 +27,8 @@ from nemo_cosmos.checkpoint.tokenizer.files import import_tokenizer
 from nemo_cosmos.checkpoint.world.config import TOKENIZER_FOLDER, format_of, read_config
 from nemo_cosmos.models.common.family import WorldInfo
 from nemo_cosmos.models.diffusion.controls import TokenizerFacts
-from nemo_cosmos.models.diffusion.family import diffusion_settings
 from nemo_cosmos.models.diffusion.model import DiffusionModel
+from nemo_cosmos.models.diffusion.settings import diffusion_settings
 
 FORMATS = ("diffusers", "cosmos", "world")
 

@@ -16,7 +16,6 @@ from nemo_cosmos.errors import CheckpointError, ConfigError
 from nemo_cosmos.models.common.text.base import REFERENCE_MAX_LENGTH
 from nemo_cosmos.models.common.text.t5 import REFERENCE_T5
 from nemo_cosmos.models.diffusion.controls import FAMILY
-from nemo_cosmos.models.diffusion.family import DiffusionSettings, diffusion_settings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.presets import (
     DIFFUSION,
@@ -24,6 +23,7 @@ from nemo_cosmos.models.diffusion.presets import (
     get_diffusion_preset,
 )
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+from nemo_cosmos.models.diffusion.settings import DiffusionSettings, diffusion_settings
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 
 _PATCH_EMBED = "x_embedder.proj.1.weight"
@@ -48,7 +48,7 @@ _ABSENT: dict[str, tuple[object, ...]] = {
 
 def published_world(preset: DiffusionPreset, tokenizer: TokenizerConfig) -> WorldConfig:
     """Return the description of a preset with the settings of the published models."""
-    process = DiffusionConfig.for_preset(preset)
+    process = preset.process()
     return world_of(preset.config(), process, tokenizer, preset.name)
 
 

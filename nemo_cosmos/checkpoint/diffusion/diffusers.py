@@ -47,12 +47,12 @@ from nemo_cosmos.checkpoint.world.config import (
     write_config,
 )
 from nemo_cosmos.errors import CheckpointError, MissingFileError
-from nemo_cosmos.models.diffusion.family import diffusion_settings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig
 from nemo_cosmos.models.diffusion.process.samplers import RHO, SIGMA_MAX, SIGMA_MIN
+from nemo_cosmos.models.diffusion.settings import diffusion_settings
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 

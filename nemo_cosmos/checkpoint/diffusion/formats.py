@@ -32,8 +32,8 @@ from nemo_cosmos.checkpoint.world.config import (
     write_config,
 )
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.models.diffusion.family import diffusion_settings
 from nemo_cosmos.models.diffusion.presets import get_diffusion_preset
+from nemo_cosmos.models.diffusion.settings import diffusion_settings
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.controls import ControlSpec
-from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import FamilySettings, WorldFamily
 from nemo_cosmos.models.common.generator import Generator
 from nemo_cosmos.models.common.latents import LatentCodec, LatentGrid
@@ -20,7 +17,6 @@ from nemo_cosmos.models.diffusion.build import WorldNetwork, build_network
 from nemo_cosmos.models.diffusion.controls import FAMILY, TokenizerFacts
 from nemo_cosmos.models.diffusion.costs import DiffusionWorkload
 from nemo_cosmos.models.diffusion.generator import DiffusionGenerator
-from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.parallel.shared_weights import share_weights
 from nemo_cosmos.models.diffusion.presets import (
     DIFFUSION,
@@ -29,36 +25,11 @@ from nemo_cosmos.models.diffusion.presets import (
     get_diffusion_preset,
 )
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+from nemo_cosmos.models.diffusion.settings import DiffusionSettings, diffusion_settings
 
 if TYPE_CHECKING:
     from nemo_cosmos.models.common.costs import Size3, StepInputs
     from nemo_cosmos.models.diffusion.model import DiffusionModel
-
-
-@dataclass(frozen=True)
-class DiffusionSettings:
-    """A diffusion world's part of ``config.json``.
-
-    Attributes:
-        network: the architecture, as :meth:`DiTConfig.architecture` gives it.
-        process: the diffusion process.
-    """
-
-    network: Mapping[str, Any]
-    process: DiffusionConfig
-
-    @classmethod
-    def for_preset(cls, preset: DiffusionPreset) -> DiffusionSettings:
-        """Return the settings of a published model."""
-        return cls(preset.config().architecture(), DiffusionConfig.for_preset(preset))
-
-    def network_config(self, **overrides: Any) -> DiTConfig:
-        """Return the network's configuration; ``overrides`` are fields such as parallel sizes."""
-        return DiTConfig.from_architecture(self.network, **overrides)
-
-    def to_dict(self) -> JsonObject:
-        """Return plain data for ``config.json``."""
-        return {"network": dict(self.network), "process": self.process.to_dict()}
 
 
 class DiffusionFamily:
@@ -155,20 +126,6 @@ class DiffusionFamily:
             tokenizer=model.tokenizer,
             learned_variance=model.process.edm.learned_variance,
         )
-
-
-def diffusion_settings(settings: FamilySettings) -> DiffusionSettings:
-    """Require the settings of a world to be a diffusion model's.
-
-    Raises:
-        ConfigError: they are another family's.
-    """
-    if not isinstance(settings, DiffusionSettings):
-        raise ConfigError(
-            f"The world is of another family ({type(settings).__name__}); expected a diffusion "
-            "model. Use a world whose config.json has the format 'nemo_cosmos.diffusion'."
-        )
-    return settings
 
 
 DIFFUSION_FAMILY: WorldFamily = DiffusionFamily()

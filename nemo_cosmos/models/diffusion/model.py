@@ -23,7 +23,6 @@ from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
 from nemo_cosmos.models.common.megatron.module import MegatronLightningModule, to_device
 from nemo_cosmos.models.diffusion.build import build_network
 from nemo_cosmos.models.diffusion.controls import FAMILY, TokenizerFacts, has_level_each_frame
-from nemo_cosmos.models.diffusion.family import DiffusionSettings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.flops import dit_flops
 from nemo_cosmos.models.diffusion.network.inputs import token_grid
@@ -39,6 +38,7 @@ from nemo_cosmos.models.diffusion.process.training_step import (
     sample_keys,
     whole_latent_shape,
 )
+from nemo_cosmos.models.diffusion.settings import DiffusionSettings
 
 
 class DiffusionModel(MegatronLightningModule):

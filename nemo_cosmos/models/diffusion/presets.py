@@ -16,6 +16,7 @@ from nemo_cosmos.errors import ConfigError, nearest_names
 
 if TYPE_CHECKING:
     from nemo_cosmos.models.diffusion.network.config import DiTConfig
+    from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,18 @@ class DiffusionPreset:
         from nemo_cosmos.models.diffusion.network.config import DiTConfig
 
         return DiTConfig(**{**self.network, **overrides})
+
+    def process(self) -> DiffusionConfig:
+        """Return the model's diffusion process: 0 to 2 given latent frames for Video2World."""
+        from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+        from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+        from nemo_cosmos.models.diffusion.process.edm import EDMConfig
+
+        most_given = 2 if self.task == "video2world" else 0
+        return DiffusionConfig(
+            edm=EDMConfig(adjust_video_noise=self.adjust_video_noise),
+            conditioning=ConditioningConfig(max_condition_latents=most_given),
+        )
 
 
 _NANO: dict[str, object] = {

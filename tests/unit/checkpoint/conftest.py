@@ -14,11 +14,11 @@ from nemo_cosmos.checkpoint.world.folder import save_world
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.models.diffusion.build import build_network
 from nemo_cosmos.models.diffusion.controls import TokenizerFacts
-from nemo_cosmos.models.diffusion.family import DiffusionSettings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig
+from nemo_cosmos.models.diffusion.settings import DiffusionSettings
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig
-
-if TYPE_CHECKING:
-    from nemo_cosmos.models.diffusion.presets import DiffusionPreset
 
 
 @dataclass(frozen=True)
@@ -25,16 +22,6 @@ class DiffusionConfig:
 
     edm: EDMConfig = field(default_factory=EDMConfig)
     conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
-
-    @classmethod
-    def for_preset(cls, preset: DiffusionPreset) -> Self:
-        """Return a published model's process: 0 to 2 given latent frames for Video2World."""
-        return cls(
-            edm=EDMConfig(adjust_video_noise=preset.adjust_video_noise),
-            conditioning=ConditioningConfig(
-                max_condition_latents=2 if preset.task == "video2world" else 0
-            ),
-        )
 
     def to_dict(self) -> dict[str, object]:
         """Return plain data for ``config.json``."""

@@ -21,12 +21,12 @@ from nemo_cosmos.errors import (
 )
 from nemo_cosmos.models.diffusion.build import WorldNetwork, build_network
 from nemo_cosmos.models.diffusion.controls import TokenizerFacts
-from nemo_cosmos.models.diffusion.family import DiffusionSettings
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig
+from nemo_cosmos.models.diffusion.settings import DiffusionSettings
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer

@@ -142,9 +142,9 @@ def test_configuration_survives_json() -> None:
 
 
 def test_process_of_the_published_models() -> None:
-    large = DiffusionConfig.for_preset(DIFFUSION["diffusion_14b_video2world"])
+    large = DIFFUSION["diffusion_14b_video2world"].process()
     assert large.edm.adjust_video_noise and large.conditioning.max_condition_latents == 2
-    small = DiffusionConfig.for_preset(DIFFUSION["diffusion_7b_text2world"])
+    small = DIFFUSION["diffusion_7b_text2world"].process()
     assert not small.edm.adjust_video_noise and not small.conditioning.takes_frames
 
 
