@@ -21,6 +21,7 @@ import pytest
 from nemo_cosmos.storage import delete_object, write_bytes
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NEMO_COSMOS_KERNELS", "torch")  # the same numbers on every machine
 
 SAMPLES_VARIABLE = "NEMO_COSMOS_SAMPLES"
 

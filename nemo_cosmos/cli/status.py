@@ -16,6 +16,12 @@ def command(
     outputs: Annotated[
         Path | None, typer.Argument(help="Folder of runs; the site's outputs by default.")
     ] = None,
+    machine: Annotated[
+        bool,
+        typer.Option(
+            "--machine", help="Show this machine instead: device, kernels and libraries' versions."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the runs below a folder (step, loss, newest checkpoint, state), and what guards refused.
@@ -25,7 +31,11 @@ def command(
     Examples:
         nemo-cosmos status
         nemo-cosmos status outputs/quickstart --json
+        nemo-cosmos status --machine
     """
+    if machine:
+        _show_machine(as_json)
+        return
     from nemo_cosmos.guardrails.audit import count_violations
     from nemo_cosmos.guardrails.site import site_log
     from nemo_cosmos.training.run_folder import describe_runs
@@ -48,6 +58,24 @@ def command(
     if violations:
         counts = ", ".join(f"{category} {count}" for category, count in violations.items())
         typer.echo(f"Refused by guards: {counts}.")
+
+
+def _show_machine(as_json: bool) -> None:
+    from nemo_cosmos.platform.machine import describe_machine
+
+    found = describe_machine()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    kernels = found.pop("kernels")
+    for name, value in found.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {item}" for key, item in value.items())
+        typer.echo(f"{name}: {value}")
+    typer.echo(f"kernels: {kernels['setting']}")
+    for problem, row in kernels["problems"].items():
+        times = f"torch {row['torch_ms']} ms, oneDNN {row['onednn_ms']} ms"
+        typer.echo(f"  {problem}: {row['library']} ({times})")
 
 
 def _print_table(rows: list[JsonObject]) -> None:

@@ -1,9 +1,10 @@
 """The matrix products, the attention and one convolution of this device.
 
 On CUDA these are torch's own. On a CPU torch's float32 products and the tiles of its attention go
-to MKL, which uses the widest vector instructions on Intel's processors only. On others oneDNN,
-which torch carries too, does the products, and attention is done in whole products over blocks of
-queries. Small problems, where calling costs more than computing, stay with torch.
+to MKL, which uses the widest vector instructions on Intel's processors only. Where oneDNN, which
+torch carries too, is faster, it does the products, and attention is done in whole products over
+blocks of queries; :mod:`nemo_cosmos.platform.kernel_choice` measures that once a machine. Small
+problems, where calling costs more than computing, stay with torch.
 
 Shape suffixes: of attention, L queries, M keys, B batch, H heads, G groups of heads that share keys
 and values, D head dimension; of pictures, N pictures, C channels, H rows, W columns.
@@ -11,12 +12,14 @@ and values, D head dimension; of pictures, N pictures, C channels, H rows, W col
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional as F
+
+from nemo_cosmos.cache import cache_dir
+from nemo_cosmos.platform import kernel_choice
 
 # Multiplications from which on a product gains more than a call through Python costs.
 _LARGE_PRODUCT = 2**22
@@ -27,6 +30,9 @@ _MANY_SCORES = 2**16
 # measured to take as long as the products.
 _BLOCK_SCORES = 2**18
 _MIN_BLOCK_ROWS = 64
+# Where a class of large problems begins, which are measured apart: multiplications, and scores.
+_HUGE_PRODUCT = 2**27
+_VERY_MANY_SCORES = 2**19
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -37,9 +43,10 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
         weight: (out, in).
         bias: (out,) or None.
     """
-    large = x.numel() * weight.shape[0] >= _LARGE_PRODUCT
+    size = x.numel() * weight.shape[0]
     float32 = x.dtype == weight.dtype == torch.float32
-    if bias is None and large and float32 and _is_plain_cpu(x) and _onednn_is_faster():
+    usual = bias is not None or size < _LARGE_PRODUCT or not float32 or not _is_plain_cpu(x)
+    if not usual and _onednn_is_faster(_product_class(size)):
         product: torch.Tensor = _Linear.apply(x.flatten(0, -2), weight)
         return product.unflatten(0, x.shape[:-1])
     return F.linear(x, weight, bias)
@@ -90,12 +97,13 @@ def attention(
     Returns:
         (L, B, H, D).
     """
-    many = q_LBHD.shape[0] * k_MBGD.shape[0] >= _MANY_SCORES
+    num_scores = q_LBHD.shape[0] * k_MBGD.shape[0]
     same = q_LBHD.dtype == k_MBGD.dtype == v_MBGD.dtype
     known = q_LBHD.dtype in (torch.float32, torch.bfloat16)
     plain = not dropout and _is_plain_cpu(q_LBHD)
     one_range = key_ranges is None or key_ranges.first.dim() == 1
-    if many and same and known and plain and one_range and _onednn_is_faster():
+    ours = num_scores >= _MANY_SCORES and same and known and plain and one_range
+    if ours and _onednn_is_faster(_attention_class(num_scores, q_LBHD.dtype)):
         scale = q_LBHD.shape[-1] ** -0.5 if scale is None else scale
         attended: torch.Tensor = _BlockedAttention.apply(q_LBHD, k_MBGD, v_MBGD, scale, key_ranges)
         return attended
@@ -150,14 +158,64 @@ def _is_plain_cpu(x: torch.Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
-@functools.cache
-def _onednn_is_faster() -> bool:
-    """Whether oneDNN multiplies float32 faster than torch's own library, by the processor's maker.
+def _onednn_is_faster(problem: str) -> bool:
+    """Whether oneDNN computes a class of problems faster than torch's own library."""
+    return kernel_choice.library_for(problem, _contests) == kernel_choice.ONEDNN
 
-    It is not measured, as the choice would then not be the same in every run.
-    """
-    maker = str(torch.cpu.get_capabilities().get("cpu_name", ""))
-    return torch.backends.mkldnn.is_available() and not maker.startswith("Intel")
+
+def measured() -> dict[str, kernel_choice.Timing]:
+    """What each class of problems takes here, by either library; measured now if never before."""
+    return kernel_choice.timings(torch.get_num_threads(), _contests, cache_dir())
+
+
+def _product_class(size: int) -> str:
+    return "product" if size < _HUGE_PRODUCT else "huge product"
+
+
+def _attention_class(num_scores: int, dtype: torch.dtype) -> str:
+    length = "short" if num_scores < _VERY_MANY_SCORES else "long"
+    return f"{length} attention, {str(dtype).removeprefix('torch.')}"
+
+
+def _contests() -> dict[str, kernel_choice.Contest]:
+    """One problem of each class with its gradients, by torch's own library and by oneDNN."""
+    found = {
+        _product_class(rows * width * width): _product_contest(rows, width)
+        for rows, width in ((512, 128), (1024, 512))
+    }
+    for length in (384, 1024):
+        for dtype in (torch.float32, torch.bfloat16):
+            found[_attention_class(length**2, dtype)] = _attention_contest(length, dtype)
+    return found
+
+
+def _product_contest(rows: int, width: int) -> kernel_choice.Contest:
+    x, weight = (torch.full((n, width), 0.01, requires_grad=True) for n in (rows, width))
+    ones = torch.ones(rows, width)
+    return (
+        lambda: torch.autograd.grad(F.linear(x, weight), (x, weight), ones),
+        lambda: torch.autograd.grad(_Linear.apply(x, weight), (x, weight), ones),
+    )
+
+
+def _attention_contest(length: int, dtype: torch.dtype) -> kernel_choice.Contest:
+    scale, heads, depth = 0.125, 2, 64
+    q, k, v = (
+        torch.full((length, 1, heads, depth), 0.01, dtype=dtype, requires_grad=True)
+        for _ in range(3)
+    )
+    ones = torch.ones_like(q)
+
+    def by_torch() -> object:
+        x, y, z = (part.permute(1, 2, 0, 3) for part in (q, k, v))
+        out = F.scaled_dot_product_attention(x, y, z, scale=scale).permute(2, 0, 1, 3)
+        return torch.autograd.grad(out, (q, k, v), ones)
+
+    def by_onednn() -> object:
+        out = _BlockedAttention.apply(q, k, v, scale, None)
+        return torch.autograd.grad(out, (q, k, v), ones)
+
+    return by_torch, by_onednn
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -79,3 +79,21 @@ def test_refusals_are_counted_by_category(tmp_path, run_cli, audit_log):
 def test_before_the_first_training_there_are_no_runs(tmp_path, run_cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "no runs" in run_cli("status").out
+
+
+def test_the_machine_is_shown_with_its_kernels(run_cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("NEMO_COSMOS_CACHE", str(tmp_path))
+    monkeypatch.setenv("NEMO_COSMOS_KERNELS", "measured")
+    first = run_cli("status", "--machine", "--json").json
+    assert first["libraries"]["torch"] and first["processor"] and first["threads"] >= 1
+    problems = first["kernels"]["problems"]
+    assert "product" in problems and all(row["torch_ms"] > 0 for row in problems.values())
+    assert run_cli("status", "--machine", "--json").json == first
+    assert "kernels: measured" in run_cli("status", "--machine").out
+
+
+def test_a_setting_decides_the_kernels(run_cli, monkeypatch):
+    monkeypatch.setenv("NEMO_COSMOS_KERNELS", "onednn")
+    assert "kernels: onednn" in run_cli("status", "--machine").out
+    monkeypatch.setenv("NEMO_COSMOS_KERNELS", "fast")
+    assert run_cli("status", "--machine").code == 2

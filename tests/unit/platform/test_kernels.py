@@ -37,7 +37,7 @@ def test_attention_and_its_gradients(
 ) -> None:
     """Queries and keys with gaps between their rows, as they come out of one fused projection."""
     monkeypatch.setattr(F, "scaled_dot_product_attention", None)  # must not be needed
-    monkeypatch.setattr(kernels, "_onednn_is_faster", lambda: True)
+    monkeypatch.setattr(kernels, "_onednn_is_faster", lambda _: True)
     generator = torch.Generator().manual_seed(0)
     fused = torch.randn(length, 2, 2, 3 * 16, generator=generator).to(dtype)
     q, k, _ = (part.requires_grad_() for part in fused.chunk(3, dim=-1))
@@ -57,7 +57,7 @@ def test_queries_see_the_keys_of_their_range_alone(
     kind: str, onednn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With grouped heads, in several blocks; kernels that cannot do it are not asked."""
-    monkeypatch.setattr(kernels, "_onednn_is_faster", lambda: onednn)
+    monkeypatch.setattr(kernels, "_onednn_is_faster", lambda _: onednn)
     monkeypatch.setattr(kernels, "_BLOCK_SCORES", 2**14)
     num_queries, num_keys = (300, 500) if kind == "last queries" else (400, 400)
     end = torch.arange(num_queries) + 1 + num_keys - num_queries
@@ -79,7 +79,7 @@ def test_queries_see_the_keys_of_their_range_alone(
 
 @pytest.mark.parametrize("onednn", [True, False])
 def test_large_scores_do_not_overflow(onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_onednn_is_faster", lambda: onednn)
+    monkeypatch.setattr(kernels, "_onednn_is_faster", lambda _: onednn)
     q = torch.full((256, 1, 1, 16), 50.0)
     v = torch.randn(256, 1, 1, 16)
     out = kernels.attention(q, q, v)
@@ -101,7 +101,7 @@ def test_small_or_random_attention_is_torchs(options: dict[str, Any]) -> None:
 
 
 def test_linear_and_its_gradients_by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_onednn_is_faster", lambda: True)
+    monkeypatch.setattr(kernels, "_onednn_is_faster", lambda _: True)
     torch.manual_seed(0)
     x = torch.randn(96, 2, 200, requires_grad=True)
     weight = torch.randn(130, 200, requires_grad=True)
