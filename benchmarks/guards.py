@@ -1,6 +1,6 @@
 """How well and how fast the guards judge. Prints one JSON line.
 
-    python benchmarks/guards.py text [--prompts benchmarks/guard_prompts/heldout.tsv] [--rounds 3]
+    python benchmarks/guards.py text [--prompts FILE.tsv ...] [--rounds 3]
     python benchmarks/guards.py video CLIP ... [--frames 32] [--size 704x1280]
     python benchmarks/guards.py faces CLIP_OR_PICTURE ... [--frames 32]
     python benchmarks/guards.py watermark CLIP ... [--seconds 0.6]
@@ -29,6 +29,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,12 @@ from nemo_cosmos.guardrails.faces.retinaface_mobile import MobileRetinaFace  # n
 from nemo_cosmos.guardrails.faces.tracks import cover  # noqa: E402
 from nemo_cosmos.guardrails.faces.yunet import YuNetDetector  # noqa: E402
 from nemo_cosmos.guardrails.registry import build_guard  # noqa: E402
-from nemo_cosmos.guardrails.text.prompt_set import LabelledPrompt, measure, read_prompts  # noqa: E402
+from nemo_cosmos.guardrails.text.prompt_set import (  # noqa: E402
+    LabelledPrompt,
+    measure,
+    read_prompts,
+    wilson_interval,
+)
 from nemo_cosmos.provenance import watermark  # noqa: E402
 from nemo_cosmos.video import Video, decode, encode_video, resize_frames  # noqa: E402
 
@@ -67,8 +73,8 @@ def latency_ms(guard: Guard, prompts: list[LabelledPrompt], num_rounds: int) -> 
 
 def benchmark_text(arguments: argparse.Namespace) -> dict[str, Any]:
     """Quality and latency of the prompt guards."""
-    prompts = read_prompts(arguments.prompts)
-    result: dict[str, Any] = {"prompts": str(arguments.prompts)}
+    prompts = [prompt for file in arguments.prompts for prompt in read_prompts(file)]
+    result: dict[str, Any] = {"prompts": [str(file) for file in arguments.prompts]}
     allowed: dict[str, dict[LabelledPrompt, bool]] = {}
     for name in TEXT_GUARDS:
         guard = build_guard(name)
@@ -83,8 +89,28 @@ def benchmark_text(arguments: argparse.Namespace) -> dict[str, Any]:
         result[name] = measure(prompts, allowed[name].__getitem__).to_dict()
         result[name] |= {"first_prompt_s": load_s}
         result[name] |= latency_ms(guard, prompts, arguments.rounds)
-    both = measure(prompts, lambda prompt: all(allowed[name][prompt] for name in TEXT_GUARDS))
-    return result | {"together": both.to_dict()}
+
+    def passes(prompt: LabelledPrompt) -> bool:
+        return all(allowed[name][prompt] for name in TEXT_GUARDS)
+
+    together = measure(prompts, passes).to_dict()
+    return result | {"together": together, "refused": refused_by_kind(prompts, passes)}
+
+
+def refused_by_kind(
+    prompts: list[LabelledPrompt], passes: Callable[[LabelledPrompt], bool]
+) -> dict[str, str]:
+    """Counts of refused prompts, with Wilson's intervals of 95 %: all, and by kind."""
+    groups: dict[str, list[bool]] = {}
+    for prompt in prompts:
+        group = "harmful" if prompt.harmful else "harmless"
+        for name in (group, f"{group} {prompt.kind}"):
+            groups.setdefault(name, []).append(not passes(prompt))
+    described = {}
+    for name, refused in sorted(groups.items()):
+        low, high = wilson_interval(sum(refused), len(refused))
+        described[name] = f"{sum(refused)} of {len(refused)} [{low:.3f}, {high:.3f}]"
+    return described
 
 
 def benchmark_video(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -203,7 +229,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parts = parser.add_subparsers(required=True)
     text = parts.add_parser("text")
-    text.add_argument("--prompts", type=Path, default=HELD_OUT)
+    text.add_argument("--prompts", type=Path, nargs="+", default=[HELD_OUT])
     text.add_argument("--rounds", type=int, default=3)
     text.set_defaults(benchmark=benchmark_text)
     for name, benchmark in (

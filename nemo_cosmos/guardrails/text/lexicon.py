@@ -1,7 +1,7 @@
 """What else a written word may be: its dictionary form, a stem, or a misspelt listed word.
 
 Only words that are not English count as misspelt: "heroine" and "Essex" are left alone, "suicde"
-and "terorist" are corrected.
+and "terorist" are corrected, and so are scrambled letters after the first ("mudrer").
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from rapidfuzz.distance import OSA
 MIN_NEAR_LENGTH = 6
 #: From this length on, two letters may be wrong.
 TWO_ERRORS_LENGTH = 10
+#: Shorter words with the same letters are too often abbreviations.
+MIN_SCRAMBLED_LENGTH = 4
 _SUFFIXES = ("s", "es", "ed", "d", "ing", "er", "ers", "r", "rs")
 
 
@@ -33,6 +35,11 @@ class Lexicon:
         for word in self._vocabulary:
             if len(word) >= MIN_NEAR_LENGTH:
                 self._by_letter[word[0]].append(word)
+        self._by_letters: defaultdict[str, set[str]] = defaultdict(set)
+        for word in self._vocabulary:
+            if len(word) >= MIN_SCRAMBLED_LENGTH:
+                for form in (word, *_inflected(word)):
+                    self._by_letters[_letters(form)].add(word)
         self._cached = lru_cache(maxsize=20_000)(self._forms)
 
     def forms(self, word: str) -> frozenset[str]:
@@ -59,6 +66,7 @@ class Lexicon:
         found.add(lemma)
         if found.isdisjoint(self._vocabulary) and not simplemma.is_known(word, lang="en"):
             found |= self._near(word) | self._near(word.removesuffix("s"))
+            found |= self._by_letters.get(_letters(word), set())
         return frozenset(found)
 
     def _near(self, word: str) -> set[str]:
@@ -72,6 +80,17 @@ class Lexicon:
             if abs(len(term) - len(word)) <= errors
             and OSA.distance(word, term, score_cutoff=errors) <= errors
         }
+
+
+def _letters(word: str) -> str:
+    """Return what a word shares with its scrambled forms: the first letter, and all in order."""
+    return word[0] + "".join(sorted(word[1:]))
+
+
+def _inflected(word: str) -> list[str]:
+    """Return regular forms of a word, which may be scrambled as a whole ("mudrered")."""
+    stem = word.removesuffix("e")
+    return [word + "s", stem + "ed", stem + "er", stem + "ers", stem + "ing"]
 
 
 def _is_word(word: str) -> bool:

@@ -63,7 +63,7 @@ def legible(text: str) -> str:
     """
     chunks = [
         _unleet(chunk, LEET_TABLES[0]) if re.search(r"[a-z][0-9@$!|+]+[a-z]", chunk) else chunk
-        for chunk in plain(text).split(" ")
+        for chunk in plain(text).replace("_", "-").split(" ")
     ]
     closed = re.sub(r"(?<=[a-z])[^a-z0-9\s](?=[a-z]\b)", "", " ".join(chunks))
     return re.sub(r"\b[a-z](?: [a-z]){2,}\b", lambda match: match.group().replace(" ", ""), closed)

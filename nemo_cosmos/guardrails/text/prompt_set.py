@@ -1,7 +1,8 @@
 """Labelled prompts, and how well guards judge them.
 
 A file has one prompt per line: label, kind and text, separated by tabs. The label is ``safe`` or a
-category of harm; the kind is a scene (``driving``), ``plain`` or ``obfuscated``. Lines that begin
+category of harm; the kind is a scene (``driving``), or how the harm is said (``plain``,
+``obfuscated``, ``pretext``). Lines that begin
 with ``#`` are comments.
 """
 
@@ -78,5 +79,13 @@ def measure(
         precision=caught / max(1, caught + false_alarms),
         recall=caught / len(harmful),
         false_positive_rate=false_alarms / (len(refused) - len(harmful)),
-        recall_obfuscated=sum(refused[prompt] for prompt in hidden) / len(hidden),
+        recall_obfuscated=sum(refused[prompt] for prompt in hidden) / max(1, len(hidden)),
     )
+
+
+def wilson_interval(count: int, total: int) -> tuple[float, float]:
+    """Return the interval of 95 % of a share (Wilson 1927), which holds for shares near 0 and 1."""
+    share, z2 = count / total, 1.959964**2
+    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = (z2 * (share * (1 - share) / total + z2 / (4 * total**2))) ** 0.5 / (1 + z2 / total)
+    return max(0.0, centre - half), min(1.0, centre + half)

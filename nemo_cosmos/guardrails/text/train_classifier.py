@@ -1,6 +1,6 @@
 """Train the embedded text classifier's head; the same prompts give the same file.
 
-    python -m nemo_cosmos.guardrails.text.train_classifier benchmarks/guard_prompts/development.tsv
+    python -m nemo_cosmos.guardrails.text.train_classifier benchmarks/guard_prompts/development*.tsv
 
 The threshold comes from eightfold cross-validation on the training prompts: the smallest one at
 which the share of refused safe prompts is at most ``--false-positive-rate``. Prints one JSON line.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,9 @@ def cross_validated_harm(features_ND: np.ndarray, labels: np.ndarray) -> np.ndar
     return 1.0 - probabilities_NC[:, sorted(set(labels)).index(SAFE)]
 
 
-def train(prompt_file: Path, head_file: Path, false_positive_rate: float) -> dict[str, float]:
+def train(
+    prompt_files: Sequence[Path], head_file: Path, false_positive_rate: float
+) -> dict[str, float]:
     """Fit the head, choose its threshold and write it.
 
     Returns:
@@ -45,7 +48,7 @@ def train(prompt_file: Path, head_file: Path, false_positive_rate: float) -> dic
     """
     from safetensors.numpy import save_file
 
-    prompts = read_prompts(prompt_file)
+    prompts = [prompt for file in prompt_files for prompt in read_prompts(file)]
     encoder = load_sentence_encoder()
     features_ND = encoder([legible(prompt.text) for prompt in prompts])
     labels = np.array([prompt.label for prompt in prompts])
@@ -87,9 +90,9 @@ def _regression():  # type: ignore[no-untyped-def]  # scikit-learn has no types
 def main() -> None:
     """Parse the command line, train, and print one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("prompts", type=Path)
+    parser.add_argument("prompts", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=HEAD_FILE)
-    parser.add_argument("--false-positive-rate", type=float, default=0.01)
+    parser.add_argument("--false-positive-rate", type=float, default=0.02)
     arguments = parser.parse_args()
     print(json.dumps(train(arguments.prompts, arguments.out, arguments.false_positive_rate)))
 

@@ -44,3 +44,20 @@ def test_pieces_of_a_listed_word_are_joined_and_whole_words_stay():
     )
     assert LEXICON.mend(("the", "car", "park")) == ("the", "car", "park")
     assert LEXICON.mend(()) == ()
+
+
+@pytest.mark.parametrize(
+    ("word", "listed"),
+    [("mudrer", "murder"), ("mudrered", "murder"), ("bmob", "bomb"), ("kinfe", "knife")],
+)
+def test_scrambled_letters_are_read(word, listed):
+    assert listed in Lexicon(["murder", "bomb", "knife"]).forms(word)
+
+
+@pytest.mark.parametrize("word", ["bomb", "form", "barge", "ring", "bmo"])
+def test_english_words_and_short_ones_are_no_scrambles(word):
+    assert (
+        Lexicon(["from", "grab", "grin", "mob"])
+        .forms(word)
+        .isdisjoint({"from", "grab", "grin", "mob"})
+    )
