@@ -6,14 +6,15 @@ it. Here a refusal is an answer like any other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.guardrails.audit import find_record
-from nemo_cosmos.guardrails.base import RefusedError, Verdict
+from nemo_cosmos.guardrails.base import SAFE, RefusedError, Verdict
+from nemo_cosmos.guardrails.faces.face_blur import FaceBlur
 from nemo_cosmos.guardrails.policy import GuardPolicy, summary
 from nemo_cosmos.guardrails.video.watermark import WatermarkFilter
 from nemo_cosmos.provenance.manifest import (
@@ -85,7 +86,9 @@ def judge_file(policy: GuardPolicy, file: Path, out: Path | None = None) -> Verd
         return summary(refusal.verdicts)
     if out is not None:
         encode_video(out, Video(safe_THWC, video.fps, video.pts_s), metadata=_kept_tags(file))
-    return summary(verdicts)
+    verdict = summary(verdicts)
+    blurred = [v.reason for v in verdicts if v.guard == FaceBlur.name and v.category == SAFE]
+    return replace(verdict, reason="; ".join([verdict.reason, *blurred]))
 
 
 def _kept_tags(file: Path) -> dict[str, str]:

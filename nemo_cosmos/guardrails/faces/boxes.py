@@ -9,7 +9,7 @@ give the centre ``p + d v_c s`` and the size ``s exp(e v_s)``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -36,13 +36,23 @@ MEAN_BGR = (104.0, 117.0, 123.0)
 
 @dataclass(frozen=True)
 class Face:
-    """A face in a frame, in pixels of the frame."""
+    """A face in a frame, in pixels of the frame.
+
+    Attributes:
+        x: left edge.
+        y: upper edge.
+        width: width of the box.
+        height: height of the box.
+        score: from 0 to 1.
+        agreement: score of a second network at its place; 1 where one network decides alone.
+    """
 
     x: float
     y: float
     width: float
     height: float
     score: float
+    agreement: float = 1.0
 
     @property
     def is_large(self) -> bool:
@@ -118,4 +128,20 @@ def suppress(faces: Sequence[Face], threshold: float = NMS_THRESHOLD) -> list[Fa
 
 def scaled(face: Face, scale: float) -> Face:
     """Return the face in a picture that is ``scale`` times as large."""
-    return Face(face.x * scale, face.y * scale, face.width * scale, face.height * scale, face.score)
+    return replace(
+        face,
+        x=face.x * scale,
+        y=face.y * scale,
+        width=face.width * scale,
+        height=face.height * scale,
+    )
+
+
+def overlap(a: Face, b: Face) -> float:
+    """Return the intersection over union of two boxes."""
+    width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
+    height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / (a.width * a.height + b.width * b.height - shared)

@@ -7,13 +7,14 @@ where a site names its checkpoint. Faces are followed through the video and pixe
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from nemo_cosmos.guardrails.base import FAILURE, SAFE, GuardKind, Verdict, video_problem
-from nemo_cosmos.guardrails.faces.boxes import Face, FaceDetector, suppress
+from nemo_cosmos.guardrails.faces.boxes import Face, FaceDetector, overlap, suppress
 from nemo_cosmos.guardrails.faces.retinaface_mobile import MobileRetinaFace
 from nemo_cosmos.guardrails.faces.tracks import cover
 from nemo_cosmos.guardrails.faces.yunet import YuNetDetector
@@ -21,10 +22,12 @@ from nemo_cosmos.guardrails.faces.yunet import YuNetDetector
 PIXEL_BLOCKS = 5
 #: Share of the box's size that is added on each side, so that hairline and chin are covered.
 MARGIN = 0.1
+#: Overlap (IoU) from which on two networks agree on a face.
+MIN_AGREEMENT = 0.3
 
 
 class EmbeddedDetector:
-    """Finds faces with both embedded networks; one of them is enough.
+    """Finds faces with both embedded networks, and says whether both see one.
 
     Raises:
         AssetError: the weights are unavailable.
@@ -35,7 +38,14 @@ class EmbeddedDetector:
 
     def __call__(self, frame_HWC: np.ndarray) -> list[Face]:
         """Return the faces of an RGB frame, uint8 ``(H,W,3)``."""
-        return suppress([face for detector in self._detectors for face in detector(frame_HWC)])
+        found = [detector(frame_HWC) for detector in self._detectors]
+        return suppress(
+            [
+                replace(face, agreement=min(_score_at(others, face) for others in found))
+                for faces in found
+                for face in faces
+            ]
+        )
 
 
 class FaceBlur:
@@ -67,12 +77,17 @@ class FaceBlur:
         if problem is not None:
             return frames_THWC, Verdict(False, self.name, FAILURE, problem)
         detector = self._detector = self._detector or _load_detector(self._retinaface)
-        covered_T = cover([detector(frame_HWC) for frame_HWC in frames_THWC])
+        area = frames_THWC.shape[1] * frames_THWC.shape[2]
+        covered_T = cover([detector(frame_HWC) for frame_HWC in frames_THWC], area)
         safe_THWC = frames_THWC.copy()
         for frame_HWC, faces in zip(safe_THWC, covered_T, strict=True):
             for face in faces:
                 pixelate(frame_HWC, face)
-        reason = f"faces pixelated in {sum(map(bool, covered_T))} of {len(safe_THWC)} frames"
+        share = (safe_THWC != frames_THWC).any(axis=-1).mean()
+        reason = (
+            f"faces pixelated in {sum(map(bool, covered_T))} of {len(safe_THWC)} frames, at most "
+            f"{max(map(len, covered_T))} in one, {share:.1%} of the picture"
+        )
         return safe_THWC, Verdict(True, self.name, SAFE, reason)
 
 
@@ -89,6 +104,12 @@ def pixelate(frame_HWC: np.ndarray, face: Face) -> None:
     size = (right - left, bottom - top)
     blocks = cv2.resize(box_HWC, (PIXEL_BLOCKS, PIXEL_BLOCKS), interpolation=cv2.INTER_AREA)
     box_HWC[:] = cv2.resize(blocks, size, interpolation=cv2.INTER_NEAREST)
+
+
+def _score_at(faces: list[Face], face: Face) -> float:
+    """Return the best score of a network's faces at the place of a face; 0 without one."""
+    scores = [other.score for other in faces if overlap(face, other) >= MIN_AGREEMENT]
+    return max(scores, default=0.0)
 
 
 def _load_detector(checkpoint: str | None) -> FaceDetector:

@@ -4,20 +4,29 @@ A sure detection begins a track. In the frames before and after, a less sure det
 if it overlaps the expected place (as in ByteTrack, Zhang et al. 2022). Between two detections of a
 track, boxes are interpolated; before the first and after the last one, the box is held for a few
 frames. A track never crosses a cut by more than that.
+
+A blurred robot arm may look like a face to a network. A large box, which would spoil the picture,
+is therefore covered only if both networks are sure of it in one frame of its track at least; a
+small one if the other network sees it at all, or if it lasts.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from nemo_cosmos.guardrails.faces.boxes import SCORE_THRESHOLD, Face
+from nemo_cosmos.guardrails.faces.boxes import CANDIDATE_THRESHOLD, SCORE_THRESHOLD, Face, overlap
 
 #: Frames without a detection after which a track has ended.
 MAX_GAP_FRAMES = 24
 #: Frames for which a box is held before and after its track.
 HOLD_FRAMES = 4
+#: Share of the frame from which on a box needs a second network's agreement.
+LARGE_SHARE = 0.05
+#: Detections that an unconfirmed track of a longer video must have.
+MIN_UNCONFIRMED_FRAMES = 3
 #: Overlap (IoU) with the expected place that continues a track.
 MIN_OVERLAP = 0.2
 
@@ -46,41 +55,35 @@ class Track:
         )
 
 
-def cover(faces_T: Sequence[Sequence[Face]]) -> list[list[Face]]:
+def cover(faces_T: Sequence[Sequence[Face]], frame_area: float = math.inf) -> list[list[Face]]:
     """Return the boxes to cover in every frame.
 
     Args:
         faces_T: the detections of each frame, sure and less sure.
+        frame_area: pixels of a frame, for the limit on boxes that only one network sees.
 
     Returns:
         For every frame, all sure faces that are large enough, and the places of those faces in
         nearby frames in which they were less sure or not found.
     """
-    forward = _cover_forward(faces_T)
-    backward = _cover_forward(faces_T[::-1])[::-1]
+    forward = _cover_forward(faces_T, frame_area)
+    backward = _cover_forward(faces_T[::-1], frame_area)[::-1]
     return [list(dict.fromkeys(a + b)) for a, b in zip(forward, backward, strict=True)]
-
-
-def overlap(a: Face, b: Face) -> float:
-    """Return the intersection over union of two boxes."""
-    width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
-    height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / (a.width * a.height + b.width * b.height - shared)
 
 
 def between(a: Face, b: Face, share: float) -> Face:
     """Interpolate from box ``a`` (share 0) to box ``b`` (share 1)."""
-    ends = ((a.x, b.x), (a.y, b.y), (a.width, b.width), (a.height, b.height), (a.score, b.score))
-    return Face(*(start + (end - start) * share for start, end in ends))
+    names = ("x", "y", "width", "height", "score")
+    ends = {name: (getattr(a, name), getattr(b, name)) for name in names}
+    return replace(a, **{name: s + (e - s) * share for name, (s, e) in ends.items()})
 
 
-def _cover_forward(faces_T: Sequence[Sequence[Face]]) -> list[list[Face]]:
+def _cover_forward(faces_T: Sequence[Sequence[Face]], frame_area: float) -> list[list[Face]]:
     """Return the boxes of tracks, each followed from its first sure detection on."""
     covered: list[list[Face]] = [[] for _ in faces_T]
     for track in _follow(faces_T):
+        if not _is_face(track, len(faces_T), frame_area):
+            continue
         known = sorted(track.faces)
         for first, second in itertools.pairwise(known):
             for frame in range(first, second):
@@ -111,6 +114,16 @@ def _follow(faces_T: Sequence[Sequence[Face]]) -> list[Track]:
                 free_faces.remove(face_number)
         tracks += [Track({frame: faces[n]}) for n in sorted(free_faces) if _begins(faces[n])]
     return tracks
+
+
+def _is_face(track: Track, num_frames: int, frame_area: float) -> bool:
+    """Whether a track is covered: both networks see it, surely if it is large, or it lasts."""
+    faces = track.faces.values()
+    agreement = max(face.agreement for face in faces)
+    if max(face.width * face.height for face in faces) > LARGE_SHARE * frame_area:
+        return agreement >= SCORE_THRESHOLD
+    lasts = len(faces) >= min(MIN_UNCONFIRMED_FRAMES, num_frames)
+    return agreement >= CANDIDATE_THRESHOLD or lasts
 
 
 def _begins(face: Face) -> bool:

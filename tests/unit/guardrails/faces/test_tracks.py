@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -83,3 +84,27 @@ def test_no_frame_between_two_detections_is_missed(seen, speed, score):
 
 def test_between():
     assert between(Face(0, 0, 10, 10, 1), Face(4, 8, 20, 30, 0.5), 0.5) == Face(2, 4, 15, 20, 0.75)
+
+
+def alone(x: float, size: float) -> Face:
+    return replace(at(x, size=size), agreement=0.0)
+
+
+def test_a_large_box_that_one_network_sees_is_dropped_unless_the_other_agrees_once():
+    area = 64 * 96
+    spoilt = [[alone(0, 40)] for _ in range(17)]
+    assert cover(spoilt, area) == [[]] * 17
+    assert cover([[alone(0, 40)]], area) == [[]]
+    spoilt[3] = [replace(at(0), agreement=0.62)]  # a blurred arm and table reached this
+    assert cover(spoilt, area) == [[]] * 17
+    spoilt[8] = [replace(at(0), agreement=0.8)]
+    assert all(cover(spoilt, area))
+
+
+def test_a_small_box_that_one_network_sees_is_covered_if_it_lasts():
+    area = 704 * 1280
+    assert all(cover([[alone(0, 40)] for _ in range(17)], area))
+    assert all(cover([[alone(0, 40)]], area))  # a picture
+    flash = [[] for _ in range(17)]
+    flash[8] = [alone(0, 40)]
+    assert cover(flash, area) == [[]] * 17
