@@ -23,7 +23,8 @@ for name in http_proxy https_proxy HTTP_PROXY HTTPS_PROXY; do
 done
 
 if [ $# = 0 ]; then
-  set -- tests/unit/platform tests/unit/launch tests/unit/services tests/unit/cli/test_main.py \
-    tests/unit/cli/test_train.py tests/unit/training/test_checks.py tests/unit/training/test_session.py
+  set -- tests/unit/platform/test_ranks.py tests/unit/platform/test_platform.py tests/unit/launch \
+    tests/unit/services/test_openai.py tests/unit/cli/test_train.py \
+    tests/unit/training/test_checks.py tests/unit/training/test_session.py
 fi
 "$python" -m pytest -q "$@"
