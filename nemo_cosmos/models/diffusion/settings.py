@@ -13,7 +13,6 @@ from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 
 if TYPE_CHECKING:
     from nemo_cosmos.models.common.family import FamilySettings
-    from nemo_cosmos.models.diffusion.presets import DiffusionPreset
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,6 @@ class DiffusionSettings:
 
     network: Mapping[str, Any]
     process: DiffusionConfig
-
-    @classmethod
-    def for_preset(cls, preset: DiffusionPreset) -> DiffusionSettings:
-        """Return the settings of a published model."""
-        return cls(preset.config().architecture(), preset.process())
 
     def network_config(self, **overrides: Any) -> DiTConfig:
         """Return the network's configuration; ``overrides`` are fields such as parallel sizes."""
