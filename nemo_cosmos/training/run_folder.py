@@ -79,9 +79,19 @@ def list_checkpoints(run: Path) -> list[tuple[Path, int]]:
 
 def find_runs(root: Path) -> list[Path]:
     """Folders of runs at or below ``root``, the most recently changed first."""
-    markers = (METRICS_FILE, FINISHED_FILE)
-    runs = {path.parent for name in markers for path in root.rglob(name)}
+    runs = {path.parent for path in root.rglob(FINISHED_FILE)}
+    runs |= {path.parent for path in root.rglob(METRICS_FILE) if _holds_curves(path)}
     return sorted(runs, key=lambda run: run.stat().st_mtime, reverse=True)
+
+
+def _holds_curves(path: Path) -> bool:
+    # Curation writes a metrics.jsonl into its output folder, too; its lines have no step.
+    with path.open(encoding="utf-8") as file:
+        first = file.readline()
+    try:
+        return "step" in json.loads(first)
+    except json.JSONDecodeError:  # a run that has only started: its first line is not complete
+        return True
 
 
 def describe_runs(root: Path) -> list[JsonObject]:

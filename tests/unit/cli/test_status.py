@@ -48,6 +48,15 @@ def test_a_fresh_run_is_running(outputs, run_cli):
     assert [row["state"] for row in runs] == ["running"]
 
 
+def test_the_output_of_a_curation_is_no_run(outputs, run_cli):
+    shards = outputs / "shards"
+    shards.mkdir()
+    (shards / "metrics.jsonl").write_text('{"event": "source", "clips": 1}\n{"event": "run"}\n')
+    ran = run_cli("status", outputs, "--json")
+    assert ran.code == 0, ran.err
+    assert sorted(row["run"].rsplit("/", 1)[1] for row in ran.json["runs"]) == ["done", "stopped"]
+
+
 def test_the_table(outputs, run_cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     shown = run_cli("status", outputs).out
