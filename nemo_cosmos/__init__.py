@@ -89,5 +89,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Show the names above to whoever lists the package."""
-    return sorted({*globals(), *__all__})
+    """Return the names above, for completion."""
+    return sorted([*__all__, "__version__"])

@@ -174,13 +174,21 @@ class Signal:
         """Name of an array in a batch: ``action``, or ``camera_poses`` of ``camera.npz``."""
         return self.name if self.is_single else f"{self.name}_{array.name}"
 
-    def values(self, given: Array | Values) -> dict[str, Array]:
-        """Return arrays by name from what a caller gives: one array, or several by name.
+    def values(self, given: Array | Values | str | PathLike[str]) -> dict[str, Array]:
+        """Return arrays by name from what a caller gives.
+
+        Args:
+            given: one array, several by name, or the path of an ``.npy`` or ``.npz`` file.
 
         Raises:
+            MissingFileError: there is no such file.
             SampleError: one array where the signal has several, or the other way round.
         """
+        if isinstance(given, str | PathLike):
+            given = read_signal(given)
         if isinstance(given, Mapping):
+            if self.is_single and list(given) == [self.name]:
+                return {self.name: np.asarray(given[self.name])}
             if self.is_single:
                 raise SampleError(
                     f"The signal '{self.name}' is one array, but {len(given)} were given by name. "
@@ -320,9 +328,11 @@ def decode_arrays(suffix: str, content: bytes, where: str) -> dict[str, Array]:
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         if isinstance(error, NemoCosmosError):
             raise
+        # NumPy's own message advises to load pickles, which could run code.
+        reason = "it holds Python objects" if "pickle" in str(error) else str(error).rstrip(".")
         raise SampleError(
-            f"'{suffix}' of {where} cannot be read as an array of numbers: {error}. Write it again "
-            "with numpy.save or numpy.savez (no objects), or leave it out."
+            f"'{suffix}' of {where} cannot be read as an array of numbers: {reason}. Write it "
+            "again with numpy.save or numpy.savez (no objects), or leave it out."
         ) from error
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 Task = Literal["generate", "predict", "extend"]
 
-Controls: TypeAlias = Mapping[str, np.ndarray | Values]
+Controls: TypeAlias = Mapping[str, np.ndarray | Values | str | PathLike[str]]
 """Signals by name: ``{"action": actions}``, or arrays by name for one with several."""
 
 

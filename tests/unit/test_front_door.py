@@ -36,3 +36,7 @@ def test_every_verb_of_the_api_stands_at_the_front_door():
     from nemo_cosmos import api
 
     assert set(api.__all__) <= set(nemo_cosmos.__all__)
+
+
+def test_completion_shows_what_people_use():
+    assert dir(nemo_cosmos) == sorted([*nemo_cosmos.__all__, "__version__"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nemo_cosmos.errors import NumericsError
+from nemo_cosmos.errors import NumericsError, SampleError
 from nemo_cosmos.models.diffusion.controls import NetworkDims
 
 PAGE = Path(__file__).parents[3] / "docs" / "controls.md"
@@ -42,3 +42,19 @@ def test_its_embedder_starts_without_effect_and_learns(speed):
     torch.testing.assert_close(embedder.project.weight.grad, torch.full((8, 1), 2.0))
     other = embedder({"speed": batch["speed"] * 2}, (1, 16, 2, 4, 4))
     torch.testing.assert_close(other.timestep_BTD, embedding.timestep_BTD)
+
+
+def test_a_path_or_an_npz_with_the_one_array_will_do(speed, tmp_path):
+    (signal,) = speed.signals
+    array = np.arange(9, dtype=np.float32)
+    np.save(tmp_path / "one.npy", array)
+    np.savez(tmp_path / "one.npz", speed=array)
+    for given in (tmp_path / "one.npy", str(tmp_path / "one.npz"), {"speed": array}):
+        np.testing.assert_array_equal(signal.values(given)["speed"], array)
+
+
+def test_a_file_that_is_no_array_gets_no_advice_to_load_pickles(speed, tmp_path):
+    (tmp_path / "text.npy").write_text("no array")
+    with pytest.raises(SampleError) as raised:
+        speed.signals[0].values(tmp_path / "text.npy")
+    assert "allow_pickle" not in str(raised.value) and ".." not in str(raised.value)

@@ -160,7 +160,7 @@ class TestValues:
         assert single.values(np.ones(2))["wind"].shape == (2,)
         assert RIG.values(rig(3)).keys() == {"pose", "steer", "lens"}
         with pytest.raises(SampleError, match="'wind' is one array"):
-            single.values({"wind": np.ones(2)})
+            single.values({"wind": np.ones(2), "gust": np.ones(2)})
         with pytest.raises(SampleError, match="arrays 'pose', 'steer', 'lens', but a single"):
             RIG.values(np.ones(2))
 
