@@ -70,11 +70,12 @@ class ConvNorm(nn.Module):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """``(B, C, H, W)`` to ``(B, C', ceil(H / stride), ceil(W / stride))``."""
-        # TensorFlow's SAME is not symmetric, so Conv2d's own padding would shift the features.
         pads = [self._pad(size) for size in (x_BCHW.shape[-1], x_BCHW.shape[-2])]
-        padded = F.pad(x_BCHW, [side for pad in pads for side in (pad // 2, pad - pad // 2)])
-        out = self.norm(self.conv(padded))
-        return out if self.linear else F.relu6(out)
+        if any(pads):  # padding by nothing would still copy the input of every 1 x 1 convolution
+            # TensorFlow's SAME is not symmetric, so Conv2d's own padding would shift the features.
+            x_BCHW = F.pad(x_BCHW, [side for pad in pads for side in (pad // 2, pad - pad // 2)])
+        out = self.norm(self.conv(x_BCHW))
+        return out if self.linear else F.relu6(out, inplace=True)
 
     def _pad(self, size: int) -> int:
         """Pixels to add along one axis; an odd one goes to the right or the bottom."""
