@@ -89,6 +89,7 @@ class ForwardReader:
         self._may_seek = True
         self._position_pts = int(index.keyframe_pts[0]) if len(index.keyframe_pts) else 0
         self._num_decoded = 0
+        self._frames: Iterator[av.VideoFrame] = iter(())
 
     def __enter__(self) -> Self:
         self._open()
@@ -100,6 +101,10 @@ class ForwardReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # The generator refers to this reader and would keep the decoder's threads until the next
+        # garbage collection; one in a forked worker would wait for threads that it does not have.
+        self._frames = iter(())
+        del self._container, self._stream
         self._stack.__exit__(kind, error, trace)
 
     def want(self, numbers: NDArray[np.int64]) -> None:
@@ -138,7 +143,7 @@ class ForwardReader:
             context = self._stream.codec_context
             context.flags2 |= av.codec.context.Flags2.export_mvs
             context.thread_count = 1
-        self._frames: Iterator[av.VideoFrame] = self._decode()
+        self._frames = self._decode()
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Frames from here on, without those that nobody wants or needs."""

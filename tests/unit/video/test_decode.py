@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from fractions import Fraction
 
 import av
@@ -381,3 +383,16 @@ def test_seek_in_a_real_clip_equals_decoding_it_all(samples_dir):
     assert len(everything) == 121
     picked = decode(path, frame_indices=[120, 64, 7], size=(44, 80)).frames_THWC
     np.testing.assert_array_equal(picked, everything[[120, 64, 7]])
+
+
+def test_a_reader_that_was_closed_is_freed_at_once(clip):
+    """Its decoder has threads; a garbage collection in a forked worker would wait for them."""
+    gc.disable()
+    try:
+        with ForwardReader(clip, index_frames(clip), np.arange(3)) as reader:
+            reader.read(0)
+        alive = weakref.ref(reader)
+        del reader
+        assert alive() is None
+    finally:
+        gc.enable()
