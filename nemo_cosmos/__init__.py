@@ -37,21 +37,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_VERBS = (
-    "curate",
-    "evaluate",
-    "export_ckpt",
-    "extend",
-    "finetune",
-    "generate",
-    "import_ckpt",
-    "plan",
-    "predict",
-    "pretrain",
-    "tokenize",
-)
+#: Homes of the names below that are not verbs; the verbs are functions of ``nemo_cosmos.api``.
 _HOMES = {
-    **dict.fromkeys(_VERBS, "nemo_cosmos.api"),
     "GuardPolicy": "nemo_cosmos.guardrails",
     "Video": "nemo_cosmos.video",
     "VideoTokenizer": "nemo_cosmos.models.tokenizer.tokenizer",
@@ -79,13 +66,13 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Load one of the names above."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'nemo_cosmos' has no attribute '{name}'")
     import importlib
 
-    if name not in _VERBS:  # the verbs see to it themselves when they are called
+    if name in _HOMES:  # the verbs see to it themselves when they are called
         importlib.import_module("nemo_cosmos.platform.quiet").quiet_libraries()
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_HOMES.get(name, "nemo_cosmos.api")), name)
 
 
 def __dir__() -> list[str]:

@@ -190,7 +190,7 @@ class Catalogue:
 
         Args:
             dataset: a version; None searches all.
-            words: that the caption must hold, all of them.
+            words: words that the caption must all contain.
             where: conditions on fields of the clip, or on ``scores.NAME`` and ``extra.NAME``.
             limit: stop after so many.
 
