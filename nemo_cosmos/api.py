@@ -111,10 +111,17 @@ def tokenize(
     from nemo_cosmos.data.tokenize.run import sample_videos, stored_text_dim, tokenize_shards
     from nemo_cosmos.models.common.text import load_text_encoder, text_encoder_spec
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
-    from nemo_cosmos.storage import claim_place, is_bucket, mirror_folder, work_folder_of
+    from nemo_cosmos.storage import (
+        claim_place,
+        exported_folder,
+        is_bucket,
+        mirror_folder,
+        work_folder_of,
+    )
 
     config = config or TokenizeConfig()
     sources = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
+    tokenizer = exported_folder(tokenizer)
     video_tokenizer = VideoTokenizer.from_folder(tokenizer)
     for size in config.sizes:  # refuses illegal windows before any work
         video_tokenizer.latent_shape(config.window_frames, *size)

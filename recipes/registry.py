@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
@@ -54,20 +54,24 @@ RECIPES: dict[str, RecipeEntry] = {
 }
 
 
-def require_recipe(name: str, post_training: bool) -> RecipeEntry:
+def require_recipe(
+    name: str, post_training: bool, command: Literal["pretrain", "finetune", "plan"] | None = None
+) -> RecipeEntry:
     """Look a recipe up without importing it.
 
     Args:
         name: such as ``diffusion_7b_video2world``.
         post_training: whether it is for ``finetune`` instead of ``pretrain``.
+        command: the command whose ``--list`` an error names; by default the one that trains.
 
     Raises:
         ConfigError: there is no such recipe (with the nearest), or it cannot train from scratch.
     """
     if name not in RECIPES:
+        command = command or ("finetune" if post_training else "pretrain")
         raise ConfigError(
             f"There is no recipe '{name}'. The nearest are {nearest_names(name, RECIPES)}. "
-            "'nemo-cosmos finetune --list' lists them all."
+            f"'nemo-cosmos {command} --list' lists them all."
         )
     if not post_training and not RECIPES[name].pretrains:
         raise ConfigError(

@@ -46,7 +46,7 @@ from nemo_cosmos.checkpoint.world.folder import meta_network, open_weights, writ
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.progress import Progress
-from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.storage import atomic_path, exported_folder
 
 TOKENIZER_FORMATS = ("diffusers", "cosmos")
 
@@ -90,6 +90,11 @@ def import_checkpoint(
         raise MissingFileError(f"There is no '{place}' to import. Check the spelling.")
     check_new(folder)
     if is_foreign_tokenizer(place):
+        if tokenizer is not None:
+            raise InputError(
+                f"'{place}' is a tokenizer itself, so --tokenizer '{tokenizer}' has no use. Leave "
+                "it out."
+            )
         import_tokenizer(place, model).save(folder)
         return folder
     found = import_tokenizer(tokenizer_place(place, None if tokenizer is None else Path(tokenizer)))
@@ -123,7 +128,7 @@ def export_checkpoint(
         CheckpointError: a file is damaged.
         InputError: ``target`` exists.
     """
-    place, folder = Path(source), Path(target)
+    place, folder = exported_folder(source), Path(target)
     check_new(folder)
     if format_of(place) == TOKENIZER_FORMAT:
         _export_tokenizer(VideoTokenizer.from_folder(place), folder, format)

@@ -140,7 +140,7 @@ class NemoWorld:
     def __init__(
         self, folder: Path, tokenizer: TokenizerConfig, preset: str | None, use_average: bool
     ) -> None:
-        described = read_description(folder) if preset is None else None
+        described = read_description(folder)
         if described is None and preset is None:
             raise InputError(
                 f"'{folder}' does not say which model it is of (it has no '{DESCRIPTION_FILE}'). "
@@ -166,14 +166,40 @@ def open_world(
         preset: the model's preset, where the files do not say it.
         use_average: whether to take the moving average of a NeMo checkpoint's weights.
     """
+    if preset is not None:
+        family_of_preset(preset)  # a misspelt name is one also where the files need none
     if is_nemo_checkpoint(place):
-        return NemoWorld(place, tokenizer, preset, use_average)
+        return _as_named(NemoWorld(place, tokenizer, preset, use_average), preset, tokenizer)
     for formats in _all_formats():
         if formats.recognises(place):
-            return formats.open(place, tokenizer, preset)
+            return _as_named(formats.open(place, tokenizer, preset), preset, tokenizer)
     raise CheckpointError(
         f"'{place}' holds no world model that is known: its weights have other names. Expected a "
         "folder of diffusers, an original Cosmos model.pt, or a NeMo distributed checkpoint."
+    )
+
+
+def _as_named(world: ForeignWorld, preset: str | None, tokenizer: TokenizerConfig) -> ForeignWorld:
+    """Require a world to be of the preset that a person names, where its files say what it is.
+
+    Raises:
+        InputError: it is of another; names the first setting that differs.
+    """
+    if preset is None or world.config.preset == preset:
+        return world
+    named, found = _describe_preset(preset, tokenizer), world.config
+    fixed = get_family(found.family).fixed_settings
+    if named.family != found.family:
+        differs = f"family={found.family}, '{preset}' {named.family}"
+    else:
+        there, here = fixed(found.model), fixed(named.model)
+        name = next((name for name in there if there[name] != here.get(name)), None)
+        if name is None:
+            return world
+        differs = f"{name}={there[name]}, '{preset}' {here.get(name)}"
+    raise InputError(
+        f"--model names '{preset}', but '{world.place}' describes itself as "
+        f"'{found.preset or 'a model of its own size'}': it has {differs}. Leave --model out."
     )
 
 

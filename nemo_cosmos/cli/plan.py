@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+def _list_recipes(wanted: bool) -> None:
+    """Print the recipes and stop, before typer asks for the other options."""
+    if wanted:
+        from nemo_cosmos.cli.train import print_recipes
+
+        print_recipes(post_training=True)
+        raise typer.Exit
+
+
 def command(
     factory: Annotated[
         str, typer.Option("--factory", "-f", "--recipe", "-r", help="Name of a recipe.")
@@ -33,6 +42,12 @@ def command(
         bool, typer.Option("--post-training", help="Plan 'finetune' instead of 'pretrain'.")
     ] = False,
     fsdp: Annotated[bool, typer.Option(help="Also consider layouts that shard weights.")] = True,
+    list_recipes: Annotated[
+        bool,
+        typer.Option(
+            "--list", help="List the recipes and stop.", is_eager=True, callback=_list_recipes
+        ),
+    ] = False,
     conf: Conf = None,
     as_json: AsJson = False,
     overrides: Overrides = None,
@@ -50,7 +65,7 @@ def command(
     """
     from recipes.registry import RECIPES, require_recipe
 
-    require_recipe(factory, post_training=True)
+    require_recipe(factory, post_training=True, command="plan")
     post_training = post_training or not RECIPES[factory].pretrains
     from nemo_cosmos.planning.hardware import GB, get_gpu
 

@@ -111,25 +111,32 @@ class SignalArray:
                 f"{label} has shape {array.shape}; expected ({', '.join(sizes)}). Write the "
                 "recording again in that form, or leave it out."
             )
-        self._check_values(array, label)
+        if (problem := self.bad_values(array)) is not None:
+            raise NumericsError(
+                f"{label} {problem}. Repair the recording, its units or its scale, or leave the "
+                "clip out."
+            )
 
-    def _check_values(self, array: Array, label: str) -> None:
+    def bad_values(self, array: Array) -> str | None:
+        """Say what is wrong with an array's numbers; None where nothing is.
+
+        Returns:
+            the rest of a sentence, such as ``"holds NaN or infinity"``.
+        """
         if array.dtype.kind not in "fc":
             # Integers cannot be NaN; texts and booleans have no magnitude either.
             largest = _largest(array) if array.dtype.kind in "iu" and self.max_abs else 0.0
         elif not np.isfinite(array).all():
-            raise NumericsError(
-                f"{label} holds NaN or infinity. Repair the recording, or leave the clip out."
-            )
+            return "holds NaN or infinity"
         else:
             largest = _largest(array)
         if self.max_abs is not None and largest > self.max_abs:
             units = f" {self.units}" if self.units else ""
-            raise NumericsError(
-                f"{label} reaches a magnitude of {largest:g}; expected at most "
-                f"{self.max_abs:g}{units}. Check the recording's units and scale, or leave the "
-                "clip out."
+            return (
+                f"reaches a magnitude of {largest:g}; expected at most {self.max_abs:g}{units}, "
+                "so its units or its scale are others"
             )
+        return None
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ from nemo_cosmos.platform import (
     release_memory,
 )
 from nemo_cosmos.progress import Progress
+from nemo_cosmos.storage import exported_folder
 
 _IDLE = timedelta(days=365)
 """How long a follower waits for a request; the default of half an hour would end a quiet server."""
@@ -65,7 +66,7 @@ class _Key:
 
     @classmethod
     def of(cls, path: str | PathLike[str]) -> _Key:
-        folder = Path(path).resolve()
+        folder = exported_folder(path).resolve()
         found = [*folder.glob("*.json"), *folder.glob("*.safetensors")]
         found += (folder / TOKENIZER_FOLDER).glob("*.safetensors")
         stats = [(str(file.relative_to(folder)), file.stat()) for file in sorted(found)]

@@ -211,7 +211,8 @@ def check_request(
         available = given.num_frames(options.fps or 0, begin)
         num_given, overlap = _num_given(request, generator, num_frames, available)
     chunks = request.num_chunks if request.task == "extend" else 1
-    values = _check_control(request.control, signals, chunks * (num_frames - overlap) + overlap)
+    total_frames = chunks * (num_frames - overlap) + overlap
+    values = _check_control(request.control, signals, total_frames, request.task)
     given_THWC = times_s = None
     if isinstance(given, GivenFrames):
         numbers = given.choose(num_given, options.fps or 0, begin)
@@ -281,7 +282,7 @@ def _num_given(
 
 
 def _check_control(
-    control: Controls, signals: Mapping[str, Signal], num_frames: int
+    control: Controls, signals: Mapping[str, Signal], num_frames: int, task: Task
 ) -> dict[str, Values]:
     """Return the arrays of each signal; they must be for exactly the frames of the video."""
     if sorted(control) != sorted(signals):
@@ -293,13 +294,19 @@ def _check_control(
         name: signal.values(control[name]) for name, signal in signals.items()
     }
     for name, signal in signals.items():
-        _check_rows(signal, values[name], num_frames)
+        _check_rows(signal, values[name], num_frames, task)
+        _check_numbers(signal, values[name])
         signal.check(values[name], num_frames)
     return values
 
 
-def _check_rows(signal: Signal, values: Values, num_frames: int) -> None:
+def _check_rows(signal: Signal, values: Values, num_frames: int, task: Task) -> None:
     """Refuse missing and surplus rows in words that fit a generation."""
+    longer = (
+        "another num_frames or number of chunks"
+        if task == "extend"
+        else "another num_frames; 'extend' makes longer videos"
+    )
     for array in signal.arrays:
         if array.time is None or array.name not in values or values[array.name].ndim == 0:
             continue
@@ -308,7 +315,17 @@ def _check_rows(signal: Signal, values: Values, num_frames: int) -> None:
             raise SampleError(
                 f"The control '{array.name}' has {rows} rows, but this video of {num_frames} "
                 f"frames takes {expected}, the first of them for the first given frame. Give "
-                f"{expected} rows, or ask for another num_frames; 'extend' makes longer videos."
+                f"{expected} rows, or ask for {longer}."
+            )
+
+
+def _check_numbers(signal: Signal, values: Values) -> None:
+    """Refuse numbers that cannot be meant: what a person gave is wrong, not our arithmetic."""
+    for array in signal.arrays:
+        if array.name in values and (problem := array.bad_values(values[array.name])) is not None:
+            raise SampleError(
+                f"The control '{array.name}' {problem}. Give the numbers that the model was "
+                "trained on."
             )
 
 

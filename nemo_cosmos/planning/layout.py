@@ -102,11 +102,17 @@ def legal_layouts(
         if tp > per_node:
             continue
         for cp in divisors(num_gpus // tp):
+            if workload.num_tokens % cp:
+                continue
             for pp in divisors(num_gpus // (tp * cp)):
-                if not is_trainable(workload, Split(tp, cp, pp)):
-                    continue
                 dp = num_gpus // (tp * cp * pp)
+                # Numbers first: a million GPUs have thousands of splits, and the checks of
+                # training put the sizes that would be legal into words for each.
+                if workload.num_layers % pp:
+                    continue
                 if workload.global_batch_size % (workload.micro_batch_size * dp):
+                    continue
+                if not is_trainable(workload, Split(tp, cp, pp)):
                     continue
                 num = workload.global_batch_size // (workload.micro_batch_size * dp)
                 for recompute in RECOMPUTE_MODES:

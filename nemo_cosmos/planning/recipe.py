@@ -6,7 +6,7 @@ Nothing is built but the Lightning module and, on the meta device, its network's
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import fiddle as fdl
 import nemo_run as run
@@ -16,11 +16,14 @@ from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.models.common.costs import Precision, Size3, StepInputs, Workload
 from nemo_cosmos.models.common.family import WorldFamily, WorldModel, get_family
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
+from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.planning.counted import CountedPlan, plan_counted
 from nemo_cosmos.planning.hardware import Gpu
 from nemo_cosmos.planning.planner import Plan, make_plan
 from nemo_cosmos.training.callbacks.ema import EMA
 
+MOST_PLANNED = 10_000_000
+"""The largest number of GPUs that is planned for; its divisors are found in no time."""
 FP8_FIELDS = ("fp8", "fp8_recipe", "fp8_param", "first_last_layers_bf16")
 
 
@@ -72,6 +75,10 @@ def plan_recipe(
         WrongFrameCountError, WrongSizeError: the tokenizer or network does not take the video.
     """
     video = video or Video()
+    num_gpus = check_value("the number of GPUs", num_gpus, int, Range(least=1, most=MOST_PLANNED))
+    check_value("the memory of a GPU", memory_bytes, float, Range(above=0))
+    for part, size in asdict(video).items():
+        check_value(part, size, int | None, Range(least=1))
     model = fdl.get_callable(recipe.model)
     if hasattr(model, "meta_step"):
         _check_batch(recipe)

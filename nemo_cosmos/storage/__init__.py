@@ -12,10 +12,12 @@ from nemo_cosmos.storage.buckets import (
 from nemo_cosmos.storage.mirror import Mirrored, claim_place, mirror_folder
 from nemo_cosmos.storage.paths import path_from_folder, resolve_from_folder
 from nemo_cosmos.storage.ranges import FileStamp, read_ranges, stamp_of, write_bytes
+from nemo_cosmos.storage.run_export import EXPORT_FOLDER, exported_folder
 from nemo_cosmos.storage.urls import filesystem_of, is_bucket, is_url, open_url
 from nemo_cosmos.storage.work_folder import work_folder_of
 
 __all__ = [
+    "EXPORT_FOLDER",
     "FileStamp",
     "Mirrored",
     "StoredObject",
@@ -24,6 +26,7 @@ __all__ = [
     "clean_up",
     "delete_object",
     "explained_when_full",
+    "exported_folder",
     "fetch_object",
     "filesystem_of",
     "find_object",

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import MissingFileError
+from nemo_cosmos.storage import EXPORT_FOLDER
 
 CHECKPOINTS_FOLDER = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
-EXPORT_FOLDER = "export"
 SAMPLES_FOLDER = "samples"
 FINISHED_FILE = "finished.json"
 UNFINISHED_SUFFIX = "-unfinished"  # NeMo's marker beside a checkpoint that is being written

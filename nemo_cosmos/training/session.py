@@ -29,7 +29,7 @@ from nemo import lightning as nl
 
 from nemo_cosmos.errors import ConfigError, NemoCosmosError, NumericsError
 from nemo_cosmos.models.common.megatron.parts import TensorPart
-from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.storage import EXPORT_FOLDER, atomic_path
 from nemo_cosmos.storage.atomic import clean_up
 from nemo_cosmos.training.callbacks.signals import StopOnSignal, StoppedError
 from nemo_cosmos.training.checkpointing.resume import RunResume, restore_source
@@ -41,7 +41,7 @@ from nemo_cosmos.training.initial_weights import InitialWeights, is_exported
 from nemo_cosmos.training.lifecycle import fresh_globals
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.matching import check_belonging
-from nemo_cosmos.training.run_folder import EXPORT_FOLDER, FINISHED_FILE, list_checkpoints
+from nemo_cosmos.training.run_folder import FINISHED_FILE, list_checkpoints
 from nemo_cosmos.training.stepping import SteppedFit
 from nemo_cosmos.training.trainer import WorldTrainer
 from nemo_cosmos.training.weights import read_weights, replace_weights

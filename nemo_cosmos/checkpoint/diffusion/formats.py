@@ -57,7 +57,7 @@ class OriginalWorld:
     def __init__(self, file: Path, tokenizer: TokenizerConfig, preset: str | None) -> None:
         self._source = TorchFileSource(file)
         self.place = self._source.place
-        described = read_description(file.parent) if preset is None else None
+        described = read_description(file.parent)
         if described is None:
             found = original_preset(shapes_of(self._source.specs), self.place, preset)
             described = published_world(found, tokenizer)

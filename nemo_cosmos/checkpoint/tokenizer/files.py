@@ -43,12 +43,13 @@ from nemo_cosmos.checkpoint.tokenizer.keys import (
     to_diffusers,
 )
 from nemo_cosmos.checkpoint.world.config import DESCRIPTION_FILE
-from nemo_cosmos.errors import CheckpointError, ConfigError
+from nemo_cosmos.errors import CheckpointError, ConfigError, InputError
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS, tokenizer_config
 from nemo_cosmos.models.tokenizer.tokenizer import CONFIG_FILE, VideoTokenizer
+from nemo_cosmos.storage import exported_folder
 
 VAE_CLASS = "AutoencoderKLCosmos"
 VAE_WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -103,16 +104,40 @@ def import_tokenizer(place: Path, preset: str | None = None) -> VideoTokenizer:
         CheckpointError: a file is damaged, could run code, or is of another model.
         NumericsError: a weight is NaN or infinite.
     """
+    place = exported_folder(place)
     if place.is_dir() and _class_in(place) == VAE_CLASS:
-        return _import_diffusers(place)
+        found = _import_diffusers(place)
+        _check_named(found.config, preset, place)
+        return found
     if place.is_dir() and _config_in(place).get("format") == "nemo_cosmos.tokenizer":
         return VideoTokenizer.from_folder(place)
     source = _original_source(place)
     folder = place if place.is_dir() else place.parent
-    config = tokenizer_config(preset) if preset else _described(folder) or _fitting_preset(source)
+    described = _described(folder)
+    if described is not None:
+        _check_named(described, preset, place)
+    named = tokenizer_config(preset) if preset else None
+    config = described or named or _fitting_preset(source)
     config = replace(config, high_band_gain=1.0)  # original files have no gain
     net = _load(config, complete_state(_read_all(source), config, source.place))
     return VideoTokenizer(net, _original_stats(folder, config))
+
+
+def _check_named(found: TokenizerConfig, preset: str | None, place: Path) -> None:
+    """Require a tokenizer that says what it is to be the preset that a person names.
+
+    Raises:
+        InputError: it is another.
+    """
+    if preset is None:
+        return
+    named = tokenizer_config(preset)
+    same = {name: getattr(found, name) for name in ("name", "high_band_gain", "training_frames")}
+    if replace(named, **same) != found:
+        raise InputError(
+            f"--model names '{preset}', but '{place}' describes itself as '{found.name}', which is "
+            "built in another way. Leave --model out."
+        )
 
 
 def export_diffusers_vae(tokenizer: VideoTokenizer, folder: Path) -> None:

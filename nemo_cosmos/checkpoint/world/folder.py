@@ -60,7 +60,7 @@ from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import default_device, ensure_model_parallel
 from nemo_cosmos.progress import Progress
 from nemo_cosmos.provenance.hashes import file_sha256, files_sha256
-from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.storage import atomic_path, exported_folder
 
 
 class Savable(Protocol):
@@ -155,7 +155,7 @@ def load_world(
     """Read a world folder.
 
     Args:
-        path: the folder.
+        path: the folder, or that of the run that exported it.
         dtype: precision to compute in.
         device: where to put the model; the default device if not given.
         tp: tensor-parallel ranks, each of which reads only its part of the weights.
@@ -166,7 +166,7 @@ def load_world(
         CheckpointError: a file is damaged or does not fit the others.
         NumericsError: a weight is NaN or infinite.
     """
-    folder = Path(path)
+    folder = exported_folder(path)
     config = read_config(folder)
     device = device or default_device()
     tokenizer = VideoTokenizer.from_folder(folder / TOKENIZER_FOLDER)

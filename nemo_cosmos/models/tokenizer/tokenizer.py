@@ -28,7 +28,7 @@ from nemo_cosmos.models.tokenizer.network.streaming import (
     StreamingEncoder,
     chunk_bounds,
 )
-from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.storage import atomic_path, exported_folder
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -164,14 +164,14 @@ class VideoTokenizer(nn.Module):
         """Read what :meth:`save` wrote.
 
         Args:
-            folder: the tokenizer folder.
+            folder: the tokenizer folder, or that of the run that exported it.
             dtype: precision of the network.
 
         Raises:
             MissingFileError: the folder or one of its files does not exist.
             CheckpointError: a file is damaged or does not fit the others.
         """
-        root = Path(folder)
+        root = exported_folder(folder)
         config = _read_config(root / CONFIG_FILE)
         net = TokenizerNetwork(config)
         try:

@@ -8,8 +8,9 @@ from pathlib import Path
 from nemo import lightning as nl
 from nemo.utils import AppState
 
+from nemo_cosmos.storage import exported_folder
 from nemo_cosmos.training.initial_weights import is_exported
-from nemo_cosmos.training.run_folder import EXPORT_FOLDER, list_checkpoints
+from nemo_cosmos.training.run_folder import list_checkpoints
 
 
 @dataclass(kw_only=True)
@@ -50,9 +51,8 @@ def restore_source(path: Path) -> Path:
     Returns:
         of a run, its export, or its newest checkpoint where there is no export; else the path.
     """
-    if is_exported(path):
-        return path
-    if is_exported(path / EXPORT_FOLDER):
-        return path / EXPORT_FOLDER
+    export = exported_folder(path)
+    if is_exported(export):
+        return export
     checkpoints = list_checkpoints(path)
     return checkpoints[-1][0] if checkpoints else path

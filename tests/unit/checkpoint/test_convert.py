@@ -235,10 +235,27 @@ def test_a_wrong_original_file_is_one_clear_error(make_world, tmp_path, damage):
 
 def test_a_preset_that_does_not_fit_says_what_differs(make_world, tmp_path):
     export_checkpoint(make_world(), tmp_path / "cosmos", "cosmos")
+    (tmp_path / "cosmos" / "nemo_cosmos.json").unlink()
     with pytest.raises(CheckpointError, match=r"40 missing .*of another shape.*--model"):
         import_checkpoint(
             tmp_path / "cosmos", tmp_path / "again", model="diffusion_nano_text2world"
         )
+
+
+@pytest.mark.parametrize("format", ["diffusers", "cosmos", "nemo"])
+def test_a_named_model_is_not_ignored_where_the_files_say_another(make_world, tmp_path, format):
+    export_checkpoint(make_world(), tmp_path / "out", format)
+    with pytest.raises(InputError, match=r"num_layers=2, 'diffusion_nano_text2world' 4"):
+        import_checkpoint(tmp_path / "out", tmp_path / "x", model="diffusion_nano_text2world")
+    with pytest.raises(ConfigError, match="no model called 'tinny'"):
+        import_checkpoint(tmp_path / "out", tmp_path / "x", model="tinny")
+    vae = tmp_path / "out" / ("vae" if format == "diffusers" else "tokenizer")
+    if format != "nemo":  # whose tokenizer is a folder of ours
+        with pytest.raises(InputError, match=r"--tokenizer .* has no use"):
+            import_checkpoint(vae, tmp_path / "x", tokenizer=vae)
+        with pytest.raises(InputError, match="built in another way"):
+            import_checkpoint(vae, tmp_path / "x", model="tokenizer_cv8x8x8")
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_wrong_diffusers_folder(make_world, tmp_path):

@@ -95,11 +95,33 @@ def test_virtual_stages_of_the_recipe_stay(planned: Callable[..., Any]) -> None:
     assert found["layout"]["pipeline_model_parallel_size"] in (2, 7)
 
 
+def test_the_recipes_are_listed(run_cli: Callable[..., Any]) -> None:
+    ran = run_cli("plan", "--list")
+    assert ran.code == Exit.DONE and "diffusion_7b_action" in ran.out
+
+
+def test_only_splits_whose_numbers_divide_are_checked(
+    run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = []
+    from nemo_cosmos.planning import layout
+
+    before = layout.is_trainable
+    monkeypatch.setattr(layout, "is_trainable", lambda *a: checked.append(a) or before(*a))
+    words = ["-f", "diffusion_7b_text2world", "-n", 720_720, "data.global_batch_size=720720"]
+    assert run_cli("plan", *words).code == Exit.DONE
+    assert len(checked) < 1000, "of 15,000 splits of so many GPUs"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["-f", "diffusion_14b", "-n", 64], "no recipe 'diffusion_14b'"),
         (["-f", "diffusion_14b", "-n", 64], "'diffusion_14b_text2world'"),
+        (["-f", "diffusion_14b", "-n", 64], "'nemo-cosmos plan --list'"),
+        (["-f", "diffusion_7b_text2world", "-n", 10**18], "at most 1e+07"),
+        (["-f", "tokenizer_cv8x8x8", "-n", 10**18], "at most 1e+07"),
+        (["-f", "diffusion_7b_text2world", "-n", 8, "--num-frames", 0], "num_frames is 0"),
         (["-f", "diffusion_14b_text2world", "-n", 1], "What would"),
         (["-f", "diffusion_7b_text2world", "-n", 64, "--num-frames", 120], "120"),
         (["-f", "diffusion_7b_text2world", "-n", 8, "data.micro_batch_size=0"], "1 or more"),

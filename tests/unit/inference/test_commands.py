@@ -91,6 +91,8 @@ def test_extend_a_clip_and_say_so_in_words(
         (["--actions", "first.png"], "ending .npy or .npz"),
         (["--actions", "many.npz"], "is one array"),
         (["--actions", "few.npy"], "has 3 rows, but this video of 9 frames takes 8"),
+        (["--actions", "nan.npy"], "'action' holds NaN"),
+        (["--actions", "huge.npy"], "reaches a magnitude of 1e+06"),
         (["--actions", "more.npy"], "has 11 rows, but this video of 9 frames takes 8"),
         (["--actions", "few.npy", "--control", "action=few.npy"], "given twice"),
         (["--precision", "float8"], "'float32'"),
@@ -115,12 +117,32 @@ def test_bad_input_is_one_paragraph(
 ) -> None:
     np.save(tmp_path / "few.npy", np.zeros((3, 7), np.float32))
     np.save(tmp_path / "more.npy", np.zeros((11, 7), np.float32))
+    np.save(tmp_path / "nan.npy", np.full((8, 7), np.nan, np.float32))
+    np.save(tmp_path / "huge.npy", np.full((8, 7), 1e6, np.float32))
     np.savez(tmp_path / "many.npz", a=np.zeros(3))
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     call = ["predict", make_world(control="action"), "--input", image, *QUICK, *words]
     result = run(*call)
     assert result["code"] == 2 and message in result["error"]
     assert not (tmp_path / "outputs").exists()
+
+
+def test_extend_does_not_advise_to_extend(
+    run: Callable[..., dict[str, Any]], make_world: Callable[..., Path], image: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "few.npy", np.zeros((3, 7), np.float32))
+    call = ["extend", make_world(control="action"), "-i", image, *QUICK, "--actions", "few.npy"]
+    error = run(*call)["error"]
+    assert "number of chunks" in error and "'extend'" not in error
+
+
+def test_the_folder_of_a_run_is_as_good_as_its_export(
+    run: Callable[..., dict[str, Any]], make_world: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "my_run").mkdir()
+    (tmp_path / "my_run" / "export").symlink_to(make_world(task="text2world"))
+    told = run("generate", tmp_path / "my_run", "-p", "a block", *QUICK)
+    assert told["code"] == 0, told["error"]
 
 
 def test_options_that_a_person_did_not_give_are_the_models_own(
