@@ -146,7 +146,8 @@ class OpenClip:
     @property
     def _is_shared(self) -> bool:
         """Whether frames come from the one pass: only PyAV decodes frame by frame."""
-        return bool(self._requests) and automatic_backend() == "pyav" and not self.index.info.hdr
+        alone = automatic_backend() != "pyav" or self.index.info.needs_pyav
+        return bool(self._requests) and not alone
 
     def _can_read(self, numbers: Numbers) -> bool:
         """Whether all these frames are kept or still to come."""
@@ -222,7 +223,7 @@ def index_source(source: Path) -> FrameIndex:
 
 @lru_cache(maxsize=2)
 def _index_version(source: Path, size_bytes: int, modified_ns: int) -> FrameIndex:
-    return index_frames(source)
+    return index_frames(source, find_fields=True)
 
 
 def spread(num_frames: int, count: int) -> Numbers:

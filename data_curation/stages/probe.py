@@ -71,6 +71,12 @@ class ProbeStage(ClipStage):
         if info.num_frames == 1 and info.codec in _STILL_CODECS:
             detail = f"a single picture ({info.codec}), expected a video"
             return Rejection.of(clip, self.name, "still_image", detail)
+        if info.scan == "unsure":
+            detail = (
+                "its frames are combed, but which field comes first cannot be told. Deinterlace it "
+                "first, for example with 'ffmpeg -i IN -vf bwdif=deint=all OUT'."
+            )
+            return Rejection.of(clip, self.name, "interlaced", detail)
         small, large = sorted((info.height, info.width))
         size = f"{info.width}x{info.height} pixels"
         if small < self.settings.min_side_px:

@@ -3,7 +3,8 @@
 A source that fits already (H.264 in yuv420p, constant rate, upright, small enough, with closed and
 short groups of pictures) and is not cut is kept unchanged; only its sound is removed. Every frame
 is decoded in any case, so that a clip that leaves this stage is known to be whole, and its content
-has a checksum. High dynamic range is tone-mapped.
+has a checksum. High dynamic range is tone-mapped, pixels are made square, and interlaced frames
+are deinterlaced.
 
 A variable rate becomes its mean rate: each output frame is the one that a player shows at its time,
 so that motion keeps its speed. Where sidecars belong to the frames one by one, every frame is kept
@@ -214,7 +215,7 @@ class FrameStream:
         """One by one where PyAV decodes; other decoders take many at once."""
         source = self._clip.source
         index = index_source(source)
-        if automatic_backend() == "pyav" or index.info.hdr:
+        if automatic_backend() == "pyav" or index.info.needs_pyav:
             yield from stream_frames(source, index, self._numbers, self.size)
             return
         chunk = max(1, CHUNK_BYTES // (3 * self.height * self.width))
@@ -249,11 +250,11 @@ def frames_by_time(clip: Clip) -> NDArray[np.int64]:
 def fits(source: Path, info: VideoInfo, size: tuple[int, int], keyframe_s: float) -> bool:
     """Whether a stream can be kept unchanged.
 
-    It must be H.264 in yuv420p, of constant rate, upright, of this size, and with keyframes that
-    are near enough to each other and can be started from.
+    It must be progressive H.264 in yuv420p, of constant rate, upright, of this size in square
+    pixels, and with keyframes that are near enough to each other and can be started from.
     """
-    plain = info.codec == "h264" and info.pixel_format == "yuv420p" and not info.hdr
-    steady = not info.variable_frame_rate and not info.rotation
+    plain = info.codec == "h264" and info.pixel_format == "yuv420p" and not info.needs_pyav
+    steady = not info.variable_frame_rate and not info.rotation and info.pixel_aspect == 1
     if not (plain and steady and (info.height, info.width) == size):
         return False
     index = index_source(source)

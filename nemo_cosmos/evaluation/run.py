@@ -139,7 +139,9 @@ def read_pair(pair: FilePair, alignment: Alignment) -> tuple[Frames, Frames | No
         VideoError: a file cannot be decoded, or no frame is left.
     """
     generated_THWC = decode(pair.generated).frames_THWC
-    truth_THWC = decode(pair.truth).frames_THWC if pair.truth is not None else None
+    truth_THWC = None
+    if pair.truth is not None:
+        truth_THWC = decode(pair.truth, find_fields=True).frames_THWC
     num_frames = len(generated_THWC)
     if truth_THWC is not None:
         num_frames = min(num_frames, len(truth_THWC))

@@ -15,8 +15,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_cosmos.errors import ConfigError, InputError, WrongFrameCountError
-from nemo_cosmos.video import Video, center_crop, decode, index_frames, is_image
+from nemo_cosmos.errors import ConfigError, InputError, VideoError, WrongFrameCountError
+from nemo_cosmos.video import FrameIndex, Video, center_crop, decode, index_frames, is_image
 
 FrameSource: TypeAlias = "np.ndarray | Video | str | PathLike[str]"
 """What can be continued: frames (uint8 RGB, T,H,W,3), a :class:`Video`, or the path of a file."""
@@ -35,6 +35,7 @@ class GivenFrames:
         has_variable_rate: whether the frames are not evenly spaced.
         video: the frames, where they are in memory.
         path: the file, where they are not.
+        index: the file's frames.
     """
 
     pts_s: NDArray[np.float64]
@@ -42,6 +43,7 @@ class GivenFrames:
     has_variable_rate: bool = False
     video: Video | None = None
     path: str | PathLike[str] | None = None
+    index: FrameIndex | None = None
 
     @classmethod
     def open(cls, source: FrameSource) -> GivenFrames:
@@ -50,7 +52,7 @@ class GivenFrames:
         Raises:
             InputError: it is neither frames nor a path.
             MissingFileError: there is no such file.
-            VideoError: it is not an image or video.
+            VideoError: it is not an image or video, or is interlaced beyond repair.
         """
         if isinstance(source, Video):
             pts_s = source.pts_s
@@ -70,9 +72,15 @@ class GivenFrames:
             )
         if is_image(source):
             return cls(np.zeros(1), None, video=decode(source))
-        index = index_frames(source)
+        index = index_frames(source, find_fields=True)
         info = index.info
-        return cls(index.pts_s, info.fps, info.variable_frame_rate, path=source)
+        if info.scan == "unsure":
+            raise VideoError(
+                f"The frames of '{source}' are combed, as in interlaced video, but which field "
+                "comes first cannot be told. Deinterlace it first, for example with 'ffmpeg -i IN "
+                "-vf bwdif=deint=all OUT'."
+            )
+        return cls(index.pts_s, info.fps, info.variable_frame_rate, path=source, index=index)
 
     def is_resampled(self, fps: float) -> bool:
         """Whether frames at this rate are not simply consecutive frames of the source."""
@@ -119,7 +127,7 @@ class GivenFrames:
             frames_THWC = self.video.frames_THWC[numbers]
         else:
             assert self.path is not None
-            frames_THWC = decode(self.path, frame_indices=numbers).frames_THWC
+            frames_THWC = decode(self.path, frame_indices=numbers, index=self.index).frames_THWC
         return center_crop(frames_THWC, size_hw)
 
     def times_s(self, numbers: NDArray[np.int64]) -> list[float] | None:

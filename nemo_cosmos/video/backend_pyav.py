@@ -13,6 +13,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from nemo_cosmos.errors import VideoError
+from nemo_cosmos.video.interlace import Deinterlacer
 from nemo_cosmos.video.probe import FrameIndex
 from nemo_cosmos.video.source import Source, explained, open_video, source_name
 from nemo_cosmos.video.tone import tone_map
@@ -84,7 +85,13 @@ class ForwardReader:
     ) -> None:
         self._source, self._index = source, index
         self._motion_vectors = motion_vectors
-        self._wanted_pts: set[int] = set(index.pts[wanted].tolist())
+        self._deinterlacer: Deinterlacer | None = None
+        if Deinterlacer.is_needed(index.info.scan):
+            self._deinterlacer = Deinterlacer(
+                self._read_stored, index.info.num_frames, index.info.scan
+            )
+        self._wanted_pts: set[int] = set()
+        self.want(wanted)
         self._stack = ExitStack()
         self._may_seek = True
         self._position_pts = int(index.keyframe_pts[0]) if len(index.keyframe_pts) else 0
@@ -104,11 +111,15 @@ class ForwardReader:
         # The generator refers to this reader and would keep the decoder's threads until the next
         # garbage collection; one in a forked worker would wait for threads that it does not have.
         self._frames = iter(())
+        self._deinterlacer = None
         del self._container, self._stream
         self._stack.__exit__(kind, error, trace)
 
     def want(self, numbers: NDArray[np.int64]) -> None:
         """Announce more frames, before the first one is read."""
+        if self._deinterlacer is not None:
+            around = np.concatenate([numbers - 1, numbers, numbers + 1])
+            numbers = np.unique(np.clip(around, 0, self._index.info.num_frames - 1))
         self._wanted_pts |= set(self._index.pts[numbers].tolist())
 
     def read(self, number: int) -> av.VideoFrame:
@@ -117,6 +128,13 @@ class ForwardReader:
         Raises:
             VideoError: it cannot be decoded or is damaged.
         """
+        if self._deinterlacer is None:
+            return self._read_stored(number)
+        with explained(self._source):
+            return self._deinterlacer.read(number)
+
+    def _read_stored(self, number: int) -> av.VideoFrame:
+        """The frame as it is stored: of interlaced video, two fields."""
         with explained(self._source):
             frame = self._by_time(number) if self._index.seekable else self._by_count(number)
         if frame is None or frame.is_corrupt:

@@ -41,6 +41,7 @@ def decode(
     size: tuple[int, int] | None = None,
     backend: str = "auto",
     index: FrameIndex | None = None,
+    find_fields: bool = False,
 ) -> Video:
     """Decode the requested frames of a video; all of them by default.
 
@@ -58,10 +59,12 @@ def decode(
             :func:`preferred_backend`, else DALI where it finds a GPU, else PyAV. PyAV also decodes
             what those cannot.
         index: the video's frames where they are known already; by default they are listed first.
+        find_fields: whether to look for interlaced frames that no flag announces; see
+            :func:`index_frames`.
 
     Returns:
-        The frames, upright and at their true size. ``pts_s`` is set when they are not consecutive
-        frames of a constant rate.
+        The frames, upright, at their true size in square pixels, and deinterlaced. ``pts_s`` is set
+        when they are not consecutive frames of a constant rate.
 
     Raises:
         MissingFileError: nothing readable is there.
@@ -71,11 +74,12 @@ def decode(
     """
     if is_image(source):
         return _decode_image(source, frame_indices, size)
-    index = index or index_frames(source)
-    if index.info.hdr and backend not in ("pyav", "auto"):
+    index = index or index_frames(source, find_fields)
+    if index.info.needs_pyav and backend not in ("pyav", "auto"):
+        kind = f"of high dynamic range ({index.info.hdr})" if index.info.hdr else "interlaced"
         raise VideoError(
-            f"{source_name(source)} has a high dynamic range ({index.info.hdr}), of which "
-            f"the backend '{backend}' keeps eight bits. Use 'pyav' or 'auto', which tone-map it."
+            f"{source_name(source)} is {kind}, which the backend '{backend}' cannot convert. Use "
+            "'pyav' or 'auto', which tone-map and deinterlace."
         )
     numbers = _choose_frames(index, source, frame_indices, start_s, end_s, fps)
     wanted, places = np.unique(numbers, return_inverse=True)
@@ -160,7 +164,7 @@ def _read_any(
     if _check_name(backend) != "auto":
         return _read(source, index, wanted, size, BACKENDS[backend])
     preferred = automatic_backend()
-    if preferred != "pyav" and not index.info.hdr:
+    if preferred != "pyav" and not index.info.needs_pyav:
         with contextlib.suppress(VideoError):
             return _read(source, index, wanted, size, BACKENDS[preferred])
     return _read(source, index, wanted, size, BACKENDS["pyav"])

@@ -8,7 +8,7 @@ right for all of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.errors import VideoError
+from nemo_cosmos.video.interlace import Deinterlacer, Scan, find_scan
 from nemo_cosmos.video.source import Source, open_video, source_name
 from nemo_cosmos.video.tone import HDR_TRANSFERS
 
@@ -26,6 +27,8 @@ SIZE_KEY = "nemo_cosmos_size"
 """Container tag with the true ``WIDTHxHEIGHT`` of a video that was padded to even sizes."""
 
 _NO_TIMESTAMPS = ("avi",)
+#: Anamorphic films have pixels of up to 2:1, half side-by-side stereo of up to 4:1.
+_MAX_PIXEL_ASPECT = 8
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class VideoInfo:
 
     Attributes:
         codec: FFmpeg's name, for example ``h264``.
-        width: width in pixels, as shown (after rotation).
-        height: height in pixels, as shown (after rotation).
+        width: width in square pixels, as shown (after rotation).
+        height: height in square pixels, as shown (after rotation).
         fps: frames per second; the mean when the rate varies.
         num_frames: frames that are shown, counted by timestamp.
         duration_s: seconds from the first frame to the end of the last.
@@ -47,6 +50,10 @@ class VideoInfo:
         pixel_format: FFmpeg's name, for example ``yuv420p10le``.
         hdr: the transfer curve of high dynamic range, ``pq`` or ``hlg``; otherwise empty.
             Decoded frames are tone-mapped to standard range.
+        pixel_aspect: width of a stored pixel over its height; 1 for square pixels. Decoded frames
+            have square pixels, whatever it is.
+        scan: how it was scanned; see :data:`nemo_cosmos.video.interlace.Scan`. Decoded frames of
+            interlaced video are whole.
     """
 
     codec: str
@@ -61,6 +68,13 @@ class VideoInfo:
     metadata: dict[str, str]
     pixel_format: str = ""
     hdr: str = ""
+    pixel_aspect: float = 1.0
+    scan: Scan = "progressive"
+
+    @property
+    def needs_pyav(self) -> bool:
+        """Whether other decoders would give wrong pictures of it."""
+        return bool(self.hdr) or Deinterlacer.is_needed(self.scan)
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,8 @@ class FrameIndex:
         seekable: whether the packets carry their timestamps; else frames are counted from the
             start, which is slower.
         stored_size: ``(height, width)`` of the coded picture, before cropping and rotation.
-        shown_size: ``(height, width)`` that is kept of it before rotation.
+        shown_size: ``(height, width)`` that is kept of it, before its pixels are made square and
+            before rotation.
         color_space: FFmpeg's number of the YUV matrix (1 is BT.709, 2 unspecified).
     """
 
@@ -112,8 +127,14 @@ def probe(source: Source) -> VideoInfo:
     return index_frames(source).info
 
 
-def index_frames(source: Source) -> FrameIndex:
-    """List the frames of a video by timestamp; see :class:`FrameIndex` and :func:`probe`."""
+def index_frames(source: Source, find_fields: bool = False) -> FrameIndex:
+    """List the frames of a video by timestamp; see :class:`FrameIndex` and :func:`probe`.
+
+    Args:
+        source: a path, a URL, or the bytes of a file.
+        find_fields: whether to look for interlaced frames in some pictures also where no flag says
+            that there are any. This decodes about twenty frames.
+    """
     with open_video(source) as (container, stream):
         pts, keyframe_pts, seekable = _packet_timestamps(container, stream, source)
     if not seekable:
@@ -128,7 +149,13 @@ def index_frames(source: Source) -> FrameIndex:
                 f"{source_name(source)} has a video stream without a single frame. "
                 "The recording was probably cut off; fetch it again or leave it out."
             )
-        return _summarise(container, stream, first, pts, keyframe_pts, seekable)
+        index = _summarise(container, stream, first, pts, keyframe_pts, seekable, source)
+        is_flagged, is_ours = first.interlaced_frame, SIZE_KEY in index.info.metadata
+    if not is_flagged and (is_ours or not find_fields):
+        return index
+    places = keyframe_pts if seekable else keyframe_pts[:1]
+    scan = find_scan(source, places, is_flagged)
+    return replace(index, info=replace(index.info, scan=scan))
 
 
 def _packet_timestamps(
@@ -185,16 +212,18 @@ def _summarise(
     pts: NDArray[np.int64],
     keyframe_pts: NDArray[np.int64],
     seekable: bool,
+    source: Source,
 ) -> FrameIndex:
     """Gather sizes, rate and rotation from the stream and its first frame."""
     rotation = round(first.rotation / 90) * 90 % 360
     shown_height, shown_width = _cropped_size(container.metadata, first.height, first.width)
+    square_width = square_pixel_width(shown_width, stream.sample_aspect_ratio, source)
     fps, variable = _frame_rate(pts, stream)
     turned = rotation in (90, 270)
     info = VideoInfo(
         codec=stream.codec_context.name,
-        width=shown_height if turned else shown_width,
-        height=shown_width if turned else shown_height,
+        width=shown_height if turned else square_width,
+        height=square_width if turned else shown_height,
         fps=fps,
         num_frames=len(pts),
         duration_s=float((pts[-1] - pts[0]) * stream.time_base) + 1 / fps,
@@ -204,6 +233,7 @@ def _summarise(
         metadata={str(key): str(value) for key, value in container.metadata.items()},
         pixel_format=str(stream.codec_context.pix_fmt),
         hdr=HDR_TRANSFERS.get(int(first.color_trc), ""),
+        pixel_aspect=square_width / shown_width,
     )
     return FrameIndex(
         info=info,
@@ -225,6 +255,27 @@ def _cropped_size(metadata: dict[str, str], height: int, width: int) -> tuple[in
         if 0 <= width - true_width <= 1 and 0 <= height - true_height <= 1:
             return true_height, true_width
     return height, width
+
+
+def square_pixel_width(width: int, pixel_aspect: Fraction | None, source: Source) -> int:
+    """The width of a picture whose pixels are made square; its height stays.
+
+    A width that changes becomes even, as encoders want it: 720 pixels of 32:27 become 854.
+
+    Raises:
+        VideoError: the aspect is beyond anything that is recorded, so it is a mistake of the file.
+    """
+    if not pixel_aspect or pixel_aspect == 1:  # nearly every file; 0 and None are "unknown"
+        return width
+    if not 1 / _MAX_PIXEL_ASPECT <= pixel_aspect <= _MAX_PIXEL_ASPECT:
+        raise VideoError(
+            f"{source_name(source)} declares pixels of {pixel_aspect.numerator}:"
+            f"{pixel_aspect.denominator} (width to height), expected 1:{_MAX_PIXEL_ASPECT} to "
+            f"{_MAX_PIXEL_ASPECT}:1. Correct the file, for example with "
+            "'ffmpeg -i IN -c copy -aspect 16:9 OUT'."
+        )
+    exact = width * pixel_aspect
+    return width if abs(exact - width) < 1 else max(2, 2 * round(exact / 2))
 
 
 def _frame_rate(pts: NDArray[np.int64], stream: av.VideoStream) -> tuple[float, bool]:

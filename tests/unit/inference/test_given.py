@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, WrongFrameCountError
+from nemo_cosmos.errors import (
+    ConfigError,
+    InputError,
+    MissingFileError,
+    VideoError,
+    WrongFrameCountError,
+)
 from nemo_cosmos.inference import given as module
 from nemo_cosmos.inference.given import GivenFrames, parse_begin
+from nemo_cosmos.testing.pictures import scenery, woven, write_video
 from nemo_cosmos.video import Video, encode_video
 
 SIZE = (32, 48)
@@ -76,9 +84,9 @@ def test_only_the_frames_that_are_needed_are_decoded(tmp_path, monkeypatch):
     decoded = []
     decode = module.decode
 
-    def recording(path, frame_indices):
+    def recording(path, frame_indices, index):
         decoded.extend(frame_indices)
-        return decode(path, frame_indices=frame_indices)
+        return decode(path, frame_indices=frame_indices, index=index)
 
     monkeypatch.setattr(module, "decode", recording)
     given = GivenFrames.open(tmp_path / "clip.mp4")
@@ -122,3 +130,21 @@ def test_begin_is_a_word_or_a_number(given, expected):
 def test_begin_is_nothing_else(given):
     with pytest.raises(ConfigError, match="'first', 'last'"):
         parse_begin(given)
+
+
+def test_given_frames_are_whole_and_have_square_pixels(tmp_path):
+    wide = write_video(tmp_path / "wide.mp4", scenery(12), Fraction(3, 2))
+    round_trip = read(GivenFrames.open(wide), 2, 25.0, "last")
+    assert round_trip.shape == (2, *SIZE, 3)
+    squeezed = GivenFrames.open(write_video(tmp_path / "square.mp4", scenery(12)))
+    assert np.abs(round_trip.astype(int) - read(squeezed, 2, 25.0, "last")).mean() > 5
+    tape = GivenFrames.open(write_video(tmp_path / "tape.mp4", woven(scenery(60))))
+    whole = tape.read(tape.choose(3, 25.0, "last"), (96, 128))
+    lines = np.abs(np.diff(whole.astype(int), axis=1)).mean()
+    assert lines < 1.3 * np.abs(np.diff(scenery(3).astype(int), axis=1)).mean()
+
+
+def test_given_frames_that_are_combed_beyond_repair_are_refused(tmp_path):
+    shuffled = scenery(240)[np.random.default_rng(1).permutation(240)]
+    with pytest.raises(VideoError, match="which field comes first"):
+        GivenFrames.open(write_video(tmp_path / "combed.mp4", woven(shuffled), crf="10"))

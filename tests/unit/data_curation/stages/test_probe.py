@@ -12,6 +12,7 @@ from data_curation.clip import Clip, Rejection
 from data_curation.stages.probe import ProbeSettings, ProbeStage
 from data_curation.stages.transcode import TranscodeSettings, TranscodeStage
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.testing.pictures import scenery, woven, write_video
 from nemo_cosmos.video import Video, encode_video, probe
 
 CENC = {
@@ -113,3 +114,11 @@ def test_negative_timestamps(tmp_path, reason, scene, store, make_clip):
     out = TranscodeStage(TranscodeSettings(), store).process(make_clip(tmp_path / "v.mkv"))
     assert probe(store.get(out.clip_id, "mp4")).num_frames == out.num_frames
     assert out.num_frames in (7, 12)  # players drop what lies before zero, or shift it
+
+
+def test_combs_whose_fields_have_no_order_are_refused(tmp_path, reason):
+    """As after a change of size, which blends the lines of both fields here and there."""
+    shuffled = scenery(240)[np.random.default_rng(1).permutation(240)]
+    path = write_video(tmp_path / "combed.mp4", woven(shuffled), crf="10")
+    assert reason(path) == "interlaced"
+    assert reason(write_video(tmp_path / "tape.mp4", woven(scenery(60)))) == "passed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 
 from data_curation.clip import Clip, Rejection
 from data_curation.stages import transcode
+from data_curation.stages.probe import ProbeStage
 from data_curation.stages.transcode import TranscodeSettings, TranscodeStage, fits, scaled_size
 from nemo_cosmos.errors import ConfigError, MissingDependencyError
+from nemo_cosmos.testing.pictures import INTERLACED, scenery, woven, write_video
 from nemo_cosmos.video import Video, decode, encode_video, encoders, index_frames, probe
 
 
@@ -225,3 +228,23 @@ def test_the_checksum_is_of_the_content(raw, run, store, make_clip, tmp_path):
     assert isinstance(whole, Clip)
     assert run(make_clip(tmp_path / "other.mkv")).content_sha256 == whole.content_sha256
     assert run(make_clip(raw / "sub" / "robot.mp4")).content_sha256 != whole.content_sha256
+
+
+def test_clips_have_square_pixels_and_whole_frames(tmp_path, run, store):
+    wide = write_video(tmp_path / "wide.mp4", scenery(12), Fraction(64, 45))
+    tape = write_video(tmp_path / "tape.mp4", woven(scenery(60)))
+    flagged = write_video(tmp_path / "flagged.mp4", woven(scenery(60)), **INTERLACED[True])
+    for path, size in ((wide, (96, 182)), (tape, (96, 128)), (flagged, (96, 128))):
+        probed = ProbeStage().process(Clip(source=path, name=path.name))
+        clip = run(replace(probed, end_frame=probed.info.num_frames, clip_id=path.stem))
+        content = store.get(clip.clip_id, "mp4")
+        assert (clip.height, clip.width) == size
+        info = index_frames(content, find_fields=True).info
+        assert (info.height, info.width, info.pixel_aspect) == (*size, 1)
+        found = decode(content).frames_THWC
+        index = index_frames(path, find_fields=True)
+        assert np.abs(found.astype(int) - decode(path, index=index).frames_THWC).mean() < 4
+        small = run(
+            replace(probed, end_frame=probed.info.num_frames, clip_id=path.stem), short_side_px=48
+        )
+        assert (small.height, small.width) == (48, 2 * round(size[1] / 4))
