@@ -72,7 +72,7 @@ class Clip:
     def length_s(self) -> float:
         """Length of the span, or of a source before *split*; 0 before *probe*."""
         start_s, end_s = self.span_s
-        return end_s - start_s or (self.info.duration_s if self.info is not None else 0.0)
+        return end_s - start_s or (self.info.declared_s if self.info is not None else 0.0)
 
     def with_scores(self, **scores: float) -> Self:
         """A copy with more scores."""
@@ -101,7 +101,8 @@ class Rejection:
         stage: name of the stage that rejected it.
         reason: a short word that is counted, such as ``too_short``.
         detail: one sentence with the values.
-        span_s: the span in seconds; ``(0, 0)`` for the whole source.
+        span_s: the span in seconds, that of the whole source included; ``(0, 0)`` for a source of
+            unknown length.
         clip_id: UUID of the span, empty for a whole source; names its thumbnail.
     """
 
@@ -117,7 +118,8 @@ class Rejection:
         """Reject this clip; the detail names files by their path below the input folder."""
         folder = clip.name.removesuffix(clip.source.name)
         detail = detail.replace(f"{clip.source.parent}{os.sep}", folder)
-        return cls(clip.name, stage, reason, detail, clip.span_s, clip.clip_id)
+        span_s = clip.span_s if clip.clip_id or any(clip.span_s) else (0.0, clip.length_s)
+        return cls(clip.name, stage, reason, detail, span_s, clip.clip_id)
 
     def to_json(self) -> dict[str, object]:
         """The fields as a JSON object."""

@@ -56,10 +56,12 @@ class CurateSummary:
     Attributes:
         num_sources: videos found.
         num_clips: clips written.
-        clips_s: their length in seconds.
-        sources_s: length of the sources that could be read, in seconds.
+        clips_s: seconds of the sources that they show.
+        sources_s: length of all sources, as far as their files say it, in seconds: the sum of
+            ``clips_s``, ``left_out_s`` and all of ``rejected_s``.
         left_out_s: seconds of these at changes of shot, which are in no clip and no rejection.
         rejected: number of rejected sources and spans, by reason.
+        rejected_s: their seconds, by reason.
         stages: clips that entered and that left each stage, by its name.
         num_reused: sources whose result an earlier run left (not in ``summary.json``).
         num_dead: sources and spans that were given up, listed in ``dead_letter.jsonl``.
@@ -71,6 +73,7 @@ class CurateSummary:
     sources_s: float
     left_out_s: float
     rejected: dict[str, int]
+    rejected_s: dict[str, float]
     stages: dict[str, tuple[int, int]]
     num_reused: int = 0
     num_dead: int = 0
@@ -254,13 +257,17 @@ def fingerprint(stages: Iterable[Stage], settings: CurateSettings) -> str:
 def summarise(outcome: Outcome) -> CurateSummary:
     """Count what became of all sources."""
     reasons = Counter(rejection.reason for rejection in outcome.rejections)
+    lost_s: dict[str, float] = dict.fromkeys(reasons, 0.0)
+    for rejection in outcome.rejections:
+        lost_s[rejection.reason] += rejection.span_s[1] - rejection.span_s[0]
     return CurateSummary(
         num_sources=len(outcome.results),
         num_clips=len(outcome.clips),
-        clips_s=round(sum(clip.num_frames / clip.fps for clip in outcome.clips), 3),
+        clips_s=round(sum(clip.length_s for clip in outcome.clips), 3),
         sources_s=round(sum(result.duration_s for result in outcome.results), 3),
         left_out_s=round(sum(result.left_out_s for result in outcome.results), 3),
         rejected=dict(sorted(reasons.items())),
+        rejected_s={reason: round(seconds, 3) for reason, seconds in sorted(lost_s.items())},
         stages=outcome.counts,
         num_reused=sum(result.reused for result in outcome.results),
         num_dead=sum(reasons[reason] for reason in DEAD),

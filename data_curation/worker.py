@@ -114,7 +114,10 @@ class SourceWorker:
             result.num_stages = end
             known = next((clip.info for clip in result.clips if clip.info is not None), None)
             if known is not None:
-                result.duration_s = known.duration_s
+                result.duration_s = known.declared_s
+            elif start == 0:  # rejected; its length may be known all the same
+                ends_s = [rejection.span_s[1] for rejection in result.rejections]
+                result.duration_s = max(ends_s, default=0.0)
             if start == 0:  # before its first stage, a source's length is unknown
                 result.stage_video_s[stages[0].name] = result.duration_s
             took_s = sum(result.stage_s.values()) - spent_s

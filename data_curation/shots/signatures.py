@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data_curation.shots.survey import QUICK_DECODER, Survey, Surveyor
 from nemo_cosmos.errors import VideoError
-from nemo_cosmos.video import Source
+from nemo_cosmos.video import FrameIndex, Source
 from nemo_cosmos.video.source import open_video, source_name
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ NUM_BINS = _LUMA_BINS + _COLOUR_BINS**2
 _PLANAR = frozenset(
     f"yuv{full_range}{sampling}p" for full_range in ("", "j") for sampling in ("420", "422", "444")
 )
-_DECODER = {"skip_loop_filter": "all", "flags2": "+fast"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,10 @@ class Signatures:
 
     def __len__(self) -> int:
         return len(self.contrast_T)
+
+    def at(self, rows: NDArray[np.int64]) -> Signatures:
+        """Those of other frames, by their places in these."""
+        return Signatures(self.histogram_TB[rows], self.picture_T3HW[rows], self.contrast_T[rows])
 
     @classmethod
     def of(cls, frames_THWC: NDArray[np.uint8]) -> Signatures:
@@ -74,7 +78,7 @@ def read_signatures(source: Source, num_frames: int | None = None) -> Signatures
     """
     collector = _Collector()
     with open_video(source) as (container, stream):
-        stream.codec_context.options = _DECODER
+        stream.codec_context.options = QUICK_DECODER
         for frame in container.decode(stream):
             collector.add(*_planes(frame))
     signatures = collector.result()
@@ -84,6 +88,24 @@ def read_signatures(source: Source, num_frames: int | None = None) -> Signatures
             "damaged inside. Fetch it again, or cut the damaged part out."
         )
     return signatures
+
+
+def survey_signatures(source: Source, index: FrameIndex) -> tuple[Signatures, Survey]:
+    """Signatures of all frames of a source, and which of them can be used.
+
+    A frame that is missing has the signature of the one before it, or of the first one.
+
+    Raises:
+        MissingFileError, VideoError: it is gone, or no video.
+    """
+    collector, surveyor = _Collector(), Surveyor(source, index)
+    found = []
+    for number, frame in surveyor:
+        collector.add(*_planes(frame))
+        found.append(number)
+    rows = np.searchsorted(np.sort(found), np.arange(index.info.num_frames), side="right") - 1
+    order = np.argsort(found, kind="stable")
+    return collector.result().at(order[np.maximum(rows, 0)]), surveyor.result()
 
 
 def _planes(frame: av.VideoFrame) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:

@@ -12,6 +12,8 @@ from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, MissingFileError, VideoError
 from nemo_cosmos.options import option
+from nemo_cosmos.video import VideoInfo
+from nemo_cosmos.video.probe import declared_s
 
 #: How much is read at either end of a file to find out why it cannot be decoded.
 _LOOK_BYTES = 4 * 1024 * 1024
@@ -51,7 +53,7 @@ class ProbeStage(ClipStage):
     name = "probe"
     outputs = ("info",)
     resources = Resources(cpus=0.5)
-    version = 2
+    version = 3
 
     def __init__(self, settings: ProbeSettings | None = None) -> None:
         self.settings = settings or ProbeSettings()
@@ -64,28 +66,31 @@ class ProbeStage(ClipStage):
         except MissingFileError as error:
             return Rejection.of(clip, self.name, "unreadable", str(error))
         except VideoError as error:
+            lost = replace(clip, span_s=(0.0, declared_s(clip.source)))
             if is_encrypted(clip.source):
                 detail = "its samples are encrypted (Common Encryption). Decrypt it first."
-                return Rejection.of(clip, self.name, "encrypted", detail)
-            return Rejection.of(clip, self.name, "not_a_video", str(error))
+                return Rejection.of(lost, self.name, "encrypted", detail)
+            return Rejection.of(lost, self.name, "not_a_video", str(error))
+        clip = replace(clip, info=info)
+        fault = self._fault(info)
+        return Rejection.of(clip, self.name, *fault) if fault else clip
+
+    def _fault(self, info: VideoInfo) -> tuple[str, str] | None:
+        """Reason and detail why a readable source is not worth working on; None where it is."""
         if info.num_frames == 1 and info.codec in _STILL_CODECS:
-            detail = f"a single picture ({info.codec}), expected a video"
-            return Rejection.of(clip, self.name, "still_image", detail)
+            return "still_image", f"a single picture ({info.codec}), expected a video"
         if info.scan == "unsure":
-            detail = (
+            return "interlaced", (
                 "its frames are combed, but which field comes first cannot be told. Deinterlace it "
                 "first, for example with 'ffmpeg -i IN -vf bwdif=deint=all OUT'."
             )
-            return Rejection.of(clip, self.name, "interlaced", detail)
         small, large = sorted((info.height, info.width))
-        size = f"{info.width}x{info.height} pixels"
-        if small < self.settings.min_side_px:
-            detail = f"{size}, expected sides of at least {self.settings.min_side_px}"
-            return Rejection.of(clip, self.name, "too_small", detail)
-        if large > self.settings.max_side_px:
-            detail = f"{size}, expected sides of at most {self.settings.max_side_px}"
-            return Rejection.of(clip, self.name, "too_large", detail)
-        return replace(clip, info=info)
+        size, settings = f"{info.width}x{info.height} pixels", self.settings
+        if small < settings.min_side_px:
+            return "too_small", f"{size}, expected sides of at least {settings.min_side_px}"
+        if large > settings.max_side_px:
+            return "too_large", f"{size}, expected sides of at most {settings.max_side_px}"
+        return None
 
 
 def is_encrypted(path: Path) -> bool:

@@ -7,8 +7,6 @@ out where the source itself begins or ends, or where a long shot is cut into par
 
 from __future__ import annotations
 
-import itertools
-import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,16 +16,30 @@ from typing import Literal, get_args
 from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.frames import index_source
 from data_curation.shots import detect, pyscenedetect
+from data_curation.shots.signatures import survey_signatures
+from data_curation.shots.survey import Survey, survey
 from data_curation.shots.transition import Transition, shot_spans
 from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
+from data_curation.timeline import (
+    MAX_HOLD_S,
+    Loss,
+    find_damage,
+    find_holds,
+    parts_by_time,
+    strides,
+    widened,
+    without,
+)
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.options import option
 from nemo_cosmos.platform.dependencies import require
-from nemo_cosmos.video import decode
+from nemo_cosmos.video import FrameIndex, VideoInfo, decode
 
 #: Frames of rejected pieces that are decoded at once.
 _PICTURES_PER_CALL = 16
+#: A video that stays whole may stand still for longer.
+WHOLE_HOLD_S = 3600.0
 SplitMethod = Literal["shot", "transnetv2", "scenedetect", "stride", "none"]
 
 
@@ -89,7 +101,7 @@ class SplitStage(ClipStage):
     inputs = ("info",)
     outputs = ("start_frame", "end_frame", "span_s", "clip_id")
     resources = Resources(cpus=1.0)
-    version = 2
+    version = 3
 
     def __init__(self, settings: SplitSettings, store: ClipStore) -> None:
         self.settings = settings
@@ -108,52 +120,86 @@ class SplitStage(ClipStage):
 
     def process(self, clip: Clip) -> list[Result]:
         """Cut one source."""
-        results = [self._piece(clip, start, end) for start, end in self._spans(clip)]
-        self._put_pictures(clip, [each for each in results if isinstance(each, Rejection)])
-        return results
-
-    def _spans(self, clip: Clip) -> list[tuple[int, int]]:
-        """Spans in frames, end exclusive, in order of time."""
         assert clip.info is not None
-        settings, num_frames, fps = self.settings, clip.info.num_frames, clip.info.fps
+        index = index_source(clip.source)
+        spans, losses = self._spans(clip, index)
+        results = [self._piece(clip, index, *span) for span in spans]
+        self._put_pictures(clip, index, results, spans)
+        lost: list[Result] = [self._lost(clip, index, loss) for loss in losses]
+        if clip.info.lost_s:
+            lost.append(self._truncated(clip, clip.info))
+        return sorted(results + lost, key=lambda each: each.span_s)
+
+    def _spans(self, clip: Clip, index: FrameIndex) -> tuple[list[tuple[int, int]], list[Loss]]:
+        """Spans in frames, end exclusive, in order of time; and frames that can be in none."""
+        settings, edges_s, num_frames = self.settings, index.edges_s, index.info.num_frames
+        found, seen = self._shots(clip.source, index)
         if settings.method == "stride":
-            step = max(1, round(settings.stride_s * fps))
-            spans = list(itertools.pairwise([*range(0, num_frames, step), num_frames]))
+            spans = strides(edges_s, settings.stride_s)
         elif settings.method == "none":
             spans = [(0, num_frames)]
         else:
-            margin = math.ceil(settings.boundary_s * fps - 1e-6)
-            spans = shot_spans(
-                find_shots(clip.source, num_frames, settings.method), num_frames, margin
-            )
-        longest = max(1, math.floor(settings.max_clip_s * fps + 1e-6))
-        return [part for start, end in spans for part in even_parts(start, end, longest)]
+            spans = shot_spans(widened(found, edges_s, settings.boundary_s), num_frames)
+        is_whole = settings.method == "none"
+        losses = find_damage(seen.damaged_T, edges_s)
+        losses += find_holds(edges_s, WHOLE_HOLD_S if is_whole else MAX_HOLD_S)
+        cuts = [] if is_whole else index.joins
+        spans = without(spans, losses, cuts)
+        longest_s = settings.max_clip_s
+        return [part for span in spans for part in parts_by_time(edges_s, *span, longest_s)], losses
 
-    def _piece(self, clip: Clip, start: int, end: int) -> Result:
-        assert clip.info is not None
-        fps = clip.info.fps
-        span_s = (start / fps, end / fps)
+    def _shots(self, source: Path, index: FrameIndex) -> tuple[list[Transition], Survey]:
+        """Changes of shot where they are asked for, and which frames can be used."""
+        method = self.settings.method
+        if method == "shot":  # one pass finds out both
+            signatures, seen = survey_signatures(source, index)
+            return detect.find_transitions(signatures), seen
+        seen = survey(source, index)
+        if method in ("stride", "none"):
+            return [], seen
+        return find_shots(source, index.info.num_frames, method), seen
+
+    def _piece(self, clip: Clip, index: FrameIndex, start: int, end: int) -> Result:
+        span_s = index.span_s(start, end)
         piece = replace(clip, start_frame=start, end_frame=end, span_s=span_s)
         piece = replace(piece, clip_id=clip_id(clip.name, *span_s))
         # Half a frame of tolerance: 2 s of 23.976 fps video are 47 or 48 frames.
-        if end - start + 0.5 < self.settings.min_clip_s * fps:
-            detail = (
-                f"{span_s[1] - span_s[0]:.2f} s, at least {self.settings.min_clip_s:g} s wanted"
-            )
+        half_s = 0.5 / index.fps_of(start, end)
+        if piece.length_s + half_s < self.settings.min_clip_s:
+            detail = f"{piece.length_s:.2f} s, at least {self.settings.min_clip_s:g} s wanted"
             return Rejection.of(piece, self.name, "too_short", detail)
         return piece
 
-    def _put_pictures(self, clip: Clip, pieces: Sequence[Rejection]) -> None:
+    def _lost(self, clip: Clip, index: FrameIndex, loss: Loss) -> Rejection:
+        piece = replace(clip, span_s=index.span_s(loss.start, loss.end))
+        return Rejection.of(piece, self.name, loss.reason, loss.detail)
+
+    def _truncated(self, clip: Clip, info: VideoInfo) -> Rejection:
+        """The end of a file that is cut off."""
+        whole_s = info.declared_s
+        piece = replace(clip, span_s=(info.duration_s, whole_s))
+        detail = f"the file is truncated: the last {info.lost_s:.2f} s of {whole_s:.2f} s are gone"
+        return Rejection.of(piece, self.name, "damaged", detail)
+
+    def _put_pictures(
+        self,
+        clip: Clip,
+        index: FrameIndex,
+        results: Sequence[Result],
+        spans: Sequence[tuple[int, int]],
+    ) -> None:
         """Keep the middle frame of each rejected piece for the report."""
-        assert clip.info is not None
-        fps, index = clip.info.fps, index_source(clip.source)
+        pieces = [
+            (each.clip_id, (start + end) // 2)
+            for each, (start, end) in zip(results, spans, strict=True)
+            if isinstance(each, Rejection)
+        ]
         # Some at a time: they are full frames, and one pass over the source serves them all.
-        for start in range(0, len(pieces), _PICTURES_PER_CALL):
-            some = pieces[start : start + _PICTURES_PER_CALL]
-            middles = [(round(a * fps) + round(b * fps)) // 2 for a, b in (p.span_s for p in some)]
+        for first in range(0, len(pieces), _PICTURES_PER_CALL):
+            ids, middles = zip(*pieces[first : first + _PICTURES_PER_CALL], strict=True)
             frames_THWC = decode(clip.source, frame_indices=middles, index=index).frames_THWC
-            for piece, frame_HWC in zip(some, frames_THWC, strict=True):
-                self._store.put_thumbnail(piece.clip_id, frame_HWC)
+            for piece_id, frame_HWC in zip(ids, frames_THWC, strict=True):
+                self._store.put_thumbnail(piece_id, frame_HWC)
 
 
 def clip_id(name: str, start_s: float, end_s: float) -> str:
@@ -179,10 +225,3 @@ def find_shots(path: Path, num_frames: int, method: SplitMethod) -> list[Transit
     if method == "scenedetect":
         return pyscenedetect.detect_shots(path)
     return detect.detect_shots(path, num_frames)
-
-
-def even_parts(start: int, end: int, longest: int) -> list[tuple[int, int]]:
-    """Cut a span into the fewest parts of at most ``longest`` frames, all about equally long."""
-    count = max(1, math.ceil((end - start) / longest))
-    edges = [start + round(part * (end - start) / count) for part in range(count + 1)]
-    return list(itertools.pairwise(edges))

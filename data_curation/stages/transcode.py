@@ -6,15 +6,16 @@ is decoded in any case, so that a clip that leaves this stage is known to be who
 has a checksum. High dynamic range is tone-mapped, pixels are made square, and interlaced frames
 are deinterlaced.
 
-A variable rate becomes its mean rate: each output frame is the one that a player shows at its time,
-so that motion keeps its speed. Where sidecars belong to the frames one by one, every frame is kept
-instead, and their spacing is evened out.
+A variable rate becomes the mean rate of the clip: each output frame is the one that a player shows
+at its time, so that motion keeps its speed. Where sidecars belong to the frames one by one, every
+frame is kept instead, and their spacing is evened out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -33,10 +34,10 @@ from data_curation.store import ClipStore
 from nemo_cosmos.data.schema import TIME_AXES
 from nemo_cosmos.errors import ConfigError, NumericsError, SampleError, VideoError
 from nemo_cosmos.options import option
-from nemo_cosmos.video import Video, VideoInfo, decode, encode_video, probe
+from nemo_cosmos.video import FrameIndex, Video, VideoInfo, decode, encode_video, probe
 from nemo_cosmos.video.decode import automatic_backend, stream_frames
 from nemo_cosmos.video.encoders import ENCODERS, choose_encoder
-from nemo_cosmos.video.source import open_video
+from nemo_cosmos.video.source import chosen_stream, open_video
 
 #: Decoded frames that are held in memory at once.
 CHUNK_BYTES = 512 * 1024 * 1024
@@ -108,7 +109,7 @@ class TranscodeStage(ClipStage):
     inputs = ("info", "start_frame", "end_frame", "clip_id")
     outputs = ("fps", "num_frames", "width", "height", "suffixes", "content_sha256", "extra")
     resources = Resources(cpus=1.0, memory_gb=2.0)
-    version = 2
+    version = 3
 
     def __init__(self, settings: TranscodeSettings, store: ClipStore) -> None:
         self.settings = settings
@@ -145,7 +146,7 @@ class TranscodeStage(ClipStage):
                     path,
                     cast("Video", frames),
                     crf=settings.crf,
-                    keyframe_interval=max(1, round(settings.keyframe_s * clip.info.fps)),
+                    keyframe_interval=max(1, round(settings.keyframe_s * frames.fps)),
                     encoder=settings.encoder,
                 )
         except VideoError as error:
@@ -155,7 +156,7 @@ class TranscodeStage(ClipStage):
         self._store.put_thumbnail(clip.clip_id, frames.middle_HWC)
         return replace(
             clip,
-            fps=clip.info.fps,
+            fps=frames.fps,
             num_frames=frames.num_frames,
             width=frames.width,
             height=frames.height,
@@ -180,11 +181,12 @@ class FrameStream:
         self._clip = clip
         self.size = scaled_size(clip.info, short_side_px)
         self.height, self.width = self.size
-        self._numbers = np.arange(clip.start_frame, clip.end_frame)
+        index, (start, end) = index_source(clip.source), (clip.start_frame, clip.end_frame)
+        self._numbers = np.arange(start, end)
         if clip.info.variable_frame_rate and not keep_every_frame:
-            self._numbers = frames_by_time(clip)
+            self._numbers = frames_by_time(index, start, end)
         self.num_frames = len(self._numbers)
-        self.fps = clip.info.fps
+        self.fps = index.fps_of(start, end)
         self.pts_s = None
         self.middle_HWC = np.zeros((1, 1, 3), dtype=np.uint8)
         self._digest = hashlib.sha256(repr((self.size, round(self.fps, 3))).encode())
@@ -235,16 +237,16 @@ def scaled_size(info: VideoInfo, short_side_px: int) -> tuple[int, int]:
     return 2 * max(1, round(info.height * scale / 2)), 2 * max(1, round(info.width * scale / 2))
 
 
-def frames_by_time(clip: Clip) -> NDArray[np.int64]:
-    """Of a variable rate, the frame that is shown at each tick of the mean rate."""
-    assert clip.info is not None
-    pts_s = index_source(clip.source).pts_s[clip.start_frame : clip.end_frame]
-    # The last frame is shown for a mean period.
-    count = max(1, round((pts_s[-1] - pts_s[0]) * clip.info.fps) + 1)
-    times_s = pts_s[0] + np.arange(count) / clip.info.fps
-    # Half a millisecond of tolerance: timestamps are rounded to ticks.
-    places = np.searchsorted(pts_s, times_s + 5e-4, side="right") - 1
-    return np.asarray(clip.start_frame + places, dtype=np.int64)
+def frames_by_time(index: FrameIndex, start: int, end: int) -> NDArray[np.int64]:
+    """Of a variable rate, the frame that is shown at each tick of the span's mean rate."""
+    fps = index.fps_of(start, end)
+    begins_s, (start_s, end_s) = index.edges_s[start:end], index.span_s(start, end)
+    # Half a frame more or less is a matter of rounding.
+    count = max(1, math.floor((end_s - start_s) * fps + 0.499))
+    times_s = start_s + np.arange(count) / fps
+    # A frame goes to the nearest tick: the times of a telephone's frames tremble.
+    places = np.searchsorted(begins_s, times_s + 0.499 / fps, side="right") - 1
+    return np.asarray(start + places, dtype=np.int64)
 
 
 def fits(source: Path, info: VideoInfo, size: tuple[int, int], keyframe_s: float) -> bool:
@@ -295,9 +297,10 @@ def copied(source: Path, info: VideoInfo) -> bytes | None:
 
 
 def _remux(container: av.container.InputContainer, info: VideoInfo) -> bytes:
-    """The first video stream in an mp4 of its own, not re-encoded."""
+    """The video stream in an mp4 of its own, not re-encoded."""
     buffer = io.BytesIO()
-    source = container.streams.video[0]
+    source = chosen_stream(container)
+    assert source is not None
     options = {"movflags": "+use_metadata_tags"}
     with av.open(buffer, "w", format="mp4", options=options) as output:
         output.metadata.update(info.metadata)

@@ -166,7 +166,7 @@ def transcode(
         f"{summary.num_reused} were finished earlier."
     )
     for reason, count in summary.rejected.items():
-        typer.echo(f"  rejected: {count} {reason}")
+        typer.echo(f"  rejected: {count} {reason} ({summary.rejected_s[reason]:.1f} s)")
     typer.echo(f"Written to {output}; {Path(work_folder_of(output, work)) / 'rejected.jsonl'}")
 
 
@@ -201,7 +201,7 @@ def _print_summary(summary: CurateSummary, output: Path, version: str) -> None:
     if summary.left_out_s:
         console.print(f"  cut off around changes of shot: {summary.left_out_s:.1f} s")
     for reason, count in summary.rejected.items():
-        console.print(f"  rejected: {count} {reason}")
+        console.print(f"  rejected: {count} {reason} ({summary.rejected_s[reason]:.1f} s)")
     if summary.num_dead:
         console.print(
             f"  {summary.num_dead} were given up after three tries (dead_letter.jsonl): add "

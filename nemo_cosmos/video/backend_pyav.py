@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.video.interlace import Deinterlacer
 from nemo_cosmos.video.probe import FrameIndex
-from nemo_cosmos.video.source import Source, explained, open_video, source_name
+from nemo_cosmos.video.source import Source, decode_packets, explained, open_video, source_name
 from nemo_cosmos.video.tone import tone_map
 
 
@@ -95,7 +95,6 @@ class ForwardReader:
         self._stack = ExitStack()
         self._may_seek = True
         self._position_pts = int(index.keyframe_pts[0]) if len(index.keyframe_pts) else 0
-        self._num_decoded = 0
         self._frames: Iterator[av.VideoFrame] = iter(())
 
     def __enter__(self) -> Self:
@@ -166,20 +165,20 @@ class ForwardReader:
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Frames from here on, without those that nobody wants or needs."""
         is_sparse = len(self._wanted_pts) < len(self._index.pts)
-        if not (is_sparse and self._index.seekable and self._index.info.codec == "h264"):
-            yield from self._container.decode(self._stream)
-            return
+        may_skip = is_sparse and self._index.seekable and self._index.info.codec == "h264"
+        skip = self._skip_unwanted if may_skip else None
+        return decode_packets(self._container, self._stream, skip)
+
+    def _skip_unwanted(self, packet: av.Packet) -> None:
+        # Asked for packet by packet: the decoder is some packets ahead of what it returns.
         context = self._stream.codec_context
-        for packet in self._container.demux(self._stream):
-            # Asked for packet by packet: the decoder is some packets ahead of what it returns.
-            context.skip_frame = "DEFAULT" if packet.pts in self._wanted_pts else "NONREF"
-            yield from packet.decode()
+        context.skip_frame = "DEFAULT" if packet.pts in self._wanted_pts else "NONREF"
 
     def _by_count(self, number: int) -> av.VideoFrame | None:
-        """Decode on and count, where packets carry no timestamps."""
+        """Decode on to the frame of that packet, where timestamps do not identify it."""
+        wanted = int(self._index.packet_T[number])
         for frame in self._frames:
-            self._num_decoded += 1
-            if self._num_decoded > number:
+            if frame.opaque == wanted:
                 return frame
         return None
 

@@ -164,7 +164,7 @@ def _read_any(
     if _check_name(backend) != "auto":
         return _read(source, index, wanted, size, BACKENDS[backend])
     preferred = automatic_backend()
-    if preferred != "pyav" and not index.info.needs_pyav:
+    if preferred != "pyav" and not index.info.needs_pyav and index.is_plain:
         with contextlib.suppress(VideoError):
             return _read(source, index, wanted, size, BACKENDS[preferred])
     return _read(source, index, wanted, size, BACKENDS["pyav"])
@@ -217,6 +217,13 @@ def _choose_frames(
         return numbers
     if fps is not None and not fps > 0:
         raise InputError(f"fps is {fps}; expected a positive number of frames per second.")
+    if end_s is None and index.info.lost_s:
+        length_s = index.info.duration_s
+        raise VideoError(
+            f"{source_name(source)} is truncated: it holds the first {length_s:.2f} s of "
+            f"{length_s + index.info.lost_s:.2f} s. Check that the download finished, or name an "
+            "end."
+        )
     return _frames_in_span(index, source, start_s or 0.0, end_s, fps)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from av.filter import Graph
 from numpy.typing import NDArray
 
-from nemo_cosmos.video.source import Source, open_video
+from nemo_cosmos.video.source import Source, decode_packets, open_video
 
 #: ``unsure``: combed, but the order of the fields cannot be told. ``flagged``: the flags of each
 #: frame say whether it is interlaced and how.
@@ -144,7 +144,7 @@ def _looks(source: Source, keyframe_pts: NDArray[np.int64]) -> Iterator[tuple[Lu
             if place > 0:
                 container.seek(int(keyframe_pts[place]), stream=stream)
             lumas: list[Luma] = []
-            for number, frame in enumerate(container.decode(stream)):
+            for number, frame in enumerate(decode_packets(container, stream)):
                 if number % _LOOK_STEP < 3:
                     lumas.append(np.asarray(frame.to_ndarray(format="gray"), dtype=np.uint8))
                 if len(lumas) == 3:

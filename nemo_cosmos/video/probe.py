@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.video.interlace import Deinterlacer, Scan, find_scan
-from nemo_cosmos.video.source import Source, open_video, source_name
+from nemo_cosmos.video.source import Source, decode_packets, open_video, source_name
+from nemo_cosmos.video.timestamps import Packets, read_packets, spread_damage
 from nemo_cosmos.video.tone import HDR_TRANSFERS
 
 if TYPE_CHECKING:
@@ -26,9 +28,12 @@ if TYPE_CHECKING:
 SIZE_KEY = "nemo_cosmos_size"
 """Container tag with the true ``WIDTHxHEIGHT`` of a video that was padded to even sizes."""
 
-_NO_TIMESTAMPS = ("avi",)
 #: Anamorphic films have pixels of up to 2:1, half side-by-side stereo of up to 4:1.
 _MAX_PIXEL_ASPECT = 8
+#: The last frame is shown as long as this many before it, in the middle.
+_LAST_STEPS = 5
+#: Containers that say how long the pictures are; others guess it, or count the sound.
+_DECLARING = frozenset(("mov", "mp4", "matroska", "webm", "avi"))
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class VideoInfo:
             have square pixels, whatever it is.
         scan: how it was scanned; see :data:`nemo_cosmos.video.interlace.Scan`. Decoded frames of
             interlaced video are whole.
+        lost_s: seconds that the container declares beyond the last frame: the end of a truncated
+            file.
     """
 
     codec: str
@@ -70,11 +77,17 @@ class VideoInfo:
     hdr: str = ""
     pixel_aspect: float = 1.0
     scan: Scan = "progressive"
+    lost_s: float = 0.0
 
     @property
     def needs_pyav(self) -> bool:
         """Whether other decoders would give wrong pictures of it."""
         return bool(self.hdr) or Deinterlacer.is_needed(self.scan)
+
+    @property
+    def declared_s(self) -> float:
+        """Seconds of the whole video, also of what is missing at its end."""
+        return self.duration_s + self.lost_s
 
 
 @dataclass(frozen=True)
@@ -83,15 +96,22 @@ class FrameIndex:
 
     Attributes:
         info: the summary.
-        pts: ``(T,)`` int64 presentation timestamps in units of ``time_base``, increasing.
+        pts: ``(T,)`` int64 presentation timestamps in units of ``time_base``, increasing. Where
+            timestamps begin again in the file, these go on.
         time_base: seconds of one unit.
         keyframe_pts: timestamps at which decoding can start, increasing.
-        seekable: whether the packets carry their timestamps; else frames are counted from the
-            start, which is slower.
+        seekable: whether the file is searched by these timestamps; else its packets are counted
+            from the start, which is slower.
         stored_size: ``(height, width)`` of the coded picture, before cropping and rotation.
         shown_size: ``(height, width)`` that is kept of it, before its pixels are made square and
             before rotation.
         color_space: FFmpeg's number of the YUV matrix (1 is BT.709, 2 unspecified).
+        packet_T: ``(T,)`` place of each frame's packet in the stream.
+        is_key_T: ``(T,)`` whether decoding can start at the frame.
+        damaged_T: ``(T,)`` frames that cannot be decoded, as far as packets show it.
+        section_T: ``(T,)`` number of times before each frame that timestamps began again.
+        stream_index: number of the stream in the container.
+        num_video_streams: number of streams of pictures in the container.
     """
 
     info: VideoInfo
@@ -102,27 +122,70 @@ class FrameIndex:
     stored_size: tuple[int, int]
     shown_size: tuple[int, int]
     color_space: int
+    packet_T: NDArray[np.int64]
+    is_key_T: NDArray[np.bool_]
+    damaged_T: NDArray[np.bool_]
+    section_T: NDArray[np.int64]
+    stream_index: int = 0
+    num_video_streams: int = 1
 
     @property
     def pts_s(self) -> NDArray[np.float64]:
         """Seconds of each frame from the first one."""
         return (self.pts - self.pts[0]).astype(np.float64) * float(self.time_base)
 
+    @cached_property
+    def edges_s(self) -> NDArray[np.float64]:
+        """``(T + 1,)`` seconds at which each frame begins, and at which the last one ends.
+
+        Those of an even rate are multiples of its period: timestamps are rounded to ticks.
+        """
+        if not self.info.variable_frame_rate:
+            return np.arange(self.info.num_frames + 1) / self.info.fps
+        return np.round(np.append(self.pts_s, self.info.duration_s), 6)
+
+    @property
+    def joins(self) -> list[int]:
+        """Numbers of the frames at which timestamps begin again."""
+        found: list[int] = (np.flatnonzero(np.diff(self.section_T)) + 1).tolist()
+        return found
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether any decoder that counts frames gives the same ones."""
+        return self.seekable and self.num_video_streams == 1 and not self.damaged_T.any()
+
+    def span_s(self, start: int, end: int) -> tuple[float, float]:
+        """When frame ``start`` begins and the frame before ``end`` ends, in seconds."""
+        return float(self.edges_s[start]), float(self.edges_s[end])
+
+    def fps_of(self, start: int, end: int) -> float:
+        """Frames per second of a span; the mean when the rate varies."""
+        if not self.info.variable_frame_rate or end - start < 2:
+            return self.info.fps
+        length_s = float(self.edges_s[end - 1] - self.edges_s[start])
+        return _tidy((end - 1 - start) / length_s) if length_s > 0 else self.info.fps
+
     def keyframe_before(self, pts: int) -> int:
         """Timestamp of the last point at or before ``pts`` where decoding can start."""
         place = int(np.searchsorted(self.keyframe_pts, pts, side="right")) - 1
         return int(self.keyframe_pts[max(place, 0)])
 
+    def with_damage(self, bad_T: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Frames that cannot be used when these, too, turned out to be missing or damaged."""
+        bad_T = bad_T | self.damaged_T
+        return spread_damage(bad_T, self.packet_T, self.is_key_T, self.section_T)
+
 
 def probe(source: Source) -> VideoInfo:
-    """Summarise a video; this reads its packets and decodes at most one frame.
+    """Summarise a video; this reads its packets and decodes its first frame.
 
     Args:
         source: a path, a URL, or the bytes of a file.
 
     Raises:
         MissingFileError: nothing readable is there.
-        VideoError: it is empty, truncated, not a video, or has sound only.
+        VideoError: it is empty, not a video, has sound only, or not a frame can be decoded.
     """
     return index_frames(source).info
 
@@ -136,97 +199,129 @@ def index_frames(source: Source, find_fields: bool = False) -> FrameIndex:
             that there are any. This decodes about twenty frames.
     """
     with open_video(source) as (container, stream):
-        pts, keyframe_pts, seekable = _packet_timestamps(container, stream, source)
-    if not seekable:
+        packets = read_packets(container, stream)
+    if not packets.is_timed:
         with open_video(source) as (container, stream):
-            pts = _decoded_timestamps(container, stream)
-            keyframe_pts = pts[:1]
+            frames = _decoded_frames(container, stream, packets)
+    else:
+        frames = _timed_frames(packets)
     with open_video(source) as (container, stream):
         stream.thread_type = "SLICE"  # frame threads would each decode a frame in advance
-        first = next(container.decode(stream), None)
-        if first is None or len(pts) == 0:
+        first = next(decode_packets(container, stream), None)
+        if first is None or len(frames.pts) == 0:
             raise VideoError(
-                f"{source_name(source)} has a video stream without a single frame. "
-                "The recording was probably cut off; fetch it again or leave it out."
+                f"{source_name(source)} has a video stream without a single frame that can be "
+                "decoded. The recording was probably cut off; fetch it again or leave it out."
             )
-        index = _summarise(container, stream, first, pts, keyframe_pts, seekable, source)
+        index = _summarise(container, stream, first, frames, packets, source)
         is_flagged, is_ours = first.interlaced_frame, SIZE_KEY in index.info.metadata
     if not is_flagged and (is_ours or not find_fields):
         return index
-    places = keyframe_pts if seekable else keyframe_pts[:1]
-    scan = find_scan(source, places, is_flagged)
+    scan = find_scan(source, index.keyframe_pts, is_flagged)
     return replace(index, info=replace(index.info, scan=scan))
 
 
-def _packet_timestamps(
-    container: av.container.InputContainer, stream: av.VideoStream, source: Source
-) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
-    """Collect the timestamps of all shown frames and of all keyframes from the packets."""
-    shown: list[int] = []
-    keyframes: list[int] = []
-    # AVI stores frames in decoding order and FFmpeg invents timestamps in that order.
-    seekable = container.format.name not in _NO_TIMESTAMPS
-    for packet in container.demux(stream):
-        if packet.size == 0:  # the flush packet at the end
-            continue
-        if packet.is_corrupt:
-            raise VideoError(
-                f"{source_name(source)} ends in the middle of a frame (after "
-                f"{len(shown)} frames): it is truncated. Check that the download finished, or "
-                "leave it out."
-            )
-        if packet.pts is None:
-            seekable = False
-            continue
-        if packet.is_keyframe:
-            keyframes.append(packet.pts)
-        # Packets outside the edit list are needed for decoding but never shown.
-        if not packet.is_discard:
-            shown.append(packet.pts)
-    pts = np.unique(np.asarray(shown, dtype=np.int64))
-    seekable = seekable and len(pts) == len(shown) and bool(keyframes)
-    return pts, np.sort(np.asarray(keyframes, dtype=np.int64)), seekable
+def declared_s(source: Source) -> float:
+    """Length in seconds that a file declares, also where nothing in it can be decoded; else 0."""
+    try:
+        with open_video(source) as (container, _):
+            return max(0.0, float((container.duration or 0) / 1_000_000))
+    except VideoError:
+        return 0.0
 
 
-def _decoded_timestamps(
-    container: av.container.InputContainer, stream: av.VideoStream
-) -> NDArray[np.int64]:
-    """Timestamps by decoding, for containers whose packets carry none that can be relied on.
+@dataclass(frozen=True)
+class _Frames:
+    """Frames in the order shown; see the attributes of the same names of :class:`FrameIndex`."""
 
-    Frames leave the decoder in the order shown. Their timestamps are kept where they are all
-    different (sorted, since AVI's are the right set in the wrong order), else a constant rate is
-    assumed.
+    pts: NDArray[np.int64]
+    packet_T: NDArray[np.int64]
+    is_key_T: NDArray[np.bool_]
+    is_bad_T: NDArray[np.bool_]
+    section_T: NDArray[np.int64]
+
+
+def _timed_frames(packets: Packets) -> _Frames:
+    """Frames in the order of their packets' timestamps."""
+    order = np.argsort(packets.pts_N, kind="stable")
+    pts = packets.pts_N[order]
+    if not packets.is_seekable:  # a tick for each of several frames with one timestamp
+        pts = np.maximum.accumulate(pts - np.arange(len(pts))) + np.arange(len(pts))
+    return _Frames(
+        pts,
+        packets.number_N[order],
+        packets.is_key_N[order],
+        packets.is_corrupt_N[order],
+        packets.section_N[order],
+    )
+
+
+def _decoded_frames(
+    container: av.container.InputContainer, stream: av.VideoStream, packets: Packets
+) -> _Frames:
+    """Frames in the order in which they are decoded, where packets do not say how they are shown.
+
+    Their timestamps are kept where they are all different (sorted, since AVI's are the right set in
+    the wrong order), else a constant rate is assumed. Packets that the decoder refused are frames
+    that are missing.
     """
-    stamps = [frame.pts for frame in container.decode(stream)]
-    if None not in stamps and len(set(stamps)) == len(stamps):
-        return np.sort(np.asarray(stamps, dtype=np.int64))
-    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    step = max(1, round(1 / (rate * stream.time_base)))
-    return np.arange(len(stamps), dtype=np.int64) * step
+    refused: list[int] = []
+    shown = {
+        int(frame.opaque): frame.is_corrupt
+        for frame in decode_packets(container, stream, refused=refused)
+    }
+    place_of = {number: place for place, number in enumerate(packets.number_N.tolist())}
+    ordered = [number for number in shown if number in place_of]
+    if refused:
+        ordered = _with_missing(ordered, packets.number_N.tolist())
+    places = np.array([place_of[number] for number in ordered], dtype=np.int64)
+    pts = np.unique(packets.pts_N[places])
+    if len(pts) != len(places):
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        step = max(1, round(1 / (rate * stream.time_base)))
+        pts = np.arange(len(places), dtype=np.int64) * step
+    is_bad = [shown.get(number, True) for number in ordered]
+    return _Frames(
+        pts,
+        packets.number_N[places],
+        packets.is_key_N[places],
+        packets.is_corrupt_N[places] | np.array(is_bad, dtype=bool),
+        packets.section_N[places],
+    )
+
+
+def _with_missing(shown: list[int], numbers: list[int]) -> list[int]:
+    """Packets in the order shown; those that were not shown stand behind the ones before them."""
+    rank = {number: float(place) for place, number in enumerate(shown)}
+    last = -1.0
+    for number in numbers:
+        last = rank.setdefault(number, last + 0.5) if number not in rank else rank[number]
+    return sorted(numbers, key=lambda number: rank[number])
 
 
 def _summarise(
     container: av.container.InputContainer,
     stream: av.VideoStream,
     first: av.VideoFrame,
-    pts: NDArray[np.int64],
-    keyframe_pts: NDArray[np.int64],
-    seekable: bool,
+    frames: _Frames,
+    packets: Packets,
     source: Source,
 ) -> FrameIndex:
     """Gather sizes, rate and rotation from the stream and its first frame."""
     rotation = round(first.rotation / 90) * 90 % 360
     shown_height, shown_width = _cropped_size(container.metadata, first.height, first.width)
     square_width = square_pixel_width(shown_width, stream.sample_aspect_ratio, source)
+    pts = frames.pts
     fps, variable = _frame_rate(pts, stream)
     turned = rotation in (90, 270)
+    duration_s = _length_s(pts, fps, variable, stream)
     info = VideoInfo(
         codec=stream.codec_context.name,
         width=shown_height if turned else square_width,
         height=square_width if turned else shown_height,
         fps=fps,
         num_frames=len(pts),
-        duration_s=float((pts[-1] - pts[0]) * stream.time_base) + 1 / fps,
+        duration_s=duration_s,
         variable_frame_rate=variable,
         rotation=rotation,
         has_audio=bool(container.streams.audio),
@@ -234,17 +329,57 @@ def _summarise(
         pixel_format=str(stream.codec_context.pix_fmt),
         hdr=HDR_TRANSFERS.get(int(first.color_trc), ""),
         pixel_aspect=square_width / shown_width,
+        lost_s=_lost_s(container, stream, pts, duration_s),
     )
     return FrameIndex(
         info=info,
         pts=pts,
         time_base=stream.time_base,
-        keyframe_pts=keyframe_pts,
-        seekable=seekable,
+        keyframe_pts=packets.keyframe_pts if packets.is_seekable else pts[:1],
+        seekable=packets.is_seekable,
         stored_size=(first.height, first.width),
         shown_size=(shown_height, shown_width),
         color_space=int(first.colorspace),
+        packet_T=frames.packet_T,
+        is_key_T=frames.is_key_T,
+        damaged_T=spread_damage(
+            frames.is_bad_T, frames.packet_T, frames.is_key_T, frames.section_T
+        ),
+        section_T=frames.section_T,
+        stream_index=stream.index,
+        num_video_streams=len(container.streams.video),
     )
+
+
+def _length_s(pts: NDArray[np.int64], fps: float, variable: bool, stream: av.VideoStream) -> float:
+    """Seconds from the first frame to the end of the last, which packets rarely state."""
+    if not variable:
+        return len(pts) / fps
+    steps = np.diff(pts)
+    return float((pts[-1] - pts[0] + np.median(steps[-_LAST_STEPS:])) * stream.time_base)
+
+
+def _lost_s(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    pts: NDArray[np.int64],
+    duration_s: float,
+) -> float:
+    """Seconds that the container declares for the stream and does not contain."""
+    if not _DECLARING & set(container.format.name.split(",")):
+        return 0.0
+    declared_s = 0.0
+    if stream.duration is not None:
+        declared_s = float(stream.duration * stream.time_base)
+    elif "DURATION" in stream.metadata:  # Matroska's statistics, as "00:00:10.000000000"
+        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+        declared_s = 3600 * float(hours) + 60 * float(minutes) + float(seconds)
+    elif len(container.streams) == 1:
+        declared_s = float((container.duration or 0) / 1_000_000)
+    lost_s = declared_s - duration_s - max(0.0, float(pts[0] * stream.time_base))
+    # Durations are rounded, and may or may not include the last frame or the first time.
+    tolerance_s = 0.2 + 2 * duration_s / len(pts)
+    return round(lost_s, 6) if lost_s > tolerance_s else 0.0
 
 
 def _cropped_size(metadata: dict[str, str], height: int, width: int) -> tuple[int, int]:
@@ -288,8 +423,19 @@ def _frame_rate(pts: NDArray[np.int64], stream: av.VideoStream) -> tuple[float, 
     if len(pts) < 2:
         return declared or 24.0, False
     spacing = (pts[-1] - pts[0]) / (len(pts) - 1)
+    tolerance = max(1.5, 0.1 * spacing)
     drift = np.abs(pts - (pts[0] + spacing * np.arange(len(pts))))
     measured = float(1 / (spacing * stream.time_base))
-    variable = bool(drift.max() > max(1.5, 0.1 * spacing))
-    agrees = declared and abs(declared - measured) <= 0.01 * measured
+    variable = bool(drift.max() > tolerance)
+    # A declared rate is believed when it puts the last frame where it is.
+    declared_span = (len(pts) - 1) / (declared * float(stream.time_base)) if declared else 0.0
+    agrees = abs(declared_span - (pts[-1] - pts[0])) <= max(tolerance, 0.5 * spacing)
     return (declared if agrees and not variable else measured), variable
+
+
+def _tidy(fps: float) -> float:
+    """A rate that was measured on rounded timestamps, as the usual one that it stands for."""
+    for usual in (round(fps), round(fps * 1.001) / 1.001):
+        if abs(fps - usual) < 2e-4 * fps:
+            return float(usual)
+    return fps

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import av
+from av.stream import Disposition
 
 from nemo_cosmos.errors import MissingFileError, VideoError
 from nemo_cosmos.storage import is_url, open_url
@@ -80,9 +81,10 @@ def check_exists(source: Source) -> None:
 
 @contextmanager
 def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """Open a source for demuxing; yield ``(container, first video stream)`` of PyAV.
+    """Open a source for demuxing; yield ``(container, video stream)`` of PyAV.
 
-    Errors of FFmpeg inside the block become :class:`VideoError` too.
+    Of several video streams it is the one that a player shows; see :func:`chosen_stream`. Errors of
+    FFmpeg inside the block become :class:`VideoError` too.
 
     Raises:
         MissingFileError: nothing readable is there.
@@ -97,16 +99,87 @@ def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av
         else:
             opened = os.fspath(source)
         container = stack.enter_context(av.open(opened, **_LENIENT))
-        if not container.streams.video:
+        stream = chosen_stream(container)
+        if stream is None:
             kinds = sorted({stream.type for stream in container.streams}) or ["no streams"]
             raise VideoError(
                 f"{source_name(source)} has no video stream (it contains: "
                 f"{', '.join(kinds)}). Expected a file with pictures; leave it out, or choose "
                 "the file that carries the video."
             )
-        stream = container.streams.video[0]
         stream.thread_type = "AUTO"  # frame threads as well as slice threads
         yield container, stream
+
+
+def chosen_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The stream of pictures that a player shows: the default one, else the largest, as in FFmpeg.
+
+    Cover art and other pictures that are attached to a file are no video.
+    """
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+    streams = [each for each in container.streams.video if not each.disposition & pictures]
+    default = [each for each in streams if each.disposition & Disposition.default]
+    return max(
+        default or streams,
+        key=lambda each: each.codec_context.width * each.codec_context.height,
+        default=None,
+    )
+
+
+def decode_packets(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    before: Callable[[av.Packet], None] | None = None,
+    refused: list[int] | None = None,
+) -> Iterator[av.VideoFrame]:
+    """Decode from here to the end, as FFmpeg does: what cannot be decoded is passed over.
+
+    Args:
+        container: the open file.
+        stream: its video stream.
+        before: callback with each packet before it is decoded.
+        refused: list to which the place of each packet is added at which the decoder reported an
+            error; frame threads report it some packets late.
+
+    Yields:
+        Frames in the order shown; ``opaque`` is the place of the frame's packet among those that
+        were read here, from 0.
+    """
+    stream.codec_context.copy_opaque = True
+    for number, packet in enumerate(_readable(container, stream)):
+        if before is not None:
+            before(packet)
+        if packet.size:
+            packet.opaque = number
+        is_flush = packet.size == 0 and packet.dts is None
+        while True:
+            try:
+                yield from packet.decode()
+            except av.error.FFmpegError as error:
+                if isinstance(error, MemoryError):
+                    raise
+                if isinstance(error, EOFError):
+                    break
+                if refused is not None:
+                    refused.append(number)
+                if is_flush:  # the frames after the one that failed are still in the decoder
+                    continue
+            break
+
+
+def _readable(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator[av.Packet]:
+    """The packets up to the end, or up to where the container is too damaged to go on."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.InvalidDataError:
+            return
+        if packet is None:
+            return
+        yield packet
 
 
 @contextmanager

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import uuid
 
 import pytest
 
 from data_curation.clip import Clip, Rejection
-from data_curation.stages.split import (
-    SplitSettings,
-    SplitStage,
-    clip_id,
-    even_parts,
-)
+from data_curation.stages.split import SplitSettings, SplitStage, clip_id
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.video import Video, encode_video
 
@@ -21,17 +15,6 @@ from nemo_cosmos.video import Video, encode_video
 def test_clip_ids_are_made_as_in_cosmos_curate():
     expected = str(uuid.uuid5(uuid.NAMESPACE_URL, "a/b.mp4_0.0_2.5"))
     assert clip_id("a/b.mp4", 0.0, 2.5) == expected
-
-
-@pytest.mark.parametrize("length", [1, 7, 100, 101, 250])
-def test_even_parts_cover_everything_and_are_equally_long(length):
-    parts = even_parts(5, 5 + length, 100)
-    assert parts[0][0] == 5
-    assert parts[-1][1] == 5 + length
-    assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
-    lengths = [end - start for start, end in parts]
-    assert max(lengths) <= 100
-    assert max(lengths) - min(lengths) <= 1
 
 
 @pytest.fixture

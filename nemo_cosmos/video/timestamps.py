@@ -1,0 +1,164 @@
+"""When each frame of a stream is shown, read from its packets: joins, jumps and damage included.
+
+Terms: packets stand in a file in *decoding order*; frames are *shown* in the order of their
+presentation timestamps (pts). A *join* is a place where timestamps begin again, as in recordings
+that were concatenated or whose recorder was restarted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import av
+
+#: A step back of the decoding time by more than this is a join; less is a muxer's inaccuracy.
+_BACK_S = 0.2
+#: In transport and program streams, where timestamps may be restarted at any time, a step forward
+#: by more than this is a join as well. It is FFmpeg's ``-dts_delta_threshold``.
+_FORWARD_S = 10.0
+_RESTARTING = frozenset(("mpegts", "mpeg"))
+#: AVI stores frames in decoding order, and FFmpeg invents timestamps in that order.
+_IN_DECODING_ORDER = frozenset(("avi",))
+_NONE = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True)
+class Packets:
+    """The packets of shown frames of one stream, in decoding order.
+
+    Attributes:
+        number_N: place of each among all packets of the stream, from 0.
+        pts_N: presentation timestamps; those after a join continue those before it.
+        is_key_N: whether decoding can start there.
+        is_corrupt_N: whether the demuxer says that a part is missing.
+        keyframe_pts: timestamps of all packets at which decoding can start, increasing; also of
+            those that are not shown.
+        section_N: number of joins before it.
+        is_timed: whether ``pts_N`` says in which order the frames are shown.
+        is_seekable: whether ``pts_N`` are the timestamps that the container seeks by and the
+            decoder returns, each of one frame.
+    """
+
+    number_N: NDArray[np.int64]
+    pts_N: NDArray[np.int64]
+    is_key_N: NDArray[np.bool_]
+    is_corrupt_N: NDArray[np.bool_]
+    keyframe_pts: NDArray[np.int64]
+    section_N: NDArray[np.int64]
+    is_timed: bool
+    is_seekable: bool
+
+    def __len__(self) -> int:
+        return len(self.number_N)
+
+
+def read_packets(container: av.container.InputContainer, stream: av.VideoStream) -> Packets:
+    """List the packets of a stream without decoding any."""
+    rows: list[tuple[int, int, int, bool, bool, bool]] = []
+    for number, packet in enumerate(container.demux(stream)):
+        if packet.size == 0:  # a repeated frame of AVI, or the flush packet at the end
+            continue
+        rows.append(
+            (
+                number,
+                _NONE if packet.pts is None else packet.pts,
+                _NONE if packet.dts is None else packet.dts,
+                packet.is_keyframe,
+                packet.is_corrupt,
+                # Packets outside the edit list are needed for decoding but never shown.
+                not packet.is_discard and not _is_hidden(packet, stream),
+            )
+        )
+    names = set(container.format.name.split(","))
+    return _packets_of(rows, float(stream.time_base or 1), names)
+
+
+def _is_hidden(packet: av.Packet, stream: av.VideoStream) -> bool:
+    """Whether it holds one of VP8's reference frames that are never shown (RFC 6386, 9.1)."""
+    return stream.codec_context.name == "vp8" and not memoryview(packet)[0] >> 4 & 1
+
+
+def _packets_of(
+    rows: list[tuple[int, int, int, bool, bool, bool]], tick_s: float, names: set[str]
+) -> Packets:
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 6).T
+    number, stored_pts, dts, key, corrupt, shown = columns
+    has_times = bool((stored_pts != _NONE).all()) and len(rows) > 0
+    joins = _joins(dts, tick_s, bool(names & _RESTARTING)) if has_times else []
+    pts = _continued(stored_pts, joins) if joins else stored_pts
+    section_N = np.searchsorted(joins, np.arange(len(rows)), side="right")
+    is_shown = shown.astype(bool)
+    keyframe_pts = np.unique(pts[key.astype(bool)]) if has_times else np.zeros(0, np.int64)
+    is_unique = len(np.unique(pts[is_shown])) == int(is_shown.sum())
+    is_timed = has_times and not names & _IN_DECODING_ORDER
+    return Packets(
+        number_N=number[is_shown],
+        pts_N=pts[is_shown],
+        is_key_N=key[is_shown].astype(bool),
+        is_corrupt_N=corrupt[is_shown].astype(bool),
+        keyframe_pts=keyframe_pts,
+        section_N=section_N[is_shown],
+        is_timed=is_timed,
+        is_seekable=is_timed and is_unique and not joins and len(keyframe_pts) > 0,
+    )
+
+
+def _joins(dts: NDArray[np.int64], tick_s: float, restarts: bool) -> list[int]:
+    """Places of the packets before which timestamps begin again."""
+    known = np.flatnonzero(dts != _NONE)
+    step_s = np.diff(dts[known]).astype(np.float64) * tick_s
+    is_join = (step_s < -_BACK_S) | (restarts & (step_s > _FORWARD_S))
+    return cast("list[int]", known[1:][is_join].tolist())
+
+
+def _continued(pts: NDArray[np.int64], joins: list[int]) -> NDArray[np.int64]:
+    """Timestamps that go on after each join with the usual step."""
+    parts = np.split(pts, joins)
+    end = None
+    moved = []
+    for part in parts:
+        steps = np.diff(np.sort(part))
+        step = int(np.median(steps[steps > 0])) if (steps > 0).any() else 1
+        part = part - (part.min() - end) if end is not None else part
+        end = int(part.max()) + step
+        moved.append(part)
+    return np.concatenate(moved)
+
+
+def spread_damage(
+    bad_T: NDArray[np.bool_],
+    decoded_T: NDArray[np.int64],
+    is_key_T: NDArray[np.bool_],
+    section_T: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Which frames cannot be trusted, when some are missing or damaged.
+
+    A frame refers to others that are decoded before it, so that damage lasts until the next
+    keyframe. Frames that are decoded after that keyframe but shown before it refer to both sides.
+    Before the first keyframe of a section, nothing can be decoded.
+
+    Args:
+        bad_T: frames that are missing or damaged themselves, in the order shown.
+        decoded_T: place of each in decoding order.
+        is_key_T: whether decoding can start at it.
+        section_T: number of joins before it.
+    """
+    if not is_key_T.any():
+        return bad_T
+    spread_T = bad_T.copy()
+    is_lost = was_lost = True
+    section, key = -1, 0
+    for frame in np.argsort(decoded_T, kind="stable").tolist():
+        if section_T[frame] != section:
+            section, is_lost = section_T[frame], True
+        if is_key_T[frame]:
+            was_lost, is_lost, key = is_lost, bool(bad_T[frame]), frame
+        elif bad_T[frame]:
+            is_lost = True
+        spread_T[frame] |= is_lost or (was_lost and frame < key)
+    return spread_T
