@@ -9,7 +9,7 @@ command of the same name calls it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,7 @@ def tokenize(
     stored_text: bool = False,
     work: Folder | None = None,
     on_clip: Progress | None = None,
+    allow_mismatch: Collection[str] = (),
 ) -> Mapping[str, Any]:
     """Encode curated clips into latents (or codes) and captions into embeddings, once.
 
@@ -96,6 +97,8 @@ def tokenize(
             ``text_encoder`` then only names the encoder that made them, and is not loaded.
         work: the local folder that a run for a bucket works in; in the cache by default.
         on_clip: called with the clips done and the clips in all.
+        allow_mismatch: kinds of difference to what ``out`` was begun with that are meant; see
+            :mod:`nemo_cosmos.provenance.belonging`.
 
     Returns:
         the content of ``dataset.json``.
@@ -153,6 +156,7 @@ def tokenize(
         },
         on_clip=on_clip,
         moved_to=place,
+        allow_mismatch=allow_mismatch,
     )
     if is_bucket(place):
         # Indexes hold byte offsets of the local files only; the bucket's readers build their own.

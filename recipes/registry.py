@@ -95,3 +95,14 @@ def get_recipe(name: str, post_training: bool = False) -> run.Partial:
     entry = require_recipe(name, post_training)
     function: Recipe = getattr(importlib.import_module(entry.module), name)
     return function(post_training=post_training)
+
+
+def plain_recipe(recipe: run.Partial, name: str) -> run.Partial:
+    """The recipe of the same preset, without what a task such as a control changes.
+
+    Args:
+        recipe: a configured recipe for post-training.
+        name: its name; the result where its preset has no recipe of its own.
+    """
+    preset = getattr(recipe.model, "preset", None)
+    return get_recipe(preset if preset in RECIPES else name, post_training=True)

@@ -7,6 +7,8 @@ Nothing is unpickled that could run code, and nothing is overwritten.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -42,10 +44,16 @@ from nemo_cosmos.checkpoint.world.config import (
     read_config,
     write_config,
 )
-from nemo_cosmos.checkpoint.world.folder import meta_network, open_weights, write_world
+from nemo_cosmos.checkpoint.world.folder import (
+    check_tokenizer,
+    meta_network,
+    open_weights,
+    write_world,
+)
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.progress import Progress
+from nemo_cosmos.provenance.belonging import Parts, check_together
 from nemo_cosmos.storage import atomic_path, exported_folder
 
 TOKENIZER_FORMATS = ("diffusers", "cosmos")
@@ -61,6 +69,7 @@ def import_checkpoint(
     tokenizer: Place | None = None,
     use_average: bool = True,
     progress: Progress | None = None,
+    allow_mismatch: Collection[str] = (),
 ) -> Path:
     """Turn a checkpoint of another format into a world folder, or a tokenizer folder.
 
@@ -74,12 +83,15 @@ def import_checkpoint(
         use_average: whether to take the moving average of the weights, where a NeMo checkpoint has
             one.
         progress: called after every tensor.
+        allow_mismatch: kinds of difference between model and tokenizer that are meant; see
+            :mod:`nemo_cosmos.provenance.belonging`.
 
     Returns:
         ``target``.
 
     Raises:
         MissingFileError: a file does not exist.
+        ConfigError: the tokenizer is not the one that the model records.
         CheckpointError: a file is damaged, could run code when it is loaded, or is of another
             model; names what is missing, unknown or of another shape.
         NumericsError: a weight is NaN or infinite.
@@ -97,14 +109,18 @@ def import_checkpoint(
             )
         import_tokenizer(place, model).save(folder)
         return folder
-    found = import_tokenizer(tokenizer_place(place, None if tokenizer is None else Path(tokenizer)))
+    encoder = tokenizer_place(place, None if tokenizer is None else Path(tokenizer))
+    found = import_tokenizer(encoder)
     world = open_world(place, found.config, model, use_average)
+    parts = [world.config.parts(world.place), Parts(str(encoder), tokenizer=found.describe())]
+    meant = tuple(check_together(parts, allow_mismatch))
+    config = replace(world.config, allowed_mismatch=(*world.config.allowed_mismatch, *meant))
     expected = {
         name: tuple(value.shape)
         for name, value in named_tensors(meta_network(world.config, found.config)).items()
     }
     stream = world.stream(expected)
-    write_world(folder, world.config, stream, found, place=world.place, progress=progress)
+    write_world(folder, config, stream, found, place=world.place, progress=progress)
     return folder
 
 
@@ -137,6 +153,7 @@ def export_checkpoint(
     formats = formats_of(config.family)
     _check_format(format, (*(() if formats is None else formats.names), NEMO))
     tokenizer = VideoTokenizer.from_folder(place / TOKENIZER_FOLDER)
+    check_tokenizer(config, tokenizer, place)
     net = meta_network(config, tokenizer.config)
     weights = open_weights(place / WEIGHTS_FILE)
     expected = {name: tuple(value.shape) for name, value in named_tensors(net).items()}

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nemo_cosmos.cli.options import AllowMismatch, listed
 from nemo_cosmos.progress import BYTES, show_progress
 
 
@@ -25,6 +26,7 @@ def import_(
         bool,
         typer.Option("--average/--no-average", help="Take the EMA weights of a NeMo checkpoint."),
     ] = True,
+    allow_mismatch: AllowMismatch = None,
 ) -> None:
     """Convert a checkpoint of another format to a world folder or a tokenizer folder.
 
@@ -49,6 +51,7 @@ def import_(
             tokenizer=tokenizer,
             use_average=average,
             progress=progress,
+            allow_mismatch=listed(allow_mismatch),
         )
     typer.echo(f"Imported '{source}' into '{target}'.")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nemo_cosmos.cli.options import AsJson, listed
+from nemo_cosmos.cli.options import AllowMismatch, AsJson, listed
 from nemo_cosmos.progress import show_progress
 
 
@@ -39,6 +39,7 @@ def command(
         Path | None,
         typer.Option(help="Folder for metrics.json, curves.json and the plot metrics.png."),
     ] = None,
+    allow_mismatch: AllowMismatch = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare generated with real videos, matched by file name.
@@ -75,6 +76,7 @@ def command(
             prompts=read_prompts(prompts) if prompts is not None else None,
             work=out / ".work" / "scores" if out is not None else None,
             on_pair=update,
+            allow_mismatch=listed(allow_mismatch),
         )
     if out is not None:
         write_report(evaluation, out)

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nemo_cosmos.cli.options import AsJson, DisableGuard, EnableGuard, listed, with_options
+from nemo_cosmos.cli.options import (
+    AllowMismatch,
+    AsJson,
+    DisableGuard,
+    EnableGuard,
+    listed,
+    with_options,
+)
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.inference.options import GenerationOptions
 from nemo_cosmos.models.common.family import generation_options
@@ -79,6 +86,7 @@ def generate(
     enable_guard: EnableGuard = None,
     precision: Precision = "float32",
     tensor_parallel: TensorParallel = 1,
+    allow_mismatch: AllowMismatch = None,
     as_json: AsJson = False,
     **options: object,
 ) -> None:
@@ -97,7 +105,9 @@ def generate(
 
     check_output(out)
     request = Request("generate", prompt, options)
-    pipe = load_pipeline(model, disable_guard, enable_guard, precision, tensor_parallel)
+    pipe = load_pipeline(
+        model, disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch
+    )
     _run_and_save(pipe, request, out, as_json)
 
 
@@ -115,6 +125,7 @@ def predict(
     enable_guard: EnableGuard = None,
     precision: Precision = "float32",
     tensor_parallel: TensorParallel = 1,
+    allow_mismatch: AllowMismatch = None,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
@@ -142,7 +153,9 @@ def predict(
         num_condition_frames=num_condition_frames,
         control=read_controls(actions, control),
     )
-    pipe = load_pipeline(model, disable_guard, enable_guard, precision, tensor_parallel)
+    pipe = load_pipeline(
+        model, disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch
+    )
     _run_and_save(pipe, request, out, as_json)
 
 
@@ -161,6 +174,7 @@ def extend(
     enable_guard: EnableGuard = None,
     precision: Precision = "float32",
     tensor_parallel: TensorParallel = 1,
+    allow_mismatch: AllowMismatch = None,
     as_json: AsJson = False,
     **options: object,
 ) -> None:
@@ -187,7 +201,9 @@ def extend(
         num_chunks=chunks,
         control=read_controls(actions, control),
     )
-    pipe = load_pipeline(model, disable_guard, enable_guard, precision, tensor_parallel)
+    pipe = load_pipeline(
+        model, disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch
+    )
     _run_and_save(pipe, request, out, as_json)
 
 
@@ -197,6 +213,7 @@ def load_pipeline(
     enabled_guards: list[str] | None,
     precision: str,
     tp: int,
+    allow_mismatch: list[str] | None = None,
 ) -> WorldPipeline:
     """Load a world-model folder with the site's guards and those that are turned on or off by name.
 
@@ -216,7 +233,13 @@ def load_pipeline(
     from nemo_cosmos.inference import WorldPipeline
 
     guards = site_policy(listed(disabled_guards), listed(enabled_guards))
-    return WorldPipeline.from_folder(model, guards, dtype=getattr(torch, precision), tp=tp)
+    return WorldPipeline.from_folder(
+        model,
+        guards,
+        dtype=getattr(torch, precision),
+        tp=tp,
+        allow_mismatch=listed(allow_mismatch),
+    )
 
 
 def read_controls(actions: Path | None, controls: list[str] | None) -> dict[str, Any]:

@@ -26,8 +26,13 @@ class RecipeContext(run.cli.RunContext):
         if self.factory not in RECIPES:
             return super().parse_fn(fn, args, **default_kwargs)
         from recipes.overrides import apply_overrides
+        from recipes.registry import plain_recipe
+        from recipes.weights import take_from_weights
 
-        return apply_overrides(configure(self.factory, fn), args)
+        recipe = apply_overrides(configure(self.factory, fn), args)
+        if fn is finetune:
+            take_from_weights(recipe, plain_recipe(recipe, self.factory), args)
+        return recipe
 
 
 @run.cli.entrypoint(namespace="cosmos", run_ctx_cls=RecipeContext)  # type: ignore[untyped-decorator]

@@ -48,6 +48,15 @@ EnableGuard = Annotated[
     list[str] | None,
     typer.Option("--enable-guard", help="Also ask guards that are off by default. Repeatable."),
 ]
+AllowMismatch = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-mismatch",
+        metavar="NAME",
+        help="A difference between parts that is meant: tokenizer, text_encoder, text_length, "
+        "model, controls or frame_rate; recorded. Repeatable.",
+    ),
+]
 Work = Annotated[
     Path | None,
     typer.Option(help="Folder that a run for a bucket works in; by default in the cache."),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nemo_cosmos.cli.options import AsJson, Work, listed, parse_size
+from nemo_cosmos.cli.options import AllowMismatch, AsJson, Work, listed, parse_size
 from nemo_cosmos.progress import show_progress
 
 DEFAULT_SIZE = "96x128"
@@ -37,6 +37,7 @@ def command(
     ] = False,
     batch_size: Annotated[int, typer.Option(help="Windows encoded at once.")] = 4,
     keep_video: Annotated[bool, typer.Option(help="Also write each window as mp4.")] = False,
+    allow_mismatch: AllowMismatch = None,
     work: Work = None,
     as_json: AsJson = False,
 ) -> None:
@@ -77,6 +78,7 @@ def command(
             stored_text=stored_text,
             work=work,
             on_clip=update,
+            allow_mismatch=listed(allow_mismatch),
         )
     if as_json:
         typer.echo(json.dumps(dataset))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nemo_cosmos.cli.options import Conf, Overrides
+from nemo_cosmos.cli.options import AllowMismatch, Conf, Overrides, listed
 from nemo_cosmos.errors import ConfigError, MissingFileError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def pretrain(
     overrides: Overrides = None,
     factory: Factory = None,
     conf: Conf = None,
+    allow_mismatch: AllowMismatch = None,
     dryrun: Dryrun = False,
     list_recipes: ListRecipes = False,
 ) -> None:
@@ -49,7 +50,8 @@ def pretrain(
     if list_recipes:
         print_recipes(post_training=False)
         return
-    run_training(factory, overrides or [], conf or [], post_training=False, dryrun=dryrun)
+    words = [*allowed_words(allow_mismatch), *(overrides or ())]
+    run_training(factory, words, conf or [], post_training=False, dryrun=dryrun)
 
 
 def finetune(
@@ -57,6 +59,7 @@ def finetune(
     factory: Factory = None,
     weights: Weights = None,
     conf: Conf = None,
+    allow_mismatch: AllowMismatch = None,
     dryrun: Dryrun = False,
     list_recipes: ListRecipes = False,
 ) -> None:
@@ -74,8 +77,21 @@ def finetune(
         print_recipes(post_training=True)
         return
     words = [f"resume.restore_config.path={weights}"] if weights else []
-    words += overrides or []
+    words += [*allowed_words(allow_mismatch), *(overrides or ())]
     run_training(factory, words, conf or [], post_training=True, dryrun=dryrun)
+
+
+def allowed_words(names: list[str] | None) -> list[str]:
+    """Return ``--allow-mismatch`` as words for a recipe.
+
+    Raises:
+        ConfigError: a name is no kind of difference.
+    """
+    from nemo_cosmos.provenance.belonging import check_kinds
+
+    allowed = listed(names)
+    check_kinds(allowed)
+    return [f"resume.allow_mismatch=[{','.join(allowed)}]"] if allowed else []
 
 
 def print_recipes(post_training: bool) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from nemo_cosmos.evaluation.journal import ScoreJournal
 from nemo_cosmos.evaluation.metric import Case, Frames, JudgeMetric, Metric
 from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.evaluation.scoring import CaseScores, Evaluation, score_cases, summarise
+from nemo_cosmos.provenance.belonging import Parts, check_kinds, check_together
 from nemo_cosmos.storage import stamp_of
-from nemo_cosmos.video import decode, resize_frames
+from nemo_cosmos.video import decode, probe, resize_frames
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def evaluate_folders(
     prompts: Mapping[str, str] | None = None,
     work: Path | None = None,
     on_pair: Callable[[int, int], None] | None = None,
+    allow_mismatch: Collection[str] = (),
 ) -> Evaluation:
     """Every chosen metric of generated videos and the true ones of the same names.
 
@@ -60,15 +62,18 @@ def evaluate_folders(
         prompts: the prompt of each generated video, by file name or stem.
         work: a folder that keeps the scores of each video, so that the same call resumes.
         on_pair: called with (videos done, all videos) after each one.
+        allow_mismatch: kinds of difference between two videos that are meant: ``frame_rate``.
 
     Raises:
         MissingFileError: a folder is missing or has no mp4, or a generated file has no truth.
-        ConfigError: a metric needs a prompt, and a video has none.
+        ConfigError: a metric needs a prompt, and a video has none; or the frames of a pair are of
+            different times.
         InputError: a pair cannot be compared, or there are too few videos for a set metric.
     """
     metrics = list(chosen) if chosen is not None else choose_metrics()
     alignment = alignment or Alignment()
     pairs = match_videos(generated, truth)
+    meant = check_frame_rates(pairs.values(), allow_mismatch)
     journal = ScoreJournal(work, metrics) if work is not None else None
     results: dict[str, CaseScores] = {}
     for names in _batches(pairs, metrics):
@@ -90,7 +95,31 @@ def evaluate_folders(
         if on_pair is not None:
             on_pair(len(results), len(pairs))
     in_order = {name: results[name] for name in pairs}
-    return summarise(in_order, metrics, first_frame=alignment.skip_frames)
+    evaluation = summarise(in_order, metrics, first_frame=alignment.skip_frames)
+    return replace(evaluation, allowed_mismatch=meant)
+
+
+def check_frame_rates(pairs: Iterable[FilePair], allowed: Collection[str] = ()) -> list[str]:
+    """Require the frames of each pair to be of the same times, before anything is decoded.
+
+    Args:
+        pairs: the files.
+        allowed: kinds of difference that are meant.
+
+    Returns:
+        the differences that were allowed.
+
+    Raises:
+        ConfigError: a pair has two frame rates.
+        VideoError: a file is not a video.
+    """
+    meant: list[str] = []
+    check_kinds(allowed)
+    for pair in pairs:
+        if pair.truth is not None:
+            both = [Parts(str(file), fps=probe(file).fps) for file in (pair.generated, pair.truth)]
+            meant += check_together(both, allowed)
+    return meant
 
 
 def match_videos(generated: Path, truth: Path | None) -> dict[str, FilePair]:

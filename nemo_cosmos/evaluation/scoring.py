@@ -23,6 +23,7 @@ from nemo_cosmos.evaluation.metric import (
     SetMetric,
 )
 from nemo_cosmos.evaluation.registry import choose_metrics
+from nemo_cosmos.provenance.belonging import ALLOWED_KEY
 
 
 @dataclass
@@ -53,12 +54,14 @@ class Evaluation:
         clips: what was computed of each video, by its name.
         sets: the number of each set metric.
         first_frame: the number of the first frame that was compared, for curves.
+        allowed_mismatch: differences between two videos that someone meant.
     """
 
     metrics: list[Metric]
     clips: dict[str, CaseScores]
     sets: dict[str, float] = field(default_factory=dict)
     first_frame: int = 0
+    allowed_mismatch: list[str] = field(default_factory=list)
 
     @property
     def mean(self) -> dict[str, float]:
@@ -82,7 +85,12 @@ class Evaluation:
             for metric in self.metrics
             if metric.features is not None
         }
-        more = {"sets": self.sets, "reasons": reasons, "features": features}
+        more: dict[str, object] = {
+            "sets": self.sets,
+            "reasons": reasons,
+            "features": features,
+            ALLOWED_KEY: self.allowed_mismatch,
+        }
         return found | {name: value for name, value in more.items() if value}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from os import PathLike
 
@@ -14,7 +15,12 @@ from nemo_cosmos.models.common.family import get_family
 from nemo_cosmos.platform import default_device, num_processes
 
 
-def load_shared_world(path: str | PathLike[str], dtype: torch.dtype, tp: int = 1) -> World:
+def load_shared_world(
+    path: str | PathLike[str],
+    dtype: torch.dtype,
+    tp: int = 1,
+    allow_mismatch: Collection[str] = (),
+) -> World:
     """Read a world folder; with several ranks, share weights and video out.
 
     Tensor-parallel ranks split the weights of each layer. The rest split the tokens of the video;
@@ -28,6 +34,7 @@ def load_shared_world(path: str | PathLike[str], dtype: torch.dtype, tp: int = 1
         path: the folder.
         dtype: precision to compute in.
         tp: tensor-parallel ranks.
+        allow_mismatch: kinds of difference between the world's parts that are meant.
 
     Raises:
         ConfigError: ``tp`` does not divide the ranks or the heads.
@@ -42,8 +49,9 @@ def load_shared_world(path: str | PathLike[str], dtype: torch.dtype, tp: int = 1
         )
     cp = ranks // tp
     if ranks == 1 or tp > 1:
-        return load_world(path, dtype, tp=tp, cp=cp)
-    world = load_world(path, dtype, device=torch.device("cpu"), cp=cp)
+        return load_world(path, dtype, tp=tp, cp=cp, allow_mismatch=allow_mismatch)
+    cpu = torch.device("cpu")
+    world = load_world(path, dtype, device=cpu, cp=cp, allow_mismatch=allow_mismatch)
     get_family(world.config.family).share_weights(world.net)
     return replace(world, tokenizer=world.tokenizer.to(default_device()))
 

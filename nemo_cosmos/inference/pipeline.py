@@ -13,6 +13,8 @@ B batch, L tokens, D channels, T frames, H height, W width, C colours.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from typing import Protocol, Self
@@ -33,6 +35,7 @@ from nemo_cosmos.models.common.generator import Shot
 from nemo_cosmos.models.common.text import load_text_encoder
 from nemo_cosmos.platform import on_first_process
 from nemo_cosmos.progress import Progress
+from nemo_cosmos.provenance.belonging import TEXT_ENCODER
 from nemo_cosmos.provenance.record import make_record
 from nemo_cosmos.video import Video, frames_to_tensor, tensor_to_frames
 
@@ -69,6 +72,7 @@ class WorldPipeline:
         guards: GuardPolicy | None = None,
         dtype: torch.dtype = torch.float32,
         tp: int = 1,
+        allow_mismatch: Collection[str] = (),
     ) -> Self:
         """Load a world-model folder; with several ranks (``torchrun``), share its weights out.
 
@@ -80,14 +84,21 @@ class WorldPipeline:
             tp: how many of the ranks that a launcher started share the weights of a layer. The
                 rest share the tokens of the video. All of them call the pipeline's methods alike,
                 and get the same result.
+            allow_mismatch: kinds of difference between the world and its tokenizer or text encoder
+                that are meant; see :mod:`nemo_cosmos.provenance.belonging`. The provenance
+                records them.
 
         Raises:
             ConfigError: ``tp`` does not divide the ranks or the heads.
             MissingFileError: the folder or a part of it does not exist.
             CheckpointError: it is damaged.
         """
-        world = load_shared_world(path, dtype, tp)
-        encoder = load_text_encoder(world.config.text_encoder)
+        world = load_shared_world(path, dtype, tp, allow_mismatch)
+        spec = dict(world.config.text_encoder)
+        if TEXT_ENCODER in allow_mismatch and spec.pop("probe", None) is not None:
+            meant = (*world.config.allowed_mismatch, f"{TEXT_ENCODER}: not compared")
+            world = replace(world, config=replace(world.config, allowed_mismatch=meant))
+        encoder = load_text_encoder(spec)
         return cls(world, encoder, guards if guards is not None else GuardPolicy.default())
 
     def generate(

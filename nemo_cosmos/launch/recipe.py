@@ -16,7 +16,7 @@ _HOME = re.compile(r"([=\[,])~(?=/|$)")
 def configure_recipe(
     name: str, overrides: Sequence[str], site: Mapping[str, object], post_training: bool
 ) -> run.Partial:
-    """Configure a recipe with the site's values, then the user's.
+    """Configure a recipe with the site's values, then the user's, then what its weights fix.
 
     Args:
         name: the recipe's name.
@@ -29,7 +29,7 @@ def configure_recipe(
     """
     from nemo_cosmos.platform.quiet import quiet_nemo
     from nemo_cosmos.site import recipe_overrides
-    from recipes.registry import get_recipe, require_recipe
+    from recipes.registry import get_recipe, plain_recipe, require_recipe
 
     require_recipe(name, post_training)  # before the seconds that NeMo takes to import
     quiet_nemo()
@@ -37,7 +37,12 @@ def configure_recipe(
 
     recipe = get_recipe(name, post_training)
     words = [*recipe_overrides(site), *overrides]
-    return apply_overrides(recipe, [_expand_home(word) for word in words])
+    apply_overrides(recipe, [_expand_home(word) for word in words])
+    if post_training:
+        from recipes.weights import take_from_weights
+
+        take_from_weights(recipe, plain_recipe(recipe, name), overrides)
+    return recipe
 
 
 def _expand_home(word: str) -> str:

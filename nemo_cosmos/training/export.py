@@ -15,7 +15,12 @@ from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.batch import spec_of
 from nemo_cosmos.checkpoint.world.config import WorldConfig
 from nemo_cosmos.checkpoint.world.folder import save_world
-from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE, check_tokenizer, read_dataset_info
+from nemo_cosmos.data.tokenize.dataset_info import (
+    DATASET_FILE,
+    TOKENIZER_KEYS,
+    check_tokenizer,
+    read_dataset_info,
+)
 from nemo_cosmos.errors import ConfigError, NemoCosmosError
 from nemo_cosmos.models.common.family import ModelDescription, WorldInfo, WorldModel
 from nemo_cosmos.models.common.megatron.module import bare_networks
@@ -77,9 +82,16 @@ def check_exportable(model: pl.LightningModule, data: pl.LightningDataModule) ->
 
 
 def checkpoint_description(
-    model: pl.LightningModule, data: pl.LightningDataModule
+    model: pl.LightningModule,
+    data: pl.LightningDataModule,
+    allowed_mismatch: tuple[str, ...] = (),
 ) -> JsonObject | None:
     """Return what a checkpoint records besides the weights: ``config.json``, tokenizer's place.
+
+    Args:
+        model: the trained module.
+        data: the training data.
+        allowed_mismatch: differences between what is trained together that someone meant.
 
     Returns:
         Plain data; None for other than world models, and where neither model nor data say which
@@ -95,7 +107,8 @@ def checkpoint_description(
     except ConfigError:
         return None
     place = info.tokenizer if is_url(info.tokenizer) else str(Path(info.tokenizer).resolve())
-    return {**WorldConfig.of(described, info).to_dict(), "tokenizer": place}
+    config = replace(WorldConfig.of(described, info), allowed_mismatch=allowed_mismatch)
+    return {**config.to_dict(), "tokenizer": place}
 
 
 def find_tokenizer(model: WorldModel, data: pl.LightningDataModule) -> str:
@@ -125,6 +138,7 @@ def read_world_info(folder: str | PathLike[str], fps: float) -> WorldInfo:
         return WorldInfo(
             tokenizer=resolve_from_folder(data["tokenizer"], folder),
             text_encoder=dict(data["text_encoder"]),
+            made_with={key: data[key] for key in TOKENIZER_KEYS if data.get(key) is not None},
             video={
                 "num_frames": int(data["window"]["window_frames"]),
                 "fps": fps,
@@ -148,7 +162,9 @@ def _export_world(
     info = _world_info(model, described, data)
     state = whole_state(bare_networks(trainer))
     if trainer.is_global_zero:
-        save_world(folder, state, WorldConfig.of(described, info), info.tokenizer)
+        meant = getattr(trainer, "allowed_mismatch", ())
+        config = replace(WorldConfig.of(described, info), allowed_mismatch=meant)
+        save_world(folder, state, config, info.tokenizer)
 
 
 def _world_info(
@@ -157,7 +173,8 @@ def _world_info(
     """Return what the model was given, else what the first folder of tokenised data says."""
     if model.world is not None:
         return model.world
-    folders = spec_of(data).folders
+    spec = spec_of(data)
+    folders = spec.folders
     if not folders:
         raise ConfigError(
             f"{type(data).__name__} names no folder with a '{DATASET_FILE}' to read. Give the "
@@ -167,4 +184,7 @@ def _world_info(
     if fps is None:  # nothing was trained on in this process: look at the first batch
         batch = next(iter(data.train_dataloader()))
         fps = float(torch.as_tensor(batch["fps"], dtype=torch.float32).median())
-    return read_world_info(folders[0], fps)
+    info = read_world_info(folders[0], fps)
+    # A model attends to padding: prompts are padded to what it was trained with.
+    length = spec.num_text_tokens or info.text_encoder.get("max_length")
+    return replace(info, text_encoder={**info.text_encoder, "max_length": length})

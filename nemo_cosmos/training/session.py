@@ -27,6 +27,7 @@ from typing import Self
 import lightning.pytorch as pl
 from nemo import lightning as nl
 
+from nemo_cosmos.batch import spec_of
 from nemo_cosmos.errors import ConfigError, NemoCosmosError, NumericsError
 from nemo_cosmos.models.common.megatron.parts import TensorPart
 from nemo_cosmos.storage import EXPORT_FOLDER, atomic_path
@@ -117,7 +118,16 @@ class TrainingSession:
         check_run(model, data, trainer)
         check_writable(folder)
         check_exportable(model, data)
-        check_belonging(model, data, _start_weights(resume), _allowed(resume))
+        spec, saved = spec_of(data), list_checkpoints(folder)
+        meant = check_belonging(
+            model,
+            spec.folders,
+            _start_weights(resume),
+            _allowed(resume),
+            text_length=spec.num_text_tokens,
+            checkpoint=saved[-1][0] if saved else None,
+        )
+        trainer.allowed_mismatch = tuple(meant)
         digest = fingerprint(model, data, optim, resume.restore_config)
         session = cls(model, data, trainer, folder, digest)
         session._globals.enter_context(fresh_globals())

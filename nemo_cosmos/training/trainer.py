@@ -54,6 +54,10 @@ class WorldTrainer(nl.Trainer):
             throughput, memory, loss curves, progress.
         **kwargs: further arguments of Lightning's trainer.
 
+    Attributes:
+        allowed_mismatch: differences between what is trained together that someone meant; a
+            session sets it, and the exported world and the checkpoints record it.
+
     Raises:
         ConfigError: an unknown precision, FP8 that does not go with it, or a layout that does not
             fit the number of processes.
@@ -102,6 +106,7 @@ class WorldTrainer(nl.Trainer):
         strategy = strategy if strategy is not None else WorldStrategy()
         check_processes(strategy, devices * int(kwargs.get("num_nodes", 1)))
         self.is_stepped = False
+        self.allowed_mismatch: tuple[str, ...] = ()
         with ranks.alone_unless_launched():
             super().__init__(
                 accelerator=accelerator,

@@ -45,6 +45,7 @@ from nemo_cosmos.checkpoint.tokenizer.keys import (
 from nemo_cosmos.checkpoint.world.config import DESCRIPTION_FILE
 from nemo_cosmos.errors import CheckpointError, ConfigError, InputError
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
+from nemo_cosmos.models.tokenizer.identity import folded_state
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS, tokenizer_config
@@ -326,28 +327,12 @@ def _load(config: TokenizerConfig, state: Mapping[str, Tensor]) -> TokenizerNetw
 
 @torch.no_grad()
 def _without_gain(net: TokenizerNetwork) -> TokenizerNetwork:
-    """The same function with the gain on wavelet bands inside the first and last convolution.
-
-    Others know no such gain. Where it is a power of two, as in our presets, nothing is rounded.
-    """
-    gain, config = net.config.high_band_gain, replace(net.config, high_band_gain=1.0)
-    if gain == 1.0:
+    """The same network with its gain on wavelet bands inside the first and last convolution."""
+    if net.config.high_band_gain == 1.0:
         return net
-    state = {name: value.clone() for name, value in net.state_dict().items()}
-    colours = config.pixel_channels  # the first channels are the mean band
-    first, last = (
-        ("conv_in.0.conv3d", "conv_out.1.conv3d")
-        if config.kind == "video"
-        else (
-            "conv_in",
-            "conv_out",
-        )
-    )
-    state[f"encoder.{first}.weight"][:, colours:] *= gain
-    state[f"decoder.{last}.weight"][colours:] /= gain
-    state[f"decoder.{last}.bias"][colours:] /= gain
+    config = replace(net.config, high_band_gain=1.0)
     folded = TokenizerNetwork(config).to(next(net.parameters()).dtype)
-    folded.load_state_dict(state)
+    folded.load_state_dict(folded_state(net.config, net.state_dict()))
     return folded.eval()
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ from nemo_cosmos.models.common.family import (
     available_families,
     get_family,
 )
+from nemo_cosmos.provenance.belonging import ALLOWED_KEY, Parts
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -46,6 +47,9 @@ class WorldConfig:
         video: the training videos: num_frames, fps, height, width.
         preset: name of the preset that the model was made from, for provenance.
         controls: what steers the model.
+        made_with: what identifies the tokenizer of its latents: ``tokenizer_name``,
+            ``encoder_sha256`` and ``latent_stats``.
+        allowed_mismatch: differences between its parts that someone meant.
     """
 
     family: str
@@ -54,6 +58,8 @@ class WorldConfig:
     video: Mapping[str, Any]
     preset: str | None = None
     controls: tuple[ControlSpec, ...] = ()
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+    allowed_mismatch: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: ModelDescription, info: WorldInfo) -> Self:
@@ -65,11 +71,12 @@ class WorldConfig:
             video=info.video,
             preset=model.preset,
             controls=model.controls,
+            made_with=info.made_with,
         )
 
     def to_dict(self) -> JsonObject:
         """Return the content of ``config.json``."""
-        return {
+        content: JsonObject = {
             "format": _FORMAT_PREFIX + self.family,
             "version": VERSION,
             "preset": self.preset,
@@ -78,6 +85,24 @@ class WorldConfig:
             "controls": [spec.to_dict() for spec in self.controls],
             "video": dict(self.video),
         }
+        if self.made_with:
+            content["made_with"] = dict(self.made_with)
+        if self.allowed_mismatch:
+            content[ALLOWED_KEY] = list(self.allowed_mismatch)
+        return content
+
+    def parts(self, place: str) -> Parts:
+        """What the world was made of, for :func:`check_together`.
+
+        Args:
+            place: where this is recorded, for messages.
+        """
+        return parts_of_model(
+            self.family, self.model, self.controls, place,
+            tokenizer=self.made_with,
+            text_encoder=self.text_encoder,
+            text_length=self.text_encoder.get("max_length"),
+        )  # fmt: skip
 
     @classmethod
     def from_dict(cls, data: JsonObject) -> Self:
@@ -102,7 +127,31 @@ class WorldConfig:
             video=data["video"],
             preset=data.get("preset"),
             controls=_controls_of(data),
+            made_with=data.get("made_with") or {},
+            allowed_mismatch=tuple(data.get(ALLOWED_KEY, ())),
         )
+
+
+def parts_of_model(
+    family: str, settings: FamilySettings, controls: Iterable[ControlSpec], place: str, **more: Any
+) -> Parts:
+    """What a model requires of whatever it is joined with.
+
+    Args:
+        family: the name of its family.
+        settings: the family's own settings.
+        controls: what steers it.
+        place: where this is recorded, for messages.
+        **more: the other fields of :class:`Parts`.
+    """
+    known = get_family(family)
+    return Parts(
+        place=place,
+        family=family,
+        model={**known.fixed_settings(settings), **known.data_settings(settings)},
+        controls={spec.name: spec.options for spec in controls},
+        **more,
+    )
 
 
 def current_name(stored: str, data: JsonObject) -> str:

@@ -16,7 +16,7 @@ is unpickled.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -59,6 +59,7 @@ from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import default_device, ensure_model_parallel
 from nemo_cosmos.progress import Progress
+from nemo_cosmos.provenance.belonging import ALLOWED_KEY, Parts, check_together
 from nemo_cosmos.provenance.hashes import file_sha256, files_sha256
 from nemo_cosmos.storage import atomic_path, exported_folder
 
@@ -116,7 +117,6 @@ def write_world(
     # A NaN is found while the stream is written; what was at the path stays until all is written.
     with atomic_path(path) as temporary:
         temporary.mkdir()
-        write_config(temporary / CONFIG_FILE, config)
         tensors = watched(checked, stream.specs, progress)
         weights = replace(stream, tensors=tensors)
         write_safetensors(temporary / WEIGHTS_FILE, weights, metadata=None)
@@ -124,6 +124,8 @@ def write_world(
             shutil.copytree(_tokenizer_folder(tokenizer), temporary / TOKENIZER_FOLDER)
         else:
             tokenizer.save(temporary / TOKENIZER_FOLDER)
+        inside = VideoTokenizer.from_folder(temporary / TOKENIZER_FOLDER)
+        write_config(temporary / CONFIG_FILE, replace(config, made_with=inside.describe()))
 
 
 def save_world(
@@ -151,6 +153,7 @@ def load_world(
     device: torch.device | None = None,
     tp: int = 1,
     cp: int = 1,
+    allow_mismatch: Collection[str] = (),
 ) -> World:
     """Read a world folder.
 
@@ -160,8 +163,11 @@ def load_world(
         device: where to put the model; the default device if not given.
         tp: tensor-parallel ranks, each of which reads only its part of the weights.
         cp: context-parallel ranks, each of which holds all weights and a part of the video.
+        allow_mismatch: kinds of difference between its parts that are meant; see
+            :mod:`nemo_cosmos.provenance.belonging`.
 
     Raises:
+        ConfigError: its tokenizer is not the one that it was made with.
         MissingFileError: the folder or one of its files does not exist.
         CheckpointError: a file is damaged or does not fit the others.
         NumericsError: a weight is NaN or infinite.
@@ -170,6 +176,7 @@ def load_world(
     config = read_config(folder)
     device = device or default_device()
     tokenizer = VideoTokenizer.from_folder(folder / TOKENIZER_FOLDER)
+    config = check_tokenizer(config, tokenizer, folder, allow_mismatch)
     ensure_model_parallel(tp=tp, cp=cp)
     net = _build(config, tokenizer.config, dtype, tp=tp, cp=cp)
     load_weights([net], folder / WEIGHTS_FILE, f"the model in '{CONFIG_FILE}'")
@@ -179,6 +186,28 @@ def load_world(
         tokenizer=tokenizer.to(device),
         folder=folder,
     )
+
+
+def check_tokenizer(
+    config: WorldConfig, tokenizer: VideoTokenizer, folder: Path, allowed: Collection[str] = ()
+) -> WorldConfig:
+    """Require the tokenizer of a world folder to be the one that made the world's latents.
+
+    Args:
+        config: the world's description.
+        tokenizer: the tokenizer in the folder.
+        folder: the folder, for messages.
+        allowed: kinds of difference that are meant.
+
+    Returns:
+        the description, with the differences that were allowed.
+
+    Raises:
+        ConfigError: it is another.
+    """
+    inside = Parts(str(folder / TOKENIZER_FOLDER), tokenizer=tokenizer.describe())
+    meant = check_together([config.parts(str(folder / CONFIG_FILE)), inside], allowed)
+    return replace(config, allowed_mismatch=(*config.allowed_mismatch, *meant))
 
 
 def meta_network(config: WorldConfig, tokenizer: TokenizerConfig) -> nn.Module:
@@ -253,12 +282,14 @@ def open_weights(file: Path) -> SafetensorsSource:
 
 def model_record(world: World) -> dict[str, object]:
     """Describe the weights that a video was generated with."""
+    meant = world.config.allowed_mismatch
     return {
         "name": world.folder.resolve().name,
         "preset": world.config.preset,
         "weights_sha256": files_sha256(weight_files(world.folder / WEIGHTS_FILE)),
         "tokenizer_sha256": file_sha256(world.folder / TOKENIZER_FOLDER / WEIGHTS_FILE),
         "text_encoder": dict(world.config.text_encoder),
+        **({ALLOWED_KEY: list(meant)} if meant else {}),
     }
 
 

@@ -7,9 +7,12 @@ import os
 
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import ConfigError, MissingFileError
+from nemo_cosmos.provenance.belonging import Parts
 from nemo_cosmos.storage import filesystem_of, open_url, resolve_from_folder
 
 DATASET_FILE = "dataset.json"
+TOKENIZER_KEYS = ("tokenizer_name", "encoder_sha256", "latent_stats")
+"""What identifies the tokenizer of the latents."""
 _TOKENIZER_CONFIG = "config.json"
 
 
@@ -29,6 +32,41 @@ def read_dataset_info(folder: str | os.PathLike[str]) -> JsonObject:
                 f"'{location}' is not JSON: {error}. Tokenize the data again."
             ) from error
     return info
+
+
+def parts_of_data(folder: str | os.PathLike[str]) -> Parts | None:
+    """Return what tokenised data were made of; None where there is no ``dataset.json``.
+
+    A model may bring what the file would say (``world=WorldInfo(...)``).
+
+    Raises:
+        ConfigError: the file is not JSON.
+    """
+    try:
+        return parts_of_info(read_dataset_info(folder), os.fspath(folder))
+    except MissingFileError:
+        return None
+
+
+def parts_of_info(info: JsonObject, place: str) -> Parts:
+    """Return what the content of a ``dataset.json`` says of the data's making.
+
+    Args:
+        info: the content, or the part of it that describes encoders.
+        place: the folder, for messages.
+    """
+    text: JsonObject = info.get("text_encoder") or {}
+    shape: list[int] = info.get("latent_shape") or []
+    model = {
+        "text_channels": text.get("dim"),
+        "latent_channels": shape[0] if len(shape) == 4 else None,  # codes have no channels
+    }
+    return Parts(
+        place,
+        tokenizer={key: info[key] for key in TOKENIZER_KEYS if info.get(key) is not None},
+        text_encoder=text,
+        model={name: value for name, value in model.items() if value is not None},
+    )
 
 
 def check_tokenizer(folder: str | os.PathLike[str]) -> None:

@@ -11,8 +11,8 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,7 +22,7 @@ from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.data.shards.index import load_index
 from nemo_cosmos.data.shards.writer import SHARDS_PER_PART, list_shards, read_shard
 from nemo_cosmos.data.tokenize.config import TokenizeConfig
-from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE
+from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE, parts_of_info
 from nemo_cosmos.data.tokenize.shard_encoder import (
     Encode,
     EncodeText,
@@ -32,6 +32,7 @@ from nemo_cosmos.data.tokenize.shard_encoder import (
 )
 from nemo_cosmos.data.tokenize.windows import cut_windows
 from nemo_cosmos.errors import ConfigError, SampleError
+from nemo_cosmos.provenance.belonging import ALLOWED_KEY, check_together
 from nemo_cosmos.storage import atomic_path, path_from_folder
 from nemo_cosmos.video import frames_to_tensor
 
@@ -55,6 +56,7 @@ def tokenize_shards(
     describe: Mapping[str, Any] | None = None,
     on_clip: OnClip | None = None,
     moved_to: Location | None = None,
+    allow_mismatch: Collection[str] = (),
 ) -> JsonObject:
     """Encode every clip of some shards, or resume where an earlier call stopped.
 
@@ -70,6 +72,8 @@ def tokenize_shards(
             or of the list of shards needs a new folder.
         on_clip: called after each clip.
         moved_to: final place of the folder, if it is moved after the run.
+        allow_mismatch: kinds of difference to what the folder was begun with that are meant; see
+            :mod:`nemo_cosmos.provenance.belonging`.
 
     Returns:
         The content of ``dataset.json``.
@@ -86,8 +90,10 @@ def tokenize_shards(
     described = dict(describe or {})
     if "tokenizer" in described:  # given relative to this working folder, read from any other
         described["tokenizer"] = path_from_folder(described["tokenizer"], moved_to or folder)
-    settings = {"config": _plain(asdict(config)), "describe": _plain(described)}
-    _check_same_run(folder, settings, sources)
+    wanted = {"config": _plain(asdict(config)), "describe": _plain(described)}
+    meant = _check_same_run(folder, wanted, sources, allow_mismatch)
+    if meant:
+        described[ALLOWED_KEY] = meant
     clips = {source: read_shard(source, ("json", "mp4")) for source in sources}
     total = sum(len(samples) for samples in clips.values())
     encoder = ShardEncoder(config, encode, encode_text)
@@ -165,23 +171,83 @@ def _finished_report(folder: Path, place: tuple[int, int], source: str) -> Shard
     return report if report.source == source else None
 
 
-def _check_same_run(folder: Path, settings: Mapping[str, object], sources: Sequence[str]) -> None:
-    """Record the settings, or compare them with those that the folder was begun with."""
-    names = hashlib.sha256("\n".join(sources).encode()).hexdigest()
-    wanted = {**settings, "sources_sha256": names}
+def check_same_run(
+    folder: Path,
+    config: TokenizeConfig,
+    described: Mapping[str, object],
+    sources: Sequence[Location],
+    allowed: Collection[str] = (),
+) -> None:
+    """Require a folder to be new, or begun with the same settings; nothing is written.
+
+    Args:
+        folder: the output folder.
+        config: settings of windows and storage.
+        described: what ``dataset.json`` will say of tokenizer and text encoder.
+        sources: the shards, or folders of them.
+        allowed: kinds of difference that are meant.
+
+    Raises:
+        ConfigError: it was begun with others.
+    """
     path = folder / RUN_FILE
     if path.exists():
+        wanted = {"config": _plain(asdict(config)), "describe": _plain(described)}
+        _compare(folder, json.loads(path.read_text()), wanted, _list_all(sources), allowed)
+
+
+def _check_same_run(
+    folder: Path, wanted: JsonObject, sources: Sequence[str], allowed: Collection[str]
+) -> list[str]:
+    """Record the settings, or compare them with those that the folder was begun with.
+
+    Returns:
+        the differences that were allowed, now or earlier.
+    """
+    path = folder / RUN_FILE
+    begun = {**wanted, "sources_sha256": _sources_sha256(sources)}
+    if path.exists():
         begun = json.loads(path.read_text())
-        different = sorted(name for name in wanted if begun.get(name) != wanted[name])
-        if different:
-            raise ConfigError(
-                f"'{folder}' was begun with another {' and '.join(different)}: "
-                f"{begun.get(different[0])}, now {wanted[different[0]]}. Tokenize into a new "
-                "folder, or delete this one."
-            )
-        return
+        meant = _compare(folder, begun, wanted, sources, allowed)
+        if not meant:
+            return list(begun.get(ALLOWED_KEY, ()))
+        begun[ALLOWED_KEY] = [*begun.get(ALLOWED_KEY, ()), *meant]
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(wanted, indent=1))
+        temporary.write_text(json.dumps(begun, indent=1))
+    return list(begun.get(ALLOWED_KEY, ()))
+
+
+def _compare(
+    folder: Path,
+    begun: JsonObject,
+    wanted: JsonObject,
+    sources: Sequence[str],
+    allowed: Collection[str],
+) -> list[str]:
+    """Return the differences that were allowed.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    other = "Tokenize into a new folder, or delete this one."
+    for name, value in wanted["config"].items():
+        if begun["config"].get(name) != value:
+            raise ConfigError(
+                f"'{folder}' was begun with {name}={begun['config'].get(name)}, now {name}={value}."
+                f" {other}"
+            )
+    if begun["sources_sha256"] != _sources_sha256(sources):
+        raise ConfigError(f"'{folder}' was begun with another list of shards. {other}")
+    before, now = begun["describe"], wanted["describe"]
+    texts = [(one.get("text_encoder") or {}).get("max_length") for one in (before, now)]
+    one = replace(parts_of_info(before, f"{folder}/{RUN_FILE}"), text_length=texts[0])
+    return check_together(
+        [one, replace(parts_of_info(now, "this command"), text_length=texts[1])], allowed
+    )
+
+
+def _sources_sha256(sources: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(sources).encode()).hexdigest()
 
 
 def _write_dataset(

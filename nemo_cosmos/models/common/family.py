@@ -12,7 +12,7 @@ registers itself under the entry point group ``nemo_cosmos.families``::
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
@@ -49,11 +49,13 @@ class WorldInfo:
         tokenizer: folder of the tokenizer that made the latents.
         text_encoder: kind, path, max_length and dim of the encoder that made the embeddings.
         video: num_frames, fps, height and width of the clips, in pixels.
+        made_with: what identifies that tokenizer; empty where nothing records it.
     """
 
     tokenizer: str
     text_encoder: Mapping[str, Any]
     video: Mapping[str, Any]
+    made_with: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,14 @@ class WorldFamily(Protocol):
 
         Args:
             settings: what :meth:`read_settings` gave, or a model's own.
+        """
+        ...
+
+    def data_settings(self, settings: FamilySettings) -> Mapping[str, int]:
+        """Return what the training data must be like.
+
+        Returns:
+            ``text_channels`` of the text embeddings and ``latent_channels``, as far as they matter.
         """
         ...
 

@@ -65,6 +65,13 @@ class DiffusionFamily:
         }
         return {**fixed, "sigma_data": diffusion.process.edm.sigma_data}
 
+    def data_settings(self, settings: FamilySettings) -> Mapping[str, int]:
+        """Return the channels of text embeddings and latents that the network takes."""
+        network = diffusion_settings(settings).network
+        taken = {"text_channels": "crossattn_emb_channels", "latent_channels": "in_channels"}
+        # Building the network says what a damaged configuration lacks.
+        return {name: network[field] for name, field in taken.items() if field in network}
+
     def build_network(
         self,
         settings: FamilySettings,

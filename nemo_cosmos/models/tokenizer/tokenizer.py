@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from nemo_cosmos.errors import CheckpointError, InputError, MissingFileError, NumericsError
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
+from nemo_cosmos.models.tokenizer.identity import encoder_sha256
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats, compute_latent_stats
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.network.streaming import (
@@ -134,10 +135,15 @@ class VideoTokenizer(nn.Module):
         return type(self)(self.net, compute_latent_stats(self.net, videos))
 
     def describe(self) -> dict[str, object]:
-        """Return the preset's name and the latent statistics, as ``dataset.json`` records them."""
+        """Return what identifies its latents, as ``dataset.json`` and ``config.json`` record it.
+
+        Returns:
+            the preset's name, the hash of the encoder's weights and the latents' statistics.
+        """
         stats = self.stats
         return {
             "tokenizer_name": self.config.name,
+            "encoder_sha256": encoder_sha256(self.net),
             "latent_stats": None
             if stats is None
             else {"mean": stats.mean.tolist(), "std": stats.std.tolist()},

@@ -24,8 +24,8 @@ class RunResume(nl.AutoResume):
         restore_config: weights to start from where the run has no checkpoint of its own.
         resume_if_exists: look for one.
         resume_ignore_no_checkpoint: having none is no error.
-        allow_mismatch: differences between data and starting weights that are meant, of
-            ``tokenizer``, ``text_encoder`` and ``model``; see :mod:`nemo_cosmos.training.matching`.
+        allow_mismatch: kinds of difference between data, model and starting weights that are
+            meant; see :mod:`nemo_cosmos.provenance.belonging`.
 
     The other fields are AutoResume's.
     """

@@ -111,7 +111,8 @@ class StepCheckpoint(ModelCheckpoint):
 
     def _describe(self, trainer: pl.Trainer, folder: Path) -> None:
         """Write what ``nemo-cosmos import`` needs to know, where the model can say it."""
-        content = checkpoint_description(trainer.lightning_module, trainer.datamodule)
+        meant = getattr(trainer, "allowed_mismatch", ())
+        content = checkpoint_description(trainer.lightning_module, trainer.datamodule, meant)
         if content is not None:
             self.set_checkpoint_unfinished_marker(folder)  # the folder is no checkpoint yet
             folder.mkdir(parents=True, exist_ok=True)

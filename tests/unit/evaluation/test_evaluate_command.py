@@ -87,3 +87,15 @@ def test_missing_folders_and_counterparts(run, folders, tmp_path):
     assert "no .mp4" in run(tmp_path / "empty", truth).err
     (truth / "b.mp4").unlink()
     assert "b.mp4" in run(generated, truth).err
+
+
+def test_frames_of_different_times_are_compared_only_where_it_is_meant(
+    run, folders, moving_square_THWC, monkeypatch
+):
+    encode_video(folders[1] / "b.mp4", Video(moving_square_THWC, fps=25))
+    with monkeypatch.context() as patched:
+        patched.setattr("nemo_cosmos.evaluation.run.read_pair", lambda *_: pytest.fail("decoded"))
+        refused = run(*folders)
+    assert refused.code == 2 and "10 and 25 frames a second" in refused.err
+    result = run(*folders, "-m", "psnr", "--allow-mismatch", "frame_rate", "--json").json
+    assert "25 frames a second" in result["allowed_mismatch"][0]

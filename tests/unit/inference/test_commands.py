@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from nemo_cosmos.guardrails.audit import AUDIT_VARIABLE
 from nemo_cosmos.inference import pipeline as pipeline_module
+from nemo_cosmos.testing.tiny import tiny_tokenizer
 from nemo_cosmos.video import Video, decode, encode_video
 
 QUICK = ["--steps", "1", "--guidance", "0", "--disable-guard", "face_blur", "--json"]
@@ -161,3 +164,19 @@ def test_out_is_checked_before_the_model_is_loaded(
     result = run("generate", tmp_path / "no_model", "-p", "x", "--out", tmp_path)
     assert result["code"] == 2 and str(tmp_path) in result["error"]
     assert "no_model" not in result["error"]
+
+
+def test_a_world_whose_tokenizer_was_exchanged_is_refused_unless_it_is_meant(
+    run: Callable[..., dict[str, Any]], make_world: Callable[..., Path], tmp_path: Path
+) -> None:
+    world = tmp_path / "world"
+    shutil.copytree(make_world(task="text2world"), world)
+    torch.manual_seed(3)
+    tiny_tokenizer().save(world / "tokenizer")
+    call = ["generate", world, "-p", "a block", *QUICK]
+    refused = run(*call)
+    assert refused["code"] == 2 and "--allow-mismatch tokenizer" in refused["error"]
+    told = json.loads(run(*call, "--allow-mismatch", "tokenizer")["out"])
+    record = json.loads((tmp_path / told["provenance"]).read_text())
+    assert "two tokenizers" in record["model"]["allowed_mismatch"][0]
+    assert "'tokenizer'" in run(*call, "--allow-mismatch", "tokeniser")["error"]

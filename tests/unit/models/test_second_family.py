@@ -133,7 +133,7 @@ def test_post_training_starts_from_it(
     after, before = (load_world(run / "export").net for run in (tuned(24), trained))
     moved = (after.outer.weight - before.outer.weight).abs().max()
     assert 0 < moved < 0.05
-    with pytest.raises(ConfigError, match="trained with width=24, but this run has width=32"):
+    with pytest.raises(ConfigError, match="has width=24, but 'this run' has width=32"):
         tuned(32)
 
 

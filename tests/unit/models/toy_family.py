@@ -207,6 +207,9 @@ class ToyFamily:
     def fixed_settings(self, settings: ToySettings) -> Mapping[str, Any]:
         return settings.to_dict()["toy"]
 
+    def data_settings(self, settings: ToySettings) -> Mapping[str, int]:
+        return {"text_channels": settings.text_channels}
+
     def build_network(
         self,
         settings: ToySettings,

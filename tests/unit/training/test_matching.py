@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from nemo_cosmos.batch import DataSpec
 from nemo_cosmos.checkpoint.world.config import WorldConfig
 from nemo_cosmos.checkpoint.world.folder import save_world
 from nemo_cosmos.controls import ControlSpec
@@ -21,6 +19,7 @@ from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
+from nemo_cosmos.models.tokenizer.model import TokenizerModel
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
@@ -45,8 +44,8 @@ def write_data(folder: Path, **changes: Any) -> str:
     return str(folder)
 
 
-def data_of(*folders: str) -> Any:
-    return SimpleNamespace(data_spec=lambda: DataSpec(folders=folders))
+def data_of(*folders: str) -> tuple[str, ...]:
+    return folders
 
 
 @pytest.fixture
@@ -94,7 +93,7 @@ def test_data_of_two_encoders_are_refused(
         (data_of(write_data(tmp_path / "data"), other), None),
         (data_of(other), world),
     ):
-        with pytest.raises(ConfigError, match=rf"{message}.*allow_mismatch=\[{kind}\]"):
+        with pytest.raises(ConfigError, match=rf"{message}.*--allow-mismatch {kind}"):
             check_belonging(make_model(), data, weights)
         check_belonging(make_model(), data, weights, allowed=[kind])
 
@@ -102,9 +101,9 @@ def test_data_of_two_encoders_are_refused(
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (make_model(num_layers=2), r"num_layers=1, but this run has num_layers=2"),
+        (make_model(num_layers=2), r"has num_layers=1, but 'this run' has num_layers=2"),
         (make_model(rope_ratios_thw=(2.0, 1.0, 1.0)), "rope_ratios_thw"),
-        (make_model(base_fps=16.0), "base_fps=24.0, but this run has base_fps=16.0"),
+        (make_model(base_fps=16.0), "has base_fps=24.0, but 'this run' has base_fps=16.0"),
         (make_model(DiffusionConfig.from_dict({"edm": {"sigma_data": 1.0}})), "sigma_data=0.5"),
     ],
 )
@@ -118,3 +117,79 @@ def test_weights_of_another_model_are_refused(
 def test_an_unknown_kind_names_the_known() -> None:
     with pytest.raises(ConfigError, match=r"'tokeniser'.*'tokenizer'"):
         check_belonging(make_model(), data_of(), None, allowed=["tokeniser"])
+
+
+def test_a_checkpoint_of_the_run_is_compared_as_starting_weights_are(
+    world: Path, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "step=000004"
+    checkpoint.mkdir()
+    (checkpoint / "nemo_cosmos.json").write_text((world / "config.json").read_text())
+    other = write_data(tmp_path / "other", latent_stats=OTHER_STATS)
+    with pytest.raises(ConfigError, match=r"step=000004.*two tokenizers"):
+        check_belonging(make_model(), data_of(other), checkpoint=checkpoint)
+    (meant,) = check_belonging(make_model(), data_of(other), None, ["tokenizer"], checkpoint=world)
+    assert "two tokenizers" in meant
+
+
+def test_a_tokenizer_that_was_trained_again_in_its_place(world: Path, tmp_path: Path) -> None:
+    tokenizer = VideoTokenizer.from_folder(world / "tokenizer")
+    record = {**tokenizer.describe(), "tokenizer": str(tmp_path / "tok")}
+    data = write_data(tmp_path / "data", **record)
+    tokenizer.save(tmp_path / "tok")
+    check_belonging(make_model(), data_of(data), world)
+    with torch.no_grad():
+        tokenizer.net.decoder.conv_in[0].conv3d.weight.add_(1.0)
+    tokenizer.save(tmp_path / "tok")  # the latents are the same
+    check_belonging(make_model(), data_of(data), world)
+    with torch.no_grad():
+        tokenizer.net.encoder.conv_in[0].conv3d.weight.add_(1.0)
+    tokenizer.save(tmp_path / "tok")
+    with pytest.raises(ConfigError, match=r"tok'.*their weights differ"):
+        check_belonging(make_model(), data_of(data), world)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [({"probe": [1.0, -0.5]}, None), ({"probe": [0.5, 1.0]}, "of the same text")],
+)
+def test_an_encoder_is_known_by_what_it_makes_of_a_text(
+    tmp_path: Path, text: dict[str, Any], match: str | None
+) -> None:
+    one = write_data(tmp_path / "one", text_encoder={**TEXT, "probe": [1.0, -0.49999]})
+    two = write_data(tmp_path / "two", text_encoder={**TEXT, "path": "/copied/t5", **text})
+    if match is None:  # the same encoder under another name
+        check_belonging(make_model(), data_of(one, two))
+        return
+    with pytest.raises(ConfigError, match=rf"{match}.*--allow-mismatch text_encoder"):
+        check_belonging(make_model(), data_of(one, two))
+
+
+def test_channels_lengths_and_controls(world: Path, tmp_path: Path) -> None:
+    narrow = write_data(tmp_path / "narrow", latent_shape=[8, 3, 4, 4])
+    with pytest.raises(ConfigError, match=r"latent_channels=16, but .*latent_channels=8"):
+        check_belonging(make_model(), data_of(narrow))
+    wide = write_data(tmp_path / "wide", text_encoder={**TEXT, "dim": 1024})
+    with pytest.raises(ConfigError, match="text_channels=12"):
+        check_belonging(make_model(), data_of(wide))
+    with pytest.raises(ConfigError, match=r"texts of 512 tokens, 'this run' of 32"):
+        check_belonging(make_model(), data_of(), world, text_length=32)
+    config = json.loads((world / "config.json").read_text())
+    config["controls"] = [{"name": "action", "options": {"std": [3.0]}}]
+    (world / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="steered by the control 'action', but this run has no"):
+        check_belonging(make_model(), data_of(), world)
+    model = make_model()
+    model.controls = (ControlSpec("action", {"std": [1.0]}),)
+    with pytest.raises(ConfigError, match=r"std=\[3.0\] in .*std=\[1.0\] in 'this run'"):
+        check_belonging(model, data_of(), world)
+
+
+def test_weights_of_another_kind(world: Path) -> None:
+    with pytest.raises(ConfigError, match="is a tokenizer model, 'this run' a diffusion model"):
+        check_belonging(make_model(), data_of(), world / "tokenizer")
+    tokenizer = TokenizerModel(TOKENIZERS["tokenizer_nano_cv4x8x8"])
+    with pytest.raises(ConfigError, match="is a diffusion model, 'this run' a tokenizer model"):
+        check_belonging(tokenizer, data_of(), world)
+    with pytest.raises(ConfigError, match="has channels=8, but 'this run' has channels=32"):
+        check_belonging(tokenizer, data_of(), world / "tokenizer")

@@ -17,6 +17,8 @@ from nemo_cosmos.errors import ConfigError, PromptError
 REFERENCE_MAX_LENGTH = 512
 """Tokens of the Cosmos diffusion models' prompts (T5-11B, zeros beyond the length)."""
 
+PROBE_TEXT = "A robot arm lifts a red block off the table while the camera stands still."
+PROBE_CHANNELS = 64
 _SHOWN_CHARACTERS = 60
 
 
@@ -88,12 +90,22 @@ class TextEncoder(ABC):
 
     def spec(self) -> JsonObject:
         """Return what a model's ``config.json`` stores, for :func:`load_text_encoder`."""
-        return {
+        spec = {
             "kind": self.kind,
             "path": self.path,
             "max_length": self.max_length,
             "dim": self.dim,
         }
+        return spec if self.path is None else {**spec, "probe": self.probe()}
+
+    def probe(self) -> list[float]:
+        """What the encoder makes of a known text, by which it is recognised in any folder.
+
+        Returns:
+            the first channels of the mean over the tokens.
+        """
+        (embedding_LD,) = self.embed(self.tokenize([PROBE_TEXT]))
+        return [round(float(value), 5) for value in embedding_LD.mean(0)[:PROBE_CHANNELS]]
 
     def _tokens(self, prompts: Sequence[str]) -> list[list[int]]:
         return self.tokenize(prompts) if prompts else []

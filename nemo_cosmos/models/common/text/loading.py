@@ -11,9 +11,10 @@ from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.models.common.text.base import REFERENCE_MAX_LENGTH, TextEncoder
 from nemo_cosmos.models.common.text.embedded import EmbeddedTextEncoder
 from nemo_cosmos.models.common.text.t5 import T5TextEncoder
+from nemo_cosmos.provenance.belonging import same_probe
 
 TEXT_ENCODER_KINDS = ("embedded", "t5")
-_KEYS = ("kind", "path", "max_length", "dim", "dtype")
+_KEYS = ("kind", "path", "max_length", "dim", "dtype", "probe")
 
 
 def text_encoder_spec(name: str, max_length: int) -> dict[str, object]:
@@ -32,13 +33,15 @@ def load_text_encoder(spec: Mapping[str, Any], device: str | torch.device = "cpu
     """Build the text encoder that a model was trained with.
 
     Args:
-        spec: ``{"kind", "path", "max_length", "dim"}``, as :meth:`TextEncoder.spec` returns it.
-            Only ``kind`` is required, and ``path`` for ``t5``; ``dim``, where given, is checked.
+        spec: ``{"kind", "path", "max_length", "dim", "probe"}``, as :meth:`TextEncoder.spec`
+            returns it. Only ``kind`` is required, and ``path`` for ``t5``; ``dim`` and ``probe``
+            (what the encoder makes of a known text), where given, are checked.
             ``dtype`` (``t5`` only) is ``float32`` or ``bfloat16``.
         device: device on which ``t5`` runs.
 
     Raises:
-        ConfigError: an unknown kind or key, no path for ``t5``, or another ``dim`` than stated.
+        ConfigError: an unknown kind or key, no path for ``t5``, another ``dim`` than stated, or
+            another encoder of the same ``dim``.
         MissingFileError: the weights do not exist.
         AssetError: the embedded weights cannot be fetched.
     """
@@ -69,5 +72,12 @@ def load_text_encoder(spec: Mapping[str, Any], device: str | torch.device = "cpu
         raise ConfigError(
             f"The text encoder '{kind}' at '{path}' gives {encoder.dim} channels; the model was "
             f"trained with {spec['dim']}. Name the encoder of the training run."
+        )
+    probe = spec.get("probe")
+    if probe is not None and not same_probe(probe, encoder.probe()):
+        raise ConfigError(
+            f"The text encoder '{kind}' at '{path}' is another than the one that the model was "
+            "trained with: it makes a different embedding of the same text. Put that encoder "
+            "there, or write its place into text_encoder.path of the world's config.json."
         )
     return encoder

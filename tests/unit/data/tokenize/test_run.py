@@ -337,10 +337,21 @@ class TestResume:
 
     def test_other_settings_need_another_folder(self, curated, tmp_path, encoders):
         run(curated, tmp_path / "out", encoders)
-        with pytest.raises(ConfigError, match="begun with another config"):
+        with pytest.raises(ConfigError, match=r"begun with window_frames=9, now window_frames=17"):
             run(curated, tmp_path / "out", encoders, TokenizeConfig(17, 8, (32, 48)))
-        with pytest.raises(ConfigError, match="begun with another describe"):
-            run(curated, tmp_path / "out", encoders, describe={"tokenizer": "new"})
+        with pytest.raises(ConfigError, match="begun with another list of shards"):
+            run([curated, curated], tmp_path / "out", encoders)
+
+    def test_a_folder_has_one_tokenizer_unless_two_are_meant(self, curated, tmp_path, encoders):
+        one, two = ({"encoder_sha256": digest, "tokenizer_name": "tok"} for digest in "ab")
+        run(curated, tmp_path / "out", encoders, describe=one)
+        (tmp_path / "out" / "dataset.json").unlink()
+        with pytest.raises(ConfigError, match=r"two tokenizers.*--allow-mismatch tokenizer"):
+            run(curated, tmp_path / "out", encoders, describe=two)
+        meant = {"describe": two, "allow_mismatch": ["tokenizer"]}
+        (recorded,) = run(curated, tmp_path / "out", encoders, **meant)["allowed_mismatch"]
+        assert "their weights differ" in recorded
+        assert run(curated, tmp_path / "out", encoders, describe=one)["allowed_mismatch"]
 
     def test_progress_counts_clips(self, curated, tmp_path, encoders):
         seen = []

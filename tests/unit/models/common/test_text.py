@@ -95,7 +95,9 @@ def test_nano_matches_transformers_called_directly(nano: TextEncoder, nano_folde
 
 def test_spec_goes_round(nano: TextEncoder, nano_folder: Path) -> None:
     spec = nano.spec()
-    assert spec == {"kind": "t5", "path": str(nano_folder), "max_length": 32, "dim": 128}
+    assert len(spec["probe"]) == 64
+    known = {name: value for name, value in spec.items() if name != "probe"}
+    assert known == {"kind": "t5", "path": str(nano_folder), "max_length": 32, "dim": 128}
     again = load_text_encoder(spec)
     torch.testing.assert_close(again.encode(["up"])[0], nano.encode(["up"])[0])
     assert load_text_encoder({"kind": "t5", "path": str(nano_folder)}).max_length == 512
@@ -198,3 +200,13 @@ def test_embedded_paraphrases_are_closer_than_unrelated(embedded: EmbeddedTextEn
     similarity = torch.nn.functional.normalize(mean_BD) @ torch.nn.functional.normalize(mean_BD).T
     assert similarity[0, 1] > similarity[0, 2] + 0.1
     assert similarity[0, 1] > similarity[1, 2] + 0.1
+
+
+def test_another_encoder_of_the_same_width_is_found_out(
+    nano: TextEncoder, nano_folder: Path, tmp_path: Path
+) -> None:
+    half = {**nano.spec(), "dtype": "bfloat16"}
+    load_text_encoder(half)  # the same encoder in another precision
+    other = build_nano_t5(CAPTIONS, tmp_path / nano_folder.name, vocab_size=128, seed=7)
+    with pytest.raises(ConfigError, match="is another than the one that the model was trained"):
+        load_text_encoder({**nano.spec(), "path": str(other)})

@@ -1,0 +1,81 @@
+"""Post-training takes network, process and text length from its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemo_cosmos.checkpoint.world.config import read_config, write_config
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.launch import configure_recipe
+from nemo_cosmos.site import SITE_VARIABLE, compose_site
+from nemo_cosmos.testing.tiny import tiny_tokenizer, write_world
+
+ACTIONS = {"mean": [0.0] * 7, "std": [3.0] * 7}
+
+
+@pytest.fixture(autouse=True)
+def own_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SITE_VARIABLE, str(tmp_path / "site.txt"))
+
+
+def configured(recipe: str, weights: Path, *words: str) -> Any:
+    named = f"resume.restore_config.path={weights}"
+    return configure_recipe(recipe, [named, *words], compose_site(), post_training=True)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world of no preset's size, whose process and controls are its own."""
+    folder = write_world(tmp_path_factory.mktemp("w") / "run" / "export", num_layers=3)
+    file, config = folder / "config.json", read_config(folder)
+    data = config.to_dict()
+    data["network"]["base_fps"] = 10.0
+    data["process"]["edm"]["sigma_data"] = 0.75
+    data["process"]["conditioning"]["text_dropout"] = 0.3
+    data["controls"] = [{"name": "action", "options": ACTIONS}]
+    write_config(file, type(config).from_dict(data))
+    return folder
+
+
+def test_a_world_of_no_presets_size_needs_no_retyping(world: Path) -> None:
+    recipe = configured("diffusion_nano_video2world", world.parent)  # the folder of a run
+    network = recipe.model.config
+    assert (network.num_layers, network.hidden_size, network.base_fps) == (3, 48, 10.0)
+    assert network.rope_ratios_thw == (1.0, 1.0, 1.0) and network.max_frames == 4
+    assert recipe.model.process.edm.sigma_data == 0.75
+    assert recipe.model.process.conditioning.text_dropout == 0.3
+    assert recipe.data.text_length == 8
+
+
+def test_what_a_person_sets_stays_to_be_compared(world: Path) -> None:
+    words = ("model.config.num_layers=6", "model.process.edm.sigma_data=0.5", "data.text_length=9")
+    recipe = configured("diffusion_nano_video2world", world, *words)
+    assert recipe.model.config.num_layers == 6 and recipe.model.config.hidden_size == 48
+    assert recipe.model.process.edm.sigma_data == 0.5
+    assert recipe.model.process.conditioning.text_dropout == 0.3
+    assert recipe.data.text_length == 9
+
+
+def test_what_the_task_of_a_recipe_changes_stays(world: Path) -> None:
+    recipe = configured("diffusion_nano_action", world)
+    assert recipe.model.process.conditioning.min_condition_latents == 1
+    assert recipe.model.process.conditioning.text_dropout == 0.3
+    assert recipe.model.controls[0].options == ACTIONS, "the units that the weights know"
+
+
+def test_a_recipe_for_another_task_is_refused(world: Path) -> None:
+    with pytest.raises(ConfigError, match="is a Video2World model, but the recipe trains a Text2"):
+        configured("diffusion_nano_text2world", world)
+
+
+def test_a_tokenizers_network_comes_from_its_weights(tmp_path: Path) -> None:
+    tiny_tokenizer().save(tmp_path / "tok")
+    recipe = configured("tokenizer_nano_cv4x8x8", tmp_path / "tok", "model.config.z_channels=4")
+    assert (recipe.model.config.channels, recipe.model.config.z_channels) == (8, 4)
+
+
+def test_weights_that_say_nothing_change_nothing(tmp_path: Path) -> None:
+    assert configured("diffusion_nano_video2world", tmp_path).model.config.num_layers == 4
