@@ -77,9 +77,19 @@ def write_report(report: Report, path: Path) -> None:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.tests["figure"] = _is_figure
     total_s = sum(record.duration_s for record in report.records)
     page = environment.get_template(TEMPLATE).render(
         report=report, version=__version__, total_s=total_s
     )
     with atomic_path(path) as temporary:
         temporary.write_text(page)
+
+
+def _is_figure(cell: str) -> bool:
+    """Whether a cell holds a number, which is set to the right, under its like."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -41,7 +41,6 @@ def walk(
     steps = [
         _step(part, _prepare(part.name, places), run_command) for part in plan(places, settings)
     ]
-    steps[0] = _with_definition(steps[0], settings.as_dict())
     steps += [_generate_step(places, settings, run_command), _evaluate_step(places, run_command)]
     return run_steps(root, steps, announce)
 
@@ -70,10 +69,6 @@ def _step(part: Part, prepare: Callable[[], None], run_command: RunCommand) -> S
     return Step(part.name, part.title, {"commands": [list(c) for c in part.commands]}, run)
 
 
-def _with_definition(step: Step, more: Mapping[str, object]) -> Step:
-    return Step(step.name, step.title, {**step.definition, "settings": dict(more)}, step.run)
-
-
 def _prepare(name: str, places: Places) -> Callable[[], None]:
     """Return what prepares inputs that no command makes."""
     if name == "curate":
@@ -90,7 +85,11 @@ def _generate_step(places: Places, settings: QuickstartSettings, run_command: Ru
         _run_all(commands, run_command)
         return {"num_videos": len(commands)}
 
-    definition = {"sampling_steps": settings.sampling_steps, "guidance": settings.guidance}
+    # The captions are known once the episodes are rendered, which the steps before stand for.
+    definition = {
+        "window_frames": settings.window_frames,
+        "commands": generation_commands(places, settings, {"key": "caption"}),
+    }
     return Step("generate", "Generate video from words, a frame and actions", definition, run)
 
 
@@ -102,7 +101,8 @@ def _evaluate_step(places: Places, run_command: RunCommand) -> Step:
             for folder in sorted(places.metrics.iterdir())
         }
 
-    return Step("evaluate", "Compare with held-out episodes", {}, run)
+    definition = {"commands": evaluation_commands(places)}
+    return Step("evaluate", "Compare with held-out episodes", definition, run)
 
 
 def _run_all(commands: Sequence[CommandLine], run_command: RunCommand) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Self
 
 
@@ -50,10 +50,6 @@ class QuickstartSettings:
     def size(self) -> str:
         """Height and width as the commands take them."""
         return f"{self.height}x{self.width}"
-
-    def as_dict(self) -> dict[str, object]:
-        """Return plain data for records and the report."""
-        return asdict(self)
 
     @classmethod
     def tiny(cls) -> Self:

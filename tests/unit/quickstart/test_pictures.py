@@ -71,3 +71,16 @@ def test_report_escapes_text_and_embeds_pictures(tmp_path):
     assert "<svg></svg>" in page
     assert "nemo-cosmos x" in page
     assert "1.0 minutes" in page
+
+
+def test_figures_in_tables_are_set_to_the_right_with_their_headings(tmp_path):
+    tables = [
+        Section("T", "text", table=[["kind", "PSNR, dB"], ["words", "20.24"], ["frame", "-1"]]),
+        Section("U", "text", table=[["a heading without rows"]]),
+    ]
+    write_report(Report([], tables, []), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert '<th>kind</th><th class="num">PSNR, dB</th>' in page
+    assert '<td>words</td><td class="num">20.24</td>' in page
+    assert '<td>frame</td><td class="num">-1</td>' in page
+    assert "<th>a heading without rows</th>" in page

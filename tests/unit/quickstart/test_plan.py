@@ -1,10 +1,12 @@
 """The commands of the quickstart: each goes on from where the one before left off."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nemo_cosmos.cli.main import COMMANDS
+from nemo_cosmos.quickstart import material
 from nemo_cosmos.quickstart.plan import (
     Places,
     evaluation_commands,
@@ -81,3 +83,30 @@ def test_walk_stops_at_the_part_that_fails(tmp_path):
     assert (tmp_path / "steps" / "curate.json").exists()
     assert not (tmp_path / "steps" / "tokenizer.json").exists()
     assert (tmp_path / "raw" / "real" / "bikes.mp4").exists()
+
+
+def parts_run(folder, settings):
+    """Names of the parts that a walk does, not re-uses, when commands cost nothing."""
+    ran = []
+
+    def announce(number, total, step, reused):
+        if not reused:
+            ran.append(step.name)
+
+    def run_command(words):
+        if words[0] == "generate":
+            raise RuntimeError("far enough")
+
+    with pytest.raises(RuntimeError):
+        walk(folder, settings, run_command, announce)
+    return ran
+
+
+def test_a_changed_number_of_steps_keeps_the_parts_before(tmp_path, monkeypatch):
+    """Only what a number changes, and what follows, is done again."""
+    monkeypatch.setattr(material, "place_held_out", lambda places, settings: None)
+    monkeypatch.setattr(material, "held_out_captions", lambda places: CAPTIONS)
+    assert parts_run(tmp_path, SETTINGS)[0] == "simulate"
+    assert parts_run(tmp_path, SETTINGS) == ["generate"]
+    longer = replace(SETTINGS, world_steps=SETTINGS.world_steps + 1)
+    assert parts_run(tmp_path, longer) == ["world", "action", "generate"]
