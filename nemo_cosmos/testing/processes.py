@@ -44,7 +44,7 @@ ResultT = TypeVar("ResultT")
 DEFAULT_TIMEOUT_S = 120.0
 GRACE_S = 2.0
 """How long the other ranks may take to report, once one has failed."""
-MAX_LOG_BYTES = 4000
+MAX_LOG_BYTES = 40_000
 MAX_CASES = 4
 """Cases that the same processes run. gloo's threads outlive their groups and poll; after some
 dozens of groups they take the machine's whole time, so that new processes are forked by then."""
@@ -290,6 +290,7 @@ def _serve(connection: Connection, environment: dict[str, str], log: str, path: 
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(output, stream)
+    faulthandler.enable()  # a crash in a library's own code leaves its stack in the log
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     sys.path[:] = path
