@@ -67,3 +67,32 @@ def test_tensor_and_sequence_parallel_equal_one_process(two_processes: ProcessPo
         for found in two_processes.run(measure, tp=2, sequence_parallel=sequence_parallel):
             assert found["loss"] == pytest.approx(expected["loss"], rel=RELATIVE)
             assert found["norms"] == pytest.approx(expected["norms"], rel=RELATIVE)
+
+
+def spreads(tp: int, use_cpu_initialization: bool) -> dict[str, float]:
+    """The largest absolute weight of each matrix in a layer's parallel linear maps."""
+    from nemo_cosmos.models.diffusion.network.config import DiTConfig
+    from nemo_cosmos.models.diffusion.network.dit import DiT
+    from nemo_cosmos.platform import ensure_model_parallel
+
+    ensure_model_parallel(tp=tp)
+    config = DiTConfig(
+        num_layers=1, hidden_size=192, num_attention_heads=4, crossattn_emb_channels=64,
+        adaln_lora_dim=16, max_frames=8, max_height=16, max_width=16,
+        tensor_model_parallel_size=tp, use_cpu_initialization=use_cpu_initialization,
+    )  # fmt: skip
+    layer = DiT(config).blocks.layers[0]
+    return {
+        name: weight.abs().max().item()
+        for name, weight in layer.named_parameters()
+        if weight.dim() == 2 and "linear" in name and "adaln" not in name
+    }
+
+
+@pytest.mark.slow
+def test_weights_drawn_in_parts_spread_as_whole_ones(two_processes: ProcessPool) -> None:
+    """On CUDA every rank draws its part for itself: ``use_cpu_initialization`` is off."""
+    whole = two_processes.run(spreads, tp=1, use_cpu_initialization=True)[0]
+    assert len(whole) == 7
+    for found in two_processes.run(spreads, tp=2, use_cpu_initialization=False):
+        assert found == pytest.approx(whole, rel=0.02)  # a uniform draw comes this near its bound

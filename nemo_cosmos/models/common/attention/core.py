@@ -28,6 +28,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.attention.cache import LayerCache
 from nemo_cosmos.models.common.attention.masks import Mask, key_ranges, mask_of
+from nemo_cosmos.models.common.megatron.initialization import spread_fused_as_single
 from nemo_cosmos.models.common.packed import Boundaries
 from nemo_cosmos.models.common.rope import RopeTable, apply_rope
 from nemo_cosmos.platform import kernels
@@ -134,7 +135,7 @@ class RopeSelfAttention(SelfAttention):
     def __init__(self, config: TransformerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         if config.perform_initialization:
-            _rescale_fused_xavier(
+            spread_fused_as_single(
                 self.linear_qkv.weight, config.hidden_size, self.linear_qkv_out_dim, num_fused=3
             )
 
@@ -223,7 +224,7 @@ class ContextAttention(Attention):
             submodules.linear_kv, context_size, 2 * self.kv_projection_size, **linear
         )
         if config.perform_initialization:
-            _rescale_fused_xavier(
+            spread_fused_as_single(
                 self.linear_kv.weight, context_size, 2 * self.kv_projection_size, num_fused=2
             )
         norm = {
@@ -311,14 +312,3 @@ def _attend_and_project(
         out = out.reshape(out.shape[0], 1, -1)
     projected, _ = attention.linear_proj(out)
     return projected
-
-
-def _rescale_fused_xavier(weight: torch.Tensor, fan_in: int, fan_out: int, num_fused: int) -> None:
-    """Give each part of a fused projection the spread that Xavier gives it on its own.
-
-    Xavier's bound is ``sqrt(6 / (fan_in + fan_out))``; drawn for the fused matrix, ``fan_out`` is
-    ``num_fused`` times too large.
-    """
-    ratio = (fan_in + fan_out) / (fan_in + fan_out / num_fused)
-    with torch.no_grad():
-        weight.mul_(ratio**0.5)

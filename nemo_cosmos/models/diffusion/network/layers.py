@@ -34,6 +34,7 @@ from megatron.core.utils import get_pg_rank, make_viewless_tensor
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.attention.core import KeysValues
 from nemo_cosmos.models.common.megatron.fp8 import check_fp8, check_fp8_tokens
+from nemo_cosmos.models.common.megatron.initialization import spread_parts_as_whole
 from nemo_cosmos.models.common.packed import Packing
 from nemo_cosmos.models.common.rope import RopeTable
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
@@ -95,6 +96,7 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
             ffn_hidden_size=config.ffn_hidden_size,
             tp_group=groups.tp,
         )
+        spread_parts_as_whole(self, config)
 
     def forward(
         self,
