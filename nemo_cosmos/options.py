@@ -7,6 +7,7 @@
         steps: int = option(35, "Sampling steps.", least=1)
 
     build_options(DiffusionOptions, {"steps": 20})   # checked: names, types and ranges
+    check_fields(settings)                           # checks a dataclass that was built directly
 
 Python users, the command line and a server set the same fields and get the same errors. Nothing
 heavy is imported here, so that ``--help`` can be made of such a dataclass.
@@ -17,9 +18,9 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from nemo_cosmos.errors import ConfigError, nearest_names
 
@@ -53,18 +54,24 @@ class Range:
         """
         if self.choices and value not in self.choices:
             raise ConfigError(
-                f"There is no {name} '{value}'. The nearest are "
-                f"{nearest_names(value, self.choices)}."
+                f"{name} takes no '{value}'. The nearest are "
+                f"{nearest_names(str(value), self.choices)}."
             )
-        bounds = (
-            (self.least, operator.ge, "{:g} or more"),
-            (self.above, operator.gt, "above {:g}"),
-            (self.most, operator.le, "at most {:g}"),
+        bounds = ((self.least, operator.ge), (self.above, operator.gt), (self.most, operator.le))
+        # NaN compares as False with everything, so that no bound holds for it.
+        if not all(bound is None or holds(value, bound) for bound, holds in bounds):
+            raise ConfigError(f"{name} is {value}; it must be {self.words()}.")
+
+    def words(self) -> str:
+        """The bounds in words, such as ``0 to 51`` or ``above 0``; empty without any."""
+        if self.least is not None and self.most is not None and self.above is None:
+            return f"{self.least:,.10g} to {self.most:,.10g}"
+        wanted = (
+            (self.least, "{:,.10g} or more"),
+            (self.above, "above {:,.10g}"),
+            (self.most, "at most {:,.10g}"),
         )
-        wanted = [text.format(bound) for bound, _, text in bounds if bound is not None]
-        for bound, holds, _ in bounds:
-            if bound is not None and not holds(value, bound):
-                raise ConfigError(f"{name} is {value}; it must be {' and '.join(wanted)}.")
+        return " and ".join(text.format(bound) for bound, text in wanted if bound is not None)
 
 
 def option(
@@ -90,6 +97,21 @@ def option(
     """
     legal = Range(least, above, most, tuple(choices))
     made: T = field(default=default, metadata={"help": help, "flag": flag, "range": legal})
+    return made
+
+
+def limited(
+    default: T, *, least: float | None = None, above: float | None = None, most: float | None = None
+) -> T:
+    """Make a dataclass field with a range, which only Python users set: no command offers it.
+
+    Args:
+        default: the value when it is not set.
+        least: smallest legal value.
+        above: bound that the value must exceed.
+        most: largest legal value.
+    """
+    made: T = field(default=default, metadata={"range": Range(least, above, most)})
     return made
 
 
@@ -119,6 +141,21 @@ def build_options(cls: type[OptionsT], values: Mapping[str, object], **known: ob
     return cls(**chosen, **known)
 
 
+def check_fields(settings: object) -> None:
+    """Check every field of a dataclass that has a range; for its ``__post_init__``.
+
+    Raises:
+        ConfigError: a value of another type, NaN, infinity, or a value outside the range.
+    """
+    kind = type(settings)
+    hints = get_type_hints(kind)
+    for item in fields(kind):  # type: ignore[arg-type]  # any dataclass
+        if "range" in item.metadata:
+            check_value(
+                item.name, getattr(settings, item.name), hints[item.name], item.metadata["range"]
+            )
+
+
 def check_names(names: Iterable[str], known: Iterable[str]) -> None:
     """Refuse a name that is not known.
 
@@ -139,7 +176,8 @@ def check_value(name: str, value: Any, kind: Any, legal: Range | None = None) ->
     Args:
         name: the option's name, for the message.
         value: what a person gave; a NumPy scalar counts as the number that it holds.
-        kind: the type: ``int``, ``float``, ``bool`` or ``str``, or one of them or None.
+        kind: the type: ``int``, ``float``, ``bool``, ``str``, a ``Literal`` of words or a ``tuple``
+            of one of them; or one of them or None.
         legal: its range; None for any value.
 
     Raises:
@@ -149,14 +187,20 @@ def check_value(name: str, value: Any, kind: Any, legal: Range | None = None) ->
     if value is None and is_optional:
         return None
     plain = next(k for k in get_args(kind) if k is not NoneType) if is_optional else kind
+    legal = legal or Range()
+    if get_origin(plain) is Literal:
+        legal, plain = replace(legal, choices=get_args(plain)), str
+    if get_origin(plain) is tuple:
+        return tuple(check_value(name, each, get_args(plain)[0], legal) for each in value)
     try:
         converted = _convert(value, plain)
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{name} is {value!r:.80} ({type(value).__name__}); it must be {_ARTICLES[plain]}."
-        ) from error
-    if legal is not None:
-        legal.check(name, converted)
+        wanted = ", ".join(filter(None, (_ARTICLES[plain], legal.words())))
+        given = f"{value!r:.80}"
+        if not (plain is float and isinstance(value, float)):  # it is NaN or infinity otherwise
+            given += f" ({type(value).__name__})"
+        raise ConfigError(f"{name} is {given}; it must be {wanted}.") from error
+    legal.check(name, converted)
     return converted
 
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from data_curation.clip import Clip
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, VideoError
-from nemo_cosmos.options import option
+from nemo_cosmos.options import check_fields, limited, option
 from nemo_cosmos.services import (
     Endpoint,
     NoAnswerError,
@@ -58,7 +59,7 @@ class VisionModel:
         pause_s: before the second try; it doubles with each.
 
     Raises:
-        ConfigError: a URL without a name or the reverse, or a number that is not positive.
+        ConfigError: a URL that is none or without a name, a name alone, or a number out of range.
     """
 
     url: str = option(
@@ -66,21 +67,29 @@ class VisionModel:
         flag="--vlm-url",
     )  # fmt: skip
     model: str = option("", "Name of the model there.", flag="--vlm-model")
-    long_side_px: int = 640
-    concurrency: int = option(16, "Most requests at once.", flag="--vlm-concurrency")
-    timeout_s: float = option(120.0, "Seconds for one answer.", flag="--vlm-timeout-s")
-    max_tries: int = 6
-    pause_s: float = 1.0
+    long_side_px: int = limited(640, least=1, most=16384)
+    concurrency: int = option(
+        16, "Most requests at once.", flag="--vlm-concurrency", least=1, most=4096
+    )
+    timeout_s: float = option(
+        120.0, "Seconds for one answer.", flag="--vlm-timeout-s", above=0, most=86400
+    )
+    max_tries: int = limited(6, least=1, most=1000)
+    pause_s: float = limited(1.0, least=0, most=3600)
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        place = urlsplit(self.url)
+        if self.url and not (place.scheme in ("http", "https") and place.hostname):
+            raise ConfigError(
+                f"'{self.url}' is not the URL of an endpoint. Expected one such as "
+                "http://localhost:8000/v1."
+            )
         if bool(self.url) != bool(self.model):
             raise ConfigError(
                 "Asking a model needs both its endpoint and its name; got the endpoint "
                 f"'{self.url}' and the name '{self.model}'."
             )
-        numbers = (self.long_side_px, self.concurrency, self.timeout_s, self.max_tries)
-        if min(numbers) <= 0 or self.pause_s < 0:
-            raise ConfigError(f"A setting of the model that is asked is not positive: {numbers}.")
 
     def endpoint(self) -> Endpoint:
         """Where it is served, and how patiently it is asked."""

@@ -13,7 +13,7 @@ A stage is one file with its settings, whose fields are options of the command l
     @dataclass(frozen=True)
     class SharpnessSettings(StageSettings):
         after = "visual_quality"
-        min_sharpness: float = option(0.1, "Least sharpness; 0 lets everything pass.")
+        min_sharpness: float = option(0.1, "Least sharpness; 0: any.", least=0, most=1)
 
         def build(self, store: ClipStore) -> Stage:
             return SharpnessStage(self, store)
@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.frames import Numbers
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.options import check_fields
 
 if TYPE_CHECKING:
     from data_curation.store import ClipStore
@@ -150,10 +151,17 @@ class StageSettings(ABC):
     Attributes:
         optional: whether a run may leave the stage out (``CurateSettings.skip``).
         after: name of the stage that a stage of another package follows.
+
+    Raises:
+        ConfigError: a field has a value outside its range.
     """
 
     optional: ClassVar[bool] = False
     after: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Check the range of every field; a subclass that overrides this calls it first."""
+        check_fields(self)
 
     @abstractmethod
     def build(self, store: ClipStore) -> Stage:

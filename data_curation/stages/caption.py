@@ -21,8 +21,7 @@ from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.stages.base import DatasetStage, Stage, StageSettings, ignore_progress
 from data_curation.store import ClipStore
 from nemo_cosmos.aliases import JsonObject
-from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.options import option
+from nemo_cosmos.options import limited, option
 from nemo_cosmos.services import NoAnswerError
 
 #: The prompt of the paper (arXiv:2501.03575, section 3.4) and of cosmos-curate.
@@ -42,16 +41,12 @@ class CaptionSettings(VisionModel, StageSettings):
     """
 
     prompt: str = option(PROMPT, "The question to the model.", flag="--vlm-prompt")
-    sample_fps: float = option(2.0, "Frames a second that the model is shown.", flag="--vlm-fps")
-    window_frames: int = WINDOW_FRAMES
-    remainder_frames: int = REMAINDER_FRAMES
-    max_tokens: int = 8192
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        numbers = (self.sample_fps, self.window_frames, self.remainder_frames, self.max_tokens)
-        if min(numbers) <= 0:
-            raise ConfigError(f"A setting of the captions is not positive: {numbers}.")
+    sample_fps: float = option(
+        2.0, "Frames a second that the model is shown.", flag="--vlm-fps", above=0, most=1000
+    )
+    window_frames: int = limited(WINDOW_FRAMES, least=1)
+    remainder_frames: int = limited(REMAINDER_FRAMES, least=1)
+    max_tokens: int = limited(8192, least=1)
 
     def build(self, store: ClipStore) -> Stage:
         """The stage with these settings."""

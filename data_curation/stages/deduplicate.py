@@ -36,24 +36,20 @@ class DeduplicateSettings(StageSettings):
     """What counts as the same.
 
     Attributes:
-        min_cosine: least cosine of the embeddings of semantic duplicates; 1 or more leaves this
-            sieve out.
+        min_cosine: least cosine of the embeddings of semantic duplicates; 1 leaves this sieve out.
         known: output folders of earlier runs, whose clips are not taken again.
     """
 
     min_cosine: float = option(
-        MIN_COSINE, "Clips this similar are semantic duplicates; 1 keeps them.", flag="--min-cosine"
+        MIN_COSINE,
+        "Clips this similar are semantic duplicates; 1 keeps them.",
+        flag="--min-cosine",
+        above=0,
+        most=1,
     )
     known: tuple[str, ...] = option(
         (), "Output of an earlier run, whose clips are not taken again; repeatable.", flag="--known"
     )
-
-    def __post_init__(self) -> None:
-        if not self.min_cosine > 0:
-            raise ConfigError(
-                f"The least cosine of duplicates is {self.min_cosine}; expected a number above 0, "
-                f"such as {MIN_COSINE}, or 1 to keep semantic duplicates."
-            )
 
     def build(self, store: ClipStore) -> Stage:
         """The stage with these settings."""

@@ -14,7 +14,7 @@ from data_curation.embedding.sidecar import EMBEDDING_SUFFIX, ClipEmbedding
 from data_curation.frames import Numbers, spread
 from data_curation.stages.base import BatchStage, Stage, StageSettings
 from data_curation.store import ClipStore
-from nemo_cosmos.errors import ConfigError, VideoError
+from nemo_cosmos.errors import VideoError
 from nemo_cosmos.options import option
 from nemo_cosmos.perception import EMBEDDED
 from nemo_cosmos.video.frames import FramesTHWC
@@ -39,11 +39,9 @@ class EmbedSettings(StageSettings):
         "'efficientnet-lite0', or a folder with a CLIP or other vision model.",
         flag="--embedder",
     )
-    num_frames: int = option(8, "Frames that are looked at, evenly over the clip.")
-
-    def __post_init__(self) -> None:
-        if self.num_frames < 1:
-            raise ConfigError(f"{self.num_frames} frames cannot be embedded; expected 1 or more.")
+    num_frames: int = option(
+        8, "Frames that are looked at, evenly over the clip.", least=1, most=1000
+    )
 
     def build(self, store: ClipStore) -> Stage:
         """The stage with these settings."""

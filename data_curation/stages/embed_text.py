@@ -16,8 +16,7 @@ from data_curation.clip import Clip, Resources, Result
 from data_curation.stages.base import DatasetStage, Stage, StageSettings, ignore_progress
 from data_curation.store import ClipStore
 from nemo_cosmos.data.shards.layout import TEXT_SUFFIX
-from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.options import option
+from nemo_cosmos.options import limited, option
 from nemo_cosmos.platform import default_device
 from nemo_cosmos.storage import atomic_path
 
@@ -42,11 +41,7 @@ class EmbedTextSettings(StageSettings):
         "T5 that embeds captions into the shards: 'embedded', a folder, or a name on the hub.",
         flag="--text-encoder",
     )
-    max_length: int = 512
-
-    def __post_init__(self) -> None:
-        if self.max_length < 1:
-            raise ConfigError(f"Captions cannot have {self.max_length} tokens; expected 1 or more.")
+    max_length: int = limited(512, least=1, most=65536)
 
     def build(self, store: ClipStore) -> Stage:
         """The stage with these settings."""
@@ -66,6 +61,11 @@ class EmbedTextStage(DatasetStage):
         self._store = store
         self._marks = store.output / ".work" / "text"
         self._encoder: TextEncoder | None = None
+
+    def prepare(self) -> None:
+        """Load the encoder: captioning may take days, after which its path must not be wrong."""
+        if self.settings.encoder:
+            self._encoder = self._load()
 
     def process_all(
         self, clips: Sequence[Clip], advance: Callable[[], None] = ignore_progress

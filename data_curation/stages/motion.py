@@ -41,10 +41,18 @@ class MotionSettings(StageSettings):
     """Least scores that pass; cosmos-curate's values. Zero lets everything pass."""
 
     min_global_mean: float = option(
-        0.00098, "Least mean motion, in (height + width) per frame; 0: any.", flag="--min-motion"
+        0.00098,
+        "Least mean motion, in (height + width) per frame; 0: any.",
+        flag="--min-motion",
+        least=0,
+        most=1,
     )
     min_per_patch: float = option(
-        0.000001, "Least motion of the stillest 256-pixel patch; 0: any.", flag="--min-patch-motion"
+        0.000001,
+        "Least motion of the stillest 256-pixel patch; 0: any.",
+        flag="--min-patch-motion",
+        least=0,
+        most=1,
     )
 
     def build(self, store: ClipStore) -> Stage:

@@ -32,14 +32,15 @@ class ProbeSettings(StageSettings):
         ConfigError: the least is more than the most.
     """
 
-    min_side_px: int = option(16, "Sources with a smaller side, in pixels, are rejected.")
-    max_side_px: int = option(8192, "Sources with a larger side, in pixels, are rejected.")
+    min_side_px: int = option(16, "Sources with a smaller side, in pixels, are rejected.", least=1)
+    max_side_px: int = option(8192, "Sources with a larger side, in pixels, are rejected.", least=1)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min_side_px <= self.max_side_px:
+        super().__post_init__()
+        if self.min_side_px > self.max_side_px:
             raise ConfigError(
                 f"Sides cannot be {self.min_side_px} to {self.max_side_px} pixels long; expected a "
-                "least side of 1 or more and a most side that is not below it."
+                "most side that is not below the least."
             )
 
     def build(self, store: ClipStore) -> Stage:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.frames import index_source
@@ -40,6 +40,8 @@ from nemo_cosmos.video import FrameIndex, VideoInfo, decode
 _PICTURES_PER_CALL = 16
 #: A video that stays whole may stand still for longer.
 WHOLE_HOLD_S = 3600.0
+#: The longest clip that settings may ask for: no recording is longer.
+MAX_CLIP_S = 1e9
 SplitMethod = Literal["shot", "transnetv2", "scenedetect", "stride", "none"]
 
 
@@ -57,7 +59,7 @@ class SplitSettings(StageSettings):
             it is 0.
 
     Raises:
-        ConfigError: a length is not positive, or the least is more than the most.
+        ConfigError: a value outside its range, or the least length is more than the most.
     """
 
     method: SplitMethod = option(
@@ -65,29 +67,30 @@ class SplitSettings(StageSettings):
         "Where to cut: 'shot', 'transnetv2', 'scenedetect', 'stride' or 'none' (whole videos).",
         flag="--split",
     )
-    min_clip_s: float = option(2.0, "Shorter clips are rejected.", flag="--min-clip-s")
-    max_clip_s: float = option(60.0, "Longer clips are cut evenly.", flag="--max-clip-s")
-    stride_s: float = option(10.0, "Clip length with --split stride.", flag="--stride-s")
+    min_clip_s: float = option(
+        2.0, "Shorter clips are rejected.", flag="--min-clip-s", least=0, most=MAX_CLIP_S
+    )
+    max_clip_s: float = option(
+        60.0, "Longer clips are cut evenly.", flag="--max-clip-s", above=0, most=MAX_CLIP_S
+    )
+    stride_s: float = option(
+        10.0, "Clip length with --split stride.", flag="--stride-s", above=0, most=MAX_CLIP_S
+    )
     boundary_s: float = option(
-        0.1, "What is left out on either side of a change of shot.", flag="--boundary-s"
+        0.1,
+        "What is left out on either side of a change of shot.",
+        flag="--boundary-s",
+        least=0,
+        most=3600,
     )
 
     def __post_init__(self) -> None:
-        methods = get_args(SplitMethod)
-        if self.method not in methods:
+        super().__post_init__()
+        if self.min_clip_s > self.max_clip_s:
             raise ConfigError(
-                f"There is no method '{self.method}' to split by; expected "
-                f"{', '.join(methods[:-1])} or {methods[-1]}."
+                f"Clips cannot be {self.min_clip_s:g} s to {self.max_clip_s:g} s long; expected a "
+                "most length that is not below the least."
             )
-        if not (0 <= self.min_clip_s <= self.max_clip_s and self.max_clip_s > 0):
-            raise ConfigError(
-                f"Clips cannot be {self.min_clip_s} s to {self.max_clip_s} s long; expected a "
-                "least length of 0 or more and a most length that is not below it."
-            )
-        if self.stride_s <= 0:
-            raise ConfigError(f"The stride is {self.stride_s} s; expected a positive number.")
-        if self.boundary_s < 0:
-            raise ConfigError(f"The boundary is {self.boundary_s} s; expected 0 or more.")
 
     def build(self, store: ClipStore) -> Stage:
         """The stage with these settings."""

@@ -12,7 +12,7 @@ from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from data_curation.text_overlay.detector import coverage, load_detector, network_size
 from data_curation.text_overlay.persistence import burnt_in
-from nemo_cosmos.errors import ConfigError, VideoError
+from nemo_cosmos.errors import VideoError
 from nemo_cosmos.options import option
 
 #: Seconds between the two frames of a look.
@@ -32,19 +32,16 @@ class TextOverlaySettings(StageSettings):
     optional = True
 
     max_overlay_share: float = option(
-        0.003, "Most burnt-in text, as a share of the picture; 1: any.", flag="--max-overlay"
+        0.003,
+        "Most burnt-in text, as a share of the picture; 1: any.",
+        flag="--max-overlay",
+        least=0,
+        most=1,
     )
-    max_text_share: float = option(0.25, "Most text of any kind, as a share; 1: any.")
-    num_looks: int = option(3, "Places in the clip that are looked at.")
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.max_overlay_share <= 1 and 0 <= self.max_text_share <= 1):
-            raise ConfigError(
-                f"Text may cover {self.max_overlay_share} and {self.max_text_share} of a picture; "
-                "expected shares from 0 to 1."
-            )
-        if self.num_looks < 1:
-            raise ConfigError(f"{self.num_looks} looks find no text; expected 1 or more.")
+    max_text_share: float = option(
+        0.25, "Most text of any kind, as a share; 1: any.", least=0, most=1
+    )
+    num_looks: int = option(3, "Places in the clip that are looked at.", least=1, most=1000)
 
     def build(self, store: ClipStore) -> Stage:
         """The stage with these settings."""

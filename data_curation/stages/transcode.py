@@ -32,7 +32,7 @@ from data_curation.sidecars import cut_arrays
 from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.data.schema import TIME_AXES
-from nemo_cosmos.errors import ConfigError, NumericsError, SampleError, VideoError
+from nemo_cosmos.errors import NumericsError, SampleError, VideoError
 from nemo_cosmos.options import option
 from nemo_cosmos.video import FrameIndex, Video, VideoInfo, decode, encode_video, probe
 from nemo_cosmos.video.decode import automatic_backend, stream_frames
@@ -63,33 +63,31 @@ class TranscodeSettings(StageSettings):
     """
 
     short_side_px: int = option(
-        0, "Scale down to this shorter side in pixels; 0 keeps the size.", flag="--short-side"
+        0,
+        "Scale down to this shorter side in pixels; 0 keeps the size.",
+        flag="--short-side",
+        least=0,
+        most=16384,
     )
-    crf: float = option(CRF, "H.264 quality, 0 best to 51 worst.", flag="--crf")
+    crf: float = option(CRF, "H.264 quality, 0 best to 51 worst.", flag="--crf", least=0, most=51)
     profile: str = option(
-        "source", "Largest picture: 'source' (any), '720p' or '1080p'.", flag="--profile"
+        "source",
+        "Largest picture: 'source' (any), '720p' or '1080p'.",
+        flag="--profile",
+        choices=tuple(PROFILES),
     )
     keyframe_s: float = option(
-        2.0, "Longest time between keyframes; shorter is faster to read at random."
+        2.0,
+        "Longest time between keyframes; shorter is faster to read at random.",
+        above=0,
+        most=3600,
     )
     encoder: str = option(
-        "auto", "H.264 encoder: 'auto', 'h264_nvenc', 'libx264' or 'libopenh264'.", flag="--encoder"
+        "auto",
+        "H.264 encoder: 'auto', 'h264_nvenc', 'libx264' or 'libopenh264'.",
+        flag="--encoder",
+        choices=("auto", *ENCODERS),
     )
-
-    def __post_init__(self) -> None:
-        if self.profile not in PROFILES:
-            raise ConfigError(
-                f"There is no profile '{self.profile}'; expected {', '.join(PROFILES)}."
-            )
-        if self.keyframe_s <= 0 or self.short_side_px < 0:
-            raise ConfigError(
-                f"Keyframes every {self.keyframe_s} s and a shorter side of {self.short_side_px} "
-                "pixels are impossible; expected a positive time and a side of 0 or more."
-            )
-        if self.encoder not in ("auto", *ENCODERS):
-            raise ConfigError(
-                f"There is no encoder '{self.encoder}'; expected auto, {', '.join(ENCODERS)}."
-            )
 
     @property
     def largest_side_px(self) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from data_curation.video_type.taxonomy import (
     load_taxonomy,
 )
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.options import option
+from nemo_cosmos.options import limited, option
 from nemo_cosmos.perception import EMBEDDED
 
 TypeMethod = Literal["embedding", "vlm"]
@@ -63,24 +63,16 @@ class VideoTypeSettings(StageSettings):
         "embedding", "Sort by 'embedding', or ask the model of --vlm-url: 'vlm'.", flag="--type-by"
     )
     taxonomy: str = option("", "YAML or JSON file of labels to sort by.", flag="--taxonomy")
-    min_confidence: float = option(0.3, "Less likely labels are 'unknown'.")
-    min_object_confidence: float = option(0.5, "Less likely objects are not named.")
+    min_confidence: float = option(0.3, "Less likely labels are 'unknown'.", least=0, most=1)
+    min_object_confidence: float = option(
+        0.5, "Less likely objects are not named.", least=0, most=1
+    )
     keep: tuple[str, ...] = option(
         (), "Keep only clips with this label; repeatable.", flag="--keep-type"
     )
-    num_frames: int = 8
+    num_frames: int = limited(8, least=1, most=1000)
     vlm: VisionModel = field(default_factory=VisionModel)
     embedder: str = EMBEDDED
-
-    def __post_init__(self) -> None:
-        ways = " or ".join(get_args(TypeMethod))
-        if self.by not in get_args(TypeMethod):
-            raise ConfigError(f"Clips cannot be sorted by '{self.by}'; expected {ways}.")
-        for least in (self.min_confidence, self.min_object_confidence):
-            if not 0 <= least <= 1:
-                raise ConfigError(f"The least confidence of a label is {least}; expected 0 to 1.")
-        if self.num_frames < 1:
-            raise ConfigError(f"{self.num_frames} frames show nothing; expected 1 or more.")
 
     def build(self, store: ClipStore) -> Stage:
         """The stage with these settings."""

@@ -48,27 +48,36 @@ class VisualQualitySettings(StageSettings):
 
     optional = True
 
-    max_blur: float = option(1.0, "Most blur, 0 sharp to 1; try 0.65.")
-    max_black_share: float = option(1.0, "Most of the picture that is black; try 0.7.")
-    max_white_share: float = option(1.0, "Most of the picture that is white; try 0.3.")
-    max_blockiness: float = option(
-        0.0, "Most excess of steps on the grid of blocks; 0: any; try 0.6."
+    max_blur: float = option(1.0, "Most blur, 0 sharp to 1; try 0.65.", least=0, most=1)
+    max_black_share: float = option(
+        1.0, "Most of the picture that is black; try 0.7.", least=0, most=1
     )
-    max_bar_share: float = option(1.0, "Most of the picture that is black bars; try 0.4.")
-    max_brisque: float = option(0.0, "Most BRISQUE score (0 good, 100 bad); 0: not computed.")
-    min_aesthetic: float = option(0.0, "Least aesthetic score (1 to 10); needs the two paths.")
+    max_white_share: float = option(
+        1.0, "Most of the picture that is white; try 0.3.", least=0, most=1
+    )
+    max_blockiness: float = option(
+        0.0, "Most excess of steps on the grid of blocks; 0: any; try 0.6.", least=0, most=100
+    )
+    max_bar_share: float = option(
+        1.0, "Most of the picture that is black bars; try 0.4.", least=0, most=1
+    )
+    max_brisque: float = option(
+        0.0, "Most BRISQUE score (0 good, 100 bad); 0: not computed.", least=0, most=1000
+    )
+    min_aesthetic: float = option(
+        0.0, "Least aesthetic score (1 to 10); needs the two paths.", least=0, most=10
+    )
     clip_model: str = option("", "Folder of CLIP ViT-L/14 for the aesthetic score.")
     aesthetic_head: str = option("", "File of the aesthetic head, as of sac-logos-ava1-l14.")
-    num_frames: int = option(5, "Frames that are looked at.")
+    num_frames: int = option(5, "Frames that are looked at.", least=1, most=1000)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if bool(self.clip_model) != bool(self.aesthetic_head):
             raise ConfigError(
                 "The aesthetic score needs both a CLIP model and a head; only one path was given. "
                 "Name both, or none."
             )
-        if self.num_frames < 1:
-            raise ConfigError(f"{self.num_frames} frames show nothing; expected 1 or more.")
 
     def build(self, store: ClipStore) -> Stage:
         """The stage with these settings."""

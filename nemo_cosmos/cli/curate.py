@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from data_curation.reporting.hints import hints
 from data_curation.settings import CurateSettings, optional_stages
 from nemo_cosmos.cli.dataset import open_site_catalogue
-from nemo_cosmos.cli.options import AsJson, Work, listed, settings_from, with_settings
+from nemo_cosmos.cli.options import AsJson, Work, listed, number, settings_from, with_settings
 from nemo_cosmos.storage import is_url, work_folder_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ Skip = Annotated[
 Decoder = Annotated[
     str, typer.Option(help="Video decoder: 'pyav', 'torchcodec', 'dali', or 'auto' (DALI on GPUs).")
 ]
-ShardMegabytes = Annotated[float, typer.Option(help="Largest tar, in MB.")]
+ShardMegabytes = Annotated[float, number("Largest tar, in MB.", least=0.001, most=1e6)]
 Name = Annotated[
     str | None, typer.Option(help="Name of the data set in the catalogue; by default the folder's.")
 ]
@@ -47,15 +48,15 @@ ExecutorName = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Processes (1), or the most Ray actors of one kind (what fits)."),
+    number("Processes (1), or the most Ray actors of one kind (what fits).", least=1, most=4096),
 ]
-MinWorkers = Annotated[int, typer.Option(help="The fewest Ray actors of one kind.")]
+MinWorkers = Annotated[int, number("The fewest Ray actors of one kind.", least=1, most=4096)]
 Address = Annotated[
     str,
     typer.Option(help="Ray cluster: 'local' starts one, 'auto' finds one, or HOST:PORT."),
 ]
 WorkerMemory = Annotated[
-    float, typer.Option(help="A process that uses more memory is replaced; 0: no limit.")
+    float, number("A process that uses more memory is replaced; 0: no limit.", least=0, most=1e6)
 ]
 RetryDead = Annotated[bool, typer.Option("--retry-dead", help="Retry sources that were given up.")]
 VideoOutput = Annotated[str, typer.Argument(help="Folder for the videos; or a bucket's URL.")]
@@ -119,7 +120,8 @@ def curate(
         chosen_name = name or Path(output).absolute().name
         version = _add_version(opened, summary, source, folder, chosen_name)
     if as_json:
-        content = {**asdict(summary), "output": output, "version": version}
+        found = hints(summary.num_clips, summary.rejected)
+        content = {**asdict(summary), "output": output, "version": version, "hints": found}
         typer.echo(json.dumps(content))
     else:
         _print_summary(summary, folder, version)
@@ -209,6 +211,8 @@ def _print_summary(summary: CurateSummary, output: Path, version: str) -> None:
         )
     if not summary.num_clips:
         console.print("[bold]Every clip was rejected[/bold]; the report says why, one by one.")
+    for hint in hints(summary.num_clips, summary.rejected):
+        console.print(f"  hint: {hint}", markup=False)
     console.print(f"Report: {output / 'report.html'}", markup=False)
     if version:
         console.print(f"Version: {version} (nemo-cosmos dataset show {version})", markup=False)

@@ -13,7 +13,7 @@ import typer
 
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.cli.main import DATA, CommandEntry, CommandGroup
-from nemo_cosmos.cli.options import AsJson
+from nemo_cosmos.cli.options import AsJson, number
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.progress import show_progress
 
@@ -147,7 +147,7 @@ def query(
         str | None,
         typer.Option(metavar="KEY", help="Find clips that look like this one, nearest first."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The most clips to show.")] = 50,
+    limit: Annotated[int, number("The most clips to show.", least=1, most=1e9)] = 50,
     catalogue: CatalogueOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -234,8 +234,10 @@ def add(
 
 
 def retain(
-    raw_days: Annotated[int | None, typer.Option(min=0, help="Days to keep sources.")] = None,
-    processed_days: Annotated[int | None, typer.Option(min=0, help="Days to keep shards.")] = None,
+    raw_days: Annotated[int | None, number("Days to keep sources.", least=0, most=36500)] = None,
+    processed_days: Annotated[
+        int | None, number("Days to keep shards.", least=0, most=36500)
+    ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Delete; without it, only list.")] = False,
     catalogue: CatalogueOption = None,
 ) -> None:
@@ -314,10 +316,8 @@ def _print_table(header: list[str], rows: list[list[str]], empty: str) -> None:
     from rich.table import Table
 
     table = Table()
-    for number, title in enumerate(header):
-        table.add_column(
-            title, no_wrap=number == 0, overflow="fold"
-        )  # names are there to be copied
+    for place, title in enumerate(header):
+        table.add_column(title, no_wrap=place == 0, overflow="fold")  # names are there to be copied
     for row in rows:
         table.add_row(*row)
     Console().print(table)

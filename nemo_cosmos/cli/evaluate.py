@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nemo_cosmos.cli.options import AllowMismatch, AsJson, listed
+from nemo_cosmos.cli.options import AllowMismatch, AsJson, listed, number
 from nemo_cosmos.progress import show_progress
 
 
@@ -27,7 +27,7 @@ def command(
         ),
     ] = None,
     skip_frames: Annotated[
-        int, typer.Option(min=0, help="Leave out the first frames, which were given.")
+        int, number("Leave out the first frames, which were given.", least=0, most=1e6)
     ] = 0,
     trim: Annotated[bool, typer.Option(help="Cut both to the shorter one.")] = False,
     resize: Annotated[bool, typer.Option(help="Resize the truth to the generated size.")] = False,

@@ -19,6 +19,7 @@ from nemo_cosmos.cli.options import (
     DisableGuard,
     EnableGuard,
     listed,
+    number,
     with_options,
 )
 from nemo_cosmos.errors import ConfigError, nearest_names
@@ -59,15 +60,17 @@ Begin = Annotated[
     ),
 ]
 NumGiven = Annotated[
-    int | None, typer.Option("--num-condition-frames", help="How many frames to continue.")
+    int | None, number("How many frames to continue.", "--num-condition-frames", least=1, most=1e6)
 ]
-Chunks = Annotated[int, typer.Option(help="How many times to continue.")]
+Chunks = Annotated[int, number("How many times to continue.", least=1, most=100000)]
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16.")]
 TensorParallel = Annotated[
     int,
-    typer.Option(
+    number(
+        "Under torchrun: ranks that share the weights; the rest share the video.",
         "--tensor-parallel",
-        help="Under torchrun: ranks that share the weights; the rest share the video.",
+        least=1,
+        most=1024,
     ),
 ]
 

@@ -27,6 +27,7 @@ from typing import (
 import typer
 
 from nemo_cosmos.errors import WrongSizeError
+from nemo_cosmos.options import Range, check_value
 
 AsJson = Annotated[
     bool,
@@ -82,6 +83,50 @@ def parse_size(text: str) -> tuple[int, int]:
             "--size 96x128."
         )
     return int(match[1]), int(match[2])
+
+
+def number(
+    help: str,
+    *flags: str,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+) -> Any:
+    """Make a number of a command, whose range is checked while the command line is read.
+
+    Typer's own ``min`` and ``max`` let NaN pass.
+
+    Args:
+        help: its line in ``--help``.
+        *flags: its names on the command line; by default that of the parameter.
+        least: smallest legal value.
+        above: bound that the value must exceed.
+        most: largest legal value.
+
+    Returns:
+        What ``Annotated[int, ...]`` or ``Annotated[float, ...]`` takes.
+    """
+    legal = Range(least, above, most)
+
+    shown = _help_with_range(help, legal.words())
+    return typer.Option(*flags, help=shown, callback=_check_of(None, legal))
+
+
+def _check_of(kind: Any, legal: Range) -> Callable[[typer.CallbackParam, Any], Any]:
+    """The callback that checks an option under its own name while the command line is read.
+
+    Args:
+        kind: the type of the value; None for whichever number typer made of it.
+        legal: the range.
+    """
+
+    def check(param: typer.CallbackParam, value: Any) -> Any:
+        if value is None:
+            return None
+        plain = kind or (int if isinstance(value, int) else float)
+        return check_value(max(param.opts, key=len), value, plain, legal)
+
+    return check
 
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -239,7 +284,15 @@ def _flags(option: _Option) -> list[str]:
 
 
 def _shown(option: _Option) -> dict[str, Any]:
-    return {"help": option.item.metadata["help"], "rich_help_panel": option.panel}
+    legal: Range = option.item.metadata.get("range", Range())
+    shown: dict[str, Any] = {"help": _help_with_range(option.item.metadata["help"], legal.words())}
+    if get_origin(option.kind) is not tuple:
+        shown["callback"] = _check_of(option.kind, legal)
+    return {**shown, "rich_help_panel": option.panel}
+
+
+def _help_with_range(help: str, words: str) -> str:
+    return rf"{help} [dim]\[{words}][/dim]" if words else help
 
 
 def _plain_type(kind: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nemo_cosmos.aliases import JsonObject
-from nemo_cosmos.cli.options import AsJson, Conf, Overrides
+from nemo_cosmos.cli.options import AsJson, Conf, Overrides, number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,17 +27,17 @@ def command(
     factory: Annotated[
         str, typer.Option("--factory", "-f", "--recipe", "-r", help="Name of a recipe.")
     ],
-    gpus: Annotated[int, typer.Option("--gpus", "-n", min=1, help="How many GPUs.")],
+    gpus: Annotated[int, number("How many GPUs.", "--gpus", "-n", least=1)],
     gpu_memory_gb: Annotated[
-        float, typer.Option("--gpu-memory-gb", min=1, help="Memory of each GPU, in 10^9 bytes.")
+        float, number("Memory of each GPU, in 10^9 bytes.", "--gpu-memory-gb", least=1, most=10000)
     ] = 80.0,
     gpu: Annotated[str, typer.Option("--gpu", help="a100, h100, h200 or b200.")] = "h100",
     num_frames: Annotated[
         int | None,
-        typer.Option(help="Frames of a training video; default: data's or published."),
+        number("Frames of a training video; default: data's or published.", least=1, most=1e6),
     ] = None,
-    height: Annotated[int | None, typer.Option(help="Its height in pixels.")] = None,
-    width: Annotated[int | None, typer.Option(help="Its width in pixels.")] = None,
+    height: Annotated[int | None, number("Its height in pixels.", least=1, most=65536)] = None,
+    width: Annotated[int | None, number("Its width in pixels.", least=1, most=65536)] = None,
     post_training: Annotated[
         bool, typer.Option("--post-training", help="Plan 'finetune' instead of 'pretrain'.")
     ] = False,

@@ -8,18 +8,22 @@ from typing import Annotated
 
 import typer
 
-from nemo_cosmos.cli.options import AsJson, parse_size
+from nemo_cosmos.cli.options import AsJson, number, parse_size
 from nemo_cosmos.progress import show_progress
 
 
 def command(
     out: Annotated[Path, typer.Argument(help="Folder for the episodes; may contain some already.")],
-    episodes: Annotated[int, typer.Option(help="Episodes that the folder is filled up to.")] = 200,
-    frames: Annotated[int, typer.Option(help="Frames of each episode.")] = 33,
-    fps: Annotated[float, typer.Option(help="Frames per second.")] = 10.0,
+    episodes: Annotated[
+        int, number("Episodes that the folder is filled up to.", least=1, most=1e6)
+    ] = 200,
+    frames: Annotated[int, number("Frames of each episode.", least=2, most=100000)] = 33,
+    fps: Annotated[float, number("Frames per second.", least=1, most=1000)] = 10.0,
     size: Annotated[str, typer.Option(help="Height x width in pixels, even.")] = "96x128",
-    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 1,
-    workers: Annotated[int, typer.Option(help="Processes that render at the same time.")] = 2,
+    seed: Annotated[int, number("Seed of all randomness.", least=0, most=2**32 - 1)] = 1,
+    workers: Annotated[
+        int, number("Processes that render at the same time.", least=1, most=4096)
+    ] = 2,
     renderer: Annotated[
         str, typer.Option(help="auto, egl, osmesa, or software, which needs no system library.")
     ] = "auto",

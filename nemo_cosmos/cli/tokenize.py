@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nemo_cosmos.cli.options import AllowMismatch, AsJson, Work, listed, parse_size
+from nemo_cosmos.cli.options import AllowMismatch, AsJson, Work, listed, number, parse_size
 from nemo_cosmos.progress import show_progress
 
 DEFAULT_SIZE = "96x128"
@@ -21,8 +21,10 @@ def command(
     ],
     out: Annotated[str, typer.Argument(help="Folder to write or to resume; or a bucket's URL.")],
     tokenizer: Annotated[Path, typer.Option(help="Tokenizer folder.")],
-    window_frames: Annotated[int, typer.Option(help="Frames of a window, 1 + f n.")] = 17,
-    window_stride: Annotated[int, typer.Option(help="Frames between windows.")] = 8,
+    window_frames: Annotated[
+        int, number("Frames of a window, 1 + f n.", least=1, most=100000)
+    ] = 17,
+    window_stride: Annotated[int, number("Frames between windows.", least=1, most=100000)] = 8,
     size: Annotated[
         list[str] | None,
         typer.Option(help="HEIGHTxWIDTH of a window. Repeatable: a clip takes the nearest."),
@@ -30,12 +32,12 @@ def command(
     text_encoder: Annotated[
         str, typer.Option(help="'embedded', or a T5 folder or hub name.")
     ] = "embedded",
-    text_length: Annotated[int, typer.Option(help="Longest caption, in tokens.")] = 512,
+    text_length: Annotated[int, number("Longest caption, in tokens.", least=1, most=65536)] = 512,
     stored_text: Annotated[
         bool,
         typer.Option(help="Use the shards' text embeddings; --text-encoder names what made them."),
     ] = False,
-    batch_size: Annotated[int, typer.Option(help="Windows encoded at once.")] = 4,
+    batch_size: Annotated[int, number("Windows encoded at once.", least=1, most=4096)] = 4,
     keep_video: Annotated[bool, typer.Option(help="Also write each window as mp4.")] = False,
     allow_mismatch: AllowMismatch = None,
     work: Work = None,

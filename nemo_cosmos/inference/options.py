@@ -20,9 +20,11 @@ class GenerationOptions:
         negative_prompt: what to keep away from; the prompt guards do not see it.
     """
 
-    num_frames: int | None = option(None, "Frames; default: as the model was trained.", least=1)
-    height: int | None = option(None, "Height in pixels; default: as trained.")
-    width: int | None = option(None, "Width in pixels; default: as trained.")
+    num_frames: int | None = option(
+        None, "Frames; default: as the model was trained.", least=1, most=1e6
+    )
+    height: int | None = option(None, "Height in pixels; default: as trained.", least=1, most=65536)
+    width: int | None = option(None, "Width in pixels; default: as trained.", least=1, most=65536)
     fps: float | None = option(None, "Frames a second; default: as trained.", above=0, most=1000)
     seed: int = option(1, "The same seed and inputs give the same video.", least=0, most=2**32 - 1)
     negative_prompt: str | None = option(None, "What to keep away from.")

@@ -10,6 +10,7 @@ import torch
 from nemo_cosmos.data.loading.buckets import Size, nearest_size
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.options import Range, check_fields, check_value, limited
 
 LATENT_DTYPES = {
     "float16": torch.float16,
@@ -33,22 +34,18 @@ class TokenizeConfig:
         latent_dtype: type on disk: ``float16``, ``bfloat16`` or ``float32``.
     """
 
-    window_frames: int = 17
-    window_stride: int = 8
+    window_frames: int = limited(17, least=1)
+    window_stride: int = limited(8, least=1)
     size: Size = (96, 128)
     more_sizes: tuple[Size, ...] = ()
-    batch_size: int = 4
+    batch_size: int = limited(4, least=1)
     keep_video: bool = False
     latent_dtype: str = "float16"
 
     def __post_init__(self) -> None:
-        sides = itertools.chain.from_iterable(self.sizes)
-        numbers = (self.window_frames, self.window_stride, *sides, self.batch_size)
-        if min(numbers) < 1:
-            raise ConfigError(
-                f"Window of {self.window_frames} frames every {self.window_stride}, sizes "
-                f"{self.sizes}, batches of {self.batch_size}: expected positive numbers only."
-            )
+        check_fields(self)
+        for side in itertools.chain.from_iterable(self.sizes):
+            check_value("size", side, int, Range(least=1))
         if self.latent_dtype not in LATENT_DTYPES:
             raise ConfigError(
                 f"latent_dtype is '{self.latent_dtype}'; expected {', '.join(LATENT_DTYPES)}."

@@ -22,8 +22,10 @@ class DiffusionOptions:
             trained with ``control_dropout``.
     """
 
-    guidance: float = option(7.0, "How strongly to follow the prompt; 0 is faster.", least=0)
-    steps: int = option(35, "Sampling steps.", least=1)
+    guidance: float = option(
+        7.0, "How strongly to follow the prompt; 0 is faster.", least=0, most=1000
+    )
+    steps: int = option(35, "Sampling steps.", least=1, most=100000)
     sampler: str = option("res_2ab", "res_2ab or edm_euler.", choices=SAMPLER_NAMES)
     guide_frames: bool = option(False, "Let guidance strengthen the given frames, too.")
     guide_control: bool = option(False, "Let guidance strengthen the control, too.")

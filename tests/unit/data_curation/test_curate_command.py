@@ -45,7 +45,8 @@ def test_each_run_becomes_a_version_that_leads_back_to_its_sources(run, raw, tmp
 
 
 def test_nothing_left_is_said(run, raw, tmp_path):
-    assert "Every clip was rejected" in run(raw, tmp_path / "out", "--min-clip-s", 50).out
+    said = run(raw, tmp_path / "out", "--min-clip-s", 50).out
+    assert "Every clip was rejected" in said and "hint: 4 by too_short: short recordings?" in said
     with open_catalogue(tmp_path / "outputs" / "catalogue.db") as opened:
         assert opened.datasets() == []
         # The sources are known nevertheless, so that they are deleted in time.
@@ -56,4 +57,32 @@ def test_nothing_left_is_said(run, raw, tmp_path):
 
 def test_an_unknown_way_to_split(run, raw, tmp_path):
     ran = run(raw, tmp_path / "out", "--split", "scene")
-    assert ran.code == Exit.WRONG_USE and "stride or none" in ran.err
+    assert ran.code == Exit.WRONG_USE and "--split takes no 'scene'" in ran.err
+
+
+def test_a_filter_that_rejects_most_says_which_option_lets_clips_pass(run, raw, tmp_path):
+    words = [raw, tmp_path / "out", "--min-clip-s", 1, "--skip", "all", "--min-motion", 1]
+    content = run(*words, "--json").json
+    assert content["num_clips"] == 0
+    (hint,) = content["hints"]
+    assert hint == "4 by motion: fixed cameras? --min-motion 0 --min-patch-motion 0"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--crf", "99"), "--crf is 99.0; it must be 0 to 51."),
+        (("--min-motion", "nan"), "--min-motion is nan; it must be a number, 0 to 1."),
+        (("--max-clip-s", "inf"), "--max-clip-s is inf; it must be a number"),
+        (("--shard-mb", "nan"), "--shard-mb is nan"),
+        (("--workers", "0"), "--workers is 0; it must be 1 to 4,096."),
+        (("--worker-memory-gb", "-1"), "--worker-memory-gb is -1.0"),
+        (("--profile", "4k"), "--profile takes no '4k'"),
+        (("--vlm-url", "localhost:8000", "--vlm-model", "m"), "not the URL of an endpoint"),
+        (("--text-encoder", "gone/t5"), "gone/t5"),
+    ],
+)
+def test_what_cannot_be_right_ends_before_the_first_source(run, raw, tmp_path, words, message):
+    ran = run(raw, tmp_path / "out", *words)
+    assert ran.code == Exit.WRONG_USE and message in ran.err
+    assert not list(tmp_path.glob("out/**/*.mp4")) and not (tmp_path / "out" / "v0").exists()

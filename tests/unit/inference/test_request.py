@@ -23,7 +23,7 @@ FRAMES = np.zeros((3, 32, 48, 3), np.uint8)
         ({"prompt": 3}, PromptError, "is a int"),
         ({"options": {"height": "48"}}, ConfigError, "height is '48'"),
         ({"options": {"seed": 2**32}}, ConfigError, "seed is 4294967296"),
-        ({"options": {"fps": 1e9}}, ConfigError, "at most 1000"),
+        ({"options": {"fps": 1e9}}, ConfigError, "at most 1,000"),
         ({"num_chunks": 0}, ConfigError, "num_chunks is 0"),
         ({"num_chunks": 1.5}, ConfigError, "num_chunks is 1.5"),
         ({"num_condition_frames": 0}, ConfigError, "num_condition_frames is 0"),

@@ -81,7 +81,7 @@ def test_clips_of_a_batch_are_what_they_are_alone_and_a_bad_one_costs_no_other(
 
 
 def test_no_frame_at_all_is_refused():
-    with pytest.raises(ConfigError, match="1 or more"):
+    with pytest.raises(ConfigError, match="1 to 1,000"):
         EmbedSettings(num_frames=0)
 
 

@@ -95,5 +95,5 @@ def test_the_embedded_encoder(store, make_clip, raw):
 
 
 def test_no_token_at_all_is_refused():
-    with pytest.raises(ConfigError, match="1 or more"):
+    with pytest.raises(ConfigError, match="1 to 65,536"):
         EmbedTextSettings(max_length=0)

@@ -192,7 +192,7 @@ def test_clip_models_read_the_labels(videos, tmp_path, clip_with_text):
 def test_impossible_settings_are_refused(videos, tmp_path):
     with pytest.raises(ConfigError, match="0 to 1"):
         VideoTypeSettings(min_confidence=3)
-    with pytest.raises(ConfigError, match="embedding or vlm"):
+    with pytest.raises(ConfigError, match="by takes no 'guess'"):
         VideoTypeSettings(by="guess")
     with pytest.raises(ConfigError, match="none is named"):
         curate(videos, tmp_path / "out", replace(SETTINGS, video_type=VideoTypeSettings(by="vlm")))
