@@ -116,33 +116,6 @@ class OpenClip:
             )
         return frames_THWC if np.array_equal(unique, asked) else frames_THWC[places]
 
-    def decoded(self, numbers: Sequence[int]) -> Iterator[av.VideoFrame]:
-        """Frames of PyAV with the codec's motion vectors, in increasing order, one by one.
-
-        Raises:
-            VideoError: a frame cannot be decoded.
-        """
-        if self._position < 0:
-            self._passed |= set(numbers)
-            self._reader.want(np.asarray(numbers, dtype=np.int64))
-        for number in numbers:
-            if self._is_ahead(number):
-                yield self._frame(number, asked_by=0)
-            else:  # passed already: this frame is decoded a second time
-                wanted = np.array([number])
-                with ForwardReader(self.content, self.index, wanted, True) as reader:
-                    yield reader.read(number)
-
-    @property
-    def declared_fps(self) -> float:
-        """Frames per second as the container declares them; 0 where it does not."""
-        return self._reader.declared_fps
-
-    @property
-    def declared_s(self) -> float:
-        """Length in seconds as the container declares it; 0 where it does not."""
-        return self._reader.declared_s
-
     @property
     def _is_shared(self) -> bool:
         """Whether frames come from the one pass: only PyAV decodes frame by frame."""
@@ -159,23 +132,18 @@ class OpenClip:
 
     def _frames(self, numbers: Sequence[int]) -> Iterator[av.VideoFrame]:
         for number in numbers:
-            yield self._frame(number, asked_by=1)
+            yield self._frame(number)
             self._answered(number)
 
-    def _frame(self, number: int, asked_by: int) -> av.VideoFrame:
-        """A frame that is kept or ahead; on the way to it, keep what others will ask for.
-
-        Args:
-            number: number of the frame.
-            asked_by: number of the frame's announced requests that this call answers.
-        """
+    def _frame(self, number: int) -> av.VideoFrame:
+        """A frame that is kept or ahead; on the way to it, keep what others will ask for."""
         if number in self._kept:
             return self._kept[number]
         ahead = (each for each in self._requests if self._position < each < number)
         for passed in sorted(ahead):
             self._keep(passed, self._next(passed))
         frame = self._next(number)
-        if self._requests[number] > asked_by:
+        if self._requests[number] > 1:
             self._keep(number, frame)
         return frame
 
@@ -201,7 +169,7 @@ class OpenClip:
     def _reader(self) -> ForwardReader:
         inside = [number for number in self._passed if 0 <= number < self.index.info.num_frames]
         wanted = np.array(sorted(inside), dtype=np.int64)
-        reader = ForwardReader(self.content, self.index, wanted, motion_vectors=True)
+        reader = ForwardReader(self.content, self.index, wanted)
         return self._stack.enter_context(reader)
 
     @cached_property

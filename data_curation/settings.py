@@ -51,8 +51,8 @@ class CurateSettings:
 
     probe: ProbeSettings = field(default_factory=ProbeSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
-    transcode: TranscodeSettings = field(default_factory=TranscodeSettings)
     motion: MotionSettings = field(default_factory=MotionSettings)
+    transcode: TranscodeSettings = field(default_factory=TranscodeSettings)
     camera: CameraSettings = field(default_factory=CameraSettings)
     visual_quality: VisualQualitySettings = field(default_factory=VisualQualitySettings)
     text_overlay: TextOverlaySettings = field(default_factory=TextOverlaySettings)

@@ -72,8 +72,9 @@ class ForwardReader:
         index: its frames.
         wanted: numbers of all frames that will be read. In H.264, frames that no other one refers
             to are not decoded unless they are among these, which changes no pixel of the others.
-        motion_vectors: export the codec's motion vectors with each frame. This decodes on one
-            thread: FFmpeg's frame threads now and then export vectors of a half-decoded frame.
+        motion_vectors: export the codec's motion vectors with each frame, which is given as it is
+            stored. This decodes on one thread: FFmpeg's frame threads now and then export vectors
+            of a half-decoded frame.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class ForwardReader:
         self._source, self._index = source, index
         self._motion_vectors = motion_vectors
         self._deinterlacer: Deinterlacer | None = None
-        if Deinterlacer.is_needed(index.info.scan):
+        if Deinterlacer.is_needed(index.info.scan) and not motion_vectors:
             self._deinterlacer = Deinterlacer(
                 self._read_stored, index.info.num_frames, index.info.scan
             )

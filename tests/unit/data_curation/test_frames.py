@@ -81,25 +81,6 @@ def test_a_clip_is_decoded_only_as_far_as_somebody_looks(content, read_numbers):
     assert read_numbers == [2]
 
 
-def test_motion_vectors_are_read_on_the_same_way(content, read_numbers):
-    def vectors(frame):
-        found = frame.side_data.get("MOTION_VECTORS")
-        fields = ["w", "h", "dst_x", "dst_y", "motion_x", "motion_y", "motion_scale"]
-        return [] if found is None else found.to_ndarray()[fields].tolist()
-
-    with OpenClip(content) as opened:
-        expected = [vectors(frame) for frame in opened.decoded(range(0, 60, 5))]
-    assert any(expected)
-    read_numbers.clear()
-    with OpenClip(content, [[7, 10], [12]]) as opened:
-        found = [vectors(frame) for frame in opened.decoded(range(0, 60, 5))]
-        assert found == expected
-        opened.read([7, 10])
-        opened.read([12])
-        assert sorted(read_numbers) == sorted({*range(0, 60, 5), 7, 12})
-        assert [vectors(frame) for frame in opened.decoded([5, 10])] == expected[1:3]
-
-
 def test_another_decoder_gives_its_own_frames(content, monkeypatch):
     asked = []
 

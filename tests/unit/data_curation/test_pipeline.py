@@ -74,7 +74,7 @@ def test_summary_rejections_metrics_and_report(raw, tmp_path):
         name: entered for name, (entered, _) in content["stages"].items()
     }
     assert stages["probe"]["video_s"] == stages["split"]["video_s"] == pytest.approx(9.4)
-    assert stages["transcode"]["video_s"] == pytest.approx(9.2)
+    assert stages["motion"]["video_s"] == pytest.approx(9.2)
     assert stages["shard"]["video_s"] == pytest.approx(6.7)
     assert all(cost["clips_per_s"] > 0 and cost["wall_s"] > 0 for cost in stages.values())
     assert (run["clips"], run["video_s"]) == (3, pytest.approx(9.4))
@@ -156,7 +156,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_written(
 def test_a_source_goes_on_behind_its_last_long_stage(raw, tmp_path, monkeypatch):
     curate(raw, tmp_path / "straight", SETTINGS)
     monkeypatch.setattr(worker, "WORTH_KEEPING_S", 0.0)
-    monkeypatch.setattr(Journal, "record", stop_at_motion_of_robot(Journal.record))
+    monkeypatch.setattr(Journal, "record", stop_behind_transcode_of_robot(Journal.record))
     with pytest.raises(KeyboardInterrupt):
         curate(raw, tmp_path / "out", SETTINGS)
     monkeypatch.undo()
@@ -173,12 +173,12 @@ def test_a_source_goes_on_behind_its_last_long_stage(raw, tmp_path, monkeypatch)
     assert tree(tmp_path / "out") == tree(tmp_path / "straight")
 
 
-def stop_at_motion_of_robot(record):
+def stop_behind_transcode_of_robot(record):
     """A run that is stopped between two stages of its last source."""
 
     def call(self, source, result, finished=True):
         record(self, source, result, finished)
-        if "robot" in source.name and "motion" in result.counts:
+        if "robot" in source.name and "transcode" in result.counts:
             raise KeyboardInterrupt
 
     return call

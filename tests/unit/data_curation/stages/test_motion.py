@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import av
 import numpy as np
 import pytest
 
 from data_curation.clip import Clip, Rejection
-from data_curation.frames import OpenClip
-from data_curation.stages import motion
 from data_curation.stages.motion import (
+    Measurement,
     MotionScores,
     MotionSettings,
     MotionStage,
     paint_vectors,
 )
+from data_curation.stages.transcode import TranscodeSettings, TranscodeStage
 from nemo_cosmos.errors import VideoError
-from nemo_cosmos.video import Video, encode_video
+from nemo_cosmos.video import Video, encode_video, index_frames
 
 
-def measure_motion(content: bytes) -> MotionScores:
-    with OpenClip(content) as opened:
-        return motion.measure_motion(opened)
+def measure_motion(content: bytes, *span: int) -> MotionScores:
+    return Measurement(content, index_frames(content), *span).scores
 
 
-def test_the_golden_values(samples_dir):
-    scores = measure_motion((samples_dir / "curation" / "test_clip_10s.mp4").read_bytes())
+def test_a_source_has_the_golden_values_in_its_shard_though_it_is_encoded_again(
+    samples_dir, store, make_clip
+):
+    clip = make_clip(samples_dir / "curation" / "test_clip_10s.mp4")
+    scored = MotionStage(MotionSettings(), store).process(clip)
+    small = TranscodeStage(TranscodeSettings(short_side_px=120), store).process(scored)
+    assert small.height == 120
+    scores = MotionScores(
+        small.scores["motion_global_mean"], small.scores["motion_per_patch_min_256"]
+    )
     assert scores.global_mean == pytest.approx(0.002402, abs=1e-6)
     assert scores.per_patch_min_256 == pytest.approx(0.001553, abs=1e-6)
 
@@ -82,27 +87,37 @@ def test_what_cannot_be_decoded_raises():
         measure_motion(b"no video at all")
 
 
+def test_a_span_is_measured_alone(tmp_path, scene):
+    still = np.repeat(scene(1, 1), 60, axis=0)
+    content = encoded(tmp_path / "a.mp4", np.concatenate([still, scene(1, 60)]))
+    assert measure_motion(content, 0, 60).global_mean == 0
+    assert measure_motion(content, 60, 120).global_mean > 0.005
+
+
 @pytest.fixture
-def stage(store):
-    def stage(clip_bytes, **settings):
-        store.put("c", "mp4", clip_bytes)
-        clip = Clip(source=Path("v.mp4"), name="v.mp4", clip_id="c", suffixes=("mp4",))
-        return MotionStage(MotionSettings(**settings), store).process(clip)
+def stage(store, make_clip):
+    def stage(path, **settings):
+        return MotionStage(MotionSettings(**settings), store).process(make_clip(path))
 
     return stage
 
 
-def test_the_stage_rejects_still_clips_and_scores_others(stage, tmp_path, scene):
-    moving = stage(encoded(tmp_path / "a.mp4", scene(1, 60)))
+def test_the_stage_rejects_still_spans_and_scores_others(stage, store, tmp_path, scene):
+    encoded(tmp_path / "a.mp4", scene(1, 60))
+    moving = stage(tmp_path / "a.mp4")
     assert set(moving.scores) == {"motion_global_mean", "motion_per_patch_min_256"}
-    still = encoded(tmp_path / "b.mp4", np.repeat(scene(1, 1), 60, axis=0))
-    assert stage(still).reason == "motion"
-    assert isinstance(stage(still, min_global_mean=0, min_per_patch=0), Clip)
-    assert "stillest patch" in stage(still, min_global_mean=0).detail
+    encoded(tmp_path / "b.mp4", np.repeat(scene(1, 1), 60, axis=0))
+    still = stage(tmp_path / "b.mp4")
+    assert still.reason == "motion" and store.thumbnail(still.clip_id)
+    assert isinstance(stage(tmp_path / "b.mp4", min_global_mean=0, min_per_patch=0), Clip)
+    assert "stillest patch" in stage(tmp_path / "b.mp4", min_global_mean=0).detail
 
 
-def test_a_decode_failure_is_never_motion(stage):
-    result = stage(b"damaged")
+def test_a_decode_failure_is_never_motion(stage, tmp_path, scene, make_clip, store):
+    content = bytearray(encoded(tmp_path / "a.mp4", scene(1, 60), keyframe_interval=60))
+    clip = make_clip(tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").write_bytes(bytes(content)[: len(content) // 2])
+    result = MotionStage(MotionSettings(), store).process(clip)
     assert isinstance(result, Rejection)
     assert result.reason == "decode_failure"
 
