@@ -174,8 +174,8 @@ class Measurement:
         info = self._index.info
         if (self._start, self._end) == (0, info.num_frames):
             return reader.declared_s
-        pts_s = self._index.pts_s
-        return float(pts_s[self._end - 1] - pts_s[self._start]) + 1 / info.fps
+        start_s, end_s = self._index.span_s(self._start, self._end)
+        return end_s - start_s
 
     def _by_flow(self) -> MotionScores:
         """Scores by the optical flow of some pairs of neighbouring frames, on small pictures."""

@@ -116,7 +116,8 @@ def test_the_stage_rejects_still_spans_and_scores_others(stage, store, tmp_path,
 def test_a_decode_failure_is_never_motion(stage, tmp_path, scene, make_clip, store):
     content = bytearray(encoded(tmp_path / "a.mp4", scene(1, 60), keyframe_interval=60))
     clip = make_clip(tmp_path / "a.mp4")
-    (tmp_path / "a.mp4").write_bytes(bytes(content)[: len(content) // 2])
+    content[2000:-4000] = bytes(len(content) - 6000)
+    (tmp_path / "a.mp4").write_bytes(bytes(content))
     result = MotionStage(MotionSettings(), store).process(clip)
     assert isinstance(result, Rejection)
     assert result.reason == "decode_failure"
