@@ -26,7 +26,7 @@ from nemo_cosmos.services import (
     Endpoint,
     NoAnswerError,
     OpenAIClient,
-    answer_words,
+    description_words,
     is_refusal,
     run_blocking,
     user_message,
@@ -36,6 +36,8 @@ from nemo_cosmos.video import decode
 
 #: The environment variable that holds the endpoint's key.
 KEY_VARIABLE = "NEMO_COSMOS_VLM_KEY"
+#: What is added to a question that was refused, or answered without words.
+REMINDER = "Describe only what can be seen in the frames, and answer with the description alone."
 #: ``ask(frame numbers, question, most tokens)`` gives the model's words about a clip.
 Ask = Callable[[NDArray[np.int64], str, int], Awaitable[str]]
 #: Asks all that is to be known of a clip; gives what JSON can hold.
@@ -104,6 +106,12 @@ class VisionModel:
         )
 
 
+def usable_words(text: str) -> str:
+    """What a model says about a clip, on one line; empty where it says nothing or refuses."""
+    words = " ".join(description_words(text).split())
+    return "" if is_refusal(words) else words
+
+
 class Interview:
     """Questions of one kind about clips.
 
@@ -159,10 +167,16 @@ class Interview:
             frames = await asyncio.to_thread(self._frames, clip, numbers)
             message = user_message(question, frames)
             answer = await client.chat([message], max_tokens=max_tokens)
-            words = " ".join(answer_words(answer.text).split())
-            if not words or is_refusal(words):  # the same greedy request would give the same
+            words = usable_words(answer.text)
+            if not words:  # decoding is greedy: the same request would be refused again
+                again = user_message(f"{question}\n{REMINDER}", frames)
+                answer = await client.chat([again], max_tokens=max_tokens)
+                words = usable_words(answer.text)
+            if not words:
                 said = " ".join(answer.text.split())[:200]
-                raise NoAnswerError(f"'{self._model.model}' gave no usable answer: {said!r}.")
+                raise NoAnswerError(
+                    f"'{self._model.model}' gave no usable answer, asked twice: {said!r}."
+                )
             return words
 
         try:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from data_curation import CaptionSettings, CurateSettings, SplitSettings, curate
-from data_curation.captions.interview import KEY_VARIABLE
+from data_curation.captions.interview import KEY_VARIABLE, REMINDER
 from data_curation.clip import Rejection
 from data_curation.settings import OPTIONAL_STAGES
 from data_curation.stages.caption import PROMPT, CaptionStage
 from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError, ServiceError
-from nemo_cosmos.testing.chat_server import words
+from nemo_cosmos.testing.chat_server import question_of, words
 from nemo_cosmos.video import Video, encode_video
 
 
@@ -154,6 +154,14 @@ def test_a_refusal_is_counted_as_a_caption_failure(caption_clips, server, text):
     (clip,) = caption_clips()
     assert isinstance(clip, Rejection) and clip.reason == "caption_failure"
     assert text.split()[0] in clip.detail
+    asked = [question_of(body) for body in server.requests]
+    assert asked == [PROMPT, f"{PROMPT}\n{REMINDER}"]
+
+
+def test_a_model_that_refuses_at_first_is_asked_once_more(caption_clips, server):
+    server.script = [lambda: words("I'm sorry, I can't help with that.")]
+    (clip,) = caption_clips()
+    assert clip.caption == "A scene, seen in 4."
 
 
 @pytest.mark.parametrize("page", [b"<html>no JSON", b'{"error": "no GPU"}', b'{"choices": []}'])
