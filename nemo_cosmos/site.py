@@ -87,7 +87,15 @@ def compose_site(words: Sequence[str] = (), with_kept: bool = True) -> dict[str,
             f"and options are {groups()}. 'nemo-cosmos configure' shows what is in force."
         ) from error
     plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
-    return plain
+    return {key: _expanded(value) for key, value in plain.items()}
+
+
+def _expanded(value: Any) -> Any:
+    """Return a setting in which a path may begin with ``~``."""
+    if isinstance(value, dict):
+        return {key: _expanded(inner) for key, inner in value.items()}
+    is_home = isinstance(value, str) and (value == "~" or value.startswith("~/"))
+    return str(Path(value).expanduser()) if is_home else value
 
 
 def recipe_overrides(site: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,6 +23,10 @@ from nemo_cosmos.storage import delete_object, write_bytes
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NEMO_COSMOS_KERNELS", "torch")  # the same numbers on every machine
+
+# The catalogue of whoever runs the tests stays as it is.
+_DATA = tempfile.TemporaryDirectory(prefix="nemo-cosmos-data-", ignore_cleanup_errors=True)
+os.environ["XDG_DATA_HOME"] = _DATA.name
 
 SAMPLES_VARIABLE = "NEMO_COSMOS_SAMPLES"
 

@@ -58,7 +58,7 @@ def open_catalogue(location: str | os.PathLike[str]) -> Catalogue:
     name = os.fspath(location)
     if name.startswith(("mongodb://", "mongodb+srv://")):
         return Catalogue(MongoStore(name))
-    return Catalogue(SQLiteStore(Path(name)))
+    return Catalogue(SQLiteStore(Path(name).expanduser()))
 
 
 class Catalogue:

@@ -1,7 +1,8 @@
 """Transcode: each span becomes an H.264 mp4 of constant rate, with its sidecars cut to the span.
 
 A source that fits already (H.264 in yuv420p, constant rate, upright, small enough, with closed and
-short groups of pictures) and is not cut is kept unchanged; only its sound is removed. Every frame
+short groups of pictures) and is not cut is kept unchanged; only its sound is removed, and what
+says where it was taken. Every frame
 is decoded in any case, so that a clip that leaves this stage is known to be whole, and its content
 has a checksum. High dynamic range is tone-mapped, pixels are made square, and interlaced frames
 are deinterlaced.
@@ -17,7 +18,7 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -38,6 +39,7 @@ from nemo_cosmos.video import FrameIndex, Video, VideoInfo, decode, encode_video
 from nemo_cosmos.video.decode import automatic_backend, stream_frames
 from nemo_cosmos.video.encoders import ENCODERS, choose_encoder
 from nemo_cosmos.video.source import chosen_stream, open_video
+from nemo_cosmos.video.tags import has_unreported_boxes, places, without_places
 
 #: Decoded frames that are held in memory at once.
 CHUNK_BYTES = 512 * 1024 * 1024
@@ -56,6 +58,7 @@ class TranscodeSettings(StageSettings):
         profile: ``720p`` or ``1080p``: upper limit of the shorter side, on top of
             ``short_side_px``; ``source`` sets none.
         keyframe_s: longest time between keyframes, at which a reader can start.
+        keep_location: whether the tags that say where a video was taken stay.
         encoder: ``auto`` (NVENC where there, else x264, else OpenH264) or one of them by name.
 
     Raises:
@@ -82,6 +85,9 @@ class TranscodeSettings(StageSettings):
         above=0,
         most=3600,
     )
+    keep_location: bool = option(
+        False, "Keep the tags that say where a video was taken.", flag="--keep-location"
+    )
     encoder: str = option(
         "auto",
         "H.264 encoder: 'auto', 'h264_nvenc', 'libx264' or 'libopenh264'.",
@@ -107,7 +113,7 @@ class TranscodeStage(ClipStage):
     inputs = ("info", "start_frame", "end_frame", "clip_id")
     outputs = ("fps", "num_frames", "width", "height", "suffixes", "content_sha256", "extra")
     resources = Resources(cpus=1.0, memory_gb=2.0)
-    version = 3
+    version = 4
 
     def __init__(self, settings: TranscodeSettings, store: ClipStore) -> None:
         self.settings = settings
@@ -133,7 +139,7 @@ class TranscodeStage(ClipStage):
         path = self._store.path(clip.clip_id, "mp4")
         try:
             keep = clip.whole and fits(clip.source, clip.info, frames.size, settings.keyframe_s)
-            content = copied(clip.source, clip.info) if keep else None
+            content = copied(clip.source, clip.info, settings.keep_location) if keep else None
             if content is not None:
                 for _ in frames:  # decode everything: a damaged stream is found here
                     pass
@@ -146,6 +152,7 @@ class TranscodeStage(ClipStage):
                     crf=settings.crf,
                     keyframe_interval=max(1, round(settings.keyframe_s * frames.fps)),
                     encoder=settings.encoder,
+                    metadata=places(clip.info.metadata) if settings.keep_location else None,
                 )
         except VideoError as error:
             return Rejection.of(clip, self.name, "decode_failure", str(error))
@@ -278,14 +285,22 @@ def has_closed_groups(source: Path) -> bool:
     return True
 
 
-def copied(source: Path, info: VideoInfo) -> bytes | None:
+def copied(source: Path, info: VideoInfo, keep_location: bool = False) -> bytes | None:
     """The file, or only its pictures when it holds more than one stream or is no mp4.
 
     None where an mp4 would show other frames, such as those before the time zero.
+
+    Args:
+        source: the file.
+        info: its description.
+        keep_location: whether it may say where it was taken.
     """
+    tags = info.metadata if keep_location else without_places(info.metadata)
     with av.open(os.fspath(source)) as container:
         is_plain = len(container.streams) == 1 and "mp4" in container.format.name.split(",")
-        content = source.read_bytes() if is_plain else _remux(container, info)
+        if is_plain and not keep_location:
+            is_plain = tags == info.metadata and not has_unreported_boxes(source)
+        content = source.read_bytes() if is_plain else _remux(container, tags)
     try:
         kept = probe(content)
     except VideoError:
@@ -294,14 +309,14 @@ def copied(source: Path, info: VideoInfo) -> bytes | None:
     return content if same else None
 
 
-def _remux(container: av.container.InputContainer, info: VideoInfo) -> bytes:
+def _remux(container: av.container.InputContainer, tags: Mapping[str, str]) -> bytes:
     """The video stream in an mp4 of its own, not re-encoded."""
     buffer = io.BytesIO()
     source = chosen_stream(container)
     assert source is not None
     options = {"movflags": "+use_metadata_tags"}
     with av.open(buffer, "w", format="mp4", options=options) as output:
-        output.metadata.update(info.metadata)
+        output.metadata.update(tags)
         stream = output.add_stream_from_template(source)
         for packet in container.demux(source):
             if packet.dts is not None:

@@ -24,6 +24,8 @@ CatalogueOption = Annotated[
     str | None,
     typer.Option("--catalogue", help="File or mongodb:// URL; the site's by default."),
 ]
+#: Where earlier releases kept the catalogue: below the working folder.
+OLD_CATALOGUE = Path("outputs/catalogue.db")
 Version = Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The newest by default.")]
 Words = Annotated[
     str | None, typer.Option(help="Words that the caption must contain, all of them.")
@@ -41,7 +43,8 @@ DATASET = CommandGroup(
     """List, search, compare, export and delete versions of curated data.
 
     A version never changes. [bold]nemo-cosmos curate[/bold] adds one when it ends. The catalogue is
-    the file that the site names (storage.catalogue), or a mongodb:// URL for a team.
+    the file that the site names (storage.catalogue), by default
+    ~/.local/share/nemo_cosmos/catalogue.db, or a mongodb:// URL for a team.
 
     Examples:
         nemo-cosmos dataset list
@@ -296,11 +299,22 @@ def open_site_catalogue(location: str | None) -> Catalogue:
     """Open the catalogue that was named, else the site's."""
     from data_curation.catalogue import open_catalogue
 
-    if location is None:
-        from nemo_cosmos.site import compose_site
+    return open_catalogue(location or site_catalogue())
 
-        location = str(compose_site()["storage"]["catalogue"])
-    return open_catalogue(location)
+
+def site_catalogue() -> str:
+    """The site's catalogue; an older one in the working folder is mentioned until there is one."""
+    from nemo_cosmos.site import compose_site
+
+    location = str(compose_site()["storage"]["catalogue"])
+    if OLD_CATALOGUE.exists() and "://" not in location and not Path(location).exists():
+        typer.echo(
+            f"This folder holds a catalogue of an earlier release, '{OLD_CATALOGUE}'; new versions "
+            f"go to '{location}'. To stay with the old one: nemo-cosmos configure "
+            f"storage.catalogue={OLD_CATALOGUE.absolute()}",
+            err=True,
+        )
+    return location
 
 
 def _print_lines(documents: list[JsonObject]) -> None:

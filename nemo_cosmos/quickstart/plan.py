@@ -117,9 +117,10 @@ def _curate(places: Places) -> list[CommandLine]:
     # clips would find all episodes alike.
     whole = ["--split", "none", "--min-clip-s", "1", "--min-motion", "0", "--min-patch-motion", "0"]
     whole += ["--skip", "all"]
+    own = ["--catalogue", str(places.root / "catalogue.db")]
     return [
-        ["curate", str(places.robot), str(places.robot_shards), *whole],
-        ["curate", str(places.real), str(places.real_shards), "--split", "shot"],
+        ["curate", str(places.robot), str(places.robot_shards), *whole, *own],
+        ["curate", str(places.real), str(places.real_shards), "--split", "shot", *own],
     ]
 
 

@@ -30,6 +30,18 @@ def test_the_site_file_follows_the_users_folder(monkeypatch, tmp_path):
     assert site.site_file() == tmp_path / "nemo_cosmos" / "site.txt"
 
 
+def test_the_catalogue_is_the_same_from_every_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", "~/data")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in (tmp_path, tmp_path / "elsewhere"):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        found = site.compose_site()["storage"]["catalogue"]
+        assert found == str(tmp_path / "data" / "nemo_cosmos" / "catalogue.db")
+    site.keep_choices(["storage.outputs=~/runs"])
+    assert site.compose_site()["storage"]["outputs"] == str(tmp_path / "runs")
+
+
 def test_another_option_of_a_group_replaces_its_keys():
     site.keep_choices(["cluster=slurm", "cluster.account=robotics", "storage.outputs=/runs"])
     assert site.compose_site(["cluster=local"])["cluster"] == {"executor": "local"}

@@ -10,8 +10,9 @@ from nemo_cosmos.cli.main import Exit
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    """The site's catalogue lies below the working folder unless the site says otherwise."""
+    """The site's catalogue lies in the user's data folder, whatever the working folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("NEMO_COSMOS_SITE", str(tmp_path / "site.txt"))
 
 
@@ -37,17 +38,26 @@ def test_each_run_becomes_a_version_that_leads_back_to_its_sources(run, raw, tmp
     assert "Version: arm@1" in run(*arguments).out
     assert run(*arguments, "--json").json["version"] == "arm@1"  # nothing new
     assert "Version: arm@2" in run(*arguments, "--min-motion", 0, "--min-patch-motion", 0).out
-    with open_catalogue(tmp_path / "outputs" / "catalogue.db") as opened:
+    with open_catalogue(tmp_path / "data" / "nemo_cosmos" / "catalogue.db") as opened:
         first, second = opened.datasets("arm")
         (added,) = opened.diff(first, second).added
         (clip,) = opened.lineage(added)
     assert clip["video"]["location"] == str(raw / "still.mp4")
 
 
+def test_a_catalogue_of_an_earlier_release_is_mentioned(run_cli, tmp_path):
+    (tmp_path / "outputs").mkdir()
+    with open_catalogue(tmp_path / "outputs" / "catalogue.db"):
+        pass
+    ran = run_cli("dataset", "list")
+    assert ran.code == Exit.DONE and "configure storage.catalogue=" in ran.err
+    assert run_cli("dataset", "list").err == ""  # the new one is there now
+
+
 def test_nothing_left_is_said(run, raw, tmp_path):
     said = run(raw, tmp_path / "out", "--min-clip-s", 50).out
     assert "Every clip was rejected" in said and "hint: 4 by too_short: short recordings?" in said
-    with open_catalogue(tmp_path / "outputs" / "catalogue.db") as opened:
+    with open_catalogue(tmp_path / "data" / "nemo_cosmos" / "catalogue.db") as opened:
         assert opened.datasets() == []
         # The sources are known nevertheless, so that they are deleted in time.
         assert {each.path for each in plan_removals(opened, raw_days=-1)} == {

@@ -248,3 +248,52 @@ def test_clips_have_square_pixels_and_whole_frames(tmp_path, run, store):
             replace(probed, end_frame=probed.info.num_frames, clip_id=path.stem), short_side_px=48
         )
         assert (small.height, small.width) == (48, 2 * round(size[1] / 4))
+
+
+PLACE = "+48.8577+002.2950/"
+
+
+@pytest.fixture
+def phone(tmp_path, scene):
+    """A video as telephones write it, with its place under two names and in a box of its own."""
+
+    def phone(name="phone.mp4", **tags):
+        encode_video(tmp_path / "plain.mp4", Video(scene(1, 20), fps=10))
+        with (
+            av.open(str(tmp_path / "plain.mp4")) as given,
+            av.open(
+                str(tmp_path / name), "w", options={"movflags": "+use_metadata_tags"}
+            ) as container,
+        ):
+            container.metadata.update(tags)
+            stream = container.add_stream_from_template(given.streams.video[0])
+            for packet in given.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    container.mux(packet)
+        return tmp_path / name
+
+    return phone
+
+
+@pytest.mark.parametrize("tag", ["location", "com.apple.quicktime.location.ISO6709", "where"])
+@pytest.mark.parametrize("span", [None, (2, 15)])  # copied, and encoded
+def test_where_a_video_was_taken_is_left_out(phone, run, store, make_clip, tag, span):
+    source = phone(**{tag: PLACE, "title": "A walk"})
+    clip = run(make_clip(source, span=span) if span else make_clip(source))
+    content = store.get(clip.clip_id, "mp4")
+    assert PLACE.encode() in source.read_bytes() and PLACE.encode() not in content
+    assert span or probe(content).metadata["title"] == "A walk"
+    kept = run(make_clip(source, span=span) if span else make_clip(source), keep_location=True)
+    assert probe(store.get(kept.clip_id, "mp4")).metadata[tag] == PLACE
+
+
+def test_boxes_that_no_reader_reports_are_left_out(phone, run, store, make_clip):
+    source = phone()
+    note = b"<exif:GPSLatitude>48,51.46N</exif:GPSLatitude>"
+    box = (24 + len(note)).to_bytes(4, "big") + b"uuid" + bytes(16) + note
+    source.write_bytes(source.read_bytes() + box)
+    clip = run(make_clip(source))
+    assert note not in store.get(clip.clip_id, "mp4")
+    clip = run(make_clip(source), keep_location=True)
+    assert store.get(clip.clip_id, "mp4") == source.read_bytes()
