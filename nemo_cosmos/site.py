@@ -10,6 +10,7 @@ from typing import Any
 import nemo_cosmos
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.storage.paths import expand_home
 
 SITE_VARIABLE = "NEMO_COSMOS_SITE"
 CONFIG_NAME = "config"
@@ -111,7 +112,7 @@ def _merge(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
     that an earlier ``cluster.account=robotics`` would not compose with it.
     """
     before = {_key(word): word for word in earlier}
-    now = {_key(word): word for word in later}
+    now = {_key(word): expand_home(word) for word in later}  # Hydra cannot read a ~
     changed = tuple(f"{key}." for key in now if "." not in key and before.get(key) != now[key])
     kept = [word for key, word in before.items() if key not in now and not key.startswith(changed)]
     return [*kept, *now.values()]

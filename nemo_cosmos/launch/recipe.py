@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import nemo_run as run
-
-_HOME = re.compile(r"([=\[,])~(?=/|$)")
 
 
 def configure_recipe(
@@ -29,6 +25,7 @@ def configure_recipe(
     """
     from nemo_cosmos.platform.quiet import quiet_nemo
     from nemo_cosmos.site import recipe_overrides
+    from nemo_cosmos.storage.paths import expand_home
     from recipes.registry import get_recipe, plain_recipe, require_recipe
 
     require_recipe(name, post_training)  # before the seconds that NeMo takes to import
@@ -37,14 +34,9 @@ def configure_recipe(
 
     recipe = get_recipe(name, post_training)
     words = [*recipe_overrides(site), *overrides]
-    apply_overrides(recipe, [_expand_home(word) for word in words])
+    apply_overrides(recipe, [expand_home(word) for word in words])
     if post_training:
         from recipes.weights import take_from_weights
 
         take_from_weights(recipe, plain_recipe(recipe, name), overrides)
     return recipe
-
-
-def _expand_home(word: str) -> str:
-    """Expand ``~`` in ``key=~/folder`` and ``key=[~/a,~/b]``; shells do not, behind ``=``."""
-    return _HOME.sub(lambda match: f"{match[1]}{Path.home()}", word)

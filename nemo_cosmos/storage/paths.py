@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from nemo_cosmos.storage.urls import is_url
+
+_HOME = re.compile(r"([=\[,])~(?=/|$)")
+
+
+def expand_home(word: str) -> str:
+    """Expand ``~`` in ``key=~/folder`` and ``key=[~/a,~/b]``; shells do not, behind ``=``."""
+    return _HOME.sub(lambda match: f"{match[1]}{Path.home()}", word)
 
 
 def path_from_folder(location: str | os.PathLike[str], folder: str | os.PathLike[str]) -> str:
