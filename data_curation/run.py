@@ -18,7 +18,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from data_curation.clip import Clip, Rejection
@@ -65,6 +65,7 @@ class CurateSummary:
         stages: clips that entered and that left each stage, by its name.
         num_reused: sources whose result an earlier run left (not in ``summary.json``).
         num_dead: sources and spans that were given up, listed in ``dead_letter.jsonl``.
+        ignored: number of files in the input that are no video and belong to none, by ending.
     """
 
     num_sources: int
@@ -77,6 +78,7 @@ class CurateSummary:
     stages: dict[str, tuple[int, int]]
     num_reused: int = 0
     num_dead: int = 0
+    ignored: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,9 @@ class CurationRun:
         if is_bucket(output):
             claim_place(self.folder, self.output)
         self.recipe = recipe
-        self.sources = find_sources(source, self.folder, output)
+        #: Files of the input that are no video, by ending.
+        self.ignored: Counter[str] = Counter()
+        self.sources = find_sources(source, self.folder, output, self.ignored)
         self.store = ClipStore(self.folder)
         self.stages = recipe.build_stages(self.store)
         check_order(self.stages)
@@ -233,7 +237,7 @@ class CurationRun:
 
     def _write_records(self, outcome: Outcome) -> CurateSummary:
         """Write ``summary.json``, ``rejected.jsonl`` and what the recipe adds."""
-        summary = summarise(outcome)
+        summary = replace(summarise(outcome), ignored=dict(sorted(self.ignored.items())))
         content = {**asdict(summary), "settings": self.recipe.recorded_settings()}
         del content["num_reused"]
         with atomic_path(self.folder / SUMMARY_FILE) as temporary:

@@ -6,15 +6,21 @@ import glob
 import hashlib
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 from fsspec.utils import glob_translate
 
 from data_curation.clip import Clip
 from data_curation.sidecars import stem_of_array
+from data_curation.sources.endings import (
+    COMMON_SUFFIXES,
+    OTHER_SUFFIXES,
+    VIDEO_SUFFIXES,
+    opens_as_video,
+)
 from data_curation.sources.files import FETCHED
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.storage import (
@@ -28,85 +34,143 @@ from nemo_cosmos.storage import (
 
 Place = TypeVar("Place")
 
-_SUFFIXES = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .ogv .wmv .flv .3gp"
-VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
+
+#: What files are counted under that have no ending, and after the ending of those that are hidden.
+NO_ENDING, HIDDEN = "(no ending)", " (hidden)"
 
 
 def find_sources(
-    location: str | os.PathLike[str], run_folder: Path, output: str | os.PathLike[str] = ""
+    location: str | os.PathLike[str],
+    run_folder: Path,
+    output: str | os.PathLike[str] = "",
+    ignored: Counter[str] | None = None,
 ) -> list[Clip]:
     """List the videos of an input, in order of name.
 
+    In a folder, those are the files with the ending of a video and those of an unknown ending that
+    the decoder can open; hidden ones are left out. Whatever is named one by one is a source.
+
     Args:
-        location: a folder (searched to any depth, hidden folders left out), a video, a glob
-            pattern, or a ``.txt`` file with one path or URL a line (relative ones start at its
-            folder); each may be an ``s3://``, ``gs://`` or ``az://`` URL.
+        location: a folder (searched to any depth), a video, a glob pattern, or a ``.txt`` file with
+            one path or URL a line (relative ones start at its folder; lines that begin with ``#``
+            are comments); each may be an ``s3://``, ``gs://`` or ``az://`` URL.
         run_folder: the run's folder, which is left out when it is inside the input; sources in
             buckets are copied into it one by one, while they are worked on.
         output: the place of the results, which is left out as well.
+        ignored: counter to which the other files are added by their endings, except those that
+            belong to a source.
 
     Raises:
-        MissingFileError: nothing is there, or no file in it has the ending of a video.
+        MissingFileError: nothing is there, or no file in it is a video.
         ServiceError: a bucket gave no answer in all tries.
     """
     name = os.fspath(location)
     buckets = _Buckets(run_folder)
     if is_url(name):
-        root, files = _in_bucket(name, os.fspath(output), buckets)
+        listing = _in_bucket(name, os.fspath(output), buckets)
     else:
-        root, files = _on_disk(name, run_folder)
-    chosen = sorted({file for file in files if _is_wanted(file)})
+        listing = _on_disk(name, run_folder)
+    files = sorted(set(listing.files))
+    chosen = [file for file in files if listing.is_named or _is_wanted(file, listing.root)]
+    others = _count_others(files, chosen, listing.root)
+    others.update({"listed twice": len(listing.files) - len(files)} if listing.is_named else {})
     is_closed = not is_url(name) and _is_closed(Path(name))
     if not chosen or is_closed:
-        state = "holds no video" if is_url(name) or Path(name).exists() else "does not exist"
-        state = "may not be read by this user" if is_closed else state
-        raise MissingFileError(
-            f"The input '{name}' {state}. Expected a folder, file, pattern or .txt list of videos "
-            f"({', '.join(sorted(VIDEO_SUFFIXES))}), here or in a bucket. Check the spelling, or "
-            "put videos there."
-        )
+        _refuse(name, is_closed, others)
+    if ignored is not None:
+        ignored.update(+others)
     folders = _Folders()
     clips = [
-        buckets.clip(file, _below(file, root))
+        buckets.clip(file, _below(file, listing.root))
         if is_url(file)
-        else folders.clip(Path(file), _below(file, root))
+        else folders.clip(Path(file), _below(file, listing.root))
         for file in chosen
     ]
     return sorted(clips, key=lambda clip: clip.name)
 
 
-def _is_wanted(file: str) -> bool:
-    """Whether it is to be accounted for: a video by its name, or a folder that hides some."""
-    return _suffix(file) in VIDEO_SUFFIXES or (not is_url(file) and _is_closed(Path(file)))
+def _refuse(name: str, is_closed: bool, others: Counter[str]) -> NoReturn:
+    """Say why an input is none."""
+    state = "holds no video" if is_url(name) or Path(name).exists() else "does not exist"
+    state = "may not be read by this user" if is_closed else state
+    found = ", ".join(f"{count} {ending}" for ending, count in sorted((+others).items()))
+    raise MissingFileError(
+        f"The input '{name}' {state}{f' (it holds {found})' if found else ''}. Expected a folder, "
+        f"file, pattern or .txt list of videos ({', '.join(sorted(COMMON_SUFFIXES))} and others "
+        "that FFmpeg reads), here or in a bucket. Check the spelling, or put videos there."
+    )
+
+
+def _is_wanted(file: str, root: str) -> bool:
+    """Whether a file that was found is a source, or a folder that may hide some."""
+    if not is_url(file) and _is_closed(Path(file)):
+        return True
+    if _is_hidden(file, root) or file.endswith("/"):
+        return False
+    suffix = _suffix(file)
+    return suffix in VIDEO_SUFFIXES or (suffix not in OTHER_SUFFIXES and opens_as_video(file))
+
+
+def _is_hidden(file: str, root: str) -> bool:
+    return "/." in file.removeprefix(root)
+
+
+def _count_others(files: Iterable[str], chosen: Iterable[str], root: str) -> Counter[str]:
+    """Files that are no source and belong to none, by their endings."""
+    stems = {_stem(file) for file in chosen}
+    counts: Counter[str] = Counter()
+    for file in set(files) - set(chosen):
+        parent, _, base = file.rpartition("/")
+        is_words = _suffix(file) == ".json"
+        owner = _stem(file) if is_words else f"{parent}/{stem_of_array(base)}"
+        if owner not in stems:
+            hidden = HIDDEN if _is_hidden(file, root) else ""
+            counts[(_suffix(file) or NO_ENDING) + hidden] += 1
+    return counts
 
 
 def _is_closed(path: Path) -> bool:
     return path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
 
 
-def _on_disk(name: str, run_folder: Path) -> tuple[str, Iterable[str]]:
-    """The folder that names start at, and the files."""
+class _Listing(NamedTuple):
+    """Files of an input.
+
+    Attributes:
+        root: the folder that names start at.
+        files: all files, also those that are no videos.
+        is_named: whether the user has named each of them.
+    """
+
+    root: str
+    files: list[str]
+    is_named: bool = False
+
+
+def _on_disk(name: str, run_folder: Path) -> _Listing:
     path = Path(name)
     if path.is_dir():
-        return str(path), map(str, _walk(path, run_folder.absolute()))
+        return _Listing(str(path), [str(each) for each in _walk(path, run_folder.absolute())])
     if path.is_file() and path.suffix == ".txt":
-        return str(path.parent), _listed(name, str(path.parent))
+        return _Listing(str(path.parent), _listed(name, str(path.parent)), is_named=True)
     if path.is_file():
-        return str(path.parent), [str(path)]
-    matches = glob.glob(name, recursive=True)  # noqa: PTH207
-    return _fixed_part(name), [str(Path(match)) for match in matches]
+        return _Listing(str(path.parent), [str(path)], is_named=True)
+    matches = [Path(match) for match in glob.glob(name, recursive=True)]  # noqa: PTH207
+    files = [str(match) for match in matches if not match.is_dir() or _is_closed(match)]
+    return _Listing(_fixed_part(name), files)
 
 
-def _in_bucket(name: str, output: str, buckets: _Buckets) -> tuple[str, Iterable[str]]:
-    """As :func:`_on_disk`; ``buckets`` remembers what is listed on the way."""
+def _in_bucket(name: str, output: str, buckets: _Buckets) -> _Listing:
+    """The files of a bucket; ``buckets`` remembers what is listed on the way."""
     if not is_bucket(name):
         raise MissingFileError(
             f"The input '{name}' cannot be listed. Expected a path on disk, or a URL that begins "
             "with s3://, gs:// or az://."
         )
     parent = name.rpartition("/")[0]
-    if _suffix(name) in {".txt", *VIDEO_SUFFIXES} and find_object(name) is not None:
-        return parent, _listed(name, parent) if _suffix(name) == ".txt" else [name]
+    if _suffix(name) and not glob.has_magic(name) and find_object(name) is not None:
+        files = _listed(name, parent) if _suffix(name) == ".txt" else [name]
+        return _Listing(parent, files, is_named=True)
     root, wanted = name.rstrip("/"), ".*"
     urls = buckets.add(list_objects(root))
     if not urls and glob.has_magic(name):
@@ -114,20 +178,17 @@ def _in_bucket(name: str, output: str, buckets: _Buckets) -> tuple[str, Iterable
         urls = buckets.add(list_objects(root))
     matches = re.compile(wanted, re.DOTALL).fullmatch
     results = f"{output.rstrip('/')}/" if output else ""
-    return root, [
-        url
-        for url in urls
-        if matches(url)
-        and "/." not in url[len(root) :]
-        and not (results and url.startswith(results))
-    ]
+    return _Listing(
+        root,
+        [url for url in urls if matches(url) and not (results and url.startswith(results))],
+    )
 
 
 def _listed(name: str, folder: str) -> list[str]:
     """The entries of a list, one a line."""
     with open_url(name) as handle:
         lines = [os.fsdecode(line).strip() for line in handle.read().splitlines()]
-    entries = [line for line in lines if line]
+    entries = [line for line in lines if line and not line.startswith("#")]
     whole = [is_url(entry) or Path(entry).is_absolute() for entry in entries]
     joined = [e if w else f"{folder}/{e}" for e, w in zip(entries, whole, strict=True)]
     return [entry if is_url(entry) else str(Path(entry)) for entry in joined]
@@ -136,12 +197,8 @@ def _listed(name: str, folder: str) -> list[str]:
 def _walk(folder: Path, run_folder: Path) -> Iterable[Path]:
     for parent, folders, files in os.walk(folder):
         here = Path(parent)
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and (here / name).absolute() != run_folder
-        ]
-        yield from (here / name for name in files if not name.startswith("."))
+        folders[:] = [name for name in folders if (here / name).absolute() != run_folder]
+        yield from (here / name for name in files)
         yield from (here / name for name in folders if _is_closed(here / name))
 
 
@@ -203,6 +260,11 @@ def _by_stem(files: Iterable[tuple[str, Place]]) -> dict[str, list[Place]]:
     for name, place in files:
         found[stem_of_array(name)].append(place)
     return found
+
+
+def _stem(file: str) -> str:
+    """The path without its last ending."""
+    return file.removesuffix(Path(file).suffix)
 
 
 def _suffix(name: str) -> str:

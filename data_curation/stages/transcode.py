@@ -265,6 +265,8 @@ def fits(source: Path, info: VideoInfo, size: tuple[int, int], keyframe_s: float
     if not (plain and steady and (info.height, info.width) == size):
         return False
     index = index_source(source)
+    if not index.seekable:  # an mp4 would take over times that are wrong or begin again
+        return False
     keyframes_s = (index.keyframe_pts - index.pts[0]) * float(index.time_base)
     gaps_s = np.diff(np.append(keyframes_s, index.info.duration_s))
     # A frame and a half of tolerance, since intervals are whole frames.

@@ -17,6 +17,8 @@ from nemo_cosmos.cli.options import AsJson, Work, listed, number, settings_from,
 from nemo_cosmos.storage import is_url, work_folder_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from data_curation import CurateSummary
     from data_curation.catalogue import Catalogue
     from nemo_cosmos.progress import Show
@@ -169,6 +171,8 @@ def transcode(
     )
     for reason, count in summary.rejected.items():
         typer.echo(f"  rejected: {count} {reason} ({summary.rejected_s[reason]:.1f} s)")
+    if summary.ignored:
+        typer.echo(f"  no videos, ignored: {_by_ending(summary.ignored)}")
     typer.echo(f"Written to {output}; {Path(work_folder_of(output, work)) / 'rejected.jsonl'}")
 
 
@@ -190,6 +194,10 @@ def folder_of(source: str) -> str:
     return source if Path(source).is_dir() else ""
 
 
+def _by_ending(ignored: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {ending}" for ending, count in ignored.items())
+
+
 def _print_summary(summary: CurateSummary, output: Path, version: str) -> None:
     """Print in a few lines what was kept and what was not."""
     from rich.console import Console
@@ -204,6 +212,8 @@ def _print_summary(summary: CurateSummary, output: Path, version: str) -> None:
         console.print(f"  cut off around changes of shot: {summary.left_out_s:.1f} s")
     for reason, count in summary.rejected.items():
         console.print(f"  rejected: {count} {reason} ({summary.rejected_s[reason]:.1f} s)")
+    if summary.ignored:
+        console.print(f"  no videos, ignored: {_by_ending(summary.ignored)}", markup=False)
     if summary.num_dead:
         console.print(
             f"  {summary.num_dead} were given up after three tries (dead_letter.jsonl): add "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import numpy as np
 
@@ -14,19 +15,27 @@ from nemo_cosmos.video.source import Source, check_exists, read_bytes, source_na
 IMAGE_FPS = 24.0
 """Frame rate given to a still picture: the base rate that the models are conditioned on."""
 
+_HEAD_BYTES = 64 * 1024
+_MJPEG = (".mjpeg", ".mjpg")
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
 
 
 def is_image(source: Source) -> bool:
-    """Whether a source is a PNG, JPEG, WebP or BMP picture, by its first bytes."""
+    """Whether a source is a PNG, JPEG, WebP or BMP picture, by its first bytes.
+
+    An animated PNG is a video, and so are JPEG pictures in a row by the ending of such a file.
+    """
     check_exists(source)
     if isinstance(source, bytes):
-        head = source[:12]
+        head = source[:_HEAD_BYTES]
     else:
         with open_url(source) as handle:
-            head = handle.read(12)
-    is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    return head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")) or is_webp
+            head = handle.read(_HEAD_BYTES)
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return b"acTL" not in head.partition(b"IDAT")[0]
+    if head.startswith(b"\xff\xd8\xff"):
+        return isinstance(source, bytes) or not os.fspath(source).lower().endswith(_MJPEG)
+    return head.startswith(b"BM") or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
 def read_image(source: Source, fps: float = IMAGE_FPS) -> Video:

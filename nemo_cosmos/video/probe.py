@@ -107,7 +107,9 @@ class FrameIndex:
             before rotation.
         color_space: FFmpeg's number of the YUV matrix (1 is BT.709, 2 unspecified).
         packet_T: ``(T,)`` place of each frame's packet in the stream.
-        is_key_T: ``(T,)`` whether decoding can start at the frame.
+        group_T: ``(T,)`` the frames that it refers to; see
+            :class:`nemo_cosmos.video.timestamps.Packets`.
+        is_leading_T: ``(T,)`` whether it may refer to the group before as well.
         damaged_T: ``(T,)`` frames that cannot be decoded, as far as packets show it.
         section_T: ``(T,)`` number of times before each frame that timestamps began again.
         stream_index: number of the stream in the container.
@@ -123,7 +125,8 @@ class FrameIndex:
     shown_size: tuple[int, int]
     color_space: int
     packet_T: NDArray[np.int64]
-    is_key_T: NDArray[np.bool_]
+    group_T: NDArray[np.int64]
+    is_leading_T: NDArray[np.bool_]
     damaged_T: NDArray[np.bool_]
     section_T: NDArray[np.int64]
     stream_index: int = 0
@@ -174,7 +177,7 @@ class FrameIndex:
     def with_damage(self, bad_T: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Frames that cannot be used when these, too, turned out to be missing or damaged."""
         bad_T = bad_T | self.damaged_T
-        return spread_damage(bad_T, self.packet_T, self.is_key_T, self.section_T)
+        return spread_damage(bad_T, self.packet_T, self.group_T, self.is_leading_T)
 
 
 def probe(source: Source) -> VideoInfo:
@@ -236,7 +239,8 @@ class _Frames:
 
     pts: NDArray[np.int64]
     packet_T: NDArray[np.int64]
-    is_key_T: NDArray[np.bool_]
+    group_T: NDArray[np.int64]
+    is_leading_T: NDArray[np.bool_]
     is_bad_T: NDArray[np.bool_]
     section_T: NDArray[np.int64]
 
@@ -250,7 +254,8 @@ def _timed_frames(packets: Packets) -> _Frames:
     return _Frames(
         pts,
         packets.number_N[order],
-        packets.is_key_N[order],
+        packets.group_N[order],
+        packets.is_leading_N[order],
         packets.is_corrupt_N[order],
         packets.section_N[order],
     )
@@ -276,7 +281,7 @@ def _decoded_frames(
         ordered = _with_missing(ordered, packets.number_N.tolist())
     places = np.array([place_of[number] for number in ordered], dtype=np.int64)
     pts = np.unique(packets.pts_N[places])
-    if len(pts) != len(places):
+    if packets.is_bare or len(pts) != len(places):
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         step = max(1, round(1 / (rate * stream.time_base)))
         pts = np.arange(len(places), dtype=np.int64) * step
@@ -284,7 +289,8 @@ def _decoded_frames(
     return _Frames(
         pts,
         packets.number_N[places],
-        packets.is_key_N[places],
+        packets.group_N[places],
+        packets.is_leading_N[places],
         packets.is_corrupt_N[places] | np.array(is_bad, dtype=bool),
         packets.section_N[places],
     )
@@ -341,9 +347,10 @@ def _summarise(
         shown_size=(shown_height, shown_width),
         color_space=int(first.colorspace),
         packet_T=frames.packet_T,
-        is_key_T=frames.is_key_T,
+        group_T=frames.group_T,
+        is_leading_T=frames.is_leading_T,
         damaged_T=spread_damage(
-            frames.is_bad_T, frames.packet_T, frames.is_key_T, frames.section_T
+            frames.is_bad_T, frames.packet_T, frames.group_T, frames.is_leading_T
         ),
         section_T=frames.section_T,
         stream_index=stream.index,

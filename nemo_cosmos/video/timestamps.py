@@ -24,6 +24,8 @@ _FORWARD_S = 10.0
 _RESTARTING = frozenset(("mpegts", "mpeg"))
 #: AVI stores frames in decoding order, and FFmpeg invents timestamps in that order.
 _IN_DECODING_ORDER = frozenset(("avi",))
+#: Bare streams carry no times at all; FFmpeg counts packets.
+_BARE = frozenset(("mpegvideo", "m4v", "h261", "h263", "h264", "hevc", "vvc", "mjpeg", "obu"))
 _NONE = np.iinfo(np.int64).min
 
 
@@ -34,23 +36,29 @@ class Packets:
     Attributes:
         number_N: place of each among all packets of the stream, from 0.
         pts_N: presentation timestamps; those after a join continue those before it.
-        is_key_N: whether decoding can start there.
+        group_N: number of the keyframes up to it, from 1: frames refer to those of their own group;
+            0 where none comes before it, so that it cannot be decoded.
+        is_leading_N: whether it is shown before the keyframe of its group, and so may refer to the
+            group before as well.
         is_corrupt_N: whether the demuxer says that a part is missing.
         keyframe_pts: timestamps of all packets at which decoding can start, increasing; also of
             those that are not shown.
         section_N: number of joins before it.
         is_timed: whether ``pts_N`` says in which order the frames are shown.
+        is_bare: whether ``pts_N`` is a mere count.
         is_seekable: whether ``pts_N`` are the timestamps that the container seeks by and the
             decoder returns, each of one frame.
     """
 
     number_N: NDArray[np.int64]
     pts_N: NDArray[np.int64]
-    is_key_N: NDArray[np.bool_]
+    group_N: NDArray[np.int64]
+    is_leading_N: NDArray[np.bool_]
     is_corrupt_N: NDArray[np.bool_]
     keyframe_pts: NDArray[np.int64]
     section_N: NDArray[np.int64]
     is_timed: bool
+    is_bare: bool
     is_seekable: bool
 
     def __len__(self) -> int:
@@ -92,20 +100,37 @@ def _packets_of(
     joins = _joins(dts, tick_s, bool(names & _RESTARTING)) if has_times else []
     pts = _continued(stored_pts, joins) if joins else stored_pts
     section_N = np.searchsorted(joins, np.arange(len(rows)), side="right")
-    is_shown = shown.astype(bool)
-    keyframe_pts = np.unique(pts[key.astype(bool)]) if has_times else np.zeros(0, np.int64)
+    is_key, is_shown = key.astype(bool), shown.astype(bool)
+    group_N, is_leading_N = _groups(pts, is_key, section_N)
+    keyframe_pts = np.unique(pts[is_key]) if has_times else np.zeros(0, np.int64)
     is_unique = len(np.unique(pts[is_shown])) == int(is_shown.sum())
-    is_timed = has_times and not names & _IN_DECODING_ORDER
+    is_bare = bool(names & _BARE)
+    is_timed = has_times and not is_bare and not names & _IN_DECODING_ORDER
     return Packets(
         number_N=number[is_shown],
         pts_N=pts[is_shown],
-        is_key_N=key[is_shown].astype(bool),
+        group_N=group_N[is_shown],
+        is_leading_N=(is_leading_N & is_timed)[is_shown],
         is_corrupt_N=corrupt[is_shown].astype(bool),
         keyframe_pts=keyframe_pts,
         section_N=section_N[is_shown],
         is_timed=is_timed,
+        is_bare=is_bare,
         is_seekable=is_timed and is_unique and not joins and len(keyframe_pts) > 0,
     )
+
+
+def _groups(
+    pts: NDArray[np.int64], is_key: NDArray[np.bool_], section: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """``group_N`` and ``is_leading_N`` of :class:`Packets`."""
+    if not is_key.any():  # nothing is known
+        return np.ones(len(pts), dtype=np.int64), np.zeros(len(pts), dtype=bool)
+    count = np.cumsum(is_key)
+    first_of_section = np.searchsorted(section, section)
+    before_section = np.where(first_of_section > 0, count[first_of_section - 1], 0)
+    group = np.where(count > before_section, count, 0)
+    return group, (group > 0) & (pts < pts[is_key][count - 1])
 
 
 def _joins(dts: NDArray[np.int64], tick_s: float, restarts: bool) -> list[int]:
@@ -132,33 +157,32 @@ def _continued(pts: NDArray[np.int64], joins: list[int]) -> NDArray[np.int64]:
 
 def spread_damage(
     bad_T: NDArray[np.bool_],
-    decoded_T: NDArray[np.int64],
-    is_key_T: NDArray[np.bool_],
-    section_T: NDArray[np.int64],
+    packet_T: NDArray[np.int64],
+    group_T: NDArray[np.int64],
+    is_leading_T: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     """Which frames cannot be trusted, when some are missing or damaged.
 
-    A frame refers to others that are decoded before it, so that damage lasts until the next
-    keyframe. Frames that are decoded after that keyframe but shown before it refer to both sides.
-    Before the first keyframe of a section, nothing can be decoded.
+    A frame refers to others of its group that are decoded before it, so that damage lasts until the
+    next keyframe; those that are shown before their keyframe refer to the group before as well.
 
     Args:
         bad_T: frames that are missing or damaged themselves, in the order shown.
-        decoded_T: place of each in decoding order.
-        is_key_T: whether decoding can start at it.
-        section_T: number of joins before it.
+        packet_T: place of each in decoding order.
+        group_T: group of each; see :class:`Packets`.
+        is_leading_T: whether it is shown before the keyframe of its group.
     """
-    if not is_key_T.any():
-        return bad_T
-    spread_T = bad_T.copy()
-    is_lost = was_lost = True
-    section, key = -1, 0
-    for frame in np.argsort(decoded_T, kind="stable").tolist():
-        if section_T[frame] != section:
-            section, is_lost = section_T[frame], True
-        if is_key_T[frame]:
-            was_lost, is_lost, key = is_lost, bool(bad_T[frame]), frame
-        elif bad_T[frame]:
-            is_lost = True
-        spread_T[frame] |= is_lost or (was_lost and frame < key)
-    return spread_T
+    never = np.iinfo(np.int64).max
+    first_bad = np.full(int(group_T.max(initial=0)) + 2, never)
+    np.minimum.at(first_bad, group_T[bad_T], packet_T[bad_T])
+    is_known = np.zeros(len(first_bad), dtype=bool)
+    is_known[group_T[~is_leading_T]] = True
+    is_known[0] = False
+    before_T = np.maximum(group_T - 1, 0)
+    before_is_lost_T = ~is_known[before_T] | (first_bad[before_T] != never)
+    return (
+        bad_T
+        | (group_T == 0)
+        | (packet_T >= first_bad[group_T])
+        | (is_leading_T & before_is_lost_T)
+    )
