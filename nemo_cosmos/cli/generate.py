@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nemo_cosmos.checklist import Check
+from nemo_cosmos.cli.checking import CheckOnly, look_first
 from nemo_cosmos.cli.options import (
     AllowMismatch,
     AsJson,
@@ -25,10 +29,13 @@ from nemo_cosmos.cli.options import (
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.inference.options import GenerationOptions
 from nemo_cosmos.models.common.family import generation_options
+from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.progress import show_progress
 
 if TYPE_CHECKING:
+    from nemo_cosmos.guardrails import GuardPolicy
     from nemo_cosmos.inference import Request, WorldPipeline
+    from nemo_cosmos.inference.request import Task
     from nemo_cosmos.progress import Show
 
 PRECISIONS = ("float32", "bfloat16")
@@ -90,6 +97,7 @@ def generate(
     precision: Precision = "float32",
     tensor_parallel: TensorParallel = 1,
     allow_mismatch: AllowMismatch = None,
+    check: CheckOnly = False,
     as_json: AsJson = False,
     **options: object,
 ) -> None:
@@ -104,14 +112,9 @@ def generate(
         nemo-cosmos generate my_world -p "rain in a city" --json
         torchrun --nproc-per-node 4 -m nemo_cosmos generate my_world -p "rain" --tensor-parallel 2
     """
-    from nemo_cosmos.inference import Request, check_output
-
-    check_output(out)
-    request = Request("generate", prompt, options)
-    pipe = load_pipeline(
-        model, disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch
-    )
-    _run_and_save(pipe, request, out, as_json)
+    asked = _Asked("generate", prompt, options)
+    setting = _Setting(disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch)
+    _generate(model, asked, out, setting, check, as_json)
 
 
 @_with_video_options
@@ -129,6 +132,7 @@ def predict(
     precision: Precision = "float32",
     tensor_parallel: TensorParallel = 1,
     allow_mismatch: AllowMismatch = None,
+    check: CheckOnly = False,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
@@ -144,22 +148,10 @@ def predict(
         nemo-cosmos predict my_robot --input episode.mp4 --actions actions.npy --guidance 0
         nemo-cosmos predict my_world -i clip.mp4 -p "the car turns" --num-condition-frames 5 --json
     """
-    from nemo_cosmos.inference import Request, check_output
-
-    check_output(out)
-    request = Request(
-        "predict",
-        prompt,
-        options,
-        frames=input,
-        begin=begin,
-        num_condition_frames=num_condition_frames,
-        control=read_controls(actions, control),
-    )
-    pipe = load_pipeline(
-        model, disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch
-    )
-    _run_and_save(pipe, request, out, as_json)
+    given = {"frames": input, "begin": begin, "num_condition_frames": num_condition_frames}
+    asked = _Asked("predict", prompt, options, given, actions, control)
+    setting = _Setting(disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch)
+    _generate(model, asked, out, setting, check, as_json)
 
 
 @_with_video_options
@@ -178,6 +170,7 @@ def extend(
     precision: Precision = "float32",
     tensor_parallel: TensorParallel = 1,
     allow_mismatch: AllowMismatch = None,
+    check: CheckOnly = False,
     as_json: AsJson = False,
     **options: object,
 ) -> None:
@@ -191,58 +184,118 @@ def extend(
         nemo-cosmos extend my_robot --input episode.mp4 --actions actions.npy --chunks 2
         nemo-cosmos extend my_world -i clip.mp4 -p "the car drives on" --json
     """
-    from nemo_cosmos.inference import Request, check_output
-
-    check_output(out)
-    request = Request(
-        "extend",
-        prompt,
-        options,
-        frames=input,
-        begin=begin,
-        num_condition_frames=num_condition_frames,
-        num_chunks=chunks,
-        control=read_controls(actions, control),
-    )
-    pipe = load_pipeline(
-        model, disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch
-    )
-    _run_and_save(pipe, request, out, as_json)
+    given = {"frames": input, "begin": begin, "num_condition_frames": num_condition_frames}
+    given["num_chunks"] = chunks
+    asked = _Asked("extend", prompt, options, given, actions, control)
+    setting = _Setting(disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch)
+    _generate(model, asked, out, setting, check, as_json)
 
 
-def load_pipeline(
-    model: Path,
-    disabled_guards: list[str] | None,
-    enabled_guards: list[str] | None,
-    precision: str,
-    tp: int,
-    allow_mismatch: list[str] | None = None,
-) -> WorldPipeline:
-    """Load a world-model folder with the site's guards and those that are turned on or off by name.
+@dataclass(frozen=True)
+class _Asked:
+    """What a person asks for, before it is checked.
 
-    Raises:
-        ConfigError: an unknown precision or guard.
-        MissingFileError: the folder does not exist.
-        CheckpointError: it is damaged.
+    Attributes:
+        task: ``generate``, ``predict`` or ``extend``.
+        prompt: what happens.
+        options: options of the video and of the model's family.
+        given: further fields of a :class:`Request`.
+        actions: the file of ``--actions``.
+        control: the words of ``--control``.
     """
-    if precision not in PRECISIONS:
-        raise ConfigError(
-            f"There is no precision '{precision}'. The nearest are "
-            f"{nearest_names(precision, PRECISIONS)}."
+
+    task: Task
+    prompt: str | None
+    options: Mapping[str, Any]
+    given: Mapping[str, Any] = field(default_factory=dict)
+    actions: Path | None = None
+    control: list[str] | None = None
+
+    def request(self) -> Request:
+        """Make the request.
+
+        Raises:
+            InputError: a value or a file is wrong.
+        """
+        from nemo_cosmos.inference import Request
+
+        control = read_controls(self.actions, self.control)
+        return Request(self.task, self.prompt, self.options, **self.given, control=control)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """How a person wants it made: guards, precision, ranks, and differences that are meant."""
+
+    disabled_guards: list[str] | None
+    enabled_guards: list[str] | None
+    precision: str
+    tp: int
+    allow_mismatch: list[str] | None
+
+    def check(self) -> str:
+        """Check the names.
+
+        Raises:
+            ConfigError: an unknown precision, guard or kind of difference.
+        """
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                f"There is no precision '{self.precision}'. The nearest are "
+                f"{nearest_names(self.precision, PRECISIONS)}."
+            )
+        from nemo_cosmos.provenance.belonging import check_kinds
+
+        check_kinds(listed(self.allow_mismatch))
+        check_value("--tensor-parallel", self.tp, int, Range(least=1))
+        self.guards()
+        off = ", ".join(listed(self.disabled_guards))
+        return f"{self.precision}, guards {f'without {off}' if off else 'as the site has them'}"
+
+    def guards(self) -> GuardPolicy:
+        """Return the site's guards with those that are turned on or off by name."""
+        from nemo_cosmos.guardrails.site import site_policy
+
+        return site_policy(listed(self.disabled_guards), listed(self.enabled_guards))
+
+    def load(self, model: Path) -> WorldPipeline:
+        """Load a world-model folder.
+
+        Raises:
+            MissingFileError: the folder does not exist.
+            CheckpointError: it is damaged.
+        """
+        import torch
+
+        from nemo_cosmos.inference import WorldPipeline
+
+        return WorldPipeline.from_folder(
+            model,
+            self.guards(),
+            dtype=getattr(torch, self.precision),
+            tp=self.tp,
+            allow_mismatch=listed(self.allow_mismatch),
         )
-    import torch
 
-    from nemo_cosmos.guardrails.site import site_policy
-    from nemo_cosmos.inference import WorldPipeline
 
-    guards = site_policy(listed(disabled_guards), listed(enabled_guards))
-    return WorldPipeline.from_folder(
-        model,
-        guards,
-        dtype=getattr(torch, precision),
-        tp=tp,
-        allow_mismatch=listed(allow_mismatch),
-    )
+def _generate(
+    model: Path, asked: _Asked, out: Path, setting: _Setting, only_check: bool, as_json: bool
+) -> None:
+    """Check everything, load the world, make the video and save it."""
+    from nemo_cosmos.inference import check_output
+
+    if not only_check:
+        check_output(out)  # before the seconds that torch takes to import
+    from nemo_cosmos.inference.checks import generation_checks
+    from nemo_cosmos.platform import num_processes
+
+    allowed = listed(setting.allow_mismatch)
+    checks = generation_checks(model, asked.request, out, whole=only_check, allow_mismatch=allowed)
+    if num_processes() == 1:  # of several ranks, each checks its part while it loads
+        look_first([Check("options", setting.check), *checks], only_check, as_json)
+    request = asked.request()
+    setting.check()
+    _run_and_save(setting.load(model), request, out, as_json)
 
 
 def read_controls(actions: Path | None, controls: list[str] | None) -> dict[str, Any]:

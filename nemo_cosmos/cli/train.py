@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from nemo_cosmos.cli.checking import CheckOnly, look_first
 from nemo_cosmos.cli.options import AllowMismatch, Conf, Overrides, listed
-from nemo_cosmos.errors import ConfigError, MissingFileError
-
-if TYPE_CHECKING:
-    import nemo_run as run
 
 Factory = Annotated[
     str | None, typer.Option("--factory", "-f", help="Name of a recipe; --list shows them.")
@@ -35,6 +32,7 @@ def pretrain(
     conf: Conf = None,
     allow_mismatch: AllowMismatch = None,
     dryrun: Dryrun = False,
+    check: CheckOnly = False,
     list_recipes: ListRecipes = False,
 ) -> None:
     """Train a model from scratch with a recipe, and export it.
@@ -51,7 +49,7 @@ def pretrain(
         print_recipes(post_training=False)
         return
     words = [*allowed_words(allow_mismatch), *(overrides or ())]
-    run_training(factory, words, conf or [], post_training=False, dryrun=dryrun)
+    run_training(factory, words, conf or [], post_training=False, dryrun=dryrun, only_check=check)
 
 
 def finetune(
@@ -61,6 +59,7 @@ def finetune(
     conf: Conf = None,
     allow_mismatch: AllowMismatch = None,
     dryrun: Dryrun = False,
+    check: CheckOnly = False,
     list_recipes: ListRecipes = False,
 ) -> None:
     """Post-train a model: adapt given weights to your data, or add a control.
@@ -78,7 +77,7 @@ def finetune(
         return
     words = [f"resume.restore_config.path={weights}"] if weights else []
     words += [*allowed_words(allow_mismatch), *(overrides or ())]
-    run_training(factory, words, conf or [], post_training=True, dryrun=dryrun)
+    run_training(factory, words, conf or [], post_training=True, dryrun=dryrun, only_check=check)
 
 
 def allowed_words(names: list[str] | None) -> list[str]:
@@ -110,8 +109,9 @@ def run_training(
     *,
     post_training: bool,
     dryrun: bool,
+    only_check: bool = False,
 ) -> None:
-    """Configure a recipe and run it, or print it.
+    """Configure a recipe and run it, print it or check it.
 
     Args:
         factory: the recipe's name; the site's where None.
@@ -119,12 +119,14 @@ def run_training(
         conf: ``group=option`` words for the site.
         post_training: ``finetune`` instead of ``pretrain``.
         dryrun: print the resolved configuration instead of training.
+        only_check: go through the checklist instead of training.
 
     Raises:
         ConfigError: an unknown recipe, key, option or value, or no data named.
         MissingFileError: post-training without weights to start from.
     """
     from nemo_cosmos.launch import Job, configure_recipe, launcher_for
+    from nemo_cosmos.launch.checks import training_checks
     from nemo_cosmos.platform import is_first_process
     from nemo_cosmos.site import compose_site, kept_choices, site_file
 
@@ -138,17 +140,9 @@ def run_training(
         return
     if (kept := kept_choices()) and is_first_process():
         typer.echo(f"Kept in {site_file()}: {shlex.join(kept)}", err=True)
-    if not recipe.data.path:
-        raise ConfigError(
-            "No training data is named. Give data.path=FOLDER: for a diffusion model a folder that "
-            "'nemo-cosmos tokenize' wrote, for a tokenizer one that 'nemo-cosmos curate' wrote."
-        )
-    if post_training and not _names_weights(recipe):
-        raise MissingFileError(
-            "Post-training needs weights to start from, and none are named. Give --from FOLDER: an "
-            "exported folder ('<run>/export'), or weights that 'nemo-cosmos import' converted; or "
-            "train from scratch with 'nemo-cosmos pretrain'."
-        )
+    # On a cluster, folders are looked at where the job runs.
+    here = site["cluster"]["executor"] == "local"
+    look_first(training_checks(recipe, post_training, here=here), only_check)
     job = Job.for_recipe(recipe)
     folder = launcher_for(job, site["cluster"]).run(job)
     if folder is not None and is_first_process():
@@ -161,8 +155,3 @@ def _show_origins(words: Sequence[str]) -> None:
 
     typer.echo(f"# from {site_file()}: {shlex.join(kept_choices()) or '(nothing)'}")
     typer.echo(f"# from this command: {shlex.join(words) or '(nothing)'}")
-
-
-def _names_weights(recipe: run.Partial) -> bool:
-    restore = getattr(recipe.resume, "restore_config", None)
-    return bool(getattr(restore, "path", None))

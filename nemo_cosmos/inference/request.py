@@ -123,7 +123,9 @@ class CheckedRequest:
         prompt: the request's prompt.
         options: the shared options, completed from the model.
         family_options: the family's own options.
-        given_THWC: the frames to begin with, at the video's size; None when generating.
+        given_THWC: the frames to begin with, at the video's size; None when generating, and where
+            they were not to be decoded.
+        num_given: how many frames are given.
         given_times_s: when the source shows them, in seconds; None for a source without times.
         overlap: frames that each chunk after the first takes from the one before.
         num_chunks: chunks; 1 unless extending.
@@ -136,6 +138,7 @@ class CheckedRequest:
     options: GenerationOptions
     family_options: Any
     given_THWC: np.ndarray | None
+    num_given: int
     given_times_s: list[float] | None
     overlap: int
     num_chunks: int
@@ -147,6 +150,11 @@ class CheckedRequest:
         """Frames of a chunk."""
         assert self.options.num_frames is not None
         return self.options.num_frames
+
+    @property
+    def total_frames(self) -> int:
+        """Frames of the whole video."""
+        return self.num_chunks * (self.chunk_frames - self.overlap) + self.overlap
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -180,6 +188,8 @@ def check_request(
     generator: Generator,
     trained: Mapping[str, object],
     signals: Mapping[str, Signal],
+    *,
+    decode: bool = True,
 ) -> CheckedRequest:
     """Check a request against a model.
 
@@ -188,6 +198,7 @@ def check_request(
         generator: the model.
         trained: num_frames, fps, height and width of the model's training videos.
         signals: the signals of the model's controls by name.
+        decode: whether to decode the given frames; not needed to check.
 
     Raises:
         ConfigError: an option that the model does not have, or an impossible value.
@@ -216,13 +227,15 @@ def check_request(
     given_THWC = times_s = None
     if isinstance(given, GivenFrames):
         numbers = given.choose(num_given, options.fps or 0, begin)
-        given_THWC, times_s = given.read(numbers, (height, width)), given.times_s(numbers)
+        times_s = given.times_s(numbers)
+        given_THWC = given.read(numbers, (height, width)) if decode else None
     return CheckedRequest(
         task=request.task,
         prompt=request.prompt,
         options=options,
         family_options=family_options,
         given_THWC=given_THWC,
+        num_given=num_given,
         given_times_s=times_s,
         overlap=overlap,
         num_chunks=chunks,

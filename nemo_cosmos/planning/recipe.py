@@ -86,7 +86,7 @@ def plan_recipe(
         clip = video.or_else((recipe.data.num_frames, *recipe.data.size))
         batch = (recipe.data.micro_batch_size, recipe.data.global_batch_size)
         return plan_counted(
-            model, config, clip, _precision(recipe), batch, gpu, num_gpus, memory_bytes
+            model, config, clip, precision_of(recipe), batch, gpu, num_gpus, memory_bytes
         )
     name = getattr(model, "family", None)
     if name is None:
@@ -95,7 +95,7 @@ def plan_recipe(
             f"{model.__name__}, which has neither. Plan one of the recipes that 'nemo-cosmos "
             "pretrain --list' shows."
         )
-    built = _build(recipe)
+    built = build_model(recipe)
     workload = _workload(recipe, built, get_family(name), video)
     strategy = recipe.trainer.strategy
     configured = (
@@ -108,7 +108,7 @@ def plan_recipe(
     return make_plan(workload, gpu, num_gpus, memory_bytes, configured, recompute, fsdp=fsdp)
 
 
-def _build(recipe: run.Partial) -> WorldModel:
+def build_model(recipe: run.Partial) -> WorldModel:
     """Build the Lightning module, whose network is built later."""
     configured = copy.deepcopy(recipe.model)
     network = getattr(configured, "config", None)
@@ -145,7 +145,7 @@ def _workload(
         num_text_tokens=getattr(recipe.data, "text_length", 512),
         micro_batch_size=recipe.data.micro_batch_size,
         global_batch_size=recipe.data.global_batch_size,
-        precision=_precision(recipe),
+        precision=precision_of(recipe),
         packed=getattr(recipe.data, "packing", None) is not None,
     )
     return family.workload(model, tokenizer, inputs)
@@ -166,7 +166,8 @@ def _check_batch(recipe: run.Partial) -> None:
         )
 
 
-def _precision(recipe: run.Partial) -> Precision:
+def precision_of(recipe: run.Partial) -> Precision:
+    """Bytes of a value by its use, as the trainer is configured."""
     trainer = recipe.trainer
     kinds = [fdl.get_callable(callback) for callback in trainer.callbacks]
     return Precision.of(

@@ -1,13 +1,15 @@
-"""Check where a command will write, before it works for minutes."""
+"""Check where a command will write, before it works for minutes: permission and room."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
-from nemo_cosmos.errors import InputError
+from nemo_cosmos.errors import InputError, StorageFullError
+from nemo_cosmos.storage.urls import is_url
 
 
 def check_output_file(path: str | os.PathLike[str]) -> Path:
@@ -25,9 +27,67 @@ def check_output_file(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.is_dir():
         raise InputError(f"'{target}' is a folder; expected the name of a file to write.")
-    parent = target.parent
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
+    _check_writable(target, target.parent)
+    return target
+
+
+def check_output_folder(path: str | os.PathLike[str]) -> Path:
+    """Check that files can be written into a folder, which may not exist; nothing is left behind.
+
+    Args:
+        path: the folder; a bucket's URL is taken as it is, as only writing shows its permissions.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: it is a file, lies below one, or cannot be written.
+    """
+    target = Path(path)
+    if is_url(os.fspath(path)):
+        return target
+    if target.exists() and not target.is_dir():
+        raise InputError(f"'{target}' is a file; expected the name of a folder to write into.")
+    _check_writable(target, target)
+    return target
+
+
+def check_room(path: str | os.PathLike[str], num_bytes: float, what: str) -> str:
+    """Require so many free bytes where something will be written.
+
+    Args:
+        path: a file or folder, which may not exist; of a bucket's URL nothing is known.
+        num_bytes: an estimate.
+        what: what takes them, in the plural, for the message.
+
+    Returns:
+        what was found, in words.
+
+    Raises:
+        StorageFullError: there are fewer.
+    """
+    if is_url(os.fspath(path)):
+        return f"about {_size(num_bytes)} in a bucket"
+    place = _existing(Path(path))
+    free = shutil.disk_usage(place).free
+    if free < num_bytes:
+        raise StorageFullError(
+            f"The {what} take about {_size(num_bytes)}, but '{place}' has {_size(free)} free. "
+            "Nothing has been done. Free some space, or write elsewhere."
+        )
+    return f"about {_size(num_bytes)} of {_size(free)} free"
+
+
+def folder_bytes(path: str | os.PathLike[str]) -> int:
+    """Bytes of a file, or of all files in a folder; 0 of what is not there, or in a bucket."""
+    place = Path(path)
+    if place.is_file():
+        return place.stat().st_size
+    return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+
+
+def _check_writable(target: Path, folder: Path) -> None:
+    parent = _existing(folder)
     if not parent.is_dir():
         raise InputError(
             f"'{target}' cannot be written: '{parent}' is a file, not a folder. Choose another "
@@ -38,10 +98,24 @@ def check_output_file(path: str | os.PathLike[str]) -> Path:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        if error.errno == errno.ENOSPC:  # reported with the amount of free space when it is written
-            return target
+        if error.errno == errno.ENOSPC:  # reported with the amount of free space
+            return
         raise InputError(
             f"'{target}' cannot be written: {error.strerror or error} ('{parent}'). Choose another "
             "place, or change the folder's permissions."
         ) from error
-    return target
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    place = path.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place
+
+
+def _size(num_bytes: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.1f} {unit}"
+    return f"{num_bytes / 1e3:.0f} kB"

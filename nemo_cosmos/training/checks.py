@@ -26,17 +26,26 @@ def check_run(model: object, data: object, trainer: pl.Trainer) -> None:
     Raises:
         ConfigError: a network without layers, or batch sizes that do not divide.
     """
-    num_layers = getattr(getattr(model, "config", None), "num_layers", 1)
-    if num_layers is None or num_layers < 1:
-        raise ConfigError(
-            f"model.config.num_layers={num_layers} leaves nothing to train. Give at least 1."
-        )
+    check_model(model)
     sampler = getattr(data, "data_sampler", None)
     if sampler is not None:
         check_batches(
             sampler.micro_batch_size,
             sampler.global_batch_size,
             num_copies(trainer.strategy, trainer.world_size),
+        )
+
+
+def check_model(model: object) -> None:
+    """Require something to train.
+
+    Raises:
+        ConfigError: a network without layers.
+    """
+    num_layers = getattr(getattr(model, "config", None), "num_layers", 1)
+    if num_layers is None or num_layers < 1:
+        raise ConfigError(
+            f"model.config.num_layers={num_layers} leaves nothing to train. Give at least 1."
         )
 
 

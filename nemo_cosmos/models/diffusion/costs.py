@@ -214,7 +214,7 @@ def count_parameters(
     learned_variance: bool = False,
     tokenizer: TokenizerFacts | None = None,
 ) -> ParameterCounts:
-    """Build the network on torch's meta device, without memory, and count it.
+    """Build the network with one layer on torch's meta device, without memory, and count it.
 
     Args:
         config: the network's configuration, however it is spread over ranks.
@@ -223,8 +223,9 @@ def count_parameters(
         learned_variance: whether training learns the variance of the loss.
     """
     install_cpu_backend()
+    num_layers = config.num_layers
     config = DiTConfig.from_architecture(
-        config.architecture(),
+        {**config.architecture(), "num_layers": 1},  # all are alike
         use_cpu_initialization=True,
         perform_initialization=False,
         layer_spec="local",
@@ -241,7 +242,7 @@ def count_parameters(
     )
     inside, first, last = _size([net.blocks]), _size([net.patch_embed]), _size([net.final_layer])
     return ParameterCounts(
-        layers=config.num_layers,
+        layers=num_layers,
         layer_sharded=sharded,
         layer_replicated=_size([layer]) - sharded,
         every_stage=_size([net, steering]) - inside - first - last,

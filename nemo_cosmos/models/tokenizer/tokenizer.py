@@ -252,6 +252,15 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def read_tokenizer_config(folder: str | PathLike[str]) -> TokenizerConfig:
+    """Read the configuration of a tokenizer folder, without its weights.
+
+    Raises:
+        MissingFileError, CheckpointError: there is none, or it is damaged.
+    """
+    return _read_config(exported_folder(folder) / CONFIG_FILE)
+
+
 def _read_config(path: Path) -> TokenizerConfig:
     try:
         data = json.loads(_existing(path).read_text())

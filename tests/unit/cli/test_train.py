@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import yaml
 
@@ -10,6 +12,7 @@ from nemo_cosmos import api, site
 from nemo_cosmos.cli.main import Exit
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.launch import TorchrunLauncher
+from nemo_cosmos.testing.tiny import Clips, write_latents
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +70,16 @@ def test_an_error_while_a_recipe_is_built_is_one_paragraph(run_cli):
     assert "Fiddle" not in ran.err and "callbacks=" not in ran.err
 
 
-def test_one_process_trains_here(monkeypatch, run_cli, tmp_path):
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory):
+    """Tokenised data for the nano recipes."""
+    clips = Clips(num_samples=4, text_dim=512)
+    return write_latents(tmp_path_factory.mktemp("data") / "latents", clips)
+
+
+@pytest.fixture
+def fake_pretrain(monkeypatch, tmp_path):
+    """What training was called with."""
     seen = {}
 
     def fake(model, data, trainer, log=None, resume=None, optim=None):
@@ -75,33 +87,81 @@ def test_one_process_trains_here(monkeypatch, run_cli, tmp_path):
         return tmp_path
 
     monkeypatch.setattr(api, "pretrain", fake)
-    words = ["data.path=/x", "trainer.max_steps=7"]
+    monkeypatch.chdir(tmp_path)
+    return seen
+
+
+NANO = ["--factory", "diffusion_nano_video2world"]
+
+
+def test_check_stops_before_training(run_cli, latents, fake_pretrain, tmp_path):
+    ran = run_cli("pretrain", *NANO, f"data.path={latents}", "--check")
+    assert ran.code == Exit.DONE, ran
+    words = " ".join(ran.out.split())
+    for part in ("layout │ ok │ 2000 steps, 1 processes", "latents of 3x4x4", "room │ ok"):
+        assert part in words
+    assert not fake_pretrain and not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "check", "message"),
+    [
+        (["data.global_batch_size=3", "data.micro_batch_size=2"], "layout", "not a multiple"),
+        (["trainer.max_steps=-1"], "layout", "max_steps=-1"),
+        (["trainer.devices=0"], "layout", "1 or more"),
+        (["trainer.devices=2", "trainer.strategy.tensor_model_parallel_size=4"], "layout", "4 pro"),
+        (["model.config.num_layers=0"], "model", "num_layers=0"),
+        (["model.config.num_attention_heads=5"], "model", "heads"),
+        (["model.config.crossattn_emb_channels=64"], "belonging", "text_channels=64"),
+        (["log.log_dir=file"], "output", "is a file"),
+        (["data.path=nowhere"], "samples", "no file or folder 'nowhere'"),
+    ],
+)
+def test_what_cannot_work_is_found_before_training(
+    run_cli, latents, fake_pretrain, tmp_path, words, check, message
+):
+    (tmp_path / "file").write_text("")
+    call = ["pretrain", *NANO, f"data.path={latents}", *words]
+    ran = run_cli(*call)
+    assert ran.code != Exit.DONE and message in ran.err and not fake_pretrain
+    shown = run_cli(*call, "--check")
+    assert shown.code == Exit.WRONG_USE and f"{check} │ wrong" in " ".join(shown.out.split())
+
+
+def test_room_for_the_checkpoints_is_looked_at(run_cli, latents, fake_pretrain, monkeypatch):
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))
+    few = run_cli("pretrain", *NANO, f"data.path={latents}")
+    assert few.code == Exit.FAILED and "has 10.0 MB free" in few.err and not fake_pretrain
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000_000))
+    assert run_cli("pretrain", *NANO, f"data.path={latents}").code == Exit.DONE
+
+
+def test_one_process_trains_here(run_cli, latents, fake_pretrain, tmp_path):
+    words = [f"data.path={latents}", "trainer.max_steps=7"]
     ran = run_cli("pretrain", *words, "--factory", "diffusion_nano_text2world")
-    assert seen["trainer"].max_steps == 7
+    assert fake_pretrain["trainer"].max_steps == 7
     assert str(tmp_path / "export") in ran.out
 
 
-def test_several_devices_are_launched(monkeypatch, run_cli):
+def test_several_devices_are_launched(monkeypatch, run_cli, tmp_path):
     launched = []
     monkeypatch.setattr(TorchrunLauncher, "run", lambda self, job: launched.append(job))
-    words = ["--factory", "diffusion_7b_text2world", "--conf", "parallel=tp8", "data.path=/x"]
+    monkeypatch.setattr("nemo_cosmos.launch.checks._room", lambda recipe: "a large disk")
+    data = write_latents(tmp_path / "latents", Clips(num_samples=2, text_dim=1024))
+    words = ["--factory", "diffusion_7b_text2world", "--conf", "parallel=tp8", f"data.path={data}"]
     assert run_cli("pretrain", *words).code == Exit.DONE
     assert launched[0].resources.num_processes == 8
 
 
-def test_words_that_were_kept_are_named(run_cli, monkeypatch, tmp_path):
+def test_words_that_were_kept_are_named(run_cli, fake_pretrain, latents, tmp_path):
     run_cli("configure", "logger=none", "storage.outputs=/my runs")
     ran = run_cli("pretrain", "--dryrun", "--conf", "data=workers", "trainer.max_steps=3")
     assert ran.out.splitlines()[:2] == [
         f"# from {tmp_path / 'site.txt'}: logger=none 'storage.outputs=/my runs'",
         "# from this command: data=workers trainer.max_steps=3",
     ]
-
-    def fake(model, data, trainer, log=None, resume=None, optim=None):
-        return tmp_path
-
-    monkeypatch.setattr(api, "pretrain", fake)
-    ran = run_cli("pretrain", "data.path=/x")
+    ran = run_cli("pretrain", *NANO, f"data.path={latents}")
     assert "logger=none" in ran.err
 
 

@@ -104,8 +104,8 @@ def test_extend_a_clip_and_say_so_in_words(
         (["--input", "nowhere.mp4"], "nowhere.mp4"),
         (["--input", "broken.mp4"], "broken.mp4"),
         (["--begin", "middle"], "'first', 'last'"),
-        (["--num-condition-frames", "0"], "must be 1 or more"),
-        (["--fps", "1e9"], "at most 1000"),
+        (["--num-condition-frames", "0"], "must be 1"),
+        (["--fps", "1e9"], "at most 1,000"),
         (["--out", "x.gif"], "does not end in .mp4"),
         (["--out", "first.png/x.mp4"], "is a file, not a folder"),
     ],
@@ -180,3 +180,38 @@ def test_a_world_whose_tokenizer_was_exchanged_is_refused_unless_it_is_meant(
     record = json.loads((tmp_path / told["provenance"]).read_text())
     assert "two tokenizers" in record["model"]["allowed_mismatch"][0]
     assert "'tokenizer'" in run(*call, "--allow-mismatch", "tokeniser")["error"]
+
+
+def test_check_stops_before_the_work_with_a_table(
+    run: Callable[..., dict[str, Any]],
+    make_world: Callable[..., Path],
+    image: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline_module.WorldPipeline, "from_folder", lambda *_: pytest.fail("?"))
+    np.save(tmp_path / "few.npy", np.zeros((3, 7), np.float32))
+    np.save(tmp_path / "right.npy", np.zeros((8, 7), np.float32))
+    call = ["predict", make_world(control="action"), "--input", image, *QUICK, "--check"]
+    well = run(*call, "--actions", "right.npy")
+    assert well["code"] == 0, well
+    found = {row["check"]: row for row in json.loads(well["out"])}
+    assert all(row["ok"] for row in found.values())
+    assert found["request"]["found"] == "9 frames of 48x32 at 10 fps, 1 of them given"
+    assert "tensors" in found["weights"]["found"] and "free" in found["room"]["found"]
+    bad = run(*call[:-2], "--check", "--actions", "few.npy", "--out", image / "x.mp4")
+    assert bad["code"] == 2
+    for words in ("output │ wrong", "request │ wrong", "has 3 rows", "world │ ok"):
+        assert words in " ".join(bad["out"].split())
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_an_illegal_request_is_refused_before_weights_are_loaded(
+    run: Callable[..., dict[str, Any]],
+    make_world: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline_module.WorldPipeline, "from_folder", lambda *_: pytest.fail("?"))
+    call = ["generate", make_world(task="text2world"), "-p", "a block", *QUICK]
+    for words in (["--num-frames", "10"], ["--height", "33"], ["--tensor-parallel", "0"]):
+        assert run(*call, *words)["code"] == 2

@@ -1,0 +1,119 @@
+"""What a generation looks at before weights are loaded: the output, the world, the request, room.
+
+The request is checked against the world's network without memory (torch's meta device), so that
+an illegal length, a missing control or a wrong number of rows costs seconds, also with 14B weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import cache
+from os import PathLike
+
+import torch
+
+from nemo_cosmos.checklist import Check
+from nemo_cosmos.checkpoint.formats.tensors import check_fit, named_tensors, shapes_of
+from nemo_cosmos.checkpoint.world.config import (
+    CONFIG_FILE,
+    TOKENIZER_FOLDER,
+    WEIGHTS_FILE,
+    WorldConfig,
+    read_config,
+)
+from nemo_cosmos.checkpoint.world.folder import check_tokenizer, meta_network, open_weights
+from nemo_cosmos.controls import get_controls
+from nemo_cosmos.inference.request import CheckedRequest, Request, check_request
+from nemo_cosmos.inference.result import check_output
+from nemo_cosmos.models.common.family import get_family
+from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
+from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer, read_tokenizer_config
+from nemo_cosmos.storage import exported_folder
+from nemo_cosmos.storage.outputs import check_room
+
+BYTES_PER_PIXEL = 0.5
+"""Of an mp4 at our quality, at most, with its provenance."""
+
+
+def generation_checks(
+    world: str | PathLike[str],
+    request: Callable[[], Request],
+    out: str | PathLike[str],
+    *,
+    whole: bool = False,
+    allow_mismatch: Collection[str] = (),
+) -> list[Check]:
+    """Return what to look at before a world is loaded.
+
+    Args:
+        world: the world's folder, or that of the run that exported it.
+        request: makes the request, which may be refused.
+        out: the mp4 to write.
+        whole: whether to look at what loading finds out in its first seconds, too: the names and
+            shapes of all weights, and the tokenizer.
+        allow_mismatch: kinds of difference between the world's parts that are meant.
+    """
+    folder = exported_folder(world)
+    made, config = cache(request), cache(lambda: read_config(folder))
+    checked = cache(lambda: fit_request(made(), config(), folder / TOKENIZER_FOLDER))
+
+    def output() -> str:
+        return f"'{check_output(out)}' can be written"
+
+    def describe_world() -> str:
+        found = config()
+        return f"'{folder}', {found.preset or 'a model of its own size'}"
+
+    def describe_request() -> str:
+        found = checked()
+        height, width = found.size_hw
+        frames = f"{found.total_frames} frames of {width}x{height} at {found.fps:g} fps"
+        given = found.num_given
+        return f"{frames}, {given} of them given" if given else frames
+
+    def room() -> str:
+        found = checked()
+        pixels = found.total_frames * found.size_hw[0] * found.size_hw[1]
+        return check_room(out, pixels * BYTES_PER_PIXEL, "video and its provenance")
+
+    def weights() -> str:
+        tokenizer = VideoTokenizer.from_folder(folder / TOKENIZER_FOLDER)
+        check_tokenizer(config(), tokenizer, folder, allow_mismatch)
+        return check_weights(config(), tokenizer)
+
+    def check_weights(found: WorldConfig, tokenizer: VideoTokenizer) -> str:
+        names = named_tensors(meta_network(found, tokenizer.config))
+        file = open_weights(folder / WEIGHTS_FILE)
+        expected = {name: tuple(value.shape) for name, value in names.items()}
+        model = f"the model in '{CONFIG_FILE}'"
+        check_fit(expected, shapes_of(file.specs), file.place, model, "Export the folder again.")
+        return f"{len(expected)} tensors, and the tokenizer that they were trained with"
+
+    checks = [Check("output", output), Check("world", describe_world)]
+    if whole:
+        checks.append(Check("weights", weights))
+    return [*checks, Check("request", describe_request), Check("room", room)]
+
+
+def fit_request(
+    request: Request, config: WorldConfig, tokenizer_folder: str | PathLike[str]
+) -> CheckedRequest:
+    """Check a request against a world that is not loaded; given frames are not decoded.
+
+    Args:
+        request: the request.
+        config: the world's description.
+        tokenizer_folder: the world's tokenizer.
+
+    Raises:
+        InputError: as :func:`check_request`.
+        CheckpointError: a description is damaged.
+    """
+    described = read_tokenizer_config(tokenizer_folder)
+    with torch.device("meta"):
+        tokenizer = VideoTokenizer(TokenizerNetwork(described))
+    net = meta_network(config, described)
+    generator = get_family(config.family).make_generator(net, config.model, tokenizer)
+    controls = get_controls(spec.name for spec in config.controls)
+    signals = {signal.name: signal for control in controls for signal in control.signals}
+    return check_request(request, generator, config.video, signals, decode=False)

@@ -1,0 +1,163 @@
+"""What a training command looks at before a process is started or a network is built."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nemo_cosmos.checklist import Check
+from nemo_cosmos.errors import ConfigError, MissingFileError
+
+if TYPE_CHECKING:
+    import nemo_run as run
+
+NO_DATA = (
+    "No training data is named. Give data.path=FOLDER: for a diffusion model a folder that "
+    "'nemo-cosmos tokenize' wrote, for a tokenizer one that 'nemo-cosmos curate' wrote."
+)
+NO_WEIGHTS = (
+    "Post-training needs weights to start from, and none are named. Give --from FOLDER: an "
+    "exported folder ('<run>/export'), or weights that 'nemo-cosmos import' converted; or "
+    "train from scratch with 'nemo-cosmos pretrain'."
+)
+
+
+def training_checks(recipe: run.Partial, post_training: bool, *, here: bool = True) -> list[Check]:
+    """Return what to look at before a recipe is run.
+
+    Args:
+        recipe: the configured recipe.
+        post_training: whether it starts from weights.
+        here: whether it runs on this machine, whose folders it sees.
+    """
+    checks = [Check("layout", lambda: _layout(recipe)), Check("data", lambda: _named_data(recipe))]
+    if post_training:
+        checks.append(Check("weights", lambda: _weights(recipe, here)))
+    model = cache(lambda: _build(recipe))
+    checks.append(Check("model", lambda: f"{type(model()).__name__}, {_preset(model())}"))
+    if here:
+        data = cache(lambda: _spec(recipe))
+        checks += [
+            Check("samples", lambda: data()[1]),
+            Check("belonging", lambda: _belonging(recipe, model(), data()[0])),
+            Check("output", lambda: _output(recipe)),
+            Check("room", lambda: _room(recipe)),
+        ]
+    return checks
+
+
+def _layout(recipe: run.Partial) -> str:
+    """Steps, processes and batches."""
+    import fiddle as fdl
+
+    from nemo_cosmos.training.checks import (
+        check_batches,
+        check_processes,
+        check_steps,
+        num_copies,
+    )
+
+    trainer = recipe.trainer
+    check_steps(trainer.max_steps)
+    if min(trainer.devices, trainer.num_nodes) < 1:
+        raise ConfigError(
+            f"trainer.devices={trainer.devices} and trainer.num_nodes={trainer.num_nodes} leave no "
+            "process to train; both must be 1 or more."
+        )
+    strategy, processes = fdl.build(trainer.strategy), trainer.devices * trainer.num_nodes
+    check_processes(strategy, processes)
+    copies = num_copies(strategy, processes)
+    check_batches(recipe.data.micro_batch_size, recipe.data.global_batch_size, copies)
+    return f"{trainer.max_steps} steps, {processes} processes, {copies} copies of the model"
+
+
+def _named_data(recipe: run.Partial) -> str:
+    if not recipe.data.path:
+        raise ConfigError(NO_DATA)
+    return str(recipe.data.path)
+
+
+def _weights(recipe: run.Partial, here: bool) -> str:
+    from nemo_cosmos.training.checkpointing.resume import restore_source
+    from nemo_cosmos.training.run import check_restore
+
+    restore = getattr(recipe.resume, "restore_config", None)
+    path = getattr(restore, "path", None)
+    if not path:
+        raise MissingFileError(NO_WEIGHTS)
+    if not here:
+        return str(path)
+    check_restore(recipe.resume)
+    return str(restore_source(Path(path)))
+
+
+def _build(recipe: run.Partial) -> Any:
+    """The Lightning module, whose network is built later."""
+    from nemo_cosmos.planning.recipe import build_model
+    from nemo_cosmos.training.checks import check_model
+
+    model = build_model(recipe)
+    check_model(model)
+    return model
+
+
+def _preset(model: Any) -> str:
+    return getattr(model, "preset", None) or "its own size"
+
+
+def _spec(recipe: run.Partial) -> tuple[Any, str]:
+    """What the data module knows of its batches, and what it found, in words."""
+    import fiddle as fdl
+
+    from nemo_cosmos.batch import spec_of
+    from nemo_cosmos.data.shard_module import as_list
+    from nemo_cosmos.data.shards.writer import list_shards
+
+    folders = [*as_list(recipe.data.path), *as_list(getattr(recipe.data, "val_path", None) or ())]
+    num_shards = sum(len(list_shards(folder)) for folder in folders)
+    spec = spec_of(fdl.build(recipe.data))
+    shapes = ", ".join("x".join(map(str, thw)) for thw in spec.latents_thw)
+    return spec, f"{num_shards} shards{f', latents of {shapes}' if shapes else ''}"
+
+
+def _belonging(recipe: run.Partial, model: Any, spec: Any) -> str:
+    from nemo_cosmos.training.checkpointing.resume import restore_source
+    from nemo_cosmos.training.matching import check_belonging
+    from nemo_cosmos.training.run_folder import list_checkpoints
+
+    restore = getattr(recipe.resume, "restore_config", None)
+    path = getattr(restore, "path", None)
+    saved = list_checkpoints(_folder(recipe))
+    meant = check_belonging(
+        model,
+        spec.folders,
+        restore_source(Path(path)) if path else None,
+        recipe.resume.allow_mismatch,
+        text_length=spec.num_text_tokens,
+        checkpoint=saved[-1][0] if saved else None,
+    )
+    return f"allowed: {' '.join(meant)}" if meant else "data, model and weights belong together"
+
+
+def _output(recipe: run.Partial) -> str:
+    from nemo_cosmos.storage.outputs import check_output_folder
+
+    return f"'{check_output_folder(_folder(recipe))}' can be written"
+
+
+def _room(recipe: run.Partial) -> str:
+    from nemo_cosmos.planning.room import run_bytes
+    from nemo_cosmos.storage.outputs import check_room
+    from nemo_cosmos.training.run_folder import list_checkpoints
+
+    folder = _folder(recipe)
+    num_bytes = run_bytes(recipe, len(list_checkpoints(folder)))
+    return check_room(folder, num_bytes, "checkpoints and the export of this run")
+
+
+def _folder(recipe: run.Partial) -> Path:
+    """The folder of the run."""
+    log = recipe.log
+    explicit = getattr(log, "explicit_log_dir", None)
+    return Path(explicit) if explicit else Path(log.log_dir or "outputs") / log.name

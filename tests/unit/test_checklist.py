@@ -1,0 +1,58 @@
+"""A checklist: up to the first thing that is wrong, or through all of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nemo_cosmos.checklist import SAME, Check, go_through, require
+from nemo_cosmos.errors import InputError, StorageFullError
+from nemo_cosmos.storage import outputs
+
+
+def wrong() -> str:
+    raise InputError("there is no world")
+
+
+def test_all_is_looked_at_and_a_reason_is_said_once() -> None:
+    checks = [Check("a", lambda: "found"), Check("b", wrong), Check("c", wrong)]
+    assert [tuple(one) for one in go_through(checks)] == [
+        ("a", True, "found"),
+        ("b", False, "there is no world"),
+        ("c", False, SAME),
+    ]
+    require(checks[:1])
+    with pytest.raises(InputError, match="no world"):
+        require(checks)
+
+
+def test_folders_to_write_into(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    outputs.check_output_folder(tmp_path / "new" / "run")
+    outputs.check_output_folder("s3://bucket/place")
+    assert not (tmp_path / "new").exists()
+    for path in ("file", "file/run"):
+        with pytest.raises(InputError, match="file"):
+            outputs.check_output_folder(tmp_path / path)
+
+
+@pytest.mark.skipif(not hasattr(os, "statvfs"), reason="needs a POSIX file system")
+def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(dir: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(outputs.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(InputError, match="Read-only file system"):
+        outputs.check_output_folder(tmp_path / "run")
+
+
+def test_room(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    assert "free" in outputs.check_room(tmp_path / "a" / "b", 1000, "videos")
+    with pytest.raises(StorageFullError, match=r"The videos take about .* free. Nothing has been"):
+        outputs.check_room(tmp_path / "a" / "b", 2 * free, "videos")
+    assert "bucket" in outputs.check_room("s3://bucket/place", 2 * free, "videos")
