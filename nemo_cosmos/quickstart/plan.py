@@ -161,28 +161,29 @@ def _world(places: Places, settings: QuickstartSettings) -> list[CommandLine]:
         [
             *("pretrain", "--factory", "diffusion_nano_video2world"),
             f"data.path=[{places.robot_latents},{places.real_latents}]",
-            *_diffusion_keys(settings.world_steps),
+            f"data.text_length={TEXT_LENGTH}",
+            f"model.config.patch_spatial={settings.world_patch}",
+            f"model.config.hidden_size={settings.world_width}",
+            f"model.config.num_attention_heads={settings.world_heads}",
+            # Generation starts from one given frame, so training gives no more than one latent.
+            "model.process.conditioning.max_condition_latents=1",
+            f"trainer.max_steps={settings.world_steps}",
             *_run_folder(places.world),
         ]
     ]
 
 
 def _action(places: Places, settings: QuickstartSettings) -> list[CommandLine]:
+    # Network, process and text length come from the weights.
     return [
         [
             *("finetune", "--factory", "diffusion_nano_action"),
             *("--from", str(places.export(places.world))),
             f"data.path={places.robot_latents}",
-            *_diffusion_keys(settings.action_steps),
+            f"trainer.max_steps={settings.action_steps}",
             *_run_folder(places.action_world),
         ]
     ]
-
-
-def _diffusion_keys(num_steps: int) -> list[str]:
-    # Generation starts from one given frame, so training gives no more than the first latent frame.
-    given = "model.process.conditioning.max_condition_latents=1"
-    return [f"trainer.max_steps={num_steps}", f"data.text_length={TEXT_LENGTH}", given]
 
 
 def _run_folder(folder: Path) -> list[str]:

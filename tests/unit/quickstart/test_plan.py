@@ -3,9 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import fiddle as fdl
 import pytest
 
 from nemo_cosmos.cli.main import COMMANDS
+from nemo_cosmos.models.diffusion.network.inputs import token_grid
+from nemo_cosmos.models.diffusion.presets import DIFFUSION
+from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.quickstart import material
 from nemo_cosmos.quickstart.plan import (
     Places,
@@ -15,6 +19,8 @@ from nemo_cosmos.quickstart.plan import (
 )
 from nemo_cosmos.quickstart.road import command_texts, walk
 from nemo_cosmos.quickstart.settings import QuickstartSettings
+from recipes.overrides import apply_overrides
+from recipes.registry import get_recipe
 
 SETTINGS = QuickstartSettings()
 CAPTIONS = {"episode_000000": "One.", "episode_000001": "It's two."}
@@ -40,6 +46,22 @@ def test_training_runs_lie_where_later_commands_look(places):
     for run in ("tokenizer", "world", "action_world"):
         assert f"log.log_dir=out dir log.name={run}" in text
         assert str(Path("out dir") / run / "export") in text
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, QuickstartSettings.tiny()])
+def test_the_world_takes_the_latents_of_its_videos(settings, places):
+    """Also at the tiny size; the keys are those that a person would type."""
+    parts = {part.name: part for part in plan(places, settings)}
+    (line,) = parts["world"].commands
+    recipe = get_recipe(line[line.index("--factory") + 1])
+    apply_overrides(recipe, [word for word in line if word.startswith("model.config.")])
+    config = fdl.build(recipe.model.config)
+    tokenizer = TOKENIZERS[DIFFUSION["diffusion_nano_video2world"].tokenizer]
+    latent = tokenizer.latent_shape(settings.window_frames, settings.height, settings.width)
+    assert token_grid(latent[1:], config)[1:] == (
+        settings.height // 8 // settings.world_patch,
+        settings.width // 8 // settings.world_patch,
+    )
 
 
 def test_other_actions_are_those_of_another_episode(places):

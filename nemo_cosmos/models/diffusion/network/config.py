@@ -61,6 +61,8 @@ class DiTConfig(TransformerConfig):
         max_frames: most latent frames.
         max_height: most latent rows.
         max_width: most latent columns.
+        passthrough_init: whether a fresh network passes the negative of its latent on to its
+            output (:func:`~nemo_cosmos.models.diffusion.network.embeddings.patch_basis`).
         layer_spec: ``"local"``, ``"transformer_engine"``, or ``"auto"`` for Transformer Engine
             where it is installed and CUDA is available.
     """
@@ -80,6 +82,7 @@ class DiTConfig(TransformerConfig):
     max_frames: int = 128
     max_height: int = 240
     max_width: int = 240
+    passthrough_init: bool = False
     layer_spec: str = "auto"
 
     has_cond_embedder: ClassVar[bool] = True

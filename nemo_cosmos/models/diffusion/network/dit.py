@@ -48,6 +48,7 @@ from nemo_cosmos.models.diffusion.network.embeddings import (
     LearnedPositionEmbedding,
     PatchEmbed,
     TimestepEmbedding,
+    passthrough_output,
     unpatchify,
 )
 from nemo_cosmos.models.diffusion.network.inputs import (
@@ -72,6 +73,9 @@ class FinalLayer(nn.Module):
         self.linear = ReplicatedLinear(
             config.hidden_size, config.patch_volume * config.out_channels, config
         )
+        if config.perform_initialization and config.passthrough_init:
+            with torch.no_grad():
+                self.linear.weight.copy_(passthrough_output(config))
 
     def forward(self, x_LBE: torch.Tensor, c: LayerInputs) -> torch.Tensor:
         """Return (L, B, K)."""

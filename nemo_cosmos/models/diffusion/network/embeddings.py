@@ -20,6 +20,12 @@ from nemo_cosmos.models.common.norms import (
 )
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 
+# With ``passthrough_init``, a patch is about as loud as the learned positions, which have a root
+# mean square of one and are added before each of a few layers.
+_PATCH_GAIN = 4.0
+# A trained network passes on its whole input at little noise, and nothing at much.
+_PASSED_AT_FIRST = 0.5
+
 
 class PatchEmbed(nn.Module):
     """Cut a latent video into patches and map each to a token."""
@@ -30,6 +36,9 @@ class PatchEmbed(nn.Module):
         self.proj = ReplicatedLinear(
             config.input_channels * config.patch_volume, config.hidden_size, config, on_share=False
         )
+        if config.perform_initialization and config.passthrough_init:
+            with torch.no_grad():
+                self.proj.weight.copy_(_PATCH_GAIN * patch_basis(config).flatten(1))
 
     def forward(self, x_BCTHW: torch.Tensor) -> torch.Tensor:
         """Return tokens (L, B, E); a patch is flattened in (C, t, h, w) order."""
@@ -40,6 +49,31 @@ class PatchEmbed(nn.Module):
         patches = x_BCTHW.reshape(batch, channels, t, pt, h, ph, w, pw)
         patches = patches.permute(2, 4, 6, 0, 1, 3, 5, 7).flatten(4).flatten(0, 2)
         return self.proj(patches)
+
+
+def patch_basis(config: DiTConfig) -> torch.Tensor:
+    """Orthonormal directions in which the values of a patch enter the tokens of a fresh network.
+
+    Where there is little noise, the network must return the negative of its input: the noise that
+    the preconditioning's ``c_skip x`` leaves. A map of all a patch's values onto themselves is slow
+    to find in random weights, and samples stay grainy until it is found. With ``passthrough_init``
+    patches enter along these directions and the output reads along their negative.
+
+    Returns:
+        (E, C, t, h, w) with C input channels and a patch of t x h x w, on the CPU; the same on
+        every rank, since the first pipeline stage embeds and the last reads.
+    """
+    num_values = config.input_channels * config.patch_volume
+    basis = torch.empty(config.hidden_size, num_values, device="cpu")
+    nn.init.orthogonal_(basis, generator=torch.Generator().manual_seed(0))
+    return basis.unflatten(1, (config.input_channels, *config.patch_thw))
+
+
+def passthrough_output(config: DiTConfig) -> torch.Tensor:
+    """Weights (K, E) of the output that read the latent's patch along :func:`patch_basis`."""
+    latent_ECTHW = patch_basis(config)[:, : config.out_channels]
+    # The output's values are in (h, w, t, C) order; see :func:`unpatchify`.
+    return -_PASSED_AT_FIRST * latent_ECTHW.permute(3, 4, 2, 1, 0).flatten(0, 3)
 
 
 def unpatchify(

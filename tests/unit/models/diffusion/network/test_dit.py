@@ -66,6 +66,22 @@ def test_output_has_the_shape_and_type_of_the_latent() -> None:
     assert out.dtype == torch.float32
 
 
+def similarity_to_input(**overrides: Any) -> float:
+    """Cosine between a fresh network's input and output."""
+    config = {"num_layers": 2, "hidden_size": 96, "num_attention_heads": 3, **overrides}
+    torch.manual_seed(0)
+    net = DiT(DiTConfig(crossattn_emb_channels=TEXT, **config))
+    batch = inputs()
+    with torch.no_grad():
+        out = net(NetworkInput(**batch))
+    return float(torch.cosine_similarity(out.flatten(), batch["x_BCTHW"].flatten(), dim=0))
+
+
+def test_a_fresh_network_can_pass_the_negative_of_its_latent_on() -> None:
+    assert similarity_to_input(passthrough_init=True) < -0.8
+    assert abs(similarity_to_input()) < 0.1
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
