@@ -203,6 +203,11 @@ def index_frames(source: Source, find_fields: bool = False) -> FrameIndex:
     """
     with open_video(source) as (container, stream):
         packets = read_packets(container, stream)
+    if packets.is_encrypted:
+        raise VideoError(
+            f"The pictures of {source_name(source)} are encrypted (Common Encryption). Decrypt it "
+            "first."
+        )
     if not packets.is_timed:
         with open_video(source) as (container, stream):
             frames = _decoded_frames(container, stream, packets)
@@ -376,7 +381,9 @@ def _lost_s(
     if not _DECLARING & set(container.format.name.split(",")):
         return 0.0
     declared_s = 0.0
-    if stream.duration is not None:
+    if "avi" in container.format.name:  # its length is guessed by the size of the file
+        declared_s = float(stream.frames / (stream.average_rate or 1))
+    elif stream.duration is not None:
         declared_s = float(stream.duration * stream.time_base)
     elif "DURATION" in stream.metadata:  # Matroska's statistics, as "00:00:10.000000000"
         hours, minutes, seconds = stream.metadata["DURATION"].split(":")
@@ -385,7 +392,7 @@ def _lost_s(
         declared_s = float((container.duration or 0) / 1_000_000)
     lost_s = declared_s - duration_s - max(0.0, float(pts[0] * stream.time_base))
     # Durations are rounded, and may or may not include the last frame or the first time.
-    tolerance_s = 0.2 + 2 * duration_s / len(pts)
+    tolerance_s = 0.05 + 1.5 * duration_s / len(pts)
     return round(lost_s, 6) if lost_s > tolerance_s else 0.0
 
 

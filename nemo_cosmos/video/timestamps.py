@@ -46,6 +46,7 @@ class Packets:
         section_N: number of joins before it.
         is_timed: whether ``pts_N`` says in which order the frames are shown.
         is_bare: whether ``pts_N`` is a mere count.
+        is_encrypted: whether some are, so that their pictures cannot be decoded.
         is_seekable: whether ``pts_N`` are the timestamps that the container seeks by and the
             decoder returns, each of one frame.
     """
@@ -59,6 +60,7 @@ class Packets:
     section_N: NDArray[np.int64]
     is_timed: bool
     is_bare: bool
+    is_encrypted: bool
     is_seekable: bool
 
     def __len__(self) -> int:
@@ -68,9 +70,11 @@ class Packets:
 def read_packets(container: av.container.InputContainer, stream: av.VideoStream) -> Packets:
     """List the packets of a stream without decoding any."""
     rows: list[tuple[int, int, int, bool, bool, bool]] = []
+    is_encrypted = False
     for number, packet in enumerate(container.demux(stream)):
         if packet.size == 0:  # a repeated frame of AVI, or the flush packet at the end
             continue
+        is_encrypted |= packet.has_sidedata("encryption_info")
         rows.append(
             (
                 number,
@@ -83,7 +87,7 @@ def read_packets(container: av.container.InputContainer, stream: av.VideoStream)
             )
         )
     names = set(container.format.name.split(","))
-    return _packets_of(rows, float(stream.time_base or 1), names)
+    return _packets_of(rows, float(stream.time_base or 1), names, is_encrypted)
 
 
 def _is_hidden(packet: av.Packet, stream: av.VideoStream) -> bool:
@@ -92,7 +96,10 @@ def _is_hidden(packet: av.Packet, stream: av.VideoStream) -> bool:
 
 
 def _packets_of(
-    rows: list[tuple[int, int, int, bool, bool, bool]], tick_s: float, names: set[str]
+    rows: list[tuple[int, int, int, bool, bool, bool]],
+    tick_s: float,
+    names: set[str],
+    is_encrypted: bool,
 ) -> Packets:
     columns = np.array(rows, dtype=np.int64).reshape(-1, 6).T
     number, stored_pts, dts, key, corrupt, shown = columns
@@ -111,13 +118,27 @@ def _packets_of(
         pts_N=pts[is_shown],
         group_N=group_N[is_shown],
         is_leading_N=(is_leading_N & is_timed)[is_shown],
-        is_corrupt_N=corrupt[is_shown].astype(bool),
+        is_corrupt_N=_corrupt(corrupt.astype(bool), joins, names)[is_shown],
         keyframe_pts=keyframe_pts,
         section_N=section_N[is_shown],
         is_timed=is_timed,
         is_bare=is_bare,
+        is_encrypted=is_encrypted,
         is_seekable=is_timed and is_unique and not joins and len(keyframe_pts) > 0,
     )
+
+
+def _corrupt(flag_N: NDArray[np.bool_], joins: list[int], names: set[str]) -> NDArray[np.bool_]:
+    """The packets of which a part is missing, by the demuxer's flags."""
+    if not names & _RESTARTING:
+        return flag_N
+    # The frame in which a part is missing leaves FFmpeg's parser together with the next one; the
+    # flag is on the one before it.
+    late_N = np.append(False, flag_N[:-1])
+    late_N[-1:] |= flag_N[-1:]
+    for join in joins:  # the counters of recordings that were joined do not go on, either
+        late_N[join - 2 : join] = False
+    return late_N
 
 
 def _groups(
