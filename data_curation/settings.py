@@ -43,6 +43,7 @@ class CurateSettings:
             ``auto``: DALI where a stage has a GPU, else PyAV. Their frames differ by the rounding
             of colours.
         max_shard_bytes: size of a tar.
+        videos_only: whether to take the videos of a robot data set without its actions.
 
     Raises:
         ConfigError: a stage to skip is not optional, there is no such decoder, or an added stage
@@ -66,6 +67,7 @@ class CurateSettings:
     skip: tuple[str, ...] = ()
     decoder: str = "auto"
     max_shard_bytes: int = MAX_SHARD_BYTES
+    videos_only: bool = False
 
     def __post_init__(self) -> None:
         """Check the names of the decoder and of the stages to skip."""

@@ -61,6 +61,12 @@ WorkerMemory = Annotated[
     float, number("A process that uses more memory is replaced; 0: no limit.", least=0, most=1e6)
 ]
 RetryDead = Annotated[bool, typer.Option("--retry-dead", help="Retry sources that were given up.")]
+VideosOnly = Annotated[
+    bool,
+    typer.Option(
+        "--videos-only", help="Take a robot data set's videos without actions and instructions."
+    ),
+]
 VideoOutput = Annotated[str, typer.Argument(help="Folder for the videos; or a bucket's URL.")]
 
 
@@ -79,6 +85,7 @@ def curate(
     address: Address = "local",
     worker_memory_gb: WorkerMemory = 0.0,
     retry_dead: RetryDead = False,
+    videos_only: VideosOnly = False,
     work: Work = None,
     as_json: AsJson = False,
     **options: object,
@@ -92,7 +99,7 @@ def curate(
     result becomes the next version of a data set: see nemo-cosmos dataset.
 
     "name.json" (caption or language), "name.action.npy" and other arrays beside "name.mp4" are cut
-    with the video. With a fixed camera little moves: lower --min-motion and --min-patch-motion, and
+    with the video. Robot data sets of others: nemo-cosmos convert. With a fixed camera little moves: lower --min-motion and --min-patch-motion, and
     keep clips that look alike with --min-cosine 1.
 
     Examples:
@@ -112,6 +119,7 @@ def curate(
         skip=optional_stages() if listed(skip) == ("all",) else listed(skip),
         decoder=decoder,
         max_shard_bytes=round(shard_mb * 1024 * 1024),
+        videos_only=videos_only,
     )
     chosen = build_executor(executor, workers, worker_memory_gb, address, min_workers)
     folder = work_folder_of(output, work)
@@ -142,6 +150,7 @@ def transcode(
     address: Address = "local",
     worker_memory_gb: WorkerMemory = 0.0,
     retry_dead: RetryDead = False,
+    videos_only: VideosOnly = False,
     work: Work = None,
     as_json: AsJson = False,
     **options: object,
@@ -158,7 +167,7 @@ def transcode(
     from data_curation.executors import build_executor
     from data_curation.transcode import transcode as run_transcoding
 
-    settings = settings_from(CurateSettings, options, decoder=decoder)
+    settings = settings_from(CurateSettings, options, decoder=decoder, videos_only=videos_only)
     chosen = build_executor(executor, workers, worker_memory_gb, address, min_workers)
     show: Show = "json" if as_json else "people"
     summary = run_transcoding(source, output, settings, chosen, show, retry_dead, work)

@@ -95,6 +95,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "simulate": CommandEntry(
         "simulate:command", DATA, "Render robot episodes with actions and language in MuJoCo."
     ),
+    "convert": CommandEntry(
+        "robot_data:CONVERT", DATA, "Convert robot data sets (Bridge, LeRobot) for curate."
+    ),
     "curate": CommandEntry("curate:curate", DATA, "Turn raw video into training shards."),
     "transcode": CommandEntry("curate:transcode", DATA, "Transcode whole videos to one profile."),
     "tokenize": CommandEntry("tokenize:command", DATA, "Encode shards into cached latents."),

@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from nemo_cosmos.aliases import JsonObject
-from nemo_cosmos.errors import MissingFileError, NumericsError, SampleError, VideoError
+from nemo_cosmos.errors import MissingFileError, SampleError
 from nemo_cosmos.video import Video, decode
-from post_training.robotics.episodes import Episode, write_episode, write_manifest
+from post_training.robotics.conversion import ConversionReport, convert_all
+from post_training.robotics.episodes import Episode, write_episode
 from post_training.robotics.signal import ACTION_DIM
 
 BRIDGE_ACTION_SCALE = np.array([20.0] * 6 + [1.0])
@@ -30,19 +30,6 @@ BRIDGE_FPS = 5.0
 """Rate of the robot's control loop; the shipped mp4 files claim 3."""
 
 _STATE_TOLERANCE = 1e-3
-
-
-@dataclass
-class BridgeReport:
-    """The result of :func:`convert_bridge`.
-
-    Attributes:
-        num_converted: episodes written.
-        rejected: the reason for each recording that was left out.
-    """
-
-    num_converted: int = 0
-    rejected: dict[str, str] = field(default_factory=dict)
 
 
 def find_recordings(folder: str | os.PathLike[str]) -> list[tuple[str, str]]:
@@ -113,7 +100,7 @@ def convert_bridge(
     size: tuple[int, int] | None = None,
     fps: float = BRIDGE_FPS,
     progress: Callable[[int, int], None] | None = None,
-) -> BridgeReport:
+) -> ConversionReport:
     """Convert a whole data set; damaged recordings are left out, each with its reason.
 
     Args:
@@ -125,25 +112,18 @@ def convert_bridge(
 
     Raises:
         MissingFileError: the folder holds no annotation.
+        ConfigError: ``out`` holds episodes of other settings.
         StorageFullError: no space left; finished episodes are intact.
     """
-    recordings = find_recordings(folder)
-    report = BridgeReport()
-    keys = []
-    for done, (split, number) in enumerate(recordings, 1):
-        try:
-            episode = read_recording(folder, split, number, size, fps)
-        except (MissingFileError, SampleError, NumericsError, VideoError) as error:
-            report.rejected[f"{split}/{number}"] = str(error)
-        else:
-            write_episode(out, episode)
-            keys.append(episode.key)
-            report.num_converted += 1
-        if progress:
-            progress(done, len(recordings))
-    settings = {"source": "bridge", "fps": fps, "size": size}
-    write_manifest(out, settings, keys)
-    return report
+
+    def writer(split: str, number: str) -> Callable[[], None]:
+        return lambda: write_episode(out, read_recording(folder, split, number, size, fps))
+
+    recordings = {
+        f"bridge_{split}_{number}": (f"{split}/{number}", writer(split, number))
+        for split, number in find_recordings(folder)
+    }
+    return convert_all(out, {"source": "bridge", "fps": fps, "size": size}, recordings, progress)
 
 
 def _read_annotation(file: Path) -> JsonObject:

@@ -25,7 +25,8 @@ import numpy as np
 
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.controls import encode_arrays, read_signal
-from nemo_cosmos.errors import MissingFileError, SampleError
+from nemo_cosmos.controls.signal import name_of
+from nemo_cosmos.errors import MissingFileError, NumericsError, SampleError
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import Video, decode, encode_video
 from post_training.robotics.signal import ACTION, STATE
@@ -95,14 +96,41 @@ def write_episode(folder: str | os.PathLike[str], episode: Episode) -> None:
     Raises:
         StorageFullError: no space left; without its JSON the episode counts as not written.
     """
-    stem = Path(folder) / episode.key
+    arrays = {ACTION.suffix: episode.actions, STATE.suffix: episode.states}
+    write_files(folder, episode.key, episode.video, arrays, episode.describe())
+
+
+def write_files(
+    folder: str | os.PathLike[str],
+    key: str,
+    video: Video,
+    arrays: Mapping[str, np.ndarray],
+    record: Mapping[str, Any],
+) -> None:
+    """Write the files of a recording in any robot's numbers, the JSON last.
+
+    Args:
+        folder: the folder.
+        key: the recording's name.
+        video: its frames.
+        arrays: its arrays by the suffix of their ``.npy`` file.
+        record: content of the JSON.
+
+    Raises:
+        NumericsError: an array holds NaN or infinity.
+        StorageFullError: no space left; without its JSON the episode counts as not written.
+    """
+    stem = Path(folder) / key
+    for suffix, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise NumericsError(f"'{suffix}' of '{key}' holds NaN or infinity. Repair it.")
     _json(stem).unlink(missing_ok=True)
-    encode_video(f"{stem}.mp4", episode.video, crf=_CRF)
-    for signal, array in ((ACTION, episode.actions), (STATE, episode.states)):
-        values = {signal.name: array.astype(np.float32)}
-        with atomic_path(f"{stem}.{signal.suffix}") as temporary:
-            temporary.write_bytes(encode_arrays(signal.suffix, values))
-    _write_json(_json(stem), episode.describe())
+    encode_video(f"{stem}.mp4", video, crf=_CRF)
+    for suffix, array in arrays.items():
+        values = {name_of(suffix): array.astype(np.float32)}
+        with atomic_path(f"{stem}.{suffix}") as temporary:
+            temporary.write_bytes(encode_arrays(suffix, values))
+    _write_json(_json(stem), record)
 
 
 def read_episode(folder: str | os.PathLike[str], key: str) -> Episode:
@@ -129,7 +157,7 @@ def read_episode(folder: str | os.PathLike[str], key: str) -> Episode:
         arrays[0],
         arrays[1],
         np.array(record["action"]["scale"]),
-        record["caption"],
+        record.get("caption", ""),
         record["split"],
         {name: value for name, value in record.items() if name not in own},
     )
@@ -153,10 +181,10 @@ def read_record(folder: str | os.PathLike[str], key: str) -> JsonObject:
         raise SampleError(
             f"'{file}' is not valid JSON ({error}). Delete it and run again."
         ) from error
-    if not isinstance(record, dict) or not {"caption", "split", "action"} <= set(record):
+    if not isinstance(record, dict) or not {"split", "action"} <= set(record):
         raise SampleError(
-            f"'{file}' is not the description of a robot episode: expected the keys 'caption', "
-            "'split' and 'action'."
+            f"'{file}' is not the description of a robot episode: expected the keys 'split' "
+            "and 'action'."
         )
     return record
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import MissingFileError, SampleError
 from nemo_cosmos.video import Video, encode_video
 from post_training.robotics.bridge import convert_bridge, find_recordings, read_recording
@@ -106,3 +107,21 @@ def test_the_real_sample_converts(samples_dir: Path, tmp_path: Path) -> None:
     assert (episode.caption, episode.split) == ("flip pot upright which is in sink", "train")
     assert 0.05 < np.abs(episode.actions[:, :3]).max() < 1.2
     assert set(np.unique(episode.actions[:, 6])) <= {0, 1}
+
+
+def test_curate_names_the_command_that_keeps_actions_and_words(
+    tmp_path: Path, run_cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_recording(tmp_path / "bridge", "7", num_frames=8)
+    for given in ("bridge", "bridge/videos/train", "bridge/videos/train/7/rgb.mp4"):
+        ran = run_cli("curate", given, "shards")
+        assert ran.code == 2 and "nemo-cosmos convert bridge" in ran.err
+    ran = run_cli("convert", "bridge", "bridge", "episodes", "--fps", 4)
+    assert ran.code == 0 and "1 episodes in 'episodes'" in ran.out
+    words = ran.out.split("Next: nemo-cosmos ")[1].replace("SHARDS", "shards").split()
+    ran = run_cli(*words, "--skip", "all", "--executor", "inline", "--json")
+    (sample,) = read_samples(tmp_path / "shards" / "v0")
+    assert (sample.record.fps, sample.record.caption) == (4, "put the pot on the cloth")
+    assert sample.array("action.npy").shape == (7, 7)
+    assert run_cli("convert", "bridge", "bridge", "episodes", "--fps", 5).code == 2

@@ -1,0 +1,123 @@
+"""``nemo-cosmos convert``: robot data sets of others to the layout that curation reads."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nemo_cosmos.cli.main import DATA, CommandEntry, CommandGroup, Exit
+from nemo_cosmos.cli.options import AsJson, number, parse_size
+from nemo_cosmos.progress import show_progress
+
+if TYPE_CHECKING:
+    from post_training.robotics.conversion import ConversionReport
+
+CONVERT = CommandGroup(
+    """Convert a robot data set to videos with their instructions, actions and states beside them.
+
+    [bold]nemo-cosmos curate[/bold] cuts these files along with the video.
+
+    Examples:
+        nemo-cosmos convert bridge data/bridge data/bridge_episodes
+        nemo-cosmos convert lerobot data/aloha data/aloha_episodes --camera top
+    """,
+    {
+        "bridge": CommandEntry("robot_data:bridge", DATA, "Convert a Bridge data set."),
+        "lerobot": CommandEntry("robot_data:lerobot", DATA, "Convert a LeRobot data set."),
+    },
+)
+
+Out = Annotated[Path, typer.Argument(help="Folder for the episodes; may contain some already.")]
+Size = Annotated[
+    str | None, typer.Option(help="Height x width to resize frames to; by default unchanged.")
+]
+#: What a fixed camera and short episodes ask of the filters.
+CURATE = "--split none --min-clip-s 0.5 --min-motion 0 --min-patch-motion 0 --min-cosine 1"
+
+
+def bridge(
+    source: Annotated[Path, typer.Argument(help="The folder above 'annotation' and 'videos'.")],
+    out: Out,
+    size: Size = None,
+    fps: Annotated[
+        float, number("Rate of the robot; the video files claim 3.", above=0, most=1000)
+    ] = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Convert a Bridge data set: annotation/SPLIT/ID.json and videos/SPLIT/ID/rgb.mp4.
+
+    Each recording becomes an mp4 at its true rate, a JSON with its instruction, and its 7-D actions
+    (change of the gripper's pose seen from the gripper, opening last; the first six times 20) and
+    states as npy. Recordings whose actions contradict their states are left out and listed. A
+    second run makes what is missing.
+
+    Examples:
+        nemo-cosmos convert bridge data/bridge data/bridge_episodes
+        nemo-cosmos convert bridge data/bridge data/small --size 240x320 --json
+    """
+    from post_training.robotics.bridge import convert_bridge
+
+    with show_progress("Converting", "recordings", "json" if as_json else "people") as update:
+        report = convert_bridge(source, out, _size(size), fps, update)
+    _report(report, as_json)
+
+
+def lerobot(
+    source: Annotated[Path, typer.Argument(help="The folder above 'meta', 'data' and 'videos'.")],
+    out: Out,
+    size: Size = None,
+    camera: Annotated[
+        str | None, typer.Option(help="Camera to take, such as 'top'; the first one by default.")
+    ] = None,
+    as_action: Annotated[
+        bool,
+        typer.Option(
+            "--as-action",
+            help="The seven numbers are changes of the gripper's pose seen from the gripper, and "
+            "its opening last: take them as the action control.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Convert a LeRobot data set of version 2.0, 2.1 or 3.0; needs pyarrow.
+
+    Each episode becomes an mp4 at the data set's rate, a JSON with its task and the names of its
+    numbers, and its actions and states, a row for each frame, as robot_action.npy and
+    robot_state.npy. With --as-action the actions are written as action.npy, which the
+    action-conditioned models take. Damaged episodes are left out and listed. A second run makes
+    what is missing.
+
+    Examples:
+        nemo-cosmos convert lerobot data/aloha data/aloha_episodes --camera top
+        nemo-cosmos convert lerobot data/bridge_lerobot data/episodes --as-action --size 240x320
+    """
+    from post_training.robotics.lerobot import convert_lerobot
+
+    with show_progress("Converting", "episodes", "json" if as_json else "people") as update:
+        report = convert_lerobot(source, out, _size(size), camera, as_action, update)
+    _report(report, as_json)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    return None if text is None else parse_size(text)
+
+
+def _report(report: ConversionReport, as_json: bool) -> None:
+    """Say what became of the data set; code 1 where nothing could be converted."""
+    if as_json:
+        typer.echo(json.dumps(report.to_json()))
+    else:
+        typer.echo(
+            f"{report.num_converted} episodes in '{report.folder}', {report.num_reused} of them "
+            "finished earlier."
+        )
+        for name, reason in report.rejected.items():
+            typer.echo(f"  left out {name}: {reason}")
+        folder = shlex.quote(report.folder)
+        typer.echo(f"Next: nemo-cosmos curate {folder} SHARDS {CURATE}")
+    if not report.num_converted:
+        raise typer.Exit(Exit.FAILED)

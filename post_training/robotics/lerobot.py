@@ -1,0 +1,388 @@
+"""Read LeRobot data sets, versions 2.0, 2.1 and 3.0.
+
+Version 2 keeps an episode in a file: ``data/chunk-000/episode_000000.parquet`` and a video for each
+camera. Version 3 puts many episodes into a file: rows and seconds say where each one is. In both
+``meta/info.json`` names the rate, the features and the files.
+
+An action of LeRobot is a command at a frame, in whatever numbers the robot takes: joint angles, or
+a motion of the gripper. Only the second can steer our action-conditioned models, and no file says
+which it is; the caller must.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_cosmos.aliases import JsonObject
+from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, SampleError, nearest_names
+from nemo_cosmos.platform.dependencies import require
+from nemo_cosmos.video import Video, decode, index_frames
+from nemo_cosmos.video.resize import resize_frames
+from post_training.robotics.conversion import ConversionReport, convert_all
+from post_training.robotics.episodes import write_files
+from post_training.robotics.signal import ACTION_DIM
+
+if TYPE_CHECKING:
+    import pyarrow
+
+VERSIONS = ("v2.0", "v2.1", "v3.0")
+ACTION, STATE = "action", "observation.state"
+_V2_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+_V2_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+_V3_DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+_V3_VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+
+
+@dataclass(frozen=True)
+class LeRobotEpisode:
+    """Where an episode is.
+
+    Attributes:
+        index: its number.
+        length: number of frames.
+        tasks: what the robot is told.
+        files: what the templates of ``info.json`` take to name its table.
+        videos: of each camera, what the templates take, and the second that the episode begins at.
+    """
+
+    index: int
+    length: int
+    tasks: tuple[str, ...]
+    files: Mapping[str, int]
+    videos: Mapping[str, tuple[Mapping[str, int], float]] = field(default_factory=dict)
+
+
+class LeRobotData:
+    """A data set on disk.
+
+    Args:
+        folder: the folder that holds ``meta``, ``data`` and ``videos``.
+
+    Raises:
+        MissingFileError: it holds no ``meta/info.json``.
+        SampleError: that is damaged, or of a version that is not read.
+        MissingDependencyError: pyarrow is not installed.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.info = _read_info(self.folder)
+        require("pyarrow", "a LeRobot data set")
+        self.fps = float(self.info["fps"])
+        self._features: dict[str, JsonObject] = self.info["features"]
+        self._is_v2 = self.info["codebase_version"] != "v3.0"
+        # Episodes follow each other in a file, so that the newest table is the next one, too.
+        self._table = functools.lru_cache(maxsize=1)(_read_table)
+        self._index = functools.lru_cache(maxsize=1)(index_frames)
+
+    @property
+    def cameras(self) -> list[str]:
+        """Names of the features that are pictures."""
+        kinds = ("video", "image")
+        return [name for name, item in self._features.items() if item.get("dtype") in kinds]
+
+    def names_of(self, feature: str) -> list[str]:
+        """What the numbers of a feature are called, where the data set says so."""
+        names = self._features.get(feature, {}).get("names")
+        if isinstance(names, dict):  # {"motors": ["shoulder", ...]}
+            names = next(iter(names.values()), None)
+        return [str(name) for name in names] if isinstance(names, list) else []
+
+    def split_of(self, index: int) -> str:
+        """The split of an episode: ``train`` unless ``info.json`` says otherwise."""
+        for split, span in (self.info.get("splits") or {}).items():
+            first, _, last = str(span).partition(":")
+            if first.isdigit() and last.isdigit() and int(first) <= index < int(last):
+                return str(split)
+        return "train"
+
+    def episodes(self) -> list[LeRobotEpisode]:
+        """All episodes, in order.
+
+        Raises:
+            MissingFileError: the list of episodes does not exist.
+            SampleError: it is damaged.
+        """
+        found = self._episodes_v2() if self._is_v2 else self._episodes_v3()
+        try:
+            return sorted(found, key=lambda episode: episode.index)
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise SampleError(
+                f"The list of episodes in '{self.folder / 'meta'}' is damaged ({error!r})."
+            ) from error
+
+    def camera(self, name: str | None) -> str:
+        """The camera of that name, also by its last part; the first one by default.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if not self.cameras:
+            raise ConfigError(f"The data set '{self.folder}' has no camera, so it has no video.")
+        if name is None:
+            return self.cameras[0]
+        short = {each.rpartition(".")[2]: each for each in self.cameras}
+        if name not in (*self.cameras, *short):
+            known = [*self.cameras, *short]
+            raise ConfigError(
+                f"The data set has no camera '{name}'. The nearest are "
+                f"{nearest_names(name, known)}."
+            )
+        return short.get(name, name)
+
+    def arrays(self, episode: LeRobotEpisode) -> dict[str, NDArray[np.float32]]:
+        """Actions and states of an episode, a row for each frame.
+
+        Raises:
+            MissingFileError: its table does not exist.
+            SampleError: it has no actions, or another number of rows.
+        """
+        table = self._rows(episode)
+        found = {}
+        for name in (ACTION, STATE):
+            if name in table.column_names:
+                rows = np.array(table.column(name).to_pylist(), dtype=np.float32)
+                found[name] = rows.reshape(len(rows), -1)
+        if ACTION not in found:
+            raise SampleError(
+                f"Episode {episode.index} has no column '{ACTION}'. It has "
+                f"{', '.join(table.column_names)}."
+            )
+        return found
+
+    def frames(self, episode: LeRobotEpisode, camera: str, size: tuple[int, int] | None) -> Video:
+        """The frames of an episode, as many as it has rows.
+
+        Raises:
+            MissingFileError: its video does not exist.
+            VideoError: it cannot be decoded.
+            SampleError: it has too few frames.
+        """
+        if self._features[camera]["dtype"] == "image":
+            return Video(self._pictures(episode, camera, size), self.fps)
+        named, begin_s = episode.videos.get(camera, (episode.files, 0.0))
+        template = self.info.get("video_path") or (_V2_VIDEO if self._is_v2 else _V3_VIDEO)
+        path = self.folder / template.format(video_key=camera, **named)
+        first = round(begin_s * self.fps)
+        index = self._index(path)
+        available = index.info.num_frames
+        fits = available == episode.length if self._is_v2 else available >= first + episode.length
+        if not fits:
+            raise SampleError(
+                f"Episode {episode.index} has {episode.length} rows, but '{path}' has {available} "
+                f"frames, of which the episode's begin at {first}. Repair the data set."
+            )
+        numbers = np.arange(first, first + episode.length)
+        video = decode(path, frame_indices=numbers, size=size, index=index)
+        return Video(video.frames_THWC, self.fps)
+
+    def _pictures(
+        self, episode: LeRobotEpisode, camera: str, size: tuple[int, int] | None
+    ) -> NDArray[np.uint8]:
+        frames = []
+        for picture in self._rows(episode).column(camera).to_pylist():
+            content = (picture or {}).get("bytes")
+            if content is None:
+                raise SampleError(
+                    f"Episode {episode.index} names pictures of '{camera}' without holding them."
+                )
+            frame = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+            if frame is None:
+                raise SampleError(f"A picture of '{camera}' in episode {episode.index} is damaged.")
+            frames.append(frame)
+        frames_THWC = np.stack(frames)
+        return frames_THWC if size is None else resize_frames(frames_THWC, size)
+
+    def _rows(self, episode: LeRobotEpisode) -> pyarrow.Table:
+        import pyarrow.compute as pc
+
+        template = self.info.get("data_path") or (_V2_DATA if self._is_v2 else _V3_DATA)
+        table = self._table(self.folder / template.format(**episode.files))
+        if "episode_index" in table.column_names:
+            table = table.filter(pc.equal(table.column("episode_index"), episode.index))
+        if len(table) != episode.length or not episode.length:
+            raise SampleError(
+                f"Episode {episode.index} has {len(table)} rows; its description says "
+                f"{episode.length}. Repair the data set."
+            )
+        return table
+
+    def _episodes_v2(self) -> Iterator[LeRobotEpisode]:
+        chunk = int(self.info.get("chunks_size") or 1000)
+        for item in _read_lines(self.folder / "meta" / "episodes.jsonl"):
+            index = int(item["episode_index"])
+            files = {"episode_chunk": index // chunk, "episode_index": index}
+            yield LeRobotEpisode(index, int(item["length"]), _words(item.get("tasks")), files)
+
+    def _episodes_v3(self) -> Iterator[LeRobotEpisode]:
+        files = sorted((self.folder / "meta" / "episodes").glob("*/*.parquet"))
+        if not files:
+            raise MissingFileError(
+                f"'{self.folder}' lacks 'meta/episodes/*/*.parquet', which lists its episodes."
+            )
+        for item in (row for file in files for row in _read_table(file).to_pylist()):
+            videos = {
+                camera: (
+                    _numbers(item, f"videos/{camera}"),
+                    item[f"videos/{camera}/from_timestamp"],
+                )
+                for camera in self.cameras
+                if f"videos/{camera}/from_timestamp" in item
+            }
+            yield LeRobotEpisode(
+                int(item["episode_index"]),
+                int(item["length"]),
+                _words(item.get("tasks")),
+                _numbers(item, "data"),
+                videos,
+            )
+
+
+def convert_lerobot(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    size: tuple[int, int] | None = None,
+    camera: str | None = None,
+    as_action: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> ConversionReport:
+    """Convert a whole data set; damaged episodes are left out, each with its reason.
+
+    Each episode becomes ``{key}.mp4`` at the data set's rate, ``{key}.json`` with its task, and the
+    actions and states as ``{key}.robot_action.npy`` and ``{key}.robot_state.npy``, a row for each
+    frame, which every later step cuts along.
+
+    Args:
+        folder: the folder that holds ``meta``, ``data`` and ``videos``.
+        out: folder for the episodes and their manifest.
+        size: height and width to resize the frames to; by default unchanged.
+        camera: the camera to take; the first one by default.
+        as_action: whether the actions are motions of the gripper seen from the gripper, and its
+            opening last: seven numbers, which our action control takes. They become
+            ``{key}.action.npy``, without the command at the last frame, which leads to no other.
+        progress: called with the number of episodes done and the number in all.
+
+    Raises:
+        MissingFileError, SampleError: it is no data set that can be read.
+        ConfigError: there is no such camera, the actions are not seven numbers, or the folder holds
+            episodes of other settings.
+        StorageFullError: no space left; finished episodes are intact.
+        MissingDependencyError: pyarrow is not installed.
+    """
+    data = LeRobotData(folder)
+    chosen = data.camera(camera)
+    width = int(np.prod(data.info["features"].get(ACTION, {}).get("shape") or [0]))
+    if as_action and width != ACTION_DIM:
+        raise ConfigError(
+            f"The actions of '{data.folder}' are {width} numbers, but the action control takes "
+            f"{ACTION_DIM}: the change of the gripper's position (3) and rotation (3), and its "
+            "opening. Leave --as-action out; the numbers are kept as 'robot_action.npy'."
+        )
+
+    def writer(episode: LeRobotEpisode, key: str) -> Callable[[], None]:
+        def write() -> None:
+            arrays = data.arrays(episode)
+            video = data.frames(episode, chosen, size)
+            named = {f"robot_{name.rpartition('.')[2]}.npy": rows for name, rows in arrays.items()}
+            if as_action:
+                named["action.npy"] = named.pop("robot_action.npy")[:-1]
+            write_files(out, key, video, named, _record(data, episode, video, chosen, as_action))
+
+        return write
+
+    episodes = {f"lerobot_{each.index:06d}": each for each in data.episodes()}
+    settings = {
+        "source": "lerobot", "fps": data.fps, "size": size, "camera": chosen, "as_action": as_action
+    }  # fmt: skip
+    recordings = {
+        key: (f"episode {each.index}", writer(each, key)) for key, each in episodes.items()
+    }
+    return convert_all(out, settings, recordings, progress)
+
+
+def _record(
+    data: LeRobotData, episode: LeRobotEpisode, video: Video, camera: str, as_action: bool
+) -> dict[str, object]:
+    words = ". ".join(dict.fromkeys(episode.tasks))
+    return {
+        "split": data.split_of(episode.index),
+        **({"caption": words, "instruction": words, "caption_source": "task"} if words else {}),
+        "fps": video.fps,
+        "num_frames": video.num_frames,
+        "source": "lerobot",
+        "task": "instruction",
+        "camera": camera,
+        "robot": data.info.get("robot_type"),
+        "action": {
+            "names": data.names_of(ACTION),
+            "meaning": "change of the gripper's pose seen from the gripper, and its opening, as "
+            "whoever converted it stated"
+            if as_action
+            else "as the robot takes it",
+        },
+        "state": {"names": data.names_of(STATE)},
+    }
+
+
+def _read_info(folder: Path) -> JsonObject:
+    file = folder / "meta" / "info.json"
+    try:
+        info = json.loads(file.read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingFileError(
+            f"'{folder}' holds no 'meta/info.json'. Name the folder of a LeRobot data set, above "
+            "'meta', 'data' and 'videos'."
+        ) from error
+    except ValueError as error:
+        raise SampleError(f"'{file}' is not valid JSON: {error}.") from error
+    version = info.get("codebase_version") if isinstance(info, dict) else None
+    if version not in VERSIONS:
+        raise SampleError(
+            f"'{file}' is of the version '{version}'; {', '.join(VERSIONS)} can be read. Convert "
+            "the data set with LeRobot's own scripts first."
+        )
+    if not isinstance(info.get("features"), dict) or not float(info.get("fps") or 0) > 0:
+        raise SampleError(f"'{file}' lacks 'features' or a rate 'fps' above 0.")
+    return info
+
+
+def _read_table(file: Path) -> pyarrow.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # A single file: what its folders are called must not become a column.
+        return pq.ParquetFile(file).read()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"There is no table '{file}'.") from error
+    except (OSError, pa.ArrowException) as error:
+        raise SampleError(f"The table '{file}' is damaged: {error}.") from error
+
+
+def _read_lines(file: Path) -> Iterator[JsonObject]:
+    try:
+        lines = file.read_text().splitlines()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"There is no list of episodes '{file}'.") from error
+    yield from (json.loads(line) for line in lines if line.strip())
+
+
+def _numbers(item: Mapping[str, Any], place: str) -> dict[str, int]:
+    return {name: int(item[f"{place}/{name}"]) for name in ("chunk_index", "file_index")}
+
+
+def _words(tasks: object) -> tuple[str, ...]:
+    given = [tasks] if isinstance(tasks, str) else tasks if isinstance(tasks, list) else []
+    return tuple(str(task).strip() for task in given if str(task).strip())

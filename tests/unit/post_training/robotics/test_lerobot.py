@@ -1,0 +1,225 @@
+"""LeRobot data sets of versions 2.1 and 3.0, written as LeRobot writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from nemo_cosmos.data.shards.writer import read_samples
+from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError
+from nemo_cosmos.video import Video, decode, encode_video, probe
+from post_training.robotics.lerobot import LeRobotData, convert_lerobot
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+CAMERAS = ("observation.images.top", "observation.images.wrist")
+LENGTHS = (7, 5)
+TASKS = ("pick up the cube", "open the drawer")
+FPS = 15
+
+
+def frames(index: int, camera: int) -> np.ndarray:
+    """Frames whose grey level says episode, camera and number."""
+    levels = 20 + 100 * index + 40 * camera + 3 * np.arange(LENGTHS[index], dtype=np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (LENGTHS[index], 48, 64, 3)).copy()
+
+
+def table(index: int, width: int, first: int, **more: Any) -> dict[str, list[Any]]:
+    steps = range(LENGTHS[index])
+    return {
+        "action": [[float(100 * index + step)] * width for step in steps],
+        "observation.state": [[float(step)] * width for step in steps],
+        "timestamp": [step / FPS for step in steps],
+        "frame_index": list(steps),
+        "episode_index": [index] * len(steps),
+        "index": [first + step for step in steps],
+        "task_index": [index] * len(steps),
+        **more,
+    }
+
+
+def write_table(file: Path, columns: dict[str, list[Any]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), file)
+
+
+def write_info(folder: Path, version: str, width: int, **changes: Any) -> None:
+    names = {"motors": [f"joint_{n}" for n in range(width)]}
+    numbers = {"dtype": "float32", "shape": [width], "names": names}
+    info = {
+        "codebase_version": version,
+        "robot_type": "so100",
+        "fps": FPS,
+        "chunks_size": 1000,
+        "splits": {"train": "0:1", "val": "1:2"},
+        "features": {
+            "action": numbers,
+            "observation.state": numbers,
+            **{name: {"dtype": "video", "shape": [48, 64, 3]} for name in CAMERAS},
+        },
+        **changes,
+    }
+    (folder / "meta").mkdir(parents=True, exist_ok=True)
+    (folder / "meta" / "info.json").write_text(json.dumps(info))
+
+
+def make_v2(folder: Path, width: int = 6) -> Path:
+    write_info(
+        folder, "v2.1", width,
+        data_path="data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        video_path="videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    )  # fmt: skip
+    lines = []
+    for index, (length, task) in enumerate(zip(LENGTHS, TASKS, strict=True)):
+        lines.append(json.dumps({"episode_index": index, "tasks": [task], "length": length}))
+        write_table(folder / f"data/chunk-000/episode_{index:06d}.parquet", table(index, width, 0))
+        for number, camera in enumerate(CAMERAS):
+            path = folder / f"videos/chunk-000/{camera}/episode_{index:06d}.mp4"
+            encode_video(path, Video(frames(index, number), FPS))
+    (folder / "meta" / "episodes.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def make_v3(folder: Path, width: int = 7) -> Path:
+    """Both episodes share a table, and a video for each camera."""
+    write_info(
+        folder, "v3.0", width,
+        data_path="data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        video_path="videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+    )  # fmt: skip
+    parts = [table(0, width, 0), table(1, width, LENGTHS[0])]
+    joined = {name: parts[0][name] + parts[1][name] for name in parts[0]}
+    write_table(folder / "data/chunk-000/file-000.parquet", joined)
+    episodes: dict[str, list[Any]] = {
+        "episode_index": [0, 1],
+        "tasks": [[task] for task in TASKS],
+        "length": list(LENGTHS),
+        "data/chunk_index": [0, 0],
+        "data/file_index": [0, 0],
+    }
+    for number, camera in enumerate(CAMERAS):
+        both = np.concatenate([frames(0, number), frames(1, number)])
+        encode_video(folder / f"videos/{camera}/chunk-000/file-000.mp4", Video(both, FPS))
+        episodes[f"videos/{camera}/chunk_index"] = [0, 0]
+        episodes[f"videos/{camera}/file_index"] = [0, 0]
+        episodes[f"videos/{camera}/from_timestamp"] = [0.0, LENGTHS[0] / FPS]
+        episodes[f"videos/{camera}/to_timestamp"] = [LENGTHS[0] / FPS, sum(LENGTHS) / FPS]
+    write_table(folder / "meta/episodes/chunk-000/file-000.parquet", episodes)
+    return folder
+
+
+@pytest.mark.parametrize("make", [make_v2, make_v3])
+def test_actions_words_and_rate_come_along(tmp_path, make):
+    data, out = make(tmp_path / "set", width=6), tmp_path / "out"
+    report = convert_lerobot(data, out, camera="wrist")
+    assert (report.num_converted, report.rejected) == (2, {})
+    record = json.loads((out / "lerobot_000001.json").read_text())
+    assert (record["caption"], record["split"], record["fps"]) == (TASKS[1], "val", FPS)
+    assert record["action"]["names"] == [f"joint_{n}" for n in range(6)]
+    info = probe(out / "lerobot_000001.mp4")
+    assert (info.num_frames, info.fps) == (LENGTHS[1], FPS)
+    found = decode(out / "lerobot_000001.mp4").frames_THWC.mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(found, frames(1, 1).mean(axis=(1, 2, 3)), atol=4)
+    actions = np.load(out / "lerobot_000001.robot_action.npy")
+    np.testing.assert_array_equal(actions[:, 0], 100 + np.arange(LENGTHS[1]))
+    assert np.load(out / "lerobot_000001.robot_state.npy").shape == (LENGTHS[1], 6)
+
+
+def test_motions_of_the_gripper_become_the_action_control(tmp_path):
+    out = tmp_path / "out"
+    convert_lerobot(make_v3(tmp_path / "set"), out, as_action=True, size=(24, 32))
+    actions = np.load(out / "lerobot_000000.action.npy")
+    # The command at the last frame leads to no other.
+    assert actions.shape == (LENGTHS[0] - 1, 7) and actions[-1, 0] == LENGTHS[0] - 2
+    assert not (out / "lerobot_000000.robot_action.npy").exists()
+    assert probe(out / "lerobot_000000.mp4").height == 24
+    with pytest.raises(ConfigError, match="6 numbers"):
+        convert_lerobot(make_v2(tmp_path / "v2"), tmp_path / "other", as_action=True)
+
+
+def test_pictures_within_the_table_are_read(tmp_path):
+    data = make_v2(tmp_path / "set")
+    info = json.loads((data / "meta/info.json").read_text())
+    info["features"] = {
+        name: item for name, item in info["features"].items() if item["dtype"] == "float32"
+    } | {"observation.image": {"dtype": "image", "shape": [48, 64, 3]}}
+    (data / "meta/info.json").write_text(json.dumps(info))
+    for index in range(2):
+        red = np.zeros((48, 64, 3), np.uint8)
+        red[..., 2] = 200  # OpenCV writes BGR
+        png = {"bytes": cv2.imencode(".png", red)[1].tobytes(), "path": None}
+        file = data / f"data/chunk-000/episode_{index:06d}.parquet"
+        pictures = {"observation.image": [png] * LENGTHS[index]}
+        write_table(file, table(index, 6, 0, **pictures))
+    convert_lerobot(data, tmp_path / "out")
+    frame_HWC = decode(tmp_path / "out" / "lerobot_000000.mp4").frames_THWC[0]
+    assert frame_HWC[..., 0].mean() > 180 and frame_HWC[..., 2].mean() < 20
+
+
+def test_damaged_episodes_are_left_out_and_a_second_run_makes_what_is_missing(tmp_path):
+    data, out = make_v2(tmp_path / "set"), tmp_path / "out"
+    file = data / "data/chunk-000/episode_000001.parquet"
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    report = convert_lerobot(data, out)
+    assert (report.num_converted, list(report.rejected)) == (1, ["episode 1"])
+    assert "is damaged" in report.rejected["episode 1"]
+    file.write_bytes(content)
+    encode_video(
+        data / f"videos/chunk-000/{CAMERAS[0]}/episode_000001.mp4", Video(frames(1, 0)[:-1], FPS)
+    )
+    assert "5 rows" in convert_lerobot(data, out).rejected["episode 1"]
+    encode_video(
+        data / f"videos/chunk-000/{CAMERAS[0]}/episode_000001.mp4", Video(frames(1, 0), FPS)
+    )
+    report = convert_lerobot(data, out)
+    assert (report.num_converted, report.num_reused) == (2, 1)
+    with pytest.raises(ConfigError, match="other settings"):
+        convert_lerobot(data, out, camera="wrist")
+
+
+def test_what_is_no_such_data_set_is_refused(tmp_path):
+    with pytest.raises(MissingFileError, match=r"holds no 'meta/info\.json'"):
+        LeRobotData(tmp_path)
+    write_info(tmp_path, "v1.6", 6)
+    with pytest.raises(SampleError, match=r"v1\.6"):
+        LeRobotData(tmp_path)
+    write_info(tmp_path, "v2.1", 6)
+    with pytest.raises(MissingFileError, match=r"episodes\.jsonl"):
+        convert_lerobot(tmp_path, tmp_path / "out")
+    with pytest.raises(ConfigError, match="no camera 'left'"):
+        convert_lerobot(tmp_path, tmp_path / "out", camera="left")
+    (tmp_path / "meta/info.json").write_text("{")
+    with pytest.raises(SampleError, match="not valid JSON"):
+        LeRobotData(tmp_path)
+
+
+def test_the_command_and_the_refusal_of_curate_lead_to_each_other(tmp_path, run_cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = make_v2(tmp_path / "aloha")
+    for given in (data, data / "videos" / "chunk-000", tmp_path, f"{data}/**/*.mp4"):
+        ran = run_cli("curate", given, tmp_path / "shards")
+        assert ran.code == 2
+        assert f"nemo-cosmos convert lerobot {data} aloha_episodes" in ran.err
+        assert run_cli("transcode", given, tmp_path / "videos").code == 2
+    ran = run_cli("convert", "lerobot", data, "aloha_episodes", "--json")
+    assert ran.code == 0 and ran.json["num_converted"] == 2
+    words = ["--split", "none", "--min-clip-s", 0.1, "--skip", "all", "--min-motion", 0]
+    words += ["--min-patch-motion", 0, "--executor", "inline", "--json"]
+    ran = run_cli("curate", "aloha_episodes", "shards", *words)
+    assert ran.json["num_clips"] == 2
+    samples = list(read_samples(tmp_path / "shards" / "v0"))
+    assert {sample.record.caption for sample in samples} == set(TASKS)
+    assert all(sample.array("robot_action.npy").shape[1] == 6 for sample in samples)
+
+
+def test_a_user_may_take_the_videos_alone(tmp_path, run_cli):
+    words = ["--videos-only", "--executor", "inline", "--json"]
+    ran = run_cli("transcode", make_v2(tmp_path / "aloha"), tmp_path / "videos", *words)
+    assert ran.json["num_clips"] == 4
