@@ -2,8 +2,6 @@
 
     python benchmarks/guards.py text [--prompts FILE.tsv ...] [--rounds 3]
     python benchmarks/guards.py video CLIP ... [--frames 32] [--size 704x1280]
-    python benchmarks/guards.py faces CLIP_OR_PICTURE ... [--frames 32]
-    python benchmarks/guards.py faceless CLIP ... [--frames 5] [--noise 100]
     python benchmarks/guards.py watermark CLIP ... [--seconds 0.6]
 
 ``text``: precision, recall and false-positive rate of the blocklist, of the text classifier, of the
@@ -12,13 +10,7 @@ milliseconds that each takes for a prompt (median and 95th percentile, after one
 
 ``video``: milliseconds that each video guard takes for a frame of a clip, and for loading.
 
-``faces``: files in which every frame shows a face. The share of frames in which at least one is
-found at 0.7 by each embedded network, by both together and after tracking; frames a second; and how
-many are found by both when a frame is shrunk, on a black ground of its old size, until its largest
-face is some pixels wide.
-
-``faceless``: clips in which no frame shows a face, at most 96 px wide as a nano model makes them,
-blurred by 0 to 4 px, and clips of smooth moving noise. How many the face blur touched.
+The face blur has a benchmark of its own, ``benchmarks/faces.py``.
 
 ``watermark``: bits that are read wrongly from clips that were marked, re-encoded (H.264, CRF 28)
 and scaled to 75 %, and the PSNR that the mark costs.
@@ -39,15 +31,9 @@ from typing import Any
 
 warnings.filterwarnings("ignore")
 
-import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
 from nemo_cosmos.guardrails.base import Guard  # noqa: E402
-from nemo_cosmos.guardrails.faces.boxes import SCORE_THRESHOLD, Face  # noqa: E402
-from nemo_cosmos.guardrails.faces.face_blur import EmbeddedDetector, FaceBlur  # noqa: E402
-from nemo_cosmos.guardrails.faces.retinaface_mobile import MobileRetinaFace  # noqa: E402
-from nemo_cosmos.guardrails.faces.tracks import cover  # noqa: E402
-from nemo_cosmos.guardrails.faces.yunet import YuNetDetector  # noqa: E402
 from nemo_cosmos.guardrails.registry import build_guard  # noqa: E402
 from nemo_cosmos.guardrails.text.prompt_set import (  # noqa: E402
     LabelledPrompt,
@@ -142,73 +128,6 @@ def benchmark_video(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def benchmark_faces(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Share of frames with a face in which one is found."""
-    detectors = {"retinaface": MobileRetinaFace(), "yunet": YuNetDetector()}
-    detect = EmbeddedDetector()
-    small: dict[int, list[bool]] = {width_px: [] for width_px in (20, 24, 32, 48)}
-    files, hits, num_frames = {}, dict.fromkeys([*detectors, "both", "tracked"], 0), 0
-    for file in arguments.clips:
-        frames_THWC = decode(file).frames_THWC
-        step = max(1, len(frames_THWC) // arguments.frames)
-        frames_THWC = frames_THWC[::step]
-        seen = {name: [detector(f) for f in frames_THWC] for name, detector in detectors.items()}
-        start = time.perf_counter()
-        both = [detect(frame) for frame in frames_THWC]
-        rate = len(frames_THWC) / (time.perf_counter() - start)
-        counts = {name: _with_face(found) for name, found in (seen | {"both": both}).items()}
-        counts["tracked"] = sum(map(bool, cover(both)))
-        height, width = frames_THWC.shape[1:3]
-        files[Path(file).name] = {
-            "frames": len(frames_THWC), "size": f"{height}x{width}", **counts,
-            "frames_per_s": round(rate, 1),
-        }  # fmt: skip
-        hits = {name: hits[name] + counts[name] for name in hits}
-        num_frames += len(frames_THWC)
-        for frame_HWC, faces in list(zip(frames_THWC, both, strict=True))[::8]:
-            for width_px, found in small.items():
-                found.append(_finds_shrunk(detect, frame_HWC, faces, width_px))
-    recall = {name: round(count / num_frames, 4) for name, count in hits.items()}
-    shrunk = {width_px: f"{sum(found)} of {len(found)}" for width_px, found in small.items()}
-    return {"files": files, "frames": num_frames, "recall": recall, "shrunk_to_px": shrunk}
-
-
-def benchmark_faceless(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Clips without a face that the face blur changes."""
-    guard, random = FaceBlur(), np.random.default_rng(0)
-    touched, counts = [], {"clips": 0, "noise": 0}
-    for file in arguments.clips:
-        frames_THWC = decode(file).frames_THWC
-        frames_THWC = frames_THWC[:: max(1, len(frames_THWC) // arguments.frames)]
-        scale = min(1.0, 96 / frames_THWC.shape[2])
-        size = tuple(max(1, round(side * scale)) for side in frames_THWC.shape[1:3])
-        frames_THWC = _blurred(resize_frames(frames_THWC, size), float(counts["clips"] % 5))
-        counts["clips"] += 1
-        if (guard.apply(frames_THWC)[0] != frames_THWC).any():
-            touched.append(file)
-    for number in range(arguments.noise):
-        frames_THWC = _noise(random, arguments.frames, 1.0 + number % 8)
-        counts["noise"] += 1
-        if (guard.apply(frames_THWC)[0] != frames_THWC).any():
-            touched.append(f"noise {number}")
-    low, high = wilson_interval(len(touched), sum(counts.values()))
-    return counts | {"touched": touched, "share": [round(low, 5), round(high, 5)]}
-
-
-def _blurred(frames_THWC: np.ndarray, sigma_px: float) -> np.ndarray:
-    if sigma_px == 0:
-        return frames_THWC
-    return np.stack([cv2.GaussianBlur(frame, (0, 0), sigma_px) for frame in frames_THWC])
-
-
-def _noise(random: np.random.Generator, num_frames: int, sigma_px: float) -> np.ndarray:
-    """Smooth coloured noise that drifts, 64x96, stretched to the full range."""
-    frames_THWC = random.normal(size=(num_frames, 64, 96, 3)).astype(np.float32).cumsum(axis=0)
-    frames_THWC = _blurred(frames_THWC, sigma_px)
-    frames_THWC -= frames_THWC.min()
-    return (255 * frames_THWC / frames_THWC.max()).astype(np.uint8)
-
-
 def benchmark_watermark(arguments: argparse.Namespace) -> dict[str, Any]:
     """Bit errors of the watermark after re-encoding and scaling."""
     clips, errors, num_bits = {}, {"none": 0, "crf28": 0, "crf28_scale75": 0}, 0
@@ -241,21 +160,6 @@ def benchmark_watermark(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"clips": clips, "bits": num_bits, "bit_error_rate": rates}
 
 
-def _with_face(faces_T: list[list[Face]]) -> int:
-    return sum(any(f.score >= SCORE_THRESHOLD and f.is_large for f in faces) for faces in faces_T)
-
-
-def _finds_shrunk(
-    detect: EmbeddedDetector, frame_HWC: np.ndarray, faces: list[Face], width_px: int
-) -> bool:
-    """Whether the largest face is found when it is that wide."""
-    scale = min(1.0, width_px / max(face.width for face in faces))
-    size = tuple(max(1, round(side * scale)) for side in frame_HWC.shape[:2])
-    canvas_HWC = np.zeros_like(frame_HWC)
-    canvas_HWC[: size[0], : size[1]] = resize_frames(frame_HWC[None], size)[0]
-    return any(face.score >= SCORE_THRESHOLD for face in detect(canvas_HWC))
-
-
 def _reencoded(frames_THWC: np.ndarray, fps: float, scale: float) -> np.ndarray:
     """The frames after scaling and H.264 at CRF 28."""
     size = tuple(2 * round(side * scale / 2) for side in frames_THWC.shape[1:3])
@@ -275,14 +179,11 @@ def main() -> None:
     text.set_defaults(benchmark=benchmark_text)
     for name, benchmark in (
         ("video", benchmark_video),
-        ("faces", benchmark_faces),
-        ("faceless", benchmark_faceless),
         ("watermark", benchmark_watermark),
     ):
         part = parts.add_parser(name)
         part.add_argument("clips", nargs="+")
         part.add_argument("--frames", type=int, default=32)
-        part.add_argument("--noise", type=int, default=100)
         part.add_argument("--size", default="704x1280")
         part.add_argument("--seconds", type=float, default=0.6)
         part.set_defaults(benchmark=benchmark)

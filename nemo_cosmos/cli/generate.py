@@ -329,6 +329,7 @@ def _run_and_save(pipe: WorldPipeline, request: Request, out: Path, as_json: boo
 
     Of several ranks that generate together, the first one saves and reports.
     """
+    from nemo_cosmos.inference.result import notices
     from nemo_cosmos.platform import is_first_process
 
     if not is_first_process():
@@ -349,6 +350,7 @@ def _run_and_save(pipe: WorldPipeline, request: Request, out: Path, as_json: boo
             "width": video.width,
             "fps": video.fps,
             "seconds": round(seconds, 3),
+            "notices": notices(result.provenance),
         }
         typer.echo(json.dumps(summary))
         return
@@ -356,3 +358,5 @@ def _run_and_save(pipe: WorldPipeline, request: Request, out: Path, as_json: boo
         f"{out}: {video.num_frames} frames of {video.width}x{video.height} at {video.fps:g} fps "
         f"in {seconds:.1f} s; provenance in {record}"
     )
+    for notice in notices(result.provenance):
+        typer.echo(f"Note: {notice}.")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -33,16 +33,24 @@ class Verdict:
         category: ``safe``, ``disabled``, ``guard_failure``, ``invalid_input``, or the category of
             harm that was found (``violence``, ``sexual``, ...).
         reason: one sentence for people.
+        measures: what the guard counted, by name; further fields of its JSON object.
     """
 
     allowed: bool
     guard: str
     category: str
     reason: str
+    measures: Mapping[str, float] = field(default_factory=dict, hash=False)
 
-    def to_dict(self) -> dict[str, bool | str]:
+    def to_dict(self) -> dict[str, bool | str | float]:
         """Return the fields as a JSON object."""
-        return asdict(self)
+        return {
+            "allowed": self.allowed,
+            "guard": self.guard,
+            "category": self.category,
+            "reason": self.reason,
+            **self.measures,
+        }
 
 
 class RefusedError(GuardrailError):

@@ -224,14 +224,18 @@ class GuardPolicy:
 
 
 def summary(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return one verdict for many: the first refusal, else one that names who was asked."""
+    """Return one verdict for many: the first refusal, else one that names who was asked.
+
+    What the guards counted is in it, too.
+    """
     for verdict in verdicts:
         if not verdict.allowed:
             return verdict
     asked = ", ".join(v.guard for v in verdicts if v.category != DISABLED) or "no guard"
     off = ", ".join(v.guard for v in verdicts if v.category == DISABLED)
     reason = f"passed {asked}" + (f"; turned off: {off}" if off else "")
-    return Verdict(True, "policy", SAFE if asked != "no guard" else DISABLED, reason)
+    measures = {name: value for v in verdicts for name, value in v.measures.items()}
+    return Verdict(True, "policy", SAFE if asked != "no guard" else DISABLED, reason, measures)
 
 
 def _apply(guard: VideoFilter, result: list[np.ndarray]) -> Verdict:

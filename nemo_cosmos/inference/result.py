@@ -55,6 +55,17 @@ class Result:
         return beside
 
 
+def notices(provenance: dict[str, object]) -> list[str]:
+    """Return what filters say of the frames that they changed, such as faces pixelated.
+
+    Args:
+        provenance: the record of a result, which holds the guards' verdicts.
+    """
+    guards = provenance["guards"]
+    assert isinstance(guards, list)
+    return [verdict["reason"] for verdict in guards if verdict.get("frames_pixelated")]
+
+
 def check_output(path: str | PathLike[str]) -> Path:
     """Check where a video is to be saved; call it before anything heavy is computed.
 

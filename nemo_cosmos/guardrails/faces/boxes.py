@@ -3,7 +3,8 @@
 RetinaFace (Deng et al. 2019, arXiv:1905.00641) predicts, for every prior box, the face's offset
 from it. Priors are squares of two sizes at every cell of three feature maps. With variances
 ``v_c = 0.1`` and ``v_s = 0.2``, a prior of centre ``p``, size ``s`` and the prediction ``(d, e)``
-give the centre ``p + d v_c s`` and the size ``s exp(e v_s)``.
+give the centre ``p + d v_c s`` and the size ``s exp(e v_s)``; each of five landmarks is at
+``p + l v_c s``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -44,7 +45,9 @@ class Face:
         width: width of the box.
         height: height of the box.
         score: from 0 to 1.
-        agreement: score of a second network at its place; 1 where one network decides alone.
+        certain: whether it is beyond doubt in this frame; always where one network decides alone.
+        landmarks: x and y of the eyes, the tip of the nose and the corners of the mouth, the left
+            one in the picture first; empty where the network gives none.
     """
 
     x: float
@@ -52,7 +55,8 @@ class Face:
     width: float
     height: float
     score: float
-    agreement: float = 1.0
+    certain: bool = True
+    landmarks: tuple[float, ...] = ()
 
     @property
     def is_large(self) -> bool:
@@ -65,6 +69,15 @@ class FaceDetector(Protocol):
 
     def __call__(self, frame_HWC: np.ndarray) -> list[Face]:
         """Return faces of an RGB frame, uint8 ``(H,W,3)``, from ``CANDIDATE_THRESHOLD`` on."""
+        ...
+
+
+@runtime_checkable
+class CarefulDetector(FaceDetector, Protocol):
+    """A detector that may be uncertain, and can look again."""
+
+    def confirm(self, frame_HWC: np.ndarray, face: Face) -> bool:
+        """Whether an uncertain face of that frame is one after all."""
         ...
 
 
@@ -82,7 +95,13 @@ def prior_boxes(height: int, width: int) -> np.ndarray:
     return np.concatenate(boxes)
 
 
-def decode_faces(loc_N4: np.ndarray, face_N: np.ndarray, height: int, width: int) -> list[Face]:
+def decode_faces(
+    loc_N4: np.ndarray,
+    face_N: np.ndarray,
+    height: int,
+    width: int,
+    landmarks_N10: np.ndarray | None = None,
+) -> list[Face]:
     """Return the faces that a RetinaFace network finds in one picture.
 
     Args:
@@ -90,6 +109,7 @@ def decode_faces(loc_N4: np.ndarray, face_N: np.ndarray, height: int, width: int
         face_N: probability of a face for every prior.
         height: height of the network's input in pixels.
         width: width of the network's input in pixels.
+        landmarks_N10: offsets of the landmarks for every prior; without them the faces have none.
 
     Returns:
         Faces in pixels of that picture, best first, overlapping ones suppressed.
@@ -115,7 +135,12 @@ def decode_faces(loc_N4: np.ndarray, face_N: np.ndarray, height: int, width: int
     centre = prior[:, :2] + loc[:, :2] * _VARIANCE_CENTRE * prior[:, 2:]
     size = prior[:, 2:] * np.exp(np.clip(loc[:, 2:] * _VARIANCE_SIZE, -20, 20))
     rows = np.column_stack([centre - size / 2, size, face_N[likely]]).tolist()
-    return suppress([Face(*row) for row in rows])
+    points: list[list[float]] = [[] for _ in rows]
+    if landmarks_N10 is not None:
+        reach = np.tile(_VARIANCE_CENTRE * prior[:, 2:], 10)
+        points = (np.tile(prior[:, :2], 5) + landmarks_N10[likely] * reach).tolist()
+    faces = [Face(*row, landmarks=tuple(p)) for row, p in zip(rows, points, strict=True)]
+    return suppress(faces)
 
 
 def suppress(faces: Sequence[Face], threshold: float = NMS_THRESHOLD) -> list[Face]:
@@ -134,6 +159,7 @@ def scaled(face: Face, scale: float) -> Face:
         y=face.y * scale,
         width=face.width * scale,
         height=face.height * scale,
+        landmarks=tuple(value * scale for value in face.landmarks),
     )
 
 

@@ -8,44 +8,50 @@ where a site names its checkpoint. Faces are followed through the video and pixe
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from nemo_cosmos.guardrails.base import FAILURE, SAFE, GuardKind, Verdict, video_problem
-from nemo_cosmos.guardrails.faces.boxes import Face, FaceDetector, overlap, suppress
+from nemo_cosmos.guardrails.faces.boxes import CarefulDetector, Face, FaceDetector, suppress
 from nemo_cosmos.guardrails.faces.retinaface_mobile import MobileRetinaFace
+from nemo_cosmos.guardrails.faces.second_look import SecondLook, agree
 from nemo_cosmos.guardrails.faces.tracks import cover
 from nemo_cosmos.guardrails.faces.yunet import YuNetDetector
 
 PIXEL_BLOCKS = 5
 #: Share of the box's size that is added on each side, so that hairline and chin are covered.
 MARGIN = 0.1
-#: Overlap (IoU) from which on two networks agree on a face.
-MIN_AGREEMENT = 0.3
+#: Share of a frame from which on the verdict says that little of the picture is left.
+MOST_OF_A_FRAME = 0.3
 
 
 class EmbeddedDetector:
-    """Finds faces with both embedded networks, and says whether both see one.
+    """Finds faces with both embedded networks, and says whether both are certain.
 
     Raises:
         AssetError: the weights are unavailable.
     """
 
     def __init__(self) -> None:
-        self._detectors: tuple[FaceDetector, ...] = (MobileRetinaFace(), YuNetDetector())
+        self._retinaface, self._yunet = MobileRetinaFace(), YuNetDetector()
+        self._look = SecondLook(self._retinaface, self._yunet)
 
     def __call__(self, frame_HWC: np.ndarray) -> list[Face]:
         """Return the faces of an RGB frame, uint8 ``(H,W,3)``."""
-        found = [detector(frame_HWC) for detector in self._detectors]
+        first, second = self._retinaface(frame_HWC), self._yunet(frame_HWC)
         return suppress(
             [
-                replace(face, agreement=min(_score_at(others, face) for others in found))
-                for faces in found
-                for face in faces
+                *(replace(f, certain=any(agree(f, other) for other in second)) for f in first),
+                *(replace(f, certain=any(agree(other, f) for other in first)) for f in second),
             ]
         )
+
+    def confirm(self, frame_HWC: np.ndarray, face: Face) -> bool:
+        """Whether a second look at an uncertain face of that frame finds it again."""
+        return self._look(frame_HWC, face)
 
 
 class FaceBlur:
@@ -77,18 +83,40 @@ class FaceBlur:
         if problem is not None:
             return frames_THWC, Verdict(False, self.name, FAILURE, problem)
         detector = self._detector = self._detector or _load_detector(self._retinaface)
-        area = frames_THWC.shape[1] * frames_THWC.shape[2]
-        covered_T = cover([detector(frame_HWC) for frame_HWC in frames_THWC], area)
+        found_T = [detector(frame_HWC) for frame_HWC in frames_THWC]
+
+        @cache  # tracks are followed both ways, and ask about the same faces
+        def confirm(frame: int, face: Face) -> bool:
+            careful = isinstance(detector, CarefulDetector)
+            return careful and detector.confirm(frames_THWC[frame], face)
+
+        covered_T = cover(found_T, confirm)
         safe_THWC = frames_THWC.copy()
         for frame_HWC, faces in zip(safe_THWC, covered_T, strict=True):
             for face in faces:
                 pixelate(frame_HWC, face)
-        share = (safe_THWC != frames_THWC).any(axis=-1).mean()
+        return safe_THWC, self._verdict(frames_THWC != safe_THWC, covered_T)
+
+    def _verdict(self, changed_THWC: np.ndarray, covered_T: list[list[Face]]) -> Verdict:
+        """Say how much was pixelated."""
+        share_T = changed_THWC.any(axis=-1).mean(axis=(1, 2))
+        measures = {
+            "faces": max(map(len, covered_T)),
+            "frames": len(covered_T),
+            "frames_pixelated": sum(map(bool, covered_T)),
+            "share_pixelated": round(float(share_T.mean()), 4),
+            "largest_share_pixelated": round(float(share_T.max()), 4),
+        }
         reason = (
-            f"faces pixelated in {sum(map(bool, covered_T))} of {len(safe_THWC)} frames, at most "
-            f"{max(map(len, covered_T))} in one, {share:.1%} of the picture"
+            f"faces pixelated in {measures['frames_pixelated']} of {len(covered_T)} frames, at "
+            f"most {measures['faces']} in one, {share_T.mean():.1%} of the picture"
         )
-        return safe_THWC, Verdict(True, self.name, SAFE, reason)
+        if share_T.max() >= MOST_OF_A_FRAME:
+            reason += (
+                f"; faces fill up to {share_T.max():.0%} of a frame, so little of the picture is "
+                f"left ('--disable-guard {self.name}' keeps it)"
+            )
+        return Verdict(True, self.name, SAFE, reason, measures)
 
 
 def pixelate(frame_HWC: np.ndarray, face: Face) -> None:
@@ -104,12 +132,6 @@ def pixelate(frame_HWC: np.ndarray, face: Face) -> None:
     size = (right - left, bottom - top)
     blocks = cv2.resize(box_HWC, (PIXEL_BLOCKS, PIXEL_BLOCKS), interpolation=cv2.INTER_AREA)
     box_HWC[:] = cv2.resize(blocks, size, interpolation=cv2.INTER_NEAREST)
-
-
-def _score_at(faces: list[Face], face: Face) -> float:
-    """Return the best score of a network's faces at the place of a face; 0 without one."""
-    scores = [other.score for other in faces if overlap(face, other) >= MIN_AGREEMENT]
-    return max(scores, default=0.0)
 
 
 def _load_detector(checkpoint: str | None) -> FaceDetector:

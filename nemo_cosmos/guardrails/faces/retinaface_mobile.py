@@ -52,8 +52,9 @@ class MobileRetinaFace:
 
     def _detect(self, frame_HWC: np.ndarray, scale: float) -> list[Face]:
         picture_BCHW = network_input(frame_HWC, scale)
-        loc_BN4, face_BN2, _ = self._network.run({"input": picture_BCHW})
-        faces = decode_faces(loc_BN4[0], face_BN2[0, :, 1], *picture_BCHW.shape[2:])
+        loc_BN4, face_BN2, landmarks_BN10 = self._network.run({"input": picture_BCHW})
+        height, width = picture_BCHW.shape[2:]
+        faces = decode_faces(loc_BN4[0], face_BN2[0, :, 1], height, width, landmarks_BN10[0])
         return [scaled(face, 1 / scale) for face in faces]
 
 

@@ -5,30 +5,31 @@ if it overlaps the expected place (as in ByteTrack, Zhang et al. 2022). Between 
 track, boxes are interpolated; before the first and after the last one, the box is held for a few
 frames. A track never crosses a cut by more than that.
 
-A blurred robot arm may look like a face to a network. A large box, which would spoil the picture,
-is therefore covered only if both networks are sure of it in one frame of its track at least; a
-small one if the other network sees it at all, or if it lasts.
+A blurred robot arm may look like a face to a network. A track is therefore covered only if two of
+its detections are beyond doubt, at once or after a second look.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from nemo_cosmos.guardrails.faces.boxes import CANDIDATE_THRESHOLD, SCORE_THRESHOLD, Face, overlap
+from nemo_cosmos.guardrails.faces.boxes import SCORE_THRESHOLD, Face, overlap
 
 #: Frames without a detection after which a track has ended.
 MAX_GAP_FRAMES = 24
 #: Frames for which a box is held before and after its track.
 HOLD_FRAMES = 4
-#: Share of the frame from which on a box needs a second network's agreement.
-LARGE_SHARE = 0.05
-#: Detections that an unconfirmed track of a longer video must have.
-MIN_UNCONFIRMED_FRAMES = 3
+#: Detections beyond doubt that a track needs; with fewer sure ones, all of them must be.
+MIN_CONFIRMED = 2
+#: Uncertain detections of a track that are looked at again.
+NUM_LOOKS = 3
 #: Overlap (IoU) with the expected place that continues a track.
 MIN_OVERLAP = 0.2
+
+Confirm = Callable[[int, Face], bool]
+"""Takes the number of a frame and an uncertain face in it: whether it is a face after all."""
 
 
 @dataclass
@@ -55,19 +56,22 @@ class Track:
         )
 
 
-def cover(faces_T: Sequence[Sequence[Face]], frame_area: float = math.inf) -> list[list[Face]]:
+def cover(
+    faces_T: Sequence[Sequence[Face]], confirm: Confirm = lambda frame, face: False
+) -> list[list[Face]]:
     """Return the boxes to cover in every frame.
 
     Args:
         faces_T: the detections of each frame, sure and less sure.
-        frame_area: pixels of a frame, for the limit on boxes that only one network sees.
+        confirm: takes a second look at a detection that is not certain.
 
     Returns:
-        For every frame, all sure faces that are large enough, and the places of those faces in
-        nearby frames in which they were less sure or not found.
+        For every frame, all sure faces that are large enough and confirmed, and the places of
+        those faces in nearby frames in which they were less sure or not found.
     """
-    forward = _cover_forward(faces_T, frame_area)
-    backward = _cover_forward(faces_T[::-1], frame_area)[::-1]
+    forward = _cover_forward(faces_T, confirm)
+    last = len(faces_T) - 1
+    backward = _cover_forward(faces_T[::-1], lambda frame, face: confirm(last - frame, face))[::-1]
     return [list(dict.fromkeys(a + b)) for a, b in zip(forward, backward, strict=True)]
 
 
@@ -78,11 +82,11 @@ def between(a: Face, b: Face, share: float) -> Face:
     return replace(a, **{name: s + (e - s) * share for name, (s, e) in ends.items()})
 
 
-def _cover_forward(faces_T: Sequence[Sequence[Face]], frame_area: float) -> list[list[Face]]:
+def _cover_forward(faces_T: Sequence[Sequence[Face]], confirm: Confirm) -> list[list[Face]]:
     """Return the boxes of tracks, each followed from its first sure detection on."""
     covered: list[list[Face]] = [[] for _ in faces_T]
     for track in _follow(faces_T):
-        if not _is_face(track, len(faces_T), frame_area):
+        if not _is_face(track, confirm):
             continue
         known = sorted(track.faces)
         for first, second in itertools.pairwise(known):
@@ -116,14 +120,20 @@ def _follow(faces_T: Sequence[Sequence[Face]]) -> list[Track]:
     return tracks
 
 
-def _is_face(track: Track, num_frames: int, frame_area: float) -> bool:
-    """Whether a track is covered: both networks see it, surely if it is large, or it lasts."""
-    faces = track.faces.values()
-    agreement = max(face.agreement for face in faces)
-    if max(face.width * face.height for face in faces) > LARGE_SHARE * frame_area:
-        return agreement >= SCORE_THRESHOLD
-    lasts = len(faces) >= min(MIN_UNCONFIRMED_FRAMES, num_frames)
-    return agreement >= CANDIDATE_THRESHOLD or lasts
+def _is_face(track: Track, confirm: Confirm) -> bool:
+    """Whether enough of a track's detections are beyond doubt."""
+    sure = [(n, face) for n, face in track.faces.items() if face.score >= SCORE_THRESHOLD]
+    doubtful = [(frame, face) for frame, face in sure if not face.certain]
+    needed = min(MIN_CONFIRMED, len(sure)) - (len(sure) - len(doubtful))
+    # The best of each third, so that the looks are at different moments.
+    size = -(-len(doubtful) // NUM_LOOKS)
+    thirds = [doubtful[start : start + size] for start in range(0, len(doubtful), size or 1)]
+    for third in thirds:
+        if needed <= 0:
+            break
+        frame, face = max(third, key=lambda item: item[1].score)
+        needed -= confirm(frame, face)
+    return needed <= 0
 
 
 def _begins(face: Face) -> bool:

@@ -54,9 +54,10 @@ class YuNetDetector:
         resized = cv2.resize(frame_bgr, (net_width, net_height)) if scale != 1 else frame_bgr
         self._net.setInputSize((net_width, net_height))
         _, rows = self._net.detect(resized)
+        found = np.zeros((0, 15)) if rows is None else rows
         return [
-            scaled(Face(*(float(value) for value in (*row[:4], row[-1]))), 1 / scale)
-            for row in (rows if rows is not None else ())
+            scaled(Face(*row[:4], score=row[14], landmarks=tuple(row[4:14])), 1 / scale)
+            for row in found.tolist()
         ]
 
 

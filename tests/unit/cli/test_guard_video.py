@@ -19,7 +19,8 @@ class PaintsLeftHalf:
 
     def apply(self, frames_THWC):
         frames_THWC[:, :, : frames_THWC.shape[2] // 2] = 255
-        return frames_THWC, Verdict(True, self.name, "safe", "painted")
+        measures = {"faces": 1, "frames": len(frames_THWC), "share_pixelated": 0.5}
+        return frames_THWC, Verdict(True, self.name, "safe", "painted", measures)
 
 
 class RefusesBright:
@@ -60,8 +61,9 @@ def test_a_safe_copy_is_written_and_the_original_stays(clip, tmp_path, capsys, a
     before = clip.read_bytes()
     assert run(clip, "--out", tmp_path / "safe.mp4", "--json") == 0
     verdict = json.loads(capsys.readouterr().out)
-    assert {*verdict} == {"allowed", "guard", "category", "reason"}
+    assert {"allowed", "guard", "category", "reason"} < {*verdict}
     assert verdict["allowed"] and "face_blur" in verdict["reason"]
+    assert (verdict["faces"], verdict["frames"], verdict["share_pixelated"]) == (1, 25, 0.5)
     assert clip.read_bytes() == before
     copy, original = decode(tmp_path / "safe.mp4"), decode(clip)
     assert (copy.num_frames, copy.fps) == (25, 10.0)
@@ -71,6 +73,7 @@ def test_a_safe_copy_is_written_and_the_original_stays(clip, tmp_path, capsys, a
     (record,) = read_log(audit_log)
     assert record["file"] == "clip.mp4"
     assert record["verdicts"][0]["reason"] == "6 frames"  # every 5th of 25, and the last
+    assert record["verdicts"][1]["share_pixelated"] == 0.5
 
 
 def test_a_refused_video_has_no_copy(tmp_path, capsys):

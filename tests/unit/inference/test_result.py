@@ -9,6 +9,7 @@ import pytest
 
 from nemo_cosmos.errors import InputError
 from nemo_cosmos.inference import Result, check_output
+from nemo_cosmos.inference.result import notices
 from nemo_cosmos.storage import outputs
 from nemo_cosmos.video import Video
 
@@ -39,6 +40,15 @@ def test_other_places_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(outputs.tempfile, "TemporaryFile", read_only)
     with pytest.raises(InputError, match="Read-only file system"):
         check_output(tmp_path / "a.mp4")
+
+
+def test_what_filters_changed_is_a_notice() -> None:
+    verdicts = [
+        {"guard": "keywords", "reason": "no term"},
+        {"guard": "face_blur", "reason": "faces pixelated in 0 of 9 frames", "frames_pixelated": 0},
+        {"guard": "face_blur", "reason": "faces pixelated in 9 of 9 frames", "frames_pixelated": 9},
+    ]
+    assert notices({"guards": verdicts}) == ["faces pixelated in 9 of 9 frames"]
 
 
 def test_a_result_shows_one_view(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from nemo_cosmos.errors import GuardrailError
 from nemo_cosmos.guardrails.faces.boxes import (
     Face,
     decode_faces,
+    overlap,
     prior_boxes,
     suppress,
 )
-from nemo_cosmos.guardrails.faces.tracks import overlap
 
 
 def priors_one_by_one(height, width):

@@ -20,6 +20,7 @@ from nemo_cosmos.guardrails.faces.face_blur import (
 from nemo_cosmos.guardrails.faces.yunet import YuNetDetector
 from nemo_cosmos.guardrails.registry import build_guard
 from nemo_cosmos.guardrails.settings import GuardSettings
+from nemo_cosmos.video import decode, resize_frames
 
 
 class FixedDetector:
@@ -67,6 +68,53 @@ def test_a_face_outside_the_frame_changes_nothing():
     before = frame.copy()
     pixelate(frame, Face(500, 500, 40, 40, 0.9))
     assert (frame == before).all()
+
+
+def test_the_verdict_counts_and_says_when_little_is_left():
+    frames = noise((4, 80, 100, 3))
+
+    class Appearing(FixedDetector):
+        frame = -1
+
+        def __call__(self, frame_HWC):
+            self.frame += 1
+            return [] if self.frame < 2 else [self.face]
+
+    small = FaceBlur(FixedDetector(Face(30, 20, 20, 20, 0.9))).apply(frames)[1]
+    assert small.measures == {
+        "faces": 1,
+        "frames": 4,
+        "frames_pixelated": 4,
+        "share_pixelated": pytest.approx(24 * 24 / 8000, abs=1e-3),
+        "largest_share_pixelated": pytest.approx(24 * 24 / 8000, abs=1e-3),
+    }
+    assert "little of the picture" not in small.reason
+    large = FaceBlur(FixedDetector(Face(0, 0, 100, 80, 0.9))).apply(frames)[1]
+    assert large.allowed and large.measures["largest_share_pixelated"] > 0.9
+    assert "faces fill up to 99% of a frame" in large.reason or "100%" in large.reason
+    assert "--disable-guard face_blur" in large.reason
+    none = FaceBlur(FixedDetector(Face(0, 0, 10, 10, 0.9))).apply(frames)[1]
+    assert none.measures["faces"] == none.measures["frames_pixelated"] == 0
+
+
+def test_an_uncertain_face_is_covered_only_after_a_second_look():
+    frames = noise()
+
+    class Careful(FixedDetector):
+        def __init__(self, is_face: bool) -> None:
+            super().__init__(Face(30, 20, 40, 40, 0.9, certain=False))
+            self.is_face, self.looks = is_face, 0
+
+        def confirm(self, frame_HWC, face):
+            assert any((frame_HWC == frame).all() for frame in frames)
+            self.looks += 1
+            return self.is_face
+
+    for is_face in (True, False):
+        detector = Careful(is_face)
+        safe, _ = FaceBlur(detector).apply(frames)
+        assert (safe != frames).any() == is_face
+        assert detector.looks == 2  # each frame once, though tracks are followed both ways
 
 
 def test_bad_frames_refuse():
@@ -124,6 +172,22 @@ def test_a_real_face_is_found_in_every_frame_and_not_after_the_blur(face_frames,
     detector = EmbeddedDetector()
     sure = [[face for face in detector(frame) if face.score >= SCORE_THRESHOLD] for frame in safe]
     assert sure == [[]] * len(safe)
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_face_that_lies_or_stands_on_its_head_is_covered(face_frames, quarters):
+    frames = np.ascontiguousarray(np.rot90(face_frames[:3], quarters, axes=(1, 2)))
+    assert FaceBlur().apply(frames)[1].measures["frames_pixelated"] == 3
+
+
+@pytest.mark.parametrize("sigma_px", [8, 11, 14])
+def test_clouds_above_trees_out_of_focus_are_no_face(face_frames, samples_dir, sigma_px):
+    """RetinaFace alone sees one in every frame, at up to 0.94."""
+    clip = samples_dir / "autoregressive" / "2.mp4"
+    frames = decode(clip, frame_indices=[36, 39, 42], size=(400, 640)).frames_THWC
+    frames = resize_frames(np.ascontiguousarray(frames[:, 36:376, 93:478]), (256, 448))
+    frames = np.stack([cv2.GaussianBlur(frame, (0, 0), sigma_px) for frame in frames])
+    assert (FaceBlur().apply(frames)[0] == frames).all()
 
 
 def test_frames_without_a_face_stay(face_frames):

@@ -86,25 +86,49 @@ def test_between():
     assert between(Face(0, 0, 10, 10, 1), Face(4, 8, 20, 30, 0.5), 0.5) == Face(2, 4, 15, 20, 0.75)
 
 
-def alone(x: float, size: float) -> Face:
-    return replace(at(x, size=size), agreement=0.0)
+def doubtful(x: float, score: float = 0.9) -> Face:
+    return replace(at(x, score), certain=False)
 
 
-def test_a_large_box_that_one_network_sees_is_dropped_unless_the_other_agrees_once():
-    area = 64 * 96
-    spoilt = [[alone(0, 40)] for _ in range(17)]
-    assert cover(spoilt, area) == [[]] * 17
-    assert cover([[alone(0, 40)]], area) == [[]]
-    spoilt[3] = [replace(at(0), agreement=0.62)]  # a blurred arm and table reached this
-    assert cover(spoilt, area) == [[]] * 17
-    spoilt[8] = [replace(at(0), agreement=0.8)]
-    assert all(cover(spoilt, area))
+def test_a_doubtful_track_is_covered_if_two_looks_out_of_three_confirm_it():
+    faces = [[doubtful(2 * frame)] for frame in range(18)]
+    assert cover(faces) == [[]] * 18
+    looks: list[int] = []
+
+    def confirm_later(frame: int, face: Face) -> bool:
+        looks.append(frame)
+        assert face in faces[frame]
+        return frame >= 6
+
+    assert all(cover(faces, confirm_later))
+    # One look in each third, forwards and backwards in time.
+    assert {frame // 6 for frame in looks} == {0, 1, 2}
+    assert cover(faces, lambda frame, face: frame < 6) == [[]] * 18
 
 
-def test_a_small_box_that_one_network_sees_is_covered_if_it_lasts():
-    area = 704 * 1280
-    assert all(cover([[alone(0, 40)] for _ in range(17)], area))
-    assert all(cover([[alone(0, 40)]], area))  # a picture
-    flash = [[] for _ in range(17)]
-    flash[8] = [alone(0, 40)]
-    assert cover(flash, area) == [[]] * 17
+def test_one_certain_detection_of_many_needs_one_look_more():
+    faces = [[doubtful(0)] for _ in range(17)]
+    faces[3] = [at(0)]
+    assert cover(faces) == [[]] * 17
+    assert all(cover(faces, lambda frame, face: True))
+    faces[9] = [at(0)]
+    assert all(cover(faces))
+
+
+def test_a_picture_and_a_face_that_is_seen_once_need_one_confirmation():
+    assert all(cover([[at(0)]]))
+    assert cover([[doubtful(0)]]) == [[]]
+    assert all(cover([[doubtful(0)]], lambda frame, face: True))
+    flash = [[] for _ in range(9)]
+    flash[4] = [doubtful(0)]
+    flash[5] = [doubtful(0, score=0.4)]
+    assert all(cover(flash, lambda frame, face: True))
+
+
+def test_weak_detections_are_not_looked_at_again():
+    faces = [[at(0)], *([doubtful(0, score=0.5)] for _ in range(8))]
+
+    def never(frame: int, face: Face) -> bool:
+        raise AssertionError(frame)
+
+    assert all(cover(faces, never))
