@@ -9,6 +9,7 @@ from typing import Any
 
 import nemo_cosmos
 from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.home import expanded, user_folder
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.storage.paths import expand_home
 
@@ -37,8 +38,7 @@ def site_file() -> Path:
     named = os.environ.get(SITE_VARIABLE)
     if named:
         return Path(named)
-    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(base).expanduser() / "nemo_cosmos" / "site.txt"
+    return user_folder("XDG_CONFIG_HOME") / "site.txt"
 
 
 def kept_choices() -> list[str]:
@@ -96,7 +96,7 @@ def _expanded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _expanded(inner) for key, inner in value.items()}
     is_home = isinstance(value, str) and (value == "~" or value.startswith("~/"))
-    return str(Path(value).expanduser()) if is_home else value
+    return str(expanded(value)) if is_home else value
 
 
 def recipe_overrides(site: Mapping[str, Any]) -> list[str]:

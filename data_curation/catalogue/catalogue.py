@@ -18,6 +18,7 @@ from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards.layout import VERSION_FOLDER
 from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.home import expanded
 from nemo_cosmos.storage import is_url
 
 ItemT = TypeVar("ItemT")
@@ -58,7 +59,7 @@ def open_catalogue(location: str | os.PathLike[str]) -> Catalogue:
     name = os.fspath(location)
     if name.startswith(("mongodb://", "mongodb+srv://")):
         return Catalogue(MongoStore(name))
-    return Catalogue(SQLiteStore(Path(name).expanduser()))
+    return Catalogue(SQLiteStore(expanded(name)))
 
 
 class Catalogue:

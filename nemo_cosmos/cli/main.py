@@ -245,6 +245,14 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _print_error(error)
         sys.exit(exit_code(error))
+    except OSError as error:
+        from nemo_cosmos.storage.system_errors import said_by_the_system
+
+        said = said_by_the_system(error)
+        if debug or said is None:
+            raise
+        _print_error(said)
+        sys.exit(exit_code(said))
     except SystemExit as stop:
         if stop.code == Exit.STOPPED:  # typer turns Ctrl-C into this code, without a word
             typer.echo("Stopped. Run the same command again to resume.", err=True)

@@ -24,6 +24,7 @@ from typing import Any
 
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import MissingFileError
+from nemo_cosmos.home import expanded, user_folder
 from nemo_cosmos.storage import atomic_path
 
 AUDIT_VARIABLE = "NEMO_COSMOS_AUDIT_LOG"
@@ -52,9 +53,8 @@ class AuditCheck:
 
 def default_log_path() -> Path:
     """``$NEMO_COSMOS_AUDIT_LOG``, else ``nemo_cosmos/audit.jsonl`` in the user's state folder."""
-    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     chosen = os.environ.get(AUDIT_VARIABLE)
-    return Path(chosen or f"{base}/nemo_cosmos/audit.jsonl").expanduser()
+    return expanded(chosen) if chosen else user_folder("XDG_STATE_HOME") / "audit.jsonl"
 
 
 class AuditLog:

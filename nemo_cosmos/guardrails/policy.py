@@ -215,10 +215,13 @@ class GuardPolicy:
         try:
             self.audit.append(event, record)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            reason = f"the audit log '{self.audit.path}' cannot be written: {error}"
+            reason = (
+                f"the audit log '{self.audit.path}' cannot be written: {error}. Set "
+                f"{AUDIT_VARIABLE} to a file that can be written, or repair the log ('nemo-cosmos "
+                "audit verify' reports what is wrong with it)"
+            )
             raise RefusedError(
-                f"Nothing passes without a record: {reason}. Set {AUDIT_VARIABLE} to a file that "
-                "can be written, or repair the log (verify_log reports what is wrong with it).",
+                f"Nothing passes without a record: {reason}.",
                 [*verdicts, Verdict(False, "audit", FAILURE, reason)],
             ) from error
 

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from nemo_cosmos.home import expanded
 from nemo_cosmos.storage.urls import is_url
 
 _HOME = re.compile(r"([=\[,])~(?=/|$)")
@@ -13,7 +14,8 @@ _HOME = re.compile(r"([=\[,])~(?=/|$)")
 
 def expand_home(word: str) -> str:
     """Expand ``~`` in ``key=~/folder`` and ``key=[~/a,~/b]``; shells do not, behind ``=``."""
-    return _HOME.sub(lambda match: f"{match[1]}{Path.home()}", word)
+    home = expanded("~")
+    return _HOME.sub(lambda match: f"{match[1]}{home}", word)
 
 
 def path_from_folder(location: str | os.PathLike[str], folder: str | os.PathLike[str]) -> str:

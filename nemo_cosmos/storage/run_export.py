@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nemo_cosmos.home import expanded
+
 EXPORT_FOLDER = "export"
 _CONFIG_FILE = "config.json"
 
@@ -19,7 +21,7 @@ def exported_folder(path: str | os.PathLike[str]) -> Path:
         ``<path>/export`` where that is an exported model and the path itself is none; else the
         path, ``~`` expanded.
     """
-    folder = Path(path).expanduser()
+    folder = expanded(os.fspath(path))
     export = folder / EXPORT_FOLDER
     is_run = not (folder / _CONFIG_FILE).is_file() and (export / _CONFIG_FILE).is_file()
     return export if is_run else folder

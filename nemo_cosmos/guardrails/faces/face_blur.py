@@ -88,7 +88,7 @@ class FaceBlur:
         @cache  # tracks are followed both ways, and ask about the same faces
         def confirm(frame: int, face: Face) -> bool:
             careful = isinstance(detector, CarefulDetector)
-            return careful and detector.confirm(frames_THWC[frame], face)
+            return not careful or detector.confirm(frames_THWC[frame], face)
 
         covered_T = cover(found_T, confirm)
         safe_THWC = frames_THWC.copy()

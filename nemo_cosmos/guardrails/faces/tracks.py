@@ -5,8 +5,8 @@ if it overlaps the expected place (as in ByteTrack, Zhang et al. 2022). Between 
 track, boxes are interpolated; before the first and after the last one, the box is held for a few
 frames. A track never crosses a cut by more than that.
 
-A blurred robot arm may look like a face to a network. A track is therefore covered only if two of
-its detections are beyond doubt, at once or after a second look.
+A blurred robot arm may look like a face to a network. A track is therefore covered only if a face
+is beyond doubt in two frames, at once or after a second look.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nemo_cosmos.guardrails.faces.boxes import SCORE_THRESHOLD, Face, overlap
 MAX_GAP_FRAMES = 24
 #: Frames for which a box is held before and after its track.
 HOLD_FRAMES = 4
-#: Detections beyond doubt that a track needs; with fewer sure ones, all of them must be.
+#: Frames in which a track must be beyond doubt; a picture has one.
 MIN_CONFIRMED = 2
 #: Uncertain detections of a track that are looked at again.
 NUM_LOOKS = 3
@@ -29,7 +29,7 @@ NUM_LOOKS = 3
 MIN_OVERLAP = 0.2
 
 Confirm = Callable[[int, Face], bool]
-"""Takes the number of a frame and an uncertain face in it: whether it is a face after all."""
+"""Takes the number of a frame and the box of a face in doubt: whether a face is there after all."""
 
 
 @dataclass
@@ -57,13 +57,13 @@ class Track:
 
 
 def cover(
-    faces_T: Sequence[Sequence[Face]], confirm: Confirm = lambda frame, face: False
+    faces_T: Sequence[Sequence[Face]], confirm: Confirm = lambda frame, face: True
 ) -> list[list[Face]]:
     """Return the boxes to cover in every frame.
 
     Args:
         faces_T: the detections of each frame, sure and less sure.
-        confirm: takes a second look at a detection that is not certain.
+        confirm: takes a second look at a place in a frame; by default, the detector is believed.
 
     Returns:
         For every frame, all sure faces that are large enough and confirmed, and the places of
@@ -86,7 +86,7 @@ def _cover_forward(faces_T: Sequence[Sequence[Face]], confirm: Confirm) -> list[
     """Return the boxes of tracks, each followed from its first sure detection on."""
     covered: list[list[Face]] = [[] for _ in faces_T]
     for track in _follow(faces_T):
-        if not _is_face(track, confirm):
+        if not _is_face(track, len(faces_T), confirm):
             continue
         known = sorted(track.faces)
         for first, second in itertools.pairwise(known):
@@ -120,20 +120,28 @@ def _follow(faces_T: Sequence[Sequence[Face]]) -> list[Track]:
     return tracks
 
 
-def _is_face(track: Track, confirm: Confirm) -> bool:
-    """Whether enough of a track's detections are beyond doubt."""
+def _is_face(track: Track, num_frames: int, confirm: Confirm) -> bool:
+    """Whether a track is beyond doubt in enough frames."""
+    needed = min(MIN_CONFIRMED, num_frames)
+    needed -= sum(face.certain for face in track.faces.values())
+    looks = _doubtful(track, num_frames)
+    while needed > 0 and looks:
+        needed -= confirm(*looks.pop(0))
+    return needed <= 0
+
+
+def _doubtful(track: Track, num_frames: int) -> list[tuple[int, Face]]:
+    """Return the frames and boxes of a track that deserve a second look, at most three."""
     sure = [(n, face) for n, face in track.faces.items() if face.score >= SCORE_THRESHOLD]
     doubtful = [(frame, face) for frame, face in sure if not face.certain]
-    needed = min(MIN_CONFIRMED, len(sure)) - (len(sure) - len(doubtful))
     # The best of each third, so that the looks are at different moments.
-    size = -(-len(doubtful) // NUM_LOOKS)
-    thirds = [doubtful[start : start + size] for start in range(0, len(doubtful), size or 1)]
-    for third in thirds:
-        if needed <= 0:
-            break
-        frame, face = max(third, key=lambda item: item[1].score)
-        needed -= confirm(frame, face)
-    return needed <= 0
+    size = -(-len(doubtful) // NUM_LOOKS) or 1
+    thirds = [doubtful[start : start + size] for start in range(0, len(doubtful), size)]
+    looks = [max(third, key=lambda item: item[1].score) for third in thirds]
+    if len(sure) == 1:  # a real face is still there in the frame before or after
+        frame, face = sure[0]
+        looks += [(n, face) for n in (frame - 1, frame + 1) if 0 <= n < num_frames]
+    return looks
 
 
 def _begins(face: Face) -> bool:

@@ -1,5 +1,7 @@
 """The command line: overview, lazy loading, and errors in one paragraph."""
 
+import errno
+import os
 import subprocess
 import sys
 import types
@@ -102,6 +104,36 @@ def test_error_is_one_paragraph_without_traceback(fake_command, capsys):
     assert run("fake") == cli.Exit.WRONG_USE
     error = capsys.readouterr().err
     assert error.strip() == "Error: Height 97 is not a multiple of 16. Use 96 or 112."
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (errno.EACCES, 2, "'/a/b' cannot be opened or written: Permission denied"),
+        (errno.EROFS, 2, "'/a/b' cannot be opened or written: Read-only file system"),
+        (errno.ENOSPC, 1, "No space left for '/a/b'"),
+        (errno.EDQUOT, 1, "No space left for '/a/b': Disk quota exceeded"),
+    ],
+)
+def test_what_the_system_refuses_is_one_paragraph(fake_command, capsys, number, code, words):
+    def command() -> None:
+        raise OSError(number, os.strerror(number), "/a/b")
+
+    fake_command(command)
+    assert run("fake") == code
+    error = capsys.readouterr().err
+    assert error.startswith(f"Error: {words}") and error.count("\n") == 1
+    with pytest.raises(OSError, match="/a/b"):
+        cli.main(["fake", "--debug"])
+
+
+def test_other_errors_of_the_system_keep_their_traceback(fake_command):
+    def command() -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    fake_command(command)
+    with pytest.raises(OSError, match="Bad file"):
+        cli.main(["fake"])
 
 
 def test_debug_shows_the_traceback_wherever_it_stands(fake_command):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from nemo_cosmos.errors import ConfigError, MissingFileError
+from nemo_cosmos.home import expanded
 from nemo_cosmos.models.common.text.base import REFERENCE_MAX_LENGTH, TextEncoder
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _load(path: str, dtype: torch.dtype) -> tuple[PreTrainedTokenizerBase, T5Enc
     """Load tokenizer and encoder; a folder is never completed from the network."""
     from transformers import T5EncoderModel
 
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     is_folder = folder.is_dir()
     source = words = str(folder) if is_folder else path
     if (folder / "text_encoder").is_dir():
