@@ -139,7 +139,10 @@ def decode_faces(
     if landmarks_N10 is not None:
         reach = np.tile(_VARIANCE_CENTRE * prior[:, 2:], 10)
         points = (np.tile(prior[:, :2], 5) + landmarks_N10[likely] * reach).tolist()
-    faces = [Face(*row, landmarks=tuple(p)) for row, p in zip(rows, points, strict=True)]
+    faces = [
+        Face(x, y, w, h, score, landmarks=tuple(found))
+        for (x, y, w, h, score), found in zip(rows, points, strict=True)
+    ]
     return suppress(faces)
 
 

@@ -87,8 +87,9 @@ class FaceBlur:
 
         @cache  # tracks are followed both ways, and ask about the same faces
         def confirm(frame: int, face: Face) -> bool:
-            careful = isinstance(detector, CarefulDetector)
-            return not careful or detector.confirm(frames_THWC[frame], face)
+            if not isinstance(detector, CarefulDetector):
+                return True
+            return detector.confirm(frames_THWC[frame], face)
 
         covered_T = cover(found_T, confirm)
         safe_THWC = frames_THWC.copy()

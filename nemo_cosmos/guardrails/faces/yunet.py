@@ -56,8 +56,8 @@ class YuNetDetector:
         _, rows = self._net.detect(resized)
         found = np.zeros((0, 15)) if rows is None else rows
         return [
-            scaled(Face(*row[:4], score=row[14], landmarks=tuple(row[4:14])), 1 / scale)
-            for row in found.tolist()
+            scaled(Face(x, y, width, height, score, landmarks=tuple(landmarks)), 1 / scale)
+            for x, y, width, height, *landmarks, score in found.tolist()
         ]
 
 
