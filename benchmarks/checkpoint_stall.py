@@ -97,7 +97,7 @@ def write_data(folder: Path) -> None:
         "text_encoder": {"kind": "words", "path": None, "max_length": 8, "dim": TEXT_DIM},
         "window": {"window_frames": num_frames, "size": [height, width]},
     }
-    (folder / "dataset.json").write_text(json.dumps(content))
+    (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def train(data: Path, runs: Path, width: int, num_saves: int, in_background: bool) -> list[float]:

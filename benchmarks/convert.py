@@ -51,7 +51,7 @@ def build(folder: Path, layers: int, width: int) -> None:
 
 def memory_gb(field: str) -> float:
     """One line of this process's status."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024 / 1e9
     raise KeyError(field)

@@ -88,7 +88,7 @@ def run_checkout(checkout: Path, videos: Sequence[Path]) -> dict[str, Any]:
     """What :data:`CURATE` prints with the code of a checkout."""
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder, "videos.txt")
-        listed.write_text("".join(f"{video.absolute()}\n" for video in videos))
+        listed.write_text("".join(f"{video.absolute()}\n" for video in videos), encoding="utf-8")
         command = [sys.executable, "-W", "ignore", "-c", CURATE, listed, Path(folder, "out")]
         environment = {**os.environ, "PYTHONPATH": str(checkout)}
         done = subprocess.run(command, cwd=folder, env=environment, check=True, stdout=-1)
@@ -108,10 +108,10 @@ def measure(videos: Sequence[Path]) -> dict[str, Any]:
     pixels = sum(info.width * info.height * info.num_frames for info in infos)
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder, "videos.txt")
-        listed.write_text("".join(f"{video.absolute()}\n" for video in videos))
+        listed.write_text("".join(f"{video.absolute()}\n" for video in videos), encoding="utf-8")
         output = Path(folder, "out")
         summary = curate(listed, output)
-        run = json.loads((output / "metrics.jsonl").read_text().splitlines()[-1])
+        run = json.loads((output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
         kept_bytes = sum(path.stat().st_size for path in (output / "v0").rglob("*.tar"))
     stages = {
         name: {

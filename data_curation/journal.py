@@ -93,7 +93,7 @@ class Journal:
         """
         path = self._path(source)
         try:
-            entry = json.loads(path.read_text())
+            entry = json.loads(path.read_text(encoding="utf-8"))
             if entry["state"] != self._state(source):
                 return None
             result = _result_of(entry, source)
@@ -131,7 +131,7 @@ class Journal:
             "info": None if info is None or finished else asdict(info),
         }
         with atomic_path(self._path(source)) as temporary:
-            temporary.write_text(json.dumps(entry))
+            temporary.write_text(json.dumps(entry), encoding="utf-8")
 
     def _path(self, source: Clip) -> Path:
         digest = hashlib.sha256(source.name.encode("utf-8", "surrogateescape")).hexdigest()

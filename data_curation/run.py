@@ -245,7 +245,7 @@ class CurationRun:
         content = {**asdict(summary), "settings": self.recipe.recorded_settings()}
         del content["num_reused"]
         with atomic_path(self.folder / SUMMARY_FILE) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         write_lines(self.folder / "rejected.jsonl", outcome.rejections)
         self.recipe.finish(outcome, self.store, content)
         return summary
@@ -285,4 +285,6 @@ def summarise(outcome: Outcome) -> CurateSummary:
 def write_lines(path: Path, rejections: Sequence[Rejection]) -> None:
     """Write one JSON line for each rejection."""
     with atomic_path(path) as temporary:
-        temporary.write_text("".join(f"{json.dumps(item.to_json())}\n" for item in rejections))
+        temporary.write_text(
+            "".join(f"{json.dumps(item.to_json())}\n" for item in rejections), encoding="utf-8"
+        )

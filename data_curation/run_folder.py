@@ -24,7 +24,7 @@ def claimed(output: Path) -> Iterator[None]:
     with explained_when_full(output):
         try:
             work.mkdir(parents=True, exist_ok=True)
-            lock = (work / "lock").open("w")
+            lock = (work / "lock").open("w", encoding="utf-8")
         except OSError as error:
             if is_full(error):
                 raise

@@ -161,7 +161,7 @@ class Interview:
     ) -> AnswerT | NoAnswer:
         path = self._path(clip)
         if path.exists():  # an earlier run asked the same about the same frames
-            return json.loads(path.read_text())
+            return json.loads(path.read_text(encoding="utf-8"))
 
         async def ask(numbers: NDArray[np.int64], question: str, max_tokens: int) -> str:
             frames = await asyncio.to_thread(self._frames, clip, numbers)
@@ -184,7 +184,7 @@ class Interview:
         except (NoAnswerError, VideoError) as error:
             return error
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(answer))
+            temporary.write_text(json.dumps(answer), encoding="utf-8")
         return answer
 
     def _frames(self, clip: Clip, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -63,7 +63,7 @@ class EmbeddingIndex:
                 "the output folder of a run of 'nemo-cosmos curate' that embedded its clips."
             )
         try:
-            model = str(json.loads((folder / "index.json").read_text())["model"])
+            model = str(json.loads((folder / "index.json").read_text(encoding="utf-8"))["model"])
             lines = (folder / "clips.jsonl").read_text(encoding="utf-8").splitlines()
             clips = [json.loads(line) for line in lines]
             signatures = np.load(folder / "signatures.npy", mmap_mode="r", allow_pickle=False)
@@ -112,8 +112,12 @@ def write_index(clips: Sequence[Clip], store: ClipStore, output: Path) -> None:
                 write_vectors(np.stack([item.vector_D for item in block]))
                 write_signatures(np.stack([item.signature_TYX for item in block]))
         lines = [json.dumps(_facts(clip), ensure_ascii=True) for clip in clips]
-        (folder / "clips.jsonl").write_text("".join(f"{line}\n" for line in lines))
-        (folder / "index.json").write_text(json.dumps({"model": first.model}) + "\n")
+        (folder / "clips.jsonl").write_text(
+            "".join(f"{line}\n" for line in lines), encoding="utf-8"
+        )
+        (folder / "index.json").write_text(
+            json.dumps({"model": first.model}) + "\n", encoding="utf-8"
+        )
 
 
 def _facts(clip: Clip) -> dict[str, object]:

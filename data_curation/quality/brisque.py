@@ -115,7 +115,7 @@ def load_model() -> SupportVectors:
         AssetError: it is unavailable, or is not the expected one.
     """
     least_F, most_F = _ranges(asset_path("brisque_ranges"))
-    lines = asset_path("brisque_svm").read_text().splitlines()
+    lines = asset_path("brisque_svm").read_text(encoding="utf-8").splitlines()
     start = lines.index("SV")
     head = dict(line.split(maxsplit=1) for line in lines[:start])
     rows = [line.split() for line in lines[start + 1 :] if line.strip()]

@@ -110,13 +110,13 @@ class EmbedTextStage(DatasetStage):
     def _is_done(self, clip: Clip) -> bool:
         """Whether this very caption was embedded by this encoder, and the result is still there."""
         mark = self._marks / clip.clip_id[:2] / clip.clip_id
-        wanted = mark.exists() and mark.read_text() == self._digest(clip)
+        wanted = mark.exists() and mark.read_text(encoding="utf-8") == self._digest(clip)
         return wanted and self._store.has(clip.clip_id, (TEXT_SUFFIX,))
 
     def _put(self, clip: Clip, content: bytes) -> None:
         self._store.put(clip.clip_id, TEXT_SUFFIX, content)
         with atomic_path(self._marks / clip.clip_id[:2] / clip.clip_id) as temporary:
-            temporary.write_text(self._digest(clip))
+            temporary.write_text(self._digest(clip), encoding="utf-8")
 
     def _digest(self, clip: Clip) -> str:
         content = json.dumps([clip.caption, self.settings.encoder, self.settings.max_length])

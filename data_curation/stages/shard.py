@@ -44,7 +44,7 @@ def write_shards(
     """
     marker = output / ".work" / "shards.json"
     wanted = {"fingerprint": _fingerprint(clips, max_shard_bytes)}
-    is_written = marker.exists() and json.loads(marker.read_text()) == wanted
+    is_written = marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == wanted
     if is_written and store.in_shards(clip.clip_id for clip in clips):
         return False
     draft = output / ".work" / "dataset"
@@ -57,7 +57,7 @@ def write_shards(
     with atomic_path(output / "v0") as temporary:
         (draft / "v0").rename(temporary)
     with atomic_path(marker) as temporary:
-        temporary.write_text(json.dumps(wanted))
+        temporary.write_text(json.dumps(wanted), encoding="utf-8")
     shutil.rmtree(draft, ignore_errors=True)
     return True
 

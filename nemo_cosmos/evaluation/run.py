@@ -199,7 +199,7 @@ def read_prompts(file: Path) -> dict[str, str]:
         ConfigError: it contains something else.
     """
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MissingFileError(
             f"There is no file of prompts '{file}'. Name a JSON file such as "

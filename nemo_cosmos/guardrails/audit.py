@@ -120,7 +120,7 @@ class AuditLog:
 
     def _write_head(self, number: int, digest: str) -> None:
         with atomic_path(_head_path(self.path)) as temporary:
-            temporary.write_text(json.dumps({"number": number, "hash": digest}))
+            temporary.write_text(json.dumps({"number": number, "hash": digest}), encoding="utf-8")
 
 
 def verify_log(path: str | os.PathLike[str], contains: str | None = None) -> AuditCheck:
@@ -232,7 +232,7 @@ def _read_head(log: Path) -> tuple[int, str] | None:
     path = _head_path(log)
     if not path.exists():
         return None
-    head = json.loads(path.read_text())
+    head = json.loads(path.read_text(encoding="utf-8"))
     return int(head["number"]), str(head["hash"])
 
 

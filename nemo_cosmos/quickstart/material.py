@@ -39,13 +39,15 @@ def place_real_videos(folder: Path) -> None:
         with atomic_path(folder / f"{name}.mp4") as temporary:
             shutil.copyfile(asset_path(f"video_{name}"), temporary)
         with atomic_path(folder / f"{name}.json") as temporary:
-            temporary.write_text(json.dumps({"caption": caption}))
+            temporary.write_text(json.dumps({"caption": caption}), encoding="utf-8")
 
 
 def held_out_captions(places: Places) -> dict[str, str]:
     """Captions of the held-out episodes by their keys, in order."""
     records = sorted(places.held_out.glob("episode_*.json"))
-    return {path.stem: str(json.loads(path.read_text())["caption"]) for path in records}
+    return {
+        path.stem: str(json.loads(path.read_text(encoding="utf-8"))["caption"]) for path in records
+    }
 
 
 def place_held_out(places: Places, settings: QuickstartSettings) -> None:

@@ -83,7 +83,7 @@ def write_report(report: Report, path: Path) -> None:
         report=report, version=__version__, total_s=total_s
     )
     with atomic_path(path) as temporary:
-        temporary.write_text(page)
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _is_figure(cell: str) -> bool:

@@ -97,7 +97,7 @@ def _evaluate_step(places: Places, run_command: RunCommand) -> Step:
     def run() -> Mapping[str, object]:
         _run_all(evaluation_commands(places), run_command)
         return {
-            folder.name: json.loads((folder / "metrics.json").read_text())["mean"]
+            folder.name: json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["mean"]
             for folder in sorted(places.metrics.iterdir())
         }
 

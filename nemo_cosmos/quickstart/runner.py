@@ -94,7 +94,7 @@ def _run_step(workspace: Path, step: Step, fingerprint: str) -> Record:
     duration_s = round(time.perf_counter() - start_s, 1)
     record = Record(step.name, step.title, fingerprint, duration_s, dict(figures))
     with atomic_path(_record_path(workspace, step.name)) as temporary:
-        temporary.write_text(json.dumps(vars(record), indent=2))
+        temporary.write_text(json.dumps(vars(record), indent=2), encoding="utf-8")
     return record
 
 
@@ -110,6 +110,6 @@ def _record_path(workspace: Path, name: str) -> Path:
 def _read_record(workspace: Path, name: str) -> Record | None:
     """The record of a finished step; one that cannot be read counts as not done."""
     try:
-        return Record(**json.loads(_record_path(workspace, name).read_text()))
+        return Record(**json.loads(_record_path(workspace, name).read_text(encoding="utf-8")))
     except (FileNotFoundError, json.JSONDecodeError, TypeError):
         return None

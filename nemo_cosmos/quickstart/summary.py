@@ -209,7 +209,7 @@ def _guards_section(places: Places) -> Section:
     """Verdicts of the guards on each video made from words."""
     rows = [["video", "guard", "allowed", "reason"]]
     for name in PROMPTS:
-        record = json.loads((places.videos("prompt") / f"{name}.json").read_text())
+        record = json.loads((places.videos("prompt") / f"{name}.json").read_text(encoding="utf-8"))
         rows += [
             [name, verdict["guard"], "yes" if verdict["allowed"] else "no", verdict["reason"]]
             for verdict in record["guards"]
@@ -238,6 +238,6 @@ def _exhibit_of(
 
 
 def _curve(run: Path, label: str) -> str:
-    lines = (run / "metrics.jsonl").read_text().splitlines()
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     logged = [json.loads(line) for line in lines]
     return curve_svg([(line["step"], line["loss"]) for line in logged if line.get("loss")], label)

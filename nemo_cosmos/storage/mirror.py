@@ -124,10 +124,10 @@ def _is_same(recorded: list[object] | None, checksum: str, item: StoredObject | 
 
 def _read_record(folder: Path, root: str) -> dict[str, list[object]] | None:
     path = folder / RECORD_FILE
-    content = json.loads(path.read_text()) if path.exists() else {}
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return dict(content["files"]) if content.get("url") == root else None
 
 
 def _write_record(folder: Path, root: str, files: Mapping[str, list[object]]) -> None:
     with atomic_path(folder / RECORD_FILE) as temporary:
-        temporary.write_text(json.dumps({"url": root, "files": files}))
+        temporary.write_text(json.dumps({"url": root, "files": files}), encoding="utf-8")

@@ -128,7 +128,7 @@ def convert_bridge(
 
 def _read_annotation(file: Path) -> JsonObject:
     try:
-        annotation = json.loads(file.read_text())
+        annotation = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MissingFileError(f"There is no annotation '{file}'.") from error
     except json.JSONDecodeError as error:

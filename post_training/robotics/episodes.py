@@ -172,7 +172,7 @@ def read_record(folder: str | os.PathLike[str], key: str) -> JsonObject:
     """
     file = _json(Path(folder) / key)
     try:
-        record = json.loads(file.read_text())
+        record = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MissingFileError(
             f"There is no episode '{key}' in '{folder}'. 'manifest.json' lists those that are."
@@ -226,7 +226,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> JsonObject | None:
     if not file.exists():
         return None
     try:
-        manifest = json.loads(file.read_text())
+        manifest = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError:
         manifest = None
     if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT:
@@ -243,4 +243,4 @@ def _json(stem: Path) -> Path:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -339,7 +339,7 @@ def _record(
 def _read_info(folder: Path) -> JsonObject:
     file = folder / "meta" / "info.json"
     try:
-        info = json.loads(file.read_text())
+        info = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingFileError(
             f"'{folder}' holds no 'meta/info.json'. Name the folder of a LeRobot data set, above "
@@ -373,7 +373,7 @@ def _read_table(file: Path) -> pyarrow.Table:
 
 def _read_lines(file: Path) -> Iterator[JsonObject]:
     try:
-        lines = file.read_text().splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
         raise MissingFileError(f"There is no list of episodes '{file}'.") from error
     yield from (json.loads(line) for line in lines if line.strip())

@@ -55,7 +55,7 @@ class OpenShard:
             self._stack.close()
         for path in self._tars.values():
             with atomic_path(path.with_suffix(".idx")) as temporary:
-                temporary.write_text(dali_index(index_tar(path)))
+                temporary.write_text(dali_index(index_tar(path)), encoding="utf-8")
 
     def discard(self, error: BaseException) -> None:
         """Remove what was not finished."""

@@ -161,7 +161,7 @@ class CuratedWriter:
         paths = sorted(self.root.glob("v0/*/*/*/wdinfo.json"))
         with atomic_path(self.root / "v0" / "wdinfo_list.csv") as temporary:
             names = [path.relative_to(self.root).as_posix() for path in paths]
-            temporary.write_text("".join(f"{name}\n" for name in names))
+            temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
@@ -269,4 +269,4 @@ def _write_wdinfo(root: Path, folder: str) -> None:
         "total_key_count": keys,
     }
     with atomic_path(root / folder / "wdinfo.json") as temporary:
-        temporary.write_text(json.dumps(info, indent=1) + "\n")
+        temporary.write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")

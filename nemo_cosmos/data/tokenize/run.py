@@ -167,7 +167,7 @@ def _finished_report(folder: Path, place: tuple[int, int], source: str) -> Shard
     path = report_path(folder, place)
     if not path.exists():
         return None
-    report = ShardReport(**json.loads(path.read_text()))
+    report = ShardReport(**json.loads(path.read_text(encoding="utf-8")))
     return report if report.source == source else None
 
 
@@ -193,7 +193,13 @@ def check_same_run(
     path = folder / RUN_FILE
     if path.exists():
         wanted = {"config": _plain(asdict(config)), "describe": _plain(described)}
-        _compare(folder, json.loads(path.read_text()), wanted, _list_all(sources), allowed)
+        _compare(
+            folder,
+            json.loads(path.read_text(encoding="utf-8")),
+            wanted,
+            _list_all(sources),
+            allowed,
+        )
 
 
 def _check_same_run(
@@ -207,13 +213,13 @@ def _check_same_run(
     path = folder / RUN_FILE
     begun = {**wanted, "sources_sha256": _sources_sha256(sources)}
     if path.exists():
-        begun = json.loads(path.read_text())
+        begun = json.loads(path.read_text(encoding="utf-8"))
         meant = _compare(folder, begun, wanted, sources, allowed)
         if not meant:
             return list(begun.get(ALLOWED_KEY, ()))
         begun[ALLOWED_KEY] = [*begun.get(ALLOWED_KEY, ()), *meant]
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(begun, indent=1))
+        temporary.write_text(json.dumps(begun, indent=1), encoding="utf-8")
     return list(begun.get(ALLOWED_KEY, ()))
 
 
@@ -275,7 +281,7 @@ def _write_dataset(
     for shard in list_shards(folder):
         load_index(shard)  # built here once, instead of on every rank when training starts
     with atomic_path(folder / DATASET_FILE) as temporary:
-        temporary.write_text(json.dumps(dataset, indent=1) + "\n")
+        temporary.write_text(json.dumps(dataset, indent=1) + "\n", encoding="utf-8")
     return dataset
 
 

@@ -126,7 +126,7 @@ class ShardEncoder:
                     report.latent_shape = report.latent_shape or list(latent_CTHW.shape)
                     report.num_windows += 1
         with atomic_path(report_path(folder, place)) as temporary:
-            temporary.write_text(json.dumps(asdict(report), indent=1))
+            temporary.write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
         return report
 
     def _windows(

@@ -159,7 +159,9 @@ class VideoTokenizer(nn.Module):
                 "preset": self.config.name,
                 "network": self.config.to_dict(),
             }
-            (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+            (temporary / CONFIG_FILE).write_text(
+                json.dumps(config, indent=2) + "\n", encoding="utf-8"
+            )
             state = {k: v.cpu().contiguous() for k, v in self.net.state_dict().items()}
             save_file(state, temporary / WEIGHTS_FILE)
             if self.stats is not None:
@@ -263,7 +265,7 @@ def read_tokenizer_config(folder: str | PathLike[str]) -> TokenizerConfig:
 
 def _read_config(path: Path) -> TokenizerConfig:
     try:
-        data = json.loads(_existing(path).read_text())
+        data = json.loads(_existing(path).read_text(encoding="utf-8"))
         if data["format"] != _FORMAT or data["version"] != _VERSION:
             raise CheckpointError(
                 f"'{path}' is of format '{data['format']}' version {data['version']}; expected "

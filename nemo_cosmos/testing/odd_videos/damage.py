@@ -71,7 +71,7 @@ def _cut(path: Path, number: int, inside: int = 0, **how: object) -> None:
 
 
 def _text(path: Path) -> None:
-    path.write_text("<html>404 not found</html>" * 20)
+    path.write_text("<html>404 not found</html>" * 20, encoding="utf-8")
 
 
 def _encrypted(path: Path) -> None:

@@ -47,6 +47,9 @@ def run_as_other(tmp_path):
 
 def test_a_site_is_read_and_kept_where_the_user_says(run_as_other, tmp_path):
     assert "There are no runs" in run_as_other("status").stdout
+    (tmp_path / "mine" / "größe").mkdir()
+    shown = run_as_other("status", "größe")
+    assert shown.returncode == 0 and "There are no runs in 'gr" in shown.stdout, shown.stderr
     refused = run_as_other("configure", "logger=none")
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert "NEMO_COSMOS_SITE" in refused.stderr  # where the choices are kept
