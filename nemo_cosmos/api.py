@@ -108,6 +108,7 @@ def tokenize(
         WrongFrameCountError, WrongSizeError: the tokenizer does not take the windows.
         ConfigError: ``out`` was begun with other settings.
     """
+    from nemo_cosmos.checklist import require
     from nemo_cosmos.data.shards.index import INDEX_SUFFIX
     from nemo_cosmos.data.tokenize.config import TokenizeConfig
     from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE
@@ -121,13 +122,22 @@ def tokenize(
         mirror_folder,
         work_folder_of,
     )
+    from nemo_cosmos.tokenize_checks import tokenize_checks
 
     config = config or TokenizeConfig()
     sources = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
     tokenizer = exported_folder(tokenizer)
+    require(
+        tokenize_checks(
+            sources,
+            out,
+            tokenizer,
+            config,
+            work=work,
+            allow_mismatch=allow_mismatch,
+        )
+    )
     video_tokenizer = VideoTokenizer.from_folder(tokenizer)
-    for size in config.sizes:  # refuses illegal windows before any work
-        video_tokenizer.latent_shape(config.window_frames, *size)
     place = os.fspath(out)
     folder = work_folder_of(place, None if work is None else Path(work))
     if is_bucket(place):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
+from nemo_cosmos.checklist import Check, require
 from nemo_cosmos.checkpoint.foreign import (
     NEMO,
     formats_of,
@@ -23,6 +24,7 @@ from nemo_cosmos.checkpoint.foreign import (
 from nemo_cosmos.checkpoint.formats.nemo_weights import write_nemo_weights
 from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
 from nemo_cosmos.checkpoint.formats.tensors import (
+    TensorStream,
     check_fit,
     finite,
     named_tensors,
@@ -40,6 +42,7 @@ from nemo_cosmos.checkpoint.world.config import (
     TOKENIZER_FOLDER,
     TOKENIZER_FORMAT,
     WEIGHTS_FILE,
+    WorldConfig,
     format_of,
     read_config,
     write_config,
@@ -55,6 +58,7 @@ from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.progress import Progress
 from nemo_cosmos.provenance.belonging import Parts, check_together
 from nemo_cosmos.storage import atomic_path, exported_folder
+from nemo_cosmos.storage.outputs import check_output_folder, check_room, folder_bytes
 
 TOKENIZER_FORMATS = ("diffusers", "cosmos")
 
@@ -98,17 +102,47 @@ def import_checkpoint(
         InputError: ``target`` exists, or something has to be named.
     """
     place, folder = Path(source), Path(target)
-    if not place.exists():
-        raise MissingFileError(f"There is no '{place}' to import. Check the spelling.")
-    check_new(folder)
+    require(conversion_checks(place, folder))
+    opened = _open(place, model, tokenizer, use_average, allow_mismatch)
+    if isinstance(opened, VideoTokenizer):
+        opened.save(folder)
+        return folder
+    write_world(
+        folder,
+        opened.config,
+        opened.stream,
+        opened.tokenizer,
+        place=opened.place,
+        progress=progress,
+    )
+    return folder
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A world model of another format, whose names and shapes fit, before its weights are read."""
+
+    config: WorldConfig
+    stream: TensorStream
+    tokenizer: VideoTokenizer
+    place: str
+
+
+def _open(
+    place: Path,
+    model: str | None,
+    tokenizer: Place | None,
+    use_average: bool,
+    allow_mismatch: Collection[str],
+) -> _Opened | VideoTokenizer:
+    """Open a checkpoint of another format; the arguments are those of the import."""
     if is_foreign_tokenizer(place):
         if tokenizer is not None:
             raise InputError(
                 f"'{place}' is a tokenizer itself, so --tokenizer '{tokenizer}' has no use. Leave "
                 "it out."
             )
-        import_tokenizer(place, model).save(folder)
-        return folder
+        return import_tokenizer(place, model)
     encoder = tokenizer_place(place, None if tokenizer is None else Path(tokenizer))
     found = import_tokenizer(encoder)
     world = open_world(place, found.config, model, use_average)
@@ -119,9 +153,44 @@ def import_checkpoint(
         name: tuple(value.shape)
         for name, value in named_tensors(meta_network(world.config, found.config)).items()
     }
-    stream = world.stream(expected)
-    write_world(folder, config, stream, found, place=world.place, progress=progress)
-    return folder
+    return _Opened(config, world.stream(expected), found, world.place)
+
+
+def import_checks(
+    source: Place,
+    target: Place,
+    *,
+    model: str | None = None,
+    tokenizer: Place | None = None,
+    use_average: bool = True,
+    allow_mismatch: Collection[str] = (),
+) -> list[Check]:
+    """Return what to look at before an import; the arguments are those of the import."""
+
+    def weights() -> str:
+        opened = _open(Path(source), model, tokenizer, use_average, allow_mismatch)
+        if isinstance(opened, VideoTokenizer):
+            return f"a tokenizer, {opened.config.name}"
+        return f"{len(opened.stream.specs)} tensors of {opened.config.preset or 'its own size'}"
+
+    return [*conversion_checks(source, target), Check("weights", weights)]
+
+
+def export_checks(source: Place, target: Place, format: str) -> list[Check]:
+    """Return what to look at before an export; the arguments are those of the export."""
+    place = exported_folder(source)
+
+    def world() -> str:
+        if format_of(place) == TOKENIZER_FORMAT:
+            _check_format(format, TOKENIZER_FORMATS)
+            return "a tokenizer"
+        config = read_config(place)
+        formats = formats_of(config.family)
+        _check_format(format, (*(() if formats is None else formats.names), NEMO))
+        check_tokenizer(config, VideoTokenizer.from_folder(place / TOKENIZER_FOLDER), place)
+        return f"{len(open_weights(place / WEIGHTS_FILE).specs)} tensors, {config.preset}"
+
+    return [*conversion_checks(place, target), Check("world", world)]
 
 
 def export_checkpoint(
@@ -145,7 +214,7 @@ def export_checkpoint(
         InputError: ``target`` exists.
     """
     place, folder = exported_folder(source), Path(target)
-    check_new(folder)
+    require(conversion_checks(place, folder))
     if format_of(place) == TOKENIZER_FORMAT:
         _export_tokenizer(VideoTokenizer.from_folder(place), folder, format)
         return folder
@@ -187,7 +256,30 @@ def check_new(folder: Path) -> None:
             f"'{folder}' exists and is not empty. Nothing is overwritten: name another folder, or "
             "delete this one."
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
+
+
+def conversion_checks(source: Place, target: Place) -> list[Check]:
+    """Return what to look at before a checkpoint is read.
+
+    Args:
+        source: the checkpoint.
+        target: the new folder.
+    """
+    place, folder = Path(source), Path(target)
+
+    def there() -> str:
+        if not place.exists():
+            raise MissingFileError(f"There is no '{place}'. Check the spelling.")
+        return f"'{place}'"
+
+    def output() -> str:
+        check_new(folder)
+        return f"'{check_output_folder(folder)}' is free and can be written"
+
+    def room() -> str:
+        return check_room(folder, folder_bytes(place), "converted files")
+
+    return [Check("source", there), Check("output", output), Check("room", room)]
 
 
 def _check_format(format: str, valid: tuple[str, ...]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from nemo_cosmos.cli.checking import CheckOnly, look_first
 from nemo_cosmos.cli.options import AllowMismatch, listed
 from nemo_cosmos.progress import BYTES, show_progress
 
@@ -27,6 +28,7 @@ def import_(
         typer.Option("--average/--no-average", help="Take the EMA weights of a NeMo checkpoint."),
     ] = True,
     allow_mismatch: AllowMismatch = None,
+    check: CheckOnly = False,
 ) -> None:
     """Convert a checkpoint of another format to a world folder or a tokenizer folder.
 
@@ -41,17 +43,22 @@ def import_(
         nemo-cosmos import outputs/my_run/checkpoints/step=001000 worlds/step_1000
         nemo-cosmos import Cosmos-0.1-Tokenizer-CV4x8x8 tokenizers/cv4x8x8
     """  # noqa: E501 - a command stays on one line
-    from nemo_cosmos.checkpoint.convert import import_checkpoint
+    from nemo_cosmos.checkpoint.convert import import_checkpoint, import_checks
 
+    how: dict[str, Any] = {
+        "model": model,
+        "tokenizer": tokenizer,
+        "use_average": average,
+        "allow_mismatch": listed(allow_mismatch),
+    }
+    if check:
+        look_first(import_checks(source, target, **how), check)
     with show_progress(f"Importing {source.name}", BYTES) as progress:
         import_checkpoint(
             source,
             target,
-            model=model,
-            tokenizer=tokenizer,
-            use_average=average,
             progress=progress,
-            allow_mismatch=listed(allow_mismatch),
+            **how,
         )
     typer.echo(f"Imported '{source}' into '{target}'.")
 
@@ -60,6 +67,7 @@ def export(
     source: Annotated[Path, typer.Argument(help="A world folder or a tokenizer folder.")],
     target: Annotated[Path, typer.Argument(help="The new folder.")],
     format: Annotated[str, typer.Option("--format", help="diffusers, cosmos or nemo.")],
+    check: CheckOnly = False,
 ) -> None:
     """Convert a world folder, such as <run>/export, to another format.
 
@@ -72,8 +80,10 @@ def export(
         nemo-cosmos export outputs/my_run/export my_world_hf --format diffusers
         nemo-cosmos export worlds/14b nemo_14b --format nemo
     """
-    from nemo_cosmos.checkpoint.convert import export_checkpoint
+    from nemo_cosmos.checkpoint.convert import export_checkpoint, export_checks
 
+    if check:
+        look_first(export_checks(source, target, format), check)
     with show_progress(f"Exporting {source.name}", BYTES) as progress:
         export_checkpoint(source, target, format, progress=progress)
     typer.echo(f"Exported '{source}' into '{target}' ({format}).")

@@ -12,6 +12,7 @@ import typer
 
 from data_curation.reporting.hints import hints
 from data_curation.settings import CurateSettings, optional_stages
+from nemo_cosmos.cli.checking import CheckOnly, look_first
 from nemo_cosmos.cli.dataset import open_site_catalogue
 from nemo_cosmos.cli.options import AsJson, Work, listed, number, settings_from, with_settings
 from nemo_cosmos.storage import is_url, work_folder_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from data_curation import CurateSummary
     from data_curation.catalogue import Catalogue
+    from data_curation.executors import Executor
     from nemo_cosmos.progress import Show
 
 Source = Annotated[
@@ -87,6 +89,7 @@ def curate(
     retry_dead: RetryDead = False,
     videos_only: VideosOnly = False,
     work: Work = None,
+    check: CheckOnly = False,
     as_json: AsJson = False,
     **options: object,
 ) -> None:
@@ -110,18 +113,23 @@ def curate(
         nemo-cosmos curate s3://videos/raw s3://videos/curated --work /scratch/curated
         nemo-cosmos curate 'raw/**/*.mp4' outputs/curated --split stride --stride-s 5 --short-side 720
     """  # noqa: E501 - a command stays on one line
+    from data_curation.checks import curation_checks
     from data_curation.executors import build_executor
     from data_curation.pipeline import curate as run_curation
 
-    settings = settings_from(
-        CurateSettings,
-        options,
-        skip=optional_stages() if listed(skip) == ("all",) else listed(skip),
-        decoder=decoder,
-        max_shard_bytes=round(shard_mb * 1024 * 1024),
-        videos_only=videos_only,
-    )
-    chosen = build_executor(executor, workers, worker_memory_gb, address, min_workers)
+    def choose() -> tuple[CurateSettings, Executor]:
+        settings = settings_from(
+            CurateSettings,
+            options,
+            skip=optional_stages() if listed(skip) == ("all",) else listed(skip),
+            decoder=decoder,
+            max_shard_bytes=round(shard_mb * 1024 * 1024),
+            videos_only=videos_only,
+        )
+        return settings, build_executor(executor, workers, worker_memory_gb, address, min_workers)
+
+    look_first(curation_checks(source, output, choose, work), check, as_json)
+    settings, chosen = choose()
     folder = work_folder_of(output, work)
     # Opened before the work, so that an unavailable catalogue costs no hours of work.
     with open_site_catalogue(catalogue) as opened:
@@ -152,6 +160,7 @@ def transcode(
     retry_dead: RetryDead = False,
     videos_only: VideosOnly = False,
     work: Work = None,
+    check: CheckOnly = False,
     as_json: AsJson = False,
     **options: object,
 ) -> None:
@@ -164,11 +173,16 @@ def transcode(
         nemo-cosmos transcode raw/ outputs/720p --profile 720p
         nemo-cosmos transcode s3://videos/raw s3://videos/720p --profile 720p --work /scratch/720p
     """
+    from data_curation.checks import curation_checks
     from data_curation.executors import build_executor
     from data_curation.transcode import transcode as run_transcoding
 
-    settings = settings_from(CurateSettings, options, decoder=decoder, videos_only=videos_only)
-    chosen = build_executor(executor, workers, worker_memory_gb, address, min_workers)
+    def choose() -> tuple[CurateSettings, Executor]:
+        settings = settings_from(CurateSettings, options, decoder=decoder, videos_only=videos_only)
+        return settings, build_executor(executor, workers, worker_memory_gb, address, min_workers)
+
+    look_first(curation_checks(source, output, choose, work), check, as_json)
+    settings, chosen = choose()
     show: Show = "json" if as_json else "people"
     summary = run_transcoding(source, output, settings, chosen, show, retry_dead, work)
     if as_json:

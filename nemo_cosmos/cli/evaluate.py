@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nemo_cosmos.cli.checking import CheckOnly, look_first
 from nemo_cosmos.cli.options import AllowMismatch, AsJson, listed, number
 from nemo_cosmos.progress import show_progress
 
@@ -40,6 +41,7 @@ def command(
         typer.Option(help="Folder for metrics.json, curves.json and the plot metrics.png."),
     ] = None,
     allow_mismatch: AllowMismatch = None,
+    check: CheckOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare generated with real videos, matched by file name.
@@ -63,20 +65,20 @@ def command(
         scores_table,
         write_report,
     )
-    from nemo_cosmos.storage.outputs import check_output_file
+    from nemo_cosmos.evaluation.run import evaluation_checks
 
-    if out is not None:
-        check_output_file(out / "metrics.json")
+    allowed, names = listed(allow_mismatch), listed(metric)
+    look_first(evaluation_checks(generated, truth, names, prompts, out, allowed), check, as_json)
     with show_progress("Evaluating", "videos", "json" if as_json else "people") as update:
         evaluation = evaluate_folders(
             generated,
             truth,
-            choose_metrics(listed(metric) or None),
+            choose_metrics(names or None),
             Alignment(skip_frames, trim, resize),
             prompts=read_prompts(prompts) if prompts is not None else None,
             work=out / ".work" / "scores" if out is not None else None,
             on_pair=update,
-            allow_mismatch=listed(allow_mismatch),
+            allow_mismatch=allowed,
         )
     if out is not None:
         write_report(evaluation, out)

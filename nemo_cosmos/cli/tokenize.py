@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nemo_cosmos.cli.checking import CheckOnly, look_first
 from nemo_cosmos.cli.options import AllowMismatch, AsJson, Work, listed, number, parse_size
 from nemo_cosmos.progress import show_progress
 
@@ -41,6 +42,7 @@ def command(
     keep_video: Annotated[bool, typer.Option(help="Also write each window as mp4.")] = False,
     allow_mismatch: AllowMismatch = None,
     work: Work = None,
+    check: CheckOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Encode clips into latents and captions into embeddings, once, for training.
@@ -69,6 +71,18 @@ def command(
         batch_size=batch_size,
         keep_video=keep_video,
     )
+    if check:
+        from nemo_cosmos.tokenize_checks import tokenize_checks
+
+        checks = tokenize_checks(
+            shards,
+            out,
+            tokenizer,
+            config,
+            work=work,
+            allow_mismatch=listed(allow_mismatch),
+        )
+        look_first(checks, check, as_json)
     with show_progress("Tokenizing", "clips", "json" if as_json else "people") as update:
         dataset = api.tokenize(
             shards,

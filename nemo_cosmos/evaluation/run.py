@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from nemo_cosmos.checklist import Check
 from nemo_cosmos.errors import ConfigError, MissingFileError, VideoError
 from nemo_cosmos.evaluation.journal import ScoreJournal
 from nemo_cosmos.evaluation.metric import Case, Frames, JudgeMetric, Metric
@@ -15,6 +16,12 @@ from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.evaluation.scoring import CaseScores, Evaluation, score_cases, summarise
 from nemo_cosmos.provenance.belonging import Parts, check_kinds, check_together
 from nemo_cosmos.storage import stamp_of
+from nemo_cosmos.storage.outputs import (
+    check_output_file,
+    check_output_folder,
+    check_room,
+    folder_bytes,
+)
 from nemo_cosmos.video import decode, probe, resize_frames
 
 
@@ -97,6 +104,50 @@ def evaluate_folders(
     in_order = {name: results[name] for name in pairs}
     evaluation = summarise(in_order, metrics, first_frame=alignment.skip_frames)
     return replace(evaluation, allowed_mismatch=meant)
+
+
+def evaluation_checks(
+    generated: Path,
+    truth: Path | None,
+    metrics: Sequence[str] = (),
+    prompts: Path | None = None,
+    out: Path | None = None,
+    allow_mismatch: Collection[str] = (),
+) -> list[Check]:
+    """Return what to look at before a video is decoded.
+
+    Args:
+        generated: a folder of mp4 files, or one file.
+        truth: a folder with files of the same names, or one file; None for metrics without.
+        metrics: names of metrics; the default ones where empty.
+        prompts: the file of prompts.
+        out: the folder of the report; None for none.
+        allow_mismatch: kinds of difference between two videos that are meant.
+    """
+
+    def output() -> str:
+        if out is None:
+            return "nothing is written"
+        check_output_folder(out)
+        check_output_file(out / "metrics.json")
+        return f"'{out}' can be written"
+
+    def rates() -> str:
+        meant = check_frame_rates(match_videos(generated, truth).values(), allow_mismatch)
+        return f"allowed: {' '.join(meant)}" if meant else "the frames of each pair are of one rate"
+
+    checks = [
+        Check("output", output),
+        Check("metrics", lambda: ", ".join(one.name for one in choose_metrics(metrics or None))),
+        Check("videos", lambda: f"{len(match_videos(generated, truth))} videos"),
+    ]
+    if prompts is not None:
+        checks.append(Check("prompts", lambda: f"{len(read_prompts(prompts))} prompts"))
+    checks.append(Check("belonging", rates))
+    if out is not None:
+        size = folder_bytes(generated) + folder_bytes(truth or generated)
+        checks.append(Check("room", lambda: check_room(out, size / 10, "scores and plots")))
+    return checks
 
 
 def check_frame_rates(pairs: Iterable[FilePair], allowed: Collection[str] = ()) -> list[str]:

@@ -180,7 +180,7 @@ def _text_encoders(one: Parts, other: Parts, places: str) -> Iterator[Mismatch]:
     here, there = (parts.text_encoder.get("probe") for parts in (one, other))
     probed = here is not None and there is not None
     texts = [_identity(parts.text_encoder, named=not probed) for parts in (one, other)]
-    if all(texts) and texts[0] != texts[1]:
+    if any(texts[0][key] != texts[1][key] for key in texts[0].keys() & texts[1].keys()):
         yield Mismatch(
             TEXT_ENCODER,
             f"The text embeddings of {places} are of two encoders: {_listed(texts[0])} and "

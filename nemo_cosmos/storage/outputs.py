@@ -47,7 +47,7 @@ def check_output_folder(path: str | os.PathLike[str]) -> Path:
     if is_url(os.fspath(path)):
         return target
     if target.exists() and not target.is_dir():
-        raise InputError(f"'{target}' is a file; expected the name of a folder to write into.")
+        raise InputError(f"'{target}' is a file, not a folder to write into. Choose another place.")
     _check_writable(target, target)
     return target
 

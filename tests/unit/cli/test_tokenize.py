@@ -187,3 +187,36 @@ def test_stored_embeddings_need_no_encoder(tokenizer_folder, tmp_path, text_enco
     assert recorded == {"kind": "t5", "path": "google-t5/t5-11b", "max_length": 512, "dim": 6}
     (batch,) = [next(iter(LatentDataModule(tmp_path / "out").train_dataloader()))]
     assert batch["t5_text_embeddings"].sum() == 3 * 6 * 0.5
+
+
+def test_check_stops_before_an_encoder_is_loaded(
+    shards, tokenizer_folder, tmp_path, text_encoder, run_cli
+):
+    call = ["tokenize", shards, tmp_path / "out", "--tokenizer", tokenizer_folder, "--json"]
+    window = ["--window-frames", 5, "--window-stride", 4, "--size", "32x48"]
+    found = {row["check"]: row for row in run_cli(*call, *window, "--check").json}
+    assert all(row["ok"] for row in found.values())
+    assert found["windows"]["found"] == "latents of 16x2x4x6"
+    assert "statistics will be measured" in found["tokenizer"]["found"]
+    assert not text_encoder and not (tmp_path / "out").exists()
+    bad = run_cli(*call, "--window-frames", 6, "--size", "33x48", "--check")
+    assert bad.code == 2 and [r["check"] for r in bad.json if not r["ok"]] == ["windows", "room"]
+    assert run_cli("tokenize", shards, shards / "x" / "y", "--tokenizer", "none").code == 2
+    (tmp_path / "file").write_text("")
+    refused = run_cli("tokenize", shards, tmp_path / "file", "--tokenizer", tokenizer_folder)
+    assert refused.code == 2 and "is a file" in refused.err and not text_encoder
+
+
+def test_another_tokenizer_into_the_same_folder_is_refused_before_the_text_encoder_is_loaded(
+    shards, tokenizer_folder, tmp_path, text_encoder, run_cli
+):
+    text = ["--text-encoder", "words"]
+    call = ["tokenize", shards, tmp_path / "out", "--window-frames", 5, "--size", "32x48", *text]
+    assert run_cli(*call, "--tokenizer", tokenizer_folder).code == 0
+    text_encoder.clear()
+    torch.manual_seed(9)
+    network = TokenizerNetwork(VideoTokenizer.from_folder(tokenizer_folder).config)
+    VideoTokenizer(network).save(tmp_path / "tok2")
+    (tmp_path / "out" / "dataset.json").unlink()
+    refused = run_cli(*call, "--tokenizer", tmp_path / "tok2")
+    assert refused.code == 2 and "their weights differ" in refused.err and not text_encoder

@@ -96,3 +96,20 @@ def test_what_cannot_be_right_ends_before_the_first_source(run, raw, tmp_path, w
     ran = run(raw, tmp_path / "out", *words)
     assert ran.code == Exit.WRONG_USE and message in ran.err
     assert not list(tmp_path.glob("out/**/*.mp4")) and not (tmp_path / "out" / "v0").exists()
+
+
+@pytest.mark.parametrize("command", ["curate", "transcode"])
+def test_check_stops_before_the_first_source(run_cli, raw, tmp_path, command):
+    well = run_cli(command, raw, tmp_path / "out", "--check", "--json")
+    assert well.code == Exit.DONE and [row["check"] for row in well.json if row["ok"]] == [
+        "options", "output", "sources", "room",
+    ]  # fmt: skip
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    bad = run_cli(command, tmp_path / "none", tmp_path / "file", "--decoder", "x", "--check")
+    words = " ".join(bad.out.split())
+    assert bad.code == Exit.WRONG_USE
+    for name in ("options", "output", "sources"):
+        assert f"{name} │ wrong" in words
+    refused = run_cli(command, raw, tmp_path / "file")
+    assert refused.code == Exit.WRONG_USE and "is a file" in refused.err

@@ -99,3 +99,14 @@ def test_frames_of_different_times_are_compared_only_where_it_is_meant(
     assert refused.code == 2 and "10 and 25 frames a second" in refused.err
     result = run(*folders, "-m", "psnr", "--allow-mismatch", "frame_rate", "--json").json
     assert "25 frames a second" in result["allowed_mismatch"][0]
+
+
+def test_check_stops_before_a_video_is_decoded(run, folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("nemo_cosmos.evaluation.run.read_pair", lambda *_: pytest.fail("decoded"))
+    well = run(*folders, "--out", tmp_path / "out", "--check", "--json")
+    assert well.code == 0 and all(row["ok"] for row in well.json)
+    assert not (tmp_path / "out").exists()
+    bad = run(*folders, "-m", "psnrr", "--out", folders[0] / "a.mp4", "--check", "--json")
+    wrong = {row["check"]: row["found"] for row in bad.json if not row["ok"]}
+    assert bad.code == 2 and wrong.keys() == {"output", "metrics"}
+    assert "is a file" in wrong["output"] and "'psnr'" in wrong["metrics"]
