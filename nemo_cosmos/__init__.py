@@ -35,7 +35,14 @@ if TYPE_CHECKING:
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
     from nemo_cosmos.video import Video
 
+from nemo_cosmos.platform.patches.deferred import defer_imports
+from nemo_cosmos.platform.quiet import quiet_imports
+
 __version__ = "0.1.0"
+
+# Before any room imports torch, Lightning, NeMo or Megatron-Core.
+defer_imports()
+quiet_imports()
 
 #: Homes of the names below that are not verbs; the verbs are functions of ``nemo_cosmos.api``.
 _HOMES = {

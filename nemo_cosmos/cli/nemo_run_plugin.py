@@ -11,7 +11,10 @@ from typing import Any
 
 import nemo_run as run
 
+from nemo_cosmos.platform.patches.deferred import import_at_once
 from recipes.registry import RECIPES, get_recipe
+
+import_at_once("nemo.collections.llm")  # NeMo-Run imports it for the recipes it registers
 
 
 class RecipeContext(run.cli.RunContext):

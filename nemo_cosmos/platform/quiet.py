@@ -19,28 +19,40 @@ LEVELS = {
     "megatron.core": logging.ERROR,
     "torch.distributed": logging.ERROR,
 }
-# What says only that an optional accelerator package is not installed, that a run resumes, or that
-# Slurm is installed, as it is wherever its users log in: a run there need not be a Slurm job.
-EXPECTED_WARNINGS = (
-    "The `srun` command is available",
+# What says only that an optional accelerator package is not installed, or, of pynvml, that NVIDIA's
+# resiliency package, which NeMo requires, has brought it along.
+PACKAGE_WARNINGS = (
     "The pynvml package is deprecated",
     "Apex is not installed",
     "Transformer Engine and Apex are not installed",
+)
+# What says only that a run resumes, or that Slurm is installed, as it is wherever its users log in:
+# a run there need not be a Slurm job.
+RUN_WARNINGS = (
+    "The `srun` command is available",
     "Checkpoint directory .* exists and is not empty",
     "You're resuming from a checkpoint that ended before the epoch ended",
 )
 
 
+def quiet_imports() -> None:
+    """Keep libraries from talking of optional packages and telemetry when they are imported.
+
+    ``NEMO_COSMOS_VERBOSE=1`` silences nothing, here and below.
+    """
+    if os.environ.get(VERBOSE_VARIABLE) != "1":
+        _ignore(PACKAGE_WARNINGS)
+        logging.getLogger("nv_one_logger").setLevel(LEVELS["nv_one_logger"])
+
+
 def quiet_libraries() -> None:
     """Silence what NeMo, Lightning and Megatron-Core log about themselves at import and set-up.
 
-    Warnings and errors of a run still reach its log files. ``NEMO_COSMOS_VERBOSE=1`` silences
-    nothing.
+    Warnings and errors of a run still reach its log files.
     """
     if os.environ.get(VERBOSE_VARIABLE) == "1":
         return
-    for message in EXPECTED_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)
+    _ignore(PACKAGE_WARNINGS + RUN_WARNINGS)
     for name, level in LEVELS.items():
         logging.getLogger(name).setLevel(level)
 
@@ -57,3 +69,8 @@ def quiet_nemo() -> None:
     for handler in logging.getLogger("nemo_logger").handlers:
         if type(handler) is logging.StreamHandler:
             handler.setLevel(logging.ERROR)
+
+
+def _ignore(messages: tuple[str, ...]) -> None:
+    for message in messages:
+        warnings.filterwarnings("ignore", message=message)

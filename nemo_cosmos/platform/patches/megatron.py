@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -23,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from nemo_cosmos.platform import kernels
 from nemo_cosmos.platform.patches.cuda_stubs import CPU
+from nemo_cosmos.platform.patches.deferred import unfused
 from nemo_cosmos.platform.patches.fused_adam import FusedAdam
 
 if TYPE_CHECKING:
@@ -296,5 +298,8 @@ def _undo_jit() -> None:
         if not name.startswith("megatron.core."):
             continue
         for attribute, value in list(vars(module).items()):
-            if callable(original := getattr(value, "_torchdynamo_orig_callable", None)):
+            if not inspect.isfunction(value):
+                continue
+            original = unfused(value) or getattr(value, "_torchdynamo_orig_callable", None)
+            if original is not None:
                 setattr(module, attribute, original)
