@@ -267,7 +267,7 @@ def _run_before(name: str) -> None:
             importlib.import_module(deferral.first)
 
 
-def _compile_at_first_call(jit: ModuleType) -> None:
+def _compile_at_first_call(jit: Any) -> None:
     """Let Megatron-Core's small fused kernels meet ``torch.compile`` when they are called.
 
     It compiles them only then anyway, but imports TorchDynamo and Inductor when it is handed a
