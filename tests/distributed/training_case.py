@@ -89,6 +89,7 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
     from nemo_cosmos.models.common.megatron.parts import whole_state
     from nemo_cosmos.models.diffusion.model import DiffusionModel
     from nemo_cosmos.training.callbacks.samples import SampleVideos
+    from nemo_cosmos.training.fsdp.network import ShardedNetwork
     from nemo_cosmos.training.initial_weights import InitialWeights
     from nemo_cosmos.training.lifecycle import fresh_globals
     from nemo_cosmos.training.strategy import WorldStrategy
@@ -110,6 +111,11 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
             optimizer.mcore_optimizer.step = recording_step
 
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            for part in trainer.strategy.megatron_parallel.modules():
+                if isinstance(part, ShardedNetwork):
+                    gathers = part.module.all_gather_pipeline.param_gather_event_map.values()
+                    busy = any(event.works for event, _ in gathers)
+                    assert not busy, "gloo gathers layers while others compute"
             seen.losses.append(float(trainer.callback_metrics["reduced_train_loss"]))
 
         def on_train_end(self, trainer: Any, *_: Any) -> None:

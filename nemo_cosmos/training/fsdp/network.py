@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.megatron.parts import TensorPart, parts_of
-from nemo_cosmos.platform import has
+from nemo_cosmos.platform import collective_backend, has
 from nemo_cosmos.training.checkpointing.sharded_state import MODEL_PREFIX
 
 if TYPE_CHECKING:
@@ -120,6 +121,13 @@ class ShardedNetwork(FullyShardedDataParallel):
             **kwargs,
         )
         self.start_param_sync = self._start_param_sync
+        if collective_backend() == "gloo":
+            # gloo corrupts the heap now and then when its thread unpacks several gathered weights
+            # while this one computes (torch 2.13): gather a layer when it is needed, not ahead.
+            pipeline = self.module.all_gather_pipeline
+            pipeline.all_gather_params = partial(
+                pipeline.all_gather_params, async_param_gather=False
+            )
         for layer in network.modules():
             if isinstance(layer, BaseTransformerLayer) and hasattr(layer, "project_context"):
                 layer.project_context = self._put_together(layer, layer.project_context)
