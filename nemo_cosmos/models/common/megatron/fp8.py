@@ -13,6 +13,7 @@ Recipes (how numbers are scaled into the eight bits):
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from nemo_cosmos.errors import ConfigError, nearest_names
@@ -29,8 +30,8 @@ CAPABILITIES: dict[str, tuple[int, int]] = {
 }
 """The CUDA compute capability that each recipe begins with (Ada 8.9, Hopper 9.0, Blackwell
 10.0)."""
-TOKEN_MULTIPLES = {"mxfp8": 32}
-"""Multiple that a rank's number of tokens must be, by recipe; 8 for the others."""
+SCALE_ROWS = {"blockwise": 128, "mxfp8": 32}
+"""Rows that share a scale, by recipe; the others have one scale a tensor."""
 
 
 def check_fp8(config: TransformerConfig, layer_spec: str) -> None:
@@ -57,6 +58,27 @@ def check_fp8(config: TransformerConfig, layer_spec: str) -> None:
         _check_recipe(config)
 
 
+def token_multiple(config: TransformerConfig) -> int:
+    """The multiple that a rank's number of tokens must be for FP8 matrix products; 1 without FP8.
+
+    cuBLAS takes multiples of 16 along every axis, and in a weight's gradient tokens are one: those
+    of all ranks, which sequence parallelism gathers. Transformer Engine itself asks for 8 rows on a
+    rank, and cannot gather rows of which some share a scale with another rank's.
+
+    Args:
+        config: the network's configuration.
+    """
+    if not config.fp8:
+        return 1
+    recipe = str(config.fp8_recipe)
+    gathered = 32 if recipe == "mxfp8" else 16
+    if not config.sequence_parallel:
+        return gathered
+    ranks = config.tensor_model_parallel_size
+    own = SCALE_ROWS.get(recipe, 8)
+    return math.lcm(own, gathered // math.gcd(gathered, ranks))
+
+
 def check_fp8_tokens(config: TransformerConfig, num_tokens: int, what: str) -> None:
     """Require a number of tokens on this rank that FP8 matrix products take.
 
@@ -66,16 +88,20 @@ def check_fp8_tokens(config: TransformerConfig, num_tokens: int, what: str) -> N
         what: the kind of tokens, for the message.
 
     Raises:
-        ConfigError: it is not a multiple of 8 (32 for MXFP8).
+        ConfigError: it is not a multiple of :func:`token_multiple`.
     """
-    if not config.fp8:
-        return
-    multiple = TOKEN_MULTIPLES.get(str(config.fp8_recipe), 8)
+    multiple = token_multiple(config)
     if num_tokens % multiple:
+        shared = ""
+        if config.sequence_parallel:
+            shared = (
+                f" with sequence_parallel over {config.tensor_model_parallel_size} "
+                "tensor-parallel ranks"
+            )
         raise ConfigError(
-            f"A rank has {num_tokens} {what}, but FP8 ({config.fp8_recipe}) takes multiples of "
-            f"{multiple}. Choose another video size, length or batch, other parallel sizes, or "
-            "train without FP8."
+            f"A rank has {num_tokens} {what}, but FP8 ({config.fp8_recipe}){shared} takes "
+            f"multiples of {multiple}. Choose another video size, length or batch, other parallel "
+            "sizes, or train without FP8."
         )
 
 

@@ -19,6 +19,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from megatron.core.utils import get_pg_rank, get_pg_size
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.megatron.fp8 import token_multiple
 
 
 class SequenceParallel:
@@ -33,10 +34,11 @@ class SequenceParallel:
         self.is_on = bool(config.sequence_parallel)
         self.group = tp_group
         self.num_ranks = get_pg_size(tp_group) if self.is_on else 1
+        self._multiple = self.num_ranks * token_multiple(config)
 
     def num_padding(self, num_tokens: int) -> int:
-        """The tokens that a sequence lacks to divide over the ranks."""
-        return -num_tokens % self.num_ranks
+        """The tokens that a sequence lacks to divide over the ranks, and for FP8 products."""
+        return -num_tokens % self._multiple
 
     def scatter(self, x_LBE: torch.Tensor) -> torch.Tensor:
         """Keep this rank's tokens of a sequence that every rank holds whole.

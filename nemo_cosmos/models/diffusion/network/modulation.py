@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from nemo_cosmos.models.common.fused import layer_norm_by_row
 from nemo_cosmos.models.common.norms import ReplicatedLinear
@@ -63,7 +64,7 @@ def modulate(
             frames.
     """
     if row_L is not None:
-        shift_TBE, scale_TBE = shift_TBE[row_L], scale_TBE[row_L]
+        shift_TBE, scale_TBE = take_rows(shift_TBE, row_L), take_rows(scale_TBE, row_L)
     return layer_norm_by_row(x_LBE, 1 + scale_TBE, shift_TBE, eps=1e-6)
 
 
@@ -75,6 +76,15 @@ def add_gated(
 ) -> torch.Tensor:
     """Return ``x + gate * update``, frame by frame; ``row_L`` as in :func:`modulate`."""
     if row_L is not None:
-        gate_TBE = gate_TBE[row_L]
+        gate_TBE = take_rows(gate_TBE, row_L)
     update = update_LBE.unflatten(0, (len(gate_TBE), -1)) * gate_TBE[:, None]
     return x_LBE + update.flatten(0, 1)
+
+
+def take_rows(table_TBE: torch.Tensor, row_L: torch.Tensor) -> torch.Tensor:
+    """Return the row of a table that each token takes, (L, B, E).
+
+    An embedding, not an index: on CUDA the gradient of an index is summed by one warp for all
+    tokens of a row, one after another; that of an embedding is sorted and summed in segments.
+    """
+    return F.embedding(row_L, table_TBE.flatten(1)).unflatten(1, table_TBE.shape[1:])

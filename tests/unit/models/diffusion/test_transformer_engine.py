@@ -37,6 +37,7 @@ from nemo_cosmos.models.common.megatron import fp8
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
+from nemo_cosmos.models.diffusion.network.packs import PackedDiT
 from nemo_cosmos.platform import dependencies, ensure_model_parallel
 
 
@@ -238,10 +239,20 @@ def test_fp8_that_is_set_after_the_checks_is_checked_again() -> None:
 
 def test_tokens_that_do_not_divide(installed: None) -> None:
     net = build("transformer_engine", fp8="hybrid")
-    with pytest.raises(ConfigError, match=r"4 tokens of video.*multiples of 8"):
-        net(NetworkInput(torch.zeros(1, 16, 1, 4, 4), torch.zeros(1), torch.zeros(1, 8, 16)))
-    with pytest.raises(ConfigError, match="5 tokens of text"):
-        net(NetworkInput(torch.zeros(1, 16, 2, 4, 4), torch.zeros(1), torch.zeros(1, 5, 16)))
+    text = torch.zeros(1, 16, 16)
+    with pytest.raises(ConfigError, match=r"8 tokens of video.*multiples of 16"):
+        net(NetworkInput(torch.zeros(1, 16, 2, 4, 4), torch.zeros(1), text))
+    with pytest.raises(ConfigError, match="8 tokens of text"):
+        net(NetworkInput(torch.zeros(1, 16, 4, 4, 4), torch.zeros(1), text[:, :8]))
+    net(NetworkInput(torch.zeros(1, 16, 4, 4, 4), torch.zeros(1), text))
+
+
+def test_packs_are_padded_for_fp8(installed: None) -> None:
+    """Whatever samples a pack holds: an odd one would end a training run."""
+    net = PackedDiT(config(layer_spec="transformer_engine", fp8="hybrid"))
+    assert [net.sequence.num_padding(num_tokens) for num_tokens in (28, 32)] == [4, 0]
+    plain = PackedDiT(config(layer_spec="transformer_engine"))
+    assert plain.sequence.num_padding(28) == 0
 
 
 @pytest.mark.parametrize("mask", [FULL, CAUSAL, CausalMask(3), BlockCausalMask(2)], ids=repr)
