@@ -20,6 +20,7 @@ import nemo_run as run
 
 from nemo_cosmos.errors import ConfigError, nearest_names
 from recipes.config import Config, parameters
+from recipes.ranges import check_range
 from recipes.values import ValueMismatchError, parse_value
 
 Node: TypeAlias = fdl.Buildable | list[object] | tuple[object, ...]
@@ -38,7 +39,7 @@ def apply_overrides(recipe: run.Partial, overrides: Sequence[str]) -> run.Partia
 
     Raises:
         ConfigError: a word without ``=``, an unknown key (with the nearest valid names), or a value
-            of the wrong type.
+            of the wrong type or outside its range.
     """
     for word in overrides:
         key, equals, text = word.partition("=")
@@ -59,12 +60,14 @@ def _set(recipe: run.Partial, key: str, text: str) -> None:
         walked = f"{walked}.{name}".lstrip(".")
     known = _check_name(node, leaf, key, walked)
     try:
-        setattr(node, leaf, parse_value(text, known[leaf]))
+        value = parse_value(text, known[leaf])
     except ValueMismatchError as mismatch:
         raise ConfigError(
             f"'{text}' is not a value for '{key}': expected {mismatch}. "
             f"Write for example {_example(node, leaf, key)}."
         ) from None
+    check_range(key, value)
+    setattr(node, leaf, value)
 
 
 def _child(node: Node, name: str, key: str, walked: str) -> Node:

@@ -6,6 +6,7 @@ import collections.abc
 import enum
 import inspect
 import json
+import math
 import types
 import typing
 from pathlib import Path
@@ -56,9 +57,10 @@ def _parse_class(text: str, kind: object, arguments: tuple[object, ...]) -> obje
         raise ValueMismatchError("true or false")
     if kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             raise ValueMismatchError("a whole number" if kind is int else "a number") from None
+        return _finite(number)
     if isinstance(kind, type) and issubclass(kind, Path):
         return kind(text)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
@@ -113,9 +115,18 @@ def _parse_freely(text: str) -> object:
     value = _load(text)
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
         try:
-            return float(value)
+            return _finite(float(value))
+        except ValueMismatchError:
+            raise
         except ValueError:
             return value
+    return _finite(value)
+
+
+def _finite(value: object) -> object:
+    """Return a value that is not NaN or infinity: no key of a recipe means one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueMismatchError("a finite number")
     return value
 
 

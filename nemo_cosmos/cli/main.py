@@ -30,10 +30,13 @@ from nemo_cosmos.errors import (
     NemoCosmosError,
     nearest_names,
 )
+from nemo_cosmos.home import expanded
 from nemo_cosmos.platform.quiet import quiet_libraries
+from nemo_cosmos.storage.paths import expand_home
 
 DEBUG_FLAG = "--debug"
 DEBUG_VARIABLE = "NEMO_COSMOS_DEBUG"
+_HOME_WORD = re.compile(r"~(?:/|$)|[\w.-]+=(?:\[|~|.*,~)")
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 #: Settings of every typer application here.
 _TYPER: dict[str, Any] = {
@@ -238,7 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG_FLAG in words or os.environ.get(DEBUG_VARIABLE) == "1"
-    words = [word for word in words if word != DEBUG_FLAG]
+    words = [_expand_home(word) for word in words if word != DEBUG_FLAG]
     for stream in (sys.stdout, sys.stderr):
         # A terminal whose locale cannot show a character shows its number, instead of an error.
         if isinstance(stream, io.TextIOWrapper):
@@ -262,6 +265,13 @@ def main(arguments: list[str] | None = None) -> None:
         if stop.code == Exit.STOPPED:  # typer turns Ctrl-C into this code, without a word
             typer.echo("Stopped. Run the same command again to resume.", err=True)
         raise
+
+
+def _expand_home(word: str) -> str:
+    """Expand ``~`` where a shell leaves it: behind ``=`` and in quotation marks; not in prose."""
+    if " " in word or not _HOME_WORD.match(word):
+        return word
+    return str(expanded(word)) if word.startswith("~") else expand_home(word)
 
 
 def exit_code(error: NemoCosmosError) -> Exit:

@@ -8,6 +8,7 @@ JSON header with the place of each tensor, and their bytes; see the safetensors 
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from nemo_cosmos.errors import CheckpointError, MissingFileError
 
 SHARD_BYTES = 5_000_000_000
 INDEX_SUFFIX = ".index.json"
+_SHARD = re.compile(r"-\d+-of-\d+$")
 HUGGING_FACE = {"format": "pt"}
 """Metadata without which transformers and diffusers refuse a file."""
 _ALIGNMENT = 8
@@ -88,7 +90,7 @@ class SafetensorsSource:
         """
         if file.is_file():
             return
-        named = _read_index(Path(f"{file}{INDEX_SUFFIX}"))
+        named = _read_index(_index_of(file))
         wrong = sorted(name for name, shard in named.items() if self._name_of_file(name) != shard)
         wrong += sorted(self.specs.keys() - named.keys())
         if wrong:
@@ -105,19 +107,31 @@ class SafetensorsSource:
 
 def has_weights(file: Path) -> bool:
     """Whether a safetensors file or its index exists."""
-    return file.is_file() or Path(f"{file}{INDEX_SUFFIX}").is_file()
+    return file.is_file() or _index_of(file).is_file()
 
 
 def variant_of(file: Path) -> Path:
     """Return a file, or its only variant in another precision, as diffusers names them.
 
     Args:
-        file: such as ``model.safetensors``; a variant is ``model.fp16.safetensors``.
+        file: such as ``model.safetensors``; a variant is ``model.fp16.safetensors``, or the shards
+            that ``model.safetensors.index.fp16.json`` names.
     """
     if has_weights(file):
         return file
-    variants = sorted(file.parent.glob(f"{file.stem}.*{file.suffix}"))
-    return variants[0] if len(variants) == 1 else file
+    whole = file.parent.glob(f"{file.stem}.*{file.suffix}")
+    variants = {path for path in whole if not _SHARD.search(path.stem)}
+    for index in file.parent.glob(f"{file.name}.index.*.json"):
+        variants.add(file.with_name(f"{file.stem}.{index.stem.rpartition('.')[2]}{file.suffix}"))
+    return variants.pop() if len(variants) == 1 else file
+
+
+def _index_of(file: Path) -> Path:
+    """The index of a file's shards; that of a variant has the variant's name near its end."""
+    usual = Path(f"{file}{INDEX_SUFFIX}")
+    stem, _, variant = file.stem.rpartition(".")
+    of_variant = file.with_name(f"{stem}{file.suffix}.index.{variant}.json")
+    return of_variant if stem and of_variant.is_file() and not usual.is_file() else usual
 
 
 def weight_files(file: Path) -> list[Path]:
@@ -129,7 +143,7 @@ def weight_files(file: Path) -> list[Path]:
     """
     if file.is_file():
         return [file]
-    index = Path(f"{file}{INDEX_SUFFIX}")
+    index = _index_of(file)
     if not index.is_file():
         raise MissingFileError(
             f"There is no '{file}', nor an index of shards '{index.name}' beside it. Copy the "

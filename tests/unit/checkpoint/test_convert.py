@@ -329,3 +329,22 @@ def test_weights_of_a_variant_are_found(make_world, tmp_path):
     file.unlink()
     again = tensors(import_checkpoint(folder, tmp_path / "again"))
     assert {value.dtype for value in again.values()} == {torch.float16}
+
+
+def test_a_variant_in_shards_is_found_as_diffusers_names_it(make_world, tmp_path):
+    folder = export_checkpoint(make_world(), tmp_path / "hf", "diffusers")
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    whole = import_checkpoint(folder, tmp_path / "whole")
+    names = sorted(weights := load_file(file))
+    file.unlink()
+    shards = {
+        f"diffusion_pytorch_model.fp16-0000{number}-of-00002.safetensors": names[number - 1 :: 2]
+        for number in (1, 2)
+    }
+    for shard, held in shards.items():
+        save_file({name: weights[name].half() for name in held}, file.with_name(shard))
+    index = {"weight_map": {name: shard for shard, held in shards.items() for name in held}}
+    Path(f"{file}.index.fp16.json").write_text(json.dumps(index))
+    again = tensors(import_checkpoint(folder, tmp_path / "again"))
+    assert again.keys() == tensors(whole).keys()
+    assert {value.dtype for value in again.values()} == {torch.float16}

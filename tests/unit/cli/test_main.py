@@ -238,3 +238,20 @@ Examples:
     assert Text.from_markup(examples).plain.splitlines() == [
         "Examples", "  nemo-cosmos do a[0]", "  nemo-cosmos do --not",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("--out=~/x.mp4", "--out=/home/me/x.mp4"),
+        ("~/world", "/home/me/world"),
+        ("data.path=[~/a,~/b]", "data.path=[/home/me/a,/home/me/b]"),
+        ("action=~/a.npy", "action=/home/me/a.npy"),
+        ("a cat on ~/ and x=~/y", "a cat on ~/ and x=~/y"),
+        ("s3://bucket/~/a", "s3://bucket/~/a"),
+        ("~other", "~other"),
+    ],
+)
+def test_the_home_folder_is_expanded_where_a_shell_leaves_it(monkeypatch, word, expected):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cli._expand_home(word) == expected

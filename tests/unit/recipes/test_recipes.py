@@ -182,6 +182,13 @@ def test_an_unset_configuration_is_filled_in():
         ("model.config=3", r"own keys.*model\.config\.\w+="),
         ("trainer.callbacks.decay=1", "'trainer.callbacks' has no keys of its own"),
         ("trainer.precision.x=1", "as a whole"),
+        ("optim.config.lr=nan", "a finite number"),
+        ("optim.config.lr=-1e-4", r"optim\.config\.lr is -0\.0001; it must be 0 or more"),
+        ("optim.config.adam_beta1=1.5", "must be 0 to 1"),
+        ("data.micro_batch_size=0", r"data\.micro_batch_size is 0; it must be 1 or more"),
+        ("trainer.strategy.tensor_model_parallel_size=0", "must be 1 or more"),
+        ("trainer.callbacks.EMA.decay=2", "must be 0 to 1"),
+        ("data.seed=-3", "must be 0 to 4,294,967,295"),
     ],
 )
 def test_wrong_words(recipe, word, message):

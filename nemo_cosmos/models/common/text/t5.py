@@ -20,6 +20,7 @@ REFERENCE_T5 = "google-t5/t5-11b"
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _BATCH_SIZE = 16
+_INDEX = "model.safetensors.index.json"
 
 
 class T5TextEncoder(TextEncoder):
@@ -91,7 +92,11 @@ def _load(path: str, dtype: torch.dtype) -> tuple[PreTrainedTokenizerBase, T5Enc
     try:
         tokenizer = _load_tokenizer(words, is_folder)
         model = T5EncoderModel.from_pretrained(
-            source, local_files_only=is_folder, dtype=dtype, low_cpu_mem_usage=True
+            source,
+            local_files_only=is_folder,
+            dtype=dtype,
+            low_cpu_mem_usage=True,
+            variant=_variant(Path(source)) if is_folder else None,
         )
     except (OSError, ValueError) as error:
         where = (
@@ -106,6 +111,15 @@ def _load(path: str, dtype: torch.dtype) -> tuple[PreTrainedTokenizerBase, T5Enc
             f"'embedded', whose weights come in a package. Cause: {_first_line(error)}"
         ) from error
     return tokenizer, model
+
+
+def _variant(folder: Path) -> str | None:
+    """The precision that a folder's only weights are named by, such as ``fp16``."""
+    if (folder / "model.safetensors").exists() or (folder / _INDEX).exists():
+        return None
+    found = {path.name.split(".")[1] for path in folder.glob("model.*.safetensors")}
+    variants = {name.partition("-")[0] for name in found} - {""}
+    return variants.pop() if len(variants) == 1 else None
 
 
 def _load_tokenizer(source: str, is_folder: bool) -> PreTrainedTokenizerBase:
