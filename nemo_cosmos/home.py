@@ -33,10 +33,25 @@ def user_folder(variable: str) -> Path:
 
 def expanded(path: str) -> Path:
     """Return the path with ``~`` replaced by the user's home, or by ``/nonexistent``."""
+    if path.startswith("~") and os.environ.get("HOME") == str(_temporary_folder()):
+        return Path(path.replace("~", "/nonexistent", 1))  # a lent home is none of the user's
     try:
         return Path(path).expanduser()
     except RuntimeError:  # a user id that no table of users knows, and no HOME
         return Path(path.replace("~", "/nonexistent", 1))
+
+
+def lend_a_home() -> None:
+    """Give libraries of this process and its children a ``HOME`` where the user has none.
+
+    Some ask for it when they are imported. What we keep ourselves does not go there: an audit log
+    among the temporary files would be lost unseen.
+
+    Raises:
+        ConfigError: something of another user is at its place.
+    """
+    if not expanded("~").is_dir():
+        os.environ["HOME"] = str(private_temporary_folder())
 
 
 def can_be_made(folder: Path) -> bool:
@@ -51,7 +66,7 @@ def private_temporary_folder() -> Path:
     Raises:
         ConfigError: something of another user is at its place.
     """
-    folder = Path(tempfile.gettempdir()) / f"nemo-cosmos-{os.geteuid()}"
+    folder = _temporary_folder()
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     others_may_write = stat.S_IMODE(found.st_mode) & 0o022
@@ -61,3 +76,7 @@ def private_temporary_folder() -> Path:
             "NEMO_COSMOS_CACHE to a folder that you may write to."
         )
     return folder
+
+
+def _temporary_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"nemo-cosmos-{os.geteuid()}"

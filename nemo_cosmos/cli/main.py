@@ -30,7 +30,7 @@ from nemo_cosmos.errors import (
     NemoCosmosError,
     nearest_names,
 )
-from nemo_cosmos.home import expanded
+from nemo_cosmos.home import expanded, lend_a_home
 from nemo_cosmos.platform.quiet import quiet_libraries
 from nemo_cosmos.storage.paths import expand_home
 
@@ -247,6 +247,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        lend_a_home()
         app(args=words, prog_name="nemo-cosmos")
     except NemoCosmosError as error:
         if debug:

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.home import can_be_made, expanded, private_temporary_folder, user_folder
+from nemo_cosmos.home import (
+    can_be_made,
+    expanded,
+    lend_a_home,
+    private_temporary_folder,
+    user_folder,
+)
 
 
 @pytest.fixture
@@ -37,6 +43,17 @@ def test_a_user_without_a_home_has_folders_nowhere(monkeypatch, without_home, va
     assert expanded("~/a") == Path("/nonexistent/a")
     monkeypatch.setenv(variable, "/somewhere")
     assert user_folder(variable) == Path("/somewhere/nemo_cosmos")
+
+
+def test_a_lent_home_is_for_libraries_alone(monkeypatch, tmp_path, without_home):
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    lend_a_home()
+    assert Path.home().parent == tmp_path and Path.home().is_dir()
+    assert user_folder("XDG_STATE_HOME") == Path("/nonexistent/.local/state/nemo_cosmos")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    lend_a_home()
+    assert Path.home() == tmp_path
 
 
 def test_what_can_be_made(tmp_path):

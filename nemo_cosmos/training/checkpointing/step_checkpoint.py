@@ -13,6 +13,7 @@ from nemo.lightning.ckpt_utils import ckpt_to_dir
 from nemo.lightning.pytorch.callbacks import ModelCheckpoint
 
 from nemo_cosmos.checkpoint.world.config import DESCRIPTION_FILE
+from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.training.callbacks.ema import EMA
 from nemo_cosmos.training.checkpointing.storage import check_room
 from nemo_cosmos.training.export import checkpoint_description
@@ -38,6 +39,9 @@ class StepCheckpoint(ModelCheckpoint):
         keep: number of checkpoints to keep, 2 or more.
         save_context: write NeMo's serialised trainer and model beside the weights, which
             ``nemo.lightning.io.load_context`` reads.
+
+    Raises:
+        ConfigError: both steps and seconds are given.
     """
 
     def __init__(
@@ -48,6 +52,12 @@ class StepCheckpoint(ModelCheckpoint):
         save_context: bool = False,
         **kwargs: object,
     ) -> None:
+        if every_n_train_steps and train_time_interval_s is not None:
+            raise ConfigError(
+                f"Checkpoints are saved every {every_n_train_steps} steps or every "
+                f"{train_time_interval_s:g} s, not both. The recipe names one of them: turn it off "
+                "with log.ckpt.train_time_interval_s=null or log.ckpt.every_n_train_steps=null."
+            )
         interval = None
         if train_time_interval_s is not None:
             interval = timedelta(seconds=train_time_interval_s)
