@@ -210,3 +210,8 @@ def test_what_torch_says_of_a_full_disk_is_one_error(tmp_path, text):
         storage.clear_storage_errors(tmp_path),
     ):
         raise RuntimeError(f"[enforce fail at inline_container.cc:664] . {text}")
+
+
+def test_saving_by_steps_and_by_time_at_once_is_refused():
+    with pytest.raises(ConfigError, match=r"log\.ckpt\.train_time_interval_s=null"):
+        step_checkpoint.StepCheckpoint(every_n_train_steps=2, train_time_interval_s=150.0)
