@@ -23,6 +23,10 @@ _LENIENT: dict[str, object] = (
 )
 
 
+#: More than a decoder holds back, with a thread for each frame.
+_FLUSH_TRIES = 64
+
+
 def source_name(source: Source) -> str:
     """The name of a source for messages, in quotes."""
     if isinstance(source, bytes):
@@ -151,8 +155,9 @@ def decode_packets(
             before(packet)
         if packet.size:
             packet.opaque = number
+        # After an error in the flush, the frames after that one are still in the decoder.
         is_flush = packet.size == 0 and packet.dts is None
-        while True:
+        for _ in range(_FLUSH_TRIES if is_flush else 1):
             try:
                 yield from packet.decode()
             except av.error.FFmpegError as error:
@@ -162,9 +167,8 @@ def decode_packets(
                     break
                 if refused is not None:
                     refused.append(number)
-                if is_flush:  # the frames after the one that failed are still in the decoder
-                    continue
-            break
+            else:
+                break
 
 
 def _readable(
