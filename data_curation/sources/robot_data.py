@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable
+from glob import has_magic
 from pathlib import Path
 
 from data_curation.clip import Clip
@@ -31,7 +32,10 @@ def refuse_robot_data(location: str | os.PathLike[str], sources: Iterable[Clip])
         InputError: names the data set and the command that keeps its actions.
     """
     if is_bucket(location):
-        if kind := _kind_of_url(os.fspath(location).rstrip("/")):
+        url = os.fspath(location).rstrip("/")
+        # A file or pattern may be all that this user may read.
+        is_folder = not (Path(url).suffix or has_magic(url))
+        if is_folder and (kind := _kind_of_url(url)):
             raise InputError(_advice(kind, os.fspath(location), "its copy on this machine"))
         return
     seen: dict[Path, str] = {}

@@ -124,8 +124,10 @@ def test_what_cannot_work_is_found_before_training(
     call = ["pretrain", *NANO, f"data.path={latents}", *words]
     ran = run_cli(*call)
     assert ran.code != Exit.DONE and message in ran.err and not fake_pretrain
+    assert "Fiddle" not in ran.err
     shown = run_cli(*call, "--check")
     assert shown.code == Exit.WRONG_USE and f"{check} │ wrong" in " ".join(shown.out.split())
+    assert "Fiddle" not in shown.out
 
 
 def test_room_for_the_checkpoints_is_looked_at(run_cli, latents, fake_pretrain, monkeypatch):

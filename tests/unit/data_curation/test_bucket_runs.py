@@ -15,8 +15,15 @@ import pytest
 from data_curation import OPTIONAL_STAGES, CurateSettings, SplitSettings, curate
 from data_curation.executors import build_executor
 from data_curation.sources.find import find_sources
-from nemo_cosmos.errors import ConfigError, MissingFileError
-from nemo_cosmos.storage import delete_object, list_objects, open_url, put_object, stamp_of
+from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
+from nemo_cosmos.storage import (
+    delete_object,
+    list_objects,
+    open_url,
+    put_object,
+    stamp_of,
+    write_bytes,
+)
 
 SETTINGS = CurateSettings(split=SplitSettings(min_clip_s=1), skip=OPTIONAL_STAGES)
 OF_THE_RUN = ("metrics.jsonl", "timings.html")
@@ -176,3 +183,13 @@ def test_places_that_cannot_be_used(raw, bucket, tmp_path, monkeypatch, source, 
     assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match="leave out --work"):
         curate(raw, tmp_path / "out", SETTINGS, work=tmp_path / "work")
+
+
+def test_a_robot_data_set_in_a_bucket_is_refused(raw_url, tmp_path):
+    write_bytes(f"{raw_url}/meta/info.json", b"{}")
+    with pytest.raises(InputError, match="nemo-cosmos convert lerobot"):
+        curate(raw_url, tmp_path / "out", SETTINGS)
+    delete_object(f"{raw_url}/meta/info.json")
+    write_bytes(f"{raw_url}/annotation/train/7.json", b"{}")
+    with pytest.raises(InputError, match="nemo-cosmos convert bridge"):
+        curate(raw_url, tmp_path / "out", SETTINGS)
