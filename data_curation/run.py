@@ -34,6 +34,7 @@ from data_curation.sources.robot_data import refuse_robot_data
 from data_curation.stages.base import DatasetStage, Stage, check_order
 from data_curation.store import ClipStore
 from data_curation.worker import SourceWorker
+from nemo_cosmos.options import check_instance, check_place
 from nemo_cosmos.progress import Show
 from nemo_cosmos.storage import (
     atomic_path,
@@ -157,6 +158,9 @@ class CurationRun:
         recipe: Recipe,
         work: str | os.PathLike[str] | None = None,
     ) -> None:
+        check_place("source", source)
+        check_place("output", output)
+        check_instance("settings", recipe.settings, CurateSettings, "Write CurateSettings(...).")
         self.output = os.fspath(output)
         self.folder = work_folder_of(output, work)
         if is_bucket(output):

@@ -115,6 +115,7 @@ def tokenize(
     from nemo_cosmos.data.tokenize.run import sample_videos, stored_text_dim, tokenize_shards
     from nemo_cosmos.models.common.text import load_text_encoder, text_encoder_spec
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+    from nemo_cosmos.options import check_instance
     from nemo_cosmos.storage import (
         claim_place,
         exported_folder,
@@ -125,6 +126,7 @@ def tokenize(
     from nemo_cosmos.tokenize_checks import tokenize_checks
 
     config = config or TokenizeConfig()
+    check_instance("config", config, TokenizeConfig, "Write TokenizeConfig(window_frames=17, ...).")
     sources = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
     tokenizer = exported_folder(tokenizer)
     require(
@@ -336,10 +338,16 @@ def plan(
     Raises:
         ConfigError: no layout is legal, or none fits.
     """
+    import fiddle as fdl
+
+    from nemo_cosmos.options import Range, check_instance, check_value
     from nemo_cosmos.planning.hardware import GB, get_gpu
     from nemo_cosmos.planning.recipe import Video, plan_recipe
 
-    memory_bytes = (80.0 if gpu_memory_gb is None else gpu_memory_gb) * GB
+    advice = "Make one with recipes.registry.get_recipe('diffusion_7b_text2world')."
+    check_instance("recipe", recipe, fdl.Buildable, advice)
+    gigabytes = check_value("gpu_memory_gb", gpu_memory_gb, float | None, Range(above=0))
+    memory_bytes = (80.0 if gigabytes is None else gigabytes) * GB
     chosen = Video() if video is None else Video(*video)
     return plan_recipe(recipe, get_gpu(gpu), num_gpus, memory_bytes, chosen, fsdp=fsdp)
 

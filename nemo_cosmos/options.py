@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from types import NoneType, UnionType
@@ -202,6 +203,50 @@ def check_value(name: str, value: Any, kind: Any, legal: Range | None = None) ->
         raise ConfigError(f"{name} is {given}; it must be {wanted}.") from error
     legal.check(name, converted)
     return converted
+
+
+def check_place(name: str, value: object) -> None:
+    """Require the path or URL of a file or folder.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(
+            f"{name} is {value!r:.80} ({type(value).__name__}); it must be the path or URL of a "
+            "file or folder."
+        )
+
+
+def check_instance(name: str, value: object, kind: type[Any], advice: str) -> None:
+    """Require an object of a class.
+
+    Args:
+        name: the argument's name.
+        value: what was given.
+        kind: the class.
+        advice: how to make one.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not isinstance(value, kind):
+        raise ConfigError(
+            f"{name} is {value!r:.80} ({type(value).__name__}); it must be a {kind.__name__}. "
+            f"{advice}"
+        )
+
+
+def check_size(name: str, value: Any) -> None:
+    """Require a size in pixels: a height and a width.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ConfigError(f"{name} is {value!r:.80}; it must be (height, width) in pixels.")
+    for side in value:
+        check_value(name, side, int, Range(least=1))
 
 
 def _convert(value: Any, kind: type) -> Any:

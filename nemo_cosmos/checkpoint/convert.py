@@ -55,6 +55,7 @@ from nemo_cosmos.checkpoint.world.folder import (
 )
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
+from nemo_cosmos.options import check_place
 from nemo_cosmos.progress import Progress
 from nemo_cosmos.provenance.belonging import Parts, check_together
 from nemo_cosmos.storage import atomic_path, exported_folder
@@ -101,6 +102,8 @@ def import_checkpoint(
         NumericsError: a weight is NaN or infinite.
         InputError: ``target`` exists, or something has to be named.
     """
+    check_place("source", source)
+    check_place("target", target)
     place, folder = Path(source), Path(target)
     require(conversion_checks(place, folder))
     opened = _open(place, model, tokenizer, use_average, allow_mismatch)

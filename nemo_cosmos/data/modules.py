@@ -29,6 +29,7 @@ from nemo_cosmos.data.order.stream import (
 )
 from nemo_cosmos.data.shard_module import Folders, ShardDataModule, as_list
 from nemo_cosmos.errors import ConfigError, SampleError
+from nemo_cosmos.options import Range, check_size, check_value
 
 
 class LatentDataModule(ShardDataModule[LatentDataset]):
@@ -88,6 +89,9 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
             shuffle_window=shuffle_window,
             max_bad_shards=max_bad_shards,
         )
+        check_value("text_length", text_length, int, Range(least=1))
+        if isinstance(controls, str):
+            raise ConfigError(f"controls is '{controls}'; it must be a list of names.")
         if image_ratio is not None:
             check_image_ratio(image_ratio)
         if image_ratio is not None and packing is not None:
@@ -256,7 +260,9 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
             max_bad_shards=max_bad_shards,
         )
         check_image_ratio(image_ratio)
-        self.lengths = (num_frames,) if isinstance(num_frames, int) else tuple(num_frames)
+        several = isinstance(num_frames, Sequence) and not isinstance(num_frames, str)
+        lengths: Any = num_frames if several else (num_frames,)
+        self.lengths = tuple(check_value("num_frames", n, int, Range(least=1)) for n in lengths)
         self.sizes = _as_sizes(size)
         self.image_ratio = image_ratio
         self.cache_bytes, self.cache_dir = cache_bytes, cache_dir
@@ -336,5 +342,8 @@ def _num_tokens(dataset: LatentDataset, packing: PackConfig, numbers: Numbers) -
 
 
 def _as_sizes(size: Size | Sequence[Size]) -> tuple[Size, ...]:
-    sizes: Any = [size] if isinstance(size[0], int) else size
+    several = isinstance(size, Sequence) and size and isinstance(size[0], Sequence)
+    sizes: Any = size if several else [size]
+    for one in sizes:
+        check_size("size", one)
     return tuple((int(height), int(width)) for height, width in sizes)

@@ -28,7 +28,7 @@ from nemo_cosmos.data.loading.loader import (
 from nemo_cosmos.data.order.resume import BatchSource, State, check_same_order
 from nemo_cosmos.data.order.stream import OnePass
 from nemo_cosmos.data.shards.bad_shards import BadShards
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.options import Range, check_place, check_value
 
 if TYPE_CHECKING:
     from nemo_cosmos.data.nemo_sampler import OwnOrderDataSampler
@@ -69,12 +69,16 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
         max_bad_shards: int,
     ) -> None:
         super().__init__()
-        if min(micro_batch_size, global_batch_size, shuffle_window) < 1 or num_workers < 0:
-            raise ConfigError(
-                f"micro_batch_size is {micro_batch_size}, global_batch_size {global_batch_size}, "
-                f"shuffle_window {shuffle_window} and num_workers {num_workers}; expected positive "
-                "batch sizes, a positive window and at least 0 workers."
-            )
+        for name, value, least in (
+            ("micro_batch_size", micro_batch_size, 1),
+            ("global_batch_size", global_batch_size, 1),
+            ("shuffle_window", shuffle_window, 1),
+            ("num_workers", num_workers, 0),
+            ("max_bad_shards", max_bad_shards, 0),
+        ):
+            check_value(name, value, int, Range(least=least))
+        for folder in (*_checked_list(path), *_checked_list(val_path or ())):
+            check_place("a data path", folder)
         self.path, self.val_path = path, val_path
         self.micro_batch_size = micro_batch_size
         self.global_batch_size = global_batch_size
@@ -247,6 +251,12 @@ def data_parallel_place() -> tuple[int, int]:
         parallel_state.get_data_parallel_rank(),
         parallel_state.get_data_parallel_world_size(),
     )
+
+
+def _checked_list(path: Any) -> list[Any]:
+    """What a data path lists; a value that is no list stands for itself, to be refused."""
+    is_list = isinstance(path, Sequence) and not isinstance(path, str)
+    return list(path) if is_list else [path]
 
 
 def as_list(path: Folders) -> list[str | os.PathLike[str]]:

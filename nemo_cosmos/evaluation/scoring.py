@@ -244,6 +244,11 @@ def _check_finite(name: str, result: CaseScores) -> None:
 
 
 def _check_frames(which: str, frames_THWC: Frames) -> None:
+    if not isinstance(frames_THWC, np.ndarray):
+        raise VideoError(
+            f"The {which} video is a {type(frames_THWC).__name__}; expected an array of uint8 "
+            "frames (frames, height, width, 3). Decode it with nemo_cosmos.video.decode."
+        )
     shape = frames_THWC.shape
     if frames_THWC.dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3 or 0 in shape:
         raise VideoError(

@@ -88,7 +88,7 @@ def get_gpu(name: str) -> Gpu:
     """
     if name not in GPUS:
         raise ConfigError(
-            f"There is no GPU '{name}' in the planner. Valid are {nearest_names(name, GPUS)}; "
+            f"There is no GPU '{name}' in the planner. Valid are {nearest_names(str(name), GPUS)}; "
             "their figures are in nemo_cosmos/planning/hardware.py."
         )
     return GPUS[name]

@@ -85,6 +85,8 @@ def check_kinds(allowed: Collection[str]) -> None:
     Raises:
         ConfigError: names the nearest.
     """
+    if isinstance(allowed, str):
+        raise ConfigError(f"allow_mismatch is '{allowed}'; it must be a list: ['{allowed}'].")
     for kind in allowed:
         if kind not in KINDS:
             raise ConfigError(

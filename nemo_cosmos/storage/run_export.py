@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from nemo_cosmos.home import expanded
+from nemo_cosmos.options import check_place
 
 EXPORT_FOLDER = "export"
 _CONFIG_FILE = "config.json"
@@ -21,6 +22,7 @@ def exported_folder(path: str | os.PathLike[str]) -> Path:
         ``<path>/export`` where that is an exported model and the path itself is none; else the
         path, ``~`` expanded.
     """
+    check_place("the folder", path)
     folder = expanded(os.fspath(path))
     export = folder / EXPORT_FOLDER
     is_run = not (folder / _CONFIG_FILE).is_file() and (export / _CONFIG_FILE).is_file()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.options import check_value
 from nemo_cosmos.platform import ranks
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def check_steps(max_steps: int) -> None:
     Raises:
         ConfigError: it is not positive.
     """
+    check_value("trainer.max_steps", max_steps, int)
     if max_steps < 1:
         raise ConfigError(
             f"trainer.max_steps={max_steps} is no length of a run: it counts optimiser steps, from "

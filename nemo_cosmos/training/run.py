@@ -8,11 +8,12 @@ import lightning.pytorch as pl
 from nemo import lightning as nl
 
 from nemo_cosmos.errors import ConfigError, MissingFileError
+from nemo_cosmos.options import check_instance
 from nemo_cosmos.training.checkpointing.resume import RunResume
 from nemo_cosmos.training.fingerprint import fingerprint
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.run_folder import read_finished
-from nemo_cosmos.training.session import TrainingSession, run_folder_of
+from nemo_cosmos.training.session import RESUME_ADVICE, TrainingSession, check_parts, run_folder_of
 
 
 def train(
@@ -46,6 +47,7 @@ def train(
         NumericsError: training diverged.
         StorageFullError: the disk has no room for a checkpoint.
     """
+    check_parts(model, data, trainer, log, resume, optim)
     log = log if log is not None else RunLogger(name="run")
     resume = resume if resume is not None else RunResume()
     folder = run_folder_of(log)
@@ -64,6 +66,8 @@ def check_restore(resume: nl.AutoResume | None) -> None:
     Raises:
         MissingFileError: none are named, or they do not exist.
     """
+    if resume is not None:
+        check_instance("resume", resume, nl.AutoResume, RESUME_ADVICE)
     restore = None if resume is None else resume.restore_config
     if restore is None or not restore.path:
         raise MissingFileError(

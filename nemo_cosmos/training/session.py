@@ -30,6 +30,7 @@ from nemo import lightning as nl
 from nemo_cosmos.batch import spec_of
 from nemo_cosmos.errors import ConfigError, NemoCosmosError, NumericsError
 from nemo_cosmos.models.common.megatron.parts import TensorPart
+from nemo_cosmos.options import check_instance
 from nemo_cosmos.storage import EXPORT_FOLDER, atomic_path
 from nemo_cosmos.storage.atomic import clean_up
 from nemo_cosmos.training.callbacks.signals import StopOnSignal, StoppedError
@@ -106,12 +107,8 @@ class TrainingSession:
             CheckpointError: the checkpoint to resume from is damaged or of another model.
             StorageFullError: the disk has no room for a checkpoint.
         """
-        if not isinstance(trainer, WorldTrainer):
-            raise ConfigError(
-                f"A session steps a WorldTrainer, but the trainer is a {type(trainer).__name__}. "
-                "Make it with nemo_cosmos.training.trainer.WorldTrainer, which takes the same "
-                "arguments."
-            )
+        check_parts(model, data, trainer, log, resume, optim)
+        assert isinstance(trainer, WorldTrainer)
         log = log if log is not None else RunLogger(name="run")
         resume = resume if resume is not None else RunResume()
         folder = run_folder_of(log)
@@ -327,6 +324,31 @@ class TrainingSession:
             "optim.lr_scheduler.warmup_steps or lower optim.config.clip_grad, delete checkpoints "
             "of steps after the rise, and run the command again."
         )
+
+
+RESUME_ADVICE = "Write RunResume(restore_config=nl.RestoreConfig(path=FOLDER))."
+
+
+def check_parts(
+    model: object, data: object, trainer: object, log: object, resume: object, optim: object
+) -> None:
+    """Require each part of a run to be of its kind.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    advice = "Build one, such as DiffusionModel(DiTConfig(...)), or take a recipe's."
+    check_instance("model", model, pl.LightningModule, advice)
+    check_instance("data", data, pl.LightningDataModule, "Write LatentDataModule(FOLDER, ...).")
+    advice = "Write nemo_cosmos.training.trainer.WorldTrainer, which takes a Trainer's arguments."
+    check_instance("trainer", trainer, WorldTrainer, advice)
+    for name, value, kind, advice in (
+        ("log", log, nl.NeMoLogger, "Write RunLogger(log_dir=FOLDER, name=NAME)."),
+        ("resume", resume, nl.AutoResume, RESUME_ADVICE),
+        ("optim", optim, nl.OptimizerModule, "Write nl.MegatronOptimizerModule(config=...)."),
+    ):
+        if value is not None:
+            check_instance(name, value, kind, advice)
 
 
 def run_folder_of(log: nl.NeMoLogger) -> Path:

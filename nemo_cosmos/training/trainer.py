@@ -14,6 +14,7 @@ from lightning.fabric.plugins.environments import (
 )
 from nemo import lightning as nl
 
+from nemo_cosmos.options import Range, check_instance, check_value
 from nemo_cosmos.platform import ranks
 from nemo_cosmos.platform.quiet import quiet_nemo
 from nemo_cosmos.training.callbacks.curves import LossCurves
@@ -84,6 +85,11 @@ class WorldTrainer(nl.Trainer):
     ) -> None:
         quiet_nemo()
         check_steps(max_steps)
+        _check_arguments(devices, kwargs.get("num_nodes", 1), log_every_n_steps)
+        if strategy is not None:
+            advice = "Write WorldStrategy(tensor_model_parallel_size=...)."
+            check_instance("trainer.strategy", strategy, WorldStrategy, advice)
+        check_instance("trainer.callbacks", callbacks or [], Sequence, "Give a list.")
         if "plugins" not in kwargs:
             kwargs["plugins"] = megatron_precision(
                 str(precision),
@@ -125,6 +131,15 @@ class WorldTrainer(nl.Trainer):
         if self.is_stepped and self.training:
             raise ReadyToStep
         return super()._run_stage()
+
+
+def _check_arguments(devices: object, num_nodes: object, log_every_n_steps: object) -> None:
+    for name, number in (
+        ("trainer.devices", devices),
+        ("trainer.num_nodes", num_nodes),
+        ("trainer.log_every_n_steps", log_every_n_steps),
+    ):
+        check_value(name, number, int, Range(least=1))
 
 
 def with_environment(plugins: object) -> list[object]:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.data.loading.buckets import Bucket
 from nemo_cosmos.errors import ConfigError, SampleError
+from nemo_cosmos.options import check_value
 
 DEFAULT_WINDOW = 65_536
 Numbers = NDArray[np.int64]
@@ -301,6 +302,7 @@ def check_image_ratio(image_ratio: float) -> None:
     Raises:
         ConfigError: it is below 0 or not below 1.
     """
+    check_value("image_ratio", image_ratio, float)
     if not 0 <= image_ratio < 1:
         raise ConfigError(
             f"image_ratio is {image_ratio}; expected a share of the batches, at least 0 and below "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,7 @@ import torch
 from nemo_cosmos.data.loading.buckets import Size, nearest_size
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.options import Range, check_fields, check_value, limited
+from nemo_cosmos.options import check_fields, check_size, limited
 
 LATENT_DTYPES = {
     "float16": torch.float16,
@@ -44,8 +43,8 @@ class TokenizeConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for side in itertools.chain.from_iterable(self.sizes):
-            check_value("size", side, int, Range(least=1))
+        for size in self.sizes:
+            check_size("size", size)
         if self.latent_dtype not in LATENT_DTYPES:
             raise ConfigError(
                 f"latent_dtype is '{self.latent_dtype}'; expected {', '.join(LATENT_DTYPES)}."

@@ -39,6 +39,7 @@ from nemo_cosmos.models.diffusion.process.training_step import (
     whole_latent_shape,
 )
 from nemo_cosmos.models.diffusion.settings import DiffusionSettings
+from nemo_cosmos.options import check_instance
 
 
 class DiffusionModel(MegatronLightningModule):
@@ -70,6 +71,9 @@ class DiffusionModel(MegatronLightningModule):
         world: WorldInfo | None = None,
         model_transform: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
+        check_instance("config", config, DiTConfig, "Write DiTConfig(num_layers=..., ...).")
+        if process is not None:
+            check_instance("process", process, DiffusionConfig, "Write DiffusionConfig(...).")
         adamw = OptimizerConfig(lr=1e-4, use_distributed_optimizer=True)
         super().__init__(config, optim or nl.MegatronOptimizerModule(config=adamw))
         self.config: DiTConfig = config

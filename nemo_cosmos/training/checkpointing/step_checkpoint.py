@@ -14,6 +14,7 @@ from nemo.lightning.pytorch.callbacks import ModelCheckpoint
 
 from nemo_cosmos.checkpoint.world.config import DESCRIPTION_FILE
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.training.callbacks.ema import EMA
 from nemo_cosmos.training.checkpointing.storage import check_room
 from nemo_cosmos.training.export import checkpoint_description
@@ -52,6 +53,9 @@ class StepCheckpoint(ModelCheckpoint):
         save_context: bool = False,
         **kwargs: object,
     ) -> None:
+        check_value("every_n_train_steps", every_n_train_steps, int | None, Range(least=0))
+        check_value("train_time_interval_s", train_time_interval_s, float | None, Range(above=0))
+        check_value("keep", keep, int, Range(least=0))
         if every_n_train_steps and train_time_interval_s is not None:
             raise ConfigError(
                 f"Checkpoints are saved every {every_n_train_steps} steps or every "

@@ -147,7 +147,7 @@ class TestLatentBatches:
             LatentDataModule("nowhere", image_ratio=image_ratio)
 
     def test_impossible_batch_sizes(self, write_latents):
-        with pytest.raises(ConfigError, match="positive batch sizes"):
+        with pytest.raises(ConfigError, match="micro_batch_size is 0; it must be 1 or more"):
             LatentDataModule("nowhere", micro_batch_size=0)
         data = LatentDataModule(write_latents(), micro_batch_size=2, global_batch_size=5)
         with pytest.raises(ConfigError, match=r"not a multiple.*4 and 6"):

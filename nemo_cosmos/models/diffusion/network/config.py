@@ -13,8 +13,15 @@ from torch.nn import functional as F
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.models.common.attention.context_parallel import check_kind
 from nemo_cosmos.models.common.megatron.fp8 import check_fp8
+from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.platform import divisors, has_cuda
 
+_COUNTS = (
+    "num_layers", "hidden_size", "num_attention_heads", "in_channels", "out_channels",
+    "patch_spatial", "patch_temporal", "crossattn_emb_channels", "adaln_lora_dim",
+    "max_frames", "max_height", "max_width",
+)  # fmt: skip
+"""Fields that count something a network has at least one of."""
 # What a saved model records: all that decides the network's function and its weights' shapes.
 _ARCHITECTURE_FIELDS = (
     "num_layers",
@@ -109,12 +116,11 @@ class DiTConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         """Check the sizes, then complete Megatron's fields."""
+        self._check_numbers()
         self.rope_ratios_thw = tuple(self.rope_ratios_thw)  # type: ignore[assignment]
         if self.first_last_layers_bf16 is None:
             self.first_last_layers_bf16 = bool(self.fp8) and self.fp8_recipe != "delayed"
         check_fp8(self, self.layer_spec)
-        if self.num_layers < 1:
-            raise ConfigError(f"num_layers={self.num_layers}, but a network has 1 layer or more.")
         if self.hidden_size < 1 or self.hidden_size % max(self.num_attention_heads, 1):
             raise ConfigError(
                 f"hidden_size={self.hidden_size} does not divide into "
@@ -139,6 +145,29 @@ class DiTConfig(TransformerConfig):
             # would mistake activations for gradients, so each message is sent on its own.
             self.overlap_p2p_comm, self.batch_p2p_comm = True, False
         super().__post_init__()
+
+    def _check_numbers(self) -> None:
+        """Require every size to be a number that a network can have.
+
+        Raises:
+            ConfigError: one is of another type, or too small.
+        """
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise ConfigError(f"{name}={value}, but a network has 1 or more.")
+            check_value(name, value, int)
+        check_value("control_channels", self.control_channels, int, Range(least=0))
+        check_value("ffn_hidden_size", self.ffn_hidden_size, int | None, Range(least=1))
+        check_value("base_fps", self.base_fps, float, Range(above=0))
+        ratios = self.rope_ratios_thw
+        if not isinstance(ratios, tuple | list) or len(ratios) != 3:
+            raise ConfigError(
+                f"rope_ratios_thw is {ratios!r:.80}; it must be three numbers, of time, height and "
+                "width."
+            )
+        for ratio in ratios:
+            check_value("rope_ratios_thw", ratio, float, Range(above=0))
 
     def check_layout(self) -> None:
         """Require the network's sizes to divide over ranks.
