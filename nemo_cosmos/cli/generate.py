@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from nemo_cosmos.inference.request import Task
     from nemo_cosmos.progress import Show
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 LABELS = {"generate": "Generating", "predict": "Predicting", "extend": "Extending"}
 
 Model = Annotated[Path, typer.Argument(help="World-model folder, such as <run>/export.")]
@@ -71,7 +71,9 @@ NumGiven = Annotated[
     int | None, number("How many frames to continue.", "--num-condition-frames", least=1, most=1e6)
 ]
 Chunks = Annotated[int, number("How many times to continue.", least=1, most=100000)]
-Precision = Annotated[str, typer.Option(help="float32 or bfloat16.")]
+Precision = Annotated[
+    str, typer.Option(help="float32, bfloat16, or auto: bfloat16 on a GPU, float32 on a CPU.")
+]
 TensorParallel = Annotated[
     int,
     number(
@@ -95,7 +97,7 @@ def generate(
     out: Out = Path("outputs/generate.mp4"),
     disable_guard: DisableGuard = None,
     enable_guard: EnableGuard = None,
-    precision: Precision = "float32",
+    precision: Precision = "auto",
     tensor_parallel: TensorParallel = 1,
     allow_mismatch: AllowMismatch = None,
     check: CheckOnly = False,
@@ -130,7 +132,7 @@ def predict(
     out: Out = Path("outputs/predict.mp4"),
     disable_guard: DisableGuard = None,
     enable_guard: EnableGuard = None,
-    precision: Precision = "float32",
+    precision: Precision = "auto",
     tensor_parallel: TensorParallel = 1,
     allow_mismatch: AllowMismatch = None,
     check: CheckOnly = False,
@@ -168,7 +170,7 @@ def extend(
     out: Out = Path("outputs/extend.mp4"),
     disable_guard: DisableGuard = None,
     enable_guard: EnableGuard = None,
-    precision: Precision = "float32",
+    precision: Precision = "auto",
     tensor_parallel: TensorParallel = 1,
     allow_mismatch: AllowMismatch = None,
     check: CheckOnly = False,
@@ -273,7 +275,7 @@ class _Setting:
         return WorldPipeline.from_folder(
             model,
             self.guards(),
-            dtype=getattr(torch, self.precision),
+            dtype=None if self.precision == "auto" else getattr(torch, self.precision),
             tp=self.tp,
             allow_mismatch=listed(self.allow_mismatch),
         )

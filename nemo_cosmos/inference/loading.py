@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from nemo_cosmos.checkpoint.world.folder import World, load_world
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import get_family
-from nemo_cosmos.platform import default_device, num_processes
+from nemo_cosmos.platform import by_device, default_device, num_processes
 
 
 def load_shared_world(
     path: str | PathLike[str],
-    dtype: torch.dtype,
+    dtype: torch.dtype | None = None,
     tp: int = 1,
     allow_mismatch: Collection[str] = (),
 ) -> World:
@@ -32,7 +32,7 @@ def load_shared_world(
 
     Args:
         path: the folder.
-        dtype: precision to compute in.
+        dtype: precision to compute in; that of :func:`default_dtype` by default.
         tp: tensor-parallel ranks.
         allow_mismatch: kinds of difference between the world's parts that are meant.
 
@@ -40,6 +40,7 @@ def load_shared_world(
         ConfigError: ``tp`` does not divide the ranks or the heads.
         InputError, CheckpointError, NumericsError: as :func:`load_world`.
     """
+    dtype = dtype or default_dtype()
     ranks = num_processes()
     if ranks % tp:
         legal = [size for size in range(1, ranks + 1) if ranks % size == 0]
@@ -54,6 +55,14 @@ def load_shared_world(
     world = load_world(path, dtype, device=cpu, cp=cp, allow_mismatch=allow_mismatch)
     get_family(world.config.family).share_weights(world.net)
     return replace(world, tokenizer=world.tokenizer.to(default_device()))
+
+
+def default_dtype() -> torch.dtype:
+    """The precision to generate in: bfloat16 on a GPU, float32 on a CPU.
+
+    A GPU's attention kernels take no float32: the scores of a whole video would be laid out.
+    """
+    return by_device(torch.float32, torch.bfloat16)
 
 
 def local_bytes(holder: object) -> int:

@@ -70,7 +70,7 @@ class WorldPipeline:
         cls,
         path: str | PathLike[str],
         guards: GuardPolicy | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         tp: int = 1,
         allow_mismatch: Collection[str] = (),
     ) -> Self:
@@ -80,7 +80,7 @@ class WorldPipeline:
             path: the folder, as training exports it.
             guards: the guards, by default all; turn one off by its name with
                 ``GuardPolicy.default(disabled=["face_blur"])``.
-            dtype: precision to compute in.
+            dtype: precision to compute in; bfloat16 on a GPU by default, float32 on a CPU.
             tp: how many of the ranks that a launcher started share the weights of a layer. The
                 rest share the tokens of the video. All of them call the pipeline's methods alike,
                 and get the same result.

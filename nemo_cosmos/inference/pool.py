@@ -32,7 +32,7 @@ from nemo_cosmos.checkpoint.world.config import TOKENIZER_FOLDER, WEIGHTS_FILE, 
 from nemo_cosmos.checkpoint.world.folder import World
 from nemo_cosmos.errors import Cancelled, ConfigError, NemoCosmosError
 from nemo_cosmos.guardrails import GuardPolicy
-from nemo_cosmos.inference.loading import load_shared_world, local_bytes
+from nemo_cosmos.inference.loading import default_dtype, load_shared_world, local_bytes
 from nemo_cosmos.inference.pipeline import Encoder, WorldPipeline
 from nemo_cosmos.inference.request import Request
 from nemo_cosmos.inference.result import Result
@@ -87,7 +87,7 @@ class WorldPool:
         guards: what prompts and videos of all worlds must pass; by default every guard.
         max_bytes: memory that worlds and text encoders may take on a rank; beyond it, the world
             that was used longest ago is evicted. None for no limit.
-        dtype: precision to compute in.
+        dtype: precision to compute in; bfloat16 on a GPU by default, float32 on a CPU.
         tp: tensor-parallel ranks; see :meth:`WorldPipeline.from_folder`.
         lead: whether the first rank hands its requests to the others. False where every rank calls
             :meth:`run` alike, or where there is one.
@@ -98,12 +98,12 @@ class WorldPool:
         guards: GuardPolicy | None = None,
         *,
         max_bytes: int | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         tp: int = 1,
         lead: bool = False,
     ) -> None:
         self.max_bytes = max_bytes
-        self.dtype = dtype
+        self.dtype = dtype or default_dtype()
         self.tp = tp
         self._guards = guards
         self._worlds: OrderedDict[_Key, _Loaded] = OrderedDict()  # the last one was used last

@@ -37,7 +37,7 @@ def hide_gpus() -> None:
 
 
 def by_device(cpu: T, cuda: T) -> T:
-    """A number that is best on a CPU, or on a CUDA device, whichever the default device is."""
+    """What is best on a CPU, or on a CUDA device, whichever the default device is."""
     return cuda if has_cuda() else cpu
 
 

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from nemo_cosmos.errors import Cancelled, ConfigError, MissingFileError
 from nemo_cosmos.guardrails import GuardPolicy
 from nemo_cosmos.inference import Request, WorldPool, default_pool
 from nemo_cosmos.inference import pool as module
+from nemo_cosmos.platform import device
 
 RAIN = Request("generate", "rain", {"steps": 1, "guidance": 0.0})
 
@@ -155,3 +157,10 @@ def test_a_cancelled_request_leaves_the_pool_usable_and_frees_its_memory(
 def test_python_users_share_one_pool() -> None:
     assert default_pool() is default_pool()
     assert default_pool().max_bytes
+
+
+def test_the_precision_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert WorldPool().dtype == torch.float32
+    monkeypatch.setattr(device, "has_cuda", lambda: True)
+    assert WorldPool().dtype == torch.bfloat16
+    assert WorldPool(dtype=torch.float32).dtype == torch.float32

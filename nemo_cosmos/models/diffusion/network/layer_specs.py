@@ -25,18 +25,22 @@ from nemo_cosmos.models.diffusion.network.layers import DiTLayer, DiTLayerSubmod
 from nemo_cosmos.platform import has, has_cuda
 
 
-def dit_layer_spec(name: str = "auto") -> ModuleSpec:
+def dit_layer_spec(name: str = "auto", *, half: bool = True) -> ModuleSpec:
     """Return the spec of one layer.
 
     Args:
         name: ``"local"``, ``"transformer_engine"``, or ``"auto"``: Transformer Engine where it is
-            installed and CUDA is available, else local.
+            installed, CUDA is available and the precision is one of its attention kernels', else
+            local.
+        half: whether the layers compute in 16 bits. In float32, Transformer Engine would lay out
+            the scores of all tokens with all tokens.
 
     Raises:
         MissingDependencyError: the name is ``"transformer_engine"``, which is not installed.
     """
     if name == "auto":
-        name = "transformer_engine" if has_cuda() and has("transformer_engine") else "local"
+        fused = half and has_cuda() and has("transformer_engine")
+        name = "transformer_engine" if fused else "local"
     return _transformer_engine_spec() if name == "transformer_engine" else _local_spec()
 
 

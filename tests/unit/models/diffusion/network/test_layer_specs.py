@@ -1,0 +1,29 @@
+"""Which library computes a layer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nemo_cosmos.models.diffusion.network import dit, layer_specs
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "local"),  # float32, whose scores Transformer Engine would lay out
+        ({"params_dtype": torch.bfloat16}, "transformer_engine"),
+        ({"bf16": True}, "transformer_engine"),  # a trainer's mixed precision
+    ],
+)
+def test_float32_stays_with_the_local_layers(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], expected: str
+) -> None:
+    monkeypatch.setattr(layer_specs, "has_cuda", lambda: True)
+    monkeypatch.setattr(layer_specs, "has", lambda name: True)
+    monkeypatch.setattr(layer_specs, "_local_spec", lambda: "local")
+    monkeypatch.setattr(layer_specs, "_transformer_engine_spec", lambda: "transformer_engine")
+    config = DiTConfig(num_layers=1, hidden_size=48, num_attention_heads=2, **changes)
+    half = dit.computes_in_16_bits(config)
+    assert layer_specs.dit_layer_spec("auto", half=half) == expected
