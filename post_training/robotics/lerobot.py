@@ -232,7 +232,7 @@ class LeRobotData:
             raise MissingFileError(
                 f"'{self.folder}' lacks 'meta/episodes/*/*.parquet', which lists its episodes."
             )
-        for item in (row for file in files for row in _read_table(file).to_pylist()):
+        for item in (row for file in files for row in _read_table(file, "stats/").to_pylist()):
             videos = {
                 camera: (
                     _numbers(item, f"videos/{camera}"),
@@ -358,13 +358,16 @@ def _read_info(folder: Path) -> JsonObject:
     return info
 
 
-def _read_table(file: Path) -> pyarrow.Table:
+def _read_table(file: Path, without: str = "") -> pyarrow.Table:
+    """Read a table, without the columns whose names begin so."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         # A single file: what its folders are called must not become a column.
-        return pq.ParquetFile(file).read()
+        opened = pq.ParquetFile(file)
+        names = [n for n in opened.schema_arrow.names if not (without and n.startswith(without))]
+        return opened.read(columns=names)
     except FileNotFoundError as error:
         raise MissingFileError(f"There is no table '{file}'.") from error
     except (OSError, pa.ArrowException) as error:

@@ -102,6 +102,7 @@ def make_v3(folder: Path, width: int = 7) -> Path:
         "length": list(LENGTHS),
         "data/chunk_index": [0, 0],
         "data/file_index": [0, 0],
+        "stats/observation.images.top/mean": [[[[0.5]]], [[[0.5]]]],
     }
     for number, camera in enumerate(CAMERAS):
         both = np.concatenate([frames(0, number), frames(1, number)])
