@@ -79,6 +79,8 @@ def _named_data(recipe: run.Partial) -> str:
 
 
 def _weights(recipe: run.Partial, here: bool) -> str:
+    import fiddle as fdl
+
     from nemo_cosmos.training.checkpointing.resume import restore_source
     from nemo_cosmos.training.run import check_restore
 
@@ -88,7 +90,7 @@ def _weights(recipe: run.Partial, here: bool) -> str:
         raise MissingFileError(NO_WEIGHTS)
     if not here:
         return str(path)
-    check_restore(recipe.resume)
+    check_restore(fdl.build(recipe.resume))
     return str(restore_source(Path(path)))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import fiddle as fdl
 import nemo_run as run
@@ -21,6 +22,8 @@ from nemo_cosmos.planning.counted import CountedPlan, plan_counted
 from nemo_cosmos.planning.hardware import Gpu
 from nemo_cosmos.planning.planner import Plan, make_plan
 from nemo_cosmos.training.callbacks.ema import EMA
+from nemo_cosmos.training.checkpointing.resume import restore_source
+from nemo_cosmos.training.matching import check_belonging
 
 MOST_PLANNED = 10_000_000
 """The largest number of GPUs that is planned for; its divisors are found in no time."""
@@ -96,6 +99,7 @@ def plan_recipe(
             "pretrain --list' shows."
         )
     built = build_model(recipe)
+    _check_belonging(recipe, built)
     workload = _workload(recipe, built, get_family(name), video)
     strategy = recipe.trainer.strategy
     configured = (
@@ -106,6 +110,23 @@ def plan_recipe(
     )
     recompute = built.config.recompute_granularity or "none"
     return make_plan(workload, gpu, num_gpus, memory_bytes, configured, recompute, fsdp=fsdp)
+
+
+def _check_belonging(recipe: run.Partial, model: WorldModel) -> None:
+    """Require data and weights that are named to belong to the model: it could not train on others.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    path, restore = recipe.data.path, getattr(recipe.resume, "restore_config", None)
+    weights = getattr(restore, "path", None)
+    check_belonging(
+        model,
+        [path] if isinstance(path, str) and path else list(path or ()),
+        restore_source(Path(weights)) if weights else None,
+        getattr(recipe.resume, "allow_mismatch", ()),
+        text_length=getattr(recipe.data, "text_length", 0),
+    )
 
 
 def build_model(recipe: run.Partial) -> WorldModel:

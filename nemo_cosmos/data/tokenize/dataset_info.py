@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.provenance.belonging import Parts
-from nemo_cosmos.storage import filesystem_of, open_url, resolve_from_folder
+from nemo_cosmos.storage import filesystem_of, is_url, open_url, resolve_from_folder
 
 DATASET_FILE = "dataset.json"
 TOKENIZER_KEYS = ("tokenizer_name", "encoder_sha256", "latent_stats")
@@ -24,6 +25,12 @@ def read_dataset_info(folder: str | os.PathLike[str]) -> JsonObject:
         ConfigError: it is not JSON.
     """
     location = f"{os.fspath(folder).rstrip('/')}/{DATASET_FILE}"
+    if not is_url(location) and Path(folder).is_dir() and not Path(location).is_file():
+        raise MissingFileError(
+            f"'{os.fspath(folder)}' is not a folder of tokenised data: it has no {DATASET_FILE}, "
+            "which 'nemo-cosmos tokenize' writes when it is done. Tokenize curated shards first; "
+            "name the folder itself, not one above or below; or run a stopped command again."
+        )
     with open_url(location) as handle:
         try:
             info: JsonObject = json.loads(handle.read())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import fiddle as fdl
@@ -13,6 +14,7 @@ from nemo_cosmos.cli.main import Exit
 from nemo_cosmos.models.diffusion.presets import DIFFUSION, count_parameters
 from nemo_cosmos.planning import recipe as _  # noqa: F401 - NeMo, before output is captured
 from nemo_cosmos.planning.layout import RECOMPUTE_MODES, ParallelLayout
+from nemo_cosmos.testing.tiny import Clips, write_latents, write_world
 from recipes.overrides import apply_overrides
 from recipes.registry import RECIPES, get_recipe
 
@@ -134,3 +136,26 @@ def test_what_is_wrong_is_said(
 ) -> None:
     ran = run_cli("plan", *words)
     assert ran.code == Exit.WRONG_USE and message in ran.err
+
+
+def test_data_and_weights_that_do_not_belong_are_refused(
+    run_cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    call = ["plan", "-f", "diffusion_nano_video2world", "-n", 1]
+    data = write_latents(tmp_path / "latents", Clips(num_samples=2, text_dim=64))
+    ran = run_cli(*call, f"data.path={data}")
+    assert ran.code == Exit.WRONG_USE and "text_channels=512" in ran.err
+    curated = tmp_path / "latents" / "part_000000"
+    assert (
+        "Tokenize curated shards first" in run_cli(*call, f"data.path={curated.parent.parent}").err
+    )
+    right = write_latents(tmp_path / "right", Clips(num_samples=2, text_dim=512))
+    assert run_cli(*call, f"data.path={right}").code == Exit.DONE
+    world = write_world(tmp_path / "world", num_layers=3, crossattn_emb_channels=512)
+    words = ["--post-training", f"resume.restore_config.path={world}"]
+    assert "num_layers=6" in run_cli(*call, *words, "model.config.num_layers=6").err
+    size = ["--num-frames", 9, "--height", 32, "--width", 32]
+    ran = run_cli(*call, *words, *size, "--json")
+    assert ran.code == Exit.DONE, ran.err
+    planned = ran.json
+    assert planned["parameters"] < run_cli(*call, "--json").json["parameters"] / 4

@@ -12,7 +12,7 @@ from nemo_cosmos import api, site
 from nemo_cosmos.cli.main import Exit
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.launch import TorchrunLauncher
-from nemo_cosmos.testing.tiny import Clips, write_latents
+from nemo_cosmos.testing.tiny import Clips, write_latents, write_world
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +137,18 @@ def test_room_for_the_checkpoints_is_looked_at(run_cli, latents, fake_pretrain, 
     assert few.code == Exit.FAILED and "has 10.0 MB free" in few.err and not fake_pretrain
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000_000))
     assert run_cli("pretrain", *NANO, f"data.path={latents}").code == Exit.DONE
+
+
+def test_a_small_world_of_ones_own_is_checked_as_any(run_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    world = write_world(tmp_path / "world", num_layers=3)
+    data = write_latents(tmp_path / "latents", tokenizer=world / "tokenizer")
+    call = ["finetune", *NANO, "--from", world, f"data.path={data}", "--check"]
+    ran = run_cli(*call)
+    assert ran.code == Exit.DONE, ran.out
+    ran = run_cli(*call, "model.config.num_layers=6")
+    assert ran.code == Exit.WRONG_USE and "num_layers=3" in ran.out
+    assert run_cli(*call, "model.config.num_layers=6", "--allow-mismatch", "model").code == 0
 
 
 def test_one_process_trains_here(run_cli, latents, fake_pretrain, tmp_path):
