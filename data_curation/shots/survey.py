@@ -52,8 +52,8 @@ class Surveyor:
         number_of = {stamp: number for number, stamp in enumerate(stamps.tolist())}
         with open_video(self._source) as (container, stream):
             stream.codec_context.options = QUICK_DECODER
-            for frame in decode_packets(container, stream):
-                number = number_of.get(frame.pts if index.seekable else frame.opaque)
+            for frame in decode_packets(container, stream, is_counting=not index.seekable):
+                number = number_of.get(frame.pts)
                 if number is None:  # outside the edit list
                     continue
                 self._bad_T[number] = frame.is_corrupt

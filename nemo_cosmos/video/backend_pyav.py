@@ -168,7 +168,8 @@ class ForwardReader:
         is_sparse = len(self._wanted_pts) < len(self._index.pts)
         may_skip = is_sparse and self._index.seekable and self._index.info.codec == "h264"
         skip = self._skip_unwanted if may_skip else None
-        return decode_packets(self._container, self._stream, skip)
+        counts = not self._index.seekable
+        return decode_packets(self._container, self._stream, skip, is_counting=counts)
 
     def _skip_unwanted(self, packet: av.Packet) -> None:
         # Asked for packet by packet: the decoder is some packets ahead of what it returns.
@@ -179,7 +180,7 @@ class ForwardReader:
         """Decode on to the frame of that packet, where timestamps do not identify it."""
         wanted = int(self._index.packet_T[number])
         for frame in self._frames:
-            if frame.opaque == wanted:
+            if frame.pts == wanted:
                 return frame
         return None
 

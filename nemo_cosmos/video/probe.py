@@ -277,8 +277,9 @@ def _decoded_frames(
     """
     refused: list[int] = []
     shown = {
-        int(frame.opaque): frame.is_corrupt
-        for frame in decode_packets(container, stream, refused=refused)
+        frame.pts: frame.is_corrupt
+        for frame in decode_packets(container, stream, refused=refused, is_counting=True)
+        if frame.pts is not None
     }
     place_of = {number: place for place, number in enumerate(packets.number_N.tolist())}
     ordered = [number for number in shown if number in place_of]

@@ -135,6 +135,7 @@ def decode_packets(
     stream: av.VideoStream,
     before: Callable[[av.Packet], None] | None = None,
     refused: list[int] | None = None,
+    is_counting: bool = False,
 ) -> Iterator[av.VideoFrame]:
     """Decode from here to the end, as FFmpeg does: what cannot be decoded is passed over.
 
@@ -144,17 +145,17 @@ def decode_packets(
         before: callback with each packet before it is decoded.
         refused: list to which the place of each packet is added at which the decoder reported an
             error; frame threads report it some packets late.
+        is_counting: whether to replace each packet's timestamps, which the decoder passes on to its
+            frame, by its place among those that were read here, from 0.
 
     Yields:
-        Frames in the order shown; ``opaque`` is the place of the frame's packet among those that
-        were read here, from 0.
+        Frames in the order shown.
     """
-    stream.codec_context.copy_opaque = True
     for number, packet in enumerate(_readable(container, stream)):
         if before is not None:
             before(packet)
-        if packet.size:
-            packet.opaque = number
+        if is_counting and packet.size:
+            packet.pts = packet.dts = number
         # After an error in the flush, the frames after that one are still in the decoder.
         is_flush = packet.size == 0 and packet.dts is None
         for _ in range(_FLUSH_TRIES if is_flush else 1):
