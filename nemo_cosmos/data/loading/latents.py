@@ -24,6 +24,10 @@ MAX_LATENT = 1e3
 _LATENT, _EMBEDDING, _CODES = "latent", "embedding", "codes"
 
 
+class OutOfRangeError(NumericsError):
+    """A latent of no tokenizer's magnitude; training skips the sample, as the reference does."""
+
+
 def pack_latent(
     latent_CTHW: torch.Tensor, dtype: torch.dtype = torch.float16, where: str = "a sample"
 ) -> bytes:
@@ -36,7 +40,8 @@ def pack_latent(
 
     Raises:
         SampleError: it has another number of dimensions, or is empty.
-        NumericsError: it holds NaN, infinity or magnitudes over :data:`MAX_LATENT`.
+        NumericsError: it holds NaN or infinity.
+        OutOfRangeError: it holds magnitudes over :data:`MAX_LATENT`.
     """
     if not is_plausible(latent_CTHW):
         raise _out_of_range(latent_CTHW, where)
@@ -52,7 +57,8 @@ def unpack_latent(content: bytes, where: str = "a sample") -> torch.Tensor:
 
     Raises:
         SampleError: it is damaged or holds something else.
-        NumericsError: it holds NaN, infinity or magnitudes over :data:`MAX_LATENT`.
+        NumericsError: it holds NaN or infinity.
+        OutOfRangeError: it holds magnitudes over :data:`MAX_LATENT`.
     """
     latent_CTHW = _unpack(_LATENT, content, 4, where).to(torch.float32)
     if not is_plausible(latent_CTHW):
@@ -149,8 +155,8 @@ def _unpack(name: str, content: bytes, num_dims: int, where: str) -> torch.Tenso
     return tensor
 
 
-def _out_of_range(latent_CTHW: torch.Tensor, where: str) -> NumericsError:
-    return NumericsError(
+def _out_of_range(latent_CTHW: torch.Tensor, where: str) -> OutOfRangeError:
+    return OutOfRangeError(
         f"The latent of {where} reaches a magnitude of {float(latent_CTHW.abs().max()):.3g}; "
         f"expected at most {MAX_LATENT:g}. Check that the tokenizer's statistics are those of its "
         "weights, or leave the clip out."

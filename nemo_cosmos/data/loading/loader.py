@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nemo_cosmos.data.loading.buckets import ANY_SHAPE, Bucket
 from nemo_cosmos.data.loading.corpus import Corpus
+from nemo_cosmos.data.loading.latents import OutOfRangeError
 from nemo_cosmos.data.order.stream import BatchOrder, OnePass
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards.bad_shards import BadShards
@@ -25,6 +26,20 @@ from nemo_cosmos.storage import is_url
 
 MAX_REPLACEMENTS = 100
 _SKIPPED = "skipped"
+
+
+class _Report(NamedTuple):
+    """Why a sample was not read.
+
+    Attributes:
+        shard: location of its shard.
+        reason: the error's message.
+        is_sample: whether the sample alone is at fault, and not its shard.
+    """
+
+    shard: str
+    reason: str
+    is_sample: bool
 
 
 class SampleDraw(NamedTuple):
@@ -72,14 +87,15 @@ class ShardDataset(Dataset[dict[str, Any]]):
         Samples that could not be read are reported in the item; :class:`ShardLoader` takes the
         reports out and counts them in the training process, whichever worker met them.
         """
-        reports: list[tuple[str, str]] = []
+        reports: list[_Report] = []
         for number in itertools.chain([draw.number], self._others(draw)):
             try:
                 item = self.decode(self.corpus.sample(number), draw)
                 return {**item, _SKIPPED: reports}
-            except (MissingFileError, SampleError) as error:
+            except (MissingFileError, SampleError, OutOfRangeError) as error:
                 shard = self.corpus.shards[self.corpus.shard_of(number)]
-                reports.append((shard.location, str(error)))
+                is_sample = isinstance(error, OutOfRangeError)
+                reports.append(_Report(shard.location, str(error), is_sample))
         return {_SKIPPED: reports}
 
     def _others(self, draw: SampleDraw) -> Iterator[int]:
@@ -206,10 +222,13 @@ class ShardLoader(DataLoader[Any]):
             SampleError: more shards are unreadable than ``max_bad_shards``; names the last one.
         """
         for batch, reports in super().__iter__():
-            for shard, reason in reports:
-                self.bad.add(shard, reason)
+            for report in reports:
+                if report.is_sample:
+                    self.bad.skip(report.reason)
+                else:
+                    self.bad.add(report.shard, report.reason)
             if batch is None:
-                shard, reason = reports[-1]
+                shard, reason, _ = reports[-1]
                 raise SampleError(
                     "Nothing readable is left for a batch. The last sample that was tried is in "
                     f"'{shard}': {reason}"
@@ -225,7 +244,7 @@ class _Reporting:
 
     def __call__(
         self, samples: list[dict[str, Any]]
-    ) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
+    ) -> tuple[dict[str, Any] | None, list[_Report]]:
         reports = [report for sample in samples for report in sample.pop(_SKIPPED)]
         return self.collate(samples) if all(samples) else None, reports
 

@@ -1,8 +1,9 @@
-"""Shards that cannot be read: counted and logged up to a limit, then an error."""
+"""Shards that cannot be read: counted and logged up to a limit, then an error; and samples."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 from nemo_cosmos.errors import SampleError
 
@@ -10,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class BadShards:
-    """The bad shards that one process has met.
+    """The bad shards and samples that one process has met.
 
     Args:
         limit: number of different shards that may be bad.
@@ -19,6 +20,14 @@ class BadShards:
     def __init__(self, limit: int = 0) -> None:
         self.limit = limit
         self.reasons: dict[str, str] = {}
+        #: How often each sample was skipped whose numbers no model should see, by its reason.
+        self.skipped: Counter[str] = Counter()
+
+    def skip(self, reason: str) -> None:
+        """Count a sample that was skipped; it is logged the first time."""
+        self.skipped[reason] += 1
+        if self.skipped[reason] == 1:
+            logger.warning("Skipped sample %d: %s", len(self.skipped), reason)
 
     def add(self, shard: str, reason: str) -> None:
         """Count a shard, once, whatever goes wrong with it later.

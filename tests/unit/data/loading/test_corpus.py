@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from nemo_cosmos.data import shard_module
+from nemo_cosmos.data.loading import latents
 from nemo_cosmos.data.loading.buckets import Bucket
 from nemo_cosmos.data.loading.corpus import Corpus
 from nemo_cosmos.data.modules import LatentDataModule
@@ -183,6 +184,21 @@ class TestBadShards:
         with pytest.raises(SampleError, match=r"^The shard '.*000002\.tar' cannot be read"):
             for _ in range(12):
                 next(iterator)
+
+    @pytest.mark.parametrize("num_workers", [0, 1])
+    def test_implausible_latents_are_skipped_and_counted(
+        self, folder, num_workers, monkeypatch, caplog
+    ):
+        monkeypatch.setattr(latents, "MAX_LATENT", 0.105)  # of the last sample alone, s11
+        data = LatentDataModule(folder, num_workers=num_workers)
+        with caplog.at_level(logging.WARNING):
+            assert "s11" not in seen(data, 24)
+        ((reason, times),) = data.bad_shards.skipped.items()
+        assert "'s11'" in reason and "magnitude of 0.11" in reason and times == 2
+        assert caplog.text.count("Skipped sample 1") == 1 and not data.bad_shards.reasons
+        monkeypatch.setattr(latents, "MAX_LATENT", -1.0)
+        with pytest.raises(SampleError, match=r"Nothing readable is left.*magnitude"):
+            next(iter(LatentDataModule(folder).train_dataloader()))
 
     def test_everything_gone_while_training(self, folder):
         iterator = iter(LatentDataModule(folder, max_bad_shards=99).train_dataloader())
