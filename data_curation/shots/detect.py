@@ -9,7 +9,10 @@ difference of their tiny pictures. Four questions are asked of it:
 2. *Fade*: is there a stretch without any picture, and another picture after it?
 3. *Dissolve, wipe*: do frames that are further apart differ much more than those before and after,
    and does every place of the pictures between them go from the old colour to the new one along a
-   straight line and never back? (The picture of a moving camera does not.)
+   straight line and never back? (The picture of a moving camera does not.) It begins and ends
+   where a ramp fits that progress best.
+4. *Of all of these*: do the corners of the picture go on through it? Then only the light changed
+   (:mod:`data_curation.shots.structure`).
 
 All thresholds are in :class:`Thresholds`; they were chosen on the tuning half of
 ``benchmarks/shot_detection.py``.
@@ -17,17 +20,20 @@ All thresholds are in :class:`Thresholds`; they were chosen on the tuning half o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_curation.shots.signatures import Signatures, read_signatures
+from data_curation.shots.structure import without_same_scenes
 from data_curation.shots.transition import Transition
-from nemo_cosmos.video import Source
+from nemo_cosmos.video import Source, index_frames
 
 _BLOCK = 4096
+#: What is added to both ends of a gradual transition, in its length: there the mixture is faint.
+_RAMP_SPARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,8 @@ def detect_shots(
         MissingFileError: nothing readable is there.
         VideoError: it is not a video, or is damaged.
     """
-    return find_transitions(read_signatures(source, num_frames), thresholds)
+    found = find_transitions(read_signatures(source, num_frames), thresholds)
+    return without_same_scenes(found, source, index_frames(source)) if found else found
 
 
 def find_transitions(signatures: Signatures, thresholds: Thresholds = DEFAULTS) -> list[Transition]:
@@ -153,8 +160,9 @@ def _lasts(signatures: Signatures, before: int, after: int, thresholds: Threshol
 
 def _correlation(signatures: Signatures, one: int, other: int) -> float:
     """Correlation of two luma pictures, which a change of light does not alter."""
-    a = signatures.picture_T3HW[one, 0] - signatures.picture_T3HW[one, 0].mean()
-    b = signatures.picture_T3HW[other, 0] - signatures.picture_T3HW[other, 0].mean()
+    inside_HW = signatures.inside_HW
+    a, b = (signatures.picture_T3HW[number, 0][inside_HW] for number in (one, other))
+    a, b = a - a.mean(), b - b.mean()
     return float((a * b).sum() / max(float(np.sqrt((a * a).sum() * (b * b).sum())), 1e-6))
 
 
@@ -167,8 +175,23 @@ def _difference(signatures: Signatures, one: int, other: int) -> float:
 def find_fades(signatures: Signatures, thresholds: Thresholds = DEFAULTS) -> list[Transition]:
     """Stretches without a picture, with the fading frames on both sides of them."""
     contrast = signatures.contrast_T
+    found = _fades_of(signatures, contrast, contrast < thresholds.blank_contrast, thresholds)
+    if not signatures.inside_HW.all():  # bars give a white frame contrast
+        contrast = signatures.inner_contrast_T
+        blank_T = (contrast < thresholds.blank_contrast) & signatures.light_T
+        found = merged(found + _fades_of(signatures, contrast, blank_T, thresholds))
+    return found
+
+
+def _fades_of(
+    signatures: Signatures,
+    contrast: NDArray[np.float32],
+    blank_T: NDArray[np.bool_],
+    thresholds: Thresholds,
+) -> list[Transition]:
+    """Fades around the stretches of blank frames."""
     fades = []
-    for start, end in _runs(contrast < thresholds.blank_contrast):
+    for start, end in _runs(blank_T):
         first = _climb(contrast, start - 1, -1) + 1
         last = _climb(contrast, end, 1)
         inside = first > 0 and last < len(signatures)
@@ -210,7 +233,46 @@ def find_gradual(
     for _, transition in sorted(candidates, reverse=True):
         if not any(transition.start <= t.end and t.start <= transition.end for t in found):
             found.append(transition)
-    return found
+    return [with_fitted_ends(signatures, each, [*known, *found]) for each in found]
+
+
+def with_fitted_ends(
+    signatures: Signatures, found: Transition, others: Sequence[Transition]
+) -> Transition:
+    """A gradual transition from its first mixed frame to its last.
+
+    It is found in one of few lengths. How far the pictures around it are on their way from the old
+    to the new one is fitted by a ramp between two levels, whose ends are searched for.
+    """
+    length = found.end - found.start
+    first = max([0, found.start - length, *(t.end for t in others if t.end <= found.start)])
+    last = min(
+        [len(signatures), found.end + length, *(t.start for t in others if t.start >= found.end)]
+    )
+    pictures_TD = signatures.picture_T3HW[first:last].reshape(last - first, -1)
+    middle_D = pictures_TD.mean(axis=0)
+    edge = max(1, length // 6)
+    start, end = found.start - first, found.end - first
+    way_D = (
+        pictures_TD[end : end + edge].mean(axis=0) if end < len(pictures_TD) else pictures_TD[-1]
+    )
+    way_D = way_D - pictures_TD[max(0, start - edge) : max(start, 1)].mean(axis=0)
+    progress_T = (pictures_TD - middle_D) @ way_D
+    step = max(1, length // 24)
+    starts = range(max(1, start - length), start + length // 3 + 1, step)
+    ends = range(end - length // 3, min(len(progress_T) - 1, end + length) + 1, step)
+    _, start, end = min(
+        (_ramp_misfit(progress_T, a, b), a, b) for a in starts for b in ends if a < b
+    )
+    spare = 1 + round(_RAMP_SPARE * (end - start))
+    return Transition(max(first + start - spare, first), min(first + end + spare, last))
+
+
+def _ramp_misfit(progress_T: NDArray[np.float32], start: int, end: int) -> float:
+    """Squared error of the best ramp that leaves one level at ``start`` for another at ``end``."""
+    before, after = progress_T[:start].mean(), progress_T[end:].mean()
+    share = np.clip((np.arange(len(progress_T)) - start + 1) / (end - start + 1), 0, 1)
+    return float(((before + share * (after - before) - progress_T) ** 2).sum())
 
 
 def _gradual_of(

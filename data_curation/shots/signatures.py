@@ -9,6 +9,7 @@ decoder left them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import cv2
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 PICTURE_SIZE = (9, 16)
 _SAMPLES = (72, 128)
 _LUMA_BINS, _COLOUR_BINS = 32, 8
+#: A cell that is darker than this through a whole video is a bar, 0 to 1 (black is 16 of 255).
+_BAR_LUMA = 0.09
 NUM_BINS = _LUMA_BINS + _COLOUR_BINS**2
 #: Formats whose planes are 8-bit Y, U and V and can be used as they are.
 _PLANAR = frozenset(
@@ -50,6 +53,25 @@ class Signatures:
 
     def __len__(self) -> int:
         return len(self.contrast_T)
+
+    @cached_property
+    def inside_HW(self) -> NDArray[np.bool_]:
+        """Cells of the tiny picture that hold the film: not the bars around it, nor their edges."""
+        film_HW = self.picture_T3HW[:, 0].max(axis=0) > _BAR_LUMA
+        inside_HW = np.zeros_like(film_HW)
+        inside_HW[_inner(film_HW.any(axis=1)), _inner(film_HW.any(axis=0))] = True
+        return inside_HW if inside_HW.any() else np.ones_like(inside_HW)
+
+    @cached_property
+    def inner_contrast_T(self) -> NDArray[np.float32]:
+        """Contrast of the tiny picture inside the bars."""
+        return np.asarray(self.picture_T3HW[:, 0][:, self.inside_HW].std(axis=1))
+
+    @cached_property
+    def light_T(self) -> NDArray[np.bool_]:
+        """Whether a frame is clearly lighter than bars, which then add contrast to it."""
+        inner_TN = self.picture_T3HW[:, 0][:, self.inside_HW]
+        return np.asarray(inner_TN.mean(axis=1) > 2 * _BAR_LUMA)
 
     def at(self, rows: NDArray[np.int64]) -> Signatures:
         """Those of other frames, by their places in these."""
@@ -114,6 +136,15 @@ def _planes(frame: av.VideoFrame) -> tuple[NDArray[np.uint8], NDArray[np.uint8],
         frame = frame.reformat(format="yuv420p")
     y, u, v = (_plane(plane) for plane in frame.planes[:3])
     return y, u, v
+
+
+def _inner(holds_film: NDArray[np.bool_]) -> slice:
+    """Rows or columns from the first to the last with film, without the cells next to bars."""
+    places = np.flatnonzero(holds_film)
+    if len(places) == 0:
+        return slice(0, 0)
+    first, last = int(places[0]), int(places[-1])
+    return slice(first + (first > 0), last + (last == len(holds_film) - 1))
 
 
 def _plane(plane: av.video.plane.VideoPlane) -> NDArray[np.uint8]:

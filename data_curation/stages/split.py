@@ -17,6 +17,7 @@ from data_curation.clip import Clip, Rejection, Resources, Result
 from data_curation.frames import index_source
 from data_curation.shots import detect, pyscenedetect
 from data_curation.shots.signatures import survey_signatures
+from data_curation.shots.structure import without_same_scenes
 from data_curation.shots.survey import Survey, survey
 from data_curation.shots.transition import Transition, shot_spans
 from data_curation.stages.base import ClipStage, Stage, StageSettings
@@ -104,7 +105,7 @@ class SplitStage(ClipStage):
     inputs = ("info",)
     outputs = ("start_frame", "end_frame", "span_s", "clip_id")
     resources = Resources(cpus=1.0)
-    version = 3
+    version = 4
 
     def __init__(self, settings: SplitSettings, store: ClipStore) -> None:
         self.settings = settings
@@ -156,7 +157,8 @@ class SplitStage(ClipStage):
         method = self.settings.method
         if method == "shot":  # one pass finds out both
             signatures, seen = survey_signatures(source, index)
-            return detect.find_transitions(signatures), seen
+            found = detect.find_transitions(signatures)
+            return without_same_scenes(found, source, index), seen
         seen = survey(source, index)
         if method in ("stride", "none"):
             return [], seen

@@ -60,6 +60,28 @@ def test_a_dissolve_is_one_transition():
     assert 47 <= end <= 58
 
 
+@pytest.mark.parametrize("length", [24, 48])
+def test_no_frame_of_a_long_dissolve_is_left(length):
+    weight = np.linspace(0, 1, length + 2)[1:-1, None, None, None]
+    one, other = slow_scene(1, 60 + length), slow_scene(2, 60 + length)
+    mixed = one[60:] * (1 - weight) + other[:length] * weight
+    ((start, end),) = found(one[:60], mixed, other[length:])
+    assert 54 <= start <= 61
+    assert length + 59 <= end <= length + 66
+
+
+def test_a_fade_through_white_between_bars_is_found():
+    one, other = slow_scene(1, 50).astype(float), slow_scene(3, 50).astype(float)
+    ramp = np.linspace(0, 1, 12)[:, None, None, None]
+    one[-12:] = one[-12:] * (1 - ramp) + 220 * ramp
+    other[:12] = other[:12] * ramp + 220 * (1 - ramp)
+    frames = np.concatenate([one, np.full((3, 72, 128, 3), 220.0), other])
+    frames[:, :10] = frames[:, -10:] = 0
+    ((start, end),) = found(frames)
+    assert start <= 48
+    assert end >= 55
+
+
 def test_a_wipe_is_one_transition():
     one, other = slow_scene(1, 44), slow_scene(2, 44)
     mixed = one[20:].copy()
