@@ -33,7 +33,7 @@ from nemo_cosmos.video import Source, index_frames
 
 _BLOCK = 4096
 #: What is added to both ends of a gradual transition, in its length: there the mixture is faint.
-_RAMP_SPARE = 0.05
+_RAMP_SPARE = 0.12
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ is evened out; in another shot they are lost.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import cv2
 import numpy as np
@@ -116,9 +117,9 @@ def _follow(
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Where corners are in the next picture, and which of them were really found there."""
     start = place_N2.astype(np.float32).reshape(-1, 1, 2)
-    options = {"winSize": (15, 15), "maxLevel": 3}
-    there, found, _ = cv2.calcOpticalFlowPyrLK(before_HW, after_HW, start, None, **options)
-    back, returned, _ = cv2.calcOpticalFlowPyrLK(after_HW, before_HW, there, None, **options)
+    follow = partial(cv2.calcOpticalFlowPyrLK, nextPts=None, winSize=(15, 15), maxLevel=3)
+    there, found, _ = follow(before_HW, after_HW, start)
+    back, returned, _ = follow(after_HW, before_HW, there)
     off_px = np.linalg.norm((back - start).reshape(-1, 2), axis=1)
     good = (found.ravel() == 1) & (returned.ravel() == 1) & (off_px < _RETURN_PX)
     place = there.reshape(-1, 2)
