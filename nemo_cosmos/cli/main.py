@@ -13,10 +13,14 @@ import io
 import os
 import re
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any, NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -246,9 +250,11 @@ def main(arguments: list[str] | None = None) -> None:
         # A terminal whose locale cannot show a character shows its number, instead of an error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    interrupts: list[int] = []
     try:
         lend_a_home()
-        app(args=words, prog_name="nemo-cosmos")
+        with _noticed(interrupts):
+            app(args=words, prog_name="nemo-cosmos")
     except NemoCosmosError as error:
         if debug:
             raise
@@ -258,14 +264,50 @@ def main(arguments: list[str] | None = None) -> None:
         from nemo_cosmos.storage.system_errors import said_by_the_system
 
         said = said_by_the_system(error)
+        if interrupts and not debug:
+            _stop()
         if debug or said is None:
             raise
         _print_error(said)
         sys.exit(exit_code(said))
     except SystemExit as stop:
         if stop.code == Exit.STOPPED:  # typer turns Ctrl-C into this code, without a word
-            typer.echo("Stopped. Run the same command again to resume.", err=True)
+            _stop()
         raise
+    except BaseException:
+        # Ctrl-C while a library is imported leaves as whatever the library makes of it.
+        if interrupts and not debug:
+            _stop()
+        raise
+
+
+@contextmanager
+def _noticed(interrupts: list[int]) -> Iterator[None]:
+    """Note that Ctrl-C was pressed, whatever becomes of the exception that it raises.
+
+    Args:
+        interrupts: the signals that came, to which they are added.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    is_usual = before is signal.default_int_handler
+    if not is_usual or threading.current_thread() is not threading.main_thread():
+        yield  # someone else handles it, or it is ignored, as in the background of a shell script
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _stop() -> NoReturn:
+    typer.echo("Stopped. Run the same command again to resume.", err=True)
+    sys.exit(Exit.STOPPED)
 
 
 def _expand_home(word: str) -> str:

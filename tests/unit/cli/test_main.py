@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -165,6 +166,26 @@ def test_interrupt_says_how_to_go_on(fake_command, capsys):
     fake_command(command)
     assert run("fake") == cli.Exit.STOPPED
     assert "again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("made_of_it", [AttributeError, OSError, ImportError, None])
+def test_an_interrupt_is_one_whatever_a_library_makes_of_it(fake_command, capsys, made_of_it):
+    def command() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            if made_of_it is None:
+                raise
+            raise made_of_it("half imported") from None
+
+    fake_command(command)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run("fake") == cli.Exit.STOPPED
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == "Stopped. Run the same command again to resume.\n"
 
 
 def test_a_command_of_a_command_that_is_stopped_stops_its_caller(fake_command):
