@@ -116,8 +116,8 @@ class CurateSettings:
             name: asdict(each)  # type: ignore[call-overload]  # subclasses are dataclasses
             for name, each in self.by_stage().items()
         }
-        own = {"skip": self.skip, "decoder": self.decoder, "max_shard_bytes": self.max_shard_bytes}
-        return {**stages, **own}
+        names = ("skip", "decoder", "max_shard_bytes", "videos_only")
+        return {**stages, **{name: getattr(self, name) for name in names}}
 
     def build_stages(self, store: ClipStore) -> list[Stage]:
         """The stages in order, without those that are skipped.

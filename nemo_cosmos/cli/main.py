@@ -350,9 +350,7 @@ def _print_error(error: NemoCosmosError) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    # Fiddle wraps what a configured class raises, and adds the call with all its arguments.
-    original: BaseException = error
-    while hasattr(original, "proxy_base_exception"):
-        original = original.proxy_base_exception
+    from nemo_cosmos.checklist import original
+
     console = Console(stderr=True, soft_wrap=not sys.stderr.isatty())
-    console.print(Text.assemble(("Error: ", "bold red"), str(original)))
+    console.print(Text.assemble(("Error: ", "bold red"), str(original(error))))

@@ -21,9 +21,7 @@ def command(
     fps: Annotated[float, number("Frames per second.", least=1, most=1000)] = 10.0,
     size: Annotated[str, typer.Option(help="Height x width in pixels, even.")] = "96x128",
     seed: Annotated[int, number("Seed of all randomness.", least=0, most=2**32 - 1)] = 1,
-    workers: Annotated[
-        int, number("Processes that render at the same time.", least=1, most=4096)
-    ] = 2,
+    workers: Annotated[int, number("Processes that render; 0: this one.", least=0, most=4096)] = 2,
     renderer: Annotated[
         str, typer.Option(help="auto, egl, osmesa, or software, which needs no system library.")
     ] = "auto",
