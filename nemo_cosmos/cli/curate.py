@@ -54,7 +54,7 @@ Workers = Annotated[
     int | None,
     number("Processes (1), or the most Ray actors of one kind (what fits).", least=1, most=4096),
 ]
-MinWorkers = Annotated[int, number("The fewest Ray actors of one kind.", least=1, most=4096)]
+MinWorkers = Annotated[int, number("The fewest Ray actors of one kind.", least=0, most=4096)]
 Address = Annotated[
     str,
     typer.Option(help="Ray cluster: 'local' starts one, 'auto' finds one, or HOST:PORT."),
