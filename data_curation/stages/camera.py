@@ -34,6 +34,8 @@ MIN_PAN, MIN_ZOOM = 0.03, 0.03
 MIN_SHAKE = 0.006
 #: Speed, a second, that a shake of one width may seem to have over a stretch.
 _SHAKEN = 10.0
+#: Below this share of every limit the camera stands still.
+_STILL = 0.4
 _NUM_ITERATIONS = 12
 #: A fit is the camera's way when it explains this share of the flow, to a pixel and a part of its
 #: length. On recordings of robots, right fits explained 0.6 and more, those of an arm 0.41 at most.
@@ -58,7 +60,7 @@ class CameraStage(ClipStage):
     inputs = ("suffixes", "num_frames", "fps", "width", "height")
     outputs = ("scores", "extra")
     resources = Resources(cpus=1.0)
-    version = 2
+    version = 3
 
     def __init__(self, store: ClipStore) -> None:
         self._store = store
@@ -105,7 +107,7 @@ class CameraMotion:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What is seen, strongest first; ``("static",)`` when nothing is, none when unsure."""
+        """What is seen, strongest first; ``("static",)`` when nothing moves, none when unsure."""
         if self.certain < MIN_EXPLAINED:
             return ()
         # What a shake alone would seem to do counts for nothing.
@@ -118,7 +120,10 @@ class CameraMotion:
             (self.shake / MIN_SHAKE, "shake"),
         )
         seen = sorted((item for item in named if item[0] >= 1), reverse=True)
-        return tuple(name for _, name in seen) or ("static",)
+        if seen:
+            return tuple(name for _, name in seen)
+        # Between standing still and moving clearly, nothing is said.
+        return ("static",) if max(ratio for ratio, _ in named) < _STILL else ()
 
 
 def measure_camera(opened: OpenClip, clip: Clip) -> CameraMotion:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.errors import ConfigError, InputError, VideoError, WrongFrameCountError
 from nemo_cosmos.video import FrameIndex, Video, center_crop, decode, index_frames, is_image
+from nemo_cosmos.video.resize import covering_size
 
 FrameSource: TypeAlias = "np.ndarray | Video | str | PathLike[str]"
 """What can be continued: frames (uint8 RGB, T,H,W,3), a :class:`Video`, or the path of a file."""
@@ -126,8 +127,15 @@ class GivenFrames:
         if self.video is not None:
             frames_THWC = self.video.frames_THWC[numbers]
         else:
-            assert self.path is not None
-            frames_THWC = decode(self.path, frame_indices=numbers, index=self.index).frames_THWC
+            assert self.path is not None and self.index is not None
+            info = self.index.info
+            # Scaled one by one while they are decoded: whole frames of a film fill the memory.
+            frames_THWC = decode(
+                self.path,
+                frame_indices=numbers,
+                size=covering_size(info.height, info.width, size_hw),
+                index=self.index,
+            ).frames_THWC
         return center_crop(frames_THWC, size_hw)
 
     def times_s(self, numbers: NDArray[np.int64]) -> list[float] | None:

@@ -13,8 +13,9 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from nemo_cosmos.errors import VideoError
+from nemo_cosmos.video.image import on_background
 from nemo_cosmos.video.interlace import Deinterlacer
-from nemo_cosmos.video.probe import FrameIndex
+from nemo_cosmos.video.probe import FrameIndex, has_alpha
 from nemo_cosmos.video.source import Source, decode_packets, explained, open_video, source_name
 from nemo_cosmos.video.tone import tone_map
 
@@ -58,6 +59,8 @@ class RgbConverter:
         """``(H, W, 3)`` uint8 RGB, tone-mapped from high dynamic range."""
         if self._hdr:
             return tone_map(frame.to_ndarray(format="rgb48le"), self._hdr)
+        if has_alpha(frame.format.name):
+            return on_background(frame.to_ndarray(format="rgba"))
         rgb = self._reformatter.reformat(frame, format="rgb24")
         return np.asarray(rgb.to_ndarray(), dtype=np.uint8)
 

@@ -17,7 +17,7 @@ from nemo_cosmos.errors import InputError, VideoError, nearest_names
 from nemo_cosmos.video import backend_dali, backend_pyav, backend_torchcodec
 from nemo_cosmos.video.frames import Video
 from nemo_cosmos.video.image import is_image, read_image
-from nemo_cosmos.video.probe import FrameIndex, index_frames
+from nemo_cosmos.video.probe import FrameIndex, has_alpha, index_frames
 from nemo_cosmos.video.resize import resize_frame, resize_frames
 from nemo_cosmos.video.source import Source, source_name
 
@@ -77,9 +77,10 @@ def decode(
     index = index or index_frames(source, find_fields)
     if index.info.needs_pyav and backend not in ("pyav", "auto"):
         kind = f"of high dynamic range ({index.info.hdr})" if index.info.hdr else "interlaced"
+        kind = "partly transparent" if has_alpha(index.info.pixel_format) else kind
         raise VideoError(
             f"{source_name(source)} is {kind}, which the backend '{backend}' cannot convert. Use "
-            "'pyav' or 'auto', which tone-map and deinterlace."
+            "'pyav' or 'auto', which tone-map, deinterlace and compose."
         )
     numbers = _choose_frames(index, source, frame_indices, start_s, end_s, fps)
     wanted, places = np.unique(numbers, return_inverse=True)

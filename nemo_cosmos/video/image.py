@@ -6,6 +6,7 @@ import io
 import os
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.storage import open_url
@@ -17,6 +18,9 @@ IMAGE_FPS = 24.0
 
 _HEAD_BYTES = 64 * 1024
 _MJPEG = (".mjpeg", ".mjpg")
+BACKGROUND = 255
+"""White, as viewers of pictures show it: the colour behind transparent pixels."""
+
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
 
 
@@ -41,6 +45,8 @@ def is_image(source: Source) -> bool:
 def read_image(source: Source, fps: float = IMAGE_FPS) -> Video:
     """Read a picture, upright by its EXIF orientation, as a video of one frame.
 
+    What is transparent shows :data:`BACKGROUND`, not the colours that a file keeps below it.
+
     Args:
         source: a path, a URL, or the bytes of a PNG, JPEG, WebP or BMP file.
         fps: frame rate of the result.
@@ -59,11 +65,21 @@ def read_image(source: Source, fps: float = IMAGE_FPS) -> Video:
                     f"{source_name(source)} has pixels of type '{image.mode}'; "
                     "expected 8 bits a channel. Convert it to an 8-bit PNG or JPEG."
                 )
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            frame_HWC = np.array(upright, dtype=np.uint8)
+            upright = ImageOps.exif_transpose(image)
+            if upright.has_transparency_data:
+                frame_HWC = on_background(np.array(upright.convert("RGBA"), dtype=np.uint8))
+            else:
+                frame_HWC = np.array(upright.convert("RGB"), dtype=np.uint8)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise VideoError(
             f"{source_name(source)} cannot be read as a picture: {error}. It is not "
             "an image or is truncated; check that a viewer shows it."
         ) from error
     return Video(frame_HWC[None], fps=fps)
+
+
+def on_background(picture_HW4: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Compose RGBA pixels (not premultiplied) on :data:`BACKGROUND`; ``(H, W, 3)`` RGB."""
+    alpha = picture_HW4[..., 3:].astype(np.uint32)
+    mixed = picture_HW4[..., :3] * alpha + BACKGROUND * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)

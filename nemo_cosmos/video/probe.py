@@ -30,6 +30,8 @@ SIZE_KEY = "nemo_cosmos_size"
 
 #: Anamorphic films have pixels of up to 2:1, half side-by-side stereo of up to 4:1.
 _MAX_PIXEL_ASPECT = 8
+#: Beginnings of the names of formats with transparency.
+_ALPHA_FORMATS = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8")
 #: The last frame is shown as long as this many before it, in the middle.
 _LAST_STEPS = 5
 #: Containers that say how long the pictures are; others guess it, or count the sound.
@@ -82,7 +84,8 @@ class VideoInfo:
     @property
     def needs_pyav(self) -> bool:
         """Whether other decoders would give wrong pictures of it."""
-        return bool(self.hdr) or Deinterlacer.is_needed(self.scan)
+        is_odd = bool(self.hdr) or has_alpha(self.pixel_format)
+        return is_odd or Deinterlacer.is_needed(self.scan)
 
     @property
     def declared_s(self) -> float:
@@ -178,6 +181,11 @@ class FrameIndex:
         """Frames that cannot be used when these, too, turned out to be missing or damaged."""
         bad_T = bad_T | self.damaged_T
         return spread_damage(bad_T, self.packet_T, self.group_T, self.is_leading_T)
+
+
+def has_alpha(pixel_format: str) -> bool:
+    """Whether FFmpeg's pixel format of this name has a channel of transparency."""
+    return pixel_format.startswith(_ALPHA_FORMATS)
 
 
 def probe(source: Source) -> VideoInfo:

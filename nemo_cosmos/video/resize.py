@@ -74,12 +74,16 @@ def resize_and_pad(
     return padded, mask_HW
 
 
+def covering_size(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Smallest ``(height, width)`` of the same aspect that covers ``size``."""
+    scale = max(size[0] / height, size[1] / width)
+    return max(size[0], round(height * scale)), max(size[1], round(width * scale))
+
+
 def center_crop(frames_THWC: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Fill ``(height, width)`` with the frames, aspect kept, and cut off what lies outside."""
     height, width = size
-    scale = max(height / frames_THWC.shape[1], width / frames_THWC.shape[2])
-    outer_height = max(height, round(frames_THWC.shape[1] * scale))
-    outer_width = max(width, round(frames_THWC.shape[2] * scale))
+    outer_height, outer_width = covering_size(*frames_THWC.shape[1:3], size)
     outer = resize_frames(frames_THWC, (outer_height, outer_width))
     top, left = (outer_height - height) // 2, (outer_width - width) // 2
     return outer[:, top : top + height, left : left + width]

@@ -84,9 +84,9 @@ def test_only_the_frames_that_are_needed_are_decoded(tmp_path, monkeypatch):
     decoded = []
     decode = module.decode
 
-    def recording(path, frame_indices, index):
+    def recording(path, frame_indices, **options):
         decoded.extend(frame_indices)
-        return decode(path, frame_indices=frame_indices, index=index)
+        return decode(path, frame_indices=frame_indices, **options)
 
     monkeypatch.setattr(module, "decode", recording)
     given = GivenFrames.open(tmp_path / "clip.mp4")
@@ -148,3 +148,20 @@ def test_given_frames_that_are_combed_beyond_repair_are_refused(tmp_path):
     shuffled = scenery(240)[np.random.default_rng(1).permutation(240)]
     with pytest.raises(VideoError, match="which field comes first"):
         GivenFrames.open(write_video(tmp_path / "combed.mp4", woven(shuffled), crf="10"))
+
+
+def test_no_frame_is_held_in_its_full_size(tmp_path, monkeypatch):
+    held = []
+    decode = module.decode
+
+    def recording(*arguments, **options):
+        video = decode(*arguments, **options)
+        held.append(video.frames_THWC.shape[1:3])
+        return video
+
+    large = write_video(tmp_path / "large.mp4", scenery(6, 360, 640))
+    whole = decode(large, frame_indices=[4, 5]).frames_THWC
+    monkeypatch.setattr(module, "decode", recording)
+    given = read(GivenFrames.open(large), 2, 25.0, "last")
+    assert held == [(32, 57)]
+    np.testing.assert_array_equal(given, module.center_crop(whole, SIZE))

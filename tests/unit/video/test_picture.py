@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 from av.filter import Graph
+from PIL import Image
 
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.testing.pictures import INTERLACED, RATE, scenery, woven, write_video
@@ -151,3 +152,23 @@ REAL = "curation/test_clip_10s.mp4", "robotics_bridge/videos/val/1996/rgb.mp4"
 @pytest.mark.parametrize("name", REAL)
 def test_real_recordings_are_progressive(samples_dir, name):
     assert index_frames(samples_dir / name, find_fields=True).info.scan == "progressive"
+
+
+def test_what_is_transparent_shows_white_and_not_the_colour_below_it(tmp_path):
+    picture_HW4 = np.zeros((48, 64, 4), np.uint8)
+    picture_HW4[..., 0] = 200
+    picture_HW4[:, 32:, 3] = 255
+    picture_HW4[:16, :, 3] = 128
+    Image.fromarray(picture_HW4).save(tmp_path / "a.png")
+    Image.fromarray(picture_HW4).quantize(8).save(tmp_path / "p.png")
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        stream = container.add_stream("qtrle", rate=RATE)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "argb"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture_HW4, format="rgba")))
+        container.mux(stream.encode(None))
+    for name in ("a.png", "p.png", "a.mov"):
+        frame_HWC = decode(tmp_path / name).frames_THWC[0].astype(int)
+        assert np.abs(frame_HWC[40, 10] - (255, 255, 255)).max() <= 2, name
+        assert np.abs(frame_HWC[40, 50] - (200, 0, 0)).max() <= 2, name
+        assert np.abs(frame_HWC[5, 10] - (227, 127, 127)).max() <= 3, name
