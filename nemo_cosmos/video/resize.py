@@ -83,7 +83,7 @@ def covering_size(height: int, width: int, size: tuple[int, int]) -> tuple[int, 
 def center_crop(frames_THWC: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Fill ``(height, width)`` with the frames, aspect kept, and cut off what lies outside."""
     height, width = size
-    outer_height, outer_width = covering_size(*frames_THWC.shape[1:3], size)
+    outer_height, outer_width = covering_size(frames_THWC.shape[1], frames_THWC.shape[2], size)
     outer = resize_frames(frames_THWC, (outer_height, outer_width))
     top, left = (outer_height - height) // 2, (outer_width - width) // 2
     return outer[:, top : top + height, left : left + width]
