@@ -23,11 +23,13 @@ class Exhibit:
         caption: a description of the content.
         video_uri: mp4 as a data URI.
         strip_uri: PNG as a data URI.
+        width_px: width of the video.
     """
 
     caption: str
     video_uri: str
     strip_uri: str
+    width_px: int
 
 
 @dataclass(frozen=True)

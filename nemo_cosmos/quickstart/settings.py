@@ -48,7 +48,7 @@ class QuickstartSettings:
     world_width: int = 320
     world_heads: int = 10
     world_steps: int = 1000
-    action_steps: int = 900
+    action_steps: int = 1200
     sampling_steps: int = 16
     guidance: float = 1.0
     workers: int = 2

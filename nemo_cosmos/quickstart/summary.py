@@ -234,7 +234,7 @@ def _exhibit_of(
     shown = side_by_side(frames, SHOWN_SCALE)
     strip = np.concatenate([film_strip(video) for video in frames.values()])
     uri = video_uri(shown, fps, places.root / "report_videos" / f"{name}.mp4")
-    return Exhibit(caption, uri, image_uri(strip))
+    return Exhibit(caption, uri, image_uri(strip), width_px=shown.shape[2])
 
 
 def _curve(run: Path, label: str) -> str:

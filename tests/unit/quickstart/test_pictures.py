@@ -60,7 +60,7 @@ def test_curve_is_inline_svg(values):
 
 
 def test_report_escapes_text_and_embeds_pictures(tmp_path):
-    exhibit = Exhibit("<b>caption</b>", "data:video/mp4;base64,AA", "data:image/png;base64,AA")
+    exhibit = Exhibit("<b>caption</b>", "data:video/mp4;base64,AA", "data:image/png;base64,AA", 512)
     section = Section("T", "text", [exhibit], ["<svg></svg>"], [["head"], ["<cell>"]])
     record = Record("simulate", "Render", "f", 61.0, {})
     report = Report([("1", "one")], [section], [record], {"simulate": ["nemo-cosmos x"]}, "2 cores")
@@ -68,6 +68,7 @@ def test_report_escapes_text_and_embeds_pictures(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "&lt;b&gt;caption" in page
     assert "&lt;cell&gt;" in page
+    assert '<figure style="width: 512px">' in page  # a long caption makes it no wider
     assert "<svg></svg>" in page
     assert "nemo-cosmos x" in page
     assert "1.0 minutes" in page
