@@ -234,7 +234,7 @@ def test_refused_prompt_costs_no_sampling(
         ({"num_frames": 21}, WrongFrameCountError, "13 that this model"),
         ({"height": 40}, WrongSizeError, "32 and 48"),
         ({"width": 1280}, WrongSizeError, "up to 128"),
-        ({"height": 0}, WrongSizeError, "nearest"),
+        ({"height": 0}, ConfigError, "height is 0"),
         ({"steps": 0}, ConfigError, "steps"),
         ({"steps": 2.5}, ConfigError, "steps is 2.5 .*whole number"),
         ({"height": "48"}, ConfigError, "height is '48'"),
