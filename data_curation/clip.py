@@ -28,6 +28,8 @@ class Clip:
         end_frame: frame after the last one of the span.
         span_s: the span in seconds of the source.
         clip_id: UUID of source and span; empty for a whole source.
+        stored_size: ``(height, width)`` of its frames as stored, where that is not the size of the
+            source's first frame; else ``(0, 0)``.
         fps: frames per second of the finished clip. Set by *transcode*, as are the next five.
         num_frames: length of the finished clip.
         width: width of the finished clip, in pixels.
@@ -49,6 +51,7 @@ class Clip:
     end_frame: int = 0
     span_s: tuple[float, float] = (0.0, 0.0)
     clip_id: str = ""
+    stored_size: tuple[int, int] = (0, 0)
     fps: float = 0.0
     num_frames: int = 0
     width: int = 0
@@ -62,7 +65,7 @@ class Clip:
 
     @property
     def whole(self) -> bool:
-        """Whether the span is the whole source."""
+        """Whether the span is the whole source, in the size in which that begins."""
         return self.info is not None and (self.start_frame, self.end_frame) == (
             0,
             self.info.num_frames,
@@ -89,6 +92,7 @@ class Clip:
         values = dict(content)
         values["span_s"] = tuple(values["span_s"])
         values["suffixes"] = tuple(values["suffixes"])
+        values["stored_size"] = tuple(values.get("stored_size", (0, 0)))
         return cls(source=source, **values)
 
 

@@ -27,6 +27,8 @@ from nemo_cosmos.video.decode import automatic_backend, upright
 if TYPE_CHECKING:
     import av
 
+    from data_curation.clip import Clip
+
 #: Decoded frames of a clip that are kept for later stages.
 BUDGET_BYTES = 256 * 1024 * 1024
 Numbers = NDArray[np.int64]
@@ -187,6 +189,12 @@ def index_source(source: Path) -> FrameIndex:
         return index_frames(source)  # which says what is wrong
     stat = source.stat()
     return _index_version(source, stat.st_size, stat.st_mtime_ns)
+
+
+def index_of(clip: Clip) -> FrameIndex:
+    """The frames of a clip's source, with the size that they have in the clip's span."""
+    index = index_source(clip.source)
+    return index.of_size(clip.stored_size) if any(clip.stored_size) else index
 
 
 @lru_cache(maxsize=2)

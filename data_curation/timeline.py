@@ -21,6 +21,8 @@ Seconds = NDArray[np.float64]
 #: A picture that stands for longer than this, and for this many times as long as is usual in its
 #: source, is one behind which recording stopped or timestamps jumped.
 MAX_HOLD_S, MAX_HOLD_STEPS = 10.0, 10.0
+#: Where nearly all pictures of a source stand equally long, less shows that some are lost.
+STEADY_SHARE, MISSING_S = 0.95, 0.5
 #: Edges are rounded to microseconds.
 _EPSILON_S = 2e-6
 
@@ -59,7 +61,12 @@ def find_damage(damaged_T: NDArray[np.bool_], edges_s: Seconds) -> list[Loss]:
 def find_holds(edges_s: Seconds, max_hold_s: float = MAX_HOLD_S) -> list[Loss]:
     """Each frame that stands for so long that there is no video."""
     steps_s = np.diff(edges_s)
-    limit_s = max(max_hold_s, MAX_HOLD_STEPS * float(np.median(steps_s)))
+    usual_s = float(np.median(steps_s))
+    # Of a steady recording, a piece is missing there.
+    is_steady = np.mean(np.abs(steps_s - usual_s) <= 0.1 * usual_s) >= STEADY_SHARE
+    if is_steady and max_hold_s <= MAX_HOLD_S:
+        max_hold_s = MISSING_S
+    limit_s = max(max_hold_s, MAX_HOLD_STEPS * usual_s)
     return [
         Loss(frame, frame + 1, "gap", f"no new picture for {steps_s[frame]:.2f} s")
         for frame in np.flatnonzero(steps_s > limit_s).tolist()

@@ -189,7 +189,13 @@ def detect_shots(source: Source, threshold: float = THRESHOLD) -> list[Transitio
         VideoError: it is not a video, or is damaged.
         AssetError: the weights are unavailable.
     """
-    frames_THWC = decode(source, size=FRAME_SIZE).frames_THWC
+    return transitions_of(decode(source, size=FRAME_SIZE).frames_THWC, threshold)
+
+
+def transitions_of(
+    frames_THWC: NDArray[np.uint8], threshold: float = THRESHOLD
+) -> list[Transition]:
+    """Transitions between small frames; see :func:`probabilities`."""
     return to_transitions(probabilities(frames_THWC) > threshold)
 
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from data_curation.clip import Clip, Rejection, Resources, Result
-from data_curation.frames import index_source
+from data_curation.frames import index_of
 from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
 from nemo_cosmos.errors import VideoError
@@ -85,7 +85,7 @@ class MotionStage(ClipStage):
     def process(self, clip: Clip) -> Result:
         """Score one span."""
         try:
-            index = index_source(clip.source)
+            index = index_of(clip)
             measured = Measurement(clip.source, index, clip.start_frame, clip.end_frame)
             scores = measured.scores
         except VideoError as error:

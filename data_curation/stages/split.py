@@ -18,7 +18,7 @@ from data_curation.frames import index_source
 from data_curation.shots import detect, pyscenedetect
 from data_curation.shots.signatures import survey_signatures
 from data_curation.shots.structure import without_same_scenes
-from data_curation.shots.survey import Survey, survey
+from data_curation.shots.survey import Survey, small_frames, survey
 from data_curation.shots.transition import Transition, shot_spans
 from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
@@ -126,15 +126,17 @@ class SplitStage(ClipStage):
         """Cut one source."""
         assert clip.info is not None
         index = index_source(clip.source)
-        spans, losses = self._spans(clip, index)
-        results = [self._piece(clip, index, *span) for span in spans]
-        self._put_pictures(clip, index, results, spans)
+        spans, losses, seen = self._spans(clip, index)
+        results = [self._piece(clip, index, seen, *span) for span in spans]
+        self._put_pictures(clip, index, seen, results, spans)
         lost: list[Result] = [self._lost(clip, index, loss) for loss in losses]
         if clip.info.lost_s:
             lost.append(self._truncated(clip, clip.info))
         return sorted(results + lost, key=lambda each: each.span_s)
 
-    def _spans(self, clip: Clip, index: FrameIndex) -> tuple[list[tuple[int, int]], list[Loss]]:
+    def _spans(
+        self, clip: Clip, index: FrameIndex
+    ) -> tuple[list[tuple[int, int]], list[Loss], Survey]:
         """Spans in frames, end exclusive, in order of time; and frames that can be in none."""
         settings, edges_s, num_frames = self.settings, index.edges_s, index.info.num_frames
         found, seen = self._shots(clip.source, index)
@@ -145,12 +147,15 @@ class SplitStage(ClipStage):
         else:
             spans = shot_spans(widened(found, edges_s, settings.boundary_s), num_frames)
         is_whole = settings.method == "none"
-        losses = find_damage(seen.damaged_T, edges_s)
-        losses += find_holds(edges_s, WHOLE_HOLD_S if is_whole else MAX_HOLD_S)
-        cuts = [] if is_whole else index.joins
+        losses = find_holds(edges_s, WHOLE_HOLD_S if is_whole else MAX_HOLD_S)
+        damaged_T = seen.damaged_T.copy()
+        damaged_T[[hold.start for hold in losses]] = False  # each second has one reason
+        losses += find_damage(damaged_T, edges_s)
+        cuts = [*([] if is_whole else index.joins), *seen.resized]
         spans = without(spans, losses, cuts)
         longest_s = settings.max_clip_s
-        return [part for span in spans for part in parts_by_time(edges_s, *span, longest_s)], losses
+        parts = [part for span in spans for part in parts_by_time(edges_s, *span, longest_s)]
+        return parts, losses, seen
 
     def _shots(self, source: Path, index: FrameIndex) -> tuple[list[Transition], Survey]:
         """Changes of shot where they are asked for, and which frames can be used."""
@@ -162,11 +167,12 @@ class SplitStage(ClipStage):
         seen = survey(source, index)
         if method in ("stride", "none"):
             return [], seen
-        return find_shots(source, index.info.num_frames, method), seen
+        return find_shots(source, index, method, seen), seen
 
-    def _piece(self, clip: Clip, index: FrameIndex, start: int, end: int) -> Result:
-        span_s = index.span_s(start, end)
+    def _piece(self, clip: Clip, index: FrameIndex, seen: Survey, start: int, end: int) -> Result:
+        span_s, size = index.span_s(start, end), seen.size_of(start)
         piece = replace(clip, start_frame=start, end_frame=end, span_s=span_s)
+        piece = replace(piece, stored_size=(0, 0) if size == index.stored_size else size)
         piece = replace(piece, clip_id=clip_id(clip.name, *span_s))
         # Half a frame of tolerance: 2 s of 23.976 fps video are 47 or 48 frames.
         half_s = 0.5 / index.fps_of(start, end)
@@ -190,6 +196,7 @@ class SplitStage(ClipStage):
         self,
         clip: Clip,
         index: FrameIndex,
+        seen: Survey,
         results: Sequence[Result],
         spans: Sequence[tuple[int, int]],
     ) -> None:
@@ -197,7 +204,7 @@ class SplitStage(ClipStage):
         pieces = [
             (each.clip_id, (start + end) // 2)
             for each, (start, end) in zip(results, spans, strict=True)
-            if isinstance(each, Rejection)
+            if isinstance(each, Rejection) and seen.size_of(start) == index.stored_size
         ]
         # Some at a time: they are full frames, and one pass over the source serves them all.
         for first in range(0, len(pieces), _PICTURES_PER_CALL):
@@ -215,8 +222,10 @@ def clip_id(name: str, start_s: float, end_s: float) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{name}_{start_s}_{end_s}"))
 
 
-def find_shots(path: Path, num_frames: int, method: SplitMethod) -> list[Transition]:
-    """Changes of shot in a video file of so many frames.
+def find_shots(
+    path: Path, index: FrameIndex, method: SplitMethod, seen: Survey
+) -> list[Transition]:
+    """Changes of shot in a video file, by a detector of others.
 
     Raises:
         VideoError: it cannot be decoded.
@@ -226,7 +235,6 @@ def find_shots(path: Path, num_frames: int, method: SplitMethod) -> list[Transit
         # Needs torch, which takes seconds to import.
         from data_curation.shots import transnetv2
 
-        return transnetv2.detect_shots(path)
-    if method == "scenedetect":
-        return pyscenedetect.detect_shots(path)
-    return detect.detect_shots(path, num_frames)
+        frames_THWC = small_frames(path, index, seen, transnetv2.FRAME_SIZE)
+        return transnetv2.transitions_of(frames_THWC)
+    return pyscenedetect.detect_shots(path)

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_curation.clip import Clip, Rejection, Resources, Result
-from data_curation.frames import index_source
+from data_curation.frames import index_of, index_source
 from data_curation.sidecars import cut_arrays
 from data_curation.stages.base import ClipStage, Stage, StageSettings
 from data_curation.store import ClipStore
@@ -184,9 +184,9 @@ class FrameStream:
     def __init__(self, clip: Clip, short_side_px: int, keep_every_frame: bool = False) -> None:
         assert clip.info is not None
         self._clip = clip
-        self.size = scaled_size(clip.info, short_side_px)
+        index, (start, end) = index_of(clip), (clip.start_frame, clip.end_frame)
+        self.size = scaled_size(index.info, short_side_px)
         self.height, self.width = self.size
-        index, (start, end) = index_source(clip.source), (clip.start_frame, clip.end_frame)
         self._numbers = np.arange(start, end)
         if clip.info.variable_frame_rate and not keep_every_frame:
             self._numbers = frames_by_time(index, start, end)
@@ -220,8 +220,7 @@ class FrameStream:
 
     def _frames(self) -> Iterator[np.ndarray]:
         """One by one where PyAV decodes; other decoders take many at once."""
-        source = self._clip.source
-        index = index_source(source)
+        source, index = self._clip.source, index_of(self._clip)
         if automatic_backend() == "pyav" or index.info.needs_pyav:
             yield from stream_frames(source, index, self._numbers, self.size)
             return

@@ -10,7 +10,7 @@ moving pixels alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from fractions import Fraction
 from typing import Literal
 
@@ -50,7 +50,12 @@ _PLACES, _LOOKS_PER_PLACE, _LOOK_STEP = 9, 6, 8
 Luma = NDArray[np.uint8]
 
 
-def find_scan(source: Source, keyframe_pts: NDArray[np.int64], is_flagged: bool) -> Scan:
+def find_scan(
+    source: Source,
+    keyframe_pts: NDArray[np.int64],
+    is_flagged: bool,
+    damaged_pts: Container[int] = (),
+) -> Scan:
     """How a video was scanned, by its pictures.
 
     Args:
@@ -58,11 +63,12 @@ def find_scan(source: Source, keyframe_pts: NDArray[np.int64], is_flagged: bool)
         keyframe_pts: timestamps at which decoding can start.
         is_flagged: whether its flags call it interlaced, which counts where the pictures do not
             show it.
+        damaged_pts: timestamps of frames that are not looked at.
 
     Raises:
         VideoError: it cannot be decoded.
     """
-    found = scan_of(_looks(source, keyframe_pts))
+    found = scan_of(_looks(source, keyframe_pts, damaged_pts))
     if is_flagged and found in (None, "unsure"):
         return "flagged"
     return found or "progressive"
@@ -133,7 +139,9 @@ def comb_energies(
     return top_first, bottom_first, float(own.sum())
 
 
-def _looks(source: Source, keyframe_pts: NDArray[np.int64]) -> Iterator[tuple[Luma, Luma, Luma]]:
+def _looks(
+    source: Source, keyframe_pts: NDArray[np.int64], damaged_pts: Container[int]
+) -> Iterator[tuple[Luma, Luma, Luma]]:
     """Triples of neighbouring frames from several places of a video."""
     places = np.unique(np.linspace(0, len(keyframe_pts) - 1, _PLACES).round().astype(int))
     # Few keyframes: more looks after each.
@@ -145,7 +153,9 @@ def _looks(source: Source, keyframe_pts: NDArray[np.int64]) -> Iterator[tuple[Lu
                 container.seek(int(keyframe_pts[place]), stream=stream)
             lumas: list[Luma] = []
             for number, frame in enumerate(decode_packets(container, stream)):
-                if number % _LOOK_STEP < 3:
+                if frame.is_corrupt or frame.pts in damaged_pts:
+                    lumas = []
+                elif number % _LOOK_STEP == len(lumas):
                     lumas.append(np.asarray(frame.to_ndarray(format="gray"), dtype=np.uint8))
                 if len(lumas) == 3:
                     yield lumas[0], lumas[1], lumas[2]

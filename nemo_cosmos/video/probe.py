@@ -172,6 +172,15 @@ class FrameIndex:
         length_s = float(self.edges_s[end - 1] - self.edges_s[start])
         return _tidy((end - 1 - start) / length_s) if length_s > 0 else self.info.fps
 
+    def of_size(self, stored_size: tuple[int, int]) -> FrameIndex:
+        """The same frames, for a part of the file whose pictures are stored in another size."""
+        height, width = stored_size
+        if self.info.pixel_aspect != 1:
+            width = max(2, 2 * round(width * self.info.pixel_aspect / 2))
+        height, width = (width, height) if self.info.rotation in (90, 270) else (height, width)
+        info = replace(self.info, height=height, width=width)
+        return replace(self, info=info, stored_size=stored_size, shown_size=stored_size)
+
     def keyframe_before(self, pts: int) -> int:
         """Timestamp of the last point at or before ``pts`` where decoding can start."""
         place = int(np.searchsorted(self.keyframe_pts, pts, side="right")) - 1
@@ -233,7 +242,8 @@ def index_frames(source: Source, find_fields: bool = False) -> FrameIndex:
         is_flagged, is_ours = first.interlaced_frame, SIZE_KEY in index.info.metadata
     if not is_flagged and (is_ours or not find_fields):
         return index
-    scan = find_scan(source, index.keyframe_pts, is_flagged)
+    damaged_pts = set(index.pts[index.damaged_T].tolist()) if index.seekable else set()
+    scan = find_scan(source, index.keyframe_pts, is_flagged, damaged_pts)
     return replace(index, info=replace(index.info, scan=scan))
 
 

@@ -59,7 +59,7 @@ def _with_cover(path: Path, has_video: bool = True) -> None:
             put_silence(output, sound, 1.0)
 
 
-def _joined(path: Path, parts: Sequence[dict[str, Any]]) -> None:
+def joined(path: Path, parts: Sequence[dict[str, Any]]) -> None:
     """Recordings that were put into one file by ``cat``."""
     with path.open("wb") as file:
         for place, how in enumerate(parts):
@@ -91,12 +91,12 @@ ROWS = [
     OddVideo("sound.webm", "WebM with sound",
              partial(write, codec="libvpx", crf="4", b="2M", sound_s=1.0)),
     OddVideo("joined.ts", "two recordings in one file: times begin again",
-             partial(_joined, parts=[_ONE, _OTHER]), as_ffmpeg=False),
+             partial(joined, parts=[_ONE, _OTHER]), as_ffmpeg=False),
     OddVideo("joined with reordering.ts", "two recordings with B-frames",
-             partial(_joined, parts=[_ONE | {"bf": "2"}, _OTHER | {"bf": "2"}]), as_ffmpeg=False),
+             partial(joined, parts=[_ONE | {"bf": "2"}, _OTHER | {"bf": "2"}]), as_ffmpeg=False),
     OddVideo("joined.mpg", "two program streams in one file",
-             partial(_joined, parts=[_ONE | _PS, _OTHER | _PS]), as_ffmpeg=False),
+             partial(joined, parts=[_ONE | _PS, _OTHER | _PS]), as_ffmpeg=False),
     OddVideo("joined.h264", "two bare streams in one file",
-             partial(_joined, parts=[_ONE | {"rate": 25}, _OTHER | {"rate": 25}]), seconds=0.96,
+             partial(joined, parts=[_ONE | {"rate": 25}, _OTHER | {"rate": 25}]), seconds=0.96,
              as_ffmpeg=False),
 ]  # fmt: skip

@@ -67,6 +67,10 @@ def test_a_picture_that_stands_too_long_is_no_video():
     assert (hold.start, hold.end, hold.reason) == (2, 3, "gap")
     assert without([(0, 5)], [hold], cuts=[4]) == [(0, 2), (3, 4), (4, 5)]
     assert find_holds(np.arange(10) * 30.0) == []  # a slide show
+    steady_s = np.arange(60) / 24
+    steady_s[30:] += 2.0  # two seconds of a steady recording are lost
+    assert [(hold.start, hold.end) for hold in find_holds(steady_s)] == [(29, 30)]
+    assert find_holds(steady_s, max_hold_s=3600) == []
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from data_curation.shots.survey import survey
 from data_curation.shots.transition import Transition
 from data_curation.shots.transnetv2 import FRAME_SIZE, detect_shots, probabilities, to_transitions
 from data_curation.stages.split import find_shots
-from nemo_cosmos.video import Video, decode, encode_video
+from nemo_cosmos.video import Video, decode, encode_video, index_frames
 
 GOLDEN_FRAMES = [0, 24, 25, 26, 60, 87, 88, 111, 112, 119]
 GOLDEN = [
@@ -39,7 +40,8 @@ def test_a_file(samples_dir, tmp_path):
     encode_video(tmp_path / "v.mp4", Video(frames, fps=24))
     # The cuts at 348 and 372; the network marks the last frame before each.
     assert detect_shots(tmp_path / "v.mp4") == [Transition(12, 13), Transition(36, 37)]
-    assert find_shots(tmp_path / "v.mp4", 50, "transnetv2") == detect_shots(tmp_path / "v.mp4")
+    path, index = tmp_path / "v.mp4", index_frames(tmp_path / "v.mp4")
+    assert find_shots(path, index, "transnetv2", survey(path, index)) == detect_shots(path)
 
 
 def test_any_number_of_frames():
