@@ -22,6 +22,7 @@ from nemo_cosmos.models.common.family import WorldModel
 from nemo_cosmos.models.tokenizer.model import TokenizerModel
 from nemo_cosmos.provenance.belonging import Parts, check_together
 from nemo_cosmos.storage import is_url, resolve_from_folder
+from nemo_cosmos.training.initial_weights import is_exported
 
 
 def check_belonging(
@@ -59,6 +60,8 @@ def check_belonging(
     ]
     for parts in before:
         _check_controls(here, parts)
+    if weights is not None and before and not is_exported(weights):
+        _check_nothing_new(here, before[0])
     if here.family == TOKENIZER_FAMILY:  # trained on pixels, which no encoder made
         return check_together([*before, here], allowed)
     data = [parts for folder in folders if (parts := parts_of_data(folder)) is not None]
@@ -89,6 +92,22 @@ def _check_controls(model: Parts, weights: Parts) -> None:
             f"'{weights.place}' is steered by the control '{lost[0]}', but this run has "
             f"{', '.join(sorted(model.controls)) or 'no control'}. Use a recipe with that control "
             "(finetune --list), or start from weights without it. Nothing has been done."
+        )
+
+
+def _check_nothing_new(model: Parts, checkpoint: Parts) -> None:
+    """Require a NeMo checkpoint to hold every control: NeMo restores all parameters or none.
+
+    Raises:
+        ConfigError: it lacks one; names the command that makes a world of it.
+    """
+    new = sorted(model.controls.keys() - checkpoint.controls.keys())
+    if new and checkpoint.family == model.family:
+        raise ConfigError(
+            f"'{checkpoint.place}' is a checkpoint without the control '{new[0]}', which this run "
+            "adds; a control is added to a world folder. Make one of the checkpoint and start from "
+            f"that: nemo-cosmos import {checkpoint.place} WORLD, then --from WORLD. Nothing has "
+            "been done."
         )
 
 

@@ -193,3 +193,15 @@ def test_weights_of_another_kind(world: Path) -> None:
         check_belonging(tokenizer, data_of(), world)
     with pytest.raises(ConfigError, match="has channels=8, but 'this run' has channels=32"):
         check_belonging(tokenizer, data_of(), world / "tokenizer")
+
+
+def test_a_control_is_added_to_a_world_and_not_to_a_checkpoint(world: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "step=000004"
+    checkpoint.mkdir()
+    (checkpoint / "nemo_cosmos.json").write_text((world / "config.json").read_text())
+    model = make_model()
+    model.controls = (ControlSpec("action"),)
+    check_belonging(model, data_of(), world)
+    check_belonging(make_model(), data_of(), checkpoint)
+    with pytest.raises(ConfigError, match=r"nemo-cosmos import \S*step=000004 WORLD"):
+        check_belonging(model, data_of(), checkpoint)
