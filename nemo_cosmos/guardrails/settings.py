@@ -23,8 +23,8 @@ class GuardSettings:
 
     Attributes:
         blocklist: folder of the guard ``keywords``.
-        languages: codes of the languages besides English that the guard ``language`` lets pass
-            ("en,de"), or "any".
+        languages: codes of the languages that the guard ``language`` lets pass besides those that
+            the embedded guards read ("it,nl"), or "any".
         llm_guard_model: folder or hub name of a guarding language model, or its name at the
             endpoint.
         llm_guard_adapter: folder or hub name of Aegis' PEFT adapter.
@@ -35,7 +35,7 @@ class GuardSettings:
     """
 
     blocklist: str | None = option(None, "Folder of keyword lists.")
-    languages: str | None = option(None, "Languages that may pass: codes ('en,de'), or 'any'.")
+    languages: str | None = option(None, "More languages that may pass: codes ('it,nl'), or 'any'.")
     llm_guard_model: str | None = option(None, "Guarding language model: folder, or name.")
     llm_guard_adapter: str | None = option(None, "PEFT adapter of Aegis: folder, or name.")
     llm_guard_url: str | None = option(None, "OpenAI-compatible endpoint of the model.")

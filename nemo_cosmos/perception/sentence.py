@@ -1,13 +1,8 @@
 """Features of what a sentence means, by all-MiniLM-L6-v2 from a pinned package.
 
 The encoder is MiniLM (Wang et al. 2020) as trained by sentence-transformers. Its last layer is made
-for paraphrases; what a classifier of harm needs is also in the layers before it. The features are
-therefore the token means of four layers, each scaled to length one.
-
-The network is small, and importing torch takes longer than a hundred sentences: it is computed with
-numpy.
-
-Shape suffixes: N texts, T tokens, D features, H heads, K features of a head.
+for paraphrases; the features are the token means of four layers. It reads English; for other
+languages see :mod:`~nemo_cosmos.perception.multilingual`.
 """
 
 from __future__ import annotations
@@ -15,16 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nemo_cosmos.assets import asset_path, asset_version
 from nemo_cosmos.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from nemo_cosmos.perception.bert import BertEncoder
 
 ASSET = "minilm_sentence_encoder"
 MAX_TOKENS = 256
@@ -33,95 +24,7 @@ LAYER_WIDTH = 384
 FEATURE_SIZE = len(LAYERS) * LAYER_WIDTH
 
 
-class SentenceEncoder:
-    """Turns texts into features, one by one, so that a text's features never depend on others.
-
-    Args:
-        weights: a BERT's tensors by name, float32, with as many layers as :data:`LAYERS` needs.
-        num_heads: its number of attention heads.
-        norm_eps: what its layer norms add to the variance.
-        tokenizer: its tokenizer, which truncates to :data:`MAX_TOKENS` and does not pad.
-        version: the exact weights.
-    """
-
-    name = "all-MiniLM-L6-v2"
-
-    def __init__(
-        self,
-        weights: Mapping[str, NDArray[np.float32]],
-        num_heads: int,
-        norm_eps: float,
-        tokenizer: Tokenizer,
-        version: str,
-    ) -> None:
-        self._weights, self._num_heads, self._norm_eps = weights, num_heads, norm_eps
-        self._tokenizer, self.version = tokenizer, version
-
-    def __call__(self, texts: list[str]) -> NDArray[np.float32]:
-        """Features of the texts, float32 ``(N, FEATURE_SIZE)``."""
-        return np.stack([self._encode(text) for text in texts])
-
-    def _encode(self, text: str) -> NDArray[np.float32]:
-        states = self._states(self._tokenizer.encode(text).ids)
-        means = [states[layer].mean(0) for layer in LAYERS]
-        return np.concatenate([mean / np.linalg.norm(mean) for mean in means]).astype(np.float32)
-
-    def _states(self, ids: list[int]) -> list[NDArray[np.float32]]:
-        """Return the states of the tokens ``(T, D)``, first the embeddings, then of each layer."""
-        w = self._weights
-        x_TD = w["embeddings.word_embeddings.weight"][ids]
-        x_TD = x_TD + w["embeddings.position_embeddings.weight"][: len(ids)]
-        x_TD = x_TD + w["embeddings.token_type_embeddings.weight"][0]
-        states = [self._norm(x_TD, "embeddings.LayerNorm")]
-        for layer in range(max(LAYERS)):
-            states.append(self._layer(states[-1], f"encoder.layer.{layer}"))
-        return states
-
-    def _layer(self, x_TD: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-        """Return the states after one transformer layer, which normalises after each part."""
-        mixed_TD = self._dense(self._attend(x_TD, name), f"{name}.attention.output.dense")
-        x_TD = self._norm(x_TD + mixed_TD, f"{name}.attention.output.LayerNorm")
-        wide = gelu(self._dense(x_TD, f"{name}.intermediate.dense"))
-        return self._norm(
-            x_TD + self._dense(wide, f"{name}.output.dense"), f"{name}.output.LayerNorm"
-        )
-
-    def _attend(self, x_TD: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-        num_tokens = len(x_TD)
-        q_HTK, k_HTK, v_HTK = (
-            self._dense(x_TD, f"{name}.attention.self.{part}")
-            .reshape(num_tokens, self._num_heads, -1)
-            .transpose(1, 0, 2)
-            for part in ("query", "key", "value")
-        )
-        scores_HTT = q_HTK @ k_HTK.transpose(0, 2, 1) / np.float32(q_HTK.shape[-1] ** 0.5)
-        shares_HTT = np.exp(scores_HTT - scores_HTT.max(-1, keepdims=True))
-        shares_HTT /= shares_HTT.sum(-1, keepdims=True)
-        return (shares_HTT @ v_HTK).transpose(1, 0, 2).reshape(num_tokens, -1)
-
-    def _dense(self, x: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-        y: NDArray[np.float32] = (
-            x @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
-        )
-        return y
-
-    def _norm(self, x_TD: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-        centred_TD = x_TD - x_TD.mean(-1, keepdims=True)
-        variance = np.square(centred_TD).mean(-1, keepdims=True)
-        scaled_TD = centred_TD / np.sqrt(variance + np.float32(self._norm_eps))
-        y: NDArray[np.float32] = scaled_TD * self._weights[f"{name}.weight"]
-        return y + self._weights[f"{name}.bias"]
-
-
-def gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return ``x`` times the normal distribution function of ``x``."""
-    from scipy.special import erf
-
-    y: NDArray[np.float32] = x * (erf(x * np.float32(0.5**0.5)) + np.float32(1)) * np.float32(0.5)
-    return y
-
-
-def load_sentence_encoder(folder: Path | None = None) -> SentenceEncoder:
+def load_sentence_encoder(folder: Path | None = None) -> BertEncoder:
     """The encoder with its weights.
 
     Args:
@@ -158,9 +61,10 @@ def load_sentence_encoder(folder: Path | None = None) -> SentenceEncoder:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
-    return SentenceEncoder(
-        weights, config["num_attention_heads"], config["layer_norm_eps"], tokenizer, version
-    )
+    return BertEncoder(
+        weights, config["num_attention_heads"], config["layer_norm_eps"],
+        lambda text: list(tokenizer.encode(text).ids), LAYERS, version,
+    )  # fmt: skip
 
 
 def _expected_shapes(config: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

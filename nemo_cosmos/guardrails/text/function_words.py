@@ -81,10 +81,10 @@ _BY_LANGUAGE = {
     "sw": """
         na ya wa kwa ni katika hii hiyo yake lakini jinsi kutengeneza
         """,
-    "hi": """
+    "hi-latn": """
         hai hain ka ki ko ke mein aur kaise karo karna ek se nahi kya
         """,
-    "ru": """
+    "ru-latn": """
         kak eto chto dlya ili oni ona delat sdelat
         """,
 }
@@ -96,7 +96,7 @@ person under over let with will best all art per come are fare mine be she wit w
 sur plus or sit et al via ad de la si se te men van not ten od hun haar of old ce sa ma na ni ya
 ay ka ki ko ke ca ei by up go it my re pm mi ti un vs var mas dan para hai dem dei some where bin
 sin chi pro post also ander wie-fi dos dad fait her des pot pan pay ben sen kim dar dor gibi sub
-sine om hon ha hoe kan were mis este das di est zij dit dat toe wel met op
+sine om hon ha hoe kan were mis este das di est zij dit dat toe wel met op care
 """
 
 _PARTICLES_TEXT = """

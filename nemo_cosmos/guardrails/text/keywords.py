@@ -23,7 +23,8 @@ import numpy as np
 from nemo_cosmos.errors import GuardrailError
 from nemo_cosmos.guardrails.base import SAFE, GuardKind, Verdict
 from nemo_cosmos.guardrails.settings import where_to_set
-from nemo_cosmos.guardrails.text.lexicon import Lexicon
+from nemo_cosmos.guardrails.text.hidden import with_hidden
+from nemo_cosmos.guardrails.text.lexicon import Lexicon, is_word
 from nemo_cosmos.guardrails.text.normalise import readings, spelled_out, split_words
 from nemo_cosmos.guardrails.text.prompt import refuse_unreadable
 
@@ -114,14 +115,14 @@ class KeywordGuard:
         refusal = refuse_unreadable(self.name, x)
         if refusal is not None:
             return refusal
-        all_readings = readings(str(x))
-        mended = self._custom.mend(all_readings[0])
-        for index, words in enumerate(dict.fromkeys([*all_readings, mended])):
-            term = self._find(words, ordinary=index == 0)
-            if term is not None:
-                return Verdict(
-                    False, self.name, term.category, f"it contains the blocked term '{term.text}'"
-                )
+        for text in with_hidden(str(x)):
+            all_readings = readings(text)
+            mended = self._custom.mend(all_readings[0])
+            for index, words in enumerate(dict.fromkeys([*all_readings, mended])):
+                term = self._find(words, ordinary=index == 0)
+                if term is not None:
+                    reason = f"it contains the blocked term '{term.text}'"
+                    return Verdict(False, self.name, term.category, reason)
         return Verdict(True, self.name, SAFE, "no blocked term")
 
     def _find(self, words: tuple[str, ...], ordinary: bool) -> Term | None:
@@ -144,7 +145,9 @@ class KeywordGuard:
         found = [
             (self._custom.squeezed[candidate], start, end)
             for candidate, (start, end) in split_words(words).items()
-            if candidate in self._custom.squeezed and len(candidate) >= _MIN_SPELLED_OUT
+            if candidate in self._custom.squeezed
+            and len(candidate) >= _MIN_SPELLED_OUT
+            and not _are_words(words[start:end])
         ]
         for run in spelled_out(words):
             found += [
@@ -172,6 +175,11 @@ def read_terms(folder: Path, exact: bool = False) -> list[Term]:
             if kept:
                 terms.append(Term(kept, file.stem, exact))
     return terms
+
+
+def _are_words(pieces: tuple[str, ...]) -> bool:
+    """Whether two neighbours are words by themselves ("pen is"), and not one word in two pieces."""
+    return len(pieces) == 2 and all(len(piece) > 1 and is_word(piece) for piece in pieces)
 
 
 def _without_fillers(words: tuple[str, ...]) -> tuple[str, ...]:

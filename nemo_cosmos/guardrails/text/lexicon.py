@@ -51,7 +51,7 @@ class Lexicon:
         mended: list[str] = []
         for word in words:
             joined = mended[-1] + word if mended else word
-            broken = mended and not (_is_word(mended[-1]) and _is_word(word))
+            broken = mended and not (is_word(mended[-1]) and is_word(word))
             if broken and not self._vocabulary.isdisjoint(self.forms(joined)):
                 mended[-1] = joined
             else:
@@ -93,7 +93,8 @@ def _inflected(word: str) -> list[str]:
     return [word + "s", stem + "ed", stem + "er", stem + "ers", stem + "ing"]
 
 
-def _is_word(word: str) -> bool:
+def is_word(word: str) -> bool:
+    """Whether a lower-case word is in the English dictionary."""
     known: bool = simplemma.is_known(word, lang="en")
     return known
 

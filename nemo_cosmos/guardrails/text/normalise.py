@@ -30,6 +30,8 @@ LEET_TABLES = (
     str.maketrans(_LEET | {"1": "i", "!": "i", "|": "i"}),
     str.maketrans(_LEET | {"1": "l", "!": "l", "|": "l"}),
 )
+#: Arabic's sign that only stretches a word.
+_STRETCH = "\u0640"
 #: First and last code point of each alphabet of letters in squares and circles.
 _ENCLOSED = ((0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 0x1F189), (0x1F1E6, 0x1F1FF))
 _ENCLOSED_TABLE = {
@@ -59,14 +61,41 @@ def legible(text: str) -> str:
     """Return one text for a classifier: disguises are undone where a word is surely disguised.
 
     Digits and signs become letters only between letters (``b0mb``, not ``4k``), spelled-out words
-    are closed up (``b o m b``); punctuation stays.
+    are closed up (``b o m b``), look-alikes are folded in words of Latin letters; punctuation and
+    the letters of other scripts stay.
     """
     chunks = [
         _unleet(chunk, LEET_TABLES[0]) if re.search(r"[a-z][0-9@$!|+]+[a-z]", chunk) else chunk
-        for chunk in plain(text).replace("_", "-").split(" ")
+        for chunk in _folded(text).replace("_", "-").split(" ")
     ]
-    closed = re.sub(r"(?<=[a-z])[^a-z0-9\s](?=[a-z]\b)", "", " ".join(chunks))
-    return re.sub(r"\b[a-z](?: [a-z]){2,}\b", lambda match: match.group().replace(" ", ""), closed)
+    closed = re.sub(r"(?<=[a-z])[^\w\s](?=[a-z]\b)", "", " ".join(chunks))
+    return re.sub(
+        r"\b[^\W\d_](?: [^\W\d_]){2,}\b", lambda match: match.group().replace(" ", ""), closed
+    )
+
+
+def _folded(text: str) -> str:
+    """Fold case and invisible characters, and look-alikes in words of Latin letters."""
+    text = unicodedata.normalize("NFKC", text.translate(_ENCLOSED_TABLE))
+    text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cf", "Cc"))
+    text = text.replace(_STRETCH, "")
+    # Marks that are left after a Latin letter belong to no language; other scripts need theirs.
+    text = re.sub(r"(?<=[a-zA-Z])[\u0300-\u036f\u20d0-\u20ff]+", "", text).casefold()
+    num_latin = sum(map(_is_latin, text))
+    mostly_latin = 2 * num_latin > sum(map(str.isalpha, text))
+    return re.sub(r"[^\W\d_]+", lambda match: _fold_word(match.group(), mostly_latin), text)
+
+
+def _fold_word(word: str, mostly_latin: bool) -> str:
+    """Fold the look-alikes of a word that has Latin letters, or stands among such words."""
+    folded = word.translate(_HOMOGLYPHS).casefold()
+    if word == folded or not folded.isascii():
+        return word
+    return folded if mostly_latin or any(map(_is_latin, word)) else word
+
+
+def _is_latin(letter: str) -> bool:
+    return letter.isascii() and letter.isalpha()
 
 
 def readings(text: str) -> list[tuple[str, ...]]:

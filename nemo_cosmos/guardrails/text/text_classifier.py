@@ -1,72 +1,66 @@
 """The embedded text classifier: judges what a prompt means, with weights that need no hub.
 
-A softmax over ``safe`` and the categories of harm is applied to the features of
-:mod:`~nemo_cosmos.perception.sentence`. Its weights are beside this file; they were trained on
-``benchmarks/guard_prompts/development.tsv``, and
-``python -m nemo_cosmos.guardrails.text.train_classifier`` makes them again. The whole prompt and
-each of its sentences are judged, so that a harmful sentence does not drown in harmless ones.
+Two experts (:mod:`~nemo_cosmos.guardrails.text.kernel_head`) judge the features of sentence
+encoders: one reads all languages that the guard ``language`` lets pass, by multilingual-e5-small;
+the other reads English, by that and MiniLM together. Their weights are beside this file; they were
+trained on ``benchmarks/guard_prompts/development*.tsv``, and
+``python -m nemo_cosmos.guardrails.text.train_classifier`` makes them again. The whole prompt, each
+of its sentences, and what is hidden in it by an encoding are judged, so that a harmful sentence
+does not drown in harmless ones.
 
-The features of one known sentence are stored with the head. If the encoder gives others, its
-weights are not those that the head was trained on, and the guard refuses.
+The features of one known sentence are stored with the head. If an encoder gives others, its weights
+are not those that the head was trained on, and the guard refuses.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from nemo_cosmos.errors import GuardrailError
 from nemo_cosmos.guardrails.base import FAILURE, SAFE, GuardKind, Verdict
+from nemo_cosmos.guardrails.text.hidden import with_hidden
+from nemo_cosmos.guardrails.text.kernel_head import Floats, read_head
 from nemo_cosmos.guardrails.text.normalise import legible
 from nemo_cosmos.guardrails.text.prompt import refuse_unreadable
+from nemo_cosmos.guardrails.text.words import english_share
+from nemo_cosmos.perception.multilingual import load_multilingual_encoder
 from nemo_cosmos.perception.sentence import load_sentence_encoder
 
 HEAD_FILE = Path(__file__).with_name("text_head.safetensors")
 CANARY = "A robot arm picks up a red block in front of a crowd."
 CANARY_TOLERANCE = 1e-3
 WINDOW_WORDS, WINDOW_STEP, MIN_WORDS = 40, 20, 4
+#: The same in characters, for scripts without spaces.
+WINDOW_CHARACTERS, CHARACTER_STEP, MIN_CHARACTERS = 80, 40, 8
+#: Names of the encoders and experts in the head.
+MULTILINGUAL, ENGLISH = "multilingual", "english"
+#: Share of English words from which on the expert for English is asked, and from which on alone.
+SOME_ENGLISH, ALL_ENGLISH = 0.5, 0.8
 
 Encoder = Callable[[list[str]], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Head:
-    """A softmax layer on sentence features.
+def load_encoders() -> dict[str, Encoder]:
+    """Return the embedded encoders by name.
 
-    Attributes:
-        weight_CD: one row of weights per category.
-        bias_C: one number per category.
-        categories: names, ``safe`` among them.
-        threshold: probability of harm from which on a prompt is refused.
-        canary_D: the features of :data:`CANARY` from the encoder that the head was trained on.
+    Raises:
+        AssetError: weights are not in the cache and the package index cannot be reached.
     """
-
-    weight_CD: np.ndarray
-    bias_C: np.ndarray
-    categories: tuple[str, ...]
-    threshold: float
-    canary_D: np.ndarray
-
-    def probabilities(self, features_ND: np.ndarray) -> np.ndarray:
-        """Return the softmax over the categories, float64 ``(N, C)``."""
-        logits_NC = features_ND.astype(np.float64) @ self.weight_CD.T + self.bias_C
-        exp_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
-        return exp_NC / exp_NC.sum(axis=1, keepdims=True)
+    return {MULTILINGUAL: load_multilingual_encoder(), ENGLISH: load_sentence_encoder()}
 
 
 class TextClassifierGuard:
     """Refuses prompts whose meaning is harmful.
 
     Args:
-        encoder: features of texts; by default the embedded encoder, which is loaded with the first
-            prompt.
-        head_file: the softmax layer.
+        encoders: features of texts, by the encoder's name; by default the embedded encoders, which
+            are loaded with the first prompt.
+        head_file: the experts.
 
     Raises:
         GuardrailError: the head cannot be read.
@@ -75,9 +69,11 @@ class TextClassifierGuard:
     name = "text_classifier"
     kind: GuardKind = "prompt"
 
-    def __init__(self, encoder: Encoder | None = None, head_file: Path = HEAD_FILE) -> None:
+    def __init__(
+        self, encoders: Mapping[str, Encoder] | None = None, head_file: Path = HEAD_FILE
+    ) -> None:
         self._head = read_head(head_file)
-        self._encoder = encoder
+        self._encoders = encoders
         self._checked = False
         self._loading = threading.Lock()
 
@@ -85,43 +81,83 @@ class TextClassifierGuard:
         """Judge one prompt.
 
         Raises:
-            AssetError: the encoder's weights are unavailable (the policy counts it as a refusal).
+            AssetError: an encoder's weights are unavailable (the policy counts it as a refusal).
         """
         refusal = refuse_unreadable(self.name, x)
         if refusal is not None:
             return refusal
-        features_ND = self._load()(passages(legible(str(x))))
-        if not np.isfinite(features_ND).all():
-            return Verdict(False, self.name, FAILURE, "the encoder gave NaN or infinite values")
-        return self._judge(self._head.probabilities(features_ND))
+        texts = [part for text in with_hidden(str(x)) for part in passages(legible(text))]
+        texts = list(dict.fromkeys(texts))
+        asked = {name: [t for t in texts if name in experts_for(t)] for name in self._head.experts}
+        try:
+            projected = self._project(asked)
+        except FloatingPointError as error:
+            return Verdict(False, self.name, FAILURE, str(error))
+        worst = Verdict(True, self.name, SAFE, "nothing to judge")
+        least = -np.inf
+        for name, expert in self._head.experts.items():
+            if not asked[name]:
+                continue
+            scores_NC = expert.scores({key: projected[key][name] for key in expert.support_SK})
+            margins_N = -scores_NC[:, self._head.safe] - expert.threshold
+            if margins_N.max() > least:
+                least = margins_N.max()
+                worst = self._verdict(scores_NC[margins_N.argmax()], expert.threshold)
+        return worst
 
-    def _judge(self, probabilities_NC: np.ndarray) -> Verdict:
-        """Judge by the passage that is most likely harmful."""
-        safe = self._head.categories.index(SAFE)
-        worst_C = probabilities_NC[probabilities_NC[:, safe].argmin()].copy()
-        harm = 1.0 - float(worst_C[safe])
-        if not np.isfinite(harm):
-            return Verdict(False, self.name, FAILURE, "the probability of harm is not a number")
-        if harm < self._head.threshold:
-            return Verdict(True, self.name, SAFE, f"probability of harm {harm:.2f}")
-        worst_C[safe] = -1.0
-        category = self._head.categories[int(worst_C.argmax())]
-        return Verdict(False, self.name, category, f"probability of harm {harm:.2f}")
+    def _verdict(self, scores_C: Floats, threshold: float) -> Verdict:
+        """Return the verdict on one passage."""
+        harm = -float(scores_C[self._head.safe])
+        reason = f"score of harm {harm:.2f}, refused from {threshold:.2f}"
+        if harm < threshold:
+            return Verdict(True, self.name, SAFE, reason)
+        harms_C = scores_C.copy()
+        harms_C[self._head.safe] = -np.inf
+        return Verdict(False, self.name, self._head.categories[int(harms_C.argmax())], reason)
 
-    def _load(self) -> Encoder:
-        """Return the encoder, checked once against the features that the head was trained on."""
+    def _project(self, asked: Mapping[str, list[str]]) -> dict[str, dict[str, Floats]]:
+        """Return the projections of each expert's texts, by encoder and expert."""
+        encoders = self._load()
+        projected: dict[str, dict[str, Floats]] = {}
+        for name, projection in self._head.projections.items():
+            users = [key for key, expert in self._head.experts.items() if name in expert.support_SK]
+            texts = list(dict.fromkeys(text for key in users for text in asked[key]))
+            features_ND = encoders[name](texts) if texts else projection.canary_D[None]
+            # An infinite feature is far from every training prompt: its scores are an innocent 0.
+            if not np.isfinite(features_ND).all():
+                raise FloatingPointError(f"the encoder '{name}' gave NaN or infinite values")
+            found = projection(features_ND)
+            rows = {text: row for row, text in enumerate(texts)}
+            projected[name] = {key: found[[rows[text] for text in asked[key]]] for key in users}
+        return projected
+
+    def _load(self) -> Mapping[str, Encoder]:
+        """Return the encoders, checked once against the features that the head was trained on."""
         with self._loading:
-            encoder = self._encoder = self._encoder or load_sentence_encoder()
+            encoders = self._encoders = self._encoders or load_encoders()
             if not self._checked:
-                difference = np.abs(encoder([CANARY])[0] - self._head.canary_D).max()
-                if not difference <= CANARY_TOLERANCE:  # NaN is a difference, too
-                    raise GuardrailError(
-                        "The sentence encoder is not the one that the classifier was trained on: "
-                        f"its features differ by {difference:.3g}, at most {CANARY_TOLERANCE:g} is "
-                        "expected. Remove it from the cache; it is fetched again."
-                    )
+                for name, projection in self._head.projections.items():
+                    _check_canary(name, encoders[name], projection.canary_D)
                 self._checked = True
-            return encoder
+            return encoders
+
+
+def _check_canary(name: str, encoder: Encoder, canary_D: Floats) -> None:
+    difference = np.abs(encoder([CANARY])[0] - canary_D).max()
+    if not difference <= CANARY_TOLERANCE:  # NaN is a difference, too
+        raise GuardrailError(
+            f"The sentence encoder '{name}' is not the one that the classifier was trained on: "
+            f"its features differ by {difference:.3g}, at most {CANARY_TOLERANCE:g} is "
+            "expected. Remove it from the cache; it is fetched again."
+        )
+
+
+def experts_for(text: str) -> tuple[str, ...]:
+    """Return the names of the experts that judge a text, by its share of English words."""
+    share = english_share(text)
+    if share >= ALL_ENGLISH:
+        return (ENGLISH,)
+    return (MULTILINGUAL, ENGLISH) if share >= SOME_ENGLISH else (MULTILINGUAL,)
 
 
 def passages(text: str) -> list[str]:
@@ -129,40 +165,31 @@ def passages(text: str) -> list[str]:
     if not re.search(r"\w", text):
         return []
     found = {text: None}
-    whole = " ".join(text.rstrip(" .!?;\n").split())  # one sentence is not judged twice
-    for sentence in re.split(r"[.!?;\n]+\s*", text):
-        words = sentence.split()
-        for start in range(0, max(1, len(words) - WINDOW_STEP), WINDOW_STEP):
-            window = words[start : start + WINDOW_WORDS]
-            if len(window) >= MIN_WORDS and " ".join(window) != whole:
-                found[" ".join(window)] = None
+    whole = " ".join(text.rstrip(" .!?;\n。！？；।؟").split())  # one sentence is not judged twice
+    for sentence in re.split(r"[.!?;\n。！？；।؟]+\s*", text):
+        for window in _windows(sentence):
+            if window != whole:
+                found[window] = None
     return list(found)
 
 
-def read_head(path: Path) -> Head:
-    """Read a head from safetensors.
+def _windows(sentence: str) -> list[str]:
+    """Return overlapping parts of a sentence, of words or, in scripts without spaces, characters.
 
-    Raises:
-        GuardrailError: the file is missing, damaged, or its shapes do not belong together.
+    A sentence that is too short to mean anything by itself has none.
     """
-    from safetensors import SafetensorError, safe_open
+    units, joint = sentence.split(), " "
+    size, step, least = WINDOW_WORDS, WINDOW_STEP, MIN_WORDS
+    if len(sentence) > WINDOW_CHARACTERS // 2 * len(units) or _is_unspaced(sentence):
+        units, joint = list(" ".join(units)), ""
+        size, step, least = WINDOW_CHARACTERS, CHARACTER_STEP, MIN_CHARACTERS
+    starts = range(0, max(1, len(units) - step), step)
+    windows = [units[start : start + size] for start in starts]
+    return [joint.join(window) for window in windows if len(window) >= least]
 
-    try:
-        with safe_open(path, framework="np") as file:
-            described = json.loads((file.metadata() or {})["head"])
-            weight, bias, canary = (file.get_tensor(n) for n in ("weight", "bias", "canary"))
-        categories = tuple(described["categories"])
-        threshold = float(described["threshold"])
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise GuardrailError(
-            f"The classifier '{path}' cannot be read: {error}. Expected a safetensors file made by "
-            "nemo_cosmos.guardrails.text.train_classifier; make it again, or reinstall nemo-cosmos."
-        ) from error
-    fits = weight.shape == (len(categories), len(canary)) and bias.shape == (len(categories),)
-    finite = all(np.isfinite(array).all() for array in (weight, bias, canary))
-    if not (fits and finite and SAFE in categories and 0.0 < threshold < 1.0):
-        raise GuardrailError(
-            f"The classifier '{path}' is damaged: weight {weight.shape}, bias {bias.shape}, "
-            f"{len(categories)} categories, threshold {threshold}. Make it again, or reinstall."
-        )
-    return Head(weight, bias, categories, threshold, canary)
+
+def _is_unspaced(sentence: str) -> bool:
+    """Whether most letters are of a script without spaces (Chinese, Japanese, Thai)."""
+    letters = [c for c in sentence if c.isalpha()]
+    unspaced = sum("\u0e00" <= c <= "\u0eff" or "\u3040" <= c <= "\u9fff" for c in letters)
+    return 2 * unspaced > len(letters)

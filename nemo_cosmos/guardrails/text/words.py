@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -27,6 +27,7 @@ LANGUAGES = {
     "it": "Italian", "ja": "Japanese", "ka": "Georgian", "ko": "Korean", "nl": "Dutch",
     "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sv": "Swedish",
     "sw": "Swahili", "ta": "Tamil", "te": "Telugu", "th": "Thai", "tl": "Tagalog", "tr": "Turkish",
+    "hi-latn": "Hindi in Latin letters", "ru-latn": "Russian in Latin letters",
     "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese",
 }  # fmt: skip
 _SCRIPTS = {
@@ -109,12 +110,13 @@ def is_english(word: str) -> bool:
     return any(len(base) >= 8 and _known(a) and _known(b) for a, b in halves)
 
 
-def recognise(words: Iterable[str], needed: int) -> str | None:
+def recognise(words: Iterable[str], needed: int, preferred: Collection[str] = ()) -> str | None:
     """Return the language whose dictionary has most of the words.
 
     Args:
         words: words that are not English, in lower case.
         needed: the number of words that it must have.
+        preferred: codes of languages that win a tie.
     """
     listed = [word for word in words if len(word) >= 3]
     counts = {
@@ -122,10 +124,18 @@ def recognise(words: Iterable[str], needed: int) -> str | None:
         for code in _DICTIONARIES
         if len(listed) >= needed
     }
-    best = max(counts, key=counts.__getitem__, default=None)
+    best = max(counts, key=lambda code: (counts[code], code in preferred), default=None)
     # A chance hit among many words names no language.
     enough = max(needed, (len(listed) + 1) // 2)
     return best if best is not None and counts[best] >= enough else None
+
+
+def is_read(words: Collection[str], code: str) -> bool:
+    """Whether a third of the words is in a language's dictionary; yes if it has none."""
+    listed = [word for word in words if len(word) >= 3]
+    if code not in _DICTIONARIES or not listed:
+        return True
+    return 3 * sum(_in_dictionary(word, code) for word in listed) >= len(listed)
 
 
 @cache
@@ -180,3 +190,11 @@ def _add_script(reading: Reading, word: str) -> None:
     if code in ("ru", "ar"):
         code = next((c for c, telling in _TELLING.items() if set(telling) & set(word)), code)
     reading.scripts.setdefault(code, []).append(word)
+
+
+def english_share(text: str) -> float:
+    """Return the share of a text's words that are English, or names of any kind."""
+    reading = read_words(text)
+    num_scripts = sum(map(len, reading.scripts.values()))
+    num_foreign = num_scripts + len(reading.function_words) + len(reading.unread)
+    return 1.0 - num_foreign / max(1, reading.num_words + num_scripts)

@@ -22,7 +22,7 @@ from nemo_cosmos.guardrails.registry import build_guard, default_guards, guard_n
 FRAMES = np.full((3, 48, 64, 3), 90, dtype=np.uint8)
 PROMPT = "a robot arm picks up a cup"
 #: Where each embedded guard looks for its weights.
-PROMPT_PLACES = {"text_classifier": "nemo_cosmos.perception.sentence"}
+PROMPT_PLACES = {"text_classifier": "nemo_cosmos.perception.multilingual"}
 VIDEO_PLACES = {
     "video_classifier": "nemo_cosmos.guardrails.video.video_classifier",
     "face_blur": "nemo_cosmos.guardrails.faces.retinaface_mobile",

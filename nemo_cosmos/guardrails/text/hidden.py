@@ -1,0 +1,84 @@
+"""Text that is hidden in a prompt: encoded in base64, hex, percent signs, escapes, or reversed.
+
+A text encoder reads none of these as words, but a language model may, and so may a rewriting step
+before it. Guards therefore judge the prompt and whatever can be decoded from it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from urllib.parse import unquote
+
+#: Shorter chunks are words and numbers more often than encoded sentences.
+_MIN_BASE64, _MIN_HEX = 8, 16
+#: What is decoded twice or three times is still found.
+_MAX_DEPTH = 3
+_READABLE_SHARE = 0.85
+_RIGHT_TO_LEFT, _POP = "\u202e", "\u202c"
+
+
+def with_hidden(text: str) -> list[str]:
+    """Return the text, and every text that is hidden in it.
+
+    Args:
+        text: a prompt.
+    """
+    found = {text: None}
+    fresh = [text]
+    for _ in range(_MAX_DEPTH):
+        fresh = [hidden for known in fresh for hidden in _hidden(known) if hidden not in found]
+        found |= dict.fromkeys(fresh)
+    return list(found)
+
+
+def _hidden(text: str) -> Iterator[str]:
+    """Yield what one decoding step makes of a text."""
+    for pattern, decode in (
+        (rf"[A-Za-z0-9+/_-]{{{_MIN_BASE64},}}={{0,2}}", _from_base64),
+        (rf"\b(?:[0-9a-fA-F]{{2}}[\s:]?){{{_MIN_HEX // 2},}}", _from_hex),
+    ):
+        chunks = [_decoded(chunk, decode) for chunk in re.findall(pattern, text)]
+        if any(chunks):
+            yield " ".join(filter(None, chunks))
+    for whole in (unquote(text), html.unescape(text), _unescaped(text), _reversed_parts(text)):
+        if whole != text:
+            yield whole
+
+
+def _decoded(chunk: str, decode: Callable[[str], bytes]) -> str:
+    """Return the readable text of an encoded chunk; an empty string if there is none."""
+    try:
+        text = decode(chunk).decode("utf-8")
+    except (ValueError, binascii.Error):  # a UnicodeDecodeError is a ValueError, too
+        return ""
+    readable = sum(c.isspace() or unicodedata.category(c)[0] in "LMNP" for c in text)
+    words = any(c.isalpha() for c in text)
+    return text if words and readable >= _READABLE_SHARE * len(text) else ""
+
+
+def _from_base64(chunk: str) -> bytes:
+    chunk = chunk.rstrip("=").replace("-", "+").replace("_", "/")
+    return base64.b64decode(chunk + "=" * (-len(chunk) % 4), validate=True)
+
+
+def _from_hex(chunk: str) -> bytes:
+    return bytes.fromhex(re.sub(r"[\s:]", "", chunk))
+
+
+def _unescaped(text: str) -> str:
+    r"""Read ``\u0062`` and ``\x62`` as the characters that they stand for."""
+    return re.sub(
+        r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))",
+        lambda match: chr(int(match.group(1) or match.group(2), 16)),
+        text,
+    )
+
+
+def _reversed_parts(text: str) -> str:
+    """Return the text as it is shown where a right-to-left override turns letters round."""
+    return re.sub(f"{_RIGHT_TO_LEFT}([^{_POP}]*){_POP}?", lambda match: match.group(1)[::-1], text)
