@@ -133,7 +133,10 @@ def test_nan(log):
         guard._classifier = lambda x, shape=shape: np.full(shape, nan)
         assert "NaN" in ask(guard, log)
     text = build_guard("text_classifier")
-    text._encoder, text._checked = (lambda texts: np.full((len(texts), 1536), nan)), True
+    broken = dict.fromkeys(
+        ("multilingual", "english"), lambda texts: np.full((len(texts), 1536), nan)
+    )
+    text._encoders, text._checked = broken, True
     assert "NaN" in ask(text, log)
     assert "NaN" in ask(FaceBlur(), log, np.full((2, 8, 8, 3), nan))
 

@@ -17,7 +17,7 @@ def never() -> object:
 
 GUARDS = [
     KeywordGuard(),
-    TextClassifierGuard(encoder=lambda texts: never()),  # type: ignore[arg-type, return-value]
+    TextClassifierGuard({"multilingual": lambda texts: never()}),  # type: ignore[arg-type, return-value, dict-item]
     LlmGuard(LLM_FORMATS["aegis"], never),  # type: ignore[arg-type]
 ]
 
