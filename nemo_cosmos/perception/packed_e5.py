@@ -15,6 +15,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ class QuantisedRows:
         blocks_RB: its blocks.
     """
 
-    def __init__(self, blocks_RB: NDArray[np.void]) -> None:
+    def __init__(self, blocks_RB: NDArray[Any]) -> None:
         self._blocks_RB = blocks_RB
 
     @property
@@ -133,7 +134,7 @@ class _Cursor:
         self.at += struct.calcsize("<" + form)
         return found
 
-    def array(self, dtype: str, count: int) -> NDArray[np.generic]:
+    def array(self, dtype: str, count: int) -> NDArray[Any]:
         found = np.frombuffer(self.data, dtype, count, self.at)
         self.at += found.nbytes
         return found
@@ -188,7 +189,7 @@ def _vocabulary(cursor: _Cursor) -> Vocabulary:
     return Vocabulary(pieces, scores, begin, end, unknown, replaced)
 
 
-def _tensors(cursor: _Cursor) -> dict[str, NDArray[np.generic]]:
+def _tensors(cursor: _Cursor) -> dict[str, NDArray[Any]]:
     """Return every tensor flat: float32, or blocks."""
     tensors = {}
     (num_tensors,) = cursor.read("i")
