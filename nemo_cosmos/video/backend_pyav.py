@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+import itertools
+from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -194,26 +195,24 @@ class ForwardReader:
         if self._may_seek and start > self._position_pts:
             self._container.seek(start, stream=self._stream)
             self._frames = self._decode()
-        frame = _find(self._frames, target, self._wanted_pts)
+        frame = self._find(target)
         if frame is None and self._may_seek:
             # Some demuxers land behind the keyframe that was asked for: go from the start.
             self._may_seek = False
             self._open()
-            frame = _find(self._frames, target, self._wanted_pts)
+            frame = self._find(target)
         self._position_pts = target
         return frame
 
+    def _find(self, target: int) -> av.VideoFrame | None:
+        """Decode until the timestamp is met; ``None`` when another that is wanted comes first.
 
-def _find(
-    frames: Iterator[av.VideoFrame], target: int, wanted: Container[int]
-) -> av.VideoFrame | None:
-    """Decode until the timestamp is met; ``None`` when another that is wanted comes first.
-
-    Others may come out of order where damage has changed a timestamp.
-    """
-    for frame in frames:
-        if frame.pts == target:
-            return frame
-        if frame.pts is not None and frame.pts > target and frame.pts in wanted:
-            return None
-    return None
+        Others may come out of order where damage has changed a timestamp.
+        """
+        for frame in self._frames:
+            if frame.pts == target:
+                return frame
+            if frame.pts is not None and frame.pts > target and frame.pts in self._wanted_pts:
+                self._frames = itertools.chain([frame], self._frames)  # it will be asked for
+                return None
+        return None

@@ -19,6 +19,7 @@ import numpy as np
 from av.filter import Graph
 from numpy.typing import NDArray
 
+from nemo_cosmos.errors import VideoError
 from nemo_cosmos.video.source import Source, decode_packets, open_video
 
 #: ``unsure``: combed, but the order of the fields cannot be told. ``flagged``: the flags of each
@@ -196,13 +197,26 @@ class Deinterlacer:
             self._graph = None
             self._pushed = max(0, number - 1) - 1
             self._pulled = self._pushed
-        while self._pushed < min(number + 1, self._num_frames - 1):
-            self._push(self._read_stored(self._pushed + 1))
+        is_last = number == self._num_frames - 1
+        while self._pushed < number + 1 and not (is_last and self._pushed == number):
+            following = self._pushed + 1
+            try:
+                self._push(self._read_stored(following))
+            except VideoError:
+                if following == number:
+                    raise
+                # A neighbour that is damaged: the clip begins or ends here.
+                self._pushed = following
+                self._pulled = following if following < number else self._pulled
+                is_last |= following > number
         assert self._graph is not None
-        if number == self._num_frames - 1:
+        if is_last:
             self._graph.push(None)
+            graph, self._graph = self._graph, None
+        else:
+            graph = self._graph
         while True:
-            frame = self._graph.pull()
+            frame = graph.pull()
             self._pulled += 1
             if self._pulled == number:
                 assert isinstance(frame, av.VideoFrame)

@@ -15,6 +15,7 @@ from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.testing.odd_videos import all_rows
 from nemo_cosmos.testing.odd_videos.pictures import number_of
 from nemo_cosmos.testing.odd_videos.streams import joined
+from nemo_cosmos.testing.pictures import INTERLACED, scenery, woven, write_video
 from nemo_cosmos.video import decode, index_frames
 
 METHODS = ("shot", "stride", "none", "transnetv2")
@@ -59,6 +60,18 @@ def test_what_stands_before_and_after_damage_is_kept(tmp_path, run, method):
     shown = [number_of(frame) for each in samples for frame in decode(each.read("mp4")).frames_THWC]
     assert shown == list(row.numbers)
     assert summary.rejected_s == pytest.approx(row.lost_s, abs=0.002)
+
+
+def test_interlaced_frames_beside_damage_are_kept(tmp_path, run):
+    path = write_video(tmp_path / "field.ts", woven(scenery(96)), **INTERLACED[True])
+    content = path.read_bytes()
+    places = [at for at in range(0, len(content), 188) if content[at + 1] & 0x5F == 0x41]
+    lost = places[24] + 188  # in the third of four groups of twelve
+    path.write_bytes(content[:lost] + content[lost + 188 :])
+    assert index_frames(path, find_fields=True).info.scan == "top_first"
+    summary, _ = run(path, "none")
+    assert summary.rejected == {"damaged": 1}
+    assert summary.clips_s >= 1.4
 
 
 def test_a_repeated_start_is_a_join_and_not_a_mixture(tmp_path):
