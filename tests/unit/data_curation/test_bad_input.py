@@ -179,7 +179,7 @@ def test_outputs_and_catalogues_that_cannot_be_written_are_one_paragraph(tmp_pat
         more = ("--skip", "all", "--catalogue", str(catalogue))
         code, _, err = curate_command(tmp_path / "raw", output, *more)
         assert code == 2
-        assert err.startswith("Error: The ") and err.count("\n") == 1 and str(taken) in err
+        assert err.startswith("Error: ") and err.count("\n") == 1 and str(taken) in err
 
 
 def test_a_list_may_name_files_that_are_no_text_and_files_that_are_gone(tmp_path, scene):
