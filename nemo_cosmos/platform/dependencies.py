@@ -27,7 +27,7 @@ _OPTIONAL: dict[str, tuple[str, str]] = {
         "pip install --no-deps scenedetect==0.7.2 (with its dependencies it would bring a second "
         "OpenCV, and two clash)",
     ),
-    "pyarrow": ("reading Parquet tables", "pip install pyarrow"),
+    "pyarrow": ("reading Parquet tables", "pip install 'nemo-cosmos[curation]'"),
     "pymongo": ("a catalogue in MongoDB", "pip install 'nemo-cosmos[mongo]'"),
     "mujoco": ("the robot simulator", "pip install 'nemo-cosmos[sim]'"),
     "wandb": ("logging to Weights & Biases", "pip install wandb"),
