@@ -6,6 +6,7 @@ Nothing outside this package asks whether there is a GPU: it asks these function
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,15 @@ def default_device() -> torch.device:
 def hide_gpus() -> None:
     """Hide the GPUs, which others share, from this process, before its first use of CUDA."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def in_worker_process() -> bool:
+    """Whether this process was started by another Python process, as the readers of a loader are.
+
+    A forked one can never use CUDA once its parent has, and any other would hold a CUDA context of
+    its own, some 500 MB of the GPU.
+    """
+    return multiprocessing.parent_process() is not None
 
 
 def by_device(cpu: T, cuda: T) -> T:

@@ -39,13 +39,23 @@ def read_frames(
 
     Raises:
         MissingDependencyError: DALI is not installed.
-        VideoError: DALI cannot decode the stream, or its frames are not those of the index.
+        VideoError: DALI cannot decode the stream, its frames are not those of the index, or this
+            process was forked from one that uses the GPU.
     """
+    require("nvidia.dali", "decoding video with backend='dali'")
+    try:
+        device_id = _device_id()
+    except RuntimeError as error:  # CUDA was used before this process was forked
+        reason = " ".join(str(error).split())[:300]
+        raise VideoError(
+            f"DALI cannot decode {source_name(source)} in this process, which cannot use the GPU: "
+            f"{reason} Use backend='pyav' in worker processes."
+        ) from error
     encoded = np.frombuffer(read_bytes(source), dtype=np.uint8)
     matrix = _rgb_601_to(*_KR_KB_709) if index.color_space == BT709 else None
     for start in range(0, len(wanted), FRAMES_PER_CALL):
         chunk = wanted[start : start + FRAMES_PER_CALL]
-        frames_THWC = _decode(encoded, chunk.tolist(), source)
+        frames_THWC = _decode(encoded, chunk.tolist(), source, device_id)
         if frames_THWC.shape[1:3] != index.stored_size or len(frames_THWC) != len(chunk):
             raise VideoError(
                 f"DALI gave frames of shape {frames_THWC.shape} for {source_name(source)}, "
@@ -55,12 +65,11 @@ def read_frames(
             yield frame_HWC if matrix is None else _apply(matrix, frame_HWC)
 
 
-def _decode(encoded: NDArray[np.uint8], numbers: list[int], source: Source) -> NDArray[np.uint8]:
+def _decode(
+    encoded: NDArray[np.uint8], numbers: list[int], source: Source, device_id: int | None
+) -> NDArray[np.uint8]:
     """Run one DALI pipeline for one file; ``(T, H, W, 3)``."""
-    require("nvidia.dali", "decoding video with backend='dali'")
     from nvidia.dali import fn, pipeline_def, types
-
-    device_id = _device_id()
 
     @pipeline_def(batch_size=1, num_threads=1, device_id=device_id, prefetch_queue_depth=1)  # type: ignore[untyped-decorator]
     def pipeline() -> object:

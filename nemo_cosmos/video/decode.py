@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.errors import InputError, VideoError, nearest_names
+from nemo_cosmos.platform.device import in_worker_process
 from nemo_cosmos.video import backend_dali, backend_pyav, backend_torchcodec
 from nemo_cosmos.video.frames import Video
 from nemo_cosmos.video.image import is_image, read_image
@@ -56,8 +57,8 @@ def decode(
             player shows then. By default the frames are not resampled.
         size: ``(height, width)`` to resize to, aspect not kept; see :func:`resize_and_pad`.
         backend: ``pyav``, ``torchcodec``, ``dali``, or ``auto``: the choice of
-            :func:`preferred_backend`, else DALI where it finds a GPU, else PyAV. PyAV also decodes
-            what those cannot.
+            :func:`preferred_backend`, else DALI where it finds a GPU and this is no worker of a
+            loader, else PyAV. PyAV also decodes what those cannot.
         index: the video's frames where they are known already; by default they are listed first.
         find_fields: whether to look for interlaced frames that no flag announces; see
             :func:`index_frames`.
@@ -142,7 +143,8 @@ def automatic_backend() -> str:
     preferred = _preferred.get()
     if preferred != "auto":
         return preferred
-    return "dali" if backend_dali.decodes_on_gpu() else "pyav"
+    # Asked first: looking for a GPU fails in a worker that was forked after CUDA was used.
+    return "dali" if not in_worker_process() and backend_dali.decodes_on_gpu() else "pyav"
 
 
 def _check_name(name: str) -> str:

@@ -9,11 +9,22 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from nemo_cosmos.errors import InputError, VideoError
-from nemo_cosmos.video import Video, decode, encode_video, index_frames, preferred_backend, probe
+from nemo_cosmos.platform import device
+from nemo_cosmos.video import (
+    Video,
+    backend_dali,
+    decode,
+    encode_video,
+    index_frames,
+    preferred_backend,
+    probe,
+)
 from nemo_cosmos.video.backend_pyav import ForwardReader
-from nemo_cosmos.video.decode import stream_frames
+from nemo_cosmos.video.decode import automatic_backend, stream_frames
 
 
 @pytest.fixture
@@ -338,6 +349,16 @@ class TestBackendsAgree:
             list(BACKENDS[other_backend](b"not a video at all", index, np.arange(3)))
 
 
+class AutomaticBackend(Dataset):
+    """One item: what ``auto`` means in the process that reads it."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> str:
+        return automatic_backend()
+
+
 class TestPreferredBackend:
     """What ``auto`` means is set in one place, and gives way where it cannot decode."""
 
@@ -364,6 +385,25 @@ class TestPreferredBackend:
         with preferred_backend("dali"):
             shown = decode(path).frames_THWC
         np.testing.assert_array_equal(shown, decode(path, backend="pyav").frames_THWC)
+
+    def test_dali_is_left_to_processes_that_can_use_the_gpu(self, monkeypatch):
+        monkeypatch.setattr(backend_dali, "decodes_on_gpu", lambda: True)
+        workers = {"num_workers": 1, "multiprocessing_context": "fork", "batch_size": None}
+        assert automatic_backend() == "dali"
+        assert list(DataLoader(AutomaticBackend(), **workers)) == ["pyav"]
+
+    def test_the_named_one_gives_way_where_cuda_cannot_start(self, clip, monkeypatch):
+        pytest.importorskip("nvidia.dali")
+
+        def forked() -> torch.device:
+            raise RuntimeError("Cannot re-initialize CUDA in forked subprocess.")
+
+        monkeypatch.setattr(device, "default_device", forked)
+        with pytest.raises(VideoError, match=r"cannot use the GPU.*backend='pyav' in worker"):
+            decode(clip, backend="dali")
+        with preferred_backend("dali"):
+            shown = decode(clip).frames_THWC
+        np.testing.assert_array_equal(shown, decode(clip, backend="pyav").frames_THWC)
 
     def test_an_unknown_one(self, clip):
         with pytest.raises(InputError, match="no video backend 'vlc'"), preferred_backend("vlc"):
