@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.storage import atomic_path
-from nemo_cosmos.video.encoders import choose_encoder, encoder_options
+from nemo_cosmos.video.encoders import encoder_options, working_encoders
 from nemo_cosmos.video.frames import Video
 from nemo_cosmos.video.probe import SIZE_KEY
 
@@ -52,7 +52,7 @@ def encode_video(
         preset: x264's speed, ``ultrafast`` to ``veryslow``.
         keyframe_interval: frames between keyframes; by default two seconds.
         encoder: one of :data:`nemo_cosmos.video.encoders.ENCODERS`, or ``auto`` for the fastest
-            that this machine has.
+            that this machine has and that takes this size.
         metadata: container tags, for example a provenance record as JSON text.
 
     Raises:
@@ -61,20 +61,29 @@ def encode_video(
     """
     _check(video, path, crf)
     interval = keyframe_interval or max(1, round(2 * video.fps))
-    encoder = choose_encoder(encoder)
-    options = encoder_options(encoder, crf, preset)
     tags = {**(metadata or {}), SIZE_KEY: f"{video.width}x{video.height}"}
+    refusal = ""
     with atomic_path(path) as temporary:
-        try:
-            _write(temporary, video, encoder, options, interval, tags)
-        except av.error.FFmpegError as error:
-            if error.errno > 0 and not isinstance(error, ValueError):
-                raise OSError(error.errno, error.strerror) from error
-            raise VideoError(
-                f"The encoder refused {video.num_frames} frames of {video.width}x{video.height} "
-                f"at {video.fps:g} fps for '{os.fspath(path)}': {error.strerror}. Check the "
-                f"preset '{preset}' and the size."
-            ) from error
+        for name in working_encoders(encoder):
+            options = encoder_options(name, crf, preset)
+            try:
+                return _write(temporary, video, name, options, interval, tags)
+            except _NotOpenedError as error:  # no frame was read yet, so another can be tried
+                refusal = refusal or f"{name}: {error}"
+            except av.error.FFmpegError as error:
+                if error.errno > 0 and not isinstance(error, ValueError):
+                    raise OSError(error.errno, error.strerror) from error
+                refusal = f"{name}: {error.strerror}"
+                break
+        raise VideoError(
+            f"The encoder refused {video.num_frames} frames of {video.width}x{video.height} "
+            f"at {video.fps:g} fps for '{os.fspath(path)}' ({refusal}). Check the preset "
+            f"'{preset}' and the size."
+        )
+
+
+class _NotOpenedError(Exception):
+    """An encoder does not take this size or these options, or has no session left."""
 
 
 def _check(video: Video, path: str | os.PathLike[str], crf: float) -> None:
@@ -98,7 +107,11 @@ def _write(
     keyframe_interval: int,
     tags: dict[str, str],
 ) -> None:
-    """Mux one video stream into ``path``."""
+    """Mux one video stream into ``path``.
+
+    Raises:
+        _NotOpenedError: the encoder cannot be opened for it.
+    """
     # use_metadata_tags lets the mp4 muxer keep tags of any name.
     container_options = {"movflags": "+faststart+use_metadata_tags"}
     with av.open(os.fspath(path), "w", format="mp4", options=container_options) as container:
@@ -116,6 +129,10 @@ def _write(
         context.thread_count = 2
         if video.pts_s is not None:
             context.time_base = Fraction(1, _TICKS_PER_S)
+        try:
+            context.open(strict=False)
+        except av.error.FFmpegError as error:
+            raise _NotOpenedError(error.strerror) from error
         for frame in _yuv_frames(video, context.time_base or 1 / rate):
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -6,7 +6,7 @@ FFmpeg builds without GPL parts contain. An encoder counts as available if it ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import av
@@ -18,7 +18,7 @@ from nemo_cosmos.errors import MissingDependencyError, VideoError
 _X264_PARAMS = "open-gop=0:mbtree=0"
 #: Best first.
 ENCODERS = ("h264_nvenc", "libx264", "libopenh264")
-#: NVENC refuses pictures smaller than this.
+#: A size that every NVENC takes; smaller ones only some do.
 _TRIAL_SIZE = 256
 
 
@@ -33,14 +33,37 @@ def choose_encoder(name: str = "auto", works: Callable[[str], bool] | None = Non
         VideoError: there is no such encoder.
         MissingDependencyError: it does not work here.
     """
+    return next(working_encoders(name, works))
+
+
+def working_encoders(
+    name: str = "auto", works: Callable[[str], bool] | None = None
+) -> Iterator[str]:
+    """The encoders to try in turn, best first; one that works may still refuse some sizes.
+
+    Args:
+        name: one of :data:`ENCODERS`, or ``auto`` for all that work.
+        works: returns whether an encoder can be used; by default it tries to open it.
+
+    Yields:
+        Names of encoders; at least one.
+
+    Raises:
+        VideoError: there is no such encoder.
+        MissingDependencyError: it does not work here.
+    """
     works = works or can_open
     if name != "auto" and name not in ENCODERS:
         raise VideoError(
             f"There is no encoder '{name}'; expected 'auto', {', '.join(map(repr, ENCODERS))}."
         )
+    found = False
     for encoder in ENCODERS if name == "auto" else (name,):
         if works(encoder):
-            return encoder
+            found = True
+            yield encoder
+    if found:
+        return
     raise MissingDependencyError(
         f"The H.264 encoder '{name}' cannot be opened on this machine (NVENC needs a GPU that has "
         "it and its driver; the others an FFmpeg that was built with them). Use 'auto', or "

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nemo_cosmos.errors import MissingDependencyError, VideoError
-from nemo_cosmos.video import Video, decode, encode_video
+from nemo_cosmos.video import Video, decode, encode_video, encoders
 from nemo_cosmos.video.encoders import ENCODERS, can_open, choose_encoder, encoder_options
 
 
@@ -36,6 +36,20 @@ def test_what_is_chosen_here_encodes(tmp_path, moving_square_THWC):
     encode_video(tmp_path / "v.mp4", Video(moving_square_THWC, fps=10), encoder="auto")
     found = decode(tmp_path / "v.mp4").frames_THWC
     assert np.abs(found.astype(int) - moving_square_THWC).mean() < 4
+
+
+def test_one_that_refuses_the_video_gives_way_to_the_next(
+    tmp_path, moving_square_THWC, monkeypatch
+):
+    """What looked able at another size: NVENC refuses small pictures, and here any."""
+    monkeypatch.setattr(encoders, "can_open", lambda name: True)
+    monkeypatch.setattr(encoders, "ENCODERS", ("mjpeg", *ENCODERS))  # takes no limited range
+    video = Video(moving_square_THWC, fps=10)
+    encode_video(tmp_path / "auto.mp4", video, encoder="auto")
+    assert decode(tmp_path / "auto.mp4").num_frames == video.num_frames
+    with pytest.raises(VideoError, match=r"refused 25 frames of 96x64 .*\(mjpeg: "):
+        encode_video(tmp_path / "named.mp4", video, encoder="mjpeg")
+    assert not (tmp_path / "named.mp4").exists()
 
 
 def test_every_encoder_is_asked_for_the_quality():
