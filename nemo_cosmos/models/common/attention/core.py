@@ -12,6 +12,7 @@ that share keys and values, D head dimension, E model width, C channels of the c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -209,7 +210,6 @@ class ContextAttention(Attention):
             pg_collection=pg_collection,
         )
         linear = {
-            "config": config,
             "init_method": config.init_method,
             "gather_output": False,
             "bias": config.add_bias_linear,
@@ -218,10 +218,19 @@ class ContextAttention(Attention):
             "tp_group": self.pg_collection.tp,
         }
         self.linear_q = build_module(
-            submodules.linear_q, config.hidden_size, self.query_projection_size, **linear
+            submodules.linear_q,
+            config.hidden_size,
+            self.query_projection_size,
+            config=config,
+            tp_comm_buffer_name="qkv",  # its input has the shape of linear_qkv's
+            **linear,
         )
         self.linear_kv = build_module(
-            submodules.linear_kv, context_size, 2 * self.kv_projection_size, **linear
+            submodules.linear_kv,
+            context_size,
+            2 * self.kv_projection_size,
+            config=without_overlap(config),
+            **linear,
         )
         if config.perform_initialization:
             spread_fused_as_single(
@@ -287,6 +296,18 @@ class ContextAttention(Attention):
     def _queries(self, x_LBE: torch.Tensor) -> torch.Tensor:
         q, _ = self.linear_q(x_LBE)
         return self.q_layernorm(q.unflatten(-1, (-1, self.hidden_size_per_attention_head)))
+
+
+def without_overlap(config: TransformerConfig) -> TransformerConfig:
+    """The configuration of a linear layer that communicates before or after it computes.
+
+    Transformer Engine's buffers have the shape of the tokens, which a context does not fit.
+    """
+    if not config.tp_comm_overlap:
+        return config
+    config = copy(config)
+    config.tp_comm_overlap = False
+    return config
 
 
 def _attend_and_project(

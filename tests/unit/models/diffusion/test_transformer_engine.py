@@ -51,6 +51,14 @@ class ExtraState:
         assert state is None or state.dtype is torch.uint8
 
 
+def buffer_name(config: DiTConfig, name: str | None) -> str | None:
+    """The buffer in which a linear layer communicates while it computes, as the real one's."""
+    if not config.tp_comm_overlap:
+        return None
+    assert name in ("qkv", "proj", "fc1", "fc2"), "Buffer name should be set"
+    return name
+
+
 class Column(ExtraState, ColumnParallelLinear):
     def __init__(
         self, input_size, output_size, *, config, init_method, gather_output, bias, skip_bias_add,
@@ -58,6 +66,7 @@ class Column(ExtraState, ColumnParallelLinear):
         stride=1,
     ):  # fmt: skip
         assert not (gather_output or is_expert or skip_weight_param_allocation), "as the real one"
+        self.buffer_name = buffer_name(config, tp_comm_buffer_name)
         super().__init__(
             input_size, output_size, config=config, init_method=init_method, bias=bias,
             gather_output=False, skip_bias_add=skip_bias_add, tp_group=tp_group, stride=stride,
@@ -70,6 +79,7 @@ class Row(ExtraState, RowParallelLinear):
         skip_bias_add, is_expert, tp_comm_buffer_name=None, tp_group=None,
     ):  # fmt: skip
         assert input_is_parallel and not is_expert, "as the real one"
+        self.buffer_name = buffer_name(config, tp_comm_buffer_name)
         super().__init__(
             input_size, output_size, config=config, init_method=init_method, bias=bias,
             input_is_parallel=True, skip_bias_add=skip_bias_add, is_expert=False,
@@ -180,6 +190,20 @@ def test_both_specs_have_the_same_weights_and_output(installed: None) -> None:
         torch.testing.assert_close(
             fused(NetworkInput(*batch)), local(NetworkInput(*batch)), atol=1e-5, rtol=1e-5
         )
+
+
+def test_communication_overlaps_where_the_buffers_fit(installed: None) -> None:
+    """A buffer has the shape of the tokens; the context's keys and values go without."""
+    net = build("transformer_engine", tp_comm_overlap=True)
+    found: dict[str, set[str | None]] = {}
+    for name, module in net.named_modules():
+        if isinstance(module, Column | Row):
+            found.setdefault(name.rpartition(".")[2], set()).add(module.buffer_name)
+    assert found == {
+        "linear_qkv": {"qkv"}, "linear_q": {"qkv"}, "linear_kv": {None}, "linear_proj": {"proj"},
+        "linear_fc1": {"fc1"}, "linear_fc2": {"fc2"},
+    }  # fmt: skip
+    assert net.config.tp_comm_overlap
 
 
 def test_checkpoints_have_the_same_keys_and_sharding(installed: None) -> None:
