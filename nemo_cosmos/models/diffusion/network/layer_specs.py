@@ -38,10 +38,20 @@ def dit_layer_spec(name: str = "auto", *, half: bool = True) -> ModuleSpec:
     Raises:
         MissingDependencyError: the name is ``"transformer_engine"``, which is not installed.
     """
-    if name == "auto":
-        fused = half and has_cuda() and has("transformer_engine")
-        name = "transformer_engine" if fused else "local"
-    return _transformer_engine_spec() if name == "transformer_engine" else _local_spec()
+    fused = chosen_layer_spec(name, half=half) == "transformer_engine"
+    return _transformer_engine_spec() if fused else _local_spec()
+
+
+def chosen_layer_spec(name: str = "auto", *, half: bool = True) -> str:
+    """Return ``"local"`` or ``"transformer_engine"``; see :func:`dit_layer_spec`.
+
+    Args:
+        name: one of the two, or ``"auto"``.
+        half: whether the layers compute in 16 bits.
+    """
+    if name != "auto":
+        return name
+    return "transformer_engine" if half and has_cuda() and has("transformer_engine") else "local"
 
 
 def _local_spec() -> ModuleSpec:

@@ -3,7 +3,8 @@
 Context parallelism gives every rank an equal box of the token grid
 (:mod:`nemo_cosmos.models.diffusion.parallel.cp_box`). Sequence parallelism cuts the tokens of a
 box, and the text, evenly over the tensor-parallel ranks; where every latent frame has its own noise
-level, it cuts between frames.
+level, it cuts between frames. Transformer Engine's attention over context-parallel ranks cuts each
+box in two, under any mask.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Self
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.network.layer_specs import chosen_layer_spec
 from nemo_cosmos.models.diffusion.parallel.cp_box import LISTED_SIZES, cuts_of
 
 
@@ -27,11 +29,13 @@ class Sharing:
         sequence_parallel: number of ranks that share a box's tokens; 1 without sequence
             parallelism.
         level_each_frame: whether every latent frame has a noise level of its own.
+        even_boxes: whether a box needs an even number of tokens where there is more than one.
     """
 
     context_parallel: int = 1
     sequence_parallel: int = 1
     level_each_frame: bool = False
+    even_boxes: bool = False
 
     @classmethod
     def of(cls, config: DiTConfig, level_each_frame: bool) -> Self:
@@ -42,7 +46,8 @@ class Sharing:
             level_each_frame: whether every latent frame has a noise level of its own.
         """
         sequence_parallel = config.tensor_model_parallel_size if config.sequence_parallel else 1
-        return cls(config.context_parallel_size, sequence_parallel, level_each_frame)
+        even_boxes = chosen_layer_spec(config.layer_spec) == "transformer_engine"
+        return cls(config.context_parallel_size, sequence_parallel, level_each_frame, even_boxes)
 
     def divides(self, grid_thw: Sequence[int]) -> bool:
         """Whether the tokens of a latent divide over the ranks.
@@ -50,7 +55,11 @@ class Sharing:
         Args:
             grid_thw: the latent's tokens along time, height and width.
         """
-        if math.prod(grid_thw) % (self.context_parallel * self.sequence_parallel):
+        num_tokens = math.prod(grid_thw)
+        if num_tokens % (self.context_parallel * self.sequence_parallel):
+            return False
+        is_cut = self.context_parallel > 1
+        if is_cut and self.even_boxes and num_tokens // self.context_parallel % 2:
             return False
         num_frames = grid_thw[0] // cuts_of(grid_thw, self.context_parallel)[0]
         cuts_frames = num_frames > 1 and num_frames % self.sequence_parallel != 0
@@ -99,6 +108,8 @@ class Sharing:
             ranks += f", of {self.sequence_parallel} sequence-parallel ones each"
         if self.level_each_frame and self.sequence_parallel > 1:
             ranks += " that must share whole frames"
+        if self.context_parallel > 1 and self.even_boxes:
+            ranks += " with an even number of tokens each, as Transformer Engine requires"
         context = [n for n in LISTED_SIZES if replace(self, context_parallel=n)._divides_all(grids)]
         sequence = [
             n for n in LISTED_SIZES if replace(self, sequence_parallel=n)._divides_all(grids)

@@ -20,25 +20,26 @@ from nemo_cosmos.models.diffusion.parallel.divisibility import Sharing
 sizes = st.integers(1, 8)
 
 
-@given(st.tuples(sizes, sizes, sizes), sizes, sizes, st.booleans())
+@given(st.tuples(sizes, sizes, sizes), sizes, sizes, st.booleans(), st.booleans())
 def test_what_divides_can_be_cut(
-    grid: tuple[int, int, int], context: int, sequence: int, each_frame: bool
+    grid: tuple[int, int, int], context: int, sequence: int, each_frame: bool, even: bool
 ) -> None:
-    if not Sharing(context, sequence, each_frame).divides(grid):
+    if not Sharing(context, sequence, each_frame, even).divides(grid):
         return
     window = LatentBox.of(grid, (1, 1, 1), context, 0)
     frames, rows, columns = window.size_thw
+    assert not (even and context > 1 and frames * rows * columns % 2)
     tokens_each, rest = divmod(frames * rows * columns, sequence)
     assert not rest
     if each_frame and frames > 1:
         assert tokens_each % (rows * columns) == 0, "processes hold whole frames"
 
 
-@given(st.tuples(sizes, sizes, sizes), sizes, sizes, st.booleans())
+@given(st.tuples(sizes, sizes, sizes), sizes, sizes, st.booleans(), st.booleans())
 def test_the_advice_of_an_error_holds(
-    grid: tuple[int, int, int], context: int, sequence: int, each_frame: bool
+    grid: tuple[int, int, int], context: int, sequence: int, each_frame: bool, even: bool
 ) -> None:
-    sharing = Sharing(context, sequence, each_frame)
+    sharing = Sharing(context, sequence, each_frame, even)
     if sharing.divides(grid):
         sharing.check([grid], num_text_tokens=sequence)
         return
@@ -46,9 +47,9 @@ def test_the_advice_of_an_error_holds(
         sharing.check([grid], num_text_tokens=sequence)
     advice = dict(re.findall(r"(\w+)_parallel_size to one of \[([\d, ]+)\]", str(error.value)))
     for size in map(int, advice.get("context", "").split(", ") if "context" in advice else ()):
-        Sharing(size, sequence, each_frame).check([grid], num_text_tokens=sequence)
+        Sharing(size, sequence, each_frame, even).check([grid], num_text_tokens=sequence)
     for size in map(int, advice.get("tensor_model", "1").split(", ")):
-        assert size == 1 or Sharing(context, size, each_frame).divides(grid)
+        assert size == 1 or Sharing(context, size, each_frame, even).divides(grid)
 
 
 def test_an_error_names_sizes_that_all_latents_divide_over() -> None:
@@ -63,13 +64,22 @@ def test_an_error_names_sizes_that_all_latents_divide_over() -> None:
 def setup(latent_thw: tuple[int, int, int], control: str | None = None, **layout: object) -> None:
     config = DiTConfig(
         num_layers=4, hidden_size=48, num_attention_heads=4, crossattn_emb_channels=12,
-        adaln_lora_dim=8, layer_spec="local", **layout,
+        adaln_lora_dim=8, **{"layer_spec": "local", **layout},
     )  # fmt: skip
     controls = () if control is None else (ControlSpec(control),)
     model = DiffusionModel(config, controls=controls)
     data = SimpleNamespace(data_spec=lambda: DataSpec((latent_thw,), num_text_tokens=8))
     model._trainer = SimpleNamespace(datamodule=data)
     model.setup("fit")
+
+
+def test_transformer_engine_needs_an_even_number_of_tokens_on_a_rank() -> None:
+    """Its attention over context-parallel ranks cuts a rank's tokens in two under any mask."""
+    setup((3, 2, 4), context_parallel_size=2)  # two boxes of three tokens
+    setup((3, 2, 4), layer_spec="transformer_engine")
+    setup((3, 4, 4), context_parallel_size=2, layer_spec="transformer_engine")
+    with pytest.raises(ConfigError, match=r"even number of tokens each.*to one of \[1, 3\]"):
+        setup((3, 2, 4), context_parallel_size=2, layer_spec="transformer_engine")
 
 
 def test_the_model_refuses_data_before_it_is_built() -> None:
