@@ -92,6 +92,7 @@ def temporary_weights(strategy: nl.MegatronStrategy, values: Sequence[Tensor]) -
         values: a value for each of ``strategy.trained_weights()``.
     """
     weights = strategy.trained_weights()
+    strategy.sync_weights()
     with torch.no_grad():
         kept = [weight.detach().clone() for weight in weights]
         _copy_into(weights, values)

@@ -127,8 +127,11 @@ class EMA(pl.Callback, IOMixin):
         """Move the average towards the weights by 1 - decay."""
         past = self.current_decay()
         self.num_updates += 1
-        weights = [_master_weight(parameter) for parameter in self._weights]
-        torch._foreach_lerp_(self._averages, weights, 1.0 - past)
+        if self._strategy is not None:
+            self._strategy.sync_weights()
+        # One by one: a float32 copy of all weights at once would be 28 GB of a 7B network.
+        for average, parameter in zip(self._averages, self._weights, strict=True):
+            average.lerp_(_master_weight(parameter), 1.0 - past)
 
     def current_decay(self) -> float:
         """Weight of the past at the next update."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.training.callbacks.ema import EMA, power_exponent
@@ -52,6 +54,56 @@ def test_frozen_weights_are_left_out_and_master_weights_are_used():
     [average] = ema._averages
     assert average.dtype == torch.float32
     assert torch.equal(average, torch.full((2, 2), 0.1))
+
+
+class CastsAlive(TorchDispatchMode):
+    """Counts the converted tensors that are held at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+        self._casts: list[weakref.ref] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default:
+            self._casts.append(weakref.ref(out))
+            self.most = max(self.most, sum(cast() is not None for cast in self._casts))
+        return out
+
+
+def test_an_update_holds_one_float32_weight_at_a_time():
+    weights = [nn.Parameter(torch.ones(4, dtype=torch.bfloat16)) for _ in range(6)]
+    ema = start(EMA(decay=0.0), *weights)
+    with torch.no_grad():
+        for number, weight in enumerate(weights):
+            weight.fill_(number)
+    with CastsAlive() as casts:
+        ema.update()
+    assert casts.most <= 2  # the last one may live until the next is made
+    assert [float(average[0]) for average in ema._averages] == [0, 1, 2, 3, 4, 5]
+
+
+class LateWeights(nn.ParameterList):
+    """Weights of which other ranks' rows arrive during the next forward pass, or when forced."""
+
+    def force_param_sync(self) -> None:
+        for weight in self:
+            weight.data[1:] = weight.data[0]
+
+
+def test_weights_that_are_still_exchanged_are_waited_for():
+    weight = nn.Parameter(torch.zeros(3))
+    ema = start(EMA(decay=0.0), weight)
+    ema._strategy.ddp_config.overlap_param_gather = True
+    ema._strategy.megatron_parallel = LateWeights([weight])
+    weight.data[0] = 1.0  # this rank's row after a step
+    ema.update()
+    assert torch.equal(ema._averages[0], torch.ones(3))
+    weight.data[0] = 2.0
+    with ema.applied():
+        assert torch.equal(weight.data, torch.ones(3))
+    assert torch.equal(weight.data, torch.full((3,), 2.0))
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.10, 0.25])
