@@ -48,6 +48,9 @@ MAX_BAND_GROUP = 2048
 
 #: Clips and pairs that are worked on at once.
 _BLOCK_CLIPS, _BLOCK_PAIRS = 8192, 1 << 18
+_BITS_IN_BYTE = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(
+    axis=1, dtype=np.uint8
+)
 
 Signatures = NDArray[np.uint8]
 Hashes = NDArray[np.uint64]
@@ -82,9 +85,21 @@ def _hash_block(signature_NTYX: Signatures) -> Hashes:
     return np.ascontiguousarray(bits).view(np.uint64)[..., 0]
 
 
+def count_bits(words: Hashes) -> NDArray[np.uint8]:
+    """Number of set bits in each word, of the same shape."""
+    if hasattr(np, "bitwise_count"):
+        return np.bitwise_count(words)
+    return _bits_by_table(words)  # NumPy 1.26, as in NVIDIA's NeMo image
+
+
+def _bits_by_table(words: Hashes) -> NDArray[np.uint8]:
+    bytes_NB = np.ascontiguousarray(words).view(np.uint8).reshape(*words.shape, words.itemsize)
+    return _BITS_IN_BYTE[bytes_NB].sum(axis=-1, dtype=np.uint8)
+
+
 def hash_distance(first_N2T: Hashes, second_N2T: Hashes) -> NDArray[np.float64]:
     """Share of differing bits in the hash that differs less, ``(N,)``."""
-    differing = np.bitwise_count(first_N2T ^ second_N2T).sum(axis=-1, dtype=np.int64)
+    differing = count_bits(first_N2T ^ second_N2T).sum(axis=-1, dtype=np.int64)
     return np.asarray(differing.min(axis=1) / (64.0 * first_N2T.shape[-1]))
 
 

@@ -22,7 +22,7 @@ class SlurmSettings:
         account: the account that is charged; required.
         partition: the queue.
         time: the time limit, ``HH:MM:SS``.
-        container_image: the image of every process.
+        container_image: the image of every process, which must hold this package; required.
         container_mounts: ``HOST_PATH:CONTAINER_PATH`` of folders that every job sees.
         mem: memory of a machine; ``"0"`` takes all of it.
         exclusive: whether the job has its machines to itself.
@@ -52,11 +52,18 @@ class SlurmLauncher:
         self.settings = settings
 
     def check(self, job: Job) -> None:
-        """Require an account."""
+        """Require an account, and an image, since no published one holds this package."""
         if not self.settings.account:
             raise ConfigError(
                 "Slurm needs an account. Set it once with 'nemo-cosmos configure cluster=slurm "
                 "cluster.account=NAME', or give --conf cluster.account=NAME."
+            )
+        if not self.settings.container_image:
+            raise ConfigError(
+                "Slurm needs a container image with nemo_cosmos: the image you built from our "
+                "Dockerfile and pushed to a registry that the cluster reaches. Set it once with "
+                "'nemo-cosmos configure cluster.container_image=REGISTRY/IMAGE:TAG', or give "
+                "--conf cluster.container_image=REGISTRY/IMAGE:TAG."
             )
 
     def run(self, job: Job) -> Path | None:

@@ -12,7 +12,8 @@ from nemo_cosmos.errors import MissingDependencyError
 _OPTIONAL: dict[str, tuple[str, str]] = {
     "transformer_engine": (
         "FP8 and fused layers on NVIDIA GPUs",
-        "pip install 'nemo-cosmos[gpu]' on a machine with CUDA (the package does not work without)",
+        "pip install --no-build-isolation 'nemo-cosmos[gpu]', after torch, on a machine with CUDA "
+        "and its compiler (the package does not work without); the image of our Dockerfile has it",
     ),
     "nvidia.dali": ("GPU video decoding", "pip install 'nemo-cosmos[gpu]'"),
     "apex": (

@@ -28,8 +28,16 @@ _DALI_LOCK = threading.Lock()
 
 
 def decodes_on_gpu() -> bool:
-    """Whether DALI is installed and finds a GPU."""
-    return has("nvidia.dali") and _device_id() is not None
+    """Whether there is a GPU, and a DALI that decodes numbered frames."""
+    return _device_id() is not None and has("nvidia.dali") and _decodes_numbered_frames()
+
+
+def _decodes_numbered_frames() -> bool:
+    """Whether the installed DALI has the decoder that is used; NVIDIA's images have older ones."""
+    from nvidia.dali import backend
+
+    schema = backend.TryGetSchema("decoders__Video")
+    return schema is not None and bool(schema.HasArgument("frames"))
 
 
 def read_frames(

@@ -6,6 +6,8 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from nemo_cosmos.assets import ASSETS
 
@@ -13,6 +15,13 @@ ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def listed(path):
+    """Canonical name -> version, of a file of ``name==version`` lines."""
+    lines = (line.split("#")[0].strip() for line in (ROOT / path).read_text().splitlines())
+    pairs = (line.split("==") for line in lines if line)
+    return {canonicalize_name(name): version for name, version in pairs}
 
 
 def pins():
@@ -23,9 +32,9 @@ def pins():
 
 
 def test_torch_is_pinned_alike_everywhere():
-    torch = pins()["torch"]
-    assert f"ARG TORCH={torch}" in DOCKERFILE
-    assert f"TORCH := {torch}\n" in MAKEFILE
+    torch = re.search(r"^TORCH := (torch==\S+)$", MAKEFILE, re.MULTILINE).group(1)
+    assert f"ARG TORCH={torch}\n" in DOCKERFILE
+    assert Requirement(pins()["torch"]).specifier.contains(torch.split("==")[1])
 
 
 def test_dockerfile_python_is_allowed_by_the_project():
@@ -58,8 +67,10 @@ def test_dockerfile_extras_exist():
 def test_every_installation_brings_scenedetect_without_its_opencv():
     alone = r"--no-deps --constraint \S+ scenedetect\b"
     assert re.search(alone, MAKEFILE)
-    for stage in DOCKERFILE.split("FROM ")[1:]:
-        assert re.search(alone, stage)
+    cpu, gpu = DOCKERFILE.split("FROM ")[1:]
+    assert re.search(alone, cpu)
+    assert "--no-deps --requirements docker/gpu-extra.txt" in gpu
+    assert "scenedetect" in listed("docker/gpu-extra.txt")
     assert "scenedetect" not in pins()
 
 
@@ -71,17 +82,10 @@ def test_every_bound_is_explained():
 
 
 def test_constraints_satisfy_the_project():
-    from packaging.requirements import Requirement
-
-    pinned = dict(
-        line.split("==", 1)
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if "==" in line and not line.startswith("#")
-    )
-    pinned = {name.lower().replace("_", "-"): version for name, version in pinned.items()}
+    pinned = listed("constraints.txt")
     for line in pins().values():
         requirement = Requirement(line)
-        name = requirement.name.lower().replace("_", "-")
+        name = canonicalize_name(requirement.name)
         if name in pinned:
             assert requirement.specifier.contains(pinned[name], prereleases=True), line
 

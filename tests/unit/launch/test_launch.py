@@ -70,7 +70,8 @@ def test_one_process_runs_here_and_several_through_torchrun():
 def test_the_processes_of_a_job_launch_nothing(large, monkeypatch, variables, here):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    slurm = site.compose_site(["cluster=slurm", "cluster.account=robotics"])["cluster"]
+    words = ["cluster=slurm", "cluster.account=robotics", "cluster.container_image=ours"]
+    slurm = site.compose_site(words)["cluster"]
     launcher = launcher_for(large, slurm)
     assert isinstance(launcher, LocalLauncher if here else SlurmLauncher)
     launcher.check(large)
@@ -84,6 +85,8 @@ def test_what_cannot_run_is_refused_with_the_way_out(large):
     slurm = site.compose_site(["cluster=slurm"])["cluster"]
     with pytest.raises(ConfigError, match="account"):
         launcher_for(large, slurm).run(large)
+    with pytest.raises(ConfigError, match="the image you built from our Dockerfile"):
+        launcher_for(large, {**slurm, "account": "robotics"}).run(large)
     with pytest.raises(ConfigError, match="'slurm'"):
         launcher_for(large, {"executor": "slum"})
     with pytest.raises(ConfigError, match="'partition'"):
@@ -91,11 +94,17 @@ def test_what_cannot_run_is_refused_with_the_way_out(large):
 
 
 def test_slurm_gets_the_jobs_machines_mounts_and_variables(large):
-    settings = SlurmSettings(account="robotics", container_mounts=["/a:/a"], env_vars={"A": "1"})
+    settings = SlurmSettings(
+        account="robotics",
+        container_image="registry/nemo-cosmos:1",
+        container_mounts=["/a:/a"],
+        env_vars={"A": "1"},
+    )
     job = Job("small", large.recipe, (), Resources(2, 8), ["/data:/data"], {"B": "2"})
     executor = SlurmLauncher(settings).executor(job)
     assert isinstance(executor, run.SlurmExecutor)
     assert (executor.nodes, executor.gpus_per_node) == (2, 8)
+    assert executor.container_image == "registry/nemo-cosmos:1"
     assert executor.container_mounts == ["/a:/a", "/data:/data"]
     assert executor.env_vars == {"A": "1", "B": "2"}
 

@@ -11,6 +11,7 @@ from data_curation.deduplication.perceptual import (
     MAX_BAND_GROUP,
     candidate_pairs,
     clip_signature,
+    count_bits,
     hash_distance,
     hash_signatures,
     look_the_same,
@@ -35,6 +36,17 @@ def fixed_camera(seed: int) -> np.ndarray:
         cv2.circle(frame, (x, y), 14, (255, 255, 255), -1)
         frames.append(frame)
     return np.stack(frames)
+
+
+def test_bits_are_counted_alike_with_and_without_numpy_2(monkeypatch):
+    words = np.random.default_rng(0).integers(0, 2**63, (3, 2, 8), dtype=np.uint64) << np.uint64(1)
+    words[0, 0, :3] = [0, 1, 2**64 - 1]
+    expected = [bin(word).count("1") for word in words.ravel().tolist()]
+    assert count_bits(words).ravel().tolist() == expected
+    monkeypatch.delattr(np, "bitwise_count", raising=False)
+    assert count_bits(words).ravel().tolist() == expected
+    first, second = words[:, :, :4], words[:, :, 4:]
+    assert hash_distance(first, second).shape == (3,)
 
 
 def resized(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
