@@ -36,7 +36,7 @@ def _decodes_numbered_frames() -> bool:
     """Whether the installed DALI has the decoder that is used; NVIDIA's images have older ones."""
     from nvidia.dali import backend
 
-    schema = backend.TryGetSchema("decoders__Video")
+    schema = backend.TryGetSchema("decoders__Video")  # type: ignore[attr-defined]
     return schema is not None and bool(schema.HasArgument("frames"))
 
 

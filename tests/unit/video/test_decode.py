@@ -436,3 +436,12 @@ def test_a_reader_that_was_closed_is_freed_at_once(clip):
         assert alive() is None
     finally:
         gc.enable()
+
+
+def test_a_gpu_decodes_only_with_a_dali_that_knows_numbered_frames(monkeypatch):
+    dali = pytest.importorskip("nvidia.dali.backend", reason="DALI is not installed")
+    assert not backend_dali.decodes_on_gpu()  # no GPU
+    monkeypatch.setattr(backend_dali, "_device_id", lambda: 0)
+    assert automatic_backend() == "dali"
+    monkeypatch.setattr(dali, "TryGetSchema", lambda name: None)  # as DALI 1 answers
+    assert automatic_backend() == "pyav"
