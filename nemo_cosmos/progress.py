@@ -29,10 +29,18 @@ Progress = Callable[[int, int], None]
 ``Cancelled`` where the work documents it."""
 
 
-class Update(Protocol):
-    """Takes what is done, the total, and perhaps a note such as ``loss 0.21``."""
+Note = str | Callable[[], str]
+"""Text, or what makes it."""
 
-    def __call__(self, done: int, total: int, note: str = "") -> None:
+
+class Update(Protocol):
+    """Takes what is done, the total, and perhaps a note such as ``loss 0.21``.
+
+    A note that is costly to make, such as one that waits for a GPU, is a function, which is called
+    when the note is shown.
+    """
+
+    def __call__(self, done: int, total: int, note: Note = "") -> None:
         """Show the new state."""
         ...
 
@@ -45,6 +53,8 @@ BYTES = "bytes"
 
 JSON_INTERVAL_S = 1.0
 LOG_INTERVAL_S = 15.0
+NOTE_INTERVAL_S = 1.0
+"""Time between two notes of a bar, which shows everything else at once."""
 
 
 class _State(NamedTuple):
@@ -55,7 +65,12 @@ class _State(NamedTuple):
     done: int
     total: int
     per_s: float
-    note: str
+    note: Note
+
+    @property
+    def note_text(self) -> str:
+        """The note, made now."""
+        return self.note() if callable(self.note) else self.note
 
     @property
     def left_s(self) -> float | None:
@@ -96,7 +111,7 @@ def show_progress(label: str, unit: str, show: Show = "people") -> Iterator[Upda
     view = _view(label, unit, show)
     first: tuple[int, float] | None = None
 
-    def update(done: int, total: int, note: str = "") -> None:
+    def update(done: int, total: int, note: Note = "") -> None:
         nonlocal first
         now_s = time.monotonic()
         first = first or (done, now_s)
@@ -149,18 +164,23 @@ class _Bar:
         self._bar = make_bars(unit)
         self._task: TaskID = self._bar.add_task(label, total=None, rate="", note="")
         self._bar.start()
+        self._noted_s = -NOTE_INTERVAL_S
+        self._pending: _State | None = None  # whose note is not shown
 
     def update(self, state: _State) -> None:
-        self._bar.update(
-            self._task,
-            completed=state.done,
-            total=state.total,
-            rate=state.rate,
-            note=state.note,
-        )
+        self._bar.update(self._task, completed=state.done, total=state.total, rate=state.rate)
+        self._pending = state
+        if isinstance(state.note, str) or time.monotonic() - self._noted_s >= NOTE_INTERVAL_S:
+            self._show_note()
 
     def close(self) -> None:
+        self._show_note()
         self._bar.stop()
+
+    def _show_note(self) -> None:
+        if self._pending is not None:
+            self._bar.update(self._task, note=self._pending.note_text)
+            self._noted_s, self._pending = time.monotonic(), None
 
 
 class _Lines:
@@ -169,10 +189,10 @@ class _Lines:
     def __init__(self, interval_s: float, line: Callable[[_State], str]) -> None:
         self._interval_s, self._line = interval_s, line
         self._printed_s = time.monotonic()
-        self._pending = ""
+        self._pending: _State | None = None
 
     def update(self, state: _State) -> None:
-        self._pending = self._line(state)
+        self._pending = state
         if time.monotonic() - self._printed_s >= self._interval_s:
             self._print()
 
@@ -180,9 +200,10 @@ class _Lines:
         self._print()
 
     def _print(self) -> None:
-        if self._pending:
-            print(self._pending, file=sys.stderr, flush=True)
-        self._printed_s, self._pending = time.monotonic(), ""
+        line = "" if self._pending is None else self._line(self._pending)
+        if line:
+            print(line, file=sys.stderr, flush=True)
+        self._printed_s, self._pending = time.monotonic(), None
 
 
 def _json_line(state: _State) -> str:
@@ -194,8 +215,8 @@ def _json_line(state: _State) -> str:
     }
     if state.left_s is not None:
         facts |= {"per_s": round(state.per_s, 3), "left_s": round(state.left_s, 1)}
-    if state.note:
-        facts["note"] = state.note
+    if note := state.note_text:
+        facts["note"] = note
     return json.dumps(facts)
 
 
@@ -204,5 +225,5 @@ def _log_line(state: _State) -> str:
     if state.unit == BYTES:
         count = f"{state.done / 1e6:.1f} of {state.total / 1e6:.1f} MB"
     left = "" if state.left_s is None else f"{state.left_s:.0f} s left"
-    parts = (part for part in (count, state.rate, left, state.note) if part)
+    parts = (part for part in (count, state.rate, left, state.note_text) if part)
     return f"{state.label}: {', '.join(parts)}"

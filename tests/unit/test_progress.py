@@ -49,6 +49,24 @@ def test_nothing_is_shown_where_nobody_reads(capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_note_is_made_when_it_is_shown(monkeypatch, terminal):
+    """Reading a loss waits for a GPU: not at every step, but at the last one, too."""
+    stream, made = Terminal() if terminal else io.StringIO(), []
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 5.0)
+
+    def note(step: int) -> str:
+        made.append(step)
+        return f"loss {step / 10}"
+
+    with show_progress("Training", "steps") as update:
+        for step in range(1, 21):
+            update(step, 20, lambda step=step: note(step))
+    assert made == ([1, 20] if terminal else [20])
+    assert terminal or "loss 2.0" in stream.getvalue()
+
+
 @pytest.mark.parametrize("unit", ["steps", BYTES])
 def test_a_terminal_gets_a_bar_which_ends_with_the_block(monkeypatch, unit):
     terminal = Terminal()

@@ -22,6 +22,7 @@ from nemo_cosmos.data.order.stream import BatchOrder, OnePass
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards.bad_shards import BadShards
 from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError
+from nemo_cosmos.platform import by_device
 from nemo_cosmos.storage import is_url
 
 MAX_REPLACEMENTS = 100
@@ -212,6 +213,8 @@ class ShardLoader(DataLoader[Any]):
             # The clients of buckets do not survive a fork; see nemo_cosmos.storage.urls.
             multiprocessing_context="spawn" if num_workers and remote else None,
             persistent_workers=num_workers > 0,
+            # Only from pinned memory a copy to the GPU runs beside its work.
+            pin_memory=by_device(False, True),
         )
         self.bad = bad
 

@@ -42,12 +42,17 @@ class Progress(pl.Callback, IOMixin):
         """Advance by one step."""
         if self._update is None:
             return
-        metrics = (
-            f"{short} {float(trainer.callback_metrics[name]):.4f}"
+        metrics = {
+            short: trainer.callback_metrics[name]
             for name, short in SHOWN.items()
             if name in trainer.callback_metrics
+        }
+        self._update(
+            trainer.global_step,
+            trainer.max_steps,
+            # Made when it is printed: to read a number, the host waits for the GPU.
+            lambda: " ".join(f"{short} {float(value):.4f}" for short, value in metrics.items()),
         )
-        self._update(trainer.global_step, trainer.max_steps, " ".join(metrics))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bar."""

@@ -57,6 +57,26 @@ def test_progress_prints_lines_when_piped(capsys):
     assert "steps/s" in line and "left" in line
 
 
+def test_progress_reads_the_loss_only_to_print_it(capsys):
+    """On a GPU, reading waits for the whole step."""
+    reads = []
+
+    class Loss:
+        def __float__(self):
+            reads.append(trainer.global_step)
+            return 0.25
+
+    bar = Progress()
+    trainer = fake_trainer(global_step=0, callback_metrics={"reduced_train_loss": Loss()})
+    bar.on_train_start(trainer, None)
+    for trainer.global_step in range(1, 21):
+        bar.on_train_batch_end(trainer)
+    assert not reads
+    bar.on_train_end(trainer, None)
+    assert reads == [20]
+    assert "loss 0.2500" in capsys.readouterr().err
+
+
 def test_progress_is_a_bar_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     bar, trainer = Progress("world"), fake_trainer(global_step=0)

@@ -179,9 +179,11 @@ class MeanLoss(MegatronLossReduction):
     def forward(self, batch: Batch, forward_out: Tensor) -> tuple[object, ...]:
         """Return the micro-batch's loss and what :meth:`reduce` needs of it."""
         total, count = forward_out.sum(), forward_out.numel()
-        parts = {"loss_and_count": torch.stack([total.detach(), total.new_tensor(count)])}
+        # Filled where they are: a number that is copied to a GPU waits for all work queued there.
+        count_here = total.new_full((), count)
+        parts = {"loss_and_count": torch.stack([total.detach(), count_here])}
         if self.config.calculate_per_token_loss:
-            return total, torch.tensor(count, dtype=torch.int, device=total.device), parts
+            return total, total.new_full((), count, dtype=torch.int), parts
         return forward_out.mean(), parts
 
     def reduce(self, losses_reduced_per_micro_batch: Sequence[dict[str, Tensor]]) -> Tensor:

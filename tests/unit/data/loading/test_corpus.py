@@ -21,6 +21,7 @@ from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.shards.bad_shards import BadShards
 from nemo_cosmos.data.shards.writer import list_shards
 from nemo_cosmos.errors import MissingFileError, SampleError
+from nemo_cosmos.platform import device
 
 LATENTS = ("json", "latent.safetensors", "t5.safetensors")
 
@@ -260,3 +261,10 @@ class TestBadShardsAndResume:
     def test_missing_folder(self, tmp_path):
         with pytest.raises(MissingFileError, match="no file or folder"):
             corpus_of(tmp_path / "none", limit=5)
+
+
+def test_batches_for_a_gpu_are_pinned(folder, monkeypatch):
+    """From other memory a copy waits for all that the GPU has to do."""
+    assert not LatentDataModule(folder).train_dataloader().pin_memory
+    monkeypatch.setattr(device, "has_cuda", lambda: True)
+    assert LatentDataModule(folder).train_dataloader().pin_memory

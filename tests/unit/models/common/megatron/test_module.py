@@ -6,6 +6,7 @@ import pytest
 import torch
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nemo_cosmos.models.common.megatron.module import MeanLoss, bare_network, to_device
 from nemo_cosmos.platform import ensure_model_parallel
@@ -36,6 +37,31 @@ def test_a_scalar_loss_counts_once(config):
     losses = [reduction.forward({}, torch.tensor(value)) for value in (1.0, 2.0)]
     assert losses[0][0].item() == 1.0
     assert reduction.reduce([part for _, part in losses]).item() == 1.5
+
+
+class HostCopies(TorchDispatchMode):
+    """Names what makes a GPU's host wait: numbers that go to the device or come from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        aten = torch.ops.aten
+        copies = (aten.lift_fresh, aten._to_copy, aten.copy_, aten._local_scalar_dense)
+        if func.overloadpacket in copies:
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_the_host_waits_for_nothing_between_forward_and_backward(config, per_token):
+    config.calculate_per_token_loss = per_token
+    losses = torch.tensor([2.0, 3.0, 6.0])
+    with HostCopies() as copies:
+        *_, parts = MeanLoss(config).forward({}, losses)
+    assert copies.found == []
+    assert parts["loss_and_count"].tolist() == [11.0, 3.0]
 
 
 def test_wrappers_are_taken_off():
