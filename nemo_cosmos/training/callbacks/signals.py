@@ -12,7 +12,11 @@ import lightning.pytorch as pl
 import torch
 from nemo.lightning.io.mixin import IOMixin
 
+from nemo_cosmos.platform import by_device
+
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+STEPS_BETWEEN_ON_GPU = 4
+"""Some 12 s of a 7B network; Slurm kills 30 s after it has sent SIGTERM unless told otherwise."""
 Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 """What ``signal.signal`` takes and returns."""
 
@@ -25,7 +29,8 @@ class StopOnSignal(pl.Callback, IOMixin):
     """Finish the step, save a checkpoint, and end the loop when a signal asks for it.
 
     Slurm sends SIGTERM before it ends a job. The ranks agree after every step, because a signal may
-    reach only one of them; a second Ctrl-C stops at once.
+    reach only one of them; on GPUs after every fourth, as their answer waits for all that the GPU
+    has to do. A second Ctrl-C stops at once.
 
     Hooks:
 
@@ -33,23 +38,30 @@ class StopOnSignal(pl.Callback, IOMixin):
     - ``on_train_batch_end``: if any rank was asked to stop, end the loop; the checkpoint callback
       saves as it does at every end.
     - ``on_train_end``, ``on_exception``: restore the earlier handlers.
+
+    Attributes:
+        received: the signal that the ranks stop for, once they have agreed.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._asked: int | None = None  # by a signal to this rank
         self._earlier: dict[int, Handler] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Install the handlers; only the main thread can."""
-        self.received = None
+        self.received = self._asked = None
         if threading.current_thread() is threading.main_thread():
             self._earlier = {number: signal.signal(number, self._note) for number in STOPPING}
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         """Agree with the other ranks and stop the loop."""
-        asked = self.received or 0
+        asked = self._asked or 0
         if trainer.world_size > 1:
-            shared = torch.tensor([asked], device=trainer.strategy.root_device)
+            # The ranks count alike, so that all of them exchange or none.
+            if trainer.global_step % by_device(1, STEPS_BETWEEN_ON_GPU):
+                return
+            shared = torch.full((1,), asked, device=trainer.strategy.root_device)
             torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
             asked = int(shared)
         if asked:
@@ -67,9 +79,9 @@ class StopOnSignal(pl.Callback, IOMixin):
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received == signal.SIGINT == number:
+        if self._asked == signal.SIGINT == number:
             raise KeyboardInterrupt
-        self.received = number
+        self._asked = number
 
     def _restore(self) -> None:
         for number, handler in self._earlier.items():

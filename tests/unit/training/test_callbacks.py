@@ -12,6 +12,7 @@ from nemo.utils import AppState
 
 from nemo_cosmos.checkpoint.formats.nemo import weights_folder
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.platform import device, ensure_model_parallel
 from nemo_cosmos.training.callbacks.curves import number
 from nemo_cosmos.training.callbacks.progress import Progress
 from nemo_cosmos.training.callbacks.samples import SampleVideos
@@ -146,6 +147,30 @@ def test_peak_is_measured_where_no_table_has_it():
 def test_numbers_fit_json():
     assert number(torch.tensor(1 / 3)) == 0.333333
     assert number(float("nan")) is None
+
+
+@pytest.mark.parametrize(("on_gpu", "stops_at"), [(False, 2), (True, 4)])
+def test_ranks_agree_to_stop_at_every_step_or_on_gpus_at_every_fourth(
+    monkeypatch, on_gpu, stops_at
+):
+    """Their answer waits for a GPU; until then no rank may believe that all stop."""
+    ensure_model_parallel()
+    monkeypatch.setattr(device, "has_cuda", lambda: on_gpu)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    stop, trainer = StopOnSignal(), fake_trainer(world_size=2, strategy=strategy)
+    stop.on_train_start(trainer, None)
+    try:
+        for trainer.global_step in range(1, 9):
+            if trainer.global_step == 2:
+                signal.raise_signal(signal.SIGTERM)
+            stop.on_train_batch_end(trainer)
+            assert bool(stop.received) == trainer.should_stop
+            if trainer.should_stop:
+                break
+    finally:
+        stop.on_train_end(trainer, None)
+    assert trainer.global_step == stops_at
+    assert stop.received == signal.SIGTERM
 
 
 def test_a_second_interrupt_stops_at_once():
