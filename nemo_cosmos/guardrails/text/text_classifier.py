@@ -37,6 +37,9 @@ CANARY_TOLERANCE = 1e-3
 WINDOW_WORDS, WINDOW_STEP, MIN_WORDS = 40, 20, 4
 #: The same in characters, for scripts without spaces.
 WINDOW_CHARACTERS, CHARACTER_STEP, MIN_CHARACTERS = 80, 40, 8
+#: A Latin word, or this many letters in a few, are hardly a meaning: "go on" and "next" lie nearer
+#: to some harmful sentence than to none, harmful words much nearer. They are refused from here on.
+LITTLE_LETTERS, LITTLE_TEXT_THRESHOLD = 8, 0.5
 #: Names of the encoders and experts in the head.
 MULTILINGUAL, ENGLISH = "multilingual", "english"
 #: Share of English words from which on the expert for English is asked, and from which on alone.
@@ -99,10 +102,11 @@ class TextClassifierGuard:
             if not asked[name]:
                 continue
             scores_NC = expert.scores({key: projected[key][name] for key in expert.support_SK})
-            margins_N = -scores_NC[:, self._head.safe] - expert.threshold
+            thresholds_N = np.array([threshold_for(t, expert.threshold) for t in asked[name]])
+            margins_N = -scores_NC[:, self._head.safe] - thresholds_N
             if margins_N.max() > least:
-                least = margins_N.max()
-                worst = self._verdict(scores_NC[margins_N.argmax()], expert.threshold)
+                least, place = margins_N.max(), int(margins_N.argmax())
+                worst = self._verdict(scores_NC[place], float(thresholds_N[place]))
         return worst
 
     def _verdict(self, scores_C: Floats, threshold: float) -> Verdict:
@@ -158,6 +162,14 @@ def experts_for(text: str) -> tuple[str, ...]:
     if share >= ALL_ENGLISH:
         return (ENGLISH,)
     return (MULTILINGUAL, ENGLISH) if share >= SOME_ENGLISH else (MULTILINGUAL,)
+
+
+def threshold_for(text: str, usual: float) -> float:
+    """The score of harm from which a text is refused: higher where there is hardly any text."""
+    words = re.findall(r"[a-zA-Z]+", text)
+    is_latin = sum(map(len, words)) == sum(map(str.isalpha, text))
+    is_little = len(words) == 1 or sum(map(len, words)) <= LITTLE_LETTERS
+    return max(usual, LITTLE_TEXT_THRESHOLD) if is_latin and is_little else usual
 
 
 def passages(text: str) -> list[str]:

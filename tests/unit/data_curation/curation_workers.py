@@ -166,7 +166,8 @@ class HoldStage(ClipStage):
     name = "hold"
 
     def process(self, clip: Clip) -> Result:
-        folder = Path(str(clip.source).removesuffix(clip.name))
+        # Beside the folder of sources, all of whose files are counted.
+        folder = Path(str(clip.source).removesuffix(clip.name)).parent
         if (folder / "hold").exists():
             import ray
 

@@ -93,8 +93,8 @@ def test_two_nodes_a_dying_node_and_one_node_give_the_bytes_of_inline(cluster, r
     assert tree(tmp_path / "two") == expected
     assert curate(raw, tmp_path / "two", settings, executor).num_reused == 4
 
-    (raw / "hold").write_text(cluster.second.node_id)
-    killer = threading.Thread(target=_kill_the_second_node, args=(cluster, raw / "reached"))
+    (tmp_path / "hold").write_text(cluster.second.node_id)
+    killer = threading.Thread(target=_kill_the_second_node, args=(cluster, tmp_path / "reached"))
     killer.start()
     curate(raw, tmp_path / "dying", settings, executor)
     killer.join()

@@ -25,6 +25,7 @@ from nemo_cosmos.guardrails.text.text_classifier import (
     TextClassifierGuard,
     experts_for,
     passages,
+    threshold_for,
 )
 
 CATEGORIES = ("drugs", "safe", "violence")
@@ -273,3 +274,19 @@ def test_the_shipped_encoder_matches_the_library_that_made_it(shipped):
         mean = AutoModel.from_pretrained(folder)(**inputs).last_hidden_state[0].mean(0)
     expected = torch.nn.functional.normalize(mean, dim=0).numpy()
     assert np.abs(shipped._load()[ENGLISH]([text])[0, -384:] - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("continue", 0.5),
+        ("go on", 0.5),
+        ("school shooting", 0.25),
+        ("The robot goes on.", 0.25),
+        ("前进", 0.25),  # two characters can be a sentence
+        ("more 前进", 0.25),
+    ],
+)
+def test_hardly_any_text_is_refused_from_a_higher_score(text: str, expected: float) -> None:
+    assert threshold_for(text, 0.25) == expected
+    assert threshold_for(text, 0.7) == 0.7
