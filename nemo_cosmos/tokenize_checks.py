@@ -18,7 +18,7 @@ from nemo_cosmos.models.tokenizer.tokenizer import (
     read_tokenizer_config,
 )
 from nemo_cosmos.storage import exported_folder, is_url, work_folder_of
-from nemo_cosmos.storage.outputs import check_output_folder, check_room
+from nemo_cosmos.storage.outputs import check_apart, check_output_folder, check_room
 
 TEXT_BYTES = 200_000
 """Of a caption's embedding, on average: a hundred tokens of a T5-11B."""
@@ -51,6 +51,8 @@ def tokenize_checks(
         return f"'{place}', {network().name}; statistics will be measured and written there"
 
     def output() -> str:
+        # A second run would take the latents for shards of videos.
+        check_apart(out, [each for each in shards if not is_url(each)])
         return f"'{check_output_folder(folder())}' can be written"
 
     def begun() -> str:

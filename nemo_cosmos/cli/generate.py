@@ -286,7 +286,10 @@ def _generate(
 ) -> None:
     """Check everything, load the world, make the video and save it."""
     from nemo_cosmos.inference import check_output
+    from nemo_cosmos.storage.outputs import check_apart
 
+    given = asked.given.get("frames")
+    check_apart(out, [] if given is None else [given])
     if not only_check:
         check_output(out)  # before the seconds that torch takes to import
     from nemo_cosmos.inference.checks import generation_checks

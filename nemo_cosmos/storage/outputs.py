@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from nemo_cosmos.errors import InputError, StorageFullError
@@ -50,6 +51,30 @@ def check_output_folder(path: str | os.PathLike[str]) -> Path:
         raise InputError(f"'{target}' is a file, not a folder to write into. Choose another place.")
     _check_writable(target, target)
     return target
+
+
+def check_apart(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Check that what is written neither replaces an input nor lands among a folder's inputs.
+
+    Args:
+        output: the file or folder to write; of a bucket's URL nothing is known.
+        inputs: the files and folders that are read.
+
+    Raises:
+        InputError: the output is one of them, or lies inside one.
+    """
+    if is_url(os.fspath(output)):
+        return
+    target = Path(output).resolve()
+    for place in inputs:
+        source = Path(place).resolve()
+        if target != source and not (source in target.parents and source.is_dir()):
+            continue
+        where = "is also read" if target == source else f"lies inside '{place}', which is read"
+        raise InputError(
+            f"'{output}' {where}: what is written would mix with it or replace it. Choose another "
+            "place."
+        )
 
 
 def check_room(path: str | os.PathLike[str], num_bytes: float, what: str) -> str:

@@ -52,12 +52,23 @@ def read_curves(run: Path) -> list[JsonObject]:
 
 
 def read_finished(run: Path) -> JsonObject | None:
-    """The marker of a complete run: ``step``, ``fingerprint``, ``export``; None without one."""
-    path = run / FINISHED_FILE
-    if not path.is_file() or not (run / EXPORT_FOLDER).is_dir():
+    """The marker of a complete run: ``step``, ``fingerprint``, ``export`` and the export's files.
+
+    None without one, and where a file of the export is missing: it can be written again.
+    """
+    path, export = run / FINISHED_FILE, run / EXPORT_FOLDER
+    if not path.is_file() or not export.is_dir():
         return None
     content: JsonObject = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    # Runs of earlier releases do not say which files they exported.
+    whole = all((export / name).is_file() for name in content.get("files", ()))
+    return content if whole else None
+
+
+def exported_files(run: Path) -> list[str]:
+    """The files of a run's export, relative to it, in order."""
+    export = run / EXPORT_FOLDER
+    return sorted(str(path.relative_to(export)) for path in export.rglob("*") if path.is_file())
 
 
 def list_checkpoints(run: Path) -> list[tuple[Path, int]]:

@@ -43,7 +43,7 @@ from nemo_cosmos.training.initial_weights import InitialWeights, is_exported
 from nemo_cosmos.training.lifecycle import fresh_globals
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.matching import check_belonging
-from nemo_cosmos.training.run_folder import FINISHED_FILE, list_checkpoints
+from nemo_cosmos.training.run_folder import FINISHED_FILE, exported_files, list_checkpoints
 from nemo_cosmos.training.stepping import SteppedFit
 from nemo_cosmos.training.trainer import WorldTrainer
 from nemo_cosmos.training.weights import read_weights, replace_weights
@@ -285,7 +285,12 @@ class TrainingSession:
         """Write the marker that a later call looks for, after everything else is in place."""
         if not self.trainer.is_global_zero:
             return
-        content = {"step": self.step, "fingerprint": self._digest, "export": EXPORT_FOLDER}
+        content = {
+            "step": self.step,
+            "fingerprint": self._digest,
+            "export": EXPORT_FOLDER,
+            "files": exported_files(self.folder),
+        }
         with atomic_path(self.folder / FINISHED_FILE) as path:
             path.write_text(json.dumps(content, indent=2), encoding="utf-8")
 

@@ -40,6 +40,18 @@ def test_folders_to_write_into(tmp_path: Path) -> None:
             outputs.check_output_folder(tmp_path / path)
 
 
+def test_what_is_written_lies_apart_from_what_is_read(tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    outputs.check_apart(tmp_path / "shards2", [shards, "other"])
+    outputs.check_apart(tmp_path, [shards])  # inputs may lie inside
+    outputs.check_apart("s3://bucket/shards", ["s3://bucket/shards"])
+    with pytest.raises(InputError, match="is also read"):
+        outputs.check_apart(tmp_path / "x" / ".." / "shards", [shards])
+    with pytest.raises(InputError, match=r"lies inside .*shards', which is read"):
+        outputs.check_apart(shards / "a" / "latents", ["other", shards])
+
+
 @pytest.mark.skipif(not hasattr(os, "statvfs"), reason="needs a POSIX file system")
 def test_a_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(dir: Path) -> None:

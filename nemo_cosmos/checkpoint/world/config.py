@@ -120,6 +120,12 @@ class WorldConfig:
                 f"The configuration lacks {', '.join(missing)}. The folder is incomplete; export "
                 "or copy it again."
             )
+        for key in (*family.config_keys, "text_encoder", "video"):
+            if not isinstance(data[key], Mapping):
+                raise CheckpointError(
+                    f"The configuration's '{key}' is {data[key]!r}; expected an object of names "
+                    "and values. The folder is damaged; export or copy it again."
+                )
         return cls(
             family=name,
             model=family.read_settings({key: data[key] for key in family.config_keys}),

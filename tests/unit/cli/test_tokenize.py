@@ -17,7 +17,13 @@ from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import CuratedWriter, read_samples
 from nemo_cosmos.data.tokenize.dataset_info import check_tokenizer
-from nemo_cosmos.errors import ConfigError, MissingFileError, WrongFrameCountError, WrongSizeError
+from nemo_cosmos.errors import (
+    ConfigError,
+    InputError,
+    MissingFileError,
+    WrongFrameCountError,
+    WrongSizeError,
+)
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
@@ -157,6 +163,14 @@ def test_illegal_windows_are_refused_before_any_work(
     with pytest.raises(error):
         invoke(shards, tmp_path / "out", "--tokenizer", tokenizer_folder, *options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("inside", ["", "latents"])
+def test_latents_are_not_written_among_the_shards(shards, tokenizer_folder, inside):
+    before = sorted(shards.rglob("*"))
+    with pytest.raises(InputError, match="Choose another place"):
+        invoke(shards, shards / inside, "--tokenizer", tokenizer_folder)
+    assert sorted(shards.rglob("*")) == before
 
 
 def test_missing_tokenizer(shards, tmp_path, text_encoder):

@@ -166,6 +166,17 @@ def test_out_is_checked_before_the_model_is_loaded(
     assert "no_model" not in result["error"]
 
 
+def test_the_given_video_is_not_written_over(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.mp4").write_bytes(b"the only copy")
+    for verb, options in (("predict", []), ("extend", ["--check"])):
+        call = [verb, tmp_path / "no_model", "-i", tmp_path / "mine.mp4", *options]
+        result = run(*call, "--out", "mine.mp4")
+        assert result["code"] == 2 and "is also read" in result["error"]
+    assert (tmp_path / "mine.mp4").read_bytes() == b"the only copy"
+
+
 def test_a_world_whose_tokenizer_was_exchanged_is_refused_unless_it_is_meant(
     run: Callable[..., dict[str, Any]], make_world: Callable[..., Path], tmp_path: Path
 ) -> None:

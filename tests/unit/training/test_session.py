@@ -147,6 +147,15 @@ def test_a_run_that_died_before_its_export_was_complete_can_finish(whole, toy, t
     assert read_curves(folder) == read_curves(whole)
 
 
+def test_a_file_that_is_missing_from_the_export_is_written_again(whole, toy, tmp_path):
+    folder = tmp_path / "toy"
+    shutil.copytree(whole, folder, symlinks=True)
+    (folder / "export" / "config.json").unlink()
+    assert api.pretrain(**toy.arguments(tmp_path, STEPS)) == folder
+    assert (folder / "export" / "config.json").is_file()
+    assert_same(exported(folder), exported(whole))
+
+
 def test_a_session_ends_early_and_another_continues_it(whole, toy, tmp_path):
     with TrainingSession.start(**toy.arguments(tmp_path, STEPS)) as session:
         session.advance(5)

@@ -191,6 +191,8 @@ DAMAGES: list[tuple[Callable[[Path], None], type[NemoCosmosError], str]] = [
     (lambda f: (f / "model.safetensors").unlink(), MissingFileError, "model.safetensors"),
     (lambda f: (f / "config.json").write_text("{"), CheckpointError, "not valid JSON"),
     (lambda f: (f / "config.json").write_text("[]"), CheckpointError, "format 'None'"),
+    (edit_config(network=None), CheckpointError, "'network' is None"),
+    (edit_config(process=[1]), CheckpointError, r"'process' is \[1\]"),
     (edit_config(version=99), CheckpointError, "version 99"),
     (
         edit_config(controls=[{"name": "steering", "options": {}}]),
