@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,7 @@ def test_sampling_is_off_at_zero(data, tmp_path):
 
 def test_what_cannot_be_sampled_is_a_warning(tmp_path, caplog):
     folder = write_latents(tmp_path / "data", CLIPS)
-    shutil.rmtree(folder / "tokenizer")
+    (folder / "tokenizer" / "model.safetensors").unlink()
     run = train(tmp_path, folder, sampling())
     assert not (run / "samples").exists()
     assert "Training makes no sample videos" in caplog.text
