@@ -6,7 +6,6 @@ What each was made of is read here; :mod:`nemo_cosmos.provenance.belonging` comp
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,5 +122,4 @@ def _tokenizer_of(folder: str) -> Iterator[Parts]:
         return
     place = resolve_from_folder(written, folder) if isinstance(written, str) else ""
     if place and not is_url(place) and Path(place).is_dir():
-        with suppress(MissingFileError):  # nothing to compare; training goes without its weights
-            yield parts_of_tokenizer(Path(place))
+        yield parts_of_tokenizer(Path(place))

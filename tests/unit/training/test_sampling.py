@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from nemo_cosmos import api
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.data.modules import LatentDataModule
+from nemo_cosmos.errors import MissingFileError, NumericsError
 from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.generator import DiffusionGenerator
 from nemo_cosmos.models.diffusion.model import DiffusionModel
@@ -94,10 +95,20 @@ def test_sampling_is_off_at_zero(data, tmp_path):
     assert not (train(tmp_path, data, sampling(0)) / "samples").exists()
 
 
-def test_what_cannot_be_sampled_is_a_warning(tmp_path, caplog):
+def test_what_cannot_be_sampled_is_a_warning(data, tmp_path, caplog):
+    def sampler(model: Any) -> dict[str, Any]:
+        raise NumericsError("The sample holds NaN.")
+
+    run = train(tmp_path, data, SampleVideos(sampler, every_n_steps=2))
+    assert not (run / "samples").exists()
+    assert "Training makes no sample videos: The sample holds NaN." in caplog.text
+    assert len(read_curves(run)) == 3
+
+
+def test_latents_whose_tokenizer_lost_its_weights_are_refused_before_training(tmp_path):
+    """The world could not be exported: its tokenizer goes with it."""
     folder = write_latents(tmp_path / "data", CLIPS)
     (folder / "tokenizer" / "model.safetensors").unlink()
-    run = train(tmp_path, folder, sampling())
-    assert not (run / "samples").exists()
-    assert "Training makes no sample videos" in caplog.text
-    assert len(read_curves(run)) == 3
+    with pytest.raises(MissingFileError, match=r"model\.safetensors"):
+        train(tmp_path, folder, sampling())
+    assert not list(tmp_path.glob("run/checkpoints/*"))
