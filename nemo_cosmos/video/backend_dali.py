@@ -33,7 +33,7 @@ def decodes_on_gpu() -> bool:
 
 
 def _decodes_numbered_frames() -> bool:
-    """Whether the installed DALI has the decoder that is used; NVIDIA's images have older ones."""
+    """Whether the installed DALI has the decoder that is used; images may have an older one."""
     from nvidia.dali import backend
 
     schema = backend.TryGetSchema("decoders__Video")  # type: ignore[attr-defined]

@@ -23,7 +23,7 @@ from nemo_cosmos.errors import (
 )
 from post_training.robotics.episodes import read_manifest, write_manifest
 
-#: Writes one recording and returns the key of its episode.
+#: Writes the episode of one recording.
 Write = Callable[[], None]
 
 
@@ -59,7 +59,7 @@ def convert_all(
     Args:
         out: folder for the episodes and their manifest.
         settings: what decides the episodes, recorded in the manifest.
-        recordings: for each episode by key, the recording's name and what writes it.
+        recordings: the name of each episode's recording and what writes it, by the episode's key.
         progress: called with the number of recordings done and the number in all.
 
     Raises:
