@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,26 @@ def test_every_covered_language_has_harmful_and_harmless_prompts_in_both_parts()
     assert all(prompt.harmful for prompt in second)
     held_out = [prompt for file in FOLDER.glob("heldout*.tsv") for prompt in read_prompts(file)]
     assert len(held_out) >= 1000
+
+
+def test_the_held_out_prompts_are_those_that_were_frozen():
+    """A prompt that is corrected once its verdict is known measures nothing."""
+    frozen = dict(
+        reversed(line.split()) for line in (FOLDER / "heldout.sha256").read_text().splitlines()
+    )
+    found = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in FOLDER.glob("heldout*.tsv")
+    }
+    assert found == frozen
+
+
+def test_the_second_held_out_set_covers_what_the_first_one_does():
+    benign, evading, languages = (
+        read_prompts(FOLDER / f"heldout2_{name}.tsv") for name in ("benign", "evading", "languages")
+    )
+    assert len(benign) >= 100 and not any(prompt.harmful for prompt in benign)
+    assert len(evading) >= 60 and all(prompt.harmful for prompt in evading)
+    for code in READ[1:]:
+        assert sum(prompt.kind == f"{code} plain" for prompt in languages) >= 20, code
+        assert sum(prompt.kind == f"{code} scene" for prompt in languages) >= 10, code
