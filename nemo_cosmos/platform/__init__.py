@@ -21,6 +21,7 @@ from nemo_cosmos.platform.device import (
     one_thread,
     release_memory,
     seeded,
+    upload,
 )
 from nemo_cosmos.platform.distributed import (
     divisors,
@@ -54,4 +55,5 @@ __all__ = [
     "require",
     "seeded",
     "shutdown_model_parallel",
+    "upload",
 ]

@@ -46,9 +46,28 @@ def in_worker_process() -> bool:
     return multiprocessing.parent_process() is not None
 
 
-def by_device(cpu: T, cuda: T) -> T:
-    """What is best on a CPU, or on a CUDA device, whichever the default device is."""
-    return cuda if has_cuda() else cpu
+def by_device(cpu: T, cuda: T, device: torch.device | None = None) -> T:
+    """What is best on a CPU, or on a CUDA device.
+
+    Args:
+        cpu: the choice for a CPU.
+        cuda: the choice for a CUDA device.
+        device: the device in question; the default device where None.
+    """
+    on_cpu = not has_cuda() if device is None else device.type == "cpu"
+    return cpu if on_cpu else cuda
+
+
+def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor of the CPU on a device, without a wait for what that device has to do.
+
+    A copy from pageable memory waits; one from pinned memory takes its place in the queue. Use it
+    for tensors that a step makes on the host; a loader pins its batches itself.
+    """
+    if device == tensor.device:
+        return tensor
+    pinned = tensor.pin_memory() if has_cuda() else tensor
+    return pinned.to(device, non_blocking=True)
 
 
 @contextmanager

@@ -67,6 +67,12 @@ class LatentBox:
         start = [index * length for index, length in zip(place, size, strict=True)]
         return cls(_size3(whole_thw), _size3(start), _size3(size), patch_thw)
 
+    @classmethod
+    def whole(cls, size_thw: Sequence[int]) -> Self:
+        """Return the box that is the whole latent."""
+        size = _size3(size_thw)
+        return cls(size, (0, 0, 0), size, (1, 1, 1))
+
     @property
     def origin_thw(self) -> Size3:
         """The first token along each axis: where position embeddings begin to count."""

@@ -1,23 +1,19 @@
 """One training step of the diffusion process around a network.
 
 Nothing here needs NeMo. What is random in training (noise level, noise, which frames are given,
-what is dropped) is drawn for every sample from a generator that is seeded by the run's seed, the
-step and the sample's key. So a step's randomness does not depend on how the batch is spread over
-ranks, is equal on tensor- and context-parallel ranks, and is the same after a resume.
+what is dropped) comes from :mod:`~nemo_cosmos.models.diffusion.process.step_noise`.
 
 Shape suffixes: B batch, C channels, T latent frames, H W latent rows and columns.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nemo_cosmos.batch import LatentBatch
@@ -28,87 +24,8 @@ from nemo_cosmos.models.diffusion.network.packs import is_pack, split_pack
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.process.conditioning import FrameCondition
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
-from nemo_cosmos.models.diffusion.process.edm import (
-    broadcast_sigma,
-    edm_loss,
-    scaling,
-    training_sigma,
-)
-
-
-@dataclass(frozen=True)
-class StepNoise:
-    """The randomness of one training batch.
-
-    Attributes:
-        sigma_B: noise levels.
-        noise_BCTHW: standard normal noise.
-        num_given_B: number of given first latent frames.
-        augment_sigma_B: noise levels of the given frames.
-        augment_noise_BCTHW: their standard normal noise.
-        keep_text_B: 0 where the text is dropped.
-        keep_frames_B: 0 where the given frames are hidden.
-        keep_control_B: 0 where all controls are dropped.
-    """
-
-    sigma_B: Tensor
-    noise_BCTHW: Tensor
-    num_given_B: Tensor
-    augment_sigma_B: Tensor
-    augment_noise_BCTHW: Tensor
-    keep_text_B: Tensor
-    keep_frames_B: Tensor
-    keep_control_B: Tensor
-
-    def to(self, device: torch.device) -> StepNoise:
-        """Return the same on a device."""
-        return StepNoise(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
-
-
-def draw_step_noise(
-    latent_shape_BCTHW: Sequence[int],
-    keys: Sequence[str],
-    seed: int,
-    step: int,
-    config: DiffusionConfig,
-) -> StepNoise:
-    """Draw the randomness of a batch, every sample from its own generator.
-
-    Args:
-        latent_shape_BCTHW: shape of the whole latents.
-        keys: what identifies each sample among those of the step.
-        seed: the run's seed.
-        step: number of the optimiser's step.
-        config: the diffusion process.
-
-    Returns:
-        Float32 tensors on the CPU.
-    """
-    channels, frames, height, width = latent_shape_BCTHW[1:]
-    conditioning = config.conditioning
-    max_given = min(conditioning.max_condition_latents, frames - 1)
-    min_given = min(conditioning.min_condition_latents, max_given)
-    normal, uniform, noise, augment_noise = [], [], [], []
-    for key in keys:
-        generator = torch.Generator().manual_seed(_seed_of(seed, step, key))
-        # The order of these draws decides the numbers of every run; new ones go to the end.
-        normal.append(torch.randn(2, generator=generator))
-        uniform.append(torch.rand(4, generator=generator))
-        noise.append(torch.randn(channels, frames, height, width, generator=generator))
-        given_noise = torch.randn(channels, max_given, height, width, generator=generator)
-        augment_noise.append(F.pad(given_noise, (0, 0, 0, 0, 0, frames - max_given)))
-    normal_2B, uniform_4B = torch.stack(normal, dim=1), torch.stack(uniform, dim=1)
-    augment_log_B = conditioning.augment_log_mean + conditioning.augment_log_std * normal_2B[1]
-    return StepNoise(
-        sigma_B=training_sigma(normal_2B[0], frames, config.edm),
-        noise_BCTHW=torch.stack(noise),
-        num_given_B=min_given + (uniform_4B[0] * (max_given - min_given + 1)).floor(),
-        augment_sigma_B=augment_log_B.exp(),
-        augment_noise_BCTHW=torch.stack(augment_noise),
-        keep_text_B=(uniform_4B[1] >= conditioning.text_dropout).float(),
-        keep_frames_B=(uniform_4B[2] >= conditioning.frame_dropout).float(),
-        keep_control_B=(uniform_4B[3] >= conditioning.control_dropout).float(),
-    )
+from nemo_cosmos.models.diffusion.process.edm import broadcast_sigma, edm_loss, scaling
+from nemo_cosmos.models.diffusion.process.step_noise import StepNoise, draw_step_noise
 
 
 @dataclass(frozen=True)
@@ -162,12 +79,11 @@ def make_training_step(
     Args:
         batch: the batch, on the network's device. Under context parallelism its latents are this
             rank's box of the video, which :func:`cut_batch` put under ``"box"``.
-        noise: the randomness, cut to the same box; moved to that device here.
+        noise: the randomness, on that device and of the same box.
         config: the diffusion process.
         controls: embeds the batch's signals; None for a model without controls.
     """
     latent_BCTHW = batch["latent"].float()
-    noise = noise.to(latent_BCTHW.device)
     x0_BCTHW = latent_BCTHW * config.edm.sigma_data
     noisy_BCTHW = x0_BCTHW + broadcast_sigma(noise.sigma_B) * noise.noise_BCTHW
     box: LatentBox | None = batch.get("box")
@@ -287,16 +203,15 @@ def prepare_step(
             for sample, key in zip(split_pack(batch), keys, strict=True)
         ]
         return PackedTrainingStep([one for one in samples if isinstance(one, TrainingStep)])
-    noise = draw_step_noise(whole_latent_shape(batch), keys, seed, step, config)
-    box: LatentBox | None = batch.get("box")
-    if box is not None:
-        # Drawn for the whole video and then cut, so that it is the same however many ranks share
-        # the video.
-        noise = replace(
-            noise,
-            noise_BCTHW=box.cut(noise.noise_BCTHW),
-            augment_noise_BCTHW=box.cut(noise.augment_noise_BCTHW),
-        )
+    noise = draw_step_noise(
+        whole_latent_shape(batch),
+        keys,
+        seed,
+        step,
+        config,
+        device=batch["latent"].device,
+        box=batch.get("box"),
+    )
     return make_training_step(batch, noise, config, controls)
 
 
@@ -336,9 +251,3 @@ def sample_keys(batch: LatentBatch, prefix: str) -> list[str]:
     if keys is None:
         return [f"{prefix}{row}" for row in range(len(batch["latent"]))]
     return [str(key) for key in keys]
-
-
-def _seed_of(seed: int, step: int, key: str) -> int:
-    """Hash to a seed; a cryptographic hash, since neighbouring seeds must not be related."""
-    digest = hashlib.blake2b(f"{seed}/{step}/{key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1

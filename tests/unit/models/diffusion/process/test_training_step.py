@@ -14,9 +14,9 @@ from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig, LogVariance
+from nemo_cosmos.models.diffusion.process.step_noise import draw_step_noise
 from nemo_cosmos.models.diffusion.process.training_step import (
     check_batch,
-    draw_step_noise,
     make_training_step,
     sample_keys,
 )
@@ -33,55 +33,6 @@ def make_batch(shape: tuple[int, ...] = SHAPE) -> dict[str, torch.Tensor]:
         "t5_text_embeddings": torch.ones(shape[0], 5, 8),
         "fps": torch.full((shape[0],), 24.0),
     }
-
-
-def test_draws_depend_on_the_sample_and_the_step_not_on_the_batch() -> None:
-    together = draw_step_noise(SHAPE, KEYS, 1, 10, VIDEO2WORLD)
-    alone = draw_step_noise((1, *SHAPE[1:]), ["c"], 1, 10, VIDEO2WORLD)
-    for name in together.__dataclass_fields__:
-        assert torch.equal(getattr(together, name)[2:3], getattr(alone, name)), name
-    for other in (
-        draw_step_noise(SHAPE, KEYS, 1, 11, VIDEO2WORLD),
-        draw_step_noise(SHAPE, KEYS, 2, 10, VIDEO2WORLD),
-    ):
-        assert not torch.equal(together.noise_BCTHW, other.noise_BCTHW)
-    assert len(set(together.sigma_B.tolist())) == 4
-
-
-def test_draws_have_the_published_distribution() -> None:
-    config = DiffusionConfig(
-        conditioning=ConditioningConfig(
-            max_condition_latents=2, text_dropout=0.2, frame_dropout=0.5, control_dropout=0.1
-        )
-    )
-    shape = (4000, 1, 3, 2, 2)
-    drawn = draw_step_noise(shape, [str(i) for i in range(shape[0])], 0, 0, config)
-    given, counts = drawn.num_given_B.unique(return_counts=True)
-    assert given.tolist() == [0, 1, 2]
-    assert (counts / shape[0]).tolist() == pytest.approx([1 / 3] * 3, abs=0.04)
-    assert drawn.augment_sigma_B.log().mean().item() == pytest.approx(-3, abs=0.15)
-    assert drawn.augment_sigma_B.log().std().item() == pytest.approx(2, abs=0.1)
-    assert drawn.keep_text_B.mean().item() == pytest.approx(0.8, abs=0.03)
-    assert drawn.keep_frames_B.mean().item() == pytest.approx(0.5, abs=0.03)
-    assert drawn.keep_control_B.mean().item() == pytest.approx(0.9, abs=0.03)
-    assert drawn.noise_BCTHW.std().item() == pytest.approx(1, abs=0.02)
-    assert drawn.augment_noise_BCTHW[:, :, :2].std().item() == pytest.approx(1, abs=0.02)
-
-
-def test_some_first_frames_can_be_given_to_every_sample() -> None:
-    config = DiffusionConfig(
-        conditioning=ConditioningConfig(max_condition_latents=2, min_condition_latents=1)
-    )
-    shape = (200, 1, 3, 2, 2)
-    drawn = draw_step_noise(shape, [str(i) for i in range(200)], 0, 0, config)
-    assert drawn.num_given_B.unique().tolist() == [1, 2]
-
-
-@pytest.mark.parametrize("num_frames", [1, 2])
-def test_at_least_one_frame_is_left_to_predict(num_frames: int) -> None:
-    shape = (200, 1, num_frames, 2, 2)
-    drawn = draw_step_noise(shape, [str(i) for i in range(200)], 0, 0, VIDEO2WORLD)
-    assert drawn.num_given_B.max() == num_frames - 1
 
 
 def test_a_perfect_network_has_no_loss_and_given_frames_do_not_count() -> None:
