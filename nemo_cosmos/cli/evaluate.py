@@ -1,20 +1,28 @@
-"""``nemo-cosmos evaluate``: compare generated videos with true ones, clip by clip."""
+"""``nemo-cosmos evaluate``: score videos, compare scores, and compute recorded ones again."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from nemo_cosmos.cli.checking import CheckOnly, look_first
 from nemo_cosmos.cli.options import AllowMismatch, AsJson, listed, number
+from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.progress import show_progress
+
+if TYPE_CHECKING:
+    from nemo_cosmos.evaluation.gate import Requirement
+    from nemo_cosmos.evaluation.statistics import Score
 
 
 def command(
-    generated: Annotated[Path, typer.Argument(help="Folder of generated mp4 files, or one file.")],
+    generated: Annotated[
+        Path | None, typer.Argument(help="Folder of generated mp4 files, or one file.")
+    ] = None,
     truth: Annotated[
         Path | None,
         typer.Argument(help="Folder of true mp4 files of the same names; judges need none."),
@@ -23,9 +31,13 @@ def command(
         list[str] | None,
         typer.Option(
             "--metric",
+            "--metrics",
             "-m",
             help="Metric to compute. Repeatable. Default: all of a pair that need no weights.",
         ),
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="A named set of metrics; --list shows them.")
     ] = None,
     skip_frames: Annotated[
         int, number("Leave out the first frames, which were given.", least=0, most=1e6)
@@ -38,25 +50,94 @@ def command(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for metrics.json, curves.json and the plot metrics.png."),
+        typer.Option(help="Folder for evaluation.json, curves.json and the plot metrics.png."),
     ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME>NUMBER",
+            help="End with code 3 unless the whole interval of a score lies there. Repeatable.",
+        ),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A B", help="Compare two evaluation.json files, paired by video."),
+    ] = None,
+    repeat: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Compute a recorded evaluation.json again."),
+    ] = None,
+    list_metrics: Annotated[
+        bool, typer.Option("--list", help="List every metric and suite, and stop.")
+    ] = False,
     allow_mismatch: AllowMismatch = None,
     check: CheckOnly = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare generated with real videos, matched by file name.
+    """Score generated videos against real ones, matched by file name.
 
-    Prints one line per clip and the mean. PSNR and SSIM are TokenBench's; "psnr_repeat_first" is
-    the baseline that repeats the first frame; "motion_following" shows whether the object moves as
-    it should. On request: "lpips_vgg", "frechet_efficientnet_lite0" (of the whole set) and
-    "prompt_following" (a vision-language model behind NEMO_COSMOS_JUDGE_URL judges). With --out, a
-    run that was stopped resumes.
+    Prints one line per clip, and below each metric's mean with its 95 % bootstrap interval over the
+    clips. A clip that cannot be compared is skipped, counted and named. With --out, a run that was
+    stopped resumes, and evaluation.json holds all that is needed to repeat it.
+
+    --compare says which of two evaluations is better and where no difference is shown. --repeat
+    computes a recorded evaluation again and ends with code 1 where a score left its interval.
 
     Examples:
         nemo-cosmos evaluate outputs/generated data/test
         nemo-cosmos evaluate generated test --skip-frames 1 --trim --resize --out outputs/evaluation
-        nemo-cosmos evaluate generated test -m psnr -m lpips_vgg --json
+        nemo-cosmos evaluate generated test --suite robotics --require 'motion_following>0.3'
+        nemo-cosmos evaluate --compare before/evaluation.json after/evaluation.json
+        nemo-cosmos evaluate --repeat outputs/evaluation/evaluation.json
+        nemo-cosmos evaluate --list
     """
+    modes = {
+        "--list": list_metrics,
+        "--compare": compare is not None,
+        "--repeat": repeat is not None,
+        "a folder of videos": generated is not None,
+    }
+    chosen = [name for name, is_chosen in modes.items() if is_chosen]
+    if len(chosen) != 1:
+        raise ConfigError(
+            f"Expected one of {', '.join(modes)}; got {' and '.join(chosen) or 'none'}. See "
+            "'nemo-cosmos evaluate --help' for examples."
+        )
+    if list_metrics:
+        _list(as_json)
+    elif compare is not None:
+        _compare(*compare, as_json)
+    elif repeat is not None:
+        _repeat(repeat, as_json)
+    elif generated is not None:
+        options = _FolderOptions(
+            listed(metric), suite, skip_frames, trim, resize, prompts, out, listed(allow_mismatch)
+        )
+        _score_folders(generated, truth, options, tuple(require or ()), check, as_json)
+
+
+class _FolderOptions(NamedTuple):
+    """Options of a comparison of two folders, as the command line takes them."""
+
+    metrics: tuple[str, ...]
+    suite: str | None
+    skip_frames: int
+    trim: bool
+    resize: bool
+    prompts: Path | None
+    out: Path | None
+    allow_mismatch: tuple[str, ...]
+
+
+def _score_folders(
+    generated: Path,
+    truth: Path | None,
+    options: _FolderOptions,
+    require: tuple[str, ...],
+    check: bool,
+    as_json: bool,
+) -> None:
+    """Compare two folders, write the report and hold the requirements."""
     from nemo_cosmos.evaluation import (
         Alignment,
         choose_metrics,
@@ -65,26 +146,103 @@ def command(
         scores_table,
         write_report,
     )
-    from nemo_cosmos.evaluation.run import evaluation_checks
+    from nemo_cosmos.evaluation.gate import Requirement
+    from nemo_cosmos.evaluation.record import make_record
+    from nemo_cosmos.evaluation.run import describe_folders, evaluation_checks
+    from nemo_cosmos.evaluation.suites import chosen_names
 
-    allowed, names = listed(allow_mismatch), listed(metric)
+    requirements = [Requirement.parse(text) for text in require]
+    required = [one.name for one in requirements]
+    names = chosen_names(options.metrics, options.suite, required)
+    out, prompts, allowed = options.out, options.prompts, options.allow_mismatch
     look_first(evaluation_checks(generated, truth, names, prompts, out, allowed), check, as_json)
+    started_s = time.monotonic()
+    alignment = Alignment(options.skip_frames, options.trim, options.resize)
     with show_progress("Evaluating", "videos", "json" if as_json else "people") as update:
         evaluation = evaluate_folders(
             generated,
             truth,
             choose_metrics(names or None),
-            Alignment(skip_frames, trim, resize),
+            alignment,
             prompts=read_prompts(prompts) if prompts is not None else None,
             work=out / ".work" / "scores" if out is not None else None,
             on_pair=update,
             allow_mismatch=allowed,
         )
+    inputs = describe_folders(generated, truth, alignment, prompts, allowed)
+    record = make_record(evaluation, inputs, time.monotonic() - started_s)
     if out is not None:
-        write_report(evaluation, out)
-    if as_json:
-        typer.echo(json.dumps(evaluation.to_json()))
-    else:
-        from rich.console import Console
+        write_report(evaluation, out, record)
+    _show(record if as_json else scores_table(evaluation), as_json)
+    _require(requirements, evaluation.scores)
 
-        Console().print(scores_table(evaluation))
+
+def _list(as_json: bool) -> None:
+    """Show what can be computed, and what it needs."""
+    from nemo_cosmos.evaluation import metrics
+    from nemo_cosmos.evaluation.record import describe
+    from nemo_cosmos.evaluation.suites import SUITES
+
+    known = {name: describe(metric, with_features=False) for name, metric in metrics().items()}
+    if as_json:
+        _show({"metrics": known, "suites": SUITES}, as_json)
+        return
+    from rich.table import Table
+
+    table = Table("metric", "of", "unit", "better", "needs", "what it says")
+    for name, about in known.items():
+        direction = "higher" if about["higher_is_better"] else "lower"
+        needs = ", ".join(about["needs"])
+        table.add_row(name, about["kind"], about["unit"], direction, needs, about["description"])
+    _show(table, as_json)
+    suites = Table("suite", "metrics")
+    for name, members in SUITES.items():
+        suites.add_row(name, ", ".join(members))
+    _show(suites, as_json)
+
+
+def _compare(first: Path, second: Path, as_json: bool) -> None:
+    """Show the paired differences of two evaluations."""
+    from nemo_cosmos.evaluation.comparison import compare, differences_table
+    from nemo_cosmos.evaluation.record import read_record
+
+    differences = compare(read_record(first), read_record(second))
+    shown = [one.to_json() for one in differences] if as_json else differences_table(differences)
+    _show(shown, as_json)
+
+
+def _repeat(file: Path, as_json: bool) -> None:
+    """Compute a recorded evaluation again; code 1 where a score left its interval."""
+    from nemo_cosmos.cli.main import Exit
+    from nemo_cosmos.evaluation.comparison import check_repetition, repetition_table
+    from nemo_cosmos.evaluation.record import read_record
+    from nemo_cosmos.evaluation.run import repeat_folders
+
+    before = read_record(file)
+    with show_progress("Evaluating", "videos", "json" if as_json else "people") as update:
+        now = repeat_folders(before, update)
+    found = check_repetition(before, now)
+    _show([one.to_json() for one in found] if as_json else repetition_table(found), as_json)
+    if not all(one.comes_out for one in found):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _require(requirements: list[Requirement], scores: dict[str, Score]) -> None:
+    """End with code 3 where a requirement does not hold."""
+    from nemo_cosmos.cli.main import Exit
+    from nemo_cosmos.evaluation.gate import failures
+
+    wrong = failures(requirements, scores)
+    for text in wrong:
+        typer.echo(text, err=True)
+    if wrong:
+        raise typer.Exit(Exit.REFUSED)
+
+
+def _show(content: Any, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(content))
+        return
+    from rich.console import Console
+
+    Console().print(content)

@@ -16,6 +16,7 @@ from nemo_cosmos.evaluation.metric import (
 from nemo_cosmos.evaluation.pair.motion import flow_similarity, motion_following
 from nemo_cosmos.evaluation.pair.psnr import psnr, psnr_per_frame, repeat_first_frame_psnr
 from nemo_cosmos.evaluation.pair.ssim import ssim
+from nemo_cosmos.evaluation.record import make_record, read_record
 from nemo_cosmos.evaluation.registry import choose_metrics, metrics
 from nemo_cosmos.evaluation.report import scores_table, write_report
 from nemo_cosmos.evaluation.run import Alignment, evaluate_folders, match_videos, read_prompts
@@ -27,6 +28,7 @@ from nemo_cosmos.evaluation.scoring import (
     score_cases,
     summarise,
 )
+from nemo_cosmos.evaluation.statistics import Score, mean_score, paired_difference
 
 __all__ = [
     "Alignment",
@@ -38,18 +40,23 @@ __all__ = [
     "Judgement",
     "Metric",
     "PairMetric",
+    "Score",
     "SetMetric",
     "choose_metrics",
     "evaluate_cases",
     "evaluate_folders",
     "evaluate_pair",
     "flow_similarity",
+    "make_record",
     "match_videos",
+    "mean_score",
     "metrics",
     "motion_following",
+    "paired_difference",
     "psnr",
     "psnr_per_frame",
     "read_prompts",
+    "read_record",
     "repeat_first_frame_psnr",
     "score_cases",
     "scores_table",

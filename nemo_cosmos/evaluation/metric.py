@@ -137,6 +137,7 @@ class SetMetric(Metric):
             one for the whole.
         compare: ``(generated_ND, truth_ND) -> float`` of the rows of all videos.
         min_rows: the smallest number of rows on each side that gives a meaningful number.
+        num_resamples: how often the videos are resampled for the interval.
     """
 
     kind: ClassVar[MetricKind] = "set"
@@ -144,6 +145,7 @@ class SetMetric(Metric):
     extract: Callable[[Frames], NDArray[np.float32]]
     compare: Callable[[NDArray[np.float32], NDArray[np.float32]], float]
     min_rows: int
+    num_resamples: int = 100
 
 
 @dataclass(frozen=True)

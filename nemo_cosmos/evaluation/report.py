@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nemo_cosmos.evaluation.comparison import in_cell
 from nemo_cosmos.evaluation.metric import Metric, PairMetric, SetMetric
+from nemo_cosmos.evaluation.record import write_record
 from nemo_cosmos.evaluation.scoring import Evaluation
 from nemo_cosmos.storage import atomic_path
 
@@ -28,32 +31,37 @@ def scores_table(evaluation: Evaluation) -> Table:
 
     table = Table(title=f"{len(evaluation.clips)} clips", show_footer=True)
     table.add_column("clip", footer="mean")
-    footers = evaluation.mean | evaluation.sets
     for metric in evaluation.metrics:
-        table.add_column(_header(metric), footer=f"{footers[metric.name]:.3f}", justify="right")
+        footer = in_cell(evaluation.scores[metric.name])
+        table.add_column(_header(metric), footer=footer, justify="right")
     for name, clip in evaluation.clips.items():
         numbers = [clip.scores.get(metric.name) for metric in evaluation.metrics]
         table.add_row(name, *("" if number is None else f"{number:.3f}" for number in numbers))
+    if evaluation.skipped:
+        table.caption = f"{len(evaluation.skipped)} skipped: " + "; ".join(
+            f"{name}: {reason}" for name, reason in evaluation.skipped.items()
+        ).replace("[", "\\[")
     return table
 
 
-def write_report(evaluation: Evaluation, folder: Path) -> None:
-    """Write ``metrics.json``, ``curves.json`` and ``metrics.png``, each whole.
+def write_report(evaluation: Evaluation, folder: Path, record: Mapping[str, Any]) -> None:
+    """Write ``evaluation.json``, ``curves.json`` and ``metrics.png``, each whole.
 
     Args:
         evaluation: the scores.
         folder: where the files go; made if it is missing.
+        record: what :func:`~nemo_cosmos.evaluation.record.make_record` made of the scores.
 
     Raises:
         StorageFullError: no space left.
     """
-    _write_json(folder / "metrics.json", evaluation.to_json())
     curves = {
         metric.name: {name: clip.curves[metric.name] for name, clip in evaluation.clips.items()}
         for metric in _with_curves(evaluation)
     }
     _write_json(folder / "curves.json", {"first_frame": evaluation.first_frame, "curves": curves})
     plot(evaluation, folder / "metrics.png")
+    write_record(record, folder)
 
 
 def plot(evaluation: Evaluation, file: Path) -> None:
@@ -97,10 +105,9 @@ def _draw_curves(panel: Axes, evaluation: Evaluation, metric: PairMetric) -> Non
 def _draw_means(panel: Axes, evaluation: Evaluation) -> None:
     # Only ratios share an axis; decibels and grades would need one of their own.
     ratios = [m for m in evaluation.metrics if not m.unit and not isinstance(m, SetMetric)]
-    mean = evaluation.mean
     for place, metric in enumerate(ratios):
         values = [clip.scores[metric.name] for clip in evaluation.clips.values()]
-        panel.bar(place, mean[metric.name], color="C0", alpha=0.5)
+        panel.bar(place, evaluation.scores[metric.name].value, color="C0", alpha=0.5)
         panel.plot([place] * len(values), values, "k.", alpha=0.6)
     panel.set_xticks(range(len(ratios)), [metric.name for metric in ratios], rotation=20)
     panel.set(title="Mean (bar) and clips (dots)", ylim=(-1.05, 1.05))

@@ -7,14 +7,28 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from nemo_cosmos.checklist import Check
-from nemo_cosmos.errors import ConfigError, MissingFileError, VideoError
+from nemo_cosmos.errors import (
+    ConfigError,
+    InputError,
+    MissingFileError,
+    NemoCosmosError,
+    VideoError,
+)
 from nemo_cosmos.evaluation.journal import ScoreJournal
 from nemo_cosmos.evaluation.metric import Case, Frames, JudgeMetric, Metric
+from nemo_cosmos.evaluation.record import (
+    EVALUATION_FILE,
+    EvaluationRecord,
+    as_record,
+    make_record,
+)
 from nemo_cosmos.evaluation.registry import choose_metrics
-from nemo_cosmos.evaluation.scoring import CaseScores, Evaluation, score_cases, summarise
+from nemo_cosmos.evaluation.scoring import CaseScores, Evaluation, score_or_skip, summarise
 from nemo_cosmos.provenance.belonging import Parts, check_kinds, check_together
+from nemo_cosmos.provenance.hashes import file_sha256
 from nemo_cosmos.storage import stamp_of
 from nemo_cosmos.storage.outputs import (
     check_output_file,
@@ -23,6 +37,9 @@ from nemo_cosmos.storage.outputs import (
     folder_bytes,
 )
 from nemo_cosmos.video import decode, probe, resize_frames
+
+FOLDERS = "folders"
+"""Kind of the inputs in a record: two folders of videos."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +88,21 @@ def evaluate_folders(
         on_pair: called with (videos done, all videos) after each one.
         allow_mismatch: kinds of difference between two videos that are meant: ``frame_rate``.
 
+    Returns:
+        the scores; a video that cannot be compared is skipped with its reason.
+
     Raises:
         MissingFileError: a folder is missing or has no mp4, or a generated file has no truth.
-        ConfigError: a metric needs a prompt, and a video has none; or the frames of a pair are of
-            different times.
-        InputError: a pair cannot be compared, or there are too few videos for a set metric.
+        InputError: none of the videos can be compared, or there are too few for a set metric.
+        ConfigError: so of none because of what was chosen, such as a metric that needs prompts.
     """
     metrics = list(chosen) if chosen is not None else choose_metrics()
     alignment = alignment or Alignment()
     pairs = match_videos(generated, truth)
-    meant = check_frame_rates(pairs.values(), allow_mismatch)
+    meant, skipped = compare_frame_rates(pairs, allow_mismatch)
     journal = ScoreJournal(work, metrics) if work is not None else None
     results: dict[str, CaseScores] = {}
-    for names in _batches(pairs, metrics):
+    for names in _batches([name for name in pairs if name not in skipped], metrics):
         waiting: list[Case] = []
         about: dict[str, object] = {}
         for name in names:
@@ -94,16 +113,99 @@ def evaluate_folders(
                 if found is not None:
                     results[name] = found
                     continue
-            waiting.append(Case(name, *read_pair(pair, alignment), prompt))
-        for case, scores in zip(waiting, score_cases(waiting, metrics), strict=True):
-            results[case.name] = scores
+            try:
+                waiting.append(Case(name, *read_pair(pair, alignment), prompt))
+            except InputError as error:
+                skipped[name] = error
+        scored, refused = score_or_skip(waiting, metrics)
+        skipped |= refused
+        for name, scores in scored.items():
+            results[name] = scores
             if journal is not None:
-                journal.record(about[case.name], scores)
+                journal.record(about[name], scores)
         if on_pair is not None:
-            on_pair(len(results), len(pairs))
-    in_order = {name: results[name] for name in pairs}
+            on_pair(len(results) + len(skipped), len(pairs))
+    if not results:
+        raise next(iter(skipped.values()))
+    in_order = {name: results[name] for name in pairs if name in results}
     evaluation = summarise(in_order, metrics, first_frame=alignment.skip_frames)
-    return replace(evaluation, allowed_mismatch=meant)
+    reasons = {name: str(skipped[name]) for name in pairs if name in skipped}
+    return replace(evaluation, allowed_mismatch=meant, skipped=reasons)
+
+
+def describe_folders(
+    generated: Path,
+    truth: Path | None,
+    alignment: Alignment,
+    prompts: Path | None = None,
+    allow_mismatch: Collection[str] = (),
+) -> dict[str, Any]:
+    """Return the inputs of :func:`evaluate_folders` for the record: files, hashes and options.
+
+    Args:
+        generated: the generated files.
+        truth: the true ones.
+        alignment: how a pair is made comparable.
+        prompts: the file of prompts.
+        allow_mismatch: kinds of difference that are meant.
+    """
+    pairs = match_videos(generated, truth)
+    return {
+        "kind": FOLDERS,
+        "generated": str(generated.resolve()),
+        "truth": None if truth is None else str(truth.resolve()),
+        "prompts": None if prompts is None else str(prompts.resolve()),
+        "alignment": asdict(alignment),
+        "allow_mismatch": list(allow_mismatch),
+        "sha256": {
+            name: [file_sha256(file) for file in (pair.generated, pair.truth) if file is not None]
+            for name, pair in pairs.items()
+        },
+    }
+
+
+def repeat_folders(
+    record: EvaluationRecord, on_pair: Callable[[int, int], None] | None = None
+) -> EvaluationRecord:
+    """Do a recorded evaluation of folders again.
+
+    Args:
+        record: what was recorded.
+        on_pair: called with (videos done, all videos) after each one.
+
+    Raises:
+        ConfigError: a file is no longer what it was, or the record is damaged.
+        MissingFileError: a file is gone.
+    """
+    inputs = record.inputs
+    try:
+        generated = Path(inputs["generated"])
+        truth = None if inputs["truth"] is None else Path(inputs["truth"])
+        prompts = None if inputs["prompts"] is None else Path(inputs["prompts"])
+        alignment, allowed = Alignment(**inputs["alignment"]), inputs["allow_mismatch"]
+        hashes = dict(inputs["sha256"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"The inputs in '{record.place}' are damaged: {error}. Evaluate the folders again."
+        ) from error
+    again = describe_folders(generated, truth, alignment, prompts, allowed)
+    changed = [name for name in hashes if again["sha256"].get(name) != hashes[name]]
+    changed += [name for name in again["sha256"] if name not in hashes]
+    if changed:
+        raise ConfigError(
+            f"{len(changed)} of {len(hashes)} videos are not those of '{record.place}' any more; "
+            f"the first is '{changed[0]}'. Restore the files, or evaluate again."
+        )
+    evaluation = evaluate_folders(
+        generated,
+        truth,
+        choose_metrics(record.scores),
+        alignment,
+        prompts=read_prompts(prompts) if prompts is not None else None,
+        on_pair=on_pair,
+        allow_mismatch=allowed,
+    )
+    return as_record(make_record(evaluation, again), "the repetition")
 
 
 def evaluation_checks(
@@ -129,11 +231,15 @@ def evaluation_checks(
         if out is None:
             return "nothing is written"
         check_output_folder(out)
-        check_output_file(out / "metrics.json")
+        check_output_file(out / EVALUATION_FILE)
         return f"'{out}' can be written"
 
     def rates() -> str:
-        meant = check_frame_rates(match_videos(generated, truth).values(), allow_mismatch)
+        pairs = match_videos(generated, truth)
+        meant, refused = compare_frame_rates(pairs, allow_mismatch)
+        if refused:
+            first = next(iter(refused.values()))
+            return f"{len(refused)} of {len(pairs)} videos will be skipped; the first: {first}"
         return f"allowed: {' '.join(meant)}" if meant else "the frames of each pair are of one rate"
 
     checks = [
@@ -150,27 +256,36 @@ def evaluation_checks(
     return checks
 
 
-def check_frame_rates(pairs: Iterable[FilePair], allowed: Collection[str] = ()) -> list[str]:
-    """Require the frames of each pair to be of the same times, before anything is decoded.
+def compare_frame_rates(
+    pairs: Mapping[str, FilePair], allowed: Collection[str] = ()
+) -> tuple[list[str], dict[str, NemoCosmosError]]:
+    """Whether the frames of each pair are of the same times, before anything is decoded.
 
     Args:
-        pairs: the files.
+        pairs: the files by name.
         allowed: kinds of difference that are meant.
 
     Returns:
-        the differences that were allowed.
+        the differences that were allowed, and what is wrong with each pair that cannot be compared.
 
     Raises:
-        ConfigError: a pair has two frame rates.
-        VideoError: a file is not a video.
+        ConfigError: an unknown kind is allowed, or every pair has two frame rates.
+        VideoError: no file is a video.
     """
     meant: list[str] = []
+    refused: dict[str, NemoCosmosError] = {}
     check_kinds(allowed)
-    for pair in pairs:
-        if pair.truth is not None:
+    for name, pair in pairs.items():
+        if pair.truth is None:
+            continue
+        try:
             both = [Parts(str(file), fps=probe(file).fps) for file in (pair.generated, pair.truth)]
             meant += check_together(both, allowed)
-    return meant
+        except InputError as error:
+            refused[name] = error
+    if refused and len(refused) == len(pairs):
+        raise next(iter(refused.values()))
+    return meant, refused
 
 
 def match_videos(generated: Path, truth: Path | None) -> dict[str, FilePair]:

@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_cosmos.errors import ConfigError, InputError, NumericsError, VideoError, WrongSizeError
+from nemo_cosmos.errors import (
+    ConfigError,
+    InputError,
+    NemoCosmosError,
+    NumericsError,
+    VideoError,
+    WrongSizeError,
+)
 from nemo_cosmos.evaluation.metric import (
     Case,
     Frames,
@@ -23,7 +30,7 @@ from nemo_cosmos.evaluation.metric import (
     SetMetric,
 )
 from nemo_cosmos.evaluation.registry import choose_metrics
-from nemo_cosmos.provenance.belonging import ALLOWED_KEY
+from nemo_cosmos.evaluation.statistics import Score, mean_score, statistic_score
 
 
 @dataclass
@@ -52,46 +59,18 @@ class Evaluation:
     Attributes:
         metrics: the metrics that were computed.
         clips: what was computed of each video, by its name.
-        sets: the number of each set metric.
+        scores: the number of each metric over all videos, with its interval.
         first_frame: the number of the first frame that was compared, for curves.
+        skipped: why a video has no score, by its name.
         allowed_mismatch: differences between two videos that someone meant.
     """
 
     metrics: list[Metric]
     clips: dict[str, CaseScores]
-    sets: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, Score] = field(default_factory=dict)
     first_frame: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
     allowed_mismatch: list[str] = field(default_factory=list)
-
-    @property
-    def mean(self) -> dict[str, float]:
-        """The mean over the videos of each pair metric and judge."""
-        names = [metric.name for metric in self.metrics if not isinstance(metric, SetMetric)]
-        return {
-            name: sum(clip.scores[name] for clip in self.clips.values()) / len(self.clips)
-            for name in names
-        }
-
-    def to_json(self) -> dict[str, object]:
-        """What ``metrics.json`` holds; curves are apart, because they are long."""
-        found: dict[str, object] = {
-            "num_clips": len(self.clips),
-            "mean": self.mean,
-            "clips": {name: clip.scores for name, clip in self.clips.items()},
-        }
-        reasons = {name: clip.reasons for name, clip in self.clips.items() if clip.reasons}
-        features = {
-            metric.name: {"name": metric.features.name, "version": metric.features.version}
-            for metric in self.metrics
-            if metric.features is not None
-        }
-        more: dict[str, object] = {
-            "sets": self.sets,
-            "reasons": reasons,
-            "features": features,
-            ALLOWED_KEY: self.allowed_mismatch,
-        }
-        return found | {name: value for name, value in more.items() if value}
 
 
 def evaluate_pair(
@@ -177,6 +156,35 @@ def score_cases(cases: Sequence[Case], metrics: Sequence[Metric]) -> list[CaseSc
     return results
 
 
+def score_or_skip(
+    cases: Sequence[Case], metrics: Sequence[Metric]
+) -> tuple[dict[str, CaseScores], dict[str, NemoCosmosError]]:
+    """Score what can be scored, and say what is wrong with the rest.
+
+    Args:
+        cases: the videos, with names of their own.
+        metrics: metrics of any kind.
+
+    Returns:
+        the scores by name, and the errors of the other videos by name.
+
+    Raises:
+        ServiceError: a judge cannot be asked; that is no fault of a video.
+    """
+    try:
+        return dict(zip([c.name for c in cases], score_cases(cases, metrics), strict=True)), {}
+    except (InputError, NumericsError):
+        pass  # one of them is at fault: each alone
+    scored: dict[str, CaseScores] = {}
+    refused: dict[str, NemoCosmosError] = {}
+    for case in cases:
+        try:
+            (scored[case.name],) = score_cases([case], metrics)
+        except (InputError, NumericsError) as error:
+            refused[case.name] = error
+    return scored, refused
+
+
 def summarise(
     results: Mapping[str, CaseScores], metrics: Sequence[Metric], first_frame: int = 0
 ) -> Evaluation:
@@ -190,15 +198,31 @@ def summarise(
     Raises:
         InputError: there are too few frames for a set metric.
     """
-    sets: dict[str, float] = {}
+    scores: dict[str, Score] = {}
     for metric in metrics:
         if isinstance(metric, SetMetric):
-            pairs = [result.features[metric.name] for result in results.values()]
-            generated_ND = np.concatenate([pair[0] for pair in pairs])
-            truth_ND = np.concatenate([pair[1] for pair in pairs])
-            _check_rows(metric, min(len(generated_ND), len(truth_ND)), len(pairs))
-            sets[metric.name] = metric.compare(generated_ND, truth_ND)
-    return Evaluation(list(metrics), dict(results), sets, first_frame)
+            scores[metric.name] = _set_score(metric, list(results.values()))
+        else:
+            scores[metric.name] = mean_score([one.scores[metric.name] for one in results.values()])
+    return Evaluation(list(metrics), dict(results), scores, first_frame)
+
+
+def _set_score(metric: SetMetric, results: Sequence[CaseScores]) -> Score:
+    """A set metric over all videos; resampling draws whole videos, not single rows.
+
+    The resampled sets hold some videos twice, and a distance between sets grows a little with that:
+    the interval lies high rather than low.
+    """
+    pairs = [result.features[metric.name] for result in results]
+
+    def compare(rows_N: NDArray[np.intp]) -> float:
+        generated_ND = np.concatenate([pairs[row][0] for row in rows_N])
+        truth_ND = np.concatenate([pairs[row][1] for row in rows_N])
+        return metric.compare(generated_ND, truth_ND)
+
+    num_rows = min(sum(len(pair[side]) for pair in pairs) for side in (0, 1))
+    _check_rows(metric, num_rows, len(pairs))
+    return statistic_score(compare, len(pairs), num_resamples=metric.num_resamples)
 
 
 def check_case(case: Case, metrics: Sequence[Metric]) -> None:

@@ -74,11 +74,12 @@ def make_record(
             "fps": fps,
             "frames_sha256": array_sha256(frames_THWC),
         },
-        "versions": _versions(),
+        "versions": library_versions(),
     }
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that decide what a model computes."""
     found = {"nemo_cosmos": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from nemo_cosmos.evaluation.record import read_record
 from nemo_cosmos.quickstart import material
 from nemo_cosmos.quickstart.plan import (
     CommandLine,
@@ -97,7 +97,7 @@ def _evaluate_step(places: Places, run_command: RunCommand) -> Step:
     def run() -> Mapping[str, object]:
         _run_all(evaluation_commands(places), run_command)
         return {
-            folder.name: json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["mean"]
+            folder.name: {name: one.value for name, one in read_record(folder).scores.items()}
             for folder in sorted(places.metrics.iterdir())
         }
 

@@ -116,7 +116,7 @@ def commands(material: Path) -> dict[str, Command]:
         ),
         "evaluate": Command(
             lambda disk: ["evaluate", str(clips), str(clips), "--out", str(disk / "evaluation")],
-            lambda disk: digests(disk / "evaluation", "metrics.json"),
+            lambda disk: digests(disk / "evaluation", "curves.json"),
         ),
         "pretrain": Command(
             lambda disk: [*train, f"log.log_dir={disk}"],

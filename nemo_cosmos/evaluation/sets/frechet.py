@@ -80,4 +80,5 @@ FRECHET_EFFICIENTNET_LITE0 = SetMetric(
     compare=frechet_distance,
     # With fewer rows than this the covariance is singular and the distance far too small or large.
     min_rows=NUM_FEATURES + 1,
+    num_resamples=20,  # each takes the roots of two large matrices, about a second
 )

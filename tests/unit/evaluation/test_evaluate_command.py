@@ -33,9 +33,10 @@ def test_json_files_and_plot(run, folders, tmp_path):
     result = run(*folders, "--json", "--skip-frames", 1, "--out", out).json
     assert result["num_clips"] == 2
     assert set(result["clips"]) == {"a.mp4", "b.mp4"}
-    assert result["mean"]["psnr"] > result["mean"]["psnr_repeat_first"]
-    assert result["mean"]["motion_following"] > 0.9
-    assert json.loads((out / "metrics.json").read_text()) == result
+    value = {name: score["value"] for name, score in result["scores"].items()}
+    assert value["psnr"] > value["psnr_repeat_first"]
+    assert value["motion_following"] > 0.9
+    assert json.loads((out / "evaluation.json").read_text()) == result
     drift = json.loads((out / "curves.json").read_text())
     assert drift["first_frame"] == 1 and set(drift["curves"]) == {"psnr", "ssim"}
     assert len(drift["curves"]["psnr"]["a.mp4"]) == 24
@@ -66,8 +67,8 @@ def test_judges_are_asked_without_a_truth(run, folders, tmp_path, monkeypatch):
     assert "needs a prompt" in run(*words).err
     result = json.loads(run(*words, "--prompts", prompts).out)
     server.close()
-    assert result["mean"] == {"prompt_following": 4.0}
-    assert result["features"]["prompt_following"]["version"] == "a-judge"
+    assert result["scores"]["prompt_following"]["value"] == 4.0
+    assert result["metrics"]["prompt_following"]["features"]["version"] == "a-judge"
 
 
 def test_lengths_and_sizes_must_agree_unless_told(run, folders, moving_square_THWC):
@@ -92,7 +93,8 @@ def test_missing_folders_and_counterparts(run, folders, tmp_path):
 def test_frames_of_different_times_are_compared_only_where_it_is_meant(
     run, folders, moving_square_THWC, monkeypatch
 ):
-    encode_video(folders[1] / "b.mp4", Video(moving_square_THWC, fps=25))
+    for name in ("a.mp4", "b.mp4"):
+        encode_video(folders[1] / name, Video(moving_square_THWC, fps=25))
     with monkeypatch.context() as patched:
         patched.setattr("nemo_cosmos.evaluation.run.read_pair", lambda *_: pytest.fail("decoded"))
         refused = run(*folders)
@@ -110,3 +112,59 @@ def test_check_stops_before_a_video_is_decoded(run, folders, tmp_path, monkeypat
     wrong = {row["check"]: row["found"] for row in bad.json if not row["ok"]}
     assert bad.code == 2 and wrong.keys() == {"output", "metrics"}
     assert "is a file" in wrong["output"] and "'psnr'" in wrong["metrics"]
+
+
+def test_bad_clips_are_skipped_counted_and_named(run, folders, tmp_path, moving_square_THWC):
+    generated, truth = folders
+    encode_video(truth / "c.mp4", Video(moving_square_THWC, fps=10))
+    encode_video(generated / "c.mp4", Video(moving_square_THWC[:20], fps=10))
+    encode_video(truth / "d.mp4", Video(moving_square_THWC, fps=10))
+    (generated / "d.mp4").write_bytes((truth / "d.mp4").read_bytes()[:300])
+    encode_video(truth / "e.mp4", Video(moving_square_THWC, fps=25))
+    encode_video(generated / "e.mp4", Video(moving_square_THWC, fps=10))
+    found = run(*folders, "-m", "psnr", "--json").json
+    assert found["num_clips"] == 2 and found["scores"]["psnr"]["num"] == 2
+    assert list(found["skipped"]) == ["c.mp4", "d.mp4", "e.mp4"]
+    assert "--trim" in found["skipped"]["c.mp4"]
+    assert "25 frames a second" in found["skipped"]["e.mp4"]
+    assert "3 skipped" in run(*folders, "-m", "psnr").out
+
+
+def test_requirements_decide_the_exit_code(run, folders):
+    assert run(*folders, "-m", "psnr", "--require", "psnr>10").code == 0
+    refused = run(*folders, "-m", "psnr", "--require", "psnr>90")
+    assert refused.code == 3 and "does not hold" in refused.err
+    computed = run(*folders, "--suite", "tokenizer", "--require", "motion_following>0.5", "--json")
+    assert set(computed.json["scores"]) == {"psnr", "ssim", "motion_following"}
+    assert "NAME>NUMBER" in run(*folders, "--require", "psnr").err
+
+
+def test_compare_and_repeat(run, folders, tmp_path, moving_square_THWC):
+    before, after = tmp_path / "before", tmp_path / "after"
+    run(*folders, "-m", "psnr", "--out", before)
+    repeated = run("--repeat", before / "evaluation.json", "--json")
+    assert repeated.code == 0 and repeated.json[0]["is_equal"]
+    for name in ("a.mp4", "b.mp4"):
+        encode_video(folders[0] / name, Video(moving_square_THWC, fps=10), crf=10)
+    changed = run("--repeat", before)
+    assert changed.code == 2 and "2 of 2 videos are not those of" in changed.err
+    run(*folders, "-m", "psnr", "--out", after)
+    (found,) = run("--compare", before, after, "--json").json
+    assert found["verdict"] == "the second is better" and found["difference"]["value"] > 1
+    assert "the second is better" in run("--compare", before, after).out
+    recorded = json.loads((before / "evaluation.json").read_text())
+    recorded["scores"]["psnr"] |= {"value": 70.0, "low": 69.0, "high": 71.0}
+    recorded["inputs"] = json.loads((after / "evaluation.json").read_text())["inputs"]
+    (before / "evaluation.json").write_text(json.dumps(recorded))
+    outside = run("--repeat", before)
+    assert outside.code == 1 and "outside" in outside.out
+
+
+def test_list_and_modes(run, folders):
+    listed = run("--list", "--json").json
+    assert listed["metrics"]["lpips_vgg"]["needs"] == ["truth"]
+    assert "psnr" in listed["suites"]["tokenizer"]
+    assert "motion_following" in run("--list").out
+    assert "nearest are 'tokenizer'" in run(*folders, "--suite", "tokeniser").err
+    assert run().code == 2 and "got none" in run().err
+    assert "got --list and a folder" in run(*folders, "--list").err

@@ -21,6 +21,7 @@ from nemo_cosmos.evaluation import (
     evaluate_cases,
     evaluate_folders,
     evaluate_pair,
+    make_record,
     read_prompts,
     scores_table,
     write_report,
@@ -58,12 +59,13 @@ def video(value: int, num_frames: int = 3) -> np.ndarray:
 def test_sets_pairs_and_judges_together():
     cases = [Case(str(n), video(10 * n), video(10 * n + 5), "a" * n) for n in (1, 2, 3)]
     result = evaluate_cases(cases, [*choose_metrics(["psnr"]), GAP, JUDGE])
-    assert result.sets == {"gap_brightness": 5.0}
-    assert result.mean["length"] == 2.0
+    assert result.scores["gap_brightness"].value == 5.0
+    assert (result.scores["length"].value, result.scores["length"].num) == (2.0, 3)
     assert result.clips["1"].scores["psnr"] == pytest.approx(20 * np.log10(51), abs=1e-5)
     assert result.clips["1"].curves["psnr"] == pytest.approx([20 * np.log10(51)] * 3, abs=1e-5)
     table = scores_table(result)
-    assert [column.footer for column in table.columns][-2:] == ["5.000", "2.000"]
+    footers = [str(column.footer).replace("\\", "") for column in table.columns]
+    assert footers[-2:] == ["5.000\n[5.000, 5.000]", "2.000\n[1.000, 3.000]"]
 
 
 def test_what_cannot_be_scored_is_an_error_with_the_fix():
@@ -130,7 +132,8 @@ def test_a_stopped_run_resumes_and_gives_the_same(folders, tmp_path):
         *folders, [metric, GAP], work=tmp_path / "work", on_pair=lambda *done: progress.append(done)
     )
     assert len(calls) == 1 and progress == [(1, 3), (2, 3), (3, 3)]
-    assert resumed.to_json() == whole.to_json()
+    assert resumed.clips.keys() == whole.clips.keys()
+    assert resumed.scores == whole.scores
     assert list(resumed.clips) == ["a.mp4", "b.mp4", "c.mp4"]
 
 
@@ -164,9 +167,10 @@ def test_judges_need_no_truth_and_take_prompts_by_name_or_stem(folders, tmp_path
     file.write_text(json.dumps({"a.mp4": "one", "b": "three", "c": "seven"}))
     result = evaluate_folders(folders[0], None, [JUDGE], prompts=read_prompts(file))
     assert [clip.scores["length"] for clip in result.clips.values()] == [3, 5, 5]
-    write_report(result, tmp_path / "out")
-    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert written == result.to_json() and written["reasons"]["a.mp4"] == {"length": "counted"}
+    write_report(result, tmp_path / "out", make_record(result, {}))
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert written["scores"]["length"]["num"] == 3
+    assert written["reasons"]["a.mp4"] == {"length": "counted"}
     assert (tmp_path / "out" / "metrics.png").stat().st_size > 1000
 
 

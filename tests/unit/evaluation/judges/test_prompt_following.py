@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nemo_cosmos.errors import ConfigError, ServiceError
-from nemo_cosmos.evaluation import Case, choose_metrics, evaluate_cases
+from nemo_cosmos.evaluation import Case, choose_metrics, evaluate_cases, make_record
 from nemo_cosmos.evaluation.judges import prompt_following as module
 from nemo_cosmos.services import NoAnswerError
 from nemo_cosmos.testing.chat_server import ChatServer, num_pictures, question_of, words
@@ -42,10 +42,10 @@ def test_each_video_is_judged_by_its_own_prompt_without_a_truth(server):
         "a": {"prompt_following": 4.0},
         "b": {"prompt_following": 1.0},
     }
-    assert result.mean == {"prompt_following": 2.5}
-    shown = result.to_json()
+    assert result.scores["prompt_following"].value == 2.5
+    shown = make_record(result, {})
     assert shown["reasons"]["a"] == {"prompt_following": "The robot waves."}
-    assert shown["features"]["prompt_following"]["version"] == "a-judge"
+    assert shown["metrics"]["prompt_following"]["features"]["version"] == "a-judge"
     assert set(server.keys) == {"Bearer secret"}
     body = server.requests[0]
     assert num_pictures(body) == 8 and "response_format" in body
@@ -59,7 +59,7 @@ def test_a_short_video_shows_every_frame_once(server):
 
 def test_words_around_the_object_are_passed_over(server):
     server.answer = lambda body: f"<think>{{well}}</think> ```json\n{verdict(3)}\n```"
-    assert evaluate(case("a", "It waves.")).mean == {"prompt_following": 3.0}
+    assert evaluate(case("a", "It waves.")).scores["prompt_following"].value == 3.0
 
 
 @pytest.mark.parametrize(

