@@ -23,12 +23,12 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.overrides import _get_current_function_mode_stack  # noqa: E402
 
+from nemo_cosmos.models.common.fused import add_gated, modulate  # noqa: E402
 from nemo_cosmos.models.common.rope import Rope3D, RopeTable, apply_rope  # noqa: E402
 from nemo_cosmos.models.diffusion.network.config import DiTConfig  # noqa: E402
 from nemo_cosmos.models.diffusion.network.dit import DiT  # noqa: E402
 from nemo_cosmos.models.diffusion.network.layer_inputs import LayerInputs  # noqa: E402
 from nemo_cosmos.models.diffusion.network.layers import DiTLayer  # noqa: E402
-from nemo_cosmos.models.diffusion.network.modulation import add_gated, modulate  # noqa: E402
 from nemo_cosmos.platform import ensure_model_parallel  # noqa: E402
 
 TEXT_WIDTH, TEXT_TOKENS, RANK = 128, 32, 64

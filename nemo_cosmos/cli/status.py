@@ -72,7 +72,7 @@ def _show_machine(as_json: bool) -> None:
         if isinstance(value, dict):
             value = ", ".join(f"{key} {item}" for key, item in value.items())
         typer.echo(f"{name}: {value}")
-    typer.echo(f"kernels: {kernels['setting']}")
+    typer.echo(f"kernels: {kernels['setting']}; elementwise steps {kernels['elementwise']}")
     for problem, row in kernels["problems"].items():
         times = f"torch {row['torch_ms']} ms, oneDNN {row['onednn_ms']} ms"
         typer.echo(f"  {problem}: {row['library']} ({times})")

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import statistics
 import threading
 import time
@@ -25,6 +26,7 @@ import torch
 
 from nemo_cosmos.cache import cache_dir
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.platform.dependencies import has
 
 VARIABLE = "NEMO_COSMOS_KERNELS"
 MEASURED, TORCH, ONEDNN = "measured", "torch", "onednn"
@@ -122,6 +124,14 @@ def timings(
     except OSError:
         return {}
     return measured
+
+
+@functools.cache
+def compiles() -> bool:
+    """Whether kernels can be compiled for a GPU: Triton builds their launchers with C."""
+    named = os.environ.get("CC")
+    compilers = (named,) if named else ("cc", "gcc", "clang")
+    return has("triton") and any(shutil.which(name) for name in compilers)
 
 
 def processor() -> str:

@@ -42,6 +42,7 @@ def describe_machine() -> dict[str, Any]:
         "cache": str(cache_dir()),
         "kernels": {
             "setting": setting,
+            "elementwise": "compiled" if has_cuda() and kernel_choice.compiles() else "written",
             "problems": {
                 name: {**timing._asdict(), "library": timing.library}
                 for name, timing in timings.items()

@@ -26,13 +26,15 @@ class RMSNorm(nn.Module):
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-6) -> None:
         super().__init__()
         self.eps = eps
+        self.fused: str = getattr(config, "fused", "auto")
         self.weight = replicated_parameter(torch.Size([hidden_size]), config)
         if config.perform_initialization:
             nn.init.ones_(self.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise ``x`` of shape (..., hidden_size)."""
-        return rms_norm(x, self.weight, self.eps)
+        normed: torch.Tensor = rms_norm(x, self.weight, self.eps, mode=self.fused)
+        return normed
 
 
 def replicated_parameter(

@@ -9,10 +9,12 @@ Shape suffixes: L tokens in (t, h, w) order, B batch, H heads, D head dimension.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
+
+from nemo_cosmos.models.common.fused import rotate
 
 
 class RopeTable(NamedTuple):
@@ -102,34 +104,15 @@ class Rope3D(nn.Module):
         return frequencies
 
 
-def apply_rope(x_LBHD: torch.Tensor, table: RopeTable) -> torch.Tensor:
+def apply_rope(x_LBHD: torch.Tensor, table: RopeTable, mode: str = "auto") -> torch.Tensor:
     """Turn the channel pairs of ``x_LBHD`` (queries or keys) by the table's angles.
 
     The product is computed in float32 and returned in the type of ``x_LBHD``.
+
+    Args:
+        x_LBHD: queries or keys.
+        table: the angles.
+        mode: the configuration's ``fused``.
     """
-    return _Rotate.apply(x_LBHD, *table)
-
-
-class _Rotate(torch.autograd.Function):
-    """A rotation; its gradient is the rotation back, which needs nothing but the table."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x_LBHD: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-    ) -> torch.Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _rotate(x_LBHD, cos, sin, sign=1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        cos, sin = ctx.saved_tensors
-        return _rotate(gradients[0], cos, sin, sign=-1), None, None
-
-
-def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, sign: int) -> torch.Tensor:
-    a, b = x.float().chunk(2, dim=-1)
-    out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-    out_a, out_b = out.chunk(2, dim=-1)
-    torch.mul(a, cos, out=out_a).addcmul_(b, sin, value=-sign)
-    torch.mul(b, cos, out=out_b).addcmul_(a, sin, value=sign)
-    return out.to(x.dtype)
+    turned: torch.Tensor = rotate(x_LBHD, *table, mode=mode)
+    return turned

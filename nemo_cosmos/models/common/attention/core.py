@@ -160,7 +160,8 @@ class RopeSelfAttention(SelfAttention):
                 advances the cache after all layers.
         """
         q_LBHD, k_LBGD, v_LBGD = self.get_query_key_value_tensors(x_LBE)
-        q_LBHD, k_LBGD = apply_rope(q_LBHD, rope), apply_rope(k_LBGD, rope)
+        mode = getattr(self.config, "fused", "auto")
+        q_LBHD, k_LBGD = apply_rope(q_LBHD, rope, mode), apply_rope(k_LBGD, rope, mode)
         offsets: Sequence[int] = (0,)
         if cache is not None:
             offsets = cache.offsets

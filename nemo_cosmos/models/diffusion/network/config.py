@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.models.common.attention.context_parallel import check_kind
+from nemo_cosmos.models.common.fused import check_mode
 from nemo_cosmos.models.common.megatron.fp8 import check_fp8
 from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.platform import divisors, has_cuda
@@ -72,6 +73,8 @@ class DiTConfig(TransformerConfig):
             output (:func:`~nemo_cosmos.models.diffusion.network.embeddings.patch_basis`).
         layer_spec: ``"local"``, ``"transformer_engine"``, or ``"auto"`` for Transformer Engine
             where it is installed and CUDA is available.
+        fused: how what lies between matrix products and attention is computed: ``"auto"``, on CUDA
+            in few compiled kernels, or ``"plain"`` (:mod:`nemo_cosmos.models.common.fused`).
     """
 
     in_channels: int = 16
@@ -91,6 +94,7 @@ class DiTConfig(TransformerConfig):
     max_width: int = 240
     passthrough_init: bool = False
     layer_spec: str = "auto"
+    fused: str = "auto"
 
     has_cond_embedder: ClassVar[bool] = True
     """Megatron then adds up, over pipeline stages, the gradients of what all of them hold."""
@@ -135,6 +139,7 @@ class DiTConfig(TransformerConfig):
                 f"{self.num_attention_heads} heads), but the rotary embedding over time, height "
                 "and width needs an even number of at least 12. Use fewer heads or a larger width."
             )
+        check_mode(self.fused)
         if self.layer_spec not in ("auto", "local", "transformer_engine"):
             raise ConfigError(
                 f"layer_spec='{self.layer_spec}' is unknown. Use 'auto', 'local' or "

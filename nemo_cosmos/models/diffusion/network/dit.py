@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError, WrongFrameCountError
 from nemo_cosmos.models.common.attention.core import KeysValues
+from nemo_cosmos.models.common.fused import modulate
 from nemo_cosmos.models.common.megatron.extra_state import (
     accept_missing_extra_state,
     without_extra_state,
@@ -60,7 +61,7 @@ from nemo_cosmos.models.diffusion.network.inputs import (
 from nemo_cosmos.models.diffusion.network.layer_inputs import LayerInputs
 from nemo_cosmos.models.diffusion.network.layer_specs import dit_layer_spec
 from nemo_cosmos.models.diffusion.network.layers import DiTStack
-from nemo_cosmos.models.diffusion.network.modulation import AdaLNLoRA, modulate
+from nemo_cosmos.models.diffusion.network.modulation import AdaLNLoRA
 from nemo_cosmos.models.diffusion.parallel.sequence import own_layer_inputs
 
 
@@ -69,6 +70,7 @@ class FinalLayer(nn.Module):
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
+        self.fused = config.fused
         self.adaln = AdaLNLoRA(config, num_parts=2)
         self.linear = ReplicatedLinear(
             config.hidden_size, config.patch_volume * config.out_channels, config
@@ -80,7 +82,8 @@ class FinalLayer(nn.Module):
     def forward(self, x_LBE: torch.Tensor, c: LayerInputs) -> torch.Tensor:
         """Return (L, B, K)."""
         shift, scale = self.adaln(c.activated_TBE, c.shared_TB3E)
-        return self.linear(modulate(x_LBE, shift, scale, c.row_L))
+        normed: torch.Tensor = modulate(x_LBE, shift, scale, c.row_L, mode=self.fused)
+        return self.linear(normed)
 
 
 def computes_in_16_bits(config: DiTConfig) -> bool:

@@ -33,13 +33,19 @@ from megatron.core.utils import get_pg_rank, make_viewless_tensor
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.attention.core import KeysValues
+from nemo_cosmos.models.common.fused import (
+    add_gated,
+    add_gated_and_modulate,
+    modulate,
+    place_and_modulate,
+)
 from nemo_cosmos.models.common.megatron.fp8 import check_fp8, check_fp8_tokens
 from nemo_cosmos.models.common.megatron.initialization import spread_parts_as_whole
 from nemo_cosmos.models.common.packed import Packing
 from nemo_cosmos.models.common.rope import RopeTable
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.layer_inputs import LayerInputs
-from nemo_cosmos.models.diffusion.network.modulation import AdaLNLoRA, add_gated, modulate
+from nemo_cosmos.models.diffusion.network.modulation import AdaLNLoRA
 
 
 @dataclass
@@ -73,6 +79,7 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
         super().__init__(config=config)
         groups = pg_collection or ProcessGroupCollection.use_mpu_process_groups()
         self.tp_group = groups.tp
+        self.fused = config.fused
         self.layer_number = layer_number + get_transformer_layer_offset(
             config, vp_stage, get_pg_rank(groups.pp)
         )
@@ -114,23 +121,31 @@ class DiTLayer(MegatronModule, BaseTransformerLayer):
             packing: where the samples of a packed sequence begin and end.
         """
         token_bounds, context_bounds = (None, None) if packing is None else packing
-        # The learned position is added before every layer, not once (Cosmos paper, section 5.2).
-        if c.position_L1E is not None:
-            x_LBE = x_LBE + c.position_L1E
-
         shift, scale, gate = self.adaln_self_attention(c.activated_TBE, c.shared_TB3E)
+        # The learned position is added before every layer, not once (Cosmos paper, section 5.2).
+        if c.position_L1E is None:
+            normed = modulate(x_LBE, shift, scale, c.row_L, mode=self.fused)
+        else:
+            x_LBE, normed = place_and_modulate(
+                x_LBE, c.position_L1E, shift, scale, c.row_L, mode=self.fused
+            )
         rope = RopeTable(c.rope_cos_LB1D, c.rope_sin_LB1D)
-        update = self.self_attention(modulate(x_LBE, shift, scale, c.row_L), rope, token_bounds)
-        x_LBE = add_gated(x_LBE, gate, update, c.row_L)
+        update = self.self_attention(normed, rope, token_bounds)
 
-        shift, scale, gate = self.adaln_cross_attention(c.activated_TBE, c.shared_TB3E)
-        normed = modulate(x_LBE, shift, scale, c.row_L)
+        shift, scale, next_gate = self.adaln_cross_attention(c.activated_TBE, c.shared_TB3E)
+        x_LBE, normed = add_gated_and_modulate(
+            x_LBE, gate, update, shift, scale, c.row_L, mode=self.fused
+        )
+        gate = next_gate
         update = self.cross_attention(normed, c.context_MBC, keys_values, context_bounds)
-        x_LBE = add_gated(x_LBE, gate, update, c.row_L)
 
-        shift, scale, gate = self.adaln_mlp(c.activated_TBE, c.shared_TB3E)
-        update, _ = self.mlp(modulate(x_LBE, shift, scale, c.row_L))
-        return add_gated(x_LBE, gate, update, c.row_L)
+        shift, scale, next_gate = self.adaln_mlp(c.activated_TBE, c.shared_TB3E)
+        x_LBE, normed = add_gated_and_modulate(
+            x_LBE, gate, update, shift, scale, c.row_L, mode=self.fused
+        )
+        update, _ = self.mlp(normed)
+        out: torch.Tensor = add_gated(x_LBE, next_gate, update, c.row_L, mode=self.fused)
+        return out
 
     def project_context(self, context_MBC: torch.Tensor) -> KeysValues:
         """Keys and values of the context for this layer."""

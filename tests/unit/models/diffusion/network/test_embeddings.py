@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from nemo_cosmos.models.common.fused import add_gated, modulate
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.embeddings import (
     LearnedPositionEmbedding,
@@ -15,7 +16,6 @@ from nemo_cosmos.models.diffusion.network.embeddings import (
     sinusoid,
     unpatchify,
 )
-from nemo_cosmos.models.diffusion.network.modulation import add_gated, modulate
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nemo_cosmos.models.common.fused import layer_norm_by_row, rms_norm
+from nemo_cosmos.models.common.fused.written import layer_norm_by_row, rms_norm
 
 
 def test_rms_norm_gradients_in_float64() -> None:
