@@ -12,6 +12,8 @@ from typing import NamedTuple, Self
 import torch
 from megatron.core.packed_seq_params import PackedSeqParams
 
+from nemo_cosmos.platform import upload
+
 
 @dataclass
 class Boundaries(PackedSeqParams):
@@ -84,4 +86,4 @@ class Packing(NamedTuple):
 
 def _cumulative(lengths: Sequence[int], device: torch.device) -> torch.Tensor:
     ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-    return ends.to(device, non_blocking=True)
+    return upload(ends, device)

@@ -154,6 +154,17 @@ class MegatronLightningModule(pl.LightningModule, io.IOMixin, io.ConnectorMixin,
         self._num_micro_batches += 1
         return prefix
 
+    def log(self, name: str, value: Any, prog_bar: bool = False, *args: Any, **kwargs: Any) -> None:
+        """Log a value without a wait for the device.
+
+        Lightning reads what is meant for a progress bar from the device at every step, shown or
+        not, and NeMo means the loss for one; ours reads what it prints. A plain number would be
+        copied to the device, which waits, too; here it is filled in there.
+        """
+        if isinstance(value, int | float):
+            value = torch.full((), float(value), device=self.device)
+        super().log(name, value, False, *args, **kwargs)
+
     def on_validation_epoch_start(self) -> None:
         """Number the validation batches from zero, so that each meets the same noise again."""
         self._numbered_step = None

@@ -20,6 +20,7 @@ from nemo_cosmos.models.common.packed import Packing
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput, token_grid
 from nemo_cosmos.models.diffusion.network.layer_inputs import LayerInputs
+from nemo_cosmos.platform import upload
 
 
 class PackedDiT(DiT):
@@ -126,9 +127,9 @@ def pack_layer_inputs(
             else _cat_and_pad([part.position_L1E for part in parts], num_padding)
         ),
         context_MBC=torch.cat(contexts),
-        row_L=torch.arange(len(row_lengths))
-        .repeat_interleave(torch.tensor(row_lengths))
-        .to(device),
+        row_L=upload(
+            torch.arange(len(row_lengths)).repeat_interleave(torch.tensor(row_lengths)), device
+        ),
     )
     packing = Packing.of(lengths, [len(context) for context in contexts], device, num_padding)
     return layer_inputs, packing
