@@ -11,6 +11,7 @@ from data_curation.settings import CurateSettings
 from data_curation.sources.find import find_sources
 from data_curation.sources.robot_data import refuse_robot_data
 from nemo_cosmos.checklist import Check
+from nemo_cosmos.errors import counted
 from nemo_cosmos.storage import work_folder_of
 from nemo_cosmos.storage.outputs import check_output_folder, check_room, folder_bytes
 
@@ -44,7 +45,7 @@ def curation_checks(
         size = sum(folder_bytes(clip.source) for clip in found() if not clip.stored)
         size += sum(item.size_bytes for clip in found() for item in clip.stored)
         needed = max(size * LEAST_SHARE - folder_bytes(folder()), 0)
-        return check_room(folder(), needed, f"clips of {len(found())} videos")
+        return check_room(folder(), needed, f"clips of {counted(len(found()), 'video')}")
 
     def writable() -> str:
         return f"'{check_output_folder(folder())}' can be written"
@@ -52,7 +53,7 @@ def curation_checks(
     def sources() -> str:
         if not settings()[0].videos_only:
             refuse_robot_data(source, found())
-        return f"{len(found())} videos"
+        return counted(len(found()), "video")
 
     return [
         Check("options", options),

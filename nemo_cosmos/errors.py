@@ -108,3 +108,14 @@ def nearest_names(name: str, valid: Iterable[str], limit: int = 5) -> str:
     candidates = sorted(valid)
     close = difflib.get_close_matches(name, candidates, n=limit, cutoff=0.4) or candidates[:limit]
     return ", ".join(f"'{candidate}'" for candidate in close)
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number of things in words: ``1 shard``, ``2 shards``.
+
+    Args:
+        number: how many.
+        noun: what one of them is.
+        plural: what several are; by default the noun with an s.
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

@@ -157,6 +157,58 @@ def check_fields(settings: object) -> None:
             )
 
 
+def build_from_file(cls: type[OptionsT], values: object, place: str) -> OptionsT:
+    """Build a dataclass from a part of a JSON file, without overlooking a field.
+
+    A name that the dataclass does not know would be ignored, and one that is missing would take a
+    default that the file's writer may not have had.
+
+    Args:
+        cls: the dataclass, all of whose fields the file holds.
+        values: what the file holds.
+        place: its name in the file, such as ``process.edm``.
+
+    Raises:
+        ConfigError: a name that is unknown or missing, or a value of another type.
+    """
+    hints = get_type_hints(cls)
+    names = [item.name for item in fields(cls)]  # type: ignore[arg-type]  # any dataclass
+    content = check_record(values, place, names, required=names)
+    read: OptionsT = cls(
+        **{name: check_value(f"{place}.{name}", content[name], hints[name]) for name in names}
+    )
+    return read
+
+
+def check_record(
+    values: object, place: str, known: Iterable[str], *, required: Iterable[str] = ()
+) -> Mapping[str, Any]:
+    """Return a part of a JSON file whose names are all known.
+
+    Args:
+        values: what the file holds.
+        place: its name in the file, such as ``network``.
+        known: the names that mean something.
+        required: those without which it means nothing.
+
+    Raises:
+        ConfigError: it is no object, or has a name that is unknown or lacks one.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"'{place}' is {values!r:.80}; expected an object of names and values.")
+    known = list(known)
+    for name in values:
+        if name not in known:
+            raise ConfigError(
+                f"'{place}' has '{name}', which means nothing here and would be ignored. The "
+                f"nearest are {nearest_names(str(name), known)}. Correct it, or take it out."
+            )
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise ConfigError(f"'{place}' lacks {', '.join(missing)}. Export or copy the folder again.")
+    return values
+
+
 def check_names(names: Iterable[str], known: Iterable[str]) -> None:
     """Refuse a name that is not known.
 
@@ -192,7 +244,17 @@ def check_value(name: str, value: Any, kind: Any, legal: Range | None = None) ->
     if get_origin(plain) is Literal:
         legal, plain = replace(legal, choices=get_args(plain)), str
     if get_origin(plain) is tuple:
-        return tuple(check_value(name, each, get_args(plain)[0], legal) for each in value)
+        kinds = get_args(plain)
+        if not isinstance(value, tuple | list):
+            raise ConfigError(
+                f"{name} is {value!r:.80} ({type(value).__name__}); it must be a list, each of it "
+                f"{_ARTICLES[kinds[0]]}."
+            )
+        if Ellipsis not in kinds and len(value) != len(kinds):
+            raise ConfigError(
+                f"{name} has {len(value)} values ({value!r:.80}); it must have {len(kinds)}."
+            )
+        return tuple(check_value(name, each, kinds[0], legal) for each in value)
     try:
         converted = _convert(value, plain)
     except (TypeError, ValueError) as error:

@@ -9,9 +9,11 @@ from functools import cache
 from pathlib import Path
 
 from nemo_cosmos.checklist import Check
+from nemo_cosmos.checkpoint.tokenizer.files import check_tokenizer_files
 from nemo_cosmos.data.shards.writer import list_shards, read_shard
 from nemo_cosmos.data.tokenize.config import LATENT_DTYPES, TokenizeConfig
 from nemo_cosmos.data.tokenize.run import RUN_FILE, Location, check_same_run
+from nemo_cosmos.errors import counted
 from nemo_cosmos.models.tokenizer.tokenizer import (
     STATS_FILE,
     VideoTokenizer,
@@ -45,6 +47,7 @@ def tokenize_checks(
         return "latents of " + ", ".join("x".join(map(str, shape)) for shape in shapes)
 
     def statistics() -> str:
+        check_tokenizer_files(place)
         if network().discrete or (place / STATS_FILE).is_file():
             return f"'{place}', {network().name}"
         check_output_folder(place)
@@ -72,10 +75,10 @@ def tokenize_checks(
         if config.keep_video:
             height, width = config.size
             each += int(config.window_frames * height * width * MP4_BYTES_PER_PIXEL)
-        return check_room(folder(), number * each, f"latents of {number} windows")
+        return check_room(folder(), number * each, f"latents of {counted(number, 'window')}")
 
     return [
-        Check("shards", lambda: f"{len(found())} shards"),
+        Check("shards", lambda: counted(len(found()), "shard")),
         Check("tokenizer", statistics),
         Check("windows", windows),
         Check("output", output),

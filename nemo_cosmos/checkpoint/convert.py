@@ -25,19 +25,17 @@ from nemo_cosmos.checkpoint.formats.nemo_weights import write_nemo_weights
 from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
 from nemo_cosmos.checkpoint.formats.tensors import (
     TensorStream,
-    check_fit,
     finite,
     named_tensors,
-    shapes_of,
     stream_of,
 )
 from nemo_cosmos.checkpoint.tokenizer.files import (
+    check_tokenizer_files,
     export_diffusers_vae,
     export_original_tokenizer,
     import_tokenizer,
 )
 from nemo_cosmos.checkpoint.world.config import (
-    CONFIG_FILE,
     DESCRIPTION_FILE,
     TOKENIZER_FOLDER,
     TOKENIZER_FORMAT,
@@ -49,11 +47,12 @@ from nemo_cosmos.checkpoint.world.config import (
 )
 from nemo_cosmos.checkpoint.world.folder import (
     check_tokenizer,
+    check_weights,
     meta_network,
     open_weights,
     write_world,
 )
-from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
+from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, counted
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.options import check_place
 from nemo_cosmos.progress import Progress
@@ -174,7 +173,10 @@ def import_checks(
         opened = _open(Path(source), model, tokenizer, use_average, allow_mismatch)
         if isinstance(opened, VideoTokenizer):
             return f"a tokenizer, {opened.config.name}"
-        return f"{len(opened.stream.specs)} tensors of {opened.config.preset or 'its own size'}"
+        return (
+            f"{counted(len(opened.stream.specs), 'tensor')} of "
+            f"{opened.config.preset or 'its own size'}"
+        )
 
     return [*conversion_checks(source, target), Check("weights", weights)]
 
@@ -186,12 +188,14 @@ def export_checks(source: Place, target: Place, format: str) -> list[Check]:
     def world() -> str:
         if format_of(place) == TOKENIZER_FORMAT:
             _check_format(format, TOKENIZER_FORMATS)
-            return "a tokenizer"
+            return f"a tokenizer, {check_tokenizer_files(place).name}"
         config = read_config(place)
         formats = formats_of(config.family)
         _check_format(format, (*(() if formats is None else formats.names), NEMO))
-        check_tokenizer(config, VideoTokenizer.from_folder(place / TOKENIZER_FOLDER), place)
-        return f"{len(open_weights(place / WEIGHTS_FILE).specs)} tensors, {config.preset}"
+        tokenizer = VideoTokenizer.from_folder(place / TOKENIZER_FOLDER)
+        check_tokenizer(config, tokenizer, place)
+        net = check_weights(config, tokenizer.config, place)
+        return f"{counted(len(named_tensors(net)), 'tensor')}, {config.preset or 'its own size'}"
 
     return [*conversion_checks(place, target), Check("world", world)]
 
@@ -226,16 +230,8 @@ def export_checkpoint(
     _check_format(format, (*(() if formats is None else formats.names), NEMO))
     tokenizer = VideoTokenizer.from_folder(place / TOKENIZER_FOLDER)
     check_tokenizer(config, tokenizer, place)
-    net = meta_network(config, tokenizer.config)
+    net = check_weights(config, tokenizer.config, place)
     weights = open_weights(place / WEIGHTS_FILE)
-    expected = {name: tuple(value.shape) for name, value in named_tensors(net).items()}
-    check_fit(
-        expected,
-        shapes_of(weights.specs),
-        weights.place,
-        f"the model in '{CONFIG_FILE}'",
-        "The two are of different models; export or copy the folder again.",
-    )
     watched = _WatchedSource(weights, progress)
     # A conversion that fails half way leaves nothing at the new folder.
     with atomic_path(folder) as temporary:

@@ -15,6 +15,7 @@ from data_curation.settings import CurateSettings, optional_stages
 from nemo_cosmos.cli.checking import CheckOnly, look_first
 from nemo_cosmos.cli.dataset import open_site_catalogue
 from nemo_cosmos.cli.options import AsJson, Work, listed, number, settings_from, with_settings
+from nemo_cosmos.errors import counted
 from nemo_cosmos.storage import is_url, work_folder_of
 
 if TYPE_CHECKING:
@@ -189,7 +190,8 @@ def transcode(
         typer.echo(json.dumps({**asdict(summary), "output": output}))
         return
     typer.echo(
-        f"{summary.num_clips} of {summary.num_sources} videos ({summary.clips_s:.1f} s); "
+        f"{summary.num_clips} of {counted(summary.num_sources, 'video')} ({summary.clips_s:.1f} "
+        "s); "
         f"{summary.num_reused} were finished earlier."
     )
     for reason, count in summary.rejected.items():
@@ -227,9 +229,9 @@ def _print_summary(summary: CurateSummary, output: Path, version: str) -> None:
 
     console = Console(soft_wrap=True, highlight=False)
     console.print(
-        f"[bold]{summary.num_clips} clips[/bold] ({summary.clips_s:.1f} s) from "
-        f"{summary.num_sources} videos ({summary.sources_s:.1f} s); "
-        f"{summary.num_reused} videos were finished earlier."
+        f"[bold]{counted(summary.num_clips, 'clip')}[/bold] ({summary.clips_s:.1f} s) from "
+        f"{counted(summary.num_sources, 'video')} ({summary.sources_s:.1f} s); "
+        f"{summary.num_reused} of them finished earlier."
     )
     if summary.left_out_s:
         console.print(f"  cut off around changes of shot: {summary.left_out_s:.1f} s")

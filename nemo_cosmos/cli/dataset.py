@@ -14,7 +14,7 @@ import typer
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.cli.main import DATA, CommandEntry, CommandGroup
 from nemo_cosmos.cli.options import AsJson, number
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.errors import ConfigError, counted
 from nemo_cosmos.progress import show_progress
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def diff(
         ("removed", difference.removed),
         ("changed", difference.changed),
     ):
-        typer.echo(f"{len(keys)} clips {word}")
+        typer.echo(f"{counted(len(keys), 'clip')} {word}")
         for key in keys[:10]:
             typer.echo(f"  {key}")
         if len(keys) > 10:
@@ -215,7 +215,7 @@ def export(
         num_clips = export_dataset(
             chosen, clips, destination, lambda: update(next(done), len(clips))
         )
-    typer.echo(f"{num_clips} clips in '{destination}'.")
+    typer.echo(f"{counted(num_clips, 'clip')} in '{destination}'.")
 
 
 def add(

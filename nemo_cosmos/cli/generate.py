@@ -26,7 +26,7 @@ from nemo_cosmos.cli.options import (
     number,
     with_options,
 )
-from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.errors import ConfigError, counted, nearest_names
 from nemo_cosmos.home import expanded
 from nemo_cosmos.inference.options import GenerationOptions
 from nemo_cosmos.models.common.family import generation_options
@@ -361,7 +361,8 @@ def _run_and_save(pipe: WorldPipeline, request: Request, out: Path, as_json: boo
         typer.echo(json.dumps(summary))
         return
     typer.echo(
-        f"{out}: {video.num_frames} frames of {video.width}x{video.height} at {video.fps:g} fps "
+        f"{out}: {counted(video.num_frames, 'frame')} of {video.width}x{video.height} at "
+        f"{video.fps:g} fps "
         f"in {seconds:.1f} s; provenance in {record}"
     )
     for notice in notices(result.provenance):

@@ -13,7 +13,7 @@ import typer
 
 from nemo_cosmos.cli.main import GENERATION, HOUSE, CommandEntry, CommandGroup, Exit
 from nemo_cosmos.cli.options import AsJson, DisableGuard, EnableGuard, listed
-from nemo_cosmos.errors import PromptError
+from nemo_cosmos.errors import PromptError, counted
 
 if TYPE_CHECKING:
     from nemo_cosmos.guardrails import Verdict
@@ -192,8 +192,12 @@ def verify(
         }
         typer.echo(json.dumps(summary))
     elif check.ok:
-        typer.echo(f"'{path}' is whole: {check.num_records} records, the last {check.last_hash}")
+        typer.echo(
+            f"'{path}' is whole: {counted(check.num_records, 'record')}, the last {check.last_hash}"
+        )
     else:
-        typer.echo(f"'{path}' is not whole after {check.num_records} records: {check.problem}")
+        typer.echo(
+            f"'{path}' is not whole after {counted(check.num_records, 'record')}: {check.problem}"
+        )
     if not check.ok:
         raise typer.Exit(Exit.FAILED)

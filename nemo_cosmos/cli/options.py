@@ -28,6 +28,7 @@ import typer
 
 from nemo_cosmos.errors import WrongSizeError
 from nemo_cosmos.options import Range, check_value
+from nemo_cosmos.provenance.belonging import KINDS
 
 AsJson = Annotated[
     bool,
@@ -54,8 +55,8 @@ AllowMismatch = Annotated[
     typer.Option(
         "--allow-mismatch",
         metavar="NAME",
-        help="A difference between parts that is meant: tokenizer, text_encoder, text_length, "
-        "model, controls or frame_rate; recorded. Repeatable.",
+        help="A difference between parts that is meant: "
+        f"{', '.join(KINDS[:-1])} or {KINDS[-1]}; recorded. Repeatable.",
     ),
 ]
 Work = Annotated[

@@ -11,6 +11,7 @@ import typer
 
 from nemo_cosmos.cli.main import DATA, CommandEntry, CommandGroup, Exit
 from nemo_cosmos.cli.options import AsJson, number, parse_size
+from nemo_cosmos.errors import counted
 from nemo_cosmos.progress import show_progress
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def _report(report: ConversionReport, as_json: bool) -> None:
         typer.echo(json.dumps(report.to_json()))
     else:
         typer.echo(
-            f"{report.num_converted} episodes in '{report.folder}', {report.num_reused} of them "
+            f"{counted(report.num_converted, 'episode')} in '{report.folder}', "
+            f"{report.num_reused} of them "
             "finished earlier."
         )
         for name, reason in report.rejected.items():

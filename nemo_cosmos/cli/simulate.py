@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nemo_cosmos.cli.options import AsJson, number, parse_size
+from nemo_cosmos.errors import counted
 from nemo_cosmos.progress import show_progress
 
 
@@ -59,7 +60,8 @@ def command(
         typer.echo(json.dumps(report.as_dict()))
     else:
         typer.echo(
-            f"{report.num_episodes} episodes in '{report.folder}', {report.num_new} of them new "
+            f"{counted(report.num_episodes, 'episode')} in '{report.folder}', {report.num_new} "
+            "of them new "
             f"({report.seconds:.0f} s, renderer {report.renderer}); the task succeeded in "
             f"{report.num_succeeded}."
         )

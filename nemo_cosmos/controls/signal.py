@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -31,6 +31,7 @@ from nemo_cosmos.errors import (
     NemoCosmosError,
     NumericsError,
     SampleError,
+    counted,
 )
 
 TimeAxis: TypeAlias = Literal["frame", "step"] | None
@@ -58,6 +59,7 @@ class SignalArray:
         units: unit of the numbers, such as ``"m"``, for people.
         convention: frame and axes of the numbers, for people.
         max_abs: largest magnitude that is plausible; a larger one is an error of scale or units.
+        is_numeric: whether it holds numbers; no model reads others, such as texts and flags.
     """
 
     name: str
@@ -66,6 +68,7 @@ class SignalArray:
     units: str = ""
     convention: str = ""
     max_abs: float | None = None
+    is_numeric: bool = True
 
     def __post_init__(self) -> None:
         if self.time not in _TIME_AXES:
@@ -94,13 +97,14 @@ class SignalArray:
 
         Raises:
             SampleError: it has another number of rows or another shape.
-            NumericsError: NaN, infinity or an implausible magnitude.
+            NumericsError: no numbers, NaN, infinity or an implausible magnitude.
         """
         rows = array.shape[0] if array.ndim else 0
         if self.time is not None and (not array.ndim or rows != self.num_rows(num_frames)):
             raise SampleError(
-                f"{label} has {rows} rows; expected {self.num_rows(num_frames)} for "
-                f"{num_frames} frames, one {_ROW_OF[self.time]}. Align the recording with the "
+                f"{label} has {counted(rows, 'row')}; expected {self.num_rows(num_frames)} for "
+                f"{counted(num_frames, 'frame')}, one {_ROW_OF[self.time]}. Align the recording "
+                "with the "
                 "video, or leave it out."
             )
         found = array.shape[1:] if self.time is not None else array.shape
@@ -113,7 +117,7 @@ class SignalArray:
             )
         if (problem := self.bad_values(array)) is not None:
             raise NumericsError(
-                f"{label} {problem}. Repair the recording, its units or its scale, or leave the "
+                f"{label} {problem}. Repair the recording (its type, units or scale), or leave the "
                 "clip out."
             )
 
@@ -123,13 +127,15 @@ class SignalArray:
         Returns:
             the rest of a sentence, such as ``"holds NaN or infinity"``.
         """
-        if array.dtype.kind not in "fc":
-            # Integers cannot be NaN; texts and booleans have no magnitude either.
-            largest = _largest(array) if array.dtype.kind in "iu" and self.max_abs else 0.0
-        elif not np.isfinite(array).all():
+        if array.dtype.kind not in "fiuc" and not self.is_numeric:
+            return None
+        if array.dtype.kind not in "fiu" and self.is_numeric:
+            return f"is of type {array.dtype}, not numbers"
+        if not np.isfinite(array).all():
             return "holds NaN or infinity"
-        else:
-            largest = _largest(array)
+        largest = _largest(array)
+        if largest > _FLOAT32_MAX and self.is_numeric:
+            return f"reaches a magnitude of {largest:g}, which float32 cannot hold"
         if self.max_abs is not None and largest > self.max_abs:
             units = f" {self.units}" if self.units else ""
             return (
@@ -195,20 +201,30 @@ class Signal:
             given = read_signal(given)
         if isinstance(given, Mapping):
             if self.is_single and list(given) == [self.name]:
-                return {self.name: np.asarray(given[self.name])}
+                return {self.name: self._as_array(given[self.name])}
             if self.is_single:
                 raise SampleError(
-                    f"The signal '{self.name}' is one array, but {len(given)} were given by name. "
-                    "Give the array itself, or an .npy file."
+                    f"The signal '{self.name}' is one array, but what was given holds "
+                    f"{_named(given)}. Give the array itself, an .npy file, or an .npz file with "
+                    f"the array '{self.name}' alone."
                 )
-            return {name: np.asarray(array) for name, array in given.items()}
+            return {name: self._as_array(array) for name, array in given.items()}
         if not self.is_single:
-            names = ", ".join(f"'{array.name}'" for array in self.arrays)
             raise SampleError(
-                f"The signal '{self.name}' holds the arrays {names}, but a single one was given. "
-                "Give a dictionary of arrays by name, or an .npz file."
+                f"The signal '{self.name}' holds {_named(self.time_axes)}, but one array without a "
+                "name was given. Give a dictionary of arrays by name, or an .npz file."
             )
-        return {self.name: np.asarray(given)}
+        return {self.name: self._as_array(given)}
+
+    def _as_array(self, given: object) -> Array:
+        """What NumPy makes of a value; lists of unequal lengths are no array."""
+        try:
+            return np.asarray(given)
+        except (ValueError, TypeError) as error:
+            raise SampleError(
+                f"The signal '{self.name}' is no array of numbers: {str(error).rstrip('.')}. Give "
+                "rows of one length."
+            ) from error
 
     def check(self, values: Values, num_frames: int, where: str = "") -> None:
         """Check all arrays of a whole clip.
@@ -288,13 +304,13 @@ def infer_signal(
         if name in known:
             continue
         if recorded is not None and name in recorded:
-            known[name] = SignalArray(name, recorded[name])
+            known[name] = SignalArray(name, recorded[name], is_numeric=False)
         else:
             # Only the whole recording shows this: a constant of 3 rows looks like poses in a clip
             # of 3 frames. So whoever cuts a clip first records the answer.
             rows = array.shape[0] if array.ndim else -1
             inferred: dict[int, TimeAxis] = {num_frames: "frame", num_frames - 1: "step"}
-            known[name] = SignalArray(name, inferred.get(rows))
+            known[name] = SignalArray(name, inferred.get(rows), is_numeric=False)
     if declared is not None:
         return replace(declared, arrays=tuple(known.values()))
     return Signal(suffix, tuple(known.values()))
@@ -383,7 +399,16 @@ def read_signal(path: str | PathLike[str]) -> Array | dict[str, Array]:
     return arrays if file.suffix == ".npz" else next(iter(arrays.values()))
 
 
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _ROW_OF = {"frame": "for each frame", "step": "between every two frames"}
+
+
+def _named(names: Iterable[str]) -> str:
+    """Arrays by name in words: ``the array 'a'``, ``the arrays 'a' and 'b'``, ``no array``."""
+    *first, last = [f"'{name}'" for name in names] or [""]
+    if not last:
+        return "no array"
+    return f"the arrays {', '.join(first)} and {last}" if first else f"the array {last}"
 
 
 def _fits(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:

@@ -16,6 +16,7 @@ from nemo_cosmos.errors import (
     MissingFileError,
     NemoCosmosError,
     VideoError,
+    counted,
 )
 from nemo_cosmos.evaluation.journal import ScoreJournal
 from nemo_cosmos.evaluation.metric import Case, Frames, JudgeMetric, Metric
@@ -245,10 +246,10 @@ def evaluation_checks(
     checks = [
         Check("output", output),
         Check("metrics", lambda: ", ".join(one.name for one in choose_metrics(metrics or None))),
-        Check("videos", lambda: f"{len(match_videos(generated, truth))} videos"),
+        Check("videos", lambda: counted(len(match_videos(generated, truth)), "video")),
     ]
     if prompts is not None:
-        checks.append(Check("prompts", lambda: f"{len(read_prompts(prompts))} prompts"))
+        checks.append(Check("prompts", lambda: counted(len(read_prompts(prompts)), "prompt")))
     checks.append(Check("belonging", rates))
     if out is not None:
         size = folder_bytes(generated) + folder_bytes(truth or generated)

@@ -13,16 +13,15 @@ from os import PathLike
 import torch
 
 from nemo_cosmos.checklist import Check
-from nemo_cosmos.checkpoint.formats.tensors import check_fit, named_tensors, shapes_of
+from nemo_cosmos.checkpoint.formats.tensors import named_tensors
 from nemo_cosmos.checkpoint.world.config import (
-    CONFIG_FILE,
     TOKENIZER_FOLDER,
-    WEIGHTS_FILE,
     WorldConfig,
     read_config,
 )
-from nemo_cosmos.checkpoint.world.folder import check_tokenizer, meta_network, open_weights
+from nemo_cosmos.checkpoint.world.folder import check_tokenizer, check_weights, meta_network
 from nemo_cosmos.controls import get_controls
+from nemo_cosmos.errors import counted
 from nemo_cosmos.inference.request import CheckedRequest, Request, check_request
 from nemo_cosmos.inference.result import check_output
 from nemo_cosmos.models.common.family import get_family
@@ -67,7 +66,7 @@ def generation_checks(
     def describe_request() -> str:
         found = checked()
         height, width = found.size_hw
-        frames = f"{found.total_frames} frames of {width}x{height} at {found.fps:g} fps"
+        frames = f"{counted(found.total_frames, 'frame')} of {width}x{height} at {found.fps:g} fps"
         given = found.num_given
         return f"{frames}, {given} of them given" if given else frames
 
@@ -79,15 +78,11 @@ def generation_checks(
     def weights() -> str:
         tokenizer = VideoTokenizer.from_folder(folder / TOKENIZER_FOLDER)
         check_tokenizer(config(), tokenizer, folder, allow_mismatch)
-        return check_weights(config(), tokenizer)
-
-    def check_weights(found: WorldConfig, tokenizer: VideoTokenizer) -> str:
-        names = named_tensors(meta_network(found, tokenizer.config))
-        file = open_weights(folder / WEIGHTS_FILE)
-        expected = {name: tuple(value.shape) for name, value in names.items()}
-        model = f"the model in '{CONFIG_FILE}'"
-        check_fit(expected, shapes_of(file.specs), file.place, model, "Export the folder again.")
-        return f"{len(expected)} tensors, and the tokenizer that they were trained with"
+        net = check_weights(config(), tokenizer.config, folder)
+        return (
+            f"{counted(len(named_tensors(net)), 'tensor')}, and the tokenizer that they were "
+            "trained with"
+        )
 
     checks = [Check("output", output), Check("world", describe_world)]
     if whole:

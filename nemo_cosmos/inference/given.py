@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_cosmos.errors import ConfigError, InputError, VideoError, WrongFrameCountError
+from nemo_cosmos.errors import ConfigError, InputError, VideoError, WrongFrameCountError, counted
 from nemo_cosmos.video import FrameIndex, Video, center_crop, decode, index_frames, is_image
 from nemo_cosmos.video.resize import covering_size
 
@@ -109,7 +109,8 @@ class GivenFrames:
             at_rate = f" at {fps:g} frames a second" if self.is_resampled(fps) else ""
             start = f" from frame {begin} on" if isinstance(begin, int) else ""
             raise WrongFrameCountError(
-                f"The input has {len(numbers)} frames{at_rate}{start}, but {num_frames} are to be "
+                f"The input has {counted(len(numbers), 'frame')}{at_rate}{start}, but "
+                f"{num_frames} are to be "
                 "continued. Give a longer input, or continue fewer frames."
             )
         return numbers[-num_frames:] if begin == "last" else numbers[:num_frames]

@@ -24,6 +24,7 @@ from nemo_cosmos.errors import (
     PromptError,
     SampleError,
     WrongFrameCountError,
+    counted,
 )
 from nemo_cosmos.inference.given import FrameSource, GivenFrames, parse_begin
 from nemo_cosmos.inference.options import GenerationOptions
@@ -275,15 +276,15 @@ def _num_given(
     legal = generator.legal_given(num_frames)
     if not legal:
         raise WrongFrameCountError(
-            f"A video of {num_frames} frames leaves none to generate after the given ones. Ask for "
-            "a longer video."
+            f"A video of {counted(num_frames, 'frame')} leaves none to generate after the given "
+            "ones. Ask for a longer video."
         )
     usual = legal[-1] if request.task == "extend" else 1
     wanted = request.num_condition_frames or usual
     if wanted not in legal:
         raise WrongFrameCountError(
-            f"{wanted} given frames do not fit: for a video of {num_frames} frames "
-            f"this model continues {' or '.join(map(str, legal))}."
+            f"num_condition_frames is {wanted}, but of a video of {num_frames} frames this model "
+            f"takes {' or '.join(map(str, legal))} as given. Choose one of these."
         )
     if request.task == "predict":
         return wanted, wanted
@@ -326,7 +327,8 @@ def _check_rows(signal: Signal, values: Values, num_frames: int, task: Task) -> 
         rows, expected = len(values[array.name]), array.num_rows(num_frames)
         if rows != expected:
             raise SampleError(
-                f"The control '{array.name}' has {rows} rows, but this video of {num_frames} "
+                f"The control '{array.name}' has {counted(rows, 'row')}, but this video of "
+                f"{num_frames} "
                 f"frames takes {expected}, the first of them for the first given frame. Give "
                 f"{expected} rows, or ask for {longer}."
             )

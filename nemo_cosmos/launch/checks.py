@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_cosmos.checklist import Check
-from nemo_cosmos.errors import ConfigError, MissingFileError
+from nemo_cosmos.errors import ConfigError, MissingFileError, counted
 
 if TYPE_CHECKING:
     import nemo_run as run
@@ -69,7 +69,10 @@ def _layout(recipe: run.Partial) -> str:
     check_processes(strategy, processes)
     copies = num_copies(strategy, processes)
     check_batches(recipe.data.micro_batch_size, recipe.data.global_batch_size, copies)
-    return f"{trainer.max_steps} steps, {processes} processes, {copies} copies of the model"
+    return (
+        f"{counted(trainer.max_steps, 'step')}, {counted(processes, 'process', 'processes')}, "
+        f"{counted(copies, 'copy', 'copies')} of the model"
+    )
 
 
 def _named_data(recipe: run.Partial) -> str:
@@ -82,6 +85,7 @@ def _weights(recipe: run.Partial, here: bool) -> str:
     import fiddle as fdl
 
     from nemo_cosmos.training.checkpointing.resume import restore_source
+    from nemo_cosmos.training.initial_weights import check_own_weights
     from nemo_cosmos.training.run import check_restore
 
     restore = getattr(recipe.resume, "restore_config", None)
@@ -91,7 +95,9 @@ def _weights(recipe: run.Partial, here: bool) -> str:
     if not here:
         return str(path)
     check_restore(fdl.build(recipe.resume))
-    return str(restore_source(Path(path)))
+    source = restore_source(Path(path))
+    check_own_weights(source)
+    return str(source)
 
 
 def _build(recipe: run.Partial) -> Any:
@@ -120,7 +126,7 @@ def _spec(recipe: run.Partial) -> tuple[Any, str]:
     num_shards = sum(len(list_shards(folder)) for folder in folders)
     spec = spec_of(fdl.build(recipe.data))
     shapes = ", ".join("x".join(map(str, thw)) for thw in spec.latents_thw)
-    return spec, f"{num_shards} shards{f', latents of {shapes}' if shapes else ''}"
+    return spec, f"{counted(num_shards, 'shard')}{f', latents of {shapes}' if shapes else ''}"
 
 
 def _belonging(recipe: run.Partial, model: Any, spec: Any) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -83,14 +83,15 @@ def check_kinds(allowed: Collection[str]) -> None:
     """Refuse to allow what is no kind of difference.
 
     Raises:
-        ConfigError: names the nearest.
+        ConfigError: lists them all.
     """
     if isinstance(allowed, str):
         raise ConfigError(f"allow_mismatch is '{allowed}'; it must be a list: ['{allowed}'].")
     for kind in allowed:
         if kind not in KINDS:
             raise ConfigError(
-                f"--allow-mismatch has '{kind}'; the nearest are {nearest_names(kind, KINDS)}."
+                f"--allow-mismatch has '{kind}', which is no kind of difference. Valid are "
+                f"{', '.join(repr(name) for name in KINDS)}."
             )
 
 

@@ -10,9 +10,18 @@ import lightning.pytorch as pl
 from nemo.lightning.io.mixin import IOMixin
 
 from nemo_cosmos.checkpoint.formats.safetensors import has_weights
-from nemo_cosmos.checkpoint.world.config import CONFIG_FILE, WEIGHTS_FILE
-from nemo_cosmos.checkpoint.world.folder import load_weights
+from nemo_cosmos.checkpoint.tokenizer.files import check_tokenizer_files
+from nemo_cosmos.checkpoint.world.config import (
+    CONFIG_FILE,
+    TOKENIZER_FOLDER,
+    TOKENIZER_FORMAT,
+    WEIGHTS_FILE,
+    format_of,
+    read_config,
+)
+from nemo_cosmos.checkpoint.world.folder import check_weights, load_weights
 from nemo_cosmos.models.common.megatron.module import bare_networks
+from nemo_cosmos.models.tokenizer.tokenizer import read_tokenizer_config
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +32,23 @@ NEW_MODULES = frozenset({"controls", "adapter", "logvar"})
 def is_exported(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder is an export (``config.json`` and ``model.safetensors``)."""
     return (Path(folder) / CONFIG_FILE).is_file() and has_weights(Path(folder) / WEIGHTS_FILE)
+
+
+def check_own_weights(folder: Path) -> None:
+    """Require the weights of an export to be those of the model that its ``config.json`` describes.
+
+    The network that is trained is taken from that description. No weight is read. A NeMo checkpoint
+    describes itself.
+
+    Raises:
+        MissingFileError, CheckpointError: a file is missing, damaged, or of another model.
+    """
+    if not is_exported(folder):
+        return
+    if format_of(folder) == TOKENIZER_FORMAT:
+        check_tokenizer_files(folder)
+        return
+    check_weights(read_config(folder), read_tokenizer_config(folder / TOKENIZER_FOLDER), folder)
 
 
 class InitialWeights(pl.Callback, IOMixin):

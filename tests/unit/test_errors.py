@@ -7,7 +7,7 @@ import re
 import pytest
 
 from nemo_cosmos import errors
-from nemo_cosmos.errors import NemoCosmosError, nearest_names
+from nemo_cosmos.errors import NemoCosmosError, counted, nearest_names
 
 CLASSES = {
     name: value
@@ -77,3 +77,8 @@ class TestNearestNames:
 
     def test_no_names(self):
         assert nearest_names("x", []) == ""
+
+
+def test_numbers_of_things() -> None:
+    assert [counted(n, "shard") for n in (0, 1, 2)] == ["0 shards", "1 shard", "2 shards"]
+    assert counted(1, "copy", "copies") == "1 copy" and counted(3, "copy", "copies") == "3 copies"

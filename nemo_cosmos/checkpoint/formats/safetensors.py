@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from nemo_cosmos.checkpoint.formats.tensors import TensorSpec, TensorStream
-from nemo_cosmos.errors import CheckpointError, MissingFileError
+from nemo_cosmos.errors import CheckpointError, MissingFileError, counted
 
 SHARD_BYTES = 5_000_000_000
 INDEX_SUFFIX = ".index.json"
@@ -95,7 +95,8 @@ class SafetensorsSource:
         wrong += sorted(self.specs.keys() - named.keys())
         if wrong:
             raise CheckpointError(
-                f"'{file}{INDEX_SUFFIX}' and its shards disagree about {len(wrong)} tensors, such "
+                f"'{file}{INDEX_SUFFIX}' and its shards disagree about "
+                f"{counted(len(wrong), 'tensor')}, such "
                 f"as '{wrong[0]}'. Files of two models are mixed, or a shard is damaged; copy the "
                 "folder again."
             )

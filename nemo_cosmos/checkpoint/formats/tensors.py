@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from nemo_cosmos.errors import CheckpointError, NumericsError
+from nemo_cosmos.errors import CheckpointError, NumericsError, counted
 
 MAX_NAMED = 4
 
@@ -181,6 +181,7 @@ def check_fit(expected: Shapes, found: Shapes, place: str, model: str, advice: s
     problems = fit_problems(expected, found)
     if problems:
         raise CheckpointError(
-            f"'{place}' does not hold the weights of {model} ({len(expected)} tensors expected): "
+            f"'{place}' does not hold the weights of {model} ({counted(len(expected), 'tensor')} "
+            "expected): "
             f"{'; '.join(problems)}. {advice}"
         )

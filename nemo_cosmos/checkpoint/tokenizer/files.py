@@ -29,8 +29,10 @@ from nemo_cosmos.checkpoint.formats.tensors import (
     MemorySource,
     Shapes,
     TensorSource,
+    check_fit,
     finite,
     fit_problems,
+    named_tensors,
     shapes_of,
     stream_of,
 )
@@ -49,7 +51,12 @@ from nemo_cosmos.models.tokenizer.identity import folded_state
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS, tokenizer_config
-from nemo_cosmos.models.tokenizer.tokenizer import CONFIG_FILE, VideoTokenizer
+from nemo_cosmos.models.tokenizer.tokenizer import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    VideoTokenizer,
+    read_tokenizer_config,
+)
 from nemo_cosmos.storage import exported_folder
 
 VAE_CLASS = "AutoencoderKLCosmos"
@@ -122,6 +129,31 @@ def import_tokenizer(place: Path, preset: str | None = None) -> VideoTokenizer:
     config = replace(config, high_band_gain=1.0)  # original files have no gain
     net = _load(config, complete_state(_read_all(source), config, source.place))
     return VideoTokenizer(net, _original_stats(folder, config))
+
+
+def check_tokenizer_files(place: Path) -> TokenizerConfig:
+    """Require a tokenizer folder of ours whose weights are those that it describes; none is read.
+
+    Returns:
+        its description.
+
+    Raises:
+        MissingFileError: the folder or its weights do not exist.
+        CheckpointError: a file is damaged, or of another tokenizer.
+    """
+    folder = exported_folder(place)
+    config = read_tokenizer_config(folder)
+    weights = SafetensorsSource(folder / WEIGHTS_FILE)
+    with torch.device("meta"):
+        net = TokenizerNetwork(config)
+    check_fit(
+        {name: tuple(value.shape) for name, value in named_tensors(net).items()},
+        shapes_of(weights.specs),
+        weights.place,
+        f"tokenizer '{config.name}' in '{CONFIG_FILE}'",
+        "Export or copy the folder again.",
+    )
+    return config
 
 
 def _check_named(found: TokenizerConfig, preset: str | None, place: Path) -> None:

@@ -11,14 +11,17 @@ from typing import Any, Self
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.checkpoint.formats.json_files import read_object, write_object
 from nemo_cosmos.controls import ControlSpec
-from nemo_cosmos.errors import CheckpointError, MissingFileError
+from nemo_cosmos.errors import CheckpointError, ConfigError, MissingFileError
 from nemo_cosmos.models.common.family import (
     FamilySettings,
     ModelDescription,
+    WorldFamily,
     WorldInfo,
     available_families,
     get_family,
 )
+from nemo_cosmos.models.common.text import check_text_encoder_spec
+from nemo_cosmos.options import Range, check_record, check_value
 from nemo_cosmos.provenance.belonging import ALLOWED_KEY, Parts
 
 CONFIG_FILE = "config.json"
@@ -30,6 +33,13 @@ DESCRIPTION_FILE = "nemo_cosmos.json"
 VERSION = 2
 READABLE_VERSIONS = (1, 2)
 """Version 1 had at most one control: ``control``, ``control_options``, weights ``control.*``."""
+
+_HEAD = ("format", "version", "preset")
+_CONTROLS = {1: ("control", "control_options"), 2: ("controls",)}
+_RECORDS = ("made_with", ALLOWED_KEY, "tokenizer")
+"""``tokenizer`` is a checkpoint's: where it was when training wrote the checkpoint."""
+_VIDEO: Mapping[str, type] = {"num_frames": int, "fps": float, "height": int, "width": int}
+_MADE_WITH = ("tokenizer_name", "encoder_sha256", "latent_stats")
 
 _FORMAT_PREFIX = "nemo_cosmos."
 TOKENIZER_FORMAT = "nemo_cosmos.tokenizer"
@@ -109,23 +119,12 @@ class WorldConfig:
         """Rebuild from the content of ``config.json``.
 
         Raises:
-            CheckpointError: it is of another format or version, or lacks an entry.
-            ConfigError: the family refuses a value.
+            CheckpointError: it is of another format or version.
+            ConfigError: a name that is unknown or missing, or an impossible value.
         """
         name = _family_of(data)
         family = get_family(name)
-        missing = [key for key in (*family.config_keys, "text_encoder", "video") if key not in data]
-        if missing:
-            raise CheckpointError(
-                f"The configuration lacks {', '.join(missing)}. The folder is incomplete; export "
-                "or copy it again."
-            )
-        for key in (*family.config_keys, "text_encoder", "video"):
-            if not isinstance(data[key], Mapping):
-                raise CheckpointError(
-                    f"The configuration's '{key}' is {data[key]!r}; expected an object of names "
-                    "and values. The folder is damaged; export or copy it again."
-                )
+        _check_content(data, family)
         return cls(
             family=name,
             model=family.read_settings({key: data[key] for key in family.config_keys}),
@@ -177,13 +176,42 @@ def _controls_of(data: JsonObject) -> tuple[ControlSpec, ...]:
     if data["version"] == 1:
         name = data.get("control")
         return () if name is None else (ControlSpec(name, data.get("control_options") or {}),)
+    names = ("name", "options")
     try:
-        return tuple(ControlSpec(one["name"], one["options"]) for one in data.get("controls", ()))
-    except (KeyError, TypeError) as error:
+        controls = [
+            check_record(one, "controls", names, required=names) for one in data.get("controls", ())
+        ]
+        return tuple(
+            ControlSpec(str(one["name"]), check_record(one["options"], "options", one["options"]))
+            for one in controls
+        )
+    except (ConfigError, TypeError) as error:
         raise CheckpointError(
-            f"The configuration's controls are {data['controls']}; expected a list of objects with "
-            "'name' and 'options'. Export or copy the folder again."
+            f"The configuration's controls are {data['controls']!r:.80}; expected a list of "
+            "objects with 'name' and 'options' alone. Export or copy the folder again."
         ) from error
+
+
+def _check_content(data: JsonObject, family: WorldFamily) -> None:
+    """Require all of ``config.json`` to be known, but for what only the family can check.
+
+    A name that nobody reads would be ignored without a word.
+
+    Raises:
+        ConfigError: a name that is unknown or missing, or a value of another type.
+    """
+    sections = (*family.config_keys, "text_encoder", "video")
+    known = (*_HEAD, *sections, *_CONTROLS[data["version"]], *_RECORDS)
+    check_record(data, CONFIG_FILE, known, required=sections)
+    for section in sections:
+        check_record(data[section], section, data[section])
+    check_text_encoder_spec(data["text_encoder"])
+    check_record(data["video"], "video", _VIDEO, required=_VIDEO)
+    for name, kind in _VIDEO.items():
+        check_value(f"video.{name}", data["video"][name], kind, Range(above=0))
+    check_record(data.get("made_with") or {}, "made_with", _MADE_WITH)
+    check_value("preset", data.get("preset"), str | None)
+    check_value(ALLOWED_KEY, data.get(ALLOWED_KEY, ()), tuple[str, ...])
 
 
 def _family_of(data: JsonObject) -> str:
@@ -215,6 +243,7 @@ def read_config(folder: Path) -> WorldConfig:
     Raises:
         MissingFileError: there is none.
         CheckpointError: it is damaged or of another format.
+        ConfigError: a name that is unknown or missing, or an impossible value.
     """
     file = folder / CONFIG_FILE
     if not file.is_file():
@@ -222,7 +251,7 @@ def read_config(folder: Path) -> WorldConfig:
             f"There is no '{file}'. A world-model folder holds {CONFIG_FILE}, {WEIGHTS_FILE} and "
             f"{TOKENIZER_FOLDER}/; training writes one to '<run>/export'."
         )
-    return WorldConfig.from_dict(read_object(file) or {})
+    return _read(file)
 
 
 def read_description(folder: Path) -> WorldConfig | None:
@@ -231,8 +260,17 @@ def read_description(folder: Path) -> WorldConfig | None:
     Raises:
         CheckpointError: it is damaged or of another release.
     """
-    data = read_object(folder / DESCRIPTION_FILE)
-    return None if data is None else WorldConfig.from_dict(data)
+    file = folder / DESCRIPTION_FILE
+    return _read(file) if file.is_file() else None
+
+
+def _read(file: Path) -> WorldConfig:
+    try:
+        return WorldConfig.from_dict(read_object(file) or {})
+    except (CheckpointError, ConfigError) as error:
+        if str(file) in str(error):
+            raise
+        raise type(error)(f"'{file}' cannot be used. {error}") from error
 
 
 def recorded_tokenizer(folder: Path) -> Path | None:

@@ -217,6 +217,36 @@ def meta_network(config: WorldConfig, tokenizer: TokenizerConfig) -> nn.Module:
         return _build(config, tokenizer, torch.float32)
 
 
+def check_weights(config: WorldConfig, tokenizer: TokenizerConfig, folder: Path) -> nn.Module:
+    """Require a world folder's weights to be those of the model that it describes.
+
+    Names and shapes are compared, which stand at the beginning of a file; no weight is read.
+
+    Args:
+        config: the world's description.
+        tokenizer: the description of its tokenizer.
+        folder: the folder.
+
+    Returns:
+        the network without memory.
+
+    Raises:
+        MissingFileError: there are no weights.
+        CheckpointError: a file is damaged, or of another model.
+    """
+    net = meta_network(config, tokenizer)
+    expected = {name: tuple(value.shape) for name, value in named_tensors(net).items()}
+    weights = open_weights(folder / WEIGHTS_FILE)
+    check_fit(
+        expected,
+        shapes_of(weights.specs),
+        weights.place,
+        f"the model in '{CONFIG_FILE}'",
+        f"'{CONFIG_FILE}' was changed, or is another model's; export or copy the folder again.",
+    )
+    return net
+
+
 @torch.no_grad()
 def load_weights(
     networks: Sequence[nn.Module],

@@ -24,7 +24,7 @@ from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards.bad_shards import BadShards
 from nemo_cosmos.data.shards.index import ShardIndex, load_index, stored_index
 from nemo_cosmos.data.shards.writer import list_shards
-from nemo_cosmos.errors import MissingFileError, SampleError
+from nemo_cosmos.errors import MissingFileError, SampleError, counted
 
 INDEXES_IN_MEMORY = 64
 INDEX_THREADS = 16  # they wait for storage
@@ -195,7 +195,8 @@ class Corpus:
         size = self._starts[shard + 1] - self._starts[shard]
         if len(index) != size:
             raise SampleError(
-                f"The shard '{location}' has {len(index)} samples, but had {size} when training "
+                f"The shard '{location}' has {counted(len(index), 'sample')}, but had {size} "
+                "when training "
                 "began. Do not write to shards that are being read; put the old one back."
             )
         return index

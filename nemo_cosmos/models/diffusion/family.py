@@ -51,9 +51,11 @@ class DiffusionFamily:
         """Rebuild the settings from ``config.json``.
 
         Raises:
-            ConfigError: a value is unknown or impossible.
+            ConfigError: a name that is unknown or missing, or an impossible value.
         """
-        return DiffusionSettings(data["network"], DiffusionConfig.from_dict(data["process"]))
+        settings = DiffusionSettings(data["network"], DiffusionConfig.from_dict(data["process"]))
+        settings.network_config()  # checks every name and number
+        return settings
 
     def fixed_settings(self, settings: FamilySettings) -> Mapping[str, Any]:
         """Return the architecture but for what controls add, and the scale of the data."""

@@ -191,6 +191,12 @@ class VideoTokenizer(nn.Module):
             ) from error
         stats_file = root / STATS_FILE
         stats = LatentStats.load(stats_file) if stats_file.exists() else None
+        if stats is not None and (config.discrete or len(stats.mean) != config.latent_channels):
+            wanted = "none" if config.discrete else f"{config.latent_channels} channels"
+            raise CheckpointError(
+                f"'{stats_file}' holds statistics of {len(stats.mean)} channels, but tokenizer "
+                f"'{config.name}' has {wanted}. It is another tokenizer's; copy the folder again."
+            )
         return cls(net.to(dtype), stats)
 
     def _normalise(self, latents_BCTHW: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -10,9 +11,10 @@ import yaml
 import recipes.diffusion  # noqa: F401 - NeMo does not import while standard output is captured
 from nemo_cosmos import api, site
 from nemo_cosmos.cli.main import Exit
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.errors import CheckpointError, ConfigError
 from nemo_cosmos.launch import TorchrunLauncher
-from nemo_cosmos.testing.tiny import Clips, write_latents, write_world
+from nemo_cosmos.testing.tiny import Clips, tiny_tokenizer, write_latents, write_world
+from nemo_cosmos.training.initial_weights import check_own_weights
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +100,7 @@ def test_check_stops_before_training(run_cli, latents, fake_pretrain, tmp_path):
     ran = run_cli("pretrain", *NANO, f"data.path={latents}", "--check")
     assert ran.code == Exit.DONE, ran
     words = " ".join(ran.out.split())
-    for part in ("layout │ ok │ 2000 steps, 1 processes", "latents of 3x4x4", "room │ ok"):
+    for part in ("layout │ ok │ 2000 steps, 1 process, 1 copy", "latents of 3x4x4", "room │ ok"):
         assert part in words
     assert not fake_pretrain and not (tmp_path / "outputs").exists()
 
@@ -149,6 +151,39 @@ def test_a_small_world_of_ones_own_is_checked_as_any(run_cli, tmp_path, monkeypa
     ran = run_cli(*call, "model.config.num_layers=6")
     assert ran.code == Exit.WRONG_USE and "num_layers=3" in ran.out
     assert run_cli(*call, "model.config.num_layers=6", "--allow-mismatch", "model").code == 0
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("network", {"num_layers": 4}, "missing"),
+        ("network", {"num_layers": 2}, "unknown"),
+        ("network", {"colour": 1}, "'network' has 'colour'"),
+        ("process", {"colour": 1}, "'process' has 'colour'"),
+        ("video", {"fps": "ten"}, "video.fps is 'ten'"),
+    ],
+)
+def test_a_description_that_was_edited_is_found_before_training(
+    run_cli, tmp_path, monkeypatch, section, changes, message
+):
+    monkeypatch.chdir(tmp_path)
+    world = write_world(tmp_path / "world", num_layers=3)
+    data = write_latents(tmp_path / "latents", tokenizer=world / "tokenizer")
+    content = json.loads((world / "config.json").read_text())
+    content[section] |= changes
+    (world / "config.json").write_text(json.dumps(content))
+    ran = run_cli("finetune", *NANO, "--from", world, f"data.path={data}", "--check")
+    assert ran.code != Exit.DONE and message in " ".join((ran.out + ran.err).split())
+
+
+def test_a_tokenizer_whose_description_was_edited_is_found_before_training(run_cli, tmp_path):
+    folder = tmp_path / "tokenizer"
+    tiny_tokenizer().save(folder)
+    content = json.loads((folder / "config.json").read_text())
+    content["network"]["channels"] *= 2
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="of another shape"):
+        check_own_weights(folder)
 
 
 def test_one_process_trains_here(run_cli, latents, fake_pretrain, tmp_path):

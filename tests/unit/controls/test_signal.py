@@ -140,6 +140,32 @@ class TestCheck:
         with pytest.raises(error, match=message):
             RIG.check(values, 9, "x")
 
+    @pytest.mark.parametrize(
+        ("array", "message"),
+        [
+            (np.full((4, 7), "1.0"), "type <U3, not numbers"),
+            (np.ones((4, 7), complex), "type complex128, not numbers"),
+            (np.ones((4, 7), bool), "type bool, not numbers"),
+            (np.ones((4, 7), "M8[s]"), "type datetime64"),
+            (np.full((4, 7), None), "type object, not numbers"),
+            (np.full((4, 7), np.nan), "NaN or infinity"),
+            (np.full((4, 7), 1e300), "float32 cannot hold"),
+        ],
+    )
+    def test_what_is_no_number_is_refused(self, array: NDArray[Any], message: str) -> None:
+        signal = Signal("action.npy", (SignalArray("action", "step", (7,)),))
+        with pytest.raises(NumericsError, match=message):
+            signal.check(signal.values(array), 5)
+
+    def test_an_array_that_no_model_reads_may_hold_texts(self) -> None:
+        values = {"words": np.array(["a", "b", "c"]), "flags": np.ones(3, bool)}
+        infer_signal("notes.npz", values, 3).check(values, 3)
+
+    def test_rows_of_unequal_lengths_are_no_array(self) -> None:
+        signal = Signal("action.npy", (SignalArray("action", "step"),))
+        with pytest.raises(SampleError, match="rows of one length"):
+            signal.values([[1.0], [1.0, 2.0]])  # type: ignore[arg-type]
+
     def test_surplus_rows_are_an_error_too(self) -> None:
         with pytest.raises(SampleError, match="11 rows; expected 8"):
             RIG.check(rig(9, steer=np.zeros(11)), 9)
@@ -161,7 +187,7 @@ class TestValues:
         assert RIG.values(rig(3)).keys() == {"pose", "steer", "lens"}
         with pytest.raises(SampleError, match="'wind' is one array"):
             single.values({"wind": np.ones(2), "gust": np.ones(2)})
-        with pytest.raises(SampleError, match="arrays 'pose', 'steer', 'lens', but a single"):
+        with pytest.raises(SampleError, match="arrays 'pose', 'steer' and 'lens', but one array"):
             RIG.values(np.ones(2))
 
 

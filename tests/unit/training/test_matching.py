@@ -18,6 +18,7 @@ from nemo_cosmos.models.common.family import WorldInfo
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+from nemo_cosmos.models.diffusion.process.edm import EDMConfig
 from nemo_cosmos.models.tokenizer.latent_stats import LatentStats
 from nemo_cosmos.models.tokenizer.model import TokenizerModel
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
@@ -68,7 +69,7 @@ def test_what_belongs_together_passes(world: Path, tmp_path: Path) -> None:
 
 
 def test_a_control_and_other_noise_levels_are_no_mismatch(world: Path) -> None:
-    process = DiffusionConfig.from_dict({"edm": {"p_mean": 1.4, "learned_variance": True}})
+    process = DiffusionConfig(edm=EDMConfig(p_mean=1.4, learned_variance=True))
     model = make_model(process, control_channels=6)
     model.controls = (ControlSpec("action"),)
     check_belonging(model, data_of(), world)
@@ -104,7 +105,7 @@ def test_data_of_two_encoders_are_refused(
         (make_model(num_layers=2), r"has num_layers=1, but 'this run' has num_layers=2"),
         (make_model(rope_ratios_thw=(2.0, 1.0, 1.0)), "rope_ratios_thw"),
         (make_model(base_fps=16.0), "has base_fps=24.0, but 'this run' has base_fps=16.0"),
-        (make_model(DiffusionConfig.from_dict({"edm": {"sigma_data": 1.0}})), "sigma_data=0.5"),
+        (make_model(DiffusionConfig(edm=EDMConfig(sigma_data=1.0))), "sigma_data=0.5"),
     ],
 )
 def test_weights_of_another_model_are_refused(
@@ -115,7 +116,7 @@ def test_weights_of_another_model_are_refused(
 
 
 def test_an_unknown_kind_names_the_known() -> None:
-    with pytest.raises(ConfigError, match=r"'tokeniser'.*'tokenizer'"):
+    with pytest.raises(ConfigError, match=r"'tokeniser'.*'tokenizer', 'text_encoder'"):
         check_belonging(make_model(), data_of(), None, allowed=["tokeniser"])
 
 

@@ -10,6 +10,7 @@ from nemo_cosmos.models.common.text.base import REFERENCE_MAX_LENGTH, TextEncode
 from nemo_cosmos.models.common.text.embedded import EmbeddedTextEncoder
 from nemo_cosmos.models.common.text.loading import (
     TEXT_ENCODER_KINDS,
+    check_text_encoder_spec,
     load_text_encoder,
     text_encoder_spec,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "T5TextEncoder",
     "TextEncoder",
     "build_nano_t5",
+    "check_text_encoder_spec",
     "load_text_encoder",
     "text_encoder_spec",
     "train_sentencepiece",

@@ -7,14 +7,22 @@ from typing import Any
 
 import torch
 
-from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.text.base import REFERENCE_MAX_LENGTH, TextEncoder
 from nemo_cosmos.models.common.text.embedded import EmbeddedTextEncoder
 from nemo_cosmos.models.common.text.t5 import T5TextEncoder
+from nemo_cosmos.options import check_record, check_value
 from nemo_cosmos.provenance.belonging import same_probe
 
 TEXT_ENCODER_KINDS = ("embedded", "t5")
-_KEYS = ("kind", "path", "max_length", "dim", "dtype", "probe")
+_KINDS_OF_KEYS: Mapping[str, Any] = {
+    "kind": str | None,
+    "path": str | None,
+    "max_length": int | None,
+    "dim": int | None,
+    "dtype": str | None,
+    "probe": tuple[float, ...] | None,
+}
 
 
 def text_encoder_spec(name: str, max_length: int) -> dict[str, object]:
@@ -27,6 +35,20 @@ def text_encoder_spec(name: str, max_length: int) -> dict[str, object]:
     if name == "embedded":
         return {"kind": "embedded", "max_length": max_length}
     return {"kind": "t5", "path": name, "max_length": max_length}
+
+
+def check_text_encoder_spec(spec: Mapping[str, Any]) -> None:
+    """Require the specification of an encoder of ours to be known by every name; nothing is loaded.
+
+    An encoder of another kind, which Python users hand to a pipeline, knows its own names.
+
+    Raises:
+        ConfigError: an unknown name, or a value of another type.
+    """
+    if spec.get("kind") in TEXT_ENCODER_KINDS:
+        check_record(spec, "text_encoder", _KINDS_OF_KEYS)
+        for name, kind in _KINDS_OF_KEYS.items():
+            check_value(f"text_encoder.{name}", spec.get(name), kind)
 
 
 def load_text_encoder(spec: Mapping[str, Any], device: str | torch.device = "cpu") -> TextEncoder:
@@ -45,29 +67,24 @@ def load_text_encoder(spec: Mapping[str, Any], device: str | torch.device = "cpu
         MissingFileError: the weights do not exist.
         AssetError: the embedded weights cannot be fetched.
     """
-    unknown = sorted(set(spec) - set(_KEYS))
-    if unknown:
-        raise ConfigError(
-            f"The text encoder has no setting '{unknown[0]}'. The nearest are "
-            f"{nearest_names(unknown[0], _KEYS)}."
-        )
     kind, path = spec.get("kind"), spec.get("path")
+    if kind not in TEXT_ENCODER_KINDS:
+        raise ConfigError(
+            f"There is no text encoder of kind '{kind}'. The kinds are "
+            f"{', '.join(TEXT_ENCODER_KINDS)}."
+        )
+    check_text_encoder_spec(spec)
     max_length = int(spec.get("max_length") or REFERENCE_MAX_LENGTH)
     encoder: TextEncoder
     if kind == "embedded":
         encoder = EmbeddedTextEncoder(max_length)
-    elif kind == "t5":
+    else:
         if not path:
             raise ConfigError(
                 "The text encoder 't5' needs a path: a folder, or a hub name such as "
                 "'google-t5/t5-11b'. The kind 'embedded' needs none."
             )
         encoder = T5TextEncoder(str(path), max_length, device, spec.get("dtype") or "float32")
-    else:
-        raise ConfigError(
-            f"There is no text encoder of kind '{kind}'. The kinds are "
-            f"{', '.join(TEXT_ENCODER_KINDS)}."
-        )
     if spec.get("dim") not in (None, encoder.dim):
         raise ConfigError(
             f"The text encoder '{kind}' at '{path}' gives {encoder.dim} channels; the model was "

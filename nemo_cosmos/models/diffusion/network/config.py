@@ -14,7 +14,7 @@ from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.models.common.attention.context_parallel import check_kind
 from nemo_cosmos.models.common.fused import check_mode
 from nemo_cosmos.models.common.megatron.fp8 import check_fp8
-from nemo_cosmos.options import Range, check_value
+from nemo_cosmos.options import Range, check_record, check_value
 from nemo_cosmos.platform import divisors, has_cuda
 
 _COUNTS = (
@@ -162,6 +162,8 @@ class DiTConfig(TransformerConfig):
             if isinstance(value, int) and value < 1:
                 raise ConfigError(f"{name}={value}, but a network has 1 or more.")
             check_value(name, value, int)
+        for name in ("condition_mask", "concat_padding_mask", "extra_pos_emb"):
+            check_value(name, getattr(self, name), bool)
         check_value("control_channels", self.control_channels, int, Range(least=0))
         check_value("ffn_hidden_size", self.ffn_hidden_size, int | None, Range(least=1))
         check_value("base_fps", self.base_fps, float, Range(above=0))
@@ -245,14 +247,9 @@ class DiTConfig(TransformerConfig):
             **overrides: further fields, such as ``params_dtype`` or parallel sizes.
 
         Raises:
-            ConfigError: a value is not part of an architecture.
+            ConfigError: a name that is unknown or missing, or an impossible value.
         """
-        for name in values:
-            if name not in _ARCHITECTURE_FIELDS:
-                raise ConfigError(
-                    f"'{name}' is not part of a diffusion network's architecture. The nearest "
-                    f"names are {nearest_names(name, _ARCHITECTURE_FIELDS)}."
-                )
+        check_record(values, "network", _ARCHITECTURE_FIELDS, required=_ARCHITECTURE_FIELDS)
         known = {f.name for f in fields(cls)}
         for name in overrides:
             if name not in known:

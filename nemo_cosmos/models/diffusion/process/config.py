@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig
+from nemo_cosmos.options import build_from_file, check_record
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,13 @@ class DiffusionConfig:
         """Rebuild the configuration from plain data.
 
         Raises:
-            ConfigError: unknown or impossible values.
+            ConfigError: a name that is unknown or missing, or an impossible value.
         """
-        try:
-            return cls(
-                edm=EDMConfig(**data.get("edm", {})),
-                conditioning=ConditioningConfig(**data.get("conditioning", {})),
-            )
-        except TypeError as error:
-            raise ConfigError(
-                f"The process configuration {dict(data)} is not valid: {error}"
-            ) from error
+        sections = {"edm": EDMConfig, "conditioning": ConditioningConfig}
+        check_record(data, "process", sections, required=sections)
+        return cls(
+            edm=build_from_file(EDMConfig, data["edm"], "process.edm"),
+            conditioning=build_from_file(
+                ConditioningConfig, data["conditioning"], "process.conditioning"
+            ),
+        )

@@ -173,6 +173,14 @@ def edit_config(**changes: object) -> Callable[[Path], None]:
     return apply
 
 
+def edit_part(section: str, **changes: object) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        data = json.loads((folder / "config.json").read_text())
+        edit_config(**{section: {**data[section], **changes}})(folder)
+
+    return apply
+
+
 BIAS = "controls.action.timestep.0.bias"
 DAMAGES: list[tuple[Callable[[Path], None], type[NemoCosmosError], str]] = [
     (spoil(lambda s: s.pop(BIAS)), CheckpointError, rf"1 missing \({BIAS}\)"),
@@ -191,8 +199,8 @@ DAMAGES: list[tuple[Callable[[Path], None], type[NemoCosmosError], str]] = [
     (lambda f: (f / "model.safetensors").unlink(), MissingFileError, "model.safetensors"),
     (lambda f: (f / "config.json").write_text("{"), CheckpointError, "not valid JSON"),
     (lambda f: (f / "config.json").write_text("[]"), CheckpointError, "format 'None'"),
-    (edit_config(network=None), CheckpointError, "'network' is None"),
-    (edit_config(process=[1]), CheckpointError, r"'process' is \[1\]"),
+    (edit_config(network=None), ConfigError, "'network' is None"),
+    (edit_config(process=[1]), ConfigError, r"'process' is \[1\]"),
     (edit_config(version=99), CheckpointError, "version 99"),
     (
         edit_config(controls=[{"name": "steering", "options": {}}]),
@@ -200,8 +208,27 @@ DAMAGES: list[tuple[Callable[[Path], None], type[NemoCosmosError], str]] = [
         "no control 'steering'.*'action'",
     ),
     (edit_config(controls=["action"]), CheckpointError, "'name' and 'options'"),
-    (edit_config(network={"hidden_sise": 4}), ConfigError, "'hidden_size'"),
-    (edit_config(process={"edm": {"sigma": 1}}), ConfigError, "sigma"),
+    (edit_config(colour=1), ConfigError, "'config.json' has 'colour'"),
+    (edit_part("network", hidden_sise=4), ConfigError, "'hidden_size'"),
+    (edit_part("network", condition_mask="yes"), ConfigError, "condition_mask is 'yes'"),
+    (edit_part("network", num_layers="1"), ConfigError, "num_layers is '1'"),
+    (edit_part("network", num_layers=2), CheckpointError, "missing"),
+    (edit_part("process", colour=1), ConfigError, "'process' has 'colour'"),
+    (edit_part("process", edm={"sigma": 1}), ConfigError, "sigma"),
+    (edit_part("process", conditioning=3), ConfigError, "'process.conditioning' is 3"),
+    (edit_part("text_encoder", colour=1), ConfigError, "'text_encoder' has 'colour'"),
+    (edit_part("text_encoder", max_length="8"), ConfigError, "max_length is '8'"),
+    (edit_part("video", colour=1), ConfigError, "'video' has 'colour'"),
+    (edit_part("video", fps=float("nan")), ConfigError, r"video\.fps is nan"),
+    (edit_part("video", num_frames=0), ConfigError, r"video\.num_frames is 0"),
+    (edit_part("made_with", colour=1), ConfigError, "'made_with' has 'colour'"),
+    (edit_config(allowed_mismatch="model"), ConfigError, "allowed_mismatch is 'model'"),
+    (
+        edit_config(controls=[{"name": "action", "options": STATS, "colour": 1}]),
+        CheckpointError,
+        "'name' and 'options' alone",
+    ),
+    (edit_config(controls=[{"name": "action", "options": 3}]), CheckpointError, "options"),
 ]
 
 
@@ -221,7 +248,7 @@ def test_incomplete_configuration_names_what_is_missing(folder: Path) -> None:
     data = json.loads((folder / "config.json").read_text())
     del data["video"], data["process"]
     (folder / "config.json").write_text(json.dumps(data))
-    with pytest.raises(CheckpointError, match="process, video"):
+    with pytest.raises(ConfigError, match="lacks process, video"):
         load_world(folder)
 
 

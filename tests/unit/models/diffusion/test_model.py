@@ -219,7 +219,7 @@ def test_batch_without_embeddings(tmp_path: Path) -> None:
 def test_network_and_process_must_fit(tmp_path: Path) -> None:
     model = DiffusionModel(
         tiny_config(condition_mask=False),
-        DiffusionConfig.from_dict({"conditioning": {"max_condition_latents": 1}}),
+        DiffusionConfig(conditioning=ConditioningConfig(max_condition_latents=1)),
     )
     with pytest.raises(ConfigError, match="condition_mask=False"):
         fit(model, [make_batch(VIDEO, 0)], tmp_path)

@@ -89,7 +89,7 @@ def test_configuration_survives_json() -> None:
     )
     assert DiffusionConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ConfigError, match="colour"):
-        DiffusionConfig.from_dict({"edm": {"colour": 1}})
+        DiffusionConfig.from_dict({**config.to_dict(), "edm": {"colour": 1}})
 
 
 def test_process_of_the_published_models() -> None:
