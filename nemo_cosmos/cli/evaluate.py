@@ -146,9 +146,9 @@ def _score_folders(
         scores_table,
         write_report,
     )
+    from nemo_cosmos.evaluation.folders import describe_folders, evaluation_checks
     from nemo_cosmos.evaluation.gate import Requirement
     from nemo_cosmos.evaluation.record import make_record
-    from nemo_cosmos.evaluation.run import describe_folders, evaluation_checks
     from nemo_cosmos.evaluation.suites import chosen_names
 
     requirements = [Requirement.parse(text) for text in require]
@@ -215,8 +215,8 @@ def _repeat(file: Path, as_json: bool) -> None:
     """Compute a recorded evaluation again; code 1 where a score left its interval."""
     from nemo_cosmos.cli.main import Exit
     from nemo_cosmos.evaluation.comparison import check_repetition, repetition_table
+    from nemo_cosmos.evaluation.folders import repeat_folders
     from nemo_cosmos.evaluation.record import read_record
-    from nemo_cosmos.evaluation.run import repeat_folders
 
     before = read_record(file)
     with show_progress("Evaluating", "videos", "json" if as_json else "people") as update:

@@ -4,6 +4,7 @@
 and ``write_report`` shows the result. The room knows no world model: whoever generates, scores.
 """
 
+from nemo_cosmos.evaluation.folders import Alignment, evaluate_folders, match_videos, read_prompts
 from nemo_cosmos.evaluation.metric import (
     Case,
     Features,
@@ -19,7 +20,6 @@ from nemo_cosmos.evaluation.pair.ssim import ssim
 from nemo_cosmos.evaluation.record import make_record, read_record
 from nemo_cosmos.evaluation.registry import choose_metrics, metrics
 from nemo_cosmos.evaluation.report import scores_table, write_report
-from nemo_cosmos.evaluation.run import Alignment, evaluate_folders, match_videos, read_prompts
 from nemo_cosmos.evaluation.scoring import (
     CaseScores,
     Evaluation,

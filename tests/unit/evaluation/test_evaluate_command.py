@@ -12,6 +12,8 @@ import pytest
 from nemo_cosmos.testing.chat_server import ChatServer
 from nemo_cosmos.video import Video, encode_video
 
+READ = "nemo_cosmos.evaluation.folders.read_pair"
+
 
 @pytest.fixture
 def run(run_cli):
@@ -48,7 +50,7 @@ def test_an_output_that_cannot_be_written_is_an_error_before_any_work(
     run, folders, tmp_path, monkeypatch
 ):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("nemo_cosmos.evaluation.run.read_pair", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(READ, lambda *_: pytest.fail("decoded"))
     assert "is a file, not a folder" in run(*folders, "--out", tmp_path / "file").err
 
 
@@ -96,7 +98,7 @@ def test_frames_of_different_times_are_compared_only_where_it_is_meant(
     for name in ("a.mp4", "b.mp4"):
         encode_video(folders[1] / name, Video(moving_square_THWC, fps=25))
     with monkeypatch.context() as patched:
-        patched.setattr("nemo_cosmos.evaluation.run.read_pair", lambda *_: pytest.fail("decoded"))
+        patched.setattr(READ, lambda *_: pytest.fail("decoded"))
         refused = run(*folders)
     assert refused.code == 2 and "10 and 25 frames a second" in refused.err
     result = run(*folders, "-m", "psnr", "--allow-mismatch", "frame_rate", "--json").json
@@ -104,7 +106,7 @@ def test_frames_of_different_times_are_compared_only_where_it_is_meant(
 
 
 def test_check_stops_before_a_video_is_decoded(run, folders, tmp_path, monkeypatch):
-    monkeypatch.setattr("nemo_cosmos.evaluation.run.read_pair", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(READ, lambda *_: pytest.fail("decoded"))
     well = run(*folders, "--out", tmp_path / "out", "--check", "--json")
     assert well.code == 0 and all(row["ok"] for row in well.json)
     assert not (tmp_path / "out").exists()
