@@ -15,6 +15,8 @@ from nemo_cosmos.storage.paths import expand_home
 
 SITE_VARIABLE = "NEMO_COSMOS_SITE"
 CONFIG_NAME = "config"
+OPEN_GROUPS = ("cluster.env_vars.",)
+"""Where a setting's name is the site's to choose."""
 
 
 def conf_folder() -> Path:
@@ -81,7 +83,7 @@ def compose_site(words: Sequence[str] = (), with_kept: bool = True) -> dict[str,
     _check_options(all_words)
     try:
         with initialize_config_dir(str(conf_folder().absolute()), version_base="1.3"):
-            composed = compose(CONFIG_NAME, overrides=all_words)
+            composed = compose(CONFIG_NAME, overrides=[_addable(word) for word in all_words])
     except HydraException as error:
         raise ConfigError(
             f"The site's settings {all_words} do not compose: {str(error).splitlines()[0]} Groups "
@@ -120,6 +122,11 @@ def _merge(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
 
 def _key(word: str) -> str:
     return word.partition("=")[0]
+
+
+def _addable(word: str) -> str:
+    """Let a word add a name that the file lacks, where the names are the site's to choose."""
+    return f"++{word}" if word.startswith(OPEN_GROUPS) else word
 
 
 def _check_options(words: Sequence[str]) -> None:

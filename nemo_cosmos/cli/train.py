@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nemo_cosmos.cli.checking import CheckOnly, look_first
 from nemo_cosmos.cli.options import AllowMismatch, Conf, Overrides, listed
+
+if TYPE_CHECKING:
+    import nemo_run as run
 
 Factory = Annotated[
     str | None, typer.Option("--factory", "-f", help="Name of a recipe; --list shows them.")
@@ -136,6 +139,7 @@ def run_training(
         from nemo_run.core.serialization.yaml import YamlSerializer
 
         _show_origins([*conf, *overrides])
+        _show_environment(recipe, site["cluster"])
         typer.echo(YamlSerializer().serialize(recipe), nl=False)
         return
     if (kept := kept_choices()) and is_first_process():
@@ -147,6 +151,15 @@ def run_training(
     folder = launcher_for(job, site["cluster"]).run(job)
     if folder is not None and is_first_process():
         typer.echo(f"Done: the model is in '{folder / 'export'}'.")
+
+
+def _show_environment(recipe: run.Partial, cluster: Mapping[str, Any]) -> None:
+    """Print as YAML comments what the job's processes see in their environment, and why."""
+    from nemo_cosmos.launch import Job
+    from nemo_cosmos.launch.environment import describe_job_environment
+
+    for line in describe_job_environment(Job.for_recipe(recipe), cluster.get("env_vars") or {}):
+        typer.echo(f"# {line}")
 
 
 def _show_origins(words: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nemo_cosmos.errors import ConfigError, JobFailedError
+from nemo_cosmos.launch.environment import job_environment
 from nemo_cosmos.launch.job import COMMAND_MODULE, Job
 
 
@@ -18,10 +19,12 @@ class LocalLauncher:
 
     Args:
         is_rank: whether another launcher started this process as one of the job's.
+        env_vars: environment variables of every job.
     """
 
-    def __init__(self, is_rank: bool = False) -> None:
+    def __init__(self, is_rank: bool = False, env_vars: Mapping[str, object] | None = None) -> None:
         self.is_rank = is_rank
+        self.env_vars = dict(env_vars or {})
 
     def check(self, job: Job) -> None:
         """Refuse a job of several processes, unless this process is one of them."""
@@ -34,9 +37,10 @@ class LocalLauncher:
     def run(self, job: Job) -> Path | None:
         """Run the job to its end."""
         self.check(job)
+        variables = job_environment(job, self.env_vars)
         if job.recipe is None:
             words = [sys.executable, "-m", COMMAND_MODULE, *job.command]
-            ended = subprocess.run(words, env={**os.environ, **job.env}, check=False)
+            ended = subprocess.run(words, env={**os.environ, **variables}, check=False)
             if ended.returncode:
                 raise JobFailedError(
                     f"The job '{job.name}' ended with exit code {ended.returncode}; its output "
@@ -45,7 +49,7 @@ class LocalLauncher:
             return None
         import fiddle as fdl
 
-        with _environment(job.env):
+        with _environment(variables):
             folder: Path = fdl.build(job.recipe)()
         return folder
 

@@ -15,8 +15,11 @@ from nemo_cosmos.options import check_names
 from nemo_cosmos.platform.ranks import is_rank
 
 
-def _on_this_machine(job: Job, settings: Mapping[str, object]) -> Launcher:
-    return LocalLauncher() if job.resources.num_processes == 1 else TorchrunLauncher()
+def _on_this_machine(job: Job, settings: Mapping[str, Any]) -> Launcher:
+    check_names(settings, ["env_vars"])
+    env_vars = settings.get("env_vars", {})
+    alone = job.resources.num_processes == 1
+    return LocalLauncher(env_vars=env_vars) if alone else TorchrunLauncher(env_vars)
 
 
 def _on_slurm(job: Job, settings: Mapping[str, Any]) -> Launcher:

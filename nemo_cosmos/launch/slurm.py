@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.launch.environment import job_environment
 from nemo_cosmos.launch.job import Job
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class SlurmSettings:
         mem: memory of a machine; ``"0"`` takes all of it.
         exclusive: whether the job has its machines to itself.
         job_dir: folder of scripts and logs.
-        env_vars: environment variables of every job.
+        env_vars: environment variables of every job, besides those of its layout
+            (:mod:`nemo_cosmos.platform.gpu_environment`), which they replace.
     """
 
     account: str | None = None
@@ -38,7 +40,7 @@ class SlurmSettings:
     mem: str = "0"
     exclusive: bool = True
     job_dir: str = "outputs/slurm"
-    env_vars: Mapping[str, str] = field(default_factory=dict)
+    env_vars: Mapping[str, object] = field(default_factory=dict)
 
 
 class SlurmLauncher:
@@ -90,7 +92,7 @@ class SlurmLauncher:
             exclusive=settings.exclusive,
             container_image=settings.container_image,
             container_mounts=[*settings.container_mounts, *job.mounts],
-            env_vars={**settings.env_vars, **job.env},
+            env_vars=job_environment(job, settings.env_vars),
             tunnel=run.LocalTunnel(job_dir=str(Path(settings.job_dir).absolute())),
             packager=run.Packager(),
             launcher="torchrun",

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.launch.environment import job_environment
 from nemo_cosmos.launch.job import Job
 
 
 class TorchrunLauncher:
-    """Runs a job's processes on this machine, one a device."""
+    """Runs a job's processes on this machine, one a device.
+
+    Args:
+        env_vars: environment variables of every job.
+    """
+
+    def __init__(self, env_vars: Mapping[str, object] | None = None) -> None:
+        self.env_vars = dict(env_vars or {})
 
     def check(self, job: Job) -> None:
         """Refuse a job of several machines."""
@@ -35,7 +44,7 @@ class TorchrunLauncher:
         executor = run.LocalExecutor(
             ntasks_per_node=job.resources.devices_per_node,
             launcher="torchrun",
-            env_vars={"PATH": path, **job.env},
+            env_vars=job_environment(job, {"PATH": path, **self.env_vars}),
         )
         run_experiment(job, executor, detach=False)
         return None

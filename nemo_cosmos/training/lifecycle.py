@@ -10,13 +10,21 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import lightning.pytorch as pl
 import torch
 from megatron.core import num_microbatches_calculator, parallel_state
 from megatron.core.rerun_state_machine import destroy_rerun_state_machine
 
+from nemo_cosmos.platform import has_cuda, is_first_process
+from nemo_cosmos.platform.gpu_environment import (
+    GpuLayout,
+    describe_environment,
+    gpu_environment,
+)
 from nemo_cosmos.platform.patches.nemo import install_nemo_patches
 from nemo_cosmos.platform.quiet import quiet_nemo
 from nemo_cosmos.platform.ranks import RANK_VARIABLES, is_rank
@@ -48,6 +56,20 @@ def fresh_globals() -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+@contextmanager
+def environment_of(trainer: pl.Trainer) -> Iterator[None]:
+    """Give this process what its GPU's libraries read of the environment, and print it.
+
+    A launcher has set it for the ranks that it started; this is for those that the user started.
+    """
+    layout = GpuLayout.of(trainer.strategy, trainer.world_size)
+    lines = describe_environment(layout, os.environ)
+    with gpu_environment(layout):
+        if has_cuda() and is_first_process():
+            print(*lines, sep="\n", file=sys.stderr)
+        yield
 
 
 def teardown() -> None:

@@ -40,7 +40,7 @@ from nemo_cosmos.training.checks import check_run
 from nemo_cosmos.training.export import check_exportable, export_model
 from nemo_cosmos.training.fingerprint import fingerprint
 from nemo_cosmos.training.initial_weights import InitialWeights, is_exported
-from nemo_cosmos.training.lifecycle import fresh_globals
+from nemo_cosmos.training.lifecycle import environment_of, fresh_globals
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.matching import check_belonging
 from nemo_cosmos.training.run_folder import FINISHED_FILE, exported_files, list_checkpoints
@@ -128,6 +128,7 @@ class TrainingSession:
         digest = fingerprint(model, data, optim, resume.restore_config)
         session = cls(model, data, trainer, folder, digest)
         session._globals.enter_context(fresh_globals())
+        session._globals.enter_context(environment_of(trainer))
         with session._explained():
             resume = _restore_exports_by_callback(resume, trainer)
             log.setup(trainer, resume_if_exists=resume.resume_if_exists)

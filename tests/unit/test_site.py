@@ -44,7 +44,7 @@ def test_the_catalogue_is_the_same_from_every_folder(monkeypatch, tmp_path):
 
 def test_another_option_of_a_group_replaces_its_keys():
     site.keep_choices(["cluster=slurm", "cluster.account=robotics", "storage.outputs=/runs"])
-    assert site.compose_site(["cluster=local"])["cluster"] == {"executor": "local"}
+    assert site.compose_site(["cluster=local"])["cluster"] == {"executor": "local", "env_vars": {}}
     site.keep_choices(["cluster=slurm"])  # the same option: nothing changes
     assert site.compose_site()["cluster"]["account"] == "robotics"
     assert site.keep_choices(["cluster=local"]) == ["storage.outputs=/runs", "cluster=local"]

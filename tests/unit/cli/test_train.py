@@ -34,6 +34,8 @@ def test_dryrun_prints_the_resolved_configuration(run_cli):
     assert shown["trainer"]["strategy"]["context_parallel_size"] == 2
     assert shown["resume"]["restore_config"]["path"] == "/w"
     assert shown["log"]["log_dir"] == "/runs"
+    assert "# Environment for TP8 CP2 on 16 GPUs:\n" in ran.out
+    assert "#   CUDA_DEVICE_MAX_CONNECTIONS=1  (in one queue" in ran.out
 
 
 def test_the_users_words_beat_the_sites(run_cli):
