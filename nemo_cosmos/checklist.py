@@ -51,17 +51,28 @@ def require(checks: Sequence[Check]) -> None:
         check.look()
 
 
-def go_through(checks: Sequence[Check]) -> list[Finding]:
+def go_through(
+    checks: Sequence[Check], explain: Callable[[OSError], NemoCosmosError | None]
+) -> list[Finding]:
     """Look at everything, whatever is wrong.
 
     A check that fails for the reason of an earlier one does not repeat it.
+
+    Args:
+        checks: the checklist.
+        explain: returns an error of ours for what the system says; None for a fault of ours.
     """
     findings: list[Finding] = []
     for check in checks:
         try:
             findings.append(Finding(check.name, True, check.look()))
-        except NemoCosmosError as error:
-            text = str(original(error))
+        except (NemoCosmosError, OSError) as error:
+            said = original(error)
+            if isinstance(said, OSError) and not isinstance(said, NemoCosmosError):
+                said = explain(said) or said
+            if not isinstance(said, NemoCosmosError):
+                raise
+            text = str(said)
             known = any(text == found.text for found in findings)
             findings.append(Finding(check.name, False, SAME if known else text))
     return findings

@@ -21,7 +21,7 @@ import nemo_run as run
 from nemo_cosmos.errors import ConfigError, nearest_names
 from recipes.config import Config, parameters
 from recipes.ranges import check_range
-from recipes.values import ValueMismatchError, parse_value
+from recipes.values import NONE_WORDS, ValueMismatchError, parse_value
 
 Node: TypeAlias = fdl.Buildable | list[object] | tuple[object, ...]
 """A part of a recipe that keys go into: a configured object, or a list of them."""
@@ -59,6 +59,7 @@ def _set(recipe: run.Partial, key: str, text: str) -> None:
         node = _child(node, name, key, walked)
         walked = f"{walked}.{name}".lstrip(".")
     known = _check_name(node, leaf, key, walked)
+    _check_no_part(node, leaf, key, text)
     try:
         value = parse_value(text, known[leaf])
     except ValueMismatchError as mismatch:
@@ -68,6 +69,22 @@ def _set(recipe: run.Partial, key: str, text: str) -> None:
         ) from None
     check_range(key, value)
     setattr(node, leaf, value)
+
+
+def _check_no_part(node: Node, leaf: str, key: str, text: str) -> None:
+    """Refuse a plain value in place of a part; ``none`` may take out one that others do without.
+
+    Raises:
+        ConfigError: names a key of the part.
+    """
+    part = node.__arguments__.get(leaf) if isinstance(node, fdl.Buildable) else None
+    may_be_none = "." in key and text.lower() in NONE_WORDS
+    if isinstance(part, fdl.Buildable) and not may_be_none:
+        raise ConfigError(
+            f"'{key}' is a part of the recipe with keys of its own, not a value: '{text}' cannot "
+            f"take its place. Write for example {_example(node, leaf, key)}; '--dryrun' prints "
+            "them all."
+        )
 
 
 def _child(node: Node, name: str, key: str, walked: str) -> Node:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nemo_cosmos.checklist import Check, go_through, require
+from nemo_cosmos.storage.system_errors import said_by_the_system
 
 CheckOnly = Annotated[
     bool,
@@ -33,7 +34,7 @@ def look_first(checks: Sequence[Check], only: bool, as_json: bool = False) -> No
     if not only:
         require(checks)
         return
-    findings = go_through(checks)
+    findings = go_through(checks, said_by_the_system)
     if as_json:
         rows = [{"check": one.name, "ok": one.is_well, "found": one.text} for one in findings]
         typer.echo(json.dumps(rows, indent=2))

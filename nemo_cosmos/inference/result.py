@@ -74,8 +74,9 @@ def check_output(path: str | PathLike[str]) -> Path:
     """
     target = Path(path)
     if target.suffix.lower() != VIDEO_SUFFIX:
+        named = target.with_suffix(VIDEO_SUFFIX) if target.name else f"video{VIDEO_SUFFIX}"
         raise InputError(
             f"'{target}' does not end in {VIDEO_SUFFIX}, the one format that videos are saved in. "
-            f"Write '{target.with_suffix(VIDEO_SUFFIX)}'."
+            f"Write '{named}'."
         )
     return check_output_file(target)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import fsspec
+
 from nemo_cosmos.errors import InputError, StorageFullError
 from nemo_cosmos.storage.urls import is_url
+
+_LIKE_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
 def check_output_file(path: str | os.PathLike[str]) -> Path:
@@ -25,9 +30,12 @@ def check_output_file(path: str | os.PathLike[str]) -> Path:
     Raises:
         InputError: it is a folder, lies below a file, or its folder cannot be written.
     """
+    _check_scheme(path)
     target = Path(path)
     if target.is_dir():
         raise InputError(f"'{target}' is a folder; expected the name of a file to write.")
+    if target.exists() and not target.is_file():
+        raise InputError(f"'{target}' is a device, which a file would replace. Name a new file.")
     _check_writable(target, target.parent)
     return target
 
@@ -44,6 +52,7 @@ def check_output_folder(path: str | os.PathLike[str]) -> Path:
     Raises:
         InputError: it is a file, lies below one, or cannot be written.
     """
+    _check_scheme(path)
     target = Path(path)
     if is_url(os.fspath(path)):
         return target
@@ -65,9 +74,9 @@ def check_apart(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLi
     """
     if is_url(os.fspath(output)):
         return
-    target = Path(output).resolve()
+    target = Path(os.path.realpath(output))  # unlike resolve(), it bears links in a circle
     for place in inputs:
-        source = Path(place).resolve()
+        source = Path(os.path.realpath(place))
         if target != source and not (source in target.parents and source.is_dir()):
             continue
         where = "is also read" if target == source else f"lies inside '{place}', which is read"
@@ -109,6 +118,22 @@ def folder_bytes(path: str | os.PathLike[str]) -> int:
     if place.is_file():
         return place.stat().st_size
     return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+
+
+def _check_scheme(path: str | os.PathLike[str]) -> None:
+    """Refuse a misspelt URL, which would become a local folder such as ``s3:``.
+
+    Raises:
+        InputError: it begins as a URL, but is none that can be written to.
+    """
+    found = _LIKE_URL.match(os.fspath(path))
+    if found is None or (is_url(os.fspath(path)) and found[1] in fsspec.available_protocols()):
+        return
+    raise InputError(
+        f"'{path}' begins like a URL, but cannot be written to. A bucket's is 's3://BUCKET/FOLDER' "
+        "(also gs and az), for commands that write folders; a local folder of that name is "
+        f"'./{path}'."
+    )
 
 
 def _check_writable(target: Path, folder: Path) -> None:

@@ -31,8 +31,8 @@ def path_from_folder(location: str | os.PathLike[str], folder: str | os.PathLike
     """
     name = os.fspath(location)
     if is_url(name) or is_url(folder):
-        return name if is_url(name) else str(Path(name).resolve())
-    target, base = Path(name).resolve(), Path(folder).resolve()
+        return name if is_url(name) else os.path.realpath(name)
+    target, base = Path(os.path.realpath(name)), Path(os.path.realpath(folder))
     shared = os.path.commonpath([target, base])
     return str(target) if shared == target.anchor else os.path.relpath(target, base)
 

@@ -8,6 +8,7 @@ from nemo_cosmos.errors import InputError, NemoCosmosError, StorageFullError
 from nemo_cosmos.storage.atomic import is_full
 
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_PLACE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EINVAL)
 
 
 def said_by_the_system(error: OSError) -> NemoCosmosError | None:
@@ -18,7 +19,7 @@ def said_by_the_system(error: OSError) -> NemoCosmosError | None:
     Args:
         error: what the system said, perhaps of a file.
     """
-    place = f"'{error.filename}'" if error.filename else "a file"
+    place = f"'{error.filename!s:.200}'" if error.filename else "a file"
     if is_full(error):
         return StorageFullError(
             f"No space left for {place}: {error.strerror}. Free some space, or choose another "
@@ -29,5 +30,9 @@ def said_by_the_system(error: OSError) -> NemoCosmosError | None:
             f"{place} cannot be opened or written: {error.strerror}. Choose a place that you may "
             "write to, or change its permissions. What is kept at home goes elsewhere with "
             "NEMO_COSMOS_SITE, NEMO_COSMOS_CACHE and NEMO_COSMOS_AUDIT_LOG."
+        )
+    if error.errno in _NO_PLACE:
+        return InputError(
+            f"{place} cannot be a file or folder: {error.strerror}. Check the spelling of the path."
         )
     return None

@@ -12,6 +12,7 @@ import pytest
 from nemo_cosmos.checklist import SAME, Check, go_through, require
 from nemo_cosmos.errors import InputError, StorageFullError
 from nemo_cosmos.storage import outputs
+from nemo_cosmos.storage.system_errors import said_by_the_system
 
 
 def wrong() -> str:
@@ -20,7 +21,7 @@ def wrong() -> str:
 
 def test_all_is_looked_at_and_a_reason_is_said_once() -> None:
     checks = [Check("a", lambda: "found"), Check("b", wrong), Check("c", wrong)]
-    assert [tuple(one) for one in go_through(checks)] == [
+    assert [tuple(one) for one in go_through(checks, said_by_the_system)] == [
         ("a", True, "found"),
         ("b", False, "there is no world"),
         ("c", False, SAME),
@@ -28,6 +29,42 @@ def test_all_is_looked_at_and_a_reason_is_said_once() -> None:
     require(checks[:1])
     with pytest.raises(InputError, match="no world"):
         require(checks)
+
+
+def test_what_the_system_says_of_a_path_is_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+
+    def look(path: Path) -> str:
+        return path.read_text()
+
+    places = [tmp_path / ("x" * 300), tmp_path / "loop"]
+    found = go_through([Check("a", lambda p=p: look(p)) for p in places], said_by_the_system)
+    assert [one.is_well for one in found] == [False, False]
+    assert "name too long" in found[0].text and "symbolic links" in found[1].text
+    fault = OSError("a fault of ours")
+
+    def broken() -> str:
+        raise fault
+
+    with pytest.raises(OSError, match="a fault of ours"):
+        go_through([Check("a", broken)], said_by_the_system)
+
+
+@pytest.mark.parametrize("place", ["s3:/bucket/x.mp4", "htp://bucket/x.mp4", "S3:/x.mp4"])
+def test_a_misspelt_url_is_no_local_folder(place: str) -> None:
+    for check in (outputs.check_output_file, outputs.check_output_folder):
+        with pytest.raises(InputError, match="begins like a URL"):
+            check(place)
+
+
+def test_no_device_is_replaced() -> None:
+    with pytest.raises(InputError, match="'/dev/null' is a device"):
+        outputs.check_output_file("/dev/null")
+
+
+def test_links_in_a_circle_are_an_output_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    outputs.check_apart(tmp_path / "loop" / "x", [tmp_path / "loop" / "y"])
 
 
 def test_folders_to_write_into(tmp_path: Path) -> None:
