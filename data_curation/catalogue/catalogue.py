@@ -168,11 +168,14 @@ class Catalogue:
         name, _, number = reference.partition("@")
         versions = self.datasets(name)
         if not versions:
-            known = nearest_names(name, {each["name"] for each in self.datasets()}) or "none"
-            raise ConfigError(
-                f"There is no data set '{name}' in this catalogue. The nearest are: {known}. "
-                "'nemo-cosmos dataset list' shows all."
+            known = nearest_names(name, {each["name"] for each in self.datasets()})
+            advice = (
+                f"The nearest are: {known}. 'nemo-cosmos dataset list' shows all."
+                if known
+                else "It is empty: 'nemo-cosmos curate' and 'nemo-cosmos dataset add' enter data "
+                "sets, and --catalogue names another."
             )
+            raise ConfigError(f"There is no data set '{name}' in this catalogue. {advice}")
         chosen = [each for each in versions if not number or str(each["version"]) == number]
         if not chosen:
             numbers = ", ".join(str(each["version"]) for each in versions)

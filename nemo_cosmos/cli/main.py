@@ -16,7 +16,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
@@ -159,7 +159,7 @@ class LazyCommands(TyperGroup):
         """Import and build the command or group that was called.
 
         Raises:
-            ConfigError: there is no such command.
+            ConfigError: there is no such command, or a path of it is empty.
         """
         name, *rest = args
         name = self.aliases.get(name, name)
@@ -169,7 +169,11 @@ class LazyCommands(TyperGroup):
                 f"'{ctx.command_path} --help' lists them all."
             )
         quiet_libraries()  # before the command imports torch, NeMo or Megatron
-        return name, typer.main.get_command(_build(name, self.table[name].load())), rest
+        target = self.table[name].load()
+        command = typer.main.get_command(_build(name, target))
+        if not isinstance(target, CommandGroup):
+            check_no_empty_place(target, command.params, rest)
+        return name, command, rest
 
 
 def _build(name: str, target: Callable[..., None] | CommandGroup) -> typer.Typer:
@@ -206,6 +210,49 @@ def help_text(docstring: str) -> str:
         lines = [f"[cyan]  {line}[/cyan]" for line in words if line]
         paragraphs.append("\n".join(["[bold]Examples[/bold]", *lines]))
     return "\n\n".join(paragraphs)
+
+
+#: Names of options and arguments that are paths or URLs, and therefore text.
+_URLS = frozenset({"source", "output", "out", "shards", "catalogue", "known", "from_"})
+
+
+def check_no_empty_place(
+    command: Callable[..., None], params: Sequence[Any], words: Sequence[str]
+) -> None:
+    """Refuse an empty path: it would be the working folder, where a shell's variable is not set.
+
+    Args:
+        command: the command's function.
+        params: its options and arguments, as typer made them.
+        words: what a person gave.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    signature = inspect.signature(command, eval_str=True).parameters
+    places = {
+        item.name
+        for item in params
+        if item.name in _URLS or "Path" in str(signature[item.name].annotation)
+    }
+    options = {word: item for item in params for word in (*item.opts, *item.secondary_opts)}
+    arguments = [item.name for item in params if item.param_type_name == "argument"]
+    for before, word in zip(["", *words], words, strict=False):
+        flag, is_joined, value = word.partition("=")
+        if word == "":
+            option = options.get(before)
+            of_option = option is not None and not getattr(option, "is_flag", False)
+            names = [option.name] if option is not None and of_option else arguments
+            flag = before if of_option else "An argument"
+        elif is_joined and not value and flag in options:
+            names = [options[flag].name]
+        else:
+            continue
+        if not places.isdisjoint(names):
+            raise ConfigError(
+                f"{flag} is empty; it must be a path. Is a variable of the shell not set? The "
+                "working folder is written as '.'."
+            )
 
 
 app = typer.Typer(cls=LazyCommands, no_args_is_help=True, **_TYPER)

@@ -328,9 +328,8 @@ def _check_rows(signal: Signal, values: Values, num_frames: int, task: Task) -> 
         if rows != expected:
             raise SampleError(
                 f"The control '{array.name}' has {counted(rows, 'row')}, but this video of "
-                f"{num_frames} "
-                f"frames takes {expected}, the first of them for the first given frame. Give "
-                f"{expected} rows, or ask for {longer}."
+                f"{num_frames} frames takes {expected}, the first of them for the first given "
+                f"frame. Give {expected} rows, or ask for {longer}."
             )
 
 

@@ -12,13 +12,35 @@ Shape suffixes: N texts, T tokens, D features, H heads, K features of a head.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_cosmos.errors import CheckpointError
+
 #: Texts that are computed together; weights are read from memory once for all of them.
 GROUP = 32
+
+
+def check_size(place: Path, width: int, num_layers: int, expected: tuple[int, int]) -> None:
+    """Require a sentence encoder of the size that its features are made for.
+
+    Args:
+        place: its file or folder, for the message.
+        width: features of a token in each layer.
+        num_layers: its layers.
+        expected: the width and the layers that it must have.
+
+    Raises:
+        CheckpointError: it is another model.
+    """
+    if (width, num_layers) != expected:
+        raise CheckpointError(
+            f"The sentence encoder '{place}' has {num_layers} layers of width {width}, expected "
+            f"{expected[1]} of {expected[0]}. Delete it; it is fetched again."
+        )
 
 
 class BertEncoder:

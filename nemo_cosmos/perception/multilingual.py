@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemo_cosmos.assets import asset_path, asset_version
-from nemo_cosmos.errors import CheckpointError
-from nemo_cosmos.perception.bert import BertEncoder
+from nemo_cosmos.perception.bert import BertEncoder, check_size
 from nemo_cosmos.perception.packed_e5 import read_packed_model
 from nemo_cosmos.perception.unigram import UnigramTokenizer
 
@@ -37,10 +36,6 @@ def load_multilingual_encoder(file: Path | None = None) -> BertEncoder:
     file = file if file is not None else asset_path(ASSET)
     model = read_packed_model(file)
     width = model.weights["embeddings.LayerNorm.weight"].shape[0]
-    if (width, model.num_layers) != (LAYER_WIDTH, max(LAYERS)):
-        raise CheckpointError(
-            f"The sentence encoder '{file}' has {model.num_layers} layers of width {width}, "
-            f"expected {max(LAYERS)} of {LAYER_WIDTH}. Delete the file; it is fetched again."
-        )
+    check_size(file, width, model.num_layers, (LAYER_WIDTH, max(LAYERS)))
     tokenize = UnigramTokenizer(model.vocabulary, PREFIX, MAX_TOKENS)
     return BertEncoder(model.weights, model.num_heads, model.norm_eps, tokenize, LAYERS, version)

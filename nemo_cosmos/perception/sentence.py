@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from nemo_cosmos.assets import asset_path, asset_version
-from nemo_cosmos.errors import CheckpointError
-from nemo_cosmos.perception.bert import BertEncoder
+from nemo_cosmos.errors import CheckpointError, counted
+from nemo_cosmos.perception.bert import BertEncoder, check_size
 
 ASSET = "minilm_sentence_encoder"
 MAX_TOKENS = 256
@@ -41,12 +41,8 @@ def load_sentence_encoder(folder: Path | None = None) -> BertEncoder:
     version = asset_version(ASSET) if folder is None else f"folder '{folder}'"
     folder = folder if folder is not None else asset_path(ASSET)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if (config["hidden_size"], config["num_hidden_layers"]) != (LAYER_WIDTH, max(LAYERS)):
-        raise CheckpointError(
-            f"The sentence encoder in '{folder}' has {config['num_hidden_layers']} layers of width "
-            f"{config['hidden_size']}, expected {max(LAYERS)} of {LAYER_WIDTH}. Delete the folder; "
-            "it is fetched again."
-        )
+    expected = LAYER_WIDTH, max(LAYERS)
+    check_size(folder, config["hidden_size"], config["num_hidden_layers"], expected)
     weights = load_file(folder / "model.safetensors")
     misfits = [
         name
@@ -55,8 +51,8 @@ def load_sentence_encoder(folder: Path | None = None) -> BertEncoder:
     ]
     if misfits or config.get("hidden_act") != "gelu":
         raise CheckpointError(
-            f"The sentence encoder in '{folder}' lacks {len(misfits)} weights, or is no BERT with "
-            "GELU. Delete the folder; it is fetched again."
+            f"The sentence encoder in '{folder}' lacks {counted(len(misfits), 'weight')}, or is "
+            "no BERT with GELU. Delete the folder; it is fetched again."
         )
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from nemo_cosmos import __version__
 from nemo_cosmos.cli import main as cli
+from nemo_cosmos.cli.main import Exit
 from nemo_cosmos.errors import (
     Cancelled,
     CheckpointError,
@@ -276,3 +277,25 @@ Examples:
 def test_the_home_folder_is_expanded_where_a_shell_leaves_it(monkeypatch, word, expected):
     monkeypatch.setenv("HOME", "/home/me")
     assert cli._expand_home(word) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["generate", "", "-p", "x"], "An argument"),
+        (["generate", "world", "-p", "x", "--out", ""], "--out"),
+        (["generate", "world", "-p", "x", "-o", ""], "-o"),
+        (["generate", "world", "-p", "x", "--out="], "--out"),
+        (["curate", "", "out"], "An argument"),
+        (["tokenize", "a", "b", "--tokenizer="], "--tokenizer"),
+        (["dataset", "export", "v1", ""], "An argument"),
+    ],
+)
+def test_an_empty_path_is_not_the_working_folder(run_cli, words, named):
+    ran = run_cli(*words)
+    assert ran.code == Exit.WRONG_USE and f"Error: {named} is empty" in ran.err
+
+
+def test_an_empty_text_is_no_path(run_cli, tmp_path):
+    ran = run_cli("generate", tmp_path, "-p", "x", "--negative-prompt", "")
+    assert "is empty" not in ran.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from data_curation.catalogue import open_catalogue
 from nemo_cosmos.errors import ConfigError, MissingFileError
 
 
@@ -130,3 +131,10 @@ def test_a_folder_without_shards_or_with_a_broken_summary(embedded, tmp_path, ma
         embedded.add(folder, "robot")
     (folder / "summary.json").unlink()
     assert embedded.add(folder, "robot")["config"] == {}
+
+
+def test_an_empty_catalogue_says_how_to_fill_it(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"'a' in this catalogue. It is empty: 'nemo-cosmos curat"
+    ):
+        open_catalogue(tmp_path / "catalogue.db").dataset("a")
