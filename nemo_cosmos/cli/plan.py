@@ -54,8 +54,9 @@ def command(
 ) -> None:
     """Report what a training run needs and how to spread it over GPUs, without a GPU.
 
-    Prints parameters, memory by kind, operations per step, and the fastest legal layout that fits,
-    by a cost model whose figures are in nemo_cosmos/planning/hardware.py.
+    Prints parameters, memory by kind, the fastest legal layout that fits, where the time of a step
+    goes, the expected MFU, and what would make the recipe's own layout faster. All of it is
+    arithmetic, with the figures of nemo_cosmos/planning/hardware.py; nothing is measured.
 
     Examples:
         nemo-cosmos plan --factory diffusion_14b_text2world --gpus 64 --gpu-memory-gb 80
@@ -110,12 +111,14 @@ def print_plan(plan: JsonObject) -> None:
     console.print(
         f"A step: {flops:.3g} FLOP, {plan['forward_flops_per_sample']:.3g} forward for a sample; "
         f"expected {plan['step_time_s']:.2f} s, bubble {plan['bubble']:.1%}"
-        + (f", {plan['mfu']:.0%} of the peak" if "mfu" in plan else "")
+        + (f", {plan['mfu']:.0%} of the bfloat16 peak" if "mfu" in plan else "")
     )
     if "overrides" in plan:
-        words = " ".join(f"{key}={_word(value)}" for key, value in plan["overrides"].items())
-        command = f"nemo-cosmos {plan['command']} --factory {plan['recipe']} {words}"
-        console.print(f"To use it: {command}", soft_wrap=True)
+        command = f"nemo-cosmos {plan['command']} --factory {plan['recipe']}"
+        console.print(f"To use it: {command} {_words(plan['overrides'])}", soft_wrap=True)
+    if "step_time_parts_s" in plan:
+        _print_time(console, plan)
+        _print_changes(console, plan)
     if "paper_accounting" in plan:
         paper = plan["paper_accounting"]
         console.print(
@@ -170,6 +173,82 @@ def _print_layouts(console: Console, plan: JsonObject) -> None:
     console.print(table)
 
 
+TERMS = {
+    "attention_s": "attention",
+    "matmul_s": "other matrix products",
+    "elementwise_s": "elementwise steps",
+    "tensor_parallel_s": "tensor-parallel communication",
+    "context_parallel_s": "context-parallel communication",
+    "pipeline_s": "transfers between pipeline stages",
+    "bubble_s": "pipeline bubble",
+    "data_parallel_s": "gradients and weights between ranks",
+    "optimizer_s": "optimiser",
+    "host_s": "waiting for the host",
+}
+"""The parts of a step in words, as the JSON form names them."""
+
+
+def _print_time(console: Console, plan: JsonObject) -> None:
+    """Where the time of a step goes, in the fastest layout and in the recipe's own."""
+    from rich.table import Table
+
+    own = plan["recipe_layout"]
+    columns = [plan]
+    if own and own["layout"] != plan["layout"]:
+        columns.append(own)
+    elementwise = plan["elementwise"]
+    table = Table("part of a step", title=f"Time of a step (elementwise steps {elementwise})")
+    for name, _ in zip(("fastest, s", "the recipe's, s"), columns, strict=False):
+        table.add_column(name, justify="right")
+        table.add_column("share", justify="right")
+    for key, words in TERMS.items():
+        if any(column["step_time_parts_s"][key] for column in columns):
+            row = [
+                text
+                for column in columns
+                for text in (
+                    f"{column['step_time_parts_s'][key]:.3f}",
+                    f"{column['step_time_shares'][key]:.1%}",
+                )
+            ]
+            table.add_row(words, *row)
+    table.add_section()
+    sums = [(f"{column['step_time_s']:.3f}", "") for column in columns]
+    table.add_row("all", *(text for pair in sums for text in pair))
+    table.add_row("expected MFU", *(x for c in columns for x in (f"{c['mfu']:.1%}", "")))
+    console.print(table)
+
+
+def _print_changes(console: Console, plan: JsonObject) -> None:
+    """What would make the recipe's layout faster, one change after another."""
+    from rich.table import Table
+
+    start = plan["recipe_layout"] or plan
+    name = "the recipe's layout" if plan["recipe_layout"] else "the fastest layout"
+    if not plan["changes"]:
+        console.print(f"Nothing that the planner knows makes {name} faster.")
+        return
+    table = Table(
+        "change, after those above", "saves, s", "s a step", "MFU", "GB a GPU",
+        title=f"What each change brings, from {name}",
+    )  # fmt: skip
+    for column in table.columns[1:]:
+        column.justify = "right"
+    total_gb = start["memory_gb_per_gpu"]["total"]
+    table.add_row(
+        describe(start["layout"]), "", f"{start['step_time_s']:.2f}", f"{start['mfu']:.1%}",
+        f"{total_gb:.1f}",
+    )  # fmt: skip
+    for change in plan["changes"]:
+        table.add_row(
+            change["change"], f"{change['gain_s']:.2f}", f"{change['step_time_s']:.2f}",
+            f"{change['mfu']:.1%}", f"{change['memory_gb_per_gpu']:.1f}",
+        )  # fmt: skip
+    console.print(table)
+    for place, change in enumerate(plan["changes"], 1):
+        console.print(f"{place}. {change['change']}: {_words(change['overrides'])}", soft_wrap=True)
+
+
 def describe(layout: dict[str, object]) -> str:
     """One line for a layout of the JSON form."""
     data = "FSDP" if layout["fsdp"] else "DP"
@@ -177,9 +256,16 @@ def describe(layout: dict[str, object]) -> str:
         f"TP{layout['tensor_model_parallel_size']} CP{layout['context_parallel_size']} "
         f"PP{layout['pipeline_model_parallel_size']} {data}{layout['data_parallel_size']}"
     )
-    if layout["recompute"] != "none":
+    if layout["recompute"] == "block":
+        text += f", recomputation of {layout['recompute_num_layers']} layers"
+    elif layout["recompute"] != "none":
         text += f", {layout['recompute']} recomputation"
     return text
+
+
+def _words(overrides: JsonObject) -> str:
+    """Keys and values as a command takes them."""
+    return " ".join(f"{key}={_word(value)}" for key, value in overrides.items())
 
 
 def _word(value: object) -> str:

@@ -10,6 +10,7 @@ from nemo_cosmos.models.common.costs import Split, Workload
 from nemo_cosmos.platform import divisors
 
 RECOMPUTE_MODES = ("none", "selective", "full")
+"""Ways of recomputing that name no number; ``"block"`` recomputes so many layers of each stage."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,10 @@ class ParallelLayout:
         dp: data-parallel size.
         fsdp: whether weights, gradients and optimiser are split over data-parallel ranks
             (Megatron-FSDP) instead of the optimiser alone.
-        recompute: ``"none"``, ``"selective"`` (attention) or ``"full"`` (whole layers).
+        recompute: ``"none"``, ``"selective"`` (attention), ``"full"`` (all layers) or ``"block"``
+            (the first layers of a stage).
         num_micro_batches: forward passes of one step.
+        num_recomputed: layers of a stage that ``"block"`` recomputes.
     """
 
     tp: int
@@ -34,6 +37,7 @@ class ParallelLayout:
     fsdp: bool
     recompute: str
     num_micro_batches: int
+    num_recomputed: int = 0
 
     @property
     def num_gpus(self) -> int:
@@ -55,36 +59,49 @@ class ParallelLayout:
         """Share of a step that a pipeline stage idles under 1F1B: (p - 1) / (m + p - 1)."""
         return (self.pp - 1) / (self.num_micro_batches + self.pp - 1)
 
+    def recomputed_share(self, num_layers: int) -> float:
+        """Share of the layers whose forward pass runs twice.
+
+        Args:
+            num_layers: the network's layers.
+        """
+        if self.recompute == "block":
+            return self.num_recomputed / (num_layers // self.pp)
+        return 1.0 if self.recompute == "full" else 0.0
+
     def overrides(self, per_node: int) -> dict[str, object]:
         """Return the layout as keys of a recipe.
 
         Args:
             per_node: GPUs in a machine.
         """
-        full = self.recompute == "full"
+        method = {"full": "uniform", "block": "block"}.get(self.recompute)
+        granularity = {"none": None, "selective": "selective"}.get(self.recompute, "full")
         devices = max(size for size in divisors(self.num_gpus) if size <= per_node)
-        keys: dict[str, object] = {
+        return {
             "trainer.num_nodes": self.num_gpus // devices,
             "trainer.devices": devices,
             "trainer.strategy.tensor_model_parallel_size": self.tp,
             "trainer.strategy.context_parallel_size": self.cp,
             "trainer.strategy.pipeline_model_parallel_size": self.pp,
             "trainer.strategy.sequence_parallel": self.tp > 1,
-            "model.config.recompute_granularity": None
-            if self.recompute == "none"
-            else self.recompute,
-            "model.config.recompute_method": "uniform" if full else None,
-            "model.config.recompute_num_layers": 1 if full else None,
+            "model.config.recompute_granularity": granularity,
+            "model.config.recompute_method": method,
+            "model.config.recompute_num_layers": (self.num_recomputed or 1) if method else None,
+            "trainer.strategy.fsdp": "megatron" if self.fsdp else None,
         }
-        if self.fsdp:
-            keys["trainer.strategy.fsdp"] = "megatron"
-        return keys
 
     def describe(self) -> str:
         """Return one short line."""
-        data = "FSDP" if self.fsdp else "DP"
         recompute = "" if self.recompute == "none" else f", {self.recompute} recomputation"
-        return f"TP{self.tp} x CP{self.cp} x PP{self.pp} x {data}{self.dp}{recompute}"
+        if self.recompute == "block":
+            recompute = f", recomputation of {self.num_recomputed} layers"
+        return self.split_words() + recompute
+
+    def split_words(self) -> str:
+        """Return the sizes alone."""
+        data = "FSDP" if self.fsdp else "DP"
+        return f"TP{self.tp} x CP{self.cp} x PP{self.pp} x {data}{self.dp}"
 
 
 def legal_layouts(

@@ -3,7 +3,7 @@
 The model's family counts what one layer keeps for the backward pass; here that becomes the memory
 of a layout. Attention keeps no scores (flash attention computes them again), so recomputing
 attention alone ("selective") saves next to nothing. "Full" keeps each layer's input, and one
-layer's activations while its backward pass runs.
+layer's activations while its backward pass runs; "block" does so for some of a stage's layers.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Memory:
 def memory(workload: Workload, layout: ParallelLayout) -> Memory:
     """Estimate the memory of the fullest GPU.
 
-    Under the distributed optimiser weights and gradients are whole on every data-parallel rank
-    and the optimiser's state is split; the average is whole. Under FSDP all of them are split.
+    Under the distributed optimiser weights and gradients are whole on every data-parallel rank;
+    the optimiser's state and the average are split. Under FSDP all of them are split.
     """
     precision, parameters = workload.precision, workload.parameters
     held = parameters.on_stage(layout.tp, layout.pp)
@@ -60,7 +60,7 @@ def memory(workload: Workload, layout: ParallelLayout) -> Memory:
         weights=held * precision.compute_bytes / state_ranks,
         gradients=held * precision.gradient_bytes / state_ranks,
         optimizer=held * precision.optimizer_bytes / layout.state_ranks,
-        ema=held * precision.ema_bytes / state_ranks,
+        ema=held * precision.ema_bytes / layout.state_ranks,
         activations=activation_bytes(workload, layout),
         buffers=gathered + workload.working_bytes(layout.split),
         context=CONTEXT_BYTES,
@@ -80,13 +80,18 @@ def activation_bytes(workload: Workload, layout: ParallelLayout) -> float:
         group = workload.recompute_group
         kept = layers / group * token_bytes(workload, split) * in_flight + group * whole
     else:
-        kept = layers * whole * in_flight
+        # The first layers of a stage are recomputed: when their turn comes, the others are done.
+        again = layout.num_recomputed if layout.recompute == "block" else 0
+        kept = ((layers - again) * whole + again * token_bytes(workload, split)) * in_flight
     return kept + workload.end_bytes(split) * in_flight
 
 
 def by_recomputation(workload: Workload, layout: ParallelLayout) -> dict[str, float]:
-    """Return the bytes of activations under each recomputation mode of a layout."""
-    return {
+    """Return the bytes of activations under each recomputation mode of a layout, and its own."""
+    found = {
         mode: activation_bytes(workload, replace(layout, recompute=mode))
         for mode in RECOMPUTE_MODES
     }
+    if layout.recompute not in found:
+        found[layout.recompute] = activation_bytes(workload, layout)
+    return found

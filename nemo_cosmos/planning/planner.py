@@ -7,26 +7,20 @@ from dataclasses import asdict, dataclass
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.costs import Workload
-from nemo_cosmos.planning.cost import StepTime, step_time
+from nemo_cosmos.planning.changes import Change, find_changes
+from nemo_cosmos.planning.cost import Overlap, step_time
 from nemo_cosmos.planning.hardware import GB, USABLE_MEMORY, Gpu
-from nemo_cosmos.planning.layout import ParallelLayout, legal_layouts, legal_numbers
-from nemo_cosmos.planning.memory import Memory, by_recomputation, memory
+from nemo_cosmos.planning.layout import (
+    ParallelLayout,
+    is_trainable,
+    legal_layouts,
+    legal_numbers,
+)
+from nemo_cosmos.planning.memory import by_recomputation, memory
+from nemo_cosmos.planning.search import Candidate, Search, Way, expected_mfu
 
 MOST_GPUS = 16384
 """The largest number of GPUs that the search for a sufficient one tries."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A layout with its memory and time."""
-
-    layout: ParallelLayout
-    memory: Memory
-    time: StepTime
-
-    def fits(self, memory_bytes: float) -> bool:
-        """Whether a GPU of ``memory_bytes`` is enough."""
-        return self.memory.total <= memory_bytes * USABLE_MEMORY
 
 
 @dataclass(frozen=True)
@@ -37,17 +31,22 @@ class Plan:
         workload: the training step.
         gpu: kind of GPU.
         memory_bytes: memory of one GPU.
+        overlap: what is sent while the GPU computes.
         best: the fastest layout that fits.
         others: the next fastest, one for each TP, CP, PP and FSDP or not.
         configured: the recipe's own layout; None where it is not legal on this many GPUs.
+        changes: what would make the recipe's layout faster, in order; where there is none, the
+            fastest layout.
     """
 
     workload: Workload
     gpu: Gpu
     memory_bytes: float
+    overlap: Overlap
     best: Candidate
     others: Sequence[Candidate]
     configured: Candidate | None
+    changes: Sequence[Change]
 
     @property
     def model_flops(self) -> int:
@@ -58,17 +57,13 @@ class Plan:
     def flops(self) -> int:
         """Operations of a step over the global batch, with the chosen layout's recomputation."""
         sample = self.workload.flops
-        full = self.best.layout.recompute == "full"
-        each = sample.recomputed_training if full else sample.training
-        return self.workload.global_batch_size * each
+        again = self.best.layout.recomputed_share(self.workload.num_layers)
+        return self.workload.global_batch_size * round(sample.training + again * sample.total)
 
     @property
     def mfu(self) -> float:
         """Model FLOP utilisation that the cost model expects."""
-        peak = self.gpu.peak_flops(
-            "fp8" if self.workload.precision.fp8 else (self.workload.precision.name)
-        )
-        return self.model_flops / (self.best.time.total_s * self.best.layout.num_gpus * peak)
+        return expected_mfu(self.workload, self.best, self.gpu)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for ``--json``; gigabytes are 10^9 bytes."""
@@ -101,18 +96,57 @@ class Plan:
             "flops_per_step": self.flops,
             "model_flops_per_step": self.model_flops,
             "forward_flops_per_sample": workload.flops.total,
-            "mfu": self.mfu,
-            **_candidate(best),
+            "elementwise": "compiled" if workload.is_fused else "plain",
+            "overlap": asdict(self.overlap),
+            **self._candidate(best),
             "overrides": best.layout.overrides(self.gpu.per_node),
-            "others": [_candidate(other) for other in self.others],
+            "others": [self._candidate(other) for other in self.others],
             "recipe_layout": self._configured(),
+            "changes": [self._change(change) for change in self.changes],
             **({"paper_accounting": paper} if paper else {}),
         }
 
     def _configured(self) -> dict[str, object] | None:
         if self.configured is None:
             return None
-        return {**_candidate(self.configured), "fits": self.configured.fits(self.memory_bytes)}
+        return {**self._candidate(self.configured), "fits": self.configured.fits(self.memory_bytes)}
+
+    def _candidate(self, candidate: Candidate) -> dict[str, object]:
+        layout, total_s = candidate.layout, candidate.time.total_s
+        parts = asdict(candidate.time)
+        return {
+            "layout": {
+                "tensor_model_parallel_size": layout.tp,
+                "context_parallel_size": layout.cp,
+                "pipeline_model_parallel_size": layout.pp,
+                "data_parallel_size": layout.dp,
+                "sequence_parallel": layout.tp > 1,
+                "fsdp": layout.fsdp,
+                "recompute": layout.recompute,
+                "recompute_num_layers": layout.num_recomputed,
+                "num_micro_batches": layout.num_micro_batches,
+            },
+            "memory_gb_per_gpu": {
+                **{kind: size / GB for kind, size in asdict(candidate.memory).items()},
+                "total": candidate.memory.total / GB,
+            },
+            "bubble": layout.bubble,
+            "step_time_s": total_s,
+            "step_time_parts_s": parts,
+            "step_time_shares": {name: seconds / total_s for name, seconds in parts.items()},
+            "mfu": expected_mfu(self.workload, candidate, self.gpu),
+        }
+
+    def _change(self, change: Change) -> dict[str, object]:
+        after = change.after
+        return {
+            "change": change.words,
+            "overrides": change.overrides,
+            "gain_s": change.gain_s,
+            "step_time_s": after.time.total_s,
+            "mfu": expected_mfu(self.workload, after, self.gpu),
+            "memory_gb_per_gpu": after.memory.total / GB,
+        }
 
 
 def make_plan(
@@ -120,8 +154,8 @@ def make_plan(
     gpu: Gpu,
     num_gpus: int,
     memory_bytes: float,
-    configured: tuple[int, int, int, bool] = (1, 1, 1, False),
-    recompute: str = "none",
+    own: ParallelLayout | None = None,
+    overlap: Overlap | None = None,
     *,
     fsdp: bool = False,
 ) -> Plan:
@@ -132,43 +166,17 @@ def make_plan(
         gpu: kind of GPU.
         num_gpus: number of GPUs.
         memory_bytes: memory of each GPU.
-        configured: the recipe's own TP, CP, PP and whether it splits weights by FSDP.
-        recompute: the recipe's own recomputation.
+        own: the recipe's own layout, where it has one.
+        overlap: what is sent while the GPU computes.
         fsdp: whether to consider layouts that split weights by FSDP.
 
     Raises:
         ConfigError: no layout is legal, or none fits; the message says what would.
     """
-    candidates = _candidates(workload, gpu, num_gpus, fsdp)
-    fitting = [candidate for candidate in candidates if candidate.fits(memory_bytes)]
-    if not fitting:
-        raise ConfigError(_what_would_fit(workload, gpu, candidates, memory_bytes, fsdp))
-    own = next(
-        (
-            c
-            for c in candidates
-            if _kind(c.layout) == configured and c.layout.recompute == recompute
-        ),
-        None,
-    )
-    return Plan(workload, gpu, memory_bytes, fitting[0], _distinct(fitting), own)
-
-
-def _candidates(workload: Workload, gpu: Gpu, num_gpus: int, fsdp: bool) -> list[Candidate]:
-    """Every legal layout, the fastest first.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    found = [
-        Candidate(
-            layout,
-            memory(workload, layout),
-            step_time(workload, layout, gpu),
-        )
-        for layout in legal_layouts(workload, num_gpus, gpu.per_node, fsdp=fsdp)
-    ]
-    if not found:
+    search = Search(gpu, memory_bytes, num_gpus, fsdp)
+    way = Way(workload, overlap or Overlap())
+    candidates = search.candidates(way)
+    if not candidates:
         raise ConfigError(
             f"No layout of {num_gpus} GPUs is legal: the global batch of "
             f"{workload.global_batch_size} samples does not divide into micro-batches of "
@@ -177,7 +185,23 @@ def _candidates(workload: Workload, gpu: Gpu, num_gpus: int, fsdp: bool) -> list
             f"parallelism. Use {_nearest_legal(workload, gpu, num_gpus)} GPUs, or set "
             "data.global_batch_size to a multiple of the data-parallel size."
         )
-    return sorted(found, key=lambda candidate: candidate.time.total_s)
+    fitting = [candidate for candidate in candidates if candidate.fits(memory_bytes)]
+    if not fitting:
+        raise ConfigError(_what_would_fit(workload, gpu, candidates, memory_bytes, fsdp))
+    configured = None
+    if own is not None and is_trainable(workload, own.split):
+        configured = search.candidate(way, own)
+    changes = find_changes(search, way, configured or fitting[0], fitting[0])
+    return Plan(
+        workload,
+        gpu,
+        memory_bytes,
+        way.overlap,
+        fitting[0],
+        _distinct(fitting),
+        configured,
+        changes,
+    )
 
 
 def _nearest_legal(workload: Workload, gpu: Gpu, num_gpus: int) -> str:
@@ -231,26 +255,3 @@ def _distinct(candidates: Sequence[Candidate], limit: int = 5) -> list[Candidate
     for candidate in candidates:
         best.setdefault(_kind(candidate.layout), candidate)
     return list(best.values())[1 : limit + 1]
-
-
-def _candidate(candidate: Candidate) -> dict[str, object]:
-    layout = candidate.layout
-    return {
-        "layout": {
-            "tensor_model_parallel_size": layout.tp,
-            "context_parallel_size": layout.cp,
-            "pipeline_model_parallel_size": layout.pp,
-            "data_parallel_size": layout.dp,
-            "sequence_parallel": layout.tp > 1,
-            "fsdp": layout.fsdp,
-            "recompute": layout.recompute,
-            "num_micro_batches": layout.num_micro_batches,
-        },
-        "memory_gb_per_gpu": {
-            **{kind: size / GB for kind, size in asdict(candidate.memory).items()},
-            "total": candidate.memory.total / GB,
-        },
-        "bubble": layout.bubble,
-        "step_time_s": candidate.time.total_s,
-        "step_time_parts_s": asdict(candidate.time),
-    }

@@ -18,8 +18,10 @@ from nemo_cosmos.models.common.costs import Precision, Size3, StepInputs, Worklo
 from nemo_cosmos.models.common.family import WorldFamily, WorldModel, get_family
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.options import Range, check_value
+from nemo_cosmos.planning.cost import Overlap
 from nemo_cosmos.planning.counted import CountedPlan, plan_counted
 from nemo_cosmos.planning.hardware import Gpu
+from nemo_cosmos.planning.layout import ParallelLayout
 from nemo_cosmos.planning.planner import Plan, make_plan
 from nemo_cosmos.training.callbacks.ema import EMA
 from nemo_cosmos.training.checkpointing.resume import restore_source
@@ -101,15 +103,44 @@ def plan_recipe(
     built = build_model(recipe)
     _check_belonging(recipe, built)
     workload = _workload(recipe, built, get_family(name), video)
-    strategy = recipe.trainer.strategy
-    configured = (
-        getattr(strategy, "tensor_model_parallel_size", 1) or 1,
-        getattr(strategy, "context_parallel_size", 1) or 1,
-        getattr(strategy, "pipeline_model_parallel_size", 1) or 1,
-        getattr(strategy, "fsdp", None) is not None,
+    own = _own_layout(recipe, built, workload, num_gpus)
+    overlap = Overlap(
+        data=bool(getattr(_ddp(recipe), "overlap_grad_reduce", False)),
+        tensor=bool(built.config.tp_comm_overlap),
     )
-    recompute = built.config.recompute_granularity or "none"
-    return make_plan(workload, gpu, num_gpus, memory_bytes, configured, recompute, fsdp=fsdp)
+    return make_plan(workload, gpu, num_gpus, memory_bytes, own, overlap, fsdp=fsdp)
+
+
+def _own_layout(
+    recipe: run.Partial, model: WorldModel, workload: Workload, num_gpus: int
+) -> ParallelLayout | None:
+    """Return the recipe's layout on so many GPUs; None where it does not divide over them."""
+    strategy, config = recipe.trainer.strategy, model.config
+    tp, cp, pp = (
+        getattr(strategy, f"{axis}_parallel_size", 1) or 1
+        for axis in ("tensor_model", "context", "pipeline_model")
+    )
+    dp = num_gpus // (tp * cp * pp)
+    if num_gpus % (tp * cp * pp) or workload.global_batch_size % (workload.micro_batch_size * dp):
+        return None
+    recompute = config.recompute_granularity or "none"
+    if recompute == "full" and config.recompute_method == "block":
+        recompute = "block"
+    return ParallelLayout(
+        tp,
+        cp,
+        pp,
+        dp,
+        fsdp=getattr(strategy, "fsdp", None) is not None,
+        recompute=recompute,
+        num_micro_batches=workload.global_batch_size // (workload.micro_batch_size * dp),
+        num_recomputed=config.recompute_num_layers or 0 if recompute == "block" else 0,
+    )
+
+
+def _ddp(recipe: run.Partial) -> object:
+    """Return what is configured of the exchange between data-parallel ranks."""
+    return getattr(recipe.trainer.strategy, "ddp", None)
 
 
 def _check_belonging(recipe: run.Partial, model: WorldModel) -> None:
@@ -196,6 +227,7 @@ def precision_of(recipe: run.Partial) -> Precision:
         grad_reduce_in_fp32=getattr(trainer, "grad_reduce_in_fp32", True),
         ema=EMA in kinds,
         fp8=bool(getattr(trainer, "fp8", None)),
+        fp8_recipe=str(getattr(trainer, "fp8_recipe", None) or "tensorwise"),
     )
 
 

@@ -43,6 +43,7 @@ class Precision:
         optimizer_bytes: float32 master weight (in mixed precision) and both moments of Adam.
         ema_bytes: the averaged weight; 0 without an average.
         fp8: whether the matrix products of the layers run in FP8.
+        fp8_recipe: how numbers are scaled for FP8 (:mod:`nemo_cosmos.models.common.megatron.fp8`).
     """
 
     name: str
@@ -51,9 +52,18 @@ class Precision:
     optimizer_bytes: int
     ema_bytes: int
     fp8: bool = False
+    fp8_recipe: str = "tensorwise"
 
     @classmethod
-    def of(cls, name: str, *, grad_reduce_in_fp32: bool, ema: bool, fp8: bool = False) -> Precision:
+    def of(
+        cls,
+        name: str,
+        *,
+        grad_reduce_in_fp32: bool,
+        ema: bool,
+        fp8: bool = False,
+        fp8_recipe: str = "tensorwise",
+    ) -> Precision:
         """Return Megatron's mixed precision by its name.
 
         Args:
@@ -61,11 +71,13 @@ class Precision:
             grad_reduce_in_fp32: whether gradients are accumulated and reduced in float32.
             ema: whether a float32 average of the weights is kept.
             fp8: whether FP8 is asked for.
+            fp8_recipe: how numbers are scaled for it.
         """
         ema_bytes = 4 if ema else 0
         if name.startswith("32"):  # the weights are their own master copy
             return cls(name, 4, 4, 8, ema_bytes)
-        return cls(name, 2, 4 if grad_reduce_in_fp32 else 2, 12, ema_bytes, fp8)
+        gradient_bytes = 4 if grad_reduce_in_fp32 else 2
+        return cls(name, 2, gradient_bytes, 12, ema_bytes, fp8, fp8_recipe)
 
     @property
     def state_bytes(self) -> int:
@@ -144,6 +156,24 @@ class ForwardFlops:
 
 
 @dataclass(frozen=True)
+class Elementwise:
+    """What a layer does between its matrix products and attention, for one sample.
+
+    Attributes:
+        forward_passes: how often a value of the width E is read or written for every token, in 16
+            bits; a value in float32 counts twice.
+        backward_passes: the same of the backward pass.
+        forward_kernels: kernels of the whole layer that a forward pass starts.
+        backward_kernels: the same of the backward pass.
+    """
+
+    forward_passes: float
+    backward_passes: float
+    forward_kernels: int
+    backward_kernels: int
+
+
+@dataclass(frozen=True)
 class StepInputs:
     """What one optimiser step is fed with, before a family knows its cost.
 
@@ -211,6 +241,36 @@ class Workload(Protocol):
     @property
     def hidden_size(self) -> int:
         """Width E of a token."""
+        ...
+
+    @property
+    def elementwise(self) -> Elementwise:
+        """What a layer does between its products."""
+        ...
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether that is done in few kernels."""
+        ...
+
+    @property
+    def context_kind(self) -> str:
+        """How context-parallel ranks exchange: ``"p2p"``, a ring, or ``"a2a"``, all to all."""
+        ...
+
+    @property
+    def fp8_share(self) -> float:
+        """Share of the products outside attention that FP8 computes where it is on."""
+        ...
+
+    def variant(
+        self,
+        *,
+        fused: bool | None = None,
+        fp8: bool | None = None,
+        context_kind: str | None = None,
+    ) -> Workload:
+        """Return the same step, computed in another way where one is given."""
         ...
 
     @property

@@ -1,5 +1,12 @@
 """What a training step of a diffusion world model costs: the family's figures for the planner.
 
+Elementwise work is counted in passes over all tokens of the width E, in the order of the layer.
+Compiled, forward: position, residual and modulation 4 + 4 + 4 (read
+both, write both), the last residual 3, norms of queries and keys 6, rotation 4, GELU 8, copies of
+values 2, the rest 2. Backward, with the sums for gates, shifts and scales: 9 + 10 + 10, 5, 15, 4,
+12, the parts of q, k and v joined 6, the rest 4. As plain formulas, in float32, they are what
+``tests/unit/planning/test_elementwise.py`` counts, operator by operator.
+
 Activations are what autograd keeps for the backward pass. They are counted from the layer as it is
 written (``network/layers.py``), in values of the model width E for each token:
 
@@ -19,8 +26,9 @@ and that of a CPU (``platform/kernels.py``) compute them again in the backward p
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -29,7 +37,9 @@ from torch import nn
 
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import WrongFrameCountError, WrongSizeError
+from nemo_cosmos.models.common.attention.context_parallel import DEFAULT_KIND
 from nemo_cosmos.models.common.costs import (
+    Elementwise,
     ForwardFlops,
     ParameterCounts,
     Precision,
@@ -38,6 +48,7 @@ from nemo_cosmos.models.common.costs import (
     token_bytes,
 )
 from nemo_cosmos.models.common.latents import LatentGrid
+from nemo_cosmos.models.common.megatron.fp8 import check_fp8_tokens
 from nemo_cosmos.models.diffusion.build import build_embedders
 from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
@@ -57,6 +68,14 @@ TEXT_VALUES = 3
 """Kept values of the width E a text token and layer: keys, normalised keys, values."""
 FINAL_VALUES = 2
 """Input and modulated input of the output layer."""
+
+COMPILED = Elementwise(37, 75, forward_kernels=32, backward_kernels=70)
+PLAIN = Elementwise(234, 390, forward_kernels=134, backward_kernels=177)
+PLAIN_WIDE_VALUES = {2: 7, 4: 4}
+"""As ``WIDE_VALUES``, of the plain formulas, by bytes of a value: they keep float32."""
+PLAIN_SELF_ATTENTION_VALUES = {2: 14, 4: 8}
+PLAIN_CROSS_ATTENTION_VALUES = {2: 6, 4: 4}
+PLAIN_FINAL_VALUES = {2: 5, 4: 3}
 
 PAPER_STATE_BYTES = 10 + 2 + 8
 """Bytes a parameter of the paper: weights with their copies, gradient, moments (section 5.2)."""
@@ -133,6 +152,47 @@ class DiffusionWorkload:
         return 3
 
     @property
+    def elementwise(self) -> Elementwise:
+        """What a layer does between its products."""
+        return COMPILED if self.is_fused else PLAIN
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether that is compiled into few kernels."""
+        return self.config.fused != "plain"
+
+    @property
+    def context_kind(self) -> str:
+        """How context-parallel ranks exchange keys and values."""
+        kind = self.config.cp_comm_type
+        return kind if isinstance(kind, str) else DEFAULT_KIND
+
+    @property
+    def fp8_share(self) -> float:
+        """Share of the products that FP8 computes: those of the layers, but for the ends."""
+        in_bfloat16 = 0 if self.precision.fp8_recipe == "delayed" else 2
+        return max(self.num_layers - in_bfloat16, 0) / self.num_layers
+
+    def variant(
+        self,
+        *,
+        fused: bool | None = None,
+        fp8: bool | None = None,
+        context_kind: str | None = None,
+    ) -> DiffusionWorkload:
+        """Return the same step, computed in another way where one is given."""
+        config, precision = copy.copy(self.config), self.precision
+        if fused is not None:
+            config.fused = "auto" if fused else "plain"
+        if context_kind is not None:
+            config.cp_comm_type = context_kind
+        if fp8 is not None:
+            precision = replace(precision, fp8=fp8)
+        changed = replace(self, config=config, precision=precision)
+        changed.__dict__["parameters"] = self.parameters  # the same, and slow to count
+        return changed
+
+    @property
     def recompute_group(self) -> int:
         """Layers that full recomputation runs again together."""
         return self.config.recompute_num_layers or 1
@@ -162,12 +222,24 @@ class DiffusionWorkload:
         latents = () if self.packed else (self.latent_thw, *self.other_latents_thw)
         grids = [token_grid(latent_thw, self.config) for latent_thw in latents]
         sharing.check(grids, self.num_text_tokens)
+        if self.precision.fp8:
+            config.fp8, config.fp8_recipe = "hybrid", self.precision.fp8_recipe
+            for latent_thw in latents:
+                num_tokens = math.prod(token_grid(latent_thw, self.config)) // (split.cp * split.tp)
+                check_fp8_tokens(config, num_tokens * self.micro_batch_size, "tokens of video")
+            num_text_tokens = self.num_text_tokens // split.tp
+            check_fp8_tokens(config, num_text_tokens * self.micro_batch_size, "tokens of text")
 
     def layer_bytes(self, split: Split) -> float:
         """Return the bytes that one layer keeps for one micro-batch without recomputation."""
-        heads = SELF_ATTENTION_VALUES + CROSS_ATTENTION_VALUES + 2 * self._ffn_ratio
+        size = self.precision.compute_bytes
+        wide, attention = WIDE_VALUES, SELF_ATTENTION_VALUES + CROSS_ATTENTION_VALUES
+        if not self.is_fused:
+            wide = PLAIN_WIDE_VALUES[size]
+            attention = PLAIN_SELF_ATTENTION_VALUES[size] + PLAIN_CROSS_ATTENTION_VALUES[size]
         # Without sequence parallelism (tp = 1 here) the wide values are whole.
-        tokens = (self.sublayers * WIDE_VALUES + heads) * token_bytes(self, split)
+        values = self.sublayers * wide + attention + 2 * self._ffn_ratio
+        tokens = values * token_bytes(self, split)
         text = TEXT_VALUES * self.num_text_tokens * self.hidden_size / split.tp
         return tokens + text * self.micro_batch_size * self.precision.compute_bytes
 
@@ -181,7 +253,10 @@ class DiffusionWorkload:
         position = 0.0
         if config.extra_pos_emb:  # the tables' sum, and the normalised embedding that layers share
             position = 2 * tokens * self.hidden_size * self.precision.compute_bytes
-        output = FINAL_VALUES * token_bytes(self, split) if split.pp == 1 else 0.0
+        final = FINAL_VALUES
+        if not self.is_fused:
+            final = PLAIN_FINAL_VALUES[self.precision.compute_bytes]
+        output = final * token_bytes(self, split) if split.pp == 1 else 0.0
         return tokens * self.micro_batch_size * (patches + rotary) + position + output
 
     def working_bytes(self, split: Split) -> float:

@@ -37,10 +37,8 @@ def test_14b_on_eight_machines(planned: Callable[..., Any]) -> None:
     assert found["paper_accounting"]["activation_gb"] == pytest.approx(310, rel=0.01)
     assert found["memory_gb_per_gpu"]["total"] < 80
     assert found["activation_gb_per_gpu"] == found["memory_gb_per_gpu"]["activations"]
-    assert found["flops_per_step"] in (
-        64 * 3 * found["forward_flops_per_sample"],
-        64 * 4 * found["forward_flops_per_sample"],
-    )
+    forward = 64 * found["forward_flops_per_sample"]
+    assert 3 * forward <= found["flops_per_step"] <= 4 * forward
     layout = found["layout"]
     sizes = ("tensor_model", "context", "pipeline_model", "data")
     product = 1

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from nemo_cosmos.batch import spec_of
 from nemo_cosmos.errors import ConfigError, WrongFrameCountError
 from nemo_cosmos.models.common.costs import (
+    Elementwise,
     ForwardFlops,
     ParameterCounts,
     Precision,
@@ -167,6 +168,16 @@ class ToyWorkload:
     num_heads: int = 1
     sublayers: int = 1
     recompute_group: int = 1
+    is_fused: bool = True
+    context_kind: str = "p2p"
+    fp8_share: float = 0.0
+
+    @property
+    def elementwise(self) -> Elementwise:
+        return Elementwise(2, 4, 3, 6)
+
+    def variant(self, **changes: Any) -> ToyWorkload:
+        return self
 
     @property
     def flops(self) -> ForwardFlops:

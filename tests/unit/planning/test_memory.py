@@ -36,9 +36,17 @@ def layout(**changes: Any) -> ParallelLayout:
 
 @pytest.mark.filterwarnings("ignore:If you are using transformer_engine:UserWarning")
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
-@pytest.mark.parametrize(("num_layers", "batch", "ffn"), [(3, 1, None), (2, 2, 640)])
+@pytest.mark.parametrize(
+    ("num_layers", "batch", "ffn", "fused", "half"),
+    [
+        (3, 1, None, "auto", False),
+        (2, 2, 640, "auto", False),
+        (2, 1, None, "plain", False),
+        (2, 1, None, "plain", True),
+    ],
+)
 def test_activations_are_those_that_autograd_keeps(
-    recompute: str, num_layers: int, batch: int, ffn: int | None
+    recompute: str, num_layers: int, batch: int, ffn: int | None, fused: str, half: bool
 ) -> None:
     """Within 2 per cent: what is not counted is small (modulations, a number for each row)."""
     ensure_model_parallel()
@@ -48,7 +56,7 @@ def test_activations_are_those_that_autograd_keeps(
     config = DiTConfig(
         num_layers=num_layers, hidden_size=192, num_attention_heads=4, ffn_hidden_size=ffn,
         crossattn_emb_channels=64, adaln_lora_dim=16, max_frames=4, max_height=32, max_width=32,
-        **settings,
+        fused=fused, params_dtype=torch.bfloat16 if half else torch.float32, **settings,
     )  # fmt: skip
     net = DiT(config).train()
     kept = KeptBytes(net)
@@ -61,18 +69,19 @@ def test_activations_are_those_that_autograd_keeps(
                 torch.full((batch,), 24.0),
             )
         )
-    workload = DiffusionWorkload(config, (4, 16, 32), 24, batch, batch, PRECISE)
+    precision = HALF if half else PRECISE
+    workload = DiffusionWorkload(config, (4, 16, 32), 24, batch, batch, precision)
     estimated = activation_bytes(workload, layout(recompute=recompute))
     if recompute == "full":  # one layer's activations come back during the backward pass
         estimated -= activation_bytes(workload, layout()) - activation_bytes(
-            DiffusionWorkload(_one_less(config), (4, 16, 32), 24, batch, batch, PRECISE), layout()
+            DiffusionWorkload(_one_less(config), (4, 16, 32), 24, batch, batch, precision), layout()
         )
     assert estimated == pytest.approx(kept.total, rel=0.02)
 
 
 def _one_less(config: DiTConfig) -> DiTConfig:
     values = {**config.architecture(), "num_layers": config.num_layers - 1}
-    return DiTConfig.from_architecture(values)
+    return DiTConfig.from_architecture(values, fused=config.fused)
 
 
 def test_state_of_a_14b_model_by_hand() -> None:
@@ -102,6 +111,7 @@ def test_what_each_axis_splits() -> None:
     whole = of()
     assert of(dp=8).optimizer == whole.optimizer / 8
     assert of(dp=8).weights == whole.weights
+    assert of(dp=4, cp=2).ema == whole.ema / 8
     assert of(dp=4, cp=2, fsdp=True).weights == whole.weights / 8
     assert of(dp=4, cp=2, fsdp=True).ema == whole.ema / 8
     # the modulation, 5 % of the parameters, is whole on every tensor-parallel process
