@@ -48,13 +48,12 @@ def find_changes(search: Search, way: Way, start: Candidate, fastest: Candidate)
     now = start
     per_node = search.gpu.per_node
     less = search.fastest_recomputation(way, start.layout)
-    for words, after in (
-        ("", less),
-        (f"{fastest.layout.describe()} instead of {start.layout.split_words()}", fastest),
-    ):
-        if after is not None and _is_worth(now, after):
+    first = [] if less is None else [(_recomputation(less), less)]
+    split = f"{fastest.layout.describe()} instead of {start.layout.split_words()}"
+    for words, after in (*first, (split, fastest)):
+        if _is_worth(now, after):
             keys = _changed_keys(now, after, per_node)
-            found.append(Change(words or _recomputation(after), keys, _gain(now, after), after))
+            found.append(Change(words, keys, _gain(now, after), after))
             now = after
     while True:
         options = [
