@@ -33,6 +33,8 @@ LOGGERS = ("nemo_logger", "megatron.core", "lightning.pytorch")
 # Set by Lightning and NeMo for one run, or by a launcher before.
 RUN_VARIABLES = ("NEMO_EXPM_VERSION", *RANK_VARIABLES)
 
+_is_first_run = True
+
 
 @contextmanager
 def fresh_globals() -> Iterator[None]:
@@ -44,13 +46,11 @@ def fresh_globals() -> Iterator[None]:
         for name in RANK_VARIABLES:  # leftovers, which NeMo would take for this process's number
             os.environ.pop(name, None)
     teardown()  # inference in this process may have left its own process groups
-    # Megatron-Core collects garbage in every save: half a second, unless what the imports made,
-    # millions of objects that live as long as the process, is left out.
-    gc.freeze()
+    _free_former_run()
     try:
-        yield
+        with _imports_uncollected():
+            yield
     finally:
-        gc.unfreeze()
         teardown()
         for name, value in environment.items():
             os.environ.pop(name, None)
@@ -70,6 +70,36 @@ def environment_of(trainer: pl.Trainer) -> Iterator[None]:
         if has_cuda() and is_first_process():
             print(*lines, sep="\n", file=sys.stderr)
         yield
+
+
+def _free_former_run() -> None:
+    """Give back memory and threads of a run that ended before in this process.
+
+    A trainer and its parts refer to each other in circles, so that only the collector frees them;
+    until then the process groups keep threads that poll, and the network its memory.
+    """
+    global _is_first_run
+    if not _is_first_run:
+        gc.collect()
+    _is_first_run = False
+
+
+@contextmanager
+def _imports_uncollected() -> Iterator[None]:
+    """Within the block, leave what exists now out of garbage collection.
+
+    Megatron-Core collects in every save: half a second, unless what the imports made, a million
+    objects that live as long as the process, is left out. A process that has frozen its own
+    objects already, as servers do before they fork, is left as it is.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def teardown() -> None:

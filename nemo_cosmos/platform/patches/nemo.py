@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ def install_nemo_patches() -> None:
     _translate_optimizer_arguments()
     _leave_out_telemetry()
     _restore_background_saves()
+    _let_networks_go()
     patch_checkpoints()
     if on_cpu:
         _patch_checkpoint_devices()
@@ -93,6 +95,25 @@ def _restore_background_saves() -> None:
     calls = importlib.import_module("megatron.core.dist_checkpointing.strategies.async_utils")
     module.AsyncCallsQueue, module.AsyncRequest = calls.AsyncCallsQueue, calls.AsyncRequest
     module.HAVE_MEGATRON_CORE = True
+
+
+def _let_networks_go() -> None:
+    """Let a run's network, optimiser and process groups be freed once nobody uses them.
+
+    Megatron-Core hangs a hook on each weight's node of the autograd graph, and the hook holds the
+    network's wrapper, which holds the nodes. The circle goes through C++, where Python's collector
+    does not follow: all that a run made would stay in memory, its communication threads as well,
+    until the process ends. With a weak reference in the hook there is no circle.
+    """
+    wrapper = importlib.import_module("megatron.core.distributed").DistributedDataParallel
+    make_hook = wrapper._make_backward_post_hook
+
+    @functools.wraps(make_hook)
+    def make_weak_hook(self: object, param: torch.nn.Parameter) -> Callable[..., None]:
+        hook: Callable[..., None] = make_hook(weakref.proxy(self), param)
+        return hook
+
+    wrapper._make_backward_post_hook = make_weak_hook
 
 
 def optimizer_overrides(

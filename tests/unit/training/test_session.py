@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -212,6 +213,24 @@ def test_a_session_that_is_closed_gives_everything_back(toy, tmp_path):
     assert not list_checkpoints(tmp_path / "toy")
     with TrainingSession.start(**toy.arguments(tmp_path, 3)) as two:
         assert two.advance(1) == 1
+
+
+def gloo_threads() -> int:
+    names = (task / "comm" for task in Path("/proc/self/task").iterdir())
+    return sum(name.read_text().startswith("pt_gloo") for name in names)
+
+
+def test_a_run_is_freed_when_the_next_one_starts(toy, tmp_path):
+    threads, networks = [], []
+    for number in range(4):
+        with TrainingSession.start(**toy.arguments(tmp_path / str(number), 2)) as session:
+            assert all(network() is None for network in networks)
+            threads.append(gloo_threads())
+            session.advance(2)
+            networks.append(weakref.ref(session.trainer.strategy.megatron_parallel[0].module))
+            session.finish()
+        del session
+    assert threads[1] == threads[2] == threads[3]
 
 
 def test_data_without_a_batch_is_an_error(toy, tmp_path):
