@@ -24,7 +24,7 @@ FPS = 24.0
 SHOTS: dict[str, list[tuple[str, int, int]]] = {
     "tune": [
         *((f"autoregressive/{number}.mp4", 0, 60) for number in (0, 2, 4)),
-        ("curation/test_video_30s.mp4", 415, 475),
+        ("curation/test_video_30s.mp4", 415, 444),
         ("asset:video_bikes", 0, 30),
         ("driving_multiview/sample_av_mv_input_hdmap_front.mp4", 0, 70),
         ("robotics_bridge/videos/train/13109/rgb.mp4", 0, 60),

@@ -20,7 +20,7 @@ All thresholds are in :class:`Thresholds`; they were chosen on the tuning half o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +62,7 @@ class Thresholds:
     gradual_ratio: float = 1.4
     off_line: float = 0.3
     same_scene: float = 0.86
-    lengths: tuple[int, ...] = (6, 10, 16, 24, 36)
+    lengths: tuple[int, ...] = (6, 10, 16, 24, 36, 54, 80, 120)
 
 
 DEFAULTS = Thresholds()
@@ -229,11 +229,27 @@ def find_gradual(
         taken[transition.start : max(transition.end, transition.start + 1)] = True
     for length in thresholds.lengths:
         candidates += _gradual_of(signatures, length, taken, thresholds)
+    every = [transition for _, transition in candidates]
     found: list[Transition] = []
     for _, transition in sorted(candidates, reverse=True):
-        if not any(transition.start <= t.end and t.start <= transition.end for t in found):
+        if not _touches(transition, found) and not _holds_two(transition, every):
             found.append(transition)
     return [with_fitted_ends(signatures, each, [*known, *found]) for each in found]
+
+
+def _touches(transition: Transition, others: Iterable[Transition]) -> bool:
+    return any(transition.start <= each.end and each.start <= transition.end for each in others)
+
+
+def _holds_two(long: Transition, others: Iterable[Transition]) -> bool:
+    """Whether two transitions that do not touch, with a short shot between them, look like one."""
+    most = (long.end - long.start) // 2
+    inside = [
+        each
+        for each in others
+        if long.start <= each.start and each.end <= long.end and each.end - each.start <= most
+    ]
+    return bool(inside) and min(each.end for each in inside) < max(each.start for each in inside)
 
 
 def with_fitted_ends(

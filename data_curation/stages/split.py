@@ -105,7 +105,7 @@ class SplitStage(ClipStage):
     inputs = ("info",)
     outputs = ("start_frame", "end_frame", "span_s", "clip_id")
     resources = Resources(cpus=1.0)
-    version = 4
+    version = 5
 
     def __init__(self, settings: SplitSettings, store: ClipStore) -> None:
         self.settings = settings

@@ -20,12 +20,13 @@ def found(*shots: np.ndarray) -> list[tuple[int, int]]:
     return [(item.start, item.end) for item in find_transitions(Signatures.of(frames))]
 
 
-def slow_scene(seed: int, num_frames: int) -> np.ndarray:
-    """A soft picture over which the camera goes by a quarter of a pixel a frame."""
+def slow_scene(seed: int, num_frames: int, quarters: float = 1) -> np.ndarray:
+    """A soft picture over which the camera goes by so many quarters of a pixel a frame."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (6, 9, 3)).astype(np.uint8)
     wide = cv2.resize(coarse, (4 * 160, 4 * 72), interpolation=cv2.INTER_CUBIC)
-    views = (wide[:, index : index + 4 * 128] for index in range(num_frames))
+    places = (np.arange(num_frames) * quarters).astype(int)
+    views = (wide[:, place : place + 4 * 128] for place in places)
     return np.stack([cv2.resize(view, (128, 72), interpolation=cv2.INTER_AREA) for view in views])
 
 
@@ -60,14 +61,34 @@ def test_a_dissolve_is_one_transition():
     assert 47 <= end <= 58
 
 
-@pytest.mark.parametrize("length", [24, 48])
+@pytest.mark.parametrize("length", [24, 48, 72, 96])
 def test_no_frame_of_a_long_dissolve_is_left(length):
     weight = np.linspace(0, 1, length + 2)[1:-1, None, None, None]
-    one, other = slow_scene(1, 60 + length), slow_scene(2, 60 + length)
+    one, other = (slow_scene(seed, 60 + length, 24 / length) for seed in (1, 2))
     mixed = one[60:] * (1 - weight) + other[:length] * weight
     ((start, end),) = found(one[:60], mixed, other[length:])
-    assert 50 <= start <= 61
-    assert length + 59 <= end <= length + 72
+    assert 60 - 0.2 * length <= start <= 61
+    assert length + 59 <= end <= 60 + 1.25 * length
+
+
+def test_two_transitions_with_a_short_shot_between_them_stay_two():
+    weight = np.linspace(0, 1, 12)[1:-1, None, None, None]
+    one, other, third = (slow_scene(seed, 80) for seed in (1, 2, 3))
+    first = one[60:70] * (1 - weight) + other[:10] * weight
+    second = other[32:42] * (1 - weight) + third[:10] * weight
+    transitions = found(one[:60], first, other[10:32], second, third[10:])
+    assert len(transitions) == 2
+    assert transitions[0][1] <= 80
+    assert transitions[1][0] >= 80
+
+
+@pytest.mark.parametrize("num_frames", [60, 100])
+def test_a_slow_pan_is_none(num_frames):
+    rng = np.random.default_rng(4)
+    coarse = rng.integers(0, 256, (6, 24, 3)).astype(np.uint8)
+    wide = cv2.resize(coarse, (320, 72), interpolation=cv2.INTER_CUBIC)
+    way = np.concatenate([np.zeros(60), np.linspace(0, 190, num_frames), np.full(60, 190)])
+    assert found(np.stack([wide[:, x : x + 128] for x in way.astype(int)])) == []
 
 
 def test_a_fade_through_white_between_bars_is_found():
