@@ -8,6 +8,7 @@ from functools import cache
 
 from data_curation.executors import Executor
 from data_curation.settings import CurateSettings
+from data_curation.sources.apart import check_results_apart
 from data_curation.sources.find import find_sources
 from data_curation.sources.robot_data import refuse_robot_data
 from nemo_cosmos.checklist import Check
@@ -53,6 +54,7 @@ def curation_checks(
     def sources() -> str:
         if not settings()[0].videos_only:
             refuse_robot_data(source, found())
+        check_results_apart(source, output, folder(), found())
         return counted(len(found()), "video")
 
     return [

@@ -29,6 +29,7 @@ from data_curation.reporting.recorder import RunRecorder
 from data_curation.reporting.timings import TIMINGS_FILE, write_timings
 from data_curation.run_folder import claimed
 from data_curation.settings import CurateSettings
+from data_curation.sources.apart import check_results_apart
 from data_curation.sources.find import find_sources
 from data_curation.sources.robot_data import refuse_robot_data
 from data_curation.stages.base import DatasetStage, Stage, check_order
@@ -147,7 +148,8 @@ class CurationRun:
 
     Raises:
         ConfigError: a bucket holds other results at the output.
-        InputError: the input is a robot data set, whose actions would be lost.
+        InputError: input and output are not apart, or the input is a robot data set, whose actions
+            would be lost.
         MissingFileError: the input holds no video, or a bucket does not exist.
     """
 
@@ -171,6 +173,7 @@ class CurationRun:
         self.sources = find_sources(source, self.folder, output, self.ignored)
         if not recipe.settings.videos_only:
             refuse_robot_data(source, self.sources)
+        check_results_apart(source, output, self.folder, self.sources)
         self.store = ClipStore(self.folder)
         self.stages = recipe.build_stages(self.store)
         check_order(self.stages)

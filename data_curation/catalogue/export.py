@@ -13,6 +13,7 @@ from nemo_cosmos.data.shards.layout import VERSION_FOLDER
 from nemo_cosmos.data.shards.writer import CuratedWriter, read_shard
 from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError
 from nemo_cosmos.storage import atomic_path
+from nemo_cosmos.storage.outputs import check_apart
 
 
 def export_dataset(
@@ -34,6 +35,7 @@ def export_dataset(
 
     Raises:
         ConfigError: the destination holds shards, or no clip was given.
+        InputError: the destination lies inside the version's folder.
         MissingFileError: a shard of the version is gone.
         SampleError: a clip's content is not that of the version any more.
         StorageFullError: no space left; nothing was written.
@@ -43,6 +45,7 @@ def export_dataset(
         raise ConfigError(
             f"'{target}' holds shards already. Export into another folder; versions do not change."
         )
+    check_apart(target, [str(dataset["output"])])
     wanted: dict[str, dict[str, str]] = {}
     for clip in clips:
         wanted.setdefault(str(clip["shard"]), {})[clip["key"]] = clip["sha256"]

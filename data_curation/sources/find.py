@@ -54,9 +54,9 @@ def find_sources(
         location: a folder (searched to any depth), a video, a glob pattern, or a ``.txt`` file with
             one path or URL a line (relative ones start at its folder; lines that begin with ``#``
             are comments); each may be an ``s3://``, ``gs://`` or ``az://`` URL.
-        run_folder: the run's folder, which is left out when it is inside the input; sources in
-            buckets are copied into it one by one, while they are worked on.
-        output: the place of the results, which is left out as well.
+        run_folder: the run's folder, which a pattern does not search; sources in buckets are copied
+            into it one by one, while they are worked on.
+        output: the place of the results, which a pattern does not search either.
         ignored: counter to which the other files are added by their endings, except those that
             belong to a source.
 
@@ -150,14 +150,17 @@ class _Listing(NamedTuple):
 def _on_disk(name: str, run_folder: Path) -> _Listing:
     path = Path(name)
     if path.is_dir():
-        return _Listing(str(path), [str(each) for each in _walk(path, run_folder.absolute())])
+        return _Listing(str(path), [str(each) for each in _walk(path)])
     if path.is_file() and path.suffix == ".txt":
         return _Listing(str(path.parent), _listed(name, str(path.parent)), is_named=True)
     if path.is_file():
         return _Listing(str(path.parent), [str(path)], is_named=True)
     matches = [Path(match) for match in glob.glob(name, recursive=True)]  # noqa: PTH207
-    files = [str(match) for match in matches if not match.is_dir() or _is_closed(match)]
-    return _Listing(_fixed_part(name), files)
+    files = [match for match in matches if not match.is_dir() or _is_closed(match)]
+    root, results = fixed_part(name), run_folder.resolve()
+    if Path(root).resolve() in results.parents:
+        files = [file for file in files if results not in file.resolve().parents] or files
+    return _Listing(root, [str(file) for file in files])
 
 
 def _in_bucket(name: str, output: str, buckets: _Buckets) -> _Listing:
@@ -174,7 +177,7 @@ def _in_bucket(name: str, output: str, buckets: _Buckets) -> _Listing:
     root, wanted = name.rstrip("/"), ".*"
     urls = buckets.add(list_objects(root))
     if not urls and glob.has_magic(name):
-        root, wanted = _fixed_part(name), glob_translate(name)
+        root, wanted = fixed_part(name), glob_translate(name)
         urls = buckets.add(list_objects(root))
     matches = re.compile(wanted, re.DOTALL).fullmatch
     results = f"{output.rstrip('/')}/" if output else ""
@@ -194,10 +197,9 @@ def _listed(name: str, folder: str) -> list[str]:
     return [entry if is_url(entry) else str(Path(entry)) for entry in joined]
 
 
-def _walk(folder: Path, run_folder: Path) -> Iterable[Path]:
+def _walk(folder: Path) -> Iterable[Path]:
     for parent, folders, files in os.walk(folder):
         here = Path(parent)
-        folders[:] = [name for name in folders if (here / name).absolute() != run_folder]
         yield from (here / name for name in files)
         yield from (here / name for name in folders if _is_closed(here / name))
 
@@ -271,7 +273,7 @@ def _suffix(name: str) -> str:
     return Path(name).suffix.lower()
 
 
-def _fixed_part(pattern: str) -> str:
+def fixed_part(pattern: str) -> str:
     """The folder of a pattern before its first wildcard."""
     fixed = []
     for piece in pattern.split("/"):

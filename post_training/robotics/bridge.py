@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import MissingFileError, SampleError
+from nemo_cosmos.storage.outputs import check_apart
 from nemo_cosmos.video import Video, decode
 from post_training.robotics.conversion import ConversionReport, convert_all
 from post_training.robotics.episodes import Episode, write_episode
@@ -113,8 +114,10 @@ def convert_bridge(
     Raises:
         MissingFileError: the folder holds no annotation.
         ConfigError: ``out`` holds episodes of other settings.
+        InputError: ``out`` is the data set's folder or lies inside it.
         StorageFullError: no space left; finished episodes are intact.
     """
+    check_apart(out, [folder])
 
     def writer(split: str, number: str) -> Callable[[], None]:
         return lambda: write_episode(out, read_recording(folder, split, number, size, fps))

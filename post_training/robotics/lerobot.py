@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, SampleError, nearest_names
 from nemo_cosmos.platform.dependencies import require
+from nemo_cosmos.storage.outputs import check_apart
 from nemo_cosmos.video import Video, decode, index_frames
 from nemo_cosmos.video.resize import resize_frames
 from post_training.robotics.conversion import ConversionReport, convert_all
@@ -278,9 +279,11 @@ def convert_lerobot(
         MissingFileError, SampleError: it is no data set that can be read.
         ConfigError: there is no such camera, the actions are not seven numbers, or the folder holds
             episodes of other settings.
+        InputError: ``out`` is the data set's folder or lies inside it.
         StorageFullError: no space left; finished episodes are intact.
         MissingDependencyError: pyarrow is not installed.
     """
+    check_apart(out, [folder])
     data = LeRobotData(folder)
     chosen = data.camera(camera)
     width = int(np.prod(data.info["features"].get(ACTION, {}).get("shape") or [0]))

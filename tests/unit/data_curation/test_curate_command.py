@@ -113,3 +113,16 @@ def test_check_stops_before_the_first_source(run_cli, raw, tmp_path, command):
         assert f"{name} │ wrong" in words
     refused = run_cli(command, raw, tmp_path / "file")
     assert refused.code == Exit.WRONG_USE and "is a file" in refused.err
+
+
+@pytest.mark.parametrize("command", ["curate", "transcode"])
+def test_the_output_must_be_apart_from_the_videos(run_cli, raw, command):
+    names = sorted(path.name for path in raw.rglob("*"))
+    for place in (raw, raw / "out", raw.parent):
+        for words in (["--check"], []):
+            ran = run_cli(command, raw, place, *words)
+            assert ran.code == Exit.WRONG_USE
+            assert "Choose another place" in " ".join((ran.out + ran.err).split()).replace(
+                " │ ", ""
+            )
+    assert sorted(path.name for path in raw.rglob("*")) == names

@@ -8,7 +8,13 @@ import pytest
 
 from data_curation.catalogue import export_dataset
 from nemo_cosmos.data.shards.writer import CuratedWriter, read_samples
-from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError, StorageFullError
+from nemo_cosmos.errors import (
+    ConfigError,
+    InputError,
+    MissingFileError,
+    SampleError,
+    StorageFullError,
+)
 
 
 @pytest.fixture
@@ -32,6 +38,8 @@ def test_what_a_search_finds_is_copied_whole(embedded, version, tmp_path):
 def test_nothing_is_written_over(embedded, version, tmp_path):
     with pytest.raises(ConfigError, match="holds shards already"):
         export_dataset(version, embedded.clips(version), tmp_path / "one")
+    with pytest.raises(InputError, match="lies inside"):
+        export_dataset(version, embedded.clips(version), tmp_path / "one" / "part")
     with pytest.raises(ConfigError, match="nothing to export"):
         export_dataset(version, [], tmp_path / "part")
     assert not (tmp_path / "part").exists()

@@ -117,6 +117,9 @@ def test_curate_names_the_command_that_keeps_actions_and_words(
     for given in ("bridge", "bridge/videos/train", "bridge/videos/train/7/rgb.mp4"):
         ran = run_cli("curate", given, "shards")
         assert ran.code == 2 and "nemo-cosmos convert bridge" in ran.err
+    for place in ("bridge", "bridge/episodes"):
+        ran = run_cli("convert", "bridge", "bridge", place)
+        assert ran.code == 2 and "Choose another place" in ran.err
     ran = run_cli("convert", "bridge", "bridge", "episodes", "--fps", 4)
     assert ran.code == 0 and "1 episodes in 'episodes'" in ran.out
     words = ran.out.split("Next: nemo-cosmos ")[1].replace("SHARDS", "shards").split()
