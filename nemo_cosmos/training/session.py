@@ -50,8 +50,8 @@ from nemo_cosmos.training.weights import read_weights, replace_weights
 
 logger = logging.getLogger(__name__)
 
-DIVERGED = re.compile(r"found (NaN|Inf) in local grad norm")
-"""What Megatron-Core says of gradients that are not finite."""
+DIVERGED = re.compile(r"found (NaN|Inf) in (?:local grad norm|the norm of all gradients)")
+"""What Megatron-Core, or else the optimiser's step, says of gradients that are not finite."""
 
 
 class TrainingSession:
@@ -265,7 +265,7 @@ class TrainingSession:
         return self._fit
 
     def _check_loss(self) -> None:
-        """Notice divergence where the strategy does not check gradients, as with FSDP.
+        """Notice divergence that no gradient shows: float16's scaler takes it for an overflow.
 
         Only at steps that are logged: reading the loss waits for the device.
 

@@ -8,6 +8,8 @@ Differences from the class it builds on:
   into any other;
 - a synchronous save hands its results over in this process. Megatron-Core starts a manager process
   for that, which costs seconds at the first save and is left behind when training is killed;
+- on GPUs, gradients and weights are exchanged beside the computation;
+- gradients that are not finite end the run;
 - a checkpoint is verified and compared with the model before Megatron-Core loads it;
 - ``fsdp="megatron"`` makes a :class:`nemo_cosmos.training.fsdp.strategy.FsdpStrategy`.
 """
@@ -23,9 +25,11 @@ import numpy as np
 import torch
 from megatron.core import parallel_state, tensor_parallel
 from nemo import lightning as nl
+from nemo.core.optim.mcore_optim import McoreDistributedOptimizer
 
 from nemo_cosmos.platform.patches.checkpoints import use_results_queue
 from nemo_cosmos.training.checkpointing.sharded_state import check_loadable
+from nemo_cosmos.training.data_parallel import DEFAULT, stop_at_divergence, with_overlap
 from nemo_cosmos.training.precision import check_same_fp8
 
 DEFAULT_SEED = 1234
@@ -41,6 +45,8 @@ class WorldStrategy(nl.MegatronStrategy):
         ckpt_optim_fully_reshardable: optimiser state that loads into any parallel layout.
         fsdp: ``"megatron"`` shards weights, gradients and optimiser state over data-parallel ranks;
             None shards the optimiser's state alone.
+        overlap: exchange gradients and weights beside the computation; by default on GPUs. A
+            ``DistributedDataParallelConfig`` as ``ddp`` says for itself.
         **kwargs: the arguments of ``nemo.lightning.MegatronStrategy``, such as
             ``tensor_model_parallel_size`` and ``context_parallel_size``.
     """
@@ -62,6 +68,7 @@ class WorldStrategy(nl.MegatronStrategy):
         ckpt_async_save: bool = False,
         ckpt_optim_fully_reshardable: bool = True,
         fsdp: str | None = None,
+        overlap: bool | None = None,
         **kwargs: object,
     ) -> None:
         super().__init__(
@@ -72,6 +79,7 @@ class WorldStrategy(nl.MegatronStrategy):
         )
         self.seed = seed
         self.fsdp = fsdp
+        self.overlap = overlap
 
     def connect(self, model: pl.LightningModule) -> None:
         """Take the model, whose precision the trainer sets.
@@ -91,7 +99,20 @@ class WorldStrategy(nl.MegatronStrategy):
         """Build the model and its optimiser; choose how save results travel."""
         # A background save runs in a child process and needs Megatron's own queue.
         use_results_queue(in_process=not self.async_save)
+        if self._ddp == DEFAULT:
+            self.ddp_config = with_overlap(
+                self.ddp_config,
+                num_sharing=trainer.world_size
+                // self.tensor_model_parallel_size
+                // self.pipeline_model_parallel_size,
+                sums_losses=bool(trainer.lightning_module.config.calculate_per_token_loss),
+                overlap=self.overlap,
+            )
         super().setup(trainer)
+        for optimizer in self.optimizers:
+            if isinstance(optimizer, McoreDistributedOptimizer):
+                core = optimizer.mcore_optimizer
+                core.step = stop_at_divergence(core.step)
 
     def trained_weights(self) -> list[torch.Tensor]:
         """What this rank holds of the weights that are trained."""

@@ -38,6 +38,7 @@ TWO = {
     "pp": Layout(pipeline_model_parallel_size=2),
     "vpp": Layout(pipeline_model_parallel_size=2, virtual_pipeline_model_parallel_size=2),
     "dp": Layout(),
+    "dp_overlap": Layout(overlap=True),
     "fsdp": Layout(fsdp="megatron"),
     "recompute_full": Layout(config=RECOMPUTE_FULL),
     "recompute_selective": Layout(config={"recompute_granularity": "selective"}),
@@ -45,8 +46,8 @@ TWO = {
         tensor_model_parallel_size=2, sequence_parallel=True, config=RECOMPUTE_FULL
     ),
 }
-WITH_PACKS = ("tp_sp", "pp", "dp", "fsdp")
-STEERABLE = ("tp_sp", "cp_p2p", "pp", "vpp", "fsdp")
+WITH_PACKS = ("tp_sp", "pp", "dp", "dp_overlap", "fsdp")
+STEERABLE = ("tp_sp", "cp_p2p", "pp", "vpp", "dp_overlap", "fsdp")
 FOUR = {
     "tp_cp": Layout(tensor_model_parallel_size=2, sequence_parallel=True, context_parallel_size=2),
     "tp_pp": Layout(

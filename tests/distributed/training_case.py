@@ -46,6 +46,7 @@ class Layout:
     virtual_pipeline_model_parallel_size: int | None = None
     num_distributed_optimizer_instances: int = 1
     fsdp: str | None = None
+    overlap: bool | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     micro_batch: int = 1
 
@@ -119,6 +120,7 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
             seen.losses.append(float(trainer.callback_metrics["reduced_train_loss"]))
 
         def on_train_end(self, trainer: Any, *_: Any) -> None:
+            trainer.strategy.sync_weights()
             seen.weights.extend(weight_pieces(trainer))
             seen.exported.update(
                 {
