@@ -32,6 +32,8 @@ class LatentSample(TypedDict):
         num_frames: pixel frames.
         image_size: ``(4,)``: height and width in pixels, twice.
         padding_mask: ``(1, H_px, W_px)``, 1 on padding.
+        is_finite: that whoever read the latent found no NaN or infinity in it, so that a step need
+            not look again.
     """
 
     key: str
@@ -43,6 +45,7 @@ class LatentSample(TypedDict):
     num_frames: Tensor
     image_size: Tensor
     padding_mask: Tensor
+    is_finite: bool
 
 
 class LatentBatch(TypedDict, total=False):
@@ -64,6 +67,7 @@ class LatentBatch(TypedDict, total=False):
     num_frames: Tensor
     image_size: Tensor
     padding_mask: Tensor
+    is_finite: list[bool]
     box: Any
 
 

@@ -51,7 +51,8 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         text_length: tokens L.
         controls: names of the registered controls whose signals to load, such as ``("action",)``.
         seed: seed of the order.
-        num_workers: number of processes that read; the order does not depend on it.
+        num_workers: number of processes that read, by default none without a GPU and up to four
+            beside one; the order does not depend on it.
         shuffle_window: samples that are shuffled among each other.
         max_bad_shards: number of shards that may be missing, truncated or damaged.
         packing: settings to pack samples instead of batching those of one shape.
@@ -74,7 +75,7 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         text_length: int = 512,
         controls: Sequence[str] = (),
         seed: int = 1234,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         shuffle_window: int = DEFAULT_WINDOW,
         max_bad_shards: int = 0,
         packing: PackConfig | None = None,
@@ -222,7 +223,8 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
         cache_bytes: memory for decoded clips, in each worker.
         cache_dir: folder to keep decoded clips in as well.
         seed: seed of the order and the windows.
-        num_workers: number of processes that decode; the order does not depend on it.
+        num_workers: number of processes that decode, by default none without a GPU and up to four
+            beside one; the order does not depend on it.
         shuffle_window: samples that are shuffled among each other.
         max_bad_shards: number of shards that may be missing, truncated or damaged.
 
@@ -245,7 +247,7 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
         cache_bytes: int = 2 * 1024**3,
         cache_dir: str | None = None,
         seed: int = 1234,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         shuffle_window: int = DEFAULT_WINDOW,
         max_bad_shards: int = 0,
     ) -> None:

@@ -49,7 +49,8 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
         micro_batch_size: samples of one forward pass on one rank.
         global_batch_size: samples of one optimiser step on all ranks.
         seed: seed of the order and of what is random about samples.
-        num_workers: number of processes that read; the order does not depend on it.
+        num_workers: number of processes that read; the order does not depend on it. Where None,
+            :func:`nemo_cosmos.data.loading.loader.default_workers`.
         shuffle_window: number of samples that are shuffled among each other, besides the shuffling
             of shards.
         max_bad_shards: number of shards that may be missing, truncated or damaged. They are skipped
@@ -64,7 +65,7 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
         micro_batch_size: int,
         global_batch_size: int,
         seed: int,
-        num_workers: int,
+        num_workers: int | None,
         shuffle_window: int,
         max_bad_shards: int,
     ) -> None:
@@ -73,7 +74,7 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
             ("micro_batch_size", micro_batch_size, 1),
             ("global_batch_size", global_batch_size, 1),
             ("shuffle_window", shuffle_window, 1),
-            ("num_workers", num_workers, 0),
+            ("num_workers", 0 if num_workers is None else num_workers, 0),
             ("max_bad_shards", max_bad_shards, 0),
         ):
             check_value(name, value, int, Range(least=least))
@@ -103,7 +104,8 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
             micro_batch_size=self.micro_batch_size,
             global_batch_size=self.global_batch_size,
             seed=self.seed,
-            num_workers=self.num_workers,
+            # A run is the same however it is read: the default is recorded as the 0 that it was.
+            num_workers=self.num_workers or 0,
             shuffle_window=self.shuffle_window,
             max_bad_shards=self.bad_shards.limit,
             **options,

@@ -52,6 +52,11 @@ def num_processes() -> int:
     return int(os.environ["WORLD_SIZE"]) if is_torchrun_rank() else 1
 
 
+def num_local_processes() -> int:
+    """Processes of this run on this machine, as far as the launcher says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_torchrun_rank() else 1
+
+
 def is_first_process() -> bool:
     """Whether this rank is the one that writes files and prints."""
     if not is_torchrun_rank():

@@ -100,7 +100,7 @@ class WorldStrategy(nl.MegatronStrategy):
         # A background save runs in a child process and needs Megatron's own queue.
         use_results_queue(in_process=not self.async_save)
         if self._ddp == DEFAULT:
-            self.ddp_config = with_overlap(
+            self.ddp_config: Any = with_overlap(
                 self.ddp_config,
                 num_sharing=trainer.world_size
                 // self.tensor_model_parallel_size

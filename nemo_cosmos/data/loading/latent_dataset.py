@@ -85,6 +85,7 @@ class LatentDataset(ShardDataset):
             "num_frames": torch.tensor(record.num_frames, dtype=torch.float32),
             "image_size": torch.tensor([*size, *size], dtype=torch.float32),
             "padding_mask": torch.from_numpy(mask_1HW),
+            "is_finite": True,  # unpack_latent raises otherwise
         }
         signals: dict[str, torch.Tensor] = {}
         for control in self.controls:

@@ -8,6 +8,7 @@ ranks nor worker processes change what a model sees.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards.bad_shards import BadShards
 from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError
 from nemo_cosmos.platform import by_device
+from nemo_cosmos.platform.ranks import num_local_processes
 from nemo_cosmos.storage import is_url
 
 MAX_REPLACEMENTS = 100
@@ -185,6 +187,19 @@ class FiniteRankBatches(RankBatches):
         return len(self.order) * self.micro_batches
 
 
+MAX_DEFAULT_WORKERS = 4
+
+
+def default_workers() -> int:
+    """Number of processes that read for one rank where nobody has chosen one.
+
+    None without a GPU, as every core computes. Beside one, reading a batch would leave the GPU
+    idle: up to four, of the cores that the ranks of this machine share.
+    """
+    cores = len(os.sched_getaffinity(0)) // num_local_processes()
+    return by_device(0, max(1, min(MAX_DEFAULT_WORKERS, cores)))
+
+
 class ShardLoader(DataLoader[Any]):
     """A ``DataLoader`` that counts bad shards.
 
@@ -193,7 +208,7 @@ class ShardLoader(DataLoader[Any]):
         batches: this rank's micro-batches.
         bad: the counter of bad shards.
         collate: function that makes a batch of samples.
-        num_workers: number of processes that read.
+        num_workers: number of processes that read; :func:`default_workers` where None.
     """
 
     def __init__(
@@ -202,8 +217,9 @@ class ShardLoader(DataLoader[Any]):
         batches: Sampler[list[SampleDraw]],
         bad: BadShards,
         collate: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],
-        num_workers: int = 0,
+        num_workers: int | None = 0,
     ) -> None:
+        num_workers = default_workers() if num_workers is None else num_workers
         remote = any(is_url(shard.location) for shard in dataset.corpus.shards)
         super().__init__(
             dataset,

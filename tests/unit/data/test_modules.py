@@ -48,7 +48,7 @@ class TestLatentBatches:
         )
         (batch,) = take(data.train_dataloader(), 1)
         tensors = {name: value for name, value in batch.items() if torch.is_tensor(value)}
-        assert batch.keys() - tensors.keys() == {"key", "views"}
+        assert batch.keys() - tensors.keys() == {"key", "views", "is_finite"}
         shapes = {name: tuple(value.shape) for name, value in tensors.items()}
         assert shapes == {
             "latent": (2, 16, 3, 8, 12),

@@ -213,7 +213,7 @@ class TestBadShards:
         with pytest.raises(MissingFileError, match="has changed since it was indexed"):
             corpus.sample(0).read("json")
         corpus_of(folder)  # another run indexes the new one
-        with pytest.raises(SampleError, match="has 1 samples, but had 2"):
+        with pytest.raises(SampleError, match="has 1 sample, but had 2"):
             pickle.loads(pickle.dumps(corpus)).sample(0)
 
     def test_what_stands_in_does_not_depend_on_ranks(self, folder, monkeypatch):
@@ -268,3 +268,21 @@ def test_batches_for_a_gpu_are_pinned(folder, monkeypatch):
     assert not LatentDataModule(folder).train_dataloader().pin_memory
     monkeypatch.setattr(device, "has_cuda", lambda: True)
     assert LatentDataModule(folder).train_dataloader().pin_memory
+
+
+@pytest.mark.parametrize(("cores", "ranks", "workers"), [(16, 2, 4), (8, 4, 2), (2, 8, 1)])
+def test_processes_read_beside_a_gpu_unless_somebody_chose(
+    folder, monkeypatch, cores, ranks, workers
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    for name in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, str(ranks))
+    assert LatentDataModule(folder).train_dataloader().num_workers == 0
+    monkeypatch.setattr(device, "has_cuda", lambda: True)
+    assert LatentDataModule(folder).train_dataloader().num_workers == workers
+    assert LatentDataModule(folder, num_workers=0).train_dataloader().num_workers == 0
+
+
+def test_a_batch_says_that_its_latents_were_looked_at(folder):
+    batch = next(iter(LatentDataModule(folder).train_dataloader()))
+    assert batch["is_finite"] == [True]

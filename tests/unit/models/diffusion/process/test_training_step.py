@@ -21,6 +21,7 @@ from nemo_cosmos.models.diffusion.process.training_step import (
     sample_keys,
 )
 from nemo_cosmos.platform import ensure_model_parallel
+from nemo_cosmos.testing.recording_device import Recording
 
 SHAPE = (4, 16, 3, 4, 4)
 KEYS = ["a", "b", "c", "d"]
@@ -118,6 +119,16 @@ def test_bad_batches() -> None:
         check_batch({"t5_text_embeddings": torch.ones(1, 2, 3)})
     with pytest.raises(SampleError, match=r"shape \(4, 16\)"):
         check_batch({**batch, "latent": torch.ones(4, 16)})
+
+
+@pytest.mark.parametrize("looked_at", [[True, True, True, False], [True] * 4])
+def test_latents_that_their_reader_has_looked_at_are_not_looked_at_again(
+    looked_at: list[bool],
+) -> None:
+    batch = {**make_batch(), "is_finite": looked_at}
+    with Recording(torch.device("cpu")) as recording:
+        check_batch(batch)
+    assert (recording.num_operations == 0) == all(looked_at)
 
 
 def test_samples_without_keys_are_numbered() -> None:
