@@ -30,6 +30,7 @@ from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from recipes import common
 from recipes.config import Config, as_recipe
+from recipes.layouts import PER_NODE, layout_for
 
 POST_TRAINING_LR = 2**-14.3
 POST_TRAINING_STEPS = 2000
@@ -140,11 +141,14 @@ def _nano(preset: str, post_training: bool) -> run.Partial:
 def _large(
     preset: str, post_training: bool, *, lr: float, weight_decay: float, eps: float
 ) -> run.Partial:
-    """Tensor parallel over the GPUs of a machine, with sequence parallelism, recomputing all."""
+    """On GPUs of 80 GB, spread as :mod:`recipes.layouts` says."""
+    num_nodes = 4 if post_training else 32
+    split = layout_for(preset.split("_")[1], num_nodes * PER_NODE)
     model = _model(preset)
-    model.config.recompute_granularity = "full"
-    model.config.recompute_method = "uniform"
-    model.config.recompute_num_layers = 1
+    if split.recomputed:
+        model.config.recompute_granularity = "full"
+        model.config.recompute_method = "block"
+        model.config.recompute_num_layers = split.recomputed
     return common.task(
         model=model,
         # Batch sizes are ours: 64 samples are the published 32 ranks with two accumulations each.
@@ -152,12 +156,14 @@ def _large(
         trainer=common.trainer(
             POST_TRAINING_STEPS if post_training else 100_000,
             grad_reduce_in_fp32=False,  # 2 bytes a gradient, as published (paper, section 5.2)
-            num_nodes=4 if post_training else 32,
-            devices=8,
+            num_nodes=num_nodes,
+            devices=PER_NODE,
             ema=common.ema(power_rate=0.1),
             samples=common.sample_videos(every_n_steps=200 if post_training else 1000),
-            tensor_model_parallel_size=8,
-            sequence_parallel=True,
+            tensor_model_parallel_size=split.tp,
+            sequence_parallel=split.tp > 1,
+            context_parallel_size=split.cp,
+            fsdp="megatron" if split.fsdp else None,
             ckpt_async_save=True,
         ),
         optim=common.adamw(

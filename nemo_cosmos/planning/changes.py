@@ -110,10 +110,9 @@ def _other_ways(
             replace(way, overlap=replace(overlap, tensor=True)),
         )
     if layout.state_ranks > 1 and not layout.fsdp and not overlap.data:
-        ddp = "trainer.strategy.ddp"
         yield (
             "gradients and weights exchanged behind computation",
-            {f"{ddp}.overlap_grad_reduce": True, f"{ddp}.overlap_param_gather": True},
+            {"trainer.strategy.overlap": True},
             replace(way, overlap=replace(overlap, data=True)),
         )
 

@@ -46,8 +46,7 @@ class Overlap:
     """What is sent while the GPU computes.
 
     Attributes:
-        data: gradients and weights between data-parallel ranks (``ddp``'s overlap_grad_reduce and
-            overlap_param_gather).
+        data: gradients and weights between data-parallel ranks.
         tensor: activations between tensor-parallel ranks (``tp_comm_overlap``).
     """
 

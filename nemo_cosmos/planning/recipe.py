@@ -104,10 +104,8 @@ def plan_recipe(
     _check_belonging(recipe, built)
     workload = _workload(recipe, built, get_family(name), video)
     own = _own_layout(recipe, built, workload, num_gpus)
-    overlap = Overlap(
-        data=bool(getattr(_ddp(recipe), "overlap_grad_reduce", False)),
-        tensor=bool(built.config.tp_comm_overlap),
-    )
+    tensor = bool(built.config.tp_comm_overlap)
+    overlap = Overlap(_overlaps_data(recipe.trainer.strategy), tensor)
     return make_plan(workload, gpu, num_gpus, memory_bytes, own, overlap, fsdp=fsdp)
 
 
@@ -138,9 +136,12 @@ def _own_layout(
     )
 
 
-def _ddp(recipe: run.Partial) -> object:
-    """Return what is configured of the exchange between data-parallel ranks."""
-    return getattr(recipe.trainer.strategy, "ddp", None)
+def _overlaps_data(strategy: run.Config) -> bool:
+    """Whether gradients and weights travel while a GPU computes, as they do by default."""
+    given = getattr(strategy, "ddp", None)
+    if given is None or isinstance(given, str):
+        return getattr(strategy, "overlap", None) is not False
+    return bool(getattr(given, "overlap_grad_reduce", False))
 
 
 def _check_belonging(recipe: run.Partial, model: WorldModel) -> None:

@@ -69,7 +69,7 @@ def test_nemo_arguments_place_a_run():
     )
     assert (made.log.log_dir, made.log.name) == ("/runs", "mine")
     assert (made.trainer.num_nodes, made.trainer.devices) == (2, 4)
-    assert made.trainer.strategy.tensor_model_parallel_size == 8, "the layout stays the recipe's"
+    assert made.trainer.strategy.context_parallel_size == 4, "the layout stays the recipe's"
     image = tokenizer.tokenizer_ci8x8("/runs", "image", post_training=True)
     assert (image.log.log_dir, image.log.name) == ("/runs", "image")
     assert list(inspect.signature(diffusion.diffusion_nano_action).parameters) == [
