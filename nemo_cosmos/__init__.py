@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nemo_cosmos.api import (
         curate,
         evaluate,
+        evaluate_world,
         export_ckpt,
         extend,
         finetune,
@@ -59,6 +60,7 @@ __all__ = [
     "WorldPipeline",
     "curate",
     "evaluate",
+    "evaluate_world",
     "export_ckpt",
     "extend",
     "finetune",

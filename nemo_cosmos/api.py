@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from data_curation import CurateSettings, CurateSummary
     from nemo_cosmos.data.tokenize.config import TokenizeConfig
+    from nemo_cosmos.evaluation.record import EvaluationRecord
     from nemo_cosmos.inference import Result
     from nemo_cosmos.inference.given import FrameSource
     from nemo_cosmos.inference.request import Controls
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "curate",
     "evaluate",
+    "evaluate_world",
     "export_ckpt",
     "extend",
     "finetune",
@@ -469,3 +471,43 @@ def evaluate(
     from nemo_cosmos.evaluation import choose_metrics, evaluate_pair
 
     return evaluate_pair(generated_THWC, truth_THWC, choose_metrics(metrics))
+
+
+def evaluate_world(
+    world: Folder,
+    data: Folder,
+    *,
+    metrics: Sequence[str] = (),
+    seeds: Sequence[int] = (1,),
+    limit: int | None = None,
+    out: Folder | None = None,
+    progress: Progress | None = None,
+    **options: object,
+) -> EvaluationRecord:
+    """Let a world make the videos of recorded episodes, score them, and see whether it obeys.
+
+    Args:
+        world: the world's folder.
+        data: a folder of recordings, or shards, with the signals that steer the model.
+        metrics: names such as ``"psnr"``; by default all that need no weights.
+        seeds: seeds of the noise; an episode's numbers are their mean.
+        limit: how many episodes at most; None for all.
+        out: a folder for ``evaluation.json``, curves, pictures and videos; None to keep nothing.
+        progress: called with the videos done and the videos in all.
+        **options: options of the generation, such as ``steps`` and ``guidance``.
+
+    Returns:
+        the scores with their intervals, and all that is needed to repeat them.
+
+    Raises:
+        MissingFileError: there is no such world, or no recording.
+        InputError: no episode fits the model.
+    """
+    from nemo_cosmos.evaluation.record import as_record
+    from nemo_cosmos.inference import trial
+    from nemo_cosmos.inference.trial_videos import Trial
+
+    folder = None if out is None else Path(out)
+    asked = Trial(tuple(metrics), tuple(seeds), limit=limit, options=options)
+    _, record = trial.evaluate_world(world, data, asked, out=folder, progress=progress)
+    return as_record(record, str(folder or world))

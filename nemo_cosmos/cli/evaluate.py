@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from nemo_cosmos.cli.checking import CheckOnly, look_first
-from nemo_cosmos.cli.options import AllowMismatch, AsJson, listed, number
+from nemo_cosmos.cli.options import AllowMismatch, AsJson, DisableGuard, listed, number
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.progress import show_progress
 
 if TYPE_CHECKING:
     from nemo_cosmos.evaluation.gate import Requirement
     from nemo_cosmos.evaluation.statistics import Score
+    from nemo_cosmos.inference.trial_videos import Trial
 
 
 def command(
@@ -48,9 +49,31 @@ def command(
         Path | None,
         typer.Option(help="JSON file with the prompt of each video by its name, for judges."),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="World folder to put on trial: it makes the videos of --data itself."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recorded episodes for --model: a folder, or shards, with their signals."
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of the noise for --model: 1,2,3.")] = "1",
+    limit: Annotated[
+        int | None, number("Evaluate --model on this many episodes at most.", least=1)
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="An option of the generation for --model: steps=12. Repeatable.",
+        ),
+    ] = None,
+    disable_guard: DisableGuard = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for evaluation.json, curves.json and the plot metrics.png."),
+        typer.Option(help="Folder for evaluation.json, curves, pictures, and --model's videos."),
     ] = None,
     require: Annotated[
         list[str] | None,
@@ -80,6 +103,10 @@ def command(
     clips. A clip that cannot be compared is skipped, counted and named. With --out, a run that was
     stopped resumes, and evaluation.json holds all that is needed to repeat it.
 
+    With --model and --data the model continues the first frame of each episode, told its own
+    control, another episode's, and multiples of its own. "action_sensitivity" is what following
+    its own control gains over following another's: about 0 where the model ignores its actions.
+
     --compare says which of two evaluations is better and where no difference is shown. --repeat
     computes a recorded evaluation again and ends with code 1 where a score left its interval.
 
@@ -87,6 +114,8 @@ def command(
         nemo-cosmos evaluate outputs/generated data/test
         nemo-cosmos evaluate generated test --skip-frames 1 --trim --resize --out outputs/evaluation
         nemo-cosmos evaluate generated test --suite robotics --require 'motion_following>0.3'
+        nemo-cosmos evaluate --model action_world/export --data raw/held_out --out outputs/trial
+        nemo-cosmos evaluate --model W --data D --seeds 1,2 --require 'action_sensitivity>0'
         nemo-cosmos evaluate --compare before/evaluation.json after/evaluation.json
         nemo-cosmos evaluate --repeat outputs/evaluation/evaluation.json
         nemo-cosmos evaluate --list
@@ -95,6 +124,7 @@ def command(
         "--list": list_metrics,
         "--compare": compare is not None,
         "--repeat": repeat is not None,
+        "--model with --data": model is not None or data is not None,
         "a folder of videos": generated is not None,
     }
     chosen = [name for name, is_chosen in modes.items() if is_chosen]
@@ -109,11 +139,84 @@ def command(
         _compare(*compare, as_json)
     elif repeat is not None:
         _repeat(repeat, as_json)
+    elif model is not None or data is not None:
+        trial = _trial(listed(metric), suite, seeds, limit, option)
+        options = _WorldOptions(model, data, out, listed(disable_guard), tuple(require or ()))
+        _score_world(trial, options, check, as_json)
     elif generated is not None:
         options = _FolderOptions(
             listed(metric), suite, skip_frames, trim, resize, prompts, out, listed(allow_mismatch)
         )
         _score_folders(generated, truth, options, tuple(require or ()), check, as_json)
+
+
+def _trial(
+    metrics: tuple[str, ...],
+    suite: str | None,
+    seeds: str,
+    limit: int | None,
+    options: list[str] | None,
+) -> Trial:
+    """What a world is tried on, from the words of the command line."""
+    from nemo_cosmos.evaluation.suites import chosen_names
+    from nemo_cosmos.inference.trial_videos import Trial
+
+    try:
+        numbers = tuple(int(seed) for seed in seeds.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"--seeds is '{seeds}'; expected whole numbers with commas between, such as 1,2,3."
+        ) from error
+    return Trial(
+        chosen_names(metrics, suite), numbers, limit=limit, options=_named_values(options or [])
+    )
+
+
+def _named_values(words: list[str]) -> dict[str, Any]:
+    """Read NAME=VALUE, where a value is a number, true, false or text."""
+    found: dict[str, Any] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign or not name:
+            raise ConfigError(f"--option {word} is not NAME=VALUE, such as --option steps=12.")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+class _WorldOptions(NamedTuple):
+    """Options of a trial of a world, as the command line takes them."""
+
+    model: Path | None
+    data: Path | None
+    out: Path | None
+    disabled_guards: tuple[str, ...]
+    require: tuple[str, ...]
+
+
+def _score_world(trial: Trial, options: _WorldOptions, check: bool, as_json: bool) -> None:
+    """Put a world on trial, show its scores and hold the requirements."""
+    from nemo_cosmos.evaluation.gate import Requirement
+    from nemo_cosmos.evaluation.report import metrics_table
+    from nemo_cosmos.guardrails.site import site_policy
+    from nemo_cosmos.inference.trial import evaluate_world, trial_checks
+
+    model, data, out = options.model, options.data, options.out
+    if model is None or data is None:
+        raise ConfigError(
+            "A model is tried on recorded episodes: give both --model WORLD and --data EPISODES."
+        )
+    requirements = [Requirement.parse(text) for text in options.require]
+    guards = site_policy(options.disabled_guards)
+    look_first(trial_checks(model, data, trial, out), check, as_json)
+    with show_progress("Trying", "videos", "json" if as_json else "people") as update:
+        evaluation, record = evaluate_world(
+            model, data, trial, guards=guards, out=out, progress=update
+        )
+    _show(record if as_json else metrics_table(evaluation), as_json)
+    _require(requirements, evaluation.scores)
 
 
 class _FolderOptions(NamedTuple):
@@ -217,10 +320,16 @@ def _repeat(file: Path, as_json: bool) -> None:
     from nemo_cosmos.evaluation.comparison import check_repetition, repetition_table
     from nemo_cosmos.evaluation.folders import repeat_folders
     from nemo_cosmos.evaluation.record import read_record
+    from nemo_cosmos.guardrails.site import site_policy
+    from nemo_cosmos.inference.trial import repeat_trial
+    from nemo_cosmos.inference.trial_videos import WORLD
 
     before = read_record(file)
     with show_progress("Evaluating", "videos", "json" if as_json else "people") as update:
-        now = repeat_folders(before, update)
+        if before.inputs.get("kind") == WORLD:
+            now = repeat_trial(before, site_policy(), update)
+        else:
+            now = repeat_folders(before, update)
     found = check_repetition(before, now)
     _show([one.to_json() for one in found] if as_json else repetition_table(found), as_json)
     if not all(one.comes_out for one in found):

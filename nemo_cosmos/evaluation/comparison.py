@@ -136,7 +136,7 @@ class Repetition:
 
 
 def check_repetition(before: EvaluationRecord, now: EvaluationRecord) -> list[Repetition]:
-    """Whether each recorded score comes out again.
+    """Whether each recorded score comes out again; durations are not asked for.
 
     Args:
         before: what was recorded.
@@ -147,6 +147,8 @@ def check_repetition(before: EvaluationRecord, now: EvaluationRecord) -> list[Re
     """
     found = []
     for name, old in before.scores.items():
+        if not before.metrics[name].get("is_repeatable", True):
+            continue
         features = [record.metrics[name].get("features") for record in (before, now)]
         if features[0] != features[1]:
             raise ConfigError(

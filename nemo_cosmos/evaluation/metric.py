@@ -1,8 +1,9 @@
-"""What a metric is: a small dataclass, of one of three kinds, with the functions that compute it.
+"""What a metric is: a small dataclass, of one of these kinds, with the functions that compute it.
 
 - :class:`PairMetric` compares one generated video with the true one.
 - :class:`SetMetric` compares all generated videos with all true ones.
 - :class:`JudgeMetric` asks a model what it thinks of one video.
+- :class:`MeasuredMetric` names a number that comes with a video.
 
 A metric is one file that makes one of these; :mod:`.registry` finds it by name. The features that
 a metric looks through are part of it: its name contains them and their exact version is recorded,
@@ -13,7 +14,7 @@ Shape suffixes: T frames, H height, W width, C channels, N rows of features, D f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -25,7 +26,7 @@ from nemo_cosmos.errors import ConfigError
 Frames = NDArray[np.uint8]
 #: What a metric may ask for besides the generated frames.
 Need = Literal["truth", "prompt"]
-MetricKind = Literal["pair", "set", "judge"]
+MetricKind = Literal["pair", "set", "judge", "measured"]
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,15 @@ class Case:
         generated_THWC: uint8 RGB frames.
         truth_THWC: the true frames, of the same shape; None where there is no truth.
         prompt: the words that the video was generated from, if they are known.
+        measured: numbers that whoever made the video measured, such as the seconds it took, by the
+            name of their :class:`MeasuredMetric`.
     """
 
     name: str
     generated_THWC: Frames
     truth_THWC: Frames | None = None
     prompt: str | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,9 @@ class Metric:
         needs: what it needs besides the generated frames.
         is_default: whether it is computed unless others are asked for. Metrics that need weights, a
             server or many videos are computed on request.
+        is_quality: whether it says how good a generated video is; a baseline, an amount or a
+            duration does not, and no model is compared by it.
+        is_repeatable: whether the same inputs give the same number again; a duration is measured.
         describe_features: gives the network that it looks through; None for a metric without one.
     """
 
@@ -80,6 +87,8 @@ class Metric:
     unit: str = ""
     needs: frozenset[Need] = frozenset({"truth"})
     is_default: bool = True
+    is_quality: bool = True
+    is_repeatable: bool = True
     describe_features: Callable[[], Features] | None = None
 
     @property
@@ -146,6 +155,15 @@ class SetMetric(Metric):
     compare: Callable[[NDArray[np.float32], NDArray[np.float32]], float]
     min_rows: int
     num_resamples: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredMetric(Metric):
+    """A number that comes with a video: how long it took, or what another control would change."""
+
+    kind: ClassVar[MetricKind] = "measured"
+    needs: frozenset[Need] = frozenset()
+    is_default: bool = False
 
 
 @dataclass(frozen=True)

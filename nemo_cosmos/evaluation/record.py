@@ -98,6 +98,8 @@ def describe(metric: Metric, with_features: bool = True) -> dict[str, Any]:
         "kind": metric.kind,
         "unit": metric.unit,
         "higher_is_better": metric.higher_is_better,
+        "is_quality": metric.is_quality,
+        "is_repeatable": metric.is_repeatable,
         "description": metric.description,
         "needs": sorted(metric.needs),
         "features": (

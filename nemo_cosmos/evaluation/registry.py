@@ -20,6 +20,7 @@ BUILTIN_METRICS = {
     "psnr": f"{_ROOM}.pair.psnr:PSNR",
     "ssim": f"{_ROOM}.pair.ssim:SSIM",
     "psnr_repeat_first": f"{_ROOM}.pair.psnr:PSNR_REPEAT_FIRST",
+    "motion_margin": f"{_ROOM}.pair.copying:MOTION_MARGIN",
     "motion_following": f"{_ROOM}.pair.motion:MOTION_FOLLOWING",
     "flow_similarity": f"{_ROOM}.pair.motion:FLOW_SIMILARITY",
     "lpips_vgg": f"{_ROOM}.pair.lpips:LPIPS_VGG",

@@ -37,11 +37,39 @@ def scores_table(evaluation: Evaluation) -> Table:
     for name, clip in evaluation.clips.items():
         numbers = [clip.scores.get(metric.name) for metric in evaluation.metrics]
         table.add_row(name, *("" if number is None else f"{number:.3f}" for number in numbers))
-    if evaluation.skipped:
-        table.caption = f"{len(evaluation.skipped)} skipped: " + "; ".join(
-            f"{name}: {reason}" for name, reason in evaluation.skipped.items()
-        ).replace("[", "\\[")
+    table.caption = _skipped(evaluation)
     return table
+
+
+def metrics_table(evaluation: Evaluation) -> Table:
+    """A table with a row for each metric, for evaluations of many metrics.
+
+    Args:
+        evaluation: the scores.
+    """
+    from rich.table import Table
+
+    table = Table(title=f"{len(evaluation.clips)} clips")
+    table.add_column("metric", no_wrap=True)
+    for header in ("unit", "value", "95 % interval", "better"):
+        table.add_column(header)
+    for metric in evaluation.metrics:
+        score = evaluation.scores[metric.name]
+        ends = None in (score.low, score.high)
+        interval = "" if ends else f"{score.low:.3f} to {score.high:.3f}"
+        direction = "higher" if metric.higher_is_better else "lower"
+        row = (metric.name, metric.unit, f"{score.value:.3f}", interval)
+        table.add_row(*row, direction if metric.is_quality else "")
+    table.caption = _skipped(evaluation)
+    return table
+
+
+def _skipped(evaluation: Evaluation) -> str | None:
+    """Which videos have no score, and why; None where all have."""
+    if not evaluation.skipped:
+        return None
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in evaluation.skipped.items())
+    return f"{len(evaluation.skipped)} skipped: {reasons}".replace("[", "\\[")
 
 
 def write_report(evaluation: Evaluation, folder: Path, record: Mapping[str, Any]) -> None:

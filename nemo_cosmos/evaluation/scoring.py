@@ -25,6 +25,7 @@ from nemo_cosmos.evaluation.metric import (
     Case,
     Frames,
     JudgeMetric,
+    MeasuredMetric,
     Metric,
     PairMetric,
     SetMetric,
@@ -141,6 +142,9 @@ def score_cases(cases: Sequence[Case], metrics: Sequence[Metric]) -> list[CaseSc
             _ask_judge(metric, cases, results)
             continue
         for case, result in zip(cases, results, strict=True):
+            if isinstance(metric, MeasuredMetric):
+                result.scores[metric.name] = _measured(metric, case)
+                continue
             if case.truth_THWC is None:  # checked above; judges alone need none
                 continue
             if isinstance(metric, PairMetric):
@@ -247,6 +251,15 @@ def check_case(case: Case, metrics: Sequence[Metric]) -> None:
     if case.truth_THWC is not None:
         _check_frames("true", case.truth_THWC)
         _check_same_shape(case.generated_THWC, case.truth_THWC)
+
+
+def _measured(metric: MeasuredMetric, case: Case) -> float:
+    if metric.name not in case.measured:
+        raise ConfigError(
+            f"'{metric.name}' is measured while a video is made, and '{case.name}' comes without "
+            "it. Evaluate the model itself, or leave it out."
+        )
+    return float(case.measured[metric.name])
 
 
 def _ask_judge(metric: JudgeMetric, cases: Sequence[Case], results: Sequence[CaseScores]) -> None:

@@ -10,7 +10,14 @@ from nemo_cosmos.evaluation.registry import choose_metrics
 SUITES: Mapping[str, tuple[str, ...]] = {
     "visual": ("psnr", "ssim", "lpips_vgg"),
     "tokenizer": ("psnr", "ssim"),
-    "robotics": ("psnr", "ssim", "psnr_repeat_first", "motion_following", "flow_similarity"),
+    "robotics": (
+        "psnr",
+        "ssim",
+        "psnr_repeat_first",
+        "motion_margin",
+        "motion_following",
+        "flow_similarity",
+    ),
 }
 """Suite -> its metrics, in the order of the report."""
 

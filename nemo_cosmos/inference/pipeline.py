@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nemo_cosmos.checkpoint.world.folder import World, model_record
+from nemo_cosmos.checkpoint.world.folder import World
+from nemo_cosmos.checkpoint.world.folder import model_record as describe_weights
 from nemo_cosmos.controls import Signal, get_controls
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.inference.given import FrameSource
@@ -207,7 +208,7 @@ class WorldPipeline:
             request: the request.
             progress: called after every sampling step; may raise ``Cancelled``.
         """
-        checked = check_request(request, self.generator, self.world.config.video, self._signals)
+        checked = check_request(request, self.generator, self.world.config.video, self.signals)
         context = {"model": self.world.folder.name, "seed": checked.options.seed}
         verdicts = self._check_prompt(checked.prompt, context)
         text = self._encode_text(checked)
@@ -219,12 +220,12 @@ class WorldPipeline:
         return self._result(checked, safe_THWC, [*verdicts, *video_verdicts])
 
     @cached_property
-    def _model_record(self) -> dict[str, object]:
+    def model_record(self) -> dict[str, object]:
         """The model's part of the provenance; hashing large weights takes a while."""
-        return model_record(self.world)
+        return describe_weights(self.world)
 
     @cached_property
-    def _signals(self) -> dict[str, Signal]:
+    def signals(self) -> dict[str, Signal]:
         """The signals of the model's controls by name."""
         controls = get_controls(spec.name for spec in self.world.config.controls)
         return {signal.name: signal for control in controls for signal in control.signals}
@@ -286,7 +287,7 @@ class WorldPipeline:
         """Put video and provenance together."""
         record = make_record(
             task=checked.task,
-            model=self._model_record,
+            model=self.model_record,
             prompt=checked.prompt,
             negative_prompt=checked.options.negative_prompt,
             options=checked.recorded_options(),

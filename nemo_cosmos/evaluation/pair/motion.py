@@ -51,6 +51,14 @@ def flow_similarity(generated_THWC: Frames, truth_THWC: Frames) -> float:
     return _agreement(video_flow(generated_THWC), video_flow(truth_THWC))
 
 
+def motion_amount(frames_THWC: Frames) -> float:
+    """Mean length of the flow over all pixels and steps, in pixels of the video per frame."""
+    flow = video_flow(frames_THWC)
+    if flow.size == 0:
+        return 0.0
+    return float(np.linalg.norm(flow, axis=-1).mean() / _scale(frames_THWC))
+
+
 def video_flow(frames_THWC: Frames) -> Flow:
     """Farneback flow between neighbouring frames, float32 ``(T-1,H',W',2)`` in pixels (x, y).
 

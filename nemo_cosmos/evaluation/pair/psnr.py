@@ -57,4 +57,5 @@ PSNR_REPEAT_FIRST = PairMetric(
     higher_is_better=True,
     description="baseline: the true first frame, repeated; a model that predicts motion beats it",
     compute=repeat_first_frame_psnr,
+    is_quality=False,
 )

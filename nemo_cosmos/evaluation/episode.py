@@ -1,0 +1,43 @@
+"""An episode that a world model is tried on: what happened, and what the model may be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from nemo_cosmos.controls import Values
+from nemo_cosmos.evaluation.metric import Frames
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A recording, at the size, length and rate of the model's videos.
+
+    Attributes:
+        truth_THWC: uint8 RGB frames.
+        fps: frame rate in Hz.
+        prompt: what happens, in words; None where nobody said.
+        control: the arrays of each signal by its name.
+    """
+
+    truth_THWC: Frames
+    fps: float
+    prompt: str | None = None
+    control: Mapping[str, Values] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EpisodeSource:
+    """A recording that is read when it is needed.
+
+    Attributes:
+        name: its name, unique in the set.
+        stamp: what changes when the recording does; anything that JSON can hold.
+        read: reads all of it.
+        read_control: reads the arrays of its signals alone.
+    """
+
+    name: str
+    stamp: object
+    read: Callable[[], Episode]
+    read_control: Callable[[], Mapping[str, Values]]

@@ -1,0 +1,157 @@
+"""Does a model obey its control? Tell it something else, and see whether its videos care.
+
+A model can have a good loss and good pictures and ignore what it is told: right and shuffled
+actions then give the same video. So each episode is generated several times from the same first
+frame and the same noise, *told* its own control, another episode's, or its own multiplied by a
+factor. What following its own control gains over following another's is the **sensitivity**. It is
+paired by episode, so that its interval is as narrow as the data allow. A model that ignores its
+control has a sensitivity around zero, whatever its pictures look like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from nemo_cosmos.errors import InputError
+from nemo_cosmos.evaluation.metric import MeasuredMetric, Metric
+from nemo_cosmos.evaluation.scoring import CaseScores
+
+PARTNER_SEED = 0
+FOLLOWING = "motion_following"
+"""The metric that says how well a video follows, unless a control brings its own."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a model is told in place of an episode's own control.
+
+    Attributes:
+        name: its name in scores and folders.
+        is_own: whether it is the episode's own control, else another episode's.
+        scale: factor on the control.
+    """
+
+    name: str
+    is_own: bool = True
+    scale: float = 1.0
+
+
+OWN = Told("own")
+OTHER = Told("other", is_own=False)
+DOSES = (Told("x0", scale=0.0), Told("x0.5", scale=0.5), Told("x1.5", scale=1.5))
+"""The control switched off, halved, and exaggerated."""
+
+
+def partners(num: int, seed: int = PARTNER_SEED) -> NDArray[np.intp]:
+    """For each episode the number of another one, each used once.
+
+    Args:
+        num: how many episodes there are.
+        seed: seed of the pairing.
+
+    Raises:
+        InputError: there is one episode, which has no other.
+    """
+    if num < 2:
+        raise InputError(
+            "Whether a model obeys is seen by telling it another episode's control, and there is "
+            "one episode. Evaluate at least two; eight or more give a useful interval."
+        )
+    order = np.random.default_rng(seed).permutation(num)
+    found = np.empty(num, np.intp)
+    found[order] = np.roll(order, 1)  # a cycle through all: nobody meets itself
+    return found
+
+
+def obedience(
+    clips: Mapping[str, Mapping[str, CaseScores]],
+    metrics: Sequence[Metric],
+    control: str,
+    following: str = FOLLOWING,
+) -> tuple[dict[str, dict[str, float]], list[MeasuredMetric]]:
+    """Numbers of each episode that compare what it was told.
+
+    Args:
+        clips: for each :class:`Told` by name, the scores of each episode. Episodes that lack one of
+            them are left out.
+        metrics: the metrics in the scores.
+        control: the control's name, for the names of the numbers.
+        following: the metric that says how well a video follows.
+
+    Returns:
+        the numbers by episode, and what each number is.
+    """
+    episodes = [name for name in clips[OWN.name] if all(name in found for found in clips.values())]
+    numbers: dict[str, dict[str, float]] = {name: {} for name in episodes}
+    made: list[MeasuredMetric] = []
+    for told in (name for name in clips if name != OWN.name):
+        for metric in metrics:
+            if metric.name not in _shared(clips[told]):
+                continue
+            made.append(_told_metric(metric, told, control))
+            for name in episodes:
+                numbers[name][made[-1].name] = clips[told][name].scores[metric.name]
+    if OTHER.name in clips:
+        for metric in metrics:
+            if not metric.is_quality or metric.name not in _shared(clips[OTHER.name]):
+                continue
+            made.append(_sensitivity_metric(metric, control, following))
+            sign = 1 if metric.higher_is_better else -1
+            for name in episodes:
+                own, other = (
+                    clips[told][name].scores[metric.name] for told in (OWN.name, OTHER.name)
+                )
+                numbers[name][made[-1].name] = sign * (own - other)
+    return numbers, made
+
+
+def dose_response(amounts: Mapping[str, float]) -> float:
+    """Whether more of a control gives more motion: Spearman's correlation over the doses.
+
+    Args:
+        amounts: the amount of motion by what was told, for :data:`OWN` and all :data:`DOSES`.
+
+    Returns:
+        1 where motion grows with every dose; 0 where all doses give the same.
+    """
+    by_dose = [(told.scale, amounts[told.name]) for told in (*DOSES, OWN) if told.name in amounts]
+    scales, found = zip(*by_dose, strict=True)
+    if np.ptp(found) == 0:
+        return 0.0
+    return float(spearmanr(scales, found).statistic)
+
+
+def sensitivity_name(control: str, metric: str, following: str = FOLLOWING) -> str:
+    """The name of a sensitivity: ``action_sensitivity``, ``action_sensitivity_psnr``."""
+    return f"{control}_sensitivity" + ("" if metric == following else f"_{metric}")
+
+
+def _shared(clips: Mapping[str, CaseScores]) -> set[str]:
+    """Metrics that every clip has."""
+    found = [set(clip.scores) for clip in clips.values()]
+    return set.intersection(*found) if found else set()
+
+
+def _told_metric(metric: Metric, told: str, control: str) -> MeasuredMetric:
+    words = "another episode's control" if told == OTHER.name else f"its own control {told}"
+    return MeasuredMetric(
+        name=f"{metric.name}.{told}",
+        description=f"{metric.name} of the video that was told {words} ({control})",
+        higher_is_better=metric.higher_is_better,
+        unit=metric.unit,
+    )
+
+
+def _sensitivity_metric(metric: Metric, control: str, following: str) -> MeasuredMetric:
+    return MeasuredMetric(
+        name=sensitivity_name(control, metric.name, following),
+        description=f"what the own {control} gains over another episode's in {metric.name}; 0 "
+        "where the model ignores it",
+        higher_is_better=True,
+        unit=metric.unit,
+    )

@@ -1,0 +1,192 @@
+"""Read the recordings that a world model is tried on: folders of episodes, or shards.
+
+A folder holds ``{key}.mp4`` with ``{key}.json`` (``caption``) and the files of the signals
+(``{key}.action.npy``) beside it, as ``nemo-cosmos simulate`` and ``convert`` write them; shards
+hold the same as tars. Of each recording the first frames are taken, as many as the model makes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from nemo_cosmos.controls import Signal, Values, decode_arrays, read_signal
+from nemo_cosmos.data.sample import Sample
+from nemo_cosmos.data.shards.index import load_index
+from nemo_cosmos.data.shards.writer import list_shards
+from nemo_cosmos.errors import MissingFileError, SampleError, VideoError
+from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
+from nemo_cosmos.evaluation.metric import Frames
+from nemo_cosmos.inference.given import SAME_RATE
+from nemo_cosmos.storage import stamp_of
+from nemo_cosmos.video import center_crop, decode, index_frames
+from nemo_cosmos.video.resize import covering_size
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The videos that a model makes.
+
+    Attributes:
+        num_frames: frames.
+        height: height in pixels.
+        width: width in pixels.
+        fps: frame rate in Hz.
+    """
+
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+
+
+def find_episodes(
+    place: str | PathLike[str],
+    signals: Sequence[Signal],
+    shape: Shape,
+    limit: int | None = None,
+) -> list[EpisodeSource]:
+    """List the recordings of a folder, in order of name; none is decoded.
+
+    Args:
+        place: a folder of recordings, or shards.
+        signals: the signals that the model's controls read.
+        shape: what the model makes.
+        limit: how many at most.
+
+    Raises:
+        MissingFileError: there is no recording.
+        SampleError: a shard is damaged.
+    """
+    folder = Path(place)
+    videos = sorted(folder.glob("*.mp4"))
+    if videos:
+        found = [_of_files(video.with_suffix(""), signals, shape) for video in videos[:limit]]
+    else:
+        found = _of_shards(place, signals, shape)[:limit]
+    return found
+
+
+def _of_files(stem: Path, signals: Sequence[Signal], shape: Shape) -> EpisodeSource:
+    """A recording in files that share a stem."""
+    video = Path(f"{stem}.mp4")
+
+    def control() -> dict[str, Values]:
+        arrays = {}
+        for signal in signals:
+            file = Path(f"{stem}.{signal.suffix}")
+            if not file.exists():
+                raise MissingFileError(
+                    f"The model is steered by '{signal.name}', and '{video}' has no '{file.name}' "
+                    "beside it. Write it, or evaluate on recordings that have it."
+                )
+            arrays[signal.name] = signal.values(read_signal(file))
+        return _cut(arrays, signals, shape, index_frames(video).info.num_frames, str(video))
+
+    def read() -> Episode:
+        return Episode(_frames(video, str(video), shape), shape.fps, _caption(stem), control())
+
+    beside = [Path(f"{stem}.{signal.suffix}") for signal in signals]
+    stamps = [list(stamp_of(file)) for file in (video, *beside) if file.exists()]
+    return EpisodeSource(stem.name, stamps, read, control)
+
+
+def _of_shards(
+    place: str | PathLike[str], signals: Sequence[Signal], shape: Shape
+) -> list[EpisodeSource]:
+    """The samples of shards."""
+    found = []
+    try:
+        shards = list_shards(place)
+    except MissingFileError as error:
+        raise MissingFileError(
+            f"'{place}' holds no recording. Name a folder with .mp4 files and their signals, as "
+            "'nemo-cosmos simulate' writes it, or shards of 'nemo-cosmos curate'."
+        ) from error
+    for shard in shards:
+        index = load_index(shard)
+        found += [_of_sample(Sample(index, row), signals, shape) for row in range(len(index))]
+    return found
+
+
+def _of_sample(sample: Sample, signals: Sequence[Signal], shape: Shape) -> EpisodeSource:
+    def control() -> dict[str, Values]:
+        arrays = {
+            signal.name: signal.values(
+                decode_arrays(signal.suffix, sample.read(signal.suffix), sample.where)
+            )
+            for signal in signals
+        }
+        return _cut(arrays, signals, shape, sample.record.num_frames, sample.where)
+
+    def read() -> Episode:
+        frames_THWC = _frames(sample.read("mp4"), sample.where, shape)
+        return Episode(frames_THWC, shape.fps, sample.record.caption, control())
+
+    return EpisodeSource(sample.key, [sample.shard, sample.key], read, control)
+
+
+def _cut(
+    arrays: Mapping[str, Values],
+    signals: Sequence[Signal],
+    shape: Shape,
+    num_frames: int,
+    where: str,
+) -> dict[str, Values]:
+    """The arrays of the first frames, checked."""
+    if num_frames < shape.num_frames:
+        raise _too_short(where, num_frames, shape)
+    cut: dict[str, Values] = {}
+    for signal in signals:
+        signal.check(arrays[signal.name], num_frames, where)
+        cut[signal.name] = signal.cut(arrays[signal.name], 0, shape.num_frames)
+    return cut
+
+
+def _frames(source: Path | bytes, where: str, shape: Shape) -> Frames:
+    """The first frames, at the model's size.
+
+    Raises:
+        VideoError: there are fewer, or they are of another rate.
+    """
+    index = index_frames(source)
+    info = index.info
+    if abs(info.fps / shape.fps - 1) > SAME_RATE or info.variable_frame_rate:
+        rate = "a variable frame rate" if info.variable_frame_rate else f"{info.fps:g} frames/s"
+        raise VideoError(
+            f"{where} has {rate}, but the model makes {shape.fps:g} frames a second: frames and "
+            "control would count other steps. Resample the recording and its signals first."
+        )
+    if info.num_frames < shape.num_frames:
+        raise _too_short(where, info.num_frames, shape)
+    size = (shape.height, shape.width)
+    decoded = decode(
+        source,
+        frame_indices=range(shape.num_frames),
+        size=covering_size(info.height, info.width, size),
+        index=index,
+    )
+    return center_crop(decoded.frames_THWC, size)
+
+
+def _too_short(where: str, num_frames: int, shape: Shape) -> VideoError:
+    return VideoError(
+        f"{where} has {num_frames} frames, but the model makes {shape.num_frames}. Leave it out, "
+        "or let the model make fewer (--option num_frames=N)."
+    )
+
+
+def _caption(stem: Path) -> str | None:
+    """The words of a recording's JSON; None where there is none."""
+    file = Path(f"{stem}.json")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise SampleError(f"'{file}' is not valid JSON: {error}. Write it again.") from error
+    caption = record.get("caption") if isinstance(record, dict) else None
+    return str(caption) if caption else None

@@ -1,0 +1,201 @@
+"""The videos of a trial: what a world makes of an episode when it is told one thing or another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nemo_cosmos.controls import Signal, Values
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
+from nemo_cosmos.evaluation.metric import Case, Frames, MeasuredMetric
+from nemo_cosmos.evaluation.obedience import DOSES, OTHER, OWN, Told
+from nemo_cosmos.evaluation.pair.motion import motion_amount
+from nemo_cosmos.evaluation.run import Source
+from nemo_cosmos.inference.pipeline import WorldPipeline
+from nemo_cosmos.inference.request import Request
+from nemo_cosmos.inference.result import Result
+from nemo_cosmos.video import encode_video, frames_to_tensor
+
+WORLD = "world"
+"""Kind of the inputs in a record: a model and episodes."""
+
+DURATION = MeasuredMetric(
+    name="generation_s",
+    unit="s",
+    higher_is_better=False,
+    description="time that the model took for the video, with its guards",
+    is_quality=False,
+    is_repeatable=False,
+)
+LATENT_L2 = MeasuredMetric(
+    name="latent_l2",
+    higher_is_better=False,
+    description="root mean square difference of the latents that the model's own tokenizer makes",
+)
+MOTION_AMOUNT = MeasuredMetric(
+    name="motion_amount",
+    unit="px/frame",
+    higher_is_better=True,
+    description="mean optical flow of the generated video",
+    is_quality=False,
+)
+MEASURED = (LATENT_L2, MOTION_AMOUNT, DURATION)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a world is tried on.
+
+    Attributes:
+        metrics: names of metrics; by default those of :func:`choose_metrics`.
+        seeds: seeds of the noise; an episode's numbers are their mean.
+        told: what the model is told besides the episode's own control, where it has one.
+        limit: how many episodes at most; None for all.
+        options: options of the generation by name, such as ``{"steps": 12, "guidance": 0.0}``.
+    """
+
+    metrics: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (1,)
+    told: tuple[Told, ...] = (OTHER, *DOSES)
+    limit: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"The seeds are {list(self.seeds)}; expected one or more, each once.")
+
+
+@dataclass
+class VideoMaker:
+    """Makes the videos of a trial.
+
+    Attributes:
+        pipeline: the world.
+        trial: what is tried.
+        episodes: the recordings.
+        out: where videos are kept; None for nowhere.
+        partners: for each episode the number of the one whose control stands for "another".
+    """
+
+    pipeline: WorldPipeline
+    trial: Trial
+    episodes: Sequence[EpisodeSource]
+    out: Path | None
+    partners: Sequence[int] | np.ndarray = ()
+
+    @property
+    def num_given(self) -> int:
+        """How many first frames the model is given; they are not scored."""
+        return 1
+
+    def source(self, number: int, told: Told, seed: int) -> Source:
+        """One video, with all that decides its scores."""
+        episode = self.episodes[number]
+        partner = self.episodes[self.partners[number]] if not told.is_own else None
+        about = [
+            WORLD,
+            self.pipeline.model_record,
+            episode.name,
+            episode.stamp,
+            None if partner is None else [partner.name, partner.stamp],
+            [told.name, told.scale, seed],
+            dict(self.trial.options),
+        ]
+        return Source(about, lambda: self._make(episode, partner, told, seed))
+
+    def describe(self, data: str | PathLike[str]) -> dict[str, Any]:
+        """The inputs for the record: model, data, seeds and options, enough to do it again."""
+        return {
+            "kind": WORLD,
+            "world": str(self.pipeline.world.folder.resolve()),
+            "model": self.pipeline.model_record,
+            "controls": [spec.to_dict() for spec in self.pipeline.world.config.controls],
+            "data": str(Path(data).resolve()),
+            "episodes": [episode.name for episode in self.episodes],
+            "metrics": list(self.trial.metrics),
+            "seeds": list(self.trial.seeds),
+            "told": [[told.name, told.is_own, told.scale] for told in self.trial.told],
+            "limit": self.trial.limit,
+            "options": dict(self.trial.options),
+            "device": str(next(self.pipeline.world.net.parameters()).device),
+            "dtype": str(next(self.pipeline.world.net.parameters()).dtype),
+            "guards": sorted(guard.name for guard in self.pipeline.guards.guards),
+        }
+
+    def _make(
+        self, episode: EpisodeSource, partner: EpisodeSource | None, told: Told, seed: int
+    ) -> Case:
+        recording = episode.read()
+        control = recording.control if partner is None else partner.read_control()
+        scaled = {
+            name: _scaled(self.pipeline.signals[name], values, told.scale)
+            for name, values in control.items()
+        }
+        started_s = time.monotonic()
+        result = self.pipeline.run(
+            Request(
+                "predict",
+                recording.prompt,
+                {**self.trial.options, "seed": seed},
+                recording.truth_THWC[: self.num_given],
+                begin="first",
+                num_condition_frames=self.num_given,
+                control=scaled,
+            )
+        )
+        duration_s = time.monotonic() - started_s
+        made_THWC = result.video.frames_THWC
+        self._keep(result, recording, episode.name, told, seed)
+        rest = slice(self.num_given, None)
+        return Case(
+            episode.name,
+            made_THWC[rest],
+            recording.truth_THWC[rest],
+            recording.prompt,
+            {
+                DURATION.name: duration_s,
+                LATENT_L2.name: self._latent_l2(made_THWC, recording.truth_THWC),
+                MOTION_AMOUNT.name: motion_amount(made_THWC),
+            },
+        )
+
+    def _latent_l2(self, made_THWC: Frames, truth_THWC: Frames) -> float:
+        """Root mean square difference of the latents after the given one."""
+        tokenizer = self.pipeline.world.tokenizer
+        with torch.no_grad():
+            made, truth = (
+                tokenizer.encode(frames_to_tensor(frames)[None]).float()[:, :, 1:]
+                for frames in (made_THWC, truth_THWC)
+            )
+        return float((made - truth).square().mean().sqrt())
+
+    def _keep(self, result: Result, recording: Episode, name: str, told: Told, seed: int) -> None:
+        """Write the video, and once the truth, for the report."""
+        if self.out is None or seed != self.trial.seeds[0]:
+            return
+        folder = self.out / "videos" / told.name
+        folder.mkdir(parents=True, exist_ok=True)
+        result.save(folder / f"{name}.mp4")
+        if told == OWN:
+            truth = replace(result.video, frames_THWC=recording.truth_THWC)
+            (self.out / "videos" / "truth").mkdir(parents=True, exist_ok=True)
+            encode_video(self.out / "videos" / "truth" / f"{name}.mp4", truth)
+
+
+def _scaled(signal: Signal, values: Values, scale: float) -> Values:
+    """The signal's arrays that have a time axis, multiplied."""
+    if scale == 1.0:
+        return values
+    axes = signal.time_axes
+    return {
+        name: (array * scale).astype(array.dtype) if axes.get(name) is not None else array
+        for name, array in values.items()
+    }

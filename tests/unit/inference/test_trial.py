@@ -1,0 +1,214 @@
+"""A world on trial: recorded episodes in, scores and obedience out, resumable and repeatable."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nemo_cosmos.data.schema import ClipRecord
+from nemo_cosmos.data.shards.writer import ShardWriter
+from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
+from nemo_cosmos.evaluation.record import as_record, make_record
+from nemo_cosmos.guardrails.site import site_policy
+from nemo_cosmos.inference import trial as module
+from nemo_cosmos.inference.episodes import Shape, find_episodes
+from nemo_cosmos.inference.pipeline import WorldPipeline
+from nemo_cosmos.inference.trial import repeat_trial, trial_checks, try_world
+from nemo_cosmos.inference.trial_videos import Trial
+from nemo_cosmos.video import Video, encode_video
+from post_training.robotics.signal import ACTION
+
+SHAPE = Shape(num_frames=9, height=32, width=48, fps=10.0)
+QUICK = {"steps": 2, "guidance": 0.0}
+
+
+def write_recording(folder: Path, name: str, num_frames: int = 12, fps: float = 10.0) -> None:
+    """A square that moves to the right, with actions of its own."""
+    generator = np.random.default_rng(sum(map(ord, name)))
+    frames_THWC = np.full((num_frames, 48, 72, 3), 90, np.uint8)
+    for frame, picture in enumerate(frames_THWC):
+        picture[10:30, 2 * frame : 2 * frame + 20] = 220
+    folder.mkdir(parents=True, exist_ok=True)
+    encode_video(folder / f"{name}.mp4", Video(frames_THWC, fps=fps), crf=12)
+    actions = generator.normal(0, 0.5, (num_frames - 1, 7)).astype(np.float32)
+    np.save(folder / f"{name}.action.npy", actions)
+    (folder / f"{name}.json").write_text(json.dumps({"caption": f"a square {name}"}))
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    for name in ("a", "b", "c"):
+        write_recording(tmp_path / "episodes", name)
+    return tmp_path / "episodes"
+
+
+@pytest.fixture
+def pipeline(make_world, word_encoder, guards, monkeypatch) -> WorldPipeline:
+    monkeypatch.setattr(
+        "nemo_cosmos.inference.pipeline.load_text_encoder", lambda spec: word_encoder
+    )
+    return WorldPipeline.from_folder(make_world(control="action"), guards)
+
+
+def test_episodes_are_cut_sized_and_told(recordings):
+    first, *_ = found = find_episodes(recordings, [ACTION], SHAPE)
+    assert [one.name for one in found] == ["a", "b", "c"]
+    episode = first.read()
+    assert episode.truth_THWC.shape == (9, 32, 48, 3) and episode.prompt == "a square a"
+    assert episode.control["action"]["action"].shape == (8, 7)
+    assert len(find_episodes(recordings, [ACTION], SHAPE, limit=2)) == 2
+    with pytest.raises(MissingFileError, match="holds no recording"):
+        find_episodes(recordings.parent, [ACTION], SHAPE)
+
+
+def test_episodes_of_shards(recordings, tmp_path):
+    content = {
+        "mp4": (recordings / "a.mp4").read_bytes(),
+        ACTION.suffix: (recordings / "a.action.npy").read_bytes(),
+    }
+    record = ClipRecord(
+        key="clip", source="a.mp4", span_s=(0.0, 1.2), fps=10.0, num_frames=12, width=72,
+        height=48, caption="a square",
+    )  # fmt: skip
+    with ShardWriter(tmp_path / "shards") as writer:
+        writer.add(record, content)
+    (episode,) = find_episodes(tmp_path / "shards", [ACTION], SHAPE)
+    same = find_episodes(recordings, [ACTION], SHAPE, limit=1)[0].read()
+    found = episode.read()
+    assert episode.name == "clip" and found.prompt == "a square"
+    assert (found.truth_THWC == same.truth_THWC).all()
+    assert (found.control["action"]["action"] == same.control["action"]["action"]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_frames": 8}, "has 8 frames, but the model makes 9"),
+        ({"fps": 5.0}, "5 frames/s, but the model makes 10"),
+    ],
+)
+def test_an_episode_that_does_not_fit_says_why(tmp_path, change, message):
+    write_recording(tmp_path / "e", "a", **change)
+    (episode,) = find_episodes(tmp_path / "e", [ACTION], SHAPE)
+    with pytest.raises(InputError, match=message):
+        episode.read()
+
+
+def test_a_trial_scores_what_it_is_told_and_keeps_it(pipeline, recordings, tmp_path, monkeypatch):
+    write_recording(recordings, "short", num_frames=5)
+    (recordings / "b.action.npy").unlink()
+    seen: list[tuple[int, int]] = []
+    trial = Trial(("psnr", "motion_following"), options=QUICK)
+    evaluation, inputs = try_world(
+        pipeline, recordings, trial, out=tmp_path / "out", progress=lambda *n: seen.append(n)
+    )
+    assert seen[-1] == (20, 20)
+    assert "b.action.npy" in evaluation.skipped["b"] and "5 frames" in evaluation.skipped["short"]
+    assert set(evaluation.clips) <= {"a", "c"} and evaluation.first_frame == 1
+    names = {"psnr", "psnr.other", "psnr.x0", "action_sensitivity", "action_dose_response"}
+    assert names | {"latent_l2", "generation_s"} <= set(evaluation.scores)
+    assert (tmp_path / "out" / "videos" / "own" / "a.mp4").is_file()
+    assert (tmp_path / "out" / "videos" / "truth" / "a.json").exists() is False
+    # The random weights do react to actions.
+    for one in evaluation.clips.values():
+        assert one.scores["psnr.other"] != one.scores["psnr"] != one.scores["psnr.x0"]
+    monkeypatch.setattr(WorldPipeline, "run", lambda *_: pytest.fail("generated again"))
+    again, _ = try_world(pipeline, recordings, trial, out=tmp_path / "out")
+    assert again.scores == evaluation.scores
+    assert inputs["episodes"] == ["a", "b", "c", "short"] and inputs["seeds"] == [1]
+
+
+def test_seeds_are_averaged_within_an_episode(pipeline, recordings):
+    def psnr(*seeds: int) -> dict[str, float]:
+        trial = Trial(("psnr",), seeds, told=(), options=QUICK)
+        found, _ = try_world(pipeline, recordings, trial)
+        return {name: clip.scores["psnr"] for name, clip in found.clips.items()}
+
+    first, second, both = psnr(1), psnr(2), psnr(1, 2)
+    assert first != second
+    for name in both:
+        assert both[name] == pytest.approx((first[name] + second[name]) / 2)
+    with pytest.raises(ConfigError, match="each once"):
+        Trial(seeds=(1, 1))
+
+
+def test_a_recorded_trial_comes_out_again_and_other_weights_do_not(
+    pipeline, recordings, tmp_path, monkeypatch, guards
+):
+    folder = tmp_path / "world"
+    shutil.copytree(pipeline.world.folder, folder)
+    world = WorldPipeline.from_folder(folder, guards)
+    trial = Trial(("psnr",), options=QUICK, limit=2)
+    evaluation, inputs = try_world(world, recordings, trial)
+    record = as_record(json.loads(json.dumps(make_record(evaluation, inputs))), "before")
+    now = repeat_trial(record, guards)
+    for name, clip in record.clips.items():
+        for metric, value in clip.items():
+            if not metric.startswith("generation_s"):
+                assert now.clips[name][metric] == pytest.approx(value, abs=1e-9)
+    damaged = as_record({**record.content, "inputs": {"kind": "world"}}, "damaged")
+    with pytest.raises(ConfigError, match="inputs in 'damaged' are damaged"):
+        repeat_trial(damaged, guards)
+    shutil.rmtree(folder)
+    shutil.copytree(pipeline.world.folder, folder)
+    monkeypatch.setattr(
+        module.WorldPipeline, "model_record", {"weights_sha256": "x", "tokenizer_sha256": "y"}
+    )
+    with pytest.raises(ConfigError, match="weights_sha256 is x, was"):
+        repeat_trial(record, guards)
+
+
+def test_checks_before_a_world_is_loaded(pipeline, recordings, tmp_path):
+    def found(data=recordings, out=tmp_path / "out", **trial) -> dict[str, str]:
+        checks = trial_checks(pipeline.world.folder, data, Trial(**trial), out)
+        results = {}
+        for check in checks:
+            try:
+                results[check.name] = check.look()
+            except InputError as error:
+                results[check.name] = f"wrong: {error}"
+        return results
+
+    assert found()["episodes"] == "3 episodes, 1 seed"
+    assert "at least two" in found(limit=1)["episodes"]
+    assert "is also read" in found(out=recordings)["output"]
+    assert "no metric 'x'" in found(metrics=("x",))["metrics"]
+    assert "wrong" in found(data=tmp_path / "nowhere")["episodes"]
+
+
+def test_a_world_that_takes_no_frames_cannot_be_tried(
+    make_world, word_encoder, guards, monkeypatch, recordings
+):
+    monkeypatch.setattr(
+        "nemo_cosmos.inference.pipeline.load_text_encoder", lambda spec: word_encoder
+    )
+    world = WorldPipeline.from_folder(make_world(task="text2world"), guards)
+    with pytest.raises(InputError, match="from text alone"):
+        try_world(world, recordings)
+
+
+def test_the_command(recordings, make_world, word_encoder, run_cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "nemo_cosmos.inference.pipeline.load_text_encoder", lambda spec: word_encoder
+    )
+    monkeypatch.setenv("NEMO_COSMOS_AUDIT_LOG", str(tmp_path / "audit.jsonl"))
+    world, out = make_world(control="action"), tmp_path / "out"
+    words = ["evaluate", "--model", world, "--data", recordings, "-m", "psnr", "--limit", 2]
+    words += ["--option", "steps=1", "--option", "guidance=0", "--disable-guard", "face_blur"]
+    assert run_cli(*words, "--check").code == 0
+    refused = run_cli(*words, "--out", out, "--require", "action_sensitivity_psnr>100", "--json")
+    assert refused.code == 3 and "does not hold" in refused.err
+    assert refused.json["scores"]["action_sensitivity_psnr"]["num"] == 2
+    assert "face_blur" not in refused.json["inputs"]["guards"]
+    assert "action_dose_response" in run_cli(*words, "--out", out).out
+    monkeypatch.setattr(
+        "nemo_cosmos.guardrails.site.site_policy", lambda: site_policy(["face_blur"])
+    )
+    assert run_cli("evaluate", "--repeat", out).code == 0
+    assert "both --model WORLD and --data" in run_cli("evaluate", "--model", world).err
+    assert "whole numbers" in run_cli(*words, "--seeds", "a").err
+    assert "NAME=VALUE" in run_cli(*words, "--option", "steps").err
