@@ -141,8 +141,8 @@ def command(
         _repeat(repeat, as_json)
     elif model is not None or data is not None:
         trial = _trial(listed(metric), suite, seeds, limit, option)
-        options = _WorldOptions(model, data, out, listed(disable_guard), tuple(require or ()))
-        _score_world(trial, options, check, as_json)
+        asked = _WorldOptions(model, data, out, listed(disable_guard), tuple(require or ()))
+        _score_world(trial, asked, check, as_json)
     elif generated is not None:
         options = _FolderOptions(
             listed(metric), suite, skip_frames, trim, resize, prompts, out, listed(allow_mismatch)
