@@ -21,6 +21,7 @@ from nemo_cosmos.training.callbacks.curves import LossCurves
 from nemo_cosmos.training.callbacks.memory import Memory
 from nemo_cosmos.training.callbacks.progress import Progress
 from nemo_cosmos.training.callbacks.signals import StopOnSignal
+from nemo_cosmos.training.callbacks.tensor_overlap import TensorOverlap
 from nemo_cosmos.training.callbacks.throughput import Throughput
 from nemo_cosmos.training.checkpointing.random_state import RandomState
 from nemo_cosmos.training.checks import check_processes, check_steps
@@ -52,7 +53,7 @@ class WorldTrainer(nl.Trainer):
         devices: ranks on this machine.
         strategy: the parallel layout; one process where None.
         callbacks: callbacks besides those that every run has: random state, stop on signals,
-            throughput, memory, loss curves, progress.
+            buffers of tensor overlap, throughput, memory, loss curves, progress.
         **kwargs: further arguments of Lightning's trainer.
 
     Attributes:
@@ -168,5 +169,7 @@ def with_defaults(callbacks: list[pl.Callback]) -> list[pl.Callback]:
     The random state comes last: it is restored after everything else has drawn its numbers.
     """
     kinds = {type(callback) for callback in callbacks}
-    defaults = (StopOnSignal, Throughput, Memory, LossCurves, Progress, RandomState)
+    defaults = (
+        StopOnSignal, TensorOverlap, Throughput, Memory, LossCurves, Progress, RandomState
+    )  # fmt: skip
     return [*callbacks, *(kind() for kind in defaults if kind not in kinds)]

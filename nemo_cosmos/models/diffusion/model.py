@@ -29,6 +29,7 @@ from nemo_cosmos.models.diffusion.network.inputs import token_grid
 from nemo_cosmos.models.diffusion.network.packs import is_pack, split_pack
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.parallel.divisibility import Sharing
+from nemo_cosmos.models.diffusion.parallel.tensor_overlap import buffer_tokens
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.training_step import (
@@ -86,6 +87,7 @@ class DiffusionModel(MegatronLightningModule):
         self.world = world
         self.model_transform = model_transform
         self._fps: float | None = None  # of the first batch, for the description
+        self.buffer_tokens: int | None = None  # for the callback TensorOverlap
 
     def setup(self, stage: str) -> None:
         """Before anything is built, require the data to fit the layout and the network.
@@ -106,6 +108,7 @@ class DiffusionModel(MegatronLightningModule):
             self.config.variable_seq_lengths = True
         grids = [token_grid(latent_thw, self.config) for latent_thw in spec.latents_thw]
         sharing.check(grids, spec.num_text_tokens)
+        self.buffer_tokens = buffer_tokens(self.config, grids, spec.packed)
 
     def reinit(self) -> DiffusionModel:
         """Make the part of the network for a further virtual pipeline stage; NeMo calls this.
