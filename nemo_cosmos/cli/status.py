@@ -19,7 +19,9 @@ def command(
     machine: Annotated[
         bool,
         typer.Option(
-            "--machine", help="Show this machine instead: device, kernels and libraries' versions."
+            "--machine",
+            help="Show this machine instead: device, driver, versions, kernels, what works on it "
+            "and what to install.",
         ),
     ] = False,
     as_json: AsJson = False,
@@ -63,19 +65,30 @@ def command(
 def _show_machine(as_json: bool) -> None:
     from nemo_cosmos.platform.machine import describe_machine
 
-    found = describe_machine()
+    found = describe_machine(encodes=_encodes_on_gpu)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
-    kernels = found.pop("kernels")
+    kernels, findings = found.pop("kernels", None), found.pop("findings")
+    del found["gpu"]  # the findings say it in words
     for name, value in found.items():
         if isinstance(value, dict):
             value = ", ".join(f"{key} {item}" for key, item in value.items())
         typer.echo(f"{name}: {value}")
-    typer.echo(f"kernels: {kernels['setting']}; elementwise steps {kernels['elementwise']}")
-    for problem, row in kernels["problems"].items():
-        times = f"torch {row['torch_ms']} ms, oneDNN {row['onednn_ms']} ms"
-        typer.echo(f"  {problem}: {row['library']} ({times})")
+    if kernels is not None:
+        typer.echo(f"kernels: {kernels['setting']}; elementwise steps {kernels['elementwise']}")
+        for problem, row in kernels["problems"].items():
+            times = f"torch {row['torch_ms']} ms, oneDNN {row['onednn_ms']} ms"
+            typer.echo(f"  {problem}: {row['library']} ({times})")
+    for finding in findings:
+        mark = {True: "works", False: "does not work", None: "not used"}[finding["works"]]
+        typer.echo(f"{finding['name']}: {mark}: {finding['text']}")
+
+
+def _encodes_on_gpu() -> bool:
+    from nemo_cosmos.video.encoders import can_open
+
+    return can_open("h264_nvenc")
 
 
 def _print_table(rows: list[JsonObject]) -> None:

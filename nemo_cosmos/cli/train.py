@@ -125,9 +125,13 @@ def run_training(
         only_check: go through the checklist instead of training.
 
     Raises:
-        ConfigError: an unknown recipe, key, option or value, or no data named.
+        ConfigError: an unknown recipe, key, option or value, no data named, or a machine that
+            lacks what the recipe needs.
         MissingFileError: post-training without weights to start from.
     """
+    from nemo_cosmos.platform.accelerator.findings import check_python
+
+    check_python()  # before the first import of what may be missing
     from nemo_cosmos.launch import Job, configure_recipe, launcher_for
     from nemo_cosmos.launch.checks import training_checks
     from nemo_cosmos.platform import is_first_process

@@ -31,7 +31,8 @@ def training_checks(recipe: run.Partial, post_training: bool, *, here: bool = Tr
         post_training: whether it starts from weights.
         here: whether it runs on this machine, whose folders it sees.
     """
-    checks = [Check("layout", lambda: _layout(recipe)), Check("data", lambda: _named_data(recipe))]
+    checks = [Check("machine", lambda: _machine(recipe))] if here else []
+    checks += [Check("layout", lambda: _layout(recipe)), Check("data", lambda: _named_data(recipe))]
     if post_training:
         checks.append(Check("weights", lambda: _weights(recipe, here)))
     model = cache(lambda: _build(recipe))
@@ -45,6 +46,20 @@ def training_checks(recipe: run.Partial, post_training: bool, *, here: bool = Tr
             Check("room", lambda: _room(recipe)),
         ]
     return checks
+
+
+def _machine(recipe: run.Partial) -> str:
+    """What this machine computes on, if it has what the precision needs."""
+    from nemo_cosmos.platform.accelerator.findings import Needs, check_machine
+
+    trainer = recipe.trainer
+    fp8 = getattr(trainer, "fp8", None)
+    needs = Needs(
+        precision=str(getattr(trainer, "precision", Needs().precision)),
+        fp8_recipe=getattr(trainer, "fp8_recipe", "tensorwise") if fp8 else None,
+        num_devices=int(getattr(trainer, "devices", 1)),
+    )
+    return check_machine(needs)
 
 
 def _layout(recipe: run.Partial) -> str:

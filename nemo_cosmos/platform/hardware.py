@@ -1,6 +1,8 @@
-"""Peaks of GPUs, from NVIDIA's data sheets: the one table that training and planning read."""
+"""What GPUs can do, from NVIDIA's data sheets: peaks, and the precisions of each generation."""
 
 from __future__ import annotations
+
+from nemo_cosmos.errors import nearest_names
 
 BF16_PEAK_FLOPS = {
     "A100": 312e12,
@@ -11,6 +13,39 @@ BF16_PEAK_FLOPS = {
     "L40S": 362e12,
 }
 """Dense bfloat16 peak of one GPU in FLOP/s, without sparsity."""
+
+BF16_CAPABILITY = (8, 0)
+"""The CUDA compute capability that bfloat16 products and flash attention begin with (Ampere)."""
+
+FP8_CAPABILITIES: dict[str, tuple[int, int]] = {
+    "tensorwise": (8, 9),
+    "delayed": (8, 9),
+    "blockwise": (9, 0),
+    "mxfp8": (10, 0),
+}
+"""The CUDA compute capability that each FP8 recipe begins with (Ada 8.9, Hopper 9.0, Blackwell
+10.0)."""
+
+
+def fp8_problem(recipe: str, capability: tuple[int, int] | None) -> str:
+    """Return why a GPU cannot compute an FP8 recipe, and what to do; empty where it can.
+
+    Args:
+        recipe: a key of :data:`FP8_CAPABILITIES`.
+        capability: the GPU's compute capability; None without a GPU.
+    """
+    needed = FP8_CAPABILITIES[recipe]
+    if capability is not None and capability >= needed:
+        return ""
+    has = "there is no CUDA device"
+    if capability is not None:
+        has = f"this one has {capability[0]}.{capability[1]}"
+    works = [name for name, least in FP8_CAPABILITIES.items() if capability and capability >= least]
+    remedy = f"Use {nearest_names(recipe, works)}" if works else "Train without FP8"
+    return (
+        f"The FP8 recipe '{recipe}' needs a GPU of compute capability {needed[0]}.{needed[1]}, "
+        f"and {has}. {remedy}."
+    )
 
 
 def bf16_peak_flops(device_name: str) -> float | None:

@@ -1,17 +1,16 @@
-"""What this machine is: its device, the kernels chosen for it and the libraries' versions."""
+"""What this machine is: its device, what works on it, its kernels and the libraries' versions."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from nemo_cosmos.cache import cache_dir
-from nemo_cosmos.platform import kernel_choice, kernels
-from nemo_cosmos.platform.device import has_cuda, memory_bytes
+from nemo_cosmos.platform.accelerator.facts import Facts, read_facts
+from nemo_cosmos.platform.accelerator.findings import findings
 
 LIBRARIES = (
     "torch",
@@ -26,20 +25,49 @@ LIBRARIES = (
 """Distributions whose versions change what a run computes."""
 
 
-def describe_machine() -> dict[str, Any]:
-    """Describe this machine; the kernels are measured unless they were before."""
-    setting = kernel_choice.setting()
-    timings = kernels.measured() if setting == kernel_choice.MEASURED else {}
+def describe_machine(
+    encodes: Callable[[], bool] | None = None, facts: Facts | None = None
+) -> dict[str, Any]:
+    """Describe this machine; the kernels are measured unless they were before.
+
+    Args:
+        encodes: returns whether the GPU encodes video.
+        facts: what is found of GPUs, driver and packages; by default this machine's.
+    """
+    facts = facts if facts is not None else read_facts(encodes)
     return {
-        "device": torch.cuda.get_device_name() if has_cuda() else "CPU",
-        "processor": kernel_choice.processor(),
+        "device": facts.gpus[0].name if facts.gpus else "CPU",
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gb": round(memory_bytes() / 1e9, 1),
+        **(_computing() if facts.torch else {}),
         "system": platform.platform(),
         "python": platform.python_version(),
         "libraries": {name: version for name in LIBRARIES if (version := _version(name))},
+        "gpu": {
+            "driver": facts.driver or None,
+            "cuda": facts.torch_cuda or None,
+            "cudnn": facts.cudnn or None,
+            "nccl": facts.nccl or None,
+            "gpus": [gpu._asdict() for gpu in facts.gpus],
+            "installed": list(facts.installed),
+        },
         "cache": str(cache_dir()),
+        "findings": [finding._asdict() for finding in findings(facts)],
+    }
+
+
+def _computing() -> dict[str, Any]:
+    """What torch says of this machine, and the kernels that were chosen."""
+    import torch
+
+    from nemo_cosmos.platform import kernel_choice, kernels
+    from nemo_cosmos.platform.device import has_cuda, memory_bytes
+
+    setting = kernel_choice.setting()
+    timings = kernels.measured() if setting == kernel_choice.MEASURED else {}
+    return {
+        "processor": kernel_choice.processor(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(memory_bytes() / 1e9, 1),
         "kernels": {
             "setting": setting,
             "elementwise": "compiled" if has_cuda() and kernel_choice.compiles() else "written",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.options import check_value
 from nemo_cosmos.platform import ranks
+from nemo_cosmos.platform.accelerator.findings import Needs, check_machine
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -25,8 +26,16 @@ def check_run(model: object, data: object, trainer: pl.Trainer) -> None:
         trainer: the trainer, with the number of ranks and the parallel layout.
 
     Raises:
-        ConfigError: a network without layers, or batch sizes that do not divide.
+        ConfigError: a machine that lacks what the precision needs, a network without layers, or
+            batch sizes that do not divide.
     """
+    precision = getattr(trainer.precision_plugin, "dtype_config", None)
+    needs = Needs(
+        precision=str(trainer.precision),
+        fp8_recipe=precision.fp8_recipe if getattr(precision, "fp8", None) else None,
+        num_devices=trainer.num_devices,
+    )
+    check_machine(needs)
     check_model(model)
     sampler = getattr(data, "data_sampler", None)
     if sampler is not None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from nemo_cosmos.models.common.megatron.fp8 import CAPABILITIES
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
@@ -14,6 +13,7 @@ from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.platform import default_device, ensure_model_parallel, has, install_cpu_backend
+from nemo_cosmos.platform.hardware import FP8_CAPABILITIES
 from nemo_cosmos.video import Video, decode, encode_video
 
 pytestmark = [
@@ -100,9 +100,9 @@ def test_transformer_engine_equals_the_local_spec():
 
 
 @needs_te
-@pytest.mark.parametrize("recipe", list(CAPABILITIES))
+@pytest.mark.parametrize("recipe", list(FP8_CAPABILITIES))
 def test_fp8_follows_bfloat16(recipe: str):
-    if torch.cuda.get_device_capability() < CAPABILITIES[recipe]:
+    if torch.cuda.get_device_capability() < FP8_CAPABILITIES[recipe]:
         pytest.skip(f"this GPU has no {recipe} FP8")
     ensure_model_parallel()
     plain = DiT(DiTConfig(**TE_SIZES, layer_spec="transformer_engine", bf16=True,

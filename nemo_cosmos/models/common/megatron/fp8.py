@@ -18,18 +18,11 @@ from typing import TYPE_CHECKING
 
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.platform import compute_capability, require
+from nemo_cosmos.platform.hardware import FP8_CAPABILITIES, fp8_problem
 
 if TYPE_CHECKING:
     from megatron.core.transformer.transformer_config import TransformerConfig
 
-CAPABILITIES: dict[str, tuple[int, int]] = {
-    "tensorwise": (8, 9),
-    "delayed": (8, 9),
-    "blockwise": (9, 0),
-    "mxfp8": (10, 0),
-}
-"""The CUDA compute capability that each recipe begins with (Ada 8.9, Hopper 9.0, Blackwell
-10.0)."""
 SCALE_ROWS = {"blockwise": 128, "mxfp8": 32}
 """Rows that share a scale, by recipe; the others have one scale a tensor."""
 
@@ -107,9 +100,10 @@ def check_fp8_tokens(config: TransformerConfig, num_tokens: int, what: str) -> N
 
 def _check_recipe(config: TransformerConfig) -> None:
     recipe = str(config.fp8_recipe)
-    if recipe not in CAPABILITIES:
+    if recipe not in FP8_CAPABILITIES:
         raise ConfigError(
-            f"There is no FP8 recipe '{recipe}'. Valid are {nearest_names(recipe, CAPABILITIES)}."
+            f"There is no FP8 recipe '{recipe}'. Valid are "
+            f"{nearest_names(recipe, FP8_CAPABILITIES)}."
         )
     if recipe == "delayed" and config.first_last_layers_bf16:
         raise ConfigError(
@@ -122,12 +116,5 @@ def _check_recipe(config: TransformerConfig) -> None:
             "fp8_param keeps the weights themselves in FP8, which this network's initialisation "
             "does not support. Leave it off; matrix products are in FP8 without it."
         )
-    found, needed = compute_capability(), CAPABILITIES[recipe]
-    if found is None or found < needed:
-        has = "there is no CUDA device" if found is None else f"this one has {found[0]}.{found[1]}"
-        works = [name for name, least in CAPABILITIES.items() if found and found >= least]
-        remedy = f"Use {nearest_names(recipe, works)}" if works else "Train without FP8"
-        raise ConfigError(
-            f"The FP8 recipe '{recipe}' needs a GPU of compute capability {needed[0]}.{needed[1]}, "
-            f"and {has}. {remedy}."
-        )
+    if problem := fp8_problem(recipe, compute_capability()):
+        raise ConfigError(problem)
