@@ -1,4 +1,4 @@
-"""A machine is judged in words: machines that nobody has here, by the facts that are found there."""
+"""A machine is judged in words, by the facts that are found on it: machines nobody has here, too."""
 
 from __future__ import annotations
 
