@@ -5,7 +5,7 @@ The network's configuration checks its own sizes (heads, layers), and each batch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.options import check_value
@@ -29,7 +29,7 @@ def check_run(model: object, data: object, trainer: pl.Trainer) -> None:
         ConfigError: a machine that lacks what the precision needs, a network without layers, or
             batch sizes that do not divide.
     """
-    precision = getattr(trainer.precision_plugin, "dtype_config", None)
+    precision: Any = getattr(trainer.precision_plugin, "dtype_config", None)
     needs = Needs(
         precision=str(trainer.precision),
         fp8_recipe=precision.fp8_recipe if getattr(precision, "fp8", None) else None,

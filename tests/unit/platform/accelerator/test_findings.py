@@ -1,4 +1,4 @@
-"""A machine is judged in words, by the facts that are found on it: machines nobody has here, too."""
+"""A machine is judged in words, by the facts that are found on it: of machines nobody has, too."""
 
 from __future__ import annotations
 
