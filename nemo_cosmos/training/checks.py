@@ -17,6 +17,21 @@ if TYPE_CHECKING:
     from nemo import lightning as nl
 
 
+def check_trainers_machine(trainer: pl.Trainer) -> None:
+    """Require of this machine what a trainer's precision and ranks need.
+
+    Raises:
+        ConfigError: it is missing; in the words of ``nemo-cosmos status --machine``.
+    """
+    precision: Any = getattr(trainer.precision_plugin, "dtype_config", None)
+    needs = Needs(
+        precision=str(trainer.precision),
+        fp8_recipe=precision.fp8_recipe if getattr(precision, "fp8", None) else None,
+        num_devices=trainer.num_devices,
+    )
+    check_machine(needs)
+
+
 def check_run(model: object, data: object, trainer: pl.Trainer) -> None:
     """Check a model, its data and a trainer together.
 
@@ -26,16 +41,8 @@ def check_run(model: object, data: object, trainer: pl.Trainer) -> None:
         trainer: the trainer, with the number of ranks and the parallel layout.
 
     Raises:
-        ConfigError: a machine that lacks what the precision needs, a network without layers, or
-            batch sizes that do not divide.
+        ConfigError: a network without layers, or batch sizes that do not divide.
     """
-    precision: Any = getattr(trainer.precision_plugin, "dtype_config", None)
-    needs = Needs(
-        precision=str(trainer.precision),
-        fp8_recipe=precision.fp8_recipe if getattr(precision, "fp8", None) else None,
-        num_devices=trainer.num_devices,
-    )
-    check_machine(needs)
     check_model(model)
     sampler = getattr(data, "data_sampler", None)
     if sampler is not None:

@@ -36,7 +36,7 @@ from nemo_cosmos.storage.atomic import clean_up
 from nemo_cosmos.training.callbacks.signals import StopOnSignal, StoppedError
 from nemo_cosmos.training.checkpointing.resume import RunResume, restore_source
 from nemo_cosmos.training.checkpointing.storage import check_writable, clear_storage_errors
-from nemo_cosmos.training.checks import check_run
+from nemo_cosmos.training.checks import check_run, check_trainers_machine
 from nemo_cosmos.training.export import check_exportable, export_model
 from nemo_cosmos.training.fingerprint import fingerprint
 from nemo_cosmos.training.initial_weights import InitialWeights, is_exported
@@ -112,6 +112,7 @@ class TrainingSession:
         log = log if log is not None else RunLogger(name="run")
         resume = resume if resume is not None else RunResume()
         folder = run_folder_of(log)
+        check_trainers_machine(trainer)
         check_run(model, data, trainer)
         check_writable(folder)
         check_exportable(model, data)

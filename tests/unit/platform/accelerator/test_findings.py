@@ -256,7 +256,7 @@ def test_this_machine_is_read_whatever_a_package_raises(
 
 
 def test_a_run_asks_before_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nemo_cosmos.training.checks import check_run
+    from nemo_cosmos.training.checks import check_trainers_machine
 
     machine, _, said, _ = BAD["no bfloat16 below 8.0"]
     monkeypatch.setattr(findings_module, "read_facts", lambda: machine)
@@ -264,7 +264,7 @@ def test_a_run_asks_before_its_first_step(monkeypatch: pytest.MonkeyPatch) -> No
         precision="bf16-mixed", precision_plugin=object(), num_devices=1
     )
     with pytest.raises(ConfigError) as stopped:
-        check_run(object(), object(), trainer)
+        check_trainers_machine(trainer)
     assert said in str(stopped.value)
 
 
