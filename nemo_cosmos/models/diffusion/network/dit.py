@@ -54,6 +54,7 @@ from nemo_cosmos.models.diffusion.network.embeddings import (
 )
 from nemo_cosmos.models.diffusion.network.inputs import (
     NetworkInput,
+    Places,
     TextKeysValues,
     stack_channels,
     token_grid,
@@ -198,15 +199,14 @@ class DiT(MegatronModule):
                     f"A control has {num_values} values along time, but the latent has "
                     f"{grid_thw[0]} frames. Give one value for the video, or one a frame."
                 )
-        rope = self.rope(grid_thw, inputs.fps_B, inputs.x_BCTHW.device, inputs.origin_thw)
-        position, text = self.position_embed, inputs.text
+        places, text = inputs.places or self.encode_places(inputs), inputs.text
         return LayerInputs(
             # Every layer's modulation begins with the same activation, so it is done once.
             activated_TBE=F.silu(emb_TBE),
             shared_TB3E=shared_TB3E,
-            rope_cos_LB1D=rope.cos_LB1D,
-            rope_sin_LB1D=rope.sin_LB1D,
-            position_L1E=None if position is None else position(grid_thw, inputs.origin_thw),
+            rope_cos_LB1D=places.rope.cos_LB1D,
+            rope_sin_LB1D=places.rope.sin_LB1D,
+            position_L1E=places.position_L1E,
             context_MBC=None if isinstance(text, TextKeysValues) else self._context(text, control),
         )
 
@@ -253,6 +253,17 @@ class DiT(MegatronModule):
         """
         context_MBC = self._context(text_BMC, control or ControlEmbedding())
         return TextKeysValues(self.blocks.project_context(self.sequence.scatter(context_MBC)))
+
+    def encode_places(self, inputs: NetworkInput) -> Places:
+        """Compute what the layers see of the tokens' places, to be used at every sampling step.
+
+        Args:
+            inputs: their size, frame rate and origin are read.
+        """
+        grid_thw = token_grid(inputs.x_BCTHW.shape[2:], self.config)
+        rope = self.rope(grid_thw, inputs.fps_B, inputs.x_BCTHW.device, inputs.origin_thw)
+        position = self.position_embed
+        return Places(rope, None if position is None else position(grid_thw, inputs.origin_thw))
 
     def _context(self, text_BMC: torch.Tensor, control: ControlEmbedding) -> torch.Tensor:
         """What cross-attention attends to: the text's tokens, then the control's; tokens first."""

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError, WrongFrameCountError, WrongSizeError
 from nemo_cosmos.models.common.attention.core import KeysValues
+from nemo_cosmos.models.common.rope import RopeTable
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding
 
@@ -29,6 +30,21 @@ class TextKeysValues:
     """
 
     layers: list[KeysValues]
+
+
+@dataclass(frozen=True)
+class Places:
+    """What the layers see of the tokens' places, computed once for all steps of a sampler.
+
+    :meth:`DiT.encode_places` makes it.
+
+    Attributes:
+        rope: cosines and sines of the rotary embedding.
+        position_L1E: learned position embedding; None without one.
+    """
+
+    rope: RopeTable
+    position_L1E: torch.Tensor | None
 
 
 # A dataclass and not a tuple: mixed-precision wrappers round the float32 tensors that they find
@@ -48,6 +64,7 @@ class NetworkInput:
         control: what the controls add; None without any.
         origin_thw: position of the first token, where the latent is a context-parallel rank's box
             of a larger one (:mod:`~nemo_cosmos.models.diffusion.parallel.cp_box`).
+        places: of the latent's tokens at ``fps_B`` and ``origin_thw``; computed where None.
     """
 
     x_BCTHW: torch.Tensor
@@ -58,6 +75,7 @@ class NetworkInput:
     condition_mask_B1THW: torch.Tensor | None = None
     control: ControlEmbedding | None = None
     origin_thw: tuple[int, int, int] = (0, 0, 0)
+    places: Places | None = None
 
 
 def stack_channels(inputs: NetworkInput, config: DiTConfig, dtype: torch.dtype) -> torch.Tensor:

@@ -16,7 +16,12 @@ from torch import Tensor
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding
 from nemo_cosmos.models.diffusion.network.dit import DiT
-from nemo_cosmos.models.diffusion.network.inputs import NetworkInput, TextKeysValues, token_grid
+from nemo_cosmos.models.diffusion.network.inputs import (
+    NetworkInput,
+    Places,
+    TextKeysValues,
+    token_grid,
+)
 
 
 class PipelinedDiT:
@@ -42,6 +47,10 @@ class PipelinedDiT:
     ) -> TextKeysValues:
         """The text's keys and values for the layers of this stage; see :meth:`DiT.encode_text`."""
         return self.stage.encode_text(text_BMC, control)
+
+    def encode_places(self, inputs: NetworkInput) -> Places:
+        """What this stage's layers see of the tokens' places; see :meth:`DiT.encode_places`."""
+        return self.stage.encode_places(inputs)
 
     def __call__(self, inputs: NetworkInput) -> Tensor:
         """Predict; see :meth:`DiT.forward`."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nemo_cosmos.models.diffusion.controls import ControlEmbedding, mask_embedding
 from nemo_cosmos.models.diffusion.network.dit import DiT
-from nemo_cosmos.models.diffusion.network.inputs import NetworkInput, TextKeysValues
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput, Places, TextKeysValues
 from nemo_cosmos.models.diffusion.parallel.pipelined import PipelinedDiT
 from nemo_cosmos.models.diffusion.process.conditioning import FrameCondition, guide
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
@@ -60,7 +60,8 @@ def make_denoiser(
 ) -> Denoiser:
     """Return the guided denoiser D(x, sigma) that a sampler walks with.
 
-    The text's keys and values do not change from step to step; they are computed here once.
+    The text's keys and values and the tokens' places do not change from step to step; the former
+    are computed here, the latter with the first sample.
 
     Args:
         net: the network.
@@ -75,11 +76,20 @@ def make_denoiser(
             net.encode_text(unconditional.text_BLD, unconditional.control) if guided else None
         )
 
+    places: Places | None = None
+
     def denoise(x_BCTHW: Tensor, sigma_B: Tensor) -> Tensor:
-        cond = _denoise(net, x_BCTHW, sigma_B, text, given, config)
+        nonlocal places
+        if places is None:
+            with torch.no_grad():
+                seen = NetworkInput(
+                    x_BCTHW, sigma_B, text, fps_B=given.fps_B, origin_thw=given.origin_thw
+                )
+                places = net.encode_places(seen)
+        cond = _denoise(net, x_BCTHW, sigma_B, text, places, given, config)
         if unconditional_text is None:
             return cond
-        uncond = _denoise(net, x_BCTHW, sigma_B, unconditional_text, unconditional, config)
+        uncond = _denoise(net, x_BCTHW, sigma_B, unconditional_text, places, unconditional, config)
         return guide(cond, uncond, given.guidance)
 
     return denoise
@@ -90,6 +100,7 @@ def _denoise(
     x_BCTHW: Tensor,
     sigma_B: Tensor,
     text: TextKeysValues,
+    places: Places,
     given: SamplingInputs,
     config: DiffusionConfig,
 ) -> Tensor:
@@ -111,6 +122,7 @@ def _denoise(
             condition_mask_B1THW=mask_B1THW,
             control=given.control,
             origin_thw=given.origin_thw,
+            places=places,
         )
     )
     x0_BCTHW = scale.c_skip * x_BCTHW + scale.c_out * output_BCTHW.float()

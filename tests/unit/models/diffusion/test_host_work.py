@@ -128,13 +128,17 @@ def test_between_a_batch_and_its_gradients_the_host_waits_for_nothing(
 
 @pytest.mark.parametrize("guidance", [0.0, 3.0])
 @pytest.mark.parametrize("sampler", ["res_2ab", "edm_euler"])
-def test_a_sampler_waits_once_at_its_end(sampler: str, guidance: float) -> None:
+def test_a_sampler_waits_once_at_its_end_and_places_its_tokens_once(
+    sampler: str, guidance: float
+) -> None:
     ensure_model_parallel()
     net = build_network(make_config(condition_mask=False), DiffusionConfig()).to(DEVICE).eval()
     text_BLD = torch.empty(1, 5, TEXT, device=DEVICE)
     given = SamplingInputs(text_BLD, torch.zeros_like(text_BLD), guidance, text_BLD.new_ones(1))
     noise_BCTHW = torch.empty(1, 16, 3, 4, 4, device=DEVICE)
-    waited_at = []
+    waited_at, placed = [], []
+    for part in (net.rope, net.position_embed):
+        part.register_forward_hook(lambda part, *_: placed.append(type(part).__name__))
     with torch.no_grad(), Recording() as recording:
         denoise = make_denoiser(net, given, DiffusionConfig())
         sample(
@@ -146,6 +150,7 @@ def test_a_sampler_waits_once_at_its_end(sampler: str, guidance: float) -> None:
         )
     assert waited_at and set(waited_at) == {0}
     assert [event.place for event in recording.events] == ["samplers.py:sample"]
+    assert sorted(placed) == ["LearnedPositionEmbedding", "Rope3D"], "once, not at every step"
 
 
 class Samples(pl.LightningDataModule):
