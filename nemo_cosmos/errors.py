@@ -79,6 +79,10 @@ class GuardrailError(NemoCosmosError):
     """A guard refused, or could not be asked, which counts as a refusal."""
 
 
+class RequirementError(NemoCosmosError):
+    """A score does not have the value that someone requires of it."""
+
+
 class ServiceError(NemoCosmosError):
     """A server that was asked gave no answer in all tries; it may be there again later."""
 

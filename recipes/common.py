@@ -12,6 +12,7 @@ from nemo.lightning.pytorch.optim import CosineAnnealingScheduler, WarmupPolicyS
 
 from nemo_cosmos import api
 from nemo_cosmos.training.callbacks.ema import EMA
+from nemo_cosmos.training.callbacks.obedience import Obedience
 from nemo_cosmos.training.callbacks.samples import SampleVideos
 from nemo_cosmos.training.callbacks.world_sampler import WorldSampler
 from nemo_cosmos.training.checkpointing.resume import RunResume
@@ -114,6 +115,20 @@ def sample_videos(every_n_steps: int, num_videos: int = 1, steps: int = 10) -> r
     """
     sampler = Config(WorldSampler, num_videos=num_videos, options={"steps": steps})
     return Config(SampleVideos, sampler=sampler, every_n_steps=every_n_steps)
+
+
+def obedience(every_n_steps: int, num_episodes: int = 8, steps: int = 10) -> run.Config:
+    """A measure, during training, of whether the model obeys its control.
+
+    Args:
+        every_n_steps: how often; 0 for never.
+        num_episodes: number of examples, each generated twice.
+        steps: sampling steps.
+    """
+    options = {"steps": steps, "guidance": 0.0}
+    return Config(
+        Obedience, every_n_steps=every_n_steps, num_episodes=num_episodes, options=options
+    )
 
 
 def adamw(

@@ -11,7 +11,7 @@ import typer
 
 from nemo_cosmos.cli.checking import CheckOnly, look_first
 from nemo_cosmos.cli.options import AllowMismatch, AsJson, DisableGuard, listed, number
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.errors import ConfigError, RequirementError
 from nemo_cosmos.progress import show_progress
 
 if TYPE_CHECKING:
@@ -338,14 +338,11 @@ def _repeat(file: Path, as_json: bool) -> None:
 
 def _require(requirements: list[Requirement], scores: dict[str, Score]) -> None:
     """End with code 3 where a requirement does not hold."""
-    from nemo_cosmos.cli.main import Exit
     from nemo_cosmos.evaluation.gate import failures
 
     wrong = failures(requirements, scores)
-    for text in wrong:
-        typer.echo(text, err=True)
     if wrong:
-        raise typer.Exit(Exit.REFUSED)
+        raise RequirementError(" ".join(wrong))
 
 
 def _show(content: Any, as_json: bool) -> None:

@@ -32,6 +32,7 @@ from nemo_cosmos.errors import (
     GuardrailError,
     InputError,
     NemoCosmosError,
+    RequirementError,
     nearest_names,
 )
 from nemo_cosmos.home import expanded, lend_a_home
@@ -368,7 +369,7 @@ def exit_code(error: NemoCosmosError) -> Exit:
     """Return the exit code of an error."""
     if isinstance(error, Cancelled):
         return Exit.STOPPED
-    if isinstance(error, GuardrailError):
+    if isinstance(error, GuardrailError | RequirementError):
         return Exit.REFUSED
     return Exit.WRONG_USE if isinstance(error, InputError) else Exit.FAILED
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
@@ -14,8 +13,7 @@ from nemo.lightning.io.mixin import IOMixin
 from PIL import Image
 
 from nemo_cosmos.errors import NemoCosmosError
-from nemo_cosmos.training.callbacks.ema import EMA
-from nemo_cosmos.training.callbacks.world_sampler import Sampler, WorldSampler
+from nemo_cosmos.training.callbacks.world_sampler import Sampler, WorldSampler, set_for_sampling
 from nemo_cosmos.training.run_folder import SAMPLES_FOLDER, current_run
 from nemo_cosmos.video import Video, encode_video
 
@@ -74,15 +72,8 @@ class SampleVideos(pl.Callback, IOMixin):
                 _keep(trainer, name, video, step)
 
     def _sample(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Video]:
-        ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
-        # Sampling draws noise; training must continue as if it had not.
-        with torch.random.fork_rng(), torch.no_grad():
-            pl_module.eval()
-            try:
-                with nullcontext() if ema is None else ema.applied():
-                    return self.sampler(pl_module)
-            finally:
-                pl_module.train()
+        with set_for_sampling(trainer, pl_module):
+            return self.sampler(pl_module)
 
     def _turn_off(self, reason: str) -> None:
         self._is_on = False

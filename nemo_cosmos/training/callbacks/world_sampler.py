@@ -5,7 +5,8 @@ Shape suffixes: B batch, C channels, T frames, H height, W width, L text tokens,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 import lightning.pytorch as pl
@@ -14,10 +15,11 @@ import torch
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import ModelDescription, WorldModel, get_family
-from nemo_cosmos.models.common.generator import Generator, Shot, from_first_rank
+from nemo_cosmos.models.common.generator import Shot, from_first_rank
 from nemo_cosmos.models.common.megatron.module import bare_network
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import default_device, on_first_process
+from nemo_cosmos.training.callbacks.ema import EMA
 from nemo_cosmos.training.export import find_tokenizer
 from nemo_cosmos.video import Video, tensor_to_frames
 
@@ -34,6 +36,25 @@ class ExampleData(Protocol):
     def examples(self, num_samples: int) -> list[dict[str, object]]:
         """Return the first videos as they are batched, without the batch dimension."""
         ...
+
+
+@contextmanager
+def set_for_sampling(trainer: pl.Trainer, model: pl.LightningModule) -> Iterator[None]:
+    """Evaluate with the averaged weights, where there are any; training continues unchanged.
+
+    Args:
+        trainer: the trainer.
+        model: the model in training.
+    """
+    ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
+    # Sampling draws noise; training must continue as if it had not.
+    with torch.random.fork_rng(), torch.no_grad():
+        model.eval()
+        try:
+            with nullcontext() if ema is None else ema.applied():
+                yield
+        finally:
+            model.train()
 
 
 class WorldSampler:
@@ -65,39 +86,69 @@ class WorldSampler:
             InputError, CheckpointError: the data's tokenizer cannot be loaded.
             NumericsError: a video is NaN or infinite.
         """
+        maker = ExampleMaker(model, self.seed, self.options)
+        return {
+            _file_name(number, example): _side_by_side(maker, example)
+            for number, example in enumerate(maker.examples(self.num_videos))
+        }
+
+
+class ExampleMaker:
+    """Makes the videos of examples in the training data with the network as it is now.
+
+    Args:
+        model: the model in training.
+        seed: seed of the noise.
+        options: the family's own choices by name.
+
+    Raises:
+        ConfigError: the model is no world model, or its data show no videos.
+        InputError, CheckpointError: the data's tokenizer cannot be loaded.
+    """
+
+    def __init__(self, model: pl.LightningModule, seed: int, options: Mapping[str, Any]) -> None:
         data, network = model.trainer.datamodule, bare_network(model)
         if not isinstance(model, WorldModel) or not isinstance(data, ExampleData):
             raise ConfigError(
                 f"{type(model).__name__} with {type(data).__name__} cannot make sample videos: a "
                 "model needs a method 'describe()', its data a method 'examples(num_samples)'."
             )
-        described = model.describe()
-        tokenizer = VideoTokenizer.from_folder(find_tokenizer(model, data)).to(default_device())
-        generator = get_family(described.family).make_generator(
-            network, described.settings, tokenizer
+        self.described: ModelDescription = model.describe()
+        self._seed, self._options, self._data = seed, options, data
+        self._tokenizer = VideoTokenizer.from_folder(find_tokenizer(model, data)).to(
+            default_device()
         )
+        self._generator = get_family(self.described.family).make_generator(
+            network, self.described.settings, self._tokenizer
+        )
+
+    def examples(self, num_examples: int) -> list[dict[str, Any]]:
+        """Return the first videos of the validation data, or of the training data."""
         # Data-parallel ranks read different shares of the data, but one network may be spread over
         # all of them: they sample the same.
-        examples = on_first_process(lambda: data.examples(self.num_videos))
-        return {
-            _file_name(number, example): self._video(example, described, generator, tokenizer)
-            for number, example in enumerate(examples)
-        }
+        return on_first_process(lambda: self._data.examples(num_examples))
 
-    def _video(
-        self,
-        example: Mapping[str, Any],
-        described: ModelDescription,
-        generator: Generator,
-        tokenizer: VideoTokenizer,
-    ) -> Video:
-        """The example and what the model makes of it, side by side."""
-        latent_BCTHW = example["latent"][None].to(default_device())
-        truth_BCTHW = from_first_rank(lambda: tokenizer.decode(latent_BCTHW))
+    def truth(self, example: Mapping[str, Any]) -> np.ndarray:
+        """The example's own video as its tokenizer shows it, uint8 ``(T,H,W,3)``."""
+        return tensor_to_frames(self._decoded(example)[0])
+
+    def video(
+        self, example: Mapping[str, Any], controls: Mapping[str, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """What the model makes of an example, uint8 ``(T,H,W,3)``.
+
+        Args:
+            example: the example, which gives text, size and the first frames.
+            controls: arrays by batch key; by default the example's own.
+
+        Raises:
+            NumericsError: the video is NaN or infinite.
+        """
+        truth_BCTHW = self._decoded(example)
         num_frames, height, width = truth_BCTHW.shape[2:]
-        legal = generator.legal_given(num_frames)
+        legal = self._generator.legal_given(num_frames)
         text_BLD = example["t5_text_embeddings"][None]
-        made_BCTHW = generator.generate(
+        made_BCTHW = self._generator.generate(
             Shot(
                 text_BLD=text_BLD,
                 negative_text_BLD=torch.zeros_like(text_BLD),
@@ -105,16 +156,23 @@ class WorldSampler:
                 height=height,
                 width=width,
                 fps=float(example["fps"]),
-                seed=self.seed,
-                options=generator.options_class(**self.options),
+                seed=self._seed,
+                options=self._generator.options_class(**self._options),
                 given_BCTHW=truth_BCTHW[:, :, : legal[0]] if legal else None,
-                controls=_controls(example),
+                controls=dict(controls_of(example) if controls is None else controls),
             )
         )
-        pair_THWC = np.concatenate(
-            [tensor_to_frames(truth_BCTHW[0]), tensor_to_frames(made_BCTHW[0])], axis=2
-        )
-        return Video(pair_THWC, fps=float(example["fps"]))
+        return tensor_to_frames(made_BCTHW[0])
+
+    def _decoded(self, example: Mapping[str, Any]) -> torch.Tensor:
+        latent_BCTHW = example["latent"][None].to(default_device())
+        return from_first_rank(lambda: self._tokenizer.decode(latent_BCTHW))
+
+
+def _side_by_side(maker: ExampleMaker, example: Mapping[str, Any]) -> Video:
+    """The example and what the model makes of it."""
+    pair_THWC = np.concatenate([maker.truth(example), maker.video(example)], axis=2)
+    return Video(pair_THWC, fps=float(example["fps"]))
 
 
 def _file_name(number: int, example: Mapping[str, object]) -> str:
@@ -123,8 +181,8 @@ def _file_name(number: int, example: Mapping[str, object]) -> str:
     return f"{number}_{key}".replace("/", "_")
 
 
-def _controls(example: Mapping[str, object]) -> dict[str, np.ndarray]:
-    """The arrays of controls in a sample: whatever is neither latent nor text nor their size."""
+def controls_of(example: Mapping[str, object]) -> dict[str, np.ndarray]:
+    """The arrays of controls in an example: whatever is neither latent nor text nor their size."""
     return {
         name: value.numpy()
         for name, value in example.items()
