@@ -329,7 +329,7 @@ def plan(
         recipe: a configured recipe, such as ``get_recipe("diffusion_14b_text2world")``.
         num_gpus: the number of GPUs.
         gpu: the kind of GPU: ``a100``, ``h100``, ``h200`` or ``b200``.
-        gpu_memory_gb: the memory of each in 10^9 bytes; 80 by default.
+        gpu_memory_gb: the memory of each in 10^9 bytes; by default what GPUs of the kind have.
         video: frames, height and width of the training videos; by default those of the data, else
             the published ones.
         fsdp: whether to consider layouts that share out the weights.
@@ -349,9 +349,10 @@ def plan(
     advice = "Make one with recipes.registry.get_recipe('diffusion_7b_text2world')."
     check_instance("recipe", recipe, fdl.Buildable, advice)
     gigabytes = check_value("gpu_memory_gb", gpu_memory_gb, float | None, Range(above=0))
-    memory_bytes = (80.0 if gigabytes is None else gigabytes) * GB
+    kind = get_gpu(gpu)
+    memory_bytes = (kind.memory_gb if gigabytes is None else gigabytes) * GB
     chosen = Video() if video is None else Video(*video)
-    return plan_recipe(recipe, get_gpu(gpu), num_gpus, memory_bytes, chosen, fsdp=fsdp)
+    return plan_recipe(recipe, kind, num_gpus, memory_bytes, chosen, fsdp=fsdp)
 
 
 def generate(

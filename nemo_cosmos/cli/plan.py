@@ -29,8 +29,14 @@ def command(
     ],
     gpus: Annotated[int, number("How many GPUs.", "--gpus", "-n", least=1)],
     gpu_memory_gb: Annotated[
-        float, number("Memory of each GPU, in 10^9 bytes.", "--gpu-memory-gb", least=1, most=10000)
-    ] = 80.0,
+        float | None,
+        number(
+            "Memory of each GPU, in 10^9 bytes; default: the kind's.",
+            "--gpu-memory-gb",
+            least=1,
+            most=10000,
+        ),
+    ] = None,
     gpu: Annotated[str, typer.Option("--gpu", help="a100, h100, h200 or b200.")] = "h100",
     num_frames: Annotated[
         int | None,
@@ -61,7 +67,7 @@ def command(
     Examples:
         nemo-cosmos plan --factory diffusion_14b_text2world --gpus 64 --gpu-memory-gb 80
         nemo-cosmos plan -f diffusion_7b_video2world -n 32 --num-frames 57 --height 512 --width 640
-        nemo-cosmos plan -f diffusion_7b_action -n 8 --gpu h200 --gpu-memory-gb 141 --json
+        nemo-cosmos plan -f diffusion_7b_action -n 8 --gpu h200 --json
         nemo-cosmos plan --factory tokenizer_cv8x8x8 --gpus 8 data.global_batch_size=16
     """
     from recipes.registry import RECIPES, require_recipe
@@ -79,7 +85,8 @@ def command(
     from nemo_cosmos.planning.recipe import Video, plan_recipe
 
     video = Video(num_frames, height, width)
-    found = plan_recipe(configured, kind, gpus, gpu_memory_gb * GB, video, fsdp=fsdp)
+    memory_gb = kind.memory_gb if gpu_memory_gb is None else gpu_memory_gb
+    found = plan_recipe(configured, kind, gpus, memory_gb * GB, video, fsdp=fsdp)
     action = "finetune" if post_training else "pretrain"
     plan = {"recipe": factory, "command": action, **found.to_dict()}
     if as_json:
@@ -223,8 +230,9 @@ def _print_changes(console: Console, plan: JsonObject) -> None:
     """What would make the recipe's layout faster, one change after another."""
     from rich.table import Table
 
-    start = plan["recipe_layout"] or plan
-    name = "the recipe's layout" if plan["recipe_layout"] else "the fastest layout"
+    start, own = plan["changes_from"], plan["recipe_layout"]
+    is_own = own is not None and own["layout"] == start["layout"]
+    name = "the recipe's layout" if is_own else "the fastest layout"
     if not plan["changes"]:
         console.print(f"Nothing that the planner knows makes {name} faster.")
         return

@@ -35,8 +35,9 @@ class Plan:
         best: the fastest layout that fits.
         others: the next fastest, one for each TP, CP, PP and FSDP or not.
         configured: the recipe's own layout; None where it is not legal on this many GPUs.
-        changes: what would make the recipe's layout faster, in order; where there is none, the
-            fastest layout.
+        start: the layout that changes begin with: the recipe's own, or the fastest where that is
+            not legal or does not fit.
+        changes: what would make it faster, in order.
     """
 
     workload: Workload
@@ -46,6 +47,7 @@ class Plan:
     best: Candidate
     others: Sequence[Candidate]
     configured: Candidate | None
+    start: Candidate
     changes: Sequence[Change]
 
     @property
@@ -102,6 +104,7 @@ class Plan:
             "overrides": best.layout.overrides(self.gpu.per_node),
             "others": [self._candidate(other) for other in self.others],
             "recipe_layout": self._configured(),
+            "changes_from": self._candidate(self.start),
             "changes": [self._change(change) for change in self.changes],
             **({"paper_accounting": paper} if paper else {}),
         }
@@ -191,16 +194,18 @@ def make_plan(
     configured = None
     if own is not None and is_trainable(workload, own.split):
         configured = search.candidate(way, own)
-    changes = find_changes(search, way, configured or fitting[0], fitting[0])
+    fits = configured is not None and configured.fits(memory_bytes)
+    start = configured if configured is not None and fits else fitting[0]
     return Plan(
         workload,
         gpu,
         memory_bytes,
         way.overlap,
-        fitting[0],
-        _distinct(fitting),
-        configured,
-        changes,
+        best=fitting[0],
+        others=_distinct(fitting),
+        configured=configured,
+        start=start,
+        changes=find_changes(search, way, start, fitting[0]),
     )
 
 

@@ -65,6 +65,8 @@ def test_the_table(run_cli: Callable[..., Any]) -> None:
     shown = run_cli("plan", "--recipe", "diffusion_7b_action", "-n", 32).out  # the older name
     for word in ("optimizer", "activations", "fastest", "FLOP", "To use it", "bubble"):
         assert word in shown
+    for word in ("other matrix products", "expected MFU", "products in FP8: trainer.fp8=hybrid"):
+        assert word in shown
     assert "76,789,472 parameters" in run_cli("plan", "-f", "tokenizer_ci8x8", "-n", 8).out
 
 
@@ -82,6 +84,19 @@ def test_training_takes_the_keys_of_a_layout(name: str, mode: str) -> None:
     assert model.config.context_parallel_size == 2
     assert model.config.sequence_parallel
     assert (trainer.num_nodes, trainer.num_devices) == (2, 8)
+
+
+def test_the_json_form_says_where_the_time_goes(planned: Callable[..., Any]) -> None:
+    found = planned("diffusion_7b_text2world", 8, "--gpu", "h200", "model.config.fused=plain")
+    assert found["gpu_memory_gb"] == 141, "what this kind has"
+    assert found["elementwise"] == "plain"
+    assert sum(found["step_time_parts_s"].values()) == pytest.approx(found["step_time_s"])
+    assert sum(found["step_time_shares"].values()) == pytest.approx(1)
+    seconds = found["changes_from"]["step_time_s"]
+    for change in found["changes"]:
+        seconds -= change["gain_s"]
+        assert change["step_time_s"] == pytest.approx(seconds)
+    assert {"model.config.fused": "auto"} in [change["overrides"] for change in found["changes"]]
 
 
 def test_the_command_to_use_is_one_that_the_recipe_has(planned: Callable[..., Any]) -> None:

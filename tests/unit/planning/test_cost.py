@@ -152,6 +152,12 @@ def test_changes_begin_with_recomputation_and_add_up() -> None:
     ).changes)  # fmt: skip
 
 
+def test_changes_begin_with_a_layout_that_fits() -> None:
+    plan = make_plan(make(), H100, 8, 60 * GB, TP2_CP4, fsdp=True)
+    assert plan.configured is not None and not plan.configured.fits(60 * GB)
+    assert plan.start == plan.best and "products in FP8" in [one.words for one in plan.changes]
+
+
 def test_as_few_layers_are_recomputed_as_fit() -> None:
     plan = make_plan(make(), H100, 8, 70 * GB)
     one = next(c for c in (plan.best, *plan.others) if c.layout.recompute == "block")

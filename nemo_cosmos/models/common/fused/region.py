@@ -10,6 +10,7 @@ import torch
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.platform import kernel_choice
+from nemo_cosmos.platform.patches.compiler import allow_many_graphs
 
 MODES = ("auto", "plain")
 """The values of a configuration's ``fused``."""
@@ -48,7 +49,16 @@ class Region:
         torch decides what is kept for the backward pass: the inputs and a number or two for each
         token, from which the rest is computed again.
         """
-        compiled: Callable[..., Any] = torch.compile(self.formula)
+        return self.compiled_by("inductor")
+
+    def compiled_by(self, backend: str | Callable[..., Any]) -> Callable[..., Any]:
+        """Compile the formula by a backend of torch's compiler.
+
+        Args:
+            backend: the backend or its name.
+        """
+        allow_many_graphs()
+        compiled: Callable[..., Any] = torch.compile(self.formula, backend=backend)
         return compiled
 
 

@@ -97,13 +97,35 @@ def test_a_formula_compiles_whole_and_once_for_all_lengths(name: str) -> None:
         return torch._dynamo.backends.registry.lookup_backend("aot_eager")(graph, example)
 
     step = REGIONS[name]
-    compiled = torch.compile(step.formula, backend=count, fullgraph=True)
+    compiled = step.compiled_by(count)
     rows = -3 if name in MODULATED else 0
     for length in (NUM_TOKENS, 2 * NUM_TOKENS):
         given = arguments(name, rows, torch.bfloat16, length)
         found = results(lambda *each: compiled(*any_length(*each)), given)
         assert_equal(found, results(step.formula, given), TOLERANCE[torch.bfloat16])
     assert len(graphs) == 1
+
+
+def test_every_kind_of_tensor_is_compiled() -> None:
+    """Torch gives up a function after eight graphs, and computes the formula instead."""
+    num_graphs = 0
+
+    def count(graph: torch.fx.GraphModule, example: list[torch.Tensor]) -> Callable[..., Any]:
+        nonlocal num_graphs
+        num_graphs += 1
+        return graph.forward
+
+    compiled = fused.rms_norm.compiled_by(count)
+    kinds = [
+        (rank, dtype, trained)
+        for rank in range(2, 5)
+        for dtype in TOLERANCE
+        for trained in (False, True)
+    ]
+    for rank, dtype, trained in kinds:
+        x = torch.ones([2] * (rank - 1) + [HEAD_DIM], dtype=dtype, requires_grad=trained)
+        compiled(x, torch.ones(HEAD_DIM), 1e-6)
+    assert num_graphs == len(kinds) == 12
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles for a CPU with g++")
