@@ -110,73 +110,20 @@ def tokenize(
         WrongFrameCountError, WrongSizeError: the tokenizer does not take the windows.
         ConfigError: ``out`` was begun with other settings.
     """
-    from nemo_cosmos.checklist import require
-    from nemo_cosmos.data.shards.index import INDEX_SUFFIX
-    from nemo_cosmos.data.tokenize.config import TokenizeConfig
-    from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE
-    from nemo_cosmos.data.tokenize.run import sample_videos, stored_text_dim, tokenize_shards
-    from nemo_cosmos.models.common.text import load_text_encoder, text_encoder_spec
-    from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
-    from nemo_cosmos.options import check_instance
-    from nemo_cosmos.storage import (
-        claim_place,
-        exported_folder,
-        is_bucket,
-        mirror_folder,
-        work_folder_of,
-    )
-    from nemo_cosmos.tokenize_checks import tokenize_checks
+    from nemo_cosmos.tokenizing.run import tokenize as run_tokenizing
 
-    config = config or TokenizeConfig()
-    check_instance("config", config, TokenizeConfig, "Write TokenizeConfig(window_frames=17, ...).")
-    sources = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
-    tokenizer = exported_folder(tokenizer)
-    require(
-        tokenize_checks(
-            sources,
-            out,
-            tokenizer,
-            config,
-            work=work,
-            allow_mismatch=allow_mismatch,
-        )
-    )
-    video_tokenizer = VideoTokenizer.from_folder(tokenizer)
-    place = os.fspath(out)
-    folder = work_folder_of(place, None if work is None else Path(work))
-    if is_bucket(place):
-        claim_place(folder, place)
-    if not video_tokenizer.config.discrete and video_tokenizer.stats is None:
-        video_tokenizer = video_tokenizer.with_measured_stats(sample_videos(sources, config))
-        video_tokenizer.save(tokenizer)
-    spec = text_encoder_spec(text_encoder, text_length)
-    encode_text = None
-    if stored_text:
-        spec = {"kind": spec["kind"], "path": spec.get("path"), "max_length": text_length}
-        spec["dim"] = stored_text_dim(sources)
-    else:
-        text = load_text_encoder(spec)
-        spec, encode_text = text.spec(), text.encode
-    dataset = tokenize_shards(
-        sources,
-        folder,
-        encode=video_tokenizer.encode,
-        encode_text=encode_text,
-        config=config,
-        describe={
-            "tokenizer": os.fspath(tokenizer),
-            **video_tokenizer.describe(),
-            "text_encoder": spec,
-        },
+    return run_tokenizing(
+        shards,
+        out,
+        tokenizer,
+        config,
+        text_encoder=text_encoder,
+        text_length=text_length,
+        stored_text=stored_text,
+        work=work,
         on_clip=on_clip,
-        moved_to=place,
         allow_mismatch=allow_mismatch,
     )
-    if is_bucket(place):
-        # Indexes hold byte offsets of the local files only; the bucket's readers build their own.
-        indexes = {str(path.relative_to(folder)) for path in folder.rglob(f"*{INDEX_SUFFIX}")}
-        mirror_folder(folder, place, DATASET_FILE, indexes)
-    return dataset
 
 
 def pretrain(
@@ -342,6 +289,7 @@ def plan(
     """
     import fiddle as fdl
 
+    from nemo_cosmos.errors import ConfigError
     from nemo_cosmos.options import Range, check_instance, check_value
     from nemo_cosmos.planning.hardware import GB, get_gpu
     from nemo_cosmos.planning.recipe import Video, plan_recipe
@@ -351,6 +299,8 @@ def plan(
     gigabytes = check_value("gpu_memory_gb", gpu_memory_gb, float | None, Range(above=0))
     kind = get_gpu(gpu)
     memory_bytes = (kind.memory_gb if gigabytes is None else gigabytes) * GB
+    if video is not None and not (isinstance(video, tuple | list) and len(video) == 3):
+        raise ConfigError(f"video is {video!r:.80}; it must be (frames, height, width).")
     chosen = Video() if video is None else Video(*video)
     return plan_recipe(recipe, kind, num_gpus, memory_bytes, chosen, fsdp=fsdp)
 
@@ -408,7 +358,13 @@ def predict(
     from nemo_cosmos.inference import Request, default_pool
 
     request = Request(
-        "predict", prompt, options, frames, begin, num_condition_frames, control=control or {}
+        "predict",
+        prompt,
+        options,
+        frames,
+        begin,
+        num_condition_frames,
+        control={} if control is None else control,
     )
     return default_pool().run(world, request, progress)
 
@@ -451,7 +407,7 @@ def extend(
         begin,
         num_condition_frames,
         num_chunks,
-        control or {},
+        {} if control is None else control,
     )
     return default_pool().run(world, request, progress)
 

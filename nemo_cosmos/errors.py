@@ -113,7 +113,7 @@ def nearest_names(name: str, valid: Iterable[str], limit: int = 5) -> str:
     No more than ``limit`` valid names are all listed, the closest first.
     """
     candidates = sorted(valid)
-    close = difflib.get_close_matches(name, candidates, n=limit, cutoff=0.4)
+    close = difflib.get_close_matches(str(name), candidates, n=limit, cutoff=0.4)
     if not close or len(candidates) <= limit:
         close = [*close, *(one for one in candidates if one not in close)][:limit]
     return ", ".join(f"'{candidate}'" for candidate in close)

@@ -54,7 +54,7 @@ from nemo_cosmos.checkpoint.world.folder import (
 )
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, counted
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
-from nemo_cosmos.options import check_place
+from nemo_cosmos.options import check_place, check_value
 from nemo_cosmos.progress import Progress
 from nemo_cosmos.provenance.belonging import Parts, check_together
 from nemo_cosmos.storage import atomic_path, exported_folder
@@ -220,6 +220,8 @@ def export_checkpoint(
         CheckpointError: a file is damaged.
         InputError: ``target`` exists.
     """
+    check_place("target", target)
+    check_value("format", format, str)
     place, folder = exported_folder(source), Path(target)
     require(conversion_checks(place, folder))
     if format_of(place) == TOKENIZER_FORMAT:

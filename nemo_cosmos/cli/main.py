@@ -1,6 +1,7 @@
 """``nemo-cosmos``: the table of all commands, none of which is imported before it is called.
 
-A command is a function in a module of this folder. The table below names both, with the line that
+A command is a function in a module of one of these folders: ``data``, ``training``, ``generation``
+and ``house`` are the panels of the overview. The table below names both, with the line that
 ``nemo-cosmos --help`` shows, so that the overview needs no torch, NeMo or MuJoCo. An entry may name
 a :class:`CommandGroup` instead, such as ``guard`` with its commands ``text`` and ``video``.
 """
@@ -99,42 +100,66 @@ DATA, TRAINING, GENERATION, HOUSE = "Data", "Training", "Generation", "House-kee
 
 COMMANDS: dict[str, CommandEntry] = {
     "quickstart": CommandEntry(
-        "quickstart:command", GENERATION, "Run every step at nano size and write a report."
+        "generation.quickstart:command",
+        GENERATION,
+        "Run every step at nano size and write a report.",
     ),
     "simulate": CommandEntry(
-        "simulate:command", DATA, "Render robot episodes with actions and language in MuJoCo."
+        "data.simulate:command", DATA, "Render robot episodes with actions and language in MuJoCo."
     ),
     "convert": CommandEntry(
-        "robot_data:CONVERT", DATA, "Convert robot data sets (Bridge, LeRobot) for curate."
+        "data.robot_data:CONVERT", DATA, "Convert robot data sets (Bridge, LeRobot) for curate."
     ),
-    "curate": CommandEntry("curate:curate", DATA, "Turn raw video into training shards."),
-    "transcode": CommandEntry("curate:transcode", DATA, "Transcode whole videos to one profile."),
-    "tokenize": CommandEntry("tokenize:command", DATA, "Encode shards into cached latents."),
+    "curate": CommandEntry("data.curate:curate", DATA, "Turn raw video into training shards."),
+    "transcode": CommandEntry(
+        "data.curate:transcode", DATA, "Transcode whole videos to one profile."
+    ),
+    "tokenize": CommandEntry("data.tokenize:command", DATA, "Encode shards into cached latents."),
     "dataset": CommandEntry(
-        "dataset:DATASET", DATA, "Search, compare and export versions of data sets."
+        "data.dataset:DATASET", DATA, "Search, compare and export versions of data sets."
     ),
     "pretrain": CommandEntry(
-        "train:pretrain", TRAINING, "Train a model from scratch with a recipe."
+        "training.train:pretrain", TRAINING, "Train a model from scratch with a recipe."
     ),
-    "finetune": CommandEntry("train:finetune", TRAINING, "Post-train a model with a recipe."),
+    "finetune": CommandEntry(
+        "training.train:finetune", TRAINING, "Post-train a model with a recipe."
+    ),
     "plan": CommandEntry(
-        "plan:command", TRAINING, "Report what a training run needs, and its best layout."
+        "training.plan:command", TRAINING, "Report what a training run needs, and its best layout."
     ),
-    "evaluate": CommandEntry("evaluate:command", TRAINING, "Compare generated with real videos."),
-    "generate": CommandEntry("generate:generate", GENERATION, "Generate a video from a prompt."),
+    "evaluate": CommandEntry(
+        "training.evaluate:command", TRAINING, "Compare generated with real videos."
+    ),
+    "generate": CommandEntry(
+        "generation.generate:generate", GENERATION, "Generate a video from a prompt."
+    ),
     "predict": CommandEntry(
-        "generate:predict", GENERATION, "Continue an image or video, with controls."
+        "generation.generate:predict", GENERATION, "Continue an image or video, with controls."
     ),
-    "extend": CommandEntry("generate:extend", GENERATION, "Continue a video chunk by chunk."),
-    "guard": CommandEntry("guard:GUARD", GENERATION, "Ask the guards about a prompt or a video."),
-    "audit": CommandEntry("guard:AUDIT", HOUSE, "Check the log of the guards' verdicts."),
-    "models": CommandEntry("models:command", HOUSE, "List every preset with its parameter count."),
+    "extend": CommandEntry(
+        "generation.generate:extend", GENERATION, "Continue a video chunk by chunk."
+    ),
+    "guard": CommandEntry(
+        "generation.guard:GUARD", GENERATION, "Ask the guards about a prompt or a video."
+    ),
+    "audit": CommandEntry(
+        "generation.guard:AUDIT", HOUSE, "Check the log of the guards' verdicts."
+    ),
+    "models": CommandEntry(
+        "house.models:command", HOUSE, "List every preset with its parameter count."
+    ),
     "status": CommandEntry(
-        "status:command", HOUSE, "Show runs, their checkpoints, and what guards refused."
+        "house.status:command", HOUSE, "Show runs, their checkpoints, and what guards refused."
     ),
-    "import": CommandEntry("convert:import_", HOUSE, "Convert weights of other formats to ours."),
-    "export": CommandEntry("convert:export", HOUSE, "Convert a world model to another format."),
-    "configure": CommandEntry("configure:command", HOUSE, "Show or set where things run and live."),
+    "import": CommandEntry(
+        "house.convert:import_", HOUSE, "Convert weights of other formats to ours."
+    ),
+    "export": CommandEntry(
+        "house.convert:export", HOUSE, "Convert a world model to another format."
+    ),
+    "configure": CommandEntry(
+        "house.configure:command", HOUSE, "Show or set where things run and live."
+    ),
 }
 
 #: Other words for a command, which the overview does not list.

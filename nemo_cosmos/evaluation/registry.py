@@ -60,7 +60,9 @@ def choose_metrics(names: Iterable[str] | None = None) -> list[Metric]:
     known = metrics()
     if names is None:
         return [metric for metric in known.values() if metric.is_default]
-    chosen = list(dict.fromkeys(names))
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ConfigError(f"metrics is {names!r:.80}; it must be a list of names: ['psnr'].")
+    chosen = list(dict.fromkeys(str(name) for name in names))
     for name in chosen:
         if name not in known:
             raise ConfigError(

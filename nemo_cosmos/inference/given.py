@@ -163,7 +163,7 @@ def parse_begin(begin: str | int | None) -> str | int | None:
     Raises:
         ConfigError: anything else.
     """
-    if begin is None or begin in ("first", "last"):
+    if begin is None or (isinstance(begin, str) and begin in ("first", "last")):
         return begin
     try:
         number = int(str(begin))

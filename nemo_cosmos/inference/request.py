@@ -28,7 +28,13 @@ from nemo_cosmos.errors import (
 )
 from nemo_cosmos.inference.given import FrameSource, GivenFrames, parse_begin
 from nemo_cosmos.inference.options import GenerationOptions
-from nemo_cosmos.options import build_options, check_names, check_value, option_fields
+from nemo_cosmos.options import (
+    build_options,
+    check_instance,
+    check_names,
+    check_value,
+    option_fields,
+)
 
 if TYPE_CHECKING:
     from nemo_cosmos.models.common.generator import Generator
@@ -102,6 +108,8 @@ class Request:
         )
 
     def _check_frames(self) -> None:
+        advice = "Write {'action': actions}: the signals by name."
+        check_instance("control", self.control, Mapping, advice)
         if self.task == "generate":
             if self.frames is not None or self.control:
                 raise InputError(

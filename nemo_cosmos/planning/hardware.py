@@ -119,7 +119,7 @@ def get_gpu(name: str) -> Gpu:
     Raises:
         ConfigError: there is none; the message names the nearest.
     """
-    if name not in GPUS:
+    if not isinstance(name, str) or name not in GPUS:
         raise ConfigError(
             f"There is no GPU '{name}' in the planner. Valid are {nearest_names(str(name), GPUS)}; "
             "their figures are in nemo_cosmos/planning/hardware.py."

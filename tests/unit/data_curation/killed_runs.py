@@ -20,7 +20,7 @@ from typing import Any
 from curation_workers import curate_command
 
 # Imported once, and not in each run.
-importlib.import_module("nemo_cosmos.cli.curate")
+importlib.import_module("nemo_cosmos.cli.data.curate")
 importlib.import_module("data_curation.pipeline")
 importlib.import_module("nemo_cosmos.perception.encoders")
 importlib.import_module("nemo_cosmos.data.shards.writer")

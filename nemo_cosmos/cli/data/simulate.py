@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nemo_cosmos.cli.options import AsJson, number, parse_size
+from nemo_cosmos.cli.kit.options import AsJson, number, parse_size
 from nemo_cosmos.errors import counted
 from nemo_cosmos.progress import show_progress
 

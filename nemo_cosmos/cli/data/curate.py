@@ -12,9 +12,9 @@ import typer
 
 from data_curation.reporting.hints import hints
 from data_curation.settings import CurateSettings, optional_stages
-from nemo_cosmos.cli.checking import CheckOnly, look_first
-from nemo_cosmos.cli.dataset import open_site_catalogue
-from nemo_cosmos.cli.options import AsJson, Work, listed, number, settings_from, with_settings
+from nemo_cosmos.cli.data.dataset import open_site_catalogue
+from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
+from nemo_cosmos.cli.kit.options import AsJson, Work, listed, number, settings_from, with_settings
 from nemo_cosmos.errors import counted
 from nemo_cosmos.storage import is_url, work_folder_of
 

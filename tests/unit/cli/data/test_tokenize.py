@@ -10,8 +10,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from nemo_cosmos.cli.kit.options import parse_size
 from nemo_cosmos.cli.main import app
-from nemo_cosmos.cli.options import parse_size
 from nemo_cosmos.data.loading.latents import TEXT_SUFFIX, pack_embedding
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.data.schema import ClipRecord
@@ -49,10 +49,9 @@ class Words:
 
 @pytest.fixture
 def text_encoder(monkeypatch):
-    from nemo_cosmos.models.common import text
-
     asked = []
-    monkeypatch.setattr(text, "load_text_encoder", lambda spec: asked.append(spec) or Words())
+    target = "nemo_cosmos.tokenizing.run.load_text_encoder"
+    monkeypatch.setattr(target, lambda spec: asked.append(spec) or Words())
     return asked
 
 

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from data_curation.stages.base import Stage, StageSettings
-from nemo_cosmos.cli.options import listed, settings_from, with_options, with_settings
+from nemo_cosmos.cli.kit.options import listed, settings_from, with_options, with_settings
 from nemo_cosmos.options import option
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nemo_cosmos.aliases import JsonObject
+from nemo_cosmos.cli.kit.options import AsJson, number
 from nemo_cosmos.cli.main import DATA, CommandEntry, CommandGroup
-from nemo_cosmos.cli.options import AsJson, number
 from nemo_cosmos.errors import ConfigError, counted
 from nemo_cosmos.progress import show_progress
 
@@ -52,13 +52,13 @@ DATASET = CommandGroup(
         nemo-cosmos dataset diff robot@1 robot@2
     """,
     {
-        "list": CommandEntry("dataset:list_versions", DATA, "List all versions."),
-        "show": CommandEntry("dataset:show", DATA, "Show a version, or a clip's history."),
-        "diff": CommandEntry("dataset:diff", DATA, "Compare two versions."),
-        "query": CommandEntry("dataset:query", DATA, "Search clips by caption and scores."),
-        "export": CommandEntry("dataset:export", DATA, "Copy what a search finds."),
-        "add": CommandEntry("dataset:add", DATA, "Add a curated folder as a version."),
-        "retain": CommandEntry("dataset:retain", DATA, "Delete files past their time."),
+        "list": CommandEntry("data.dataset:list_versions", DATA, "List all versions."),
+        "show": CommandEntry("data.dataset:show", DATA, "Show a version, or a clip's history."),
+        "diff": CommandEntry("data.dataset:diff", DATA, "Compare two versions."),
+        "query": CommandEntry("data.dataset:query", DATA, "Search clips by caption and scores."),
+        "export": CommandEntry("data.dataset:export", DATA, "Copy what a search finds."),
+        "add": CommandEntry("data.dataset:add", DATA, "Add a curated folder as a version."),
+        "retain": CommandEntry("data.dataset:retain", DATA, "Delete files past their time."),
     },
 )
 

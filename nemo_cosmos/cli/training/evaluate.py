@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from nemo_cosmos.cli.checking import CheckOnly, look_first
-from nemo_cosmos.cli.options import AllowMismatch, AsJson, DisableGuard, listed, number
+from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
+from nemo_cosmos.cli.kit.options import AllowMismatch, AsJson, DisableGuard, listed, number
 from nemo_cosmos.errors import ConfigError, RequirementError
 from nemo_cosmos.progress import show_progress
 

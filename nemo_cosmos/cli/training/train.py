@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nemo_cosmos.cli.checking import CheckOnly, look_first
-from nemo_cosmos.cli.options import AllowMismatch, Conf, Overrides, listed
+from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
+from nemo_cosmos.cli.kit.options import AllowMismatch, Conf, Overrides, listed
 
 if TYPE_CHECKING:
     import nemo_run as run

@@ -9,8 +9,8 @@ from typing import Any
 import fiddle as fdl
 import pytest
 
-from nemo_cosmos.cli import plan
 from nemo_cosmos.cli.main import Exit
+from nemo_cosmos.cli.training import plan
 from nemo_cosmos.models.diffusion.presets import DIFFUSION, count_parameters
 from nemo_cosmos.planning import recipe as _  # noqa: F401 - NeMo, before output is captured
 from nemo_cosmos.planning.layout import RECOMPUTE_MODES, ParallelLayout

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nemo_cosmos.cli.options import parse_size
+from nemo_cosmos.cli.kit.options import parse_size
 from nemo_cosmos.errors import AssetError, WrongSizeError
 from nemo_cosmos.platform import has
 
@@ -25,7 +25,7 @@ def test_simulate_prints_what_it_made(tmp_path: Path, run_cli: Callable[..., Any
     report = run_cli(*words, "--json").json
     assert (report["num_episodes"], report["num_new"]) == (1, 1)
     assert report["renderer"] == "software"
-    assert "1 episodes in" in run_cli(*words).out
+    assert "1 episode in" in run_cli(*words).out
 
 
 @pytest.mark.parametrize("text", ["96", "96x", "axb", "96x128x3"])

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nemo_cosmos.aliases import JsonObject
-from nemo_cosmos.cli.options import AsJson
+from nemo_cosmos.cli.kit.options import AsJson
 
 
 def command(

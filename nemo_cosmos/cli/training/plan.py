@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nemo_cosmos.aliases import JsonObject
-from nemo_cosmos.cli.options import AsJson, Conf, Overrides, number
+from nemo_cosmos.cli.kit.options import AsJson, Conf, Overrides, number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def _list_recipes(wanted: bool) -> None:
     """Print the recipes and stop, before typer asks for the other options."""
     if wanted:
-        from nemo_cosmos.cli.train import print_recipes
+        from nemo_cosmos.cli.training.train import print_recipes
 
         print_recipes(post_training=True)
         raise typer.Exit

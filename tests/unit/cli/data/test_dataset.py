@@ -77,7 +77,7 @@ def test_show_says_what_a_person_asks(run, tmp_path):
 def test_diff(filled):
     _, out, _ = filled("diff", "robot@1", "robot@2")
     assert out.splitlines() == [
-        "1 clips added", "  k3", "1 clips removed", "  k2", "0 clips changed",
+        "1 clip added", "  k3", "1 clip removed", "  k2", "0 clips changed",
     ]  # fmt: skip
     _, out, _ = filled("diff", "robot@1", "robot@2", "--json")
     assert json.loads(out)["added"] == ["k3"]
@@ -110,7 +110,7 @@ def test_likeness_needs_a_version_and_embeddings(filled):
 
 def test_export(filled, tmp_path):
     code, out, _ = filled("export", "robot@1", str(tmp_path / "part"), "--words", "red")
-    assert code == 0 and "1 clips in" in out
+    assert code == 0 and "1 clip in" in out
     assert [each.key for each in read_samples(tmp_path / "part" / "v0")] == ["k1"]
 
 

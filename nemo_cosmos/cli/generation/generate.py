@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nemo_cosmos.checklist import Check
-from nemo_cosmos.cli.checking import CheckOnly, look_first
-from nemo_cosmos.cli.options import (
+from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
+from nemo_cosmos.cli.kit.options import (
     AllowMismatch,
     AsJson,
     DisableGuard,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nemo_cosmos.cli.kit.options import AsJson, number, parse_size
 from nemo_cosmos.cli.main import DATA, CommandEntry, CommandGroup, Exit
-from nemo_cosmos.cli.options import AsJson, number, parse_size
 from nemo_cosmos.errors import counted
 from nemo_cosmos.progress import show_progress
 
@@ -27,8 +27,8 @@ CONVERT = CommandGroup(
         nemo-cosmos convert lerobot data/aloha data/aloha_episodes --camera top
     """,
     {
-        "bridge": CommandEntry("robot_data:bridge", DATA, "Convert a Bridge data set."),
-        "lerobot": CommandEntry("robot_data:lerobot", DATA, "Convert a LeRobot data set."),
+        "bridge": CommandEntry("data.robot_data:bridge", DATA, "Convert a Bridge data set."),
+        "lerobot": CommandEntry("data.robot_data:lerobot", DATA, "Convert a LeRobot data set."),
     },
 )
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from nemo_cosmos.cli.checking import CheckOnly, look_first
-from nemo_cosmos.cli.options import AllowMismatch, AsJson, Work, listed, number, parse_size
+from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
+from nemo_cosmos.cli.kit.options import AllowMismatch, AsJson, Work, listed, number, parse_size
+from nemo_cosmos.errors import counted
 from nemo_cosmos.progress import show_progress
 
 DEFAULT_SIZE = "96x128"
@@ -72,7 +73,7 @@ def command(
         keep_video=keep_video,
     )
     if check:
-        from nemo_cosmos.tokenize_checks import tokenize_checks
+        from nemo_cosmos.tokenizing.checks import tokenize_checks
 
         checks = tokenize_checks(
             shards,
@@ -104,6 +105,9 @@ def command(
 
 def _print_summary(dataset: Mapping[str, Any], out: str) -> None:
     shape = "x".join(str(number) for number in dataset["latent_shape"])
-    line = f"{dataset['num_samples']} windows of {dataset['num_clips']} clips, latents {shape}"
+    line = (
+        f"{counted(dataset['num_samples'], 'window')} of {counted(dataset['num_clips'], 'clip')}, "
+        f"latents {shape}"
+    )
     skipped = ", ".join(f"{count} {reason}" for reason, count in dataset["skipped"].items())
     typer.echo(f"{line}{f'; skipped: {skipped}' if skipped else ''}. Written to '{out}'.")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nemo_cosmos.cli.kit.options import AsJson, DisableGuard, EnableGuard, listed
 from nemo_cosmos.cli.main import GENERATION, HOUSE, CommandEntry, CommandGroup, Exit
-from nemo_cosmos.cli.options import AsJson, DisableGuard, EnableGuard, listed
 from nemo_cosmos.errors import PromptError, counted
 
 if TYPE_CHECKING:
@@ -27,10 +27,16 @@ GUARD = CommandGroup(
         nemo-cosmos guard provenance reuploaded.mp4
     """,
     {
-        "text": CommandEntry("guard:text", GENERATION, "Judge a prompt, or one prompt a line."),
-        "video": CommandEntry("guard:video", GENERATION, "Judge a video and write its safe copy."),
+        "text": CommandEntry(
+            "generation.guard:text", GENERATION, "Judge a prompt, or one prompt a line."
+        ),
+        "video": CommandEntry(
+            "generation.guard:video", GENERATION, "Judge a video and write its safe copy."
+        ),
         "provenance": CommandEntry(
-            "guard:provenance", GENERATION, "Report whether a video says that a model made it."
+            "generation.guard:provenance",
+            GENERATION,
+            "Report whether a video says that a model made it.",
         ),
     },
 )
@@ -43,7 +49,7 @@ AUDIT = CommandGroup(
     """,
     {
         "verify": CommandEntry(
-            "guard:verify", HOUSE, "Check that no record was changed or removed."
+            "generation.guard:verify", HOUSE, "Check that no record was changed or removed."
         ),
     },
 )

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nemo_cosmos.cli.checking import CheckOnly, look_first
-from nemo_cosmos.cli.options import AllowMismatch, listed
+from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
+from nemo_cosmos.cli.kit.options import AllowMismatch, listed
 from nemo_cosmos.progress import BYTES, show_progress
 
 

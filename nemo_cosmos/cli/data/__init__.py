@@ -1,0 +1,1 @@
+"""The commands that prepare data: simulate, convert, curate, transcode, tokenize, dataset."""

@@ -1,0 +1,1 @@
+"""The commands that make and judge videos: generate, predict, extend, guard, audit, quickstart."""

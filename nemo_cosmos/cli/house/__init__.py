@@ -1,0 +1,1 @@
+"""The commands that keep house: models, status, import, export, configure."""

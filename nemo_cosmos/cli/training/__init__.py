@@ -1,0 +1,1 @@
+"""The commands that train and measure: pretrain, finetune, plan, evaluate."""

@@ -1,0 +1,1 @@
+"""Curated clips and captions through a tokenizer and a text encoder, once, for training."""
