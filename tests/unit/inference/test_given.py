@@ -100,7 +100,7 @@ def test_an_image_is_one_frame_and_is_fitted(tmp_path):
     given = GivenFrames.open(tmp_path / "a.png")
     assert given.num_frames(24.0, "last") == 1
     assert read(given, 1, 24.0, "last").shape == (1, *SIZE, 3)
-    with pytest.raises(WrongFrameCountError, match="1 frames, but 5"):
+    with pytest.raises(WrongFrameCountError, match="1 frame, but 5"):
         read(given, 5, 24.0, "first")
 
 

@@ -121,7 +121,7 @@ def test_curate_names_the_command_that_keeps_actions_and_words(
         ran = run_cli("convert", "bridge", "bridge", place)
         assert ran.code == 2 and "Choose another place" in ran.err
     ran = run_cli("convert", "bridge", "bridge", "episodes", "--fps", 4)
-    assert ran.code == 0 and "1 episodes in 'episodes'" in ran.out
+    assert ran.code == 0 and "1 episode in 'episodes'" in ran.out
     words = ran.out.split("Next: nemo-cosmos ")[1].replace("SHARDS", "shards").split()
     ran = run_cli(*words, "--skip", "all", "--executor", "inline", "--json")
     (sample,) = read_samples(tmp_path / "shards" / "v0")
