@@ -22,6 +22,8 @@ from nemo_cosmos.video.resize import covering_size
 FrameSource: TypeAlias = "np.ndarray | Video | str | PathLike[str]"
 """What can be continued: frames (uint8 RGB, T,H,W,3), a :class:`Video`, or the path of a file."""
 
+MAX_FRAMES = 10**9
+"""No video has as many: more than a year of them."""
 SAME_RATE = 0.01
 """Rates that differ by less than this share count as the same: 29.97 and 30 Hz."""
 
@@ -169,10 +171,10 @@ def parse_begin(begin: str | int | None) -> str | int | None:
         number = int(str(begin))
     except ValueError:
         number = -1
-    if isinstance(begin, bool) or number < 0:
+    if isinstance(begin, bool) or not 0 <= number <= MAX_FRAMES:
         raise ConfigError(
             f"begin is {begin!r}; it must be 'first', 'last', or the number of the first frame to "
-            "give, from 0."
+            f"give, from 0 to {MAX_FRAMES:,}."
         )
     return number
 

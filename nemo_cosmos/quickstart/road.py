@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.evaluation.record import read_record
 from nemo_cosmos.quickstart import material
 from nemo_cosmos.quickstart.plan import (
@@ -16,8 +17,9 @@ from nemo_cosmos.quickstart.plan import (
     generation_commands,
     plan,
 )
-from nemo_cosmos.quickstart.runner import Announce, Record, Step, run_steps
+from nemo_cosmos.quickstart.runner import RECORDS_FOLDER, Announce, Record, Step, run_steps
 from nemo_cosmos.quickstart.settings import QuickstartSettings
+from nemo_cosmos.storage.outputs import check_output_folder
 
 RunCommand = Callable[[CommandLine], None]
 """Runs the words after ``nemo-cosmos``; raises the error of a command that fails."""
@@ -37,12 +39,26 @@ def walk(
     Returns:
         One record a part.
     """
+    check_output_folder(root)
     places = Places(root)
     steps = [
         _step(part, _prepare(part.name, places), run_command) for part in plan(places, settings)
     ]
     steps += [_generate_step(places, settings, run_command), _evaluate_step(places, run_command)]
     return run_steps(root, steps, announce)
+
+
+def check_own_folder(root: Path) -> None:
+    """Require a folder that only the quickstart has written to, before it is deleted.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    if root.is_dir() and any(root.iterdir()) and not (root / RECORDS_FOLDER).is_dir():
+        raise ConfigError(
+            f"'{root}' was not made by the quickstart, so --fresh does not delete it. Name the "
+            "quickstart's folder, or leave --fresh out."
+        )
 
 
 def command_texts(

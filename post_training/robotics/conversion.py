@@ -21,6 +21,7 @@ from nemo_cosmos.errors import (
     SampleError,
     VideoError,
 )
+from nemo_cosmos.storage.outputs import check_output_folder
 from post_training.robotics.episodes import read_manifest, write_manifest
 
 #: Writes the episode of one recording.
@@ -67,6 +68,7 @@ def convert_all(
         StorageFullError: no space left; finished episodes are intact.
     """
     settings = {key: list(v) if isinstance(v, tuple) else v for key, v in settings.items()}
+    check_output_folder(out)
     _check_settings(out, settings)
     report = ConversionReport(os.fspath(out))
     keys = []

@@ -41,10 +41,11 @@ def command(
 
     from nemo_cosmos.cli.main import run_command
     from nemo_cosmos.quickstart.report import write_report
-    from nemo_cosmos.quickstart.road import walk
+    from nemo_cosmos.quickstart.road import check_own_folder, walk
     from nemo_cosmos.quickstart.settings import QuickstartSettings
 
     if fresh:
+        check_own_folder(out)
         shutil.rmtree(out, ignore_errors=True)
     settings = QuickstartSettings.tiny() if tiny else QuickstartSettings()
     records = walk(out, settings, run_command, _announce)

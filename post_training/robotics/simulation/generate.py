@@ -16,6 +16,7 @@ from pathlib import Path
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import ConfigError, NemoCosmosError
 from nemo_cosmos.progress import Progress
+from nemo_cosmos.storage.outputs import check_output_folder
 from post_training.robotics.episodes import (
     is_complete,
     read_manifest,
@@ -89,7 +90,7 @@ def simulate(
             f"{num_episodes} episodes by {workers} workers were asked for; expected at least one "
             "episode, and 0 workers or more."
         )
-    target = Path(folder)
+    target = check_output_folder(folder)
     _check_folder(target, settings)
     chosen = choose_renderer(renderer, say)
     missing = [i for i in range(num_episodes) if not is_complete(target, episode_key(i))]

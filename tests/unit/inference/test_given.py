@@ -165,3 +165,9 @@ def test_no_frame_is_held_in_its_full_size(tmp_path, monkeypatch):
     given = read(GivenFrames.open(large), 2, 25.0, "last")
     assert held == [(32, 57)]
     np.testing.assert_array_equal(given, module.center_crop(whole, SIZE))
+
+
+@pytest.mark.parametrize("begin", ["middle", "-1", -3, True, 10**25, "2.5"])
+def test_a_beginning_that_cannot_be(begin):
+    with pytest.raises(ConfigError, match="begin is"):
+        parse_begin(begin)

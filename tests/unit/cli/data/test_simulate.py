@@ -36,3 +36,14 @@ def test_a_strange_size_is_refused(text: str) -> None:
 
 def test_size_is_height_by_width() -> None:
     assert parse_size("96X128") == (96, 128)
+
+
+@pytest.mark.parametrize("out", ["file/robot", "file", "s3:/bucket/robot", "x" * 300])
+def test_a_folder_that_cannot_be_written_is_known_before_the_first_episode(
+    run_cli, tmp_path, monkeypatch, out
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    ran = run_cli("simulate", out, "--episodes", 1)
+    assert ran.code == 2 and "Error: " in ran.err and ".tmp-" not in ran.err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
