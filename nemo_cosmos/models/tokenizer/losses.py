@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from nemo_cosmos.errors import ConfigError, NumericsError
 from nemo_cosmos.perception.flow import MIN_SIDE_PX, bidirectional_flow, frame_pairs, warp
 from nemo_cosmos.perception.vgg import VGG16Features, load_vgg16_features
+from nemo_cosmos.platform import by_device, upload
 
 LAYER_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)
 """Weight of each VGG16 feature map, finest first."""
@@ -113,7 +114,8 @@ class TokenizerLosses:
             step: global training step, which sets the weights and the frames that VGG16 sees.
 
         Raises:
-            NumericsError: a term is NaN or infinite.
+            NumericsError: a term is NaN or infinite. On a GPU the host would wait for it; there
+                the optimiser's step notices the gradients.
         """
         config = self.config
         reconstruction_BCTHW = reconstruction_BCTHW.float()
@@ -127,7 +129,7 @@ class TokenizerLosses:
         if (weight := config.flow.at(step)) and target_BCTHW.shape[2] > 1:
             terms["flow"] = weight * flow_loss(reconstruction_BCTHW, target_BCTHW)
         for name, value in terms.items():
-            if not value.isfinite():
+            if by_device(True, False, value.device) and not value.isfinite():
                 raise NumericsError(
                     f"The '{name}' loss of the tokenizer is {value.item()} at step {step}. Lower "
                     "the learning rate, clip gradients, or look for damaged videos in the data; "
@@ -137,7 +139,7 @@ class TokenizerLosses:
 
     def _vgg_terms(self, reconstruction: Tensor, target: Tensor, step: int) -> dict[str, Tensor]:
         config, batch_size = self.config, target.shape[0]
-        frames = _draw_frames(target.shape[2], config.vgg_frames, step).to(target.device)
+        frames = upload(_draw_frames(target.shape[2], config.vgg_frames, step), target.device)
         vgg = self._vgg_on(target.device)
         with torch.no_grad():
             wanted = vgg(_as_batch(target[:, :, frames]))

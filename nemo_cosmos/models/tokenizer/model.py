@@ -202,10 +202,12 @@ def batch_video(batch: VideoBatch, device: torch.device) -> Tensor:
             f"A tokenizer trains on batch['video'], but the batch has {sorted(batch)}. Use a data "
             "module that yields pixels, not latents."
         )
-    video_BCTHW: Tensor = batch["video"].to(device, non_blocking=True)
+    given_BCTHW: Tensor = batch["video"]
+    video_BCTHW = given_BCTHW.to(device, non_blocking=True)
     if video_BCTHW.dtype == torch.uint8:
         return video_BCTHW.float() / 127.5 - 1
-    if not video_BCTHW.isfinite().all():
+    # Looked at where it comes from: the host would wait for a look at the copy.
+    if not given_BCTHW.isfinite().all():
         raise NumericsError(
             "The training video holds NaN or infinity; no step was taken. Look for the transform "
             "that made them, or remove the sample."
