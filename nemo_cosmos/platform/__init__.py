@@ -29,6 +29,7 @@ from nemo_cosmos.platform.distributed import (
     on_first_process,
     shutdown_model_parallel,
 )
+from nemo_cosmos.platform.patches.float32 import set_float32_kernels
 from nemo_cosmos.platform.ranks import is_first_process, is_rank, num_processes
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "release_memory",
     "require",
     "seeded",
+    "set_float32_kernels",
     "shutdown_model_parallel",
     "upload",
 ]

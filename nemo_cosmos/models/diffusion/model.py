@@ -20,6 +20,7 @@ from nemo_cosmos.batch import LatentBatch, spec_of
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
+from nemo_cosmos.models.common.megatron.fp8 import check_fp8_packs
 from nemo_cosmos.models.common.megatron.module import MegatronLightningModule, to_device
 from nemo_cosmos.models.diffusion.build import build_network
 from nemo_cosmos.models.diffusion.controls import FAMILY, TokenizerFacts, has_level_each_frame
@@ -102,6 +103,7 @@ class DiffusionModel(MegatronLightningModule):
         sharing = Sharing.of(self.config, has_level_each_frame(self.controls))
         if spec.packed:
             sharing.check_packs()
+            check_fp8_packs(self.config)
             # Packs hold different numbers of samples and tokens: a step's loss is the mean over its
             # samples, not over its packs, and pipeline stages cannot expect one length.
             self.config.calculate_per_token_loss = True

@@ -29,6 +29,7 @@ from nemo_cosmos.models.tokenizer.network.streaming import (
     StreamingEncoder,
     chunk_bounds,
 )
+from nemo_cosmos.platform import set_float32_kernels
 from nemo_cosmos.storage import atomic_path, exported_folder
 
 CONFIG_FILE = "config.json"
@@ -49,6 +50,7 @@ class VideoTokenizer(nn.Module):
 
     def __init__(self, net: TokenizerNetwork, stats: LatentStats | None = None) -> None:
         super().__init__()
+        set_float32_kernels()
         self.net = net.eval().requires_grad_(False)
         self.stats = stats
 

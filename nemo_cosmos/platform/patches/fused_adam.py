@@ -1,8 +1,9 @@
-"""Adam for the CPU with the bookkeeping of Transformer Engine's and Apex's ``FusedAdam``.
+"""Adam with the bookkeeping of Transformer Engine's and Apex's ``FusedAdam``, where neither is.
 
 Megatron-Core's distributed optimiser keeps the step count in the parameter group, as those two do;
 with torch's own AdamW (a step tensor beside each parameter) a resharded checkpoint does not load.
-The arithmetic is torch's fused CPU kernel: one pass over parameter, gradient and both moments.
+The arithmetic is torch's fused kernel of the device: one pass over parameter, gradient and both
+moments.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class FusedAdam(torch.optim.Optimizer):
                 state["exp_avg"] = torch.zeros_like(param)
                 state["exp_avg_sq"] = torch.zeros_like(param)
         beta1, beta2 = group["betas"]
-        step = torch.tensor(float(group["step"]))
+        # Filled on the device: CUDA's kernel reads it there, and a copy would wait for the queue.
+        step = torch.full((), float(group["step"]), device=params[0].device)
         kernel = torch._fused_adamw_ if self.adam_w_mode else torch._fused_adam_
         kernel(
             params,
@@ -84,3 +86,18 @@ class FusedAdam(torch.optim.Optimizer):
             amsgrad=False,
             maximize=False,
         )
+
+
+def use_fused_adam() -> None:
+    """Let Megatron-Core take :class:`FusedAdam` where it would fall back to torch's own AdamW.
+
+    Imports Megatron-Core. Calling it again is free.
+    """
+    import megatron.core.optimizer as optimizers
+    from megatron.core.optimizer import distrib_optimizer
+
+    if not optimizers.USING_PYTORCH_OPTIMIZER:
+        return
+    optimizers.Adam = distrib_optimizer.Adam = FusedAdam
+    optimizers.USING_PYTORCH_OPTIMIZER = False
+    distrib_optimizer.HAVE_APEX_OR_TE = True

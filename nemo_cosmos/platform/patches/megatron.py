@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from nemo_cosmos.platform import kernels
 from nemo_cosmos.platform.patches.cuda_stubs import CPU
 from nemo_cosmos.platform.patches.deferred import unfused
-from nemo_cosmos.platform.patches.fused_adam import FusedAdam
+from nemo_cosmos.platform.patches.fused_adam import use_fused_adam
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -211,14 +211,9 @@ def _identity_alone(mapping: Callable[..., torch.Tensor]) -> Callable[..., torch
 
 
 def _patch_optimizers() -> None:
-    import megatron.core.optimizer as optimizers
     from megatron.core.optimizer import clip_grads, distrib_optimizer, optimizer
 
-    if optimizers.USING_PYTORCH_OPTIMIZER:
-        optimizers.Adam = FusedAdam
-        optimizers.USING_PYTORCH_OPTIMIZER = False
-        distrib_optimizer.Adam = FusedAdam
-        distrib_optimizer.HAVE_APEX_OR_TE = True
+    use_fused_adam()
     for cls in (
         distrib_optimizer.DistributedOptimizer,
         optimizer.Float16OptimizerWithFloat16Params,

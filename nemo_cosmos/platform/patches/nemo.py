@@ -16,6 +16,7 @@ import torch
 
 from nemo_cosmos.platform.cpu_backend import install_cpu_backend
 from nemo_cosmos.platform.patches.checkpoints import patch_checkpoints
+from nemo_cosmos.platform.patches.fused_adam import use_fused_adam
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,7 @@ def install_nemo_patches() -> None:
     """
     global _installed
     on_cpu = install_cpu_backend()
+    use_fused_adam()
     if _installed:
         return
     _translate_optimizer_arguments()

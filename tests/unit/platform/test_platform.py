@@ -40,6 +40,31 @@ def test_the_cpu_backend_keeps_off_a_machine_with_cuda(monkeypatch: pytest.Monke
     assert torch.cuda.current_device is current_device
 
 
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """Torch's own settings, before the test and after it."""
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    convolutions.allow_tf32, products.allow_tf32 = True, False
+    yield
+    convolutions.allow_tf32, products.allow_tf32 = True, False
+
+
+@pytest.mark.parametrize(("chosen", "rounds"), [(None, False), ("0", False), ("1", True)])
+def test_float32_is_float32_on_cuda_unless_asked_otherwise(
+    tf32: None, monkeypatch: pytest.MonkeyPatch, chosen: str | None, rounds: bool
+) -> None:
+    if chosen is not None:
+        monkeypatch.setenv("NEMO_COSMOS_TF32", chosen)
+    platform.install_cpu_backend()
+    assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is rounds
+
+
+def test_a_precision_that_is_unknown(tf32: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEMO_COSMOS_TF32", "yes")
+    with pytest.raises(ConfigError, match="NEMO_COSMOS_TF32=yes"):
+        platform.set_float32_kernels()
+
+
 @pytest.mark.parametrize(
     ("precision", "dtype"),
     [

@@ -14,6 +14,7 @@ Recipes (how numbers are scaled into the eight bits):
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING
 
 from nemo_cosmos.errors import ConfigError, nearest_names
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 SCALE_ROWS = {"blockwise": 128, "mxfp8": 32}
 """Rows that share a scale, by recipe; the others have one scale a tensor."""
+ATTENTION_CAPABILITIES: dict[str, tuple[int, int]] = {"delayed": (9, 0), "tensorwise": (10, 0)}
+"""The capability that attention in FP8 begins with, by recipe; the other recipes have none."""
+ATTENTION_HEAD_SIZE = 128
+"""Channels of a head that cuDNN trains in FP8 on Hopper."""
 
 
 def check_fp8(config: TransformerConfig, layer_spec: str) -> None:
@@ -40,6 +45,7 @@ def check_fp8(config: TransformerConfig, layer_spec: str) -> None:
             leave single layers in bfloat16.
     """
     if not (config.fp8 or config.fp4):
+        check_fp8_attention(config)
         return
     require("transformer_engine", purpose=f"training in {config.fp8 or config.fp4} precision")
     if layer_spec == "local":
@@ -49,6 +55,73 @@ def check_fp8(config: TransformerConfig, layer_spec: str) -> None:
         )
     if config.fp8:
         _check_recipe(config)
+    check_fp8_attention(config)
+
+
+def check_fp8_attention(config: TransformerConfig) -> None:
+    """Refuse attention in FP8 where no kernel of Transformer Engine computes it, or it is ignored.
+
+    Current scaling has one from Blackwell on; on Hopper it is delayed scaling's, of all layers or,
+    by Transformer Engine's variable ``NVTE_DPA_FP8_RECIPE=DelayedScaling``, of attention alone.
+
+    Args:
+        config: the network's configuration.
+
+    Raises:
+        ConfigError: says which setting to change.
+    """
+    if config.fp8_multi_head_attention:
+        raise ConfigError(
+            "fp8_multi_head_attention hands queries and keys from the projection to attention in "
+            "FP8, but this network normalises and rotates them in between. Leave it off; "
+            "fp8_dot_product_attention=true computes attention itself in FP8."
+        )
+    if not config.fp8_dot_product_attention:
+        return
+    if not config.fp8:
+        raise ConfigError(
+            "fp8_dot_product_attention is set without FP8, so nothing would change. Set "
+            "trainer.fp8=hybrid, or leave it off."
+        )
+    recipe = str(config.fp8_recipe)
+    if recipe == "tensorwise" and os.environ.get("NVTE_DPA_FP8_RECIPE") == "DelayedScaling":
+        recipe = "delayed"
+    needed, found = ATTENTION_CAPABILITIES.get(recipe), compute_capability()
+    if needed is None or found is None or found < needed or found[0] == 12:
+        here = "without a CUDA device"
+        if found is not None:
+            here = f"on compute capability {found[0]}.{found[1]}"
+        raise ConfigError(
+            f"fp8_dot_product_attention with the FP8 recipe '{recipe}' has no kernel {here}: "
+            "'delayed' has one from 9.0 (Hopper) on, 'tensorwise' from 10.0 (Blackwell) on, 12.0 "
+            "and the other recipes have none. Set trainer.fp8_recipe=delayed, or "
+            "NVTE_DPA_FP8_RECIPE=DelayedScaling for attention alone, or leave it off."
+        )
+    channels = config.hidden_size // config.num_attention_heads
+    if config.kv_channels is not None:
+        channels = config.kv_channels
+    fits = channels == ATTENTION_HEAD_SIZE
+    if found >= (10, 0):
+        fits = channels <= ATTENTION_HEAD_SIZE and channels % 16 == 0
+    if not fits:
+        raise ConfigError(
+            f"fp8_dot_product_attention needs heads of {ATTENTION_HEAD_SIZE} channels, and on "
+            f"Blackwell of fewer that are a multiple of 16, but these have {channels}. Leave it "
+            "off, or choose another number of heads."
+        )
+
+
+def check_fp8_packs(config: TransformerConfig) -> None:
+    """Refuse packed samples with attention in FP8, which takes batches of one length alone.
+
+    Raises:
+        ConfigError: both are asked for.
+    """
+    if config.fp8_dot_product_attention:
+        raise ConfigError(
+            "Packed samples (data.packing) do not go with fp8_dot_product_attention: its kernels "
+            "take samples of one length. Leave one of the two out."
+        )
 
 
 def token_multiple(config: TransformerConfig) -> int:

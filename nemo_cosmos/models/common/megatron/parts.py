@@ -6,7 +6,8 @@ Megatron's sharded state records the place of each part in the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,8 +22,9 @@ from nemo_cosmos.platform import default_device
 LAYERS = "layers."
 """Megatron's sharded state leaves a layer's number out of its name, after this word."""
 
-Listing = tuple[str, tuple[int, ...], tuple[slice, ...], torch.dtype]
-"""Name, shape of the whole, place and type of a part: what ranks tell each other before data."""
+Listing = dict[str, tuple[tuple[int, ...], tuple[slice, ...], torch.dtype]]
+"""Shape of the whole, place and type of a rank's parts by name: what ranks tell each other before
+data."""
 
 
 @dataclass(frozen=True)
@@ -100,26 +102,50 @@ def whole_state(networks: Iterable[nn.Module]) -> dict[str, Tensor]:
     own = [part for network in networks for part in parts_of(network) if part.is_main]
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return {part.name: part.tensor.detach() for part in own}
-    rank = dist.get_rank()
-    listings: list[list[Listing]] = [[] for _ in range(dist.get_world_size())]
+    listings: list[Listing] = [{} for _ in range(dist.get_world_size())]
     dist.all_gather_object(
-        listings, [(p.name, p.whole_shape, p.slices, p.tensor.dtype) for p in own]
+        listings, {p.name: (p.whole_shape, p.slices, p.tensor.dtype) for p in own}
     )
+    tensors = {part.name: part.tensor.detach() for part in own}
     whole: dict[str, Tensor] = {}
-    # One tensor at a time, so that rank 0 never holds more than the whole and one part.
-    for holder, listing in enumerate(listings):
-        for index, (name, whole_shape, slices, dtype) in enumerate(listing):
-            if rank == holder != 0:
-                dist.send(own[index].tensor.detach().contiguous(), 0)
-            if rank != 0:
-                continue
-            if holder == 0:
-                tensor = own[index].tensor.detach()
-            else:
-                sizes = [side.stop - side.start for side in slices]
-                tensor = torch.empty(sizes, dtype=dtype, device=default_device())
-                dist.recv(tensor, holder)
+    # One tensor at a time, so that rank 0 never holds more than the whole and one tensor's parts.
+    for name in {name: None for listing in listings for name in listing}:
+        parts = _gather([listing.get(name) for listing in listings], tensors.get(name))
+        for slices, tensor in parts:
             if name not in whole:
-                whole[name] = torch.empty(whole_shape, dtype=dtype)
+                shape, _, dtype = next(listing[name] for listing in listings if name in listing)
+                whole[name] = torch.empty(shape, dtype=dtype)
             whole[name][slices] = tensor.cpu()
     return whole
+
+
+def _gather(
+    holders: Sequence[tuple[tuple[int, ...], tuple[slice, ...], torch.dtype] | None],
+    own: Tensor | None,
+) -> list[tuple[tuple[slice, ...], Tensor]]:
+    """Gather a tensor's parts on rank 0: the place and data of each.
+
+    One exchange of all ranks, most of which send nothing. NCCL makes a communicator of its own for
+    each pair of ranks that ``send`` and ``recv`` connect outside such an exchange.
+    """
+    places = [None if each is None else each[1] for each in holders]
+    sizes = [0 if place is None else _numel(place) for place in places]
+    dtype = next(each[2] for each in holders if each is not None)
+    rank, num_ranks = dist.get_rank(), len(holders)
+    options = {"dtype": dtype, "device": default_device()}
+    sent = torch.empty(0, **options) if own is None else own.reshape(-1).contiguous()
+    arriving = sizes if rank == 0 else [0] * num_ranks
+    received = torch.empty(sum(arriving), **options)
+    leaving = [len(sent)] + [0] * (num_ranks - 1)
+    dist.all_to_all_single(received, sent, arriving, leaving)
+    if rank != 0:
+        return []
+    return [
+        (place, part.view([side.stop - side.start for side in place]))
+        for place, part in zip(places, received.split(sizes), strict=True)
+        if place is not None
+    ]
+
+
+def _numel(place: tuple[slice, ...]) -> int:
+    return math.prod(side.stop - side.start for side in place)

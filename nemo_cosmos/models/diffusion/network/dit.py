@@ -87,11 +87,6 @@ class FinalLayer(nn.Module):
         return self.linear(normed)
 
 
-def computes_in_16_bits(config: DiTConfig) -> bool:
-    """Whether the layers do; a trainer keeps float32 parameters until it wraps the network."""
-    return config.bf16 or config.fp16 or config.params_dtype != torch.float32
-
-
 class DiT(MegatronModule):
     """The diffusion transformer.
 
@@ -142,7 +137,7 @@ class DiT(MegatronModule):
         tag_copies((self.timestep_embed, position), self.pp_group, pre_process)
         self.blocks = DiTStack(
             config,
-            layer_spec or dit_layer_spec(config.layer_spec, half=computes_in_16_bits(config)),
+            layer_spec or dit_layer_spec(config),
             pre_process=pre_process,
             post_process=post_process,
             pg_collection=groups,

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import torch
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.attention import SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
@@ -21,37 +22,43 @@ from nemo_cosmos.models.common.attention.core import (
 )
 from nemo_cosmos.models.common.attention.transformer_engine import transformer_engine_cores
 from nemo_cosmos.models.common.norms import RMSNorm
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.layers import DiTLayer, DiTLayerSubmodules
 from nemo_cosmos.platform import has, has_cuda
 
 
-def dit_layer_spec(name: str = "auto", *, half: bool = True) -> ModuleSpec:
-    """Return the spec of one layer.
+def dit_layer_spec(config: DiTConfig) -> ModuleSpec:
+    """Return the spec of one layer of a network.
 
     Args:
-        name: ``"local"``, ``"transformer_engine"``, or ``"auto"``: Transformer Engine where it is
-            installed, CUDA is available and the precision is one of its attention kernels', else
-            local.
-        half: whether the layers compute in 16 bits. In float32, Transformer Engine would lay out
-            the scores of all tokens with all tokens.
+        config: the network's configuration; see :func:`chosen_layer_spec`.
 
     Raises:
-        MissingDependencyError: the name is ``"transformer_engine"``, which is not installed.
+        MissingDependencyError: it asks for ``"transformer_engine"``, which is not installed.
     """
-    fused = chosen_layer_spec(name, half=half) == "transformer_engine"
+    fused = chosen_layer_spec(config) == "transformer_engine"
     return _transformer_engine_spec() if fused else _local_spec()
 
 
-def chosen_layer_spec(name: str = "auto", *, half: bool = True) -> str:
-    """Return ``"local"`` or ``"transformer_engine"``; see :func:`dit_layer_spec`.
+def chosen_layer_spec(config: DiTConfig) -> str:
+    """Return ``"local"`` or ``"transformer_engine"``, whichever a network's layers will be.
+
+    ``config.layer_spec="auto"`` is Transformer Engine where it is installed, CUDA is available and
+    the layers compute in 16 bits: in float32 it would lay out the scores of all tokens with all
+    tokens.
 
     Args:
-        name: one of the two, or ``"auto"``.
-        half: whether the layers compute in 16 bits.
+        config: the network's configuration.
     """
-    if name != "auto":
-        return name
-    return "transformer_engine" if half and has_cuda() and has("transformer_engine") else "local"
+    if config.layer_spec != "auto":
+        return config.layer_spec
+    usable = computes_in_16_bits(config) and has_cuda() and has("transformer_engine")
+    return "transformer_engine" if usable else "local"
+
+
+def computes_in_16_bits(config: DiTConfig) -> bool:
+    """Whether the layers do; a trainer keeps float32 parameters until it wraps the network."""
+    return config.bf16 or config.fp16 or config.params_dtype != torch.float32
 
 
 def _local_spec() -> ModuleSpec:

@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from nemo_cosmos.batch import LatentBatch
+from nemo_cosmos.models.common.megatron.fp8 import check_fp8_packs
 from nemo_cosmos.models.common.packed import Packing
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput, token_grid
@@ -51,6 +52,7 @@ class PackedDiT(DiT):
         return self._forward_pack(inputs)
 
     def _forward_pack(self, samples: list[NetworkInput]) -> list[torch.Tensor] | torch.Tensor:
+        check_fp8_packs(self.config)
         grids = [token_grid(sample.x_BCTHW.shape[2:], self.config) for sample in samples]
         lengths = [math.prod(grid) for grid in grids]
         num_padding = self.sequence.num_padding(sum(lengths))

@@ -46,7 +46,7 @@ class Sharing:
             level_each_frame: whether every latent frame has a noise level of its own.
         """
         sequence_parallel = config.tensor_model_parallel_size if config.sequence_parallel else 1
-        even_boxes = chosen_layer_spec(config.layer_spec) == "transformer_engine"
+        even_boxes = chosen_layer_spec(config) == "transformer_engine"
         return cls(config.context_parallel_size, sequence_parallel, level_each_frame, even_boxes)
 
     def divides(self, grid_thw: Sequence[int]) -> bool:

@@ -34,6 +34,7 @@ from nemo_cosmos.models.common.attention.masks import (
 )
 from nemo_cosmos.models.common.attention.transformer_engine import transformer_engine_cores
 from nemo_cosmos.models.common.megatron import fp8
+from nemo_cosmos.models.common.megatron.fp8 import check_fp8_packs
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
@@ -250,6 +251,41 @@ def test_ends_stay_in_bfloat16(installed: None) -> None:
 def test_what_fp8_cannot_do(installed: None, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(fp8="hybrid", **changes)
+
+
+@pytest.mark.parametrize(
+    ("capability", "changes", "message"),
+    [
+        ((9, 0), {}, r"'tensorwise' has no kernel on compute capability 9.0.*recipe=delayed"),
+        ((9, 0), {"fp8_recipe": "blockwise"}, "'blockwise' has no kernel"),
+        ((12, 0), {"fp8_recipe": "delayed"}, "has no kernel on compute capability 12.0"),
+        ((9, 0), {"fp8_recipe": "delayed", "hidden_size": 128}, "heads of 128 channels.*have 64"),
+        ((9, 0), {"fp8": None}, "without FP8"),
+        ((9, 0), {"fp8_multi_head_attention": True}, "normalises and rotates"),
+    ],
+)
+def test_attention_in_fp8_that_has_no_kernel(
+    installed: None, monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int],
+    changes: dict[str, Any], message: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(fp8, "compute_capability", lambda: capability)
+    asked = {"fp8": "hybrid", "hidden_size": 256, "fp8_dot_product_attention": True}
+    with pytest.raises(ConfigError, match=message):
+        config(**{**asked, **changes})
+
+
+def test_attention_in_fp8_that_has_a_kernel(
+    installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"fp8": "hybrid", "hidden_size": 256, "fp8_dot_product_attention": True}
+    hopper = config(**asked, fp8_recipe="delayed")
+    monkeypatch.setenv("NVTE_DPA_FP8_RECIPE", "DelayedScaling")
+    config(**asked)
+    monkeypatch.delenv("NVTE_DPA_FP8_RECIPE")
+    monkeypatch.setattr(fp8, "compute_capability", lambda: (10, 0))
+    config(**{**asked, "hidden_size": 128})
+    with pytest.raises(ConfigError, match="Packed samples"):
+        check_fp8_packs(hopper)
 
 
 def test_fp8_that_is_set_after_the_checks_is_checked_again() -> None:

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from nemo_cosmos.platform import ensure_model_parallel
+from nemo_cosmos.platform.patches import nemo as nemo_patches
+from nemo_cosmos.platform.patches.fused_adam import FusedAdam
 from nemo_cosmos.platform.patches.nemo import (
     _logged_tensor,
     _translate_optimizer_arguments,
@@ -110,3 +112,40 @@ def test_installing_makes_nemo_neutral_to_the_device() -> None:
     install_nemo_patches()
     checkpoint = {"weight": torch.zeros(2)}
     assert checkpoint_io._fix_tensors_device(checkpoint)["weight"] is checkpoint["weight"]
+
+
+def test_a_gpu_without_transformer_engine_and_apex_gets_our_adam(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Torch's AdamW keeps its steps where a resharded checkpoint does not find them."""
+    import megatron.core.optimizer as optimizers
+    from megatron.core.optimizer import distrib_optimizer
+
+    ensure_model_parallel()
+    nemo_patches.install_nemo_patches()
+    monkeypatch.setattr(nemo_patches, "install_cpu_backend", lambda: False)  # as where CUDA is
+    monkeypatch.setattr(optimizers, "USING_PYTORCH_OPTIMIZER", True)  # as Megatron falls back
+    monkeypatch.setattr(optimizers, "Adam", torch.optim.AdamW)
+    monkeypatch.setattr(distrib_optimizer, "Adam", torch.optim.Adam)
+    monkeypatch.setattr(distrib_optimizer, "HAVE_APEX_OR_TE", False)
+    nemo_patches.install_nemo_patches()
+    config = optimizers.OptimizerConfig(lr=0.1, bf16=False, use_distributed_optimizer=False)
+    built = optimizers._get_megatron_optimizer_based_on_param_groups(
+        config, [], [{"params": [torch.nn.Parameter(torch.zeros(2))]}]
+    )
+    assert type(built.optimizer) is distrib_optimizer.Adam is FusedAdam
+    assert distrib_optimizer.HAVE_APEX_OR_TE
+
+
+def test_steps_are_counted_on_the_device_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's kernel refuses a count that is on the CPU."""
+    counts: list[torch.Tensor] = []
+
+    def kernel(*lists: list[torch.Tensor], **settings: object) -> None:
+        counts.extend(lists[5])
+
+    monkeypatch.setattr(torch, "_fused_adamw_", kernel)
+    weight = torch.nn.Parameter(torch.zeros(2, device="meta"))
+    weight.grad = torch.zeros(2, device="meta")
+    FusedAdam([weight]).step()
+    assert [count.device.type for count in counts] == ["meta"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nemo_cosmos.models.diffusion.network import dit, layer_specs
+from nemo_cosmos.models.diffusion.network import layer_specs
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.parallel.divisibility import Sharing
 
 
 @pytest.mark.parametrize(
@@ -25,5 +26,8 @@ def test_float32_stays_with_the_local_layers(
     monkeypatch.setattr(layer_specs, "_local_spec", lambda: "local")
     monkeypatch.setattr(layer_specs, "_transformer_engine_spec", lambda: "transformer_engine")
     config = DiTConfig(num_layers=1, hidden_size=48, num_attention_heads=2, **changes)
-    half = dit.computes_in_16_bits(config)
-    assert layer_specs.dit_layer_spec("auto", half=half) == expected
+    assert layer_specs.dit_layer_spec(config) == expected
+    # What asks before anything is built, such as whether tokens divide, is told the same.
+    assert Sharing.of(config, level_each_frame=False).even_boxes == (
+        expected == "transformer_engine"
+    )
