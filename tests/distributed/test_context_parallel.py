@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nemo_cosmos.models.common.attention.masks import (
     CAUSAL,
@@ -20,8 +23,18 @@ from nemo_cosmos.testing.processes import ProcessPool
 MASKS = [FULL, CAUSAL, CausalMask(window=5), BlockCausalMask(3), BlockCausalMask(2, 3)]
 
 
-def attend(kind: str, mask: Mask, groups: int, dtype: torch.dtype) -> dict[str, float]:
-    """Largest errors of result and gradients against one process, relative to their size."""
+def attend(
+    kind: str, mask: Mask, groups: int, dtype: torch.dtype, tile: int | None = None
+) -> dict[str, float]:
+    """Largest errors of result and gradients against one process, relative to their size.
+
+    Args:
+        kind: how the processes communicate.
+        mask: which keys a query sees.
+        groups: heads that share keys and values.
+        dtype: type of queries, keys and values.
+        tile: computes the ring by tiles of this size, as where there is no flash attention.
+    """
     from megatron.core.transformer.enums import AttnMaskType
 
     from nemo_cosmos.models.common.attention.context_parallel import (
@@ -59,12 +72,26 @@ def attend(kind: str, mask: Mask, groups: int, dtype: torch.dtype) -> dict[str, 
         return x.chunk(size)[rank] if mask == FULL else to_zigzag(x, attention.cp_group)
 
     own = [part_of(x.detach()).clone().requires_grad_() for x in whole]
-    found = attention(*own, mask=None if mask == CAUSAL else mask)
-    found.backward(part_of(grad).flatten(2))
+    with nullcontext() if tile is None else tiles_alone(tile):
+        found = attention(*own, mask=None if mask == CAUSAL else mask)
+        found.backward(part_of(grad).flatten(2))
     errors = {"out": _error(found, part_of(wanted).flatten(2))}
     for name, mine, reference in zip("qkv", own, whole, strict=True):
         errors[name] = _error(mine.grad, part_of(reference.grad))
     return errors
+
+
+@contextmanager
+def tiles_alone(size: int) -> Iterator[None]:
+    from nemo_cosmos.models.common.attention import ring
+    from nemo_cosmos.platform import flash
+
+    kept = ring.TILE, flash.is_available
+    ring.TILE, flash.is_available = size, lambda q: False
+    try:
+        yield
+    finally:
+        ring.TILE, flash.is_available = kept
 
 
 def _error(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -84,6 +111,61 @@ def test_two_processes(kind: str, mask: Mask, groups: int, two_processes: Proces
 def test_bfloat16(kind: str, mask: Mask, two_processes: ProcessPool) -> None:
     for errors in two_processes.run(attend, kind, mask, 2, torch.bfloat16):
         assert all(error < 3e-2 for error in errors.values()), errors
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("mask", MASKS, ids=repr)
+def test_tiles_where_there_is_no_flash_attention(
+    mask: Mask, dtype: torch.dtype, two_processes: ProcessPool
+) -> None:
+    """Computed in float32, so that bfloat16 rounds results alone, ours and the reference's."""
+    limit = 1e-5 if dtype == torch.float32 else 2 * torch.finfo(dtype).eps
+    for errors in two_processes.run(attend, "p2p", mask, 2, dtype, tile=4):
+        assert all(error < limit for error in errors.values()), errors
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes how many elements the largest tensor has that an operation returns."""
+
+    num_elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for each in torch.utils._pytree.tree_leaves(out):
+            if isinstance(each, torch.Tensor):
+                self.num_elements = max(self.num_elements, each.untyped_storage().nbytes() // 4)
+        return out
+
+
+def largest_of_the_ring(mask: Mask, tokens: int, by_tiles: bool) -> int:
+    """Elements of the largest float32 tensor that attention and its gradients make."""
+    from megatron.core import parallel_state
+
+    from nemo_cosmos.models.common.attention.context_parallel import own_spans
+    from nemo_cosmos.models.common.attention.ring import ring_attention
+    from nemo_cosmos.platform import ensure_model_parallel
+
+    ensure_model_parallel(cp=2)
+    group = parallel_state.get_context_parallel_group()
+    q, k, v = (torch.ones(tokens, 1, 1, 16, requires_grad=True) for _ in range(3))
+    largest = LargestTensor()
+    with largest, tiles_alone(128) if by_tiles else nullcontext():
+        spans = own_spans(mask, tokens, group)
+        out = ring_attention(q, k, v, scale=0.25, mask=mask, spans=spans, group=group)
+        out.sum().backward()
+    return largest.num_elements
+
+
+@pytest.mark.parametrize(
+    ("mask", "by_tiles"), [(FULL, False), (CAUSAL, False), (FULL, True), (CausalMask(500), True)]
+)
+def test_no_scores_of_all_tokens_are_laid_out(
+    mask: Mask, by_tiles: bool, two_processes: ProcessPool
+) -> None:
+    """The largest tensor holds this rank's keys and values, not tokens by tokens."""
+    tokens = 1024
+    for largest in two_processes.run(largest_of_the_ring, mask, tokens, by_tiles):
+        assert largest <= 2 * tokens * 16, largest
 
 
 @pytest.mark.slow
@@ -108,7 +190,7 @@ def work_of_the_ring() -> list[int]:
     ring = _Ring(1.0, CAUSAL, own_spans(CAUSAL, 8, group), group)
     work = []
     for step in range(dist.get_world_size()):
-        pairs = ring.pairs(step, torch.device("cpu"))
+        pairs = ring.pairs(step, fused=True)
         work.append(
             sum((pair.q.stop - pair.q.start) * (pair.k.stop - pair.k.start) for pair in pairs)
         )

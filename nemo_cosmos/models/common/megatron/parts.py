@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -132,10 +133,10 @@ def _gather(
     sizes = [0 if place is None else _numel(place) for place in places]
     dtype = next(each[2] for each in holders if each is not None)
     rank, num_ranks = dist.get_rank(), len(holders)
-    options = {"dtype": dtype, "device": default_device()}
-    sent = torch.empty(0, **options) if own is None else own.reshape(-1).contiguous()
+    empty = partial(torch.empty, dtype=dtype, device=default_device())
+    sent = empty(0) if own is None else own.reshape(-1).contiguous()
     arriving = sizes if rank == 0 else [0] * num_ranks
-    received = torch.empty(sum(arriving), **options)
+    received = empty(sum(arriving))
     leaving = [len(sent)] + [0] * (num_ranks - 1)
     dist.all_to_all_single(received, sent, arriving, leaving)
     if rank != 0:
