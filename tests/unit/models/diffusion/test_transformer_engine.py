@@ -1,9 +1,8 @@
-"""The ``transformer_engine`` layer spec, with its classes replaced where Megatron-Core has them.
+"""How the network runs with the ``transformer_engine`` layer spec, and what it refuses.
 
-Each double takes the real class's arguments, which are compared with Megatron-Core's source, and
-refuses what it refuses; it keeps its weights as the real one does: the same name, the same part on
-each tensor-parallel process, and an extra state. What is tested is how the network is put together
-with them; what they compute needs a GPU (``tests/gpu``).
+Its classes compute on GPUs alone. Here they are replaced by classes that compute on a CPU, take the
+real ones' arguments, which are compared with Megatron-Core's source, and refuse what they refuse.
+What is built of the real ones is tested in ``engine/``; what they compute, in ``tests/gpu``.
 """
 
 from __future__ import annotations
@@ -42,45 +41,25 @@ from nemo_cosmos.models.diffusion.network.packs import PackedDiT
 from nemo_cosmos.platform import dependencies, ensure_model_parallel
 
 
-class ExtraState:
-    """What Transformer Engine's modules add to a state: bytes, which None may stand in for."""
-
-    def get_extra_state(self) -> torch.Tensor:
-        return torch.zeros(3, dtype=torch.uint8)
-
-    def set_extra_state(self, state: torch.Tensor | None) -> None:
-        assert state is None or state.dtype is torch.uint8
-
-
-def buffer_name(config: DiTConfig, name: str | None) -> str | None:
-    """The buffer in which a linear layer communicates while it computes, as the real one's."""
-    if not config.tp_comm_overlap:
-        return None
-    assert name in ("qkv", "proj", "fc1", "fc2"), "Buffer name should be set"
-    return name
-
-
-class Column(ExtraState, ColumnParallelLinear):
+class Column(ColumnParallelLinear):
     def __init__(
         self, input_size, output_size, *, config, init_method, gather_output, bias, skip_bias_add,
         is_expert, skip_weight_param_allocation=False, tp_comm_buffer_name=None, tp_group=None,
         stride=1,
     ):  # fmt: skip
         assert not (gather_output or is_expert or skip_weight_param_allocation), "as the real one"
-        self.buffer_name = buffer_name(config, tp_comm_buffer_name)
         super().__init__(
             input_size, output_size, config=config, init_method=init_method, bias=bias,
             gather_output=False, skip_bias_add=skip_bias_add, tp_group=tp_group, stride=stride,
         )  # fmt: skip
 
 
-class Row(ExtraState, RowParallelLinear):
+class Row(RowParallelLinear):
     def __init__(
         self, input_size, output_size, *, config, init_method, bias, input_is_parallel,
         skip_bias_add, is_expert, tp_comm_buffer_name=None, tp_group=None,
     ):  # fmt: skip
         assert input_is_parallel and not is_expert, "as the real one"
-        self.buffer_name = buffer_name(config, tp_comm_buffer_name)
         super().__init__(
             input_size, output_size, config=config, init_method=init_method, bias=bias,
             input_is_parallel=True, skip_bias_add=skip_bias_add, is_expert=False,
@@ -88,7 +67,7 @@ class Row(ExtraState, RowParallelLinear):
         )  # fmt: skip
 
 
-class Norm(ExtraState, nn.Module):
+class Norm(nn.Module):
     def __init__(self, config, hidden_size, eps=1e-5):
         super().__init__()
         assert config.normalization == "RMSNorm"
@@ -100,7 +79,7 @@ class Norm(ExtraState, nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
-class Attention(ExtraState, nn.Module):
+class Attention(nn.Module):
     def __init__(
         self, config, layer_number, attn_mask_type, attention_type, attention_dropout=None,
         softmax_scale=None, k_channels=None, v_channels=None, num_splits=None, cp_comm_type="p2p",
@@ -174,57 +153,15 @@ def test_the_doubles_take_what_the_real_classes_take(name: str) -> None:
     assert found.kwonlyargs == [argument.arg for argument in wanted.kwonlyargs]
 
 
-def test_both_specs_have_the_same_weights_and_output(installed: None) -> None:
+def test_both_specs_have_the_same_output(installed: None) -> None:
     local, fused = build("local"), build("transformer_engine")
-    for name, module in fused.named_modules():
-        kind = {
-            "linear_qkv": Column, "linear_q": Column, "linear_kv": Column, "linear_fc1": Column,
-            "linear_proj": Row, "linear_fc2": Row, "core_attention": Attention,
-            "q_layernorm": Norm, "k_layernorm": Norm,
-        }.get(name.rpartition(".")[2])  # fmt: skip
-        assert kind is None or isinstance(module, kind), name
-    shapes = {name: p.shape for name, p in local.named_parameters()}
-    assert {name: p.shape for name, p in fused.named_parameters()} == shapes
-    fused.load_state_dict(dict(local.named_parameters()))  # without any extra state
+    assert any(isinstance(module, Column) for module in fused.modules())
+    fused.load_state_dict(dict(local.named_parameters()))
     batch = (torch.randn(1, 16, 2, 4, 8), torch.zeros(1), torch.randn(1, 8, 16))
     with torch.no_grad():
         torch.testing.assert_close(
             fused(NetworkInput(*batch)), local(NetworkInput(*batch)), atol=1e-5, rtol=1e-5
         )
-
-
-def test_communication_overlaps_where_the_buffers_fit(installed: None) -> None:
-    """A buffer has the shape of the tokens; the context's keys and values go without."""
-    net = build("transformer_engine", tp_comm_overlap=True)
-    found: dict[str, set[str | None]] = {}
-    for name, module in net.named_modules():
-        if isinstance(module, Column | Row):
-            found.setdefault(name.rpartition(".")[2], set()).add(module.buffer_name)
-    assert found == {
-        "linear_qkv": {"qkv"}, "linear_q": {"qkv"}, "linear_kv": {None}, "linear_proj": {"proj"},
-        "linear_fc1": {"fc1"}, "linear_fc2": {"fc2"},
-    }  # fmt: skip
-    assert net.config.tp_comm_overlap
-
-
-def test_checkpoints_have_the_same_keys_and_sharding(installed: None) -> None:
-    def described(net: DiT) -> dict[str, Any]:
-        return {
-            name: (entry.key, tuple(entry.global_shape), tuple(entry.axis_fragmentations or ()))
-            for name, entry in net.sharded_state_dict().items()
-        }
-
-    wanted = described(build("local"))
-    assert described(build("transformer_engine")) == wanted
-    assert not any("_extra_state" in name for name in wanted)
-    current = build("transformer_engine", fp8="hybrid")
-    assert described(current) == wanted
-
-
-def test_the_scales_of_delayed_scaling_are_kept(installed: None) -> None:
-    net = build("transformer_engine", fp8="hybrid", fp8_recipe="delayed")
-    extra = [name for name in net.sharded_state_dict() if name.endswith("_extra_state")]
-    assert any("linear_qkv" in name for name in extra)
 
 
 def test_ends_stay_in_bfloat16(installed: None) -> None:
