@@ -82,13 +82,13 @@ class CountedPlan:
 
     @property
     def memory(self) -> dict[str, float]:
-        """Bytes on a GPU by kind; the optimiser's state is split over all GPUs."""
+        """Bytes on a GPU by kind; the optimiser's state and the average are split over GPUs."""
         each, held = self.precision, self.parameters
         return {
             "weights": float(held * each.compute_bytes),
             "gradients": float(held * each.gradient_bytes),
             "optimizer": held * each.optimizer_bytes / self.num_gpus,
-            "ema": float(held * each.ema_bytes),
+            "ema": held * each.ema_bytes / self.num_gpus,
             "activations": self.activation_bytes,
             "context": CONTEXT_BYTES,
         }

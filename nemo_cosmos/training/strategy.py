@@ -131,12 +131,16 @@ class WorldStrategy(nl.MegatronStrategy):
         """Whether updated weights are exchanged during the next forward pass."""
         return bool(getattr(self.ddp_config, "overlap_param_gather", False))
 
-    def weights_written(self, *, step_from_them: bool) -> None:
+    def weights_written(self, *, step_from_them: bool, shares_alone: bool = False) -> None:
         """Bring what depends on the weights up to date after they were written.
 
         Args:
             step_from_them: copy them to the optimiser's float32 weights, too.
+            shares_alone: whether each data-parallel rank wrote its share of a distributed
+                optimiser's weights alone, so that the others' are gathered.
         """
+        if shares_alone:
+            self.megatron_parallel.force_param_sync()
         if step_from_them:
             for optimizer in self.optimizers:
                 optimizer.reload_model_params()

@@ -8,7 +8,6 @@ with are its rounding. Reading and writing here mean the float32 copy.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from nemo_cosmos.errors import CheckpointError, ConfigError, nearest_names
 from nemo_cosmos.models.common.megatron.module import bare_networks
 from nemo_cosmos.models.common.megatron.parts import TensorPart, parts_of
+from nemo_cosmos.training.shares import optimizers_of, share_of, spreading
 
 if TYPE_CHECKING:
     from megatron.core.optimizer import MegatronOptimizer
@@ -57,7 +57,10 @@ def replace_weights(trainer: pl.Trainer, parts: Iterable[TensorPart]) -> None:
         CheckpointError: a part is not one of this rank's, or has another shape; nothing has been
             changed.
     """
-    if any(optimizer.config.use_precision_aware_optimizer for optimizer in _optimizers(trainer)):
+    if any(
+        optimizer.config.use_precision_aware_optimizer
+        for optimizer in optimizers_of(trainer.strategy)
+    ):
         raise ConfigError(
             "The optimiser keeps weights of its own that nothing else can write, so weights cannot "
             "be replaced during training. Set optim.config.use_precision_aware_optimizer=false."
@@ -83,28 +86,6 @@ def replace_weights(trainer: pl.Trainer, parts: Iterable[TensorPart]) -> None:
         _write_float32(weight, value, optimizers)
 
 
-@contextmanager
-def temporary_weights(strategy: nl.MegatronStrategy, values: Sequence[Tensor]) -> Iterator[None]:
-    """Within the block the network computes with other weights; the optimiser's stay as they are.
-
-    Args:
-        strategy: the strategy of a model that is set up.
-        values: a value for each of ``strategy.trained_weights()``.
-    """
-    weights = strategy.trained_weights()
-    strategy.sync_weights()
-    with torch.no_grad():
-        kept = [weight.detach().clone() for weight in weights]
-        _copy_into(weights, values)
-        strategy.weights_written(step_from_them=False)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            _copy_into(weights, kept)
-            strategy.weights_written(step_from_them=False)
-
-
 def _copy_into(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     """Copy in place: weights are views of Megatron's communication buffers."""
     for weight, value in zip(weights, values, strict=True):
@@ -128,7 +109,7 @@ def _read(weight: Tensor, optimizers: dict[int, MegatronOptimizer]) -> Tensor:
     # Ranks that own nothing of this weight have a share of zero length; all add theirs up.
     flat = torch.zeros(weight.numel(), dtype=torch.float32, device=weight.device)
     if main is not None:
-        flat[_share(optimizer, weight)] = main.detach()
+        flat[share_of(optimizer, weight)] = main.detach()
     dist.all_reduce(flat, group=optimizer.data_parallel_group)
     return flat.view_as(weight)
 
@@ -140,30 +121,13 @@ def _write_float32(weight: Tensor, value: Tensor, optimizers: dict[int, Megatron
         return
     optimizer = optimizers.get(id(weight))
     flat = value.reshape(-1)
-    main.view(-1).copy_(flat if optimizer is None else flat[_share(optimizer, weight)])
-
-
-def _share(optimizer: MegatronOptimizer, weight: Tensor) -> slice:
-    """The elements of a weight whose float32 copy this rank holds."""
-    elements = optimizer._get_model_param_range_map(weight)["param"]
-    return slice(elements.start, elements.end)
+    main.view(-1).copy_(flat if optimizer is None else flat[share_of(optimizer, weight)])
 
 
 def _owners(trainer: pl.Trainer) -> dict[int, MegatronOptimizer]:
-    """By the identity of a weight, the distributed optimiser that spreads its float32 copy.
-
-    It is the same on all data-parallel ranks, so that they take part in the same sums.
-    """
+    """By the identity of a weight, the distributed optimiser that spreads its float32 copy."""
     return {
-        id(weight): optimizer
-        for optimizer in _optimizers(trainer)
-        for buffer in getattr(optimizer, "buffers", ())
-        for weight in getattr(buffer, "params", ())
+        weight: optimizer
+        for weight, optimizer in spreading(trainer.strategy).items()
         if not optimizer.config.use_precision_aware_optimizer
     }
-
-
-def _optimizers(trainer: pl.Trainer) -> list[MegatronOptimizer]:
-    """Megatron's optimisers, without NeMo's wrappers."""
-    outer = [wrapped.mcore_optimizer for wrapped in trainer.strategy.optimizers]
-    return [inner for one in outer for inner in getattr(one, "chained_optimizers", [one])]

@@ -192,6 +192,149 @@ def train_shifted(layout: Layout, folder: str) -> tuple[int, dict[str, int], flo
         return sum(part.tensor.numel() for part in found), whole, max(errors)
 
 
+@dataclass(frozen=True)
+class Averaged:
+    """What a rank found of the weights' average.
+
+    Attributes:
+        error: largest difference from the average of the weights of all steps, in float64.
+        applied: largest difference of the weights from that average, while it was applied.
+        is_undone: whether the weights were the same again afterwards.
+        num_averaged: numbers that the rank averages.
+        num_trained: numbers of the weights that its network holds.
+    """
+
+    error: float
+    applied: float
+    is_undone: bool
+    num_averaged: int
+    num_trained: int
+
+
+def train_averaged(layout: Layout, folder: str, overlap: bool, precision: str) -> Averaged:
+    """Average the weights over three steps, and compare on this rank what it holds of them."""
+    from megatron.core.distributed import DistributedDataParallelConfig
+
+    from nemo_cosmos.models.common.megatron.module import bare_networks
+    from nemo_cosmos.models.common.megatron.parts import parts_of
+    from nemo_cosmos.models.diffusion.model import DiffusionModel
+    from nemo_cosmos.training.callbacks.ema import EMA
+    from nemo_cosmos.training.logger import RunLogger
+    from nemo_cosmos.training.session import TrainingSession
+    from nemo_cosmos.training.strategy import WorldStrategy
+    from nemo_cosmos.training.trainer import WorldTrainer
+
+    ema = EMA(decay=0.5)
+    overlaps = {}
+    if overlap:
+        settings = {"overlap_grad_reduce": True, "overlap_param_gather": True, "bucket_size": 5000}
+        overlaps["ddp"] = DistributedDataParallelConfig(use_distributed_optimizer=True, **settings)
+    adam = optimizer()
+    adam.config.overlap_param_gather = overlap
+    arguments: dict[str, Any] = {
+        "model": DiffusionModel(config_of("text2world", layout), optim=adam),
+        "data": make_data("text2world", layout.micro_batch),
+        "trainer": WorldTrainer(
+            max_steps=STEPS,
+            precision=precision,
+            devices=int(os.environ.get("WORLD_SIZE", "1")),
+            strategy=WorldStrategy(seed=7, **overlaps, **layout.strategy()),
+            callbacks=[ema],
+        ),
+        "log": RunLogger(name="run", log_dir=folder, tensorboard_enabled=False),
+    }
+    with TrainingSession.start(**arguments) as session:
+        wanted = [part.tensor.double() for part in session.weights()]
+        for step in range(STEPS):
+            past = min(0.5, (1 + step) / (10 + step))
+            session.advance(1)
+            for average, part in zip(wanted, session.weights(), strict=True):
+                average.lerp_(part.tensor.double(), 1 - past)
+        held = [p.tensor for n in bare_networks(session.trainer) for p in parts_of(n)]
+        before = [tensor.clone() for tensor in held]
+        with ema.applied():
+            pairs = list(zip(held, wanted, strict=True))
+            applied = max(float((mine - whole).abs().max()) for mine, whole in pairs)
+        by_place = {tensor.data_ptr(): whole for tensor, whole in pairs}
+        errors = [
+            float((by_place[each.weight.data_ptr()].flatten()[each.elements] - average.flatten())
+                  .abs().max())
+            for each, average in zip(ema._shares, ema._averages, strict=True)
+        ]  # fmt: skip
+        return Averaged(
+            max(errors),
+            applied,
+            all(torch.equal(mine, kept) for mine, kept in zip(held, before, strict=True)),
+            sum(average.numel() for average in ema._averages),
+            sum(tensor.numel() for tensor in held if tensor.requires_grad),
+        )
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What a rank puts into a checkpoint of the optimiser.
+
+    Attributes:
+        kind: the form, as Megatron names it.
+        num_saved: numbers of all its entries.
+        num_trained: numbers of the weights that its network holds.
+        has_copies: whether an entry is anything but a view of what the optimiser steps.
+    """
+
+    kind: str
+    num_saved: int
+    num_trained: int
+    has_copies: bool
+
+
+def save_state(folder: str) -> SavedState:
+    """Train a step on data-parallel ranks, and describe the optimiser for a checkpoint."""
+    import lightning.pytorch as pl
+    from megatron.core.dist_checkpointing.dict_utils import nested_values
+    from megatron.core.dist_checkpointing.mapping import ShardedTensor
+
+    from nemo_cosmos.models.diffusion.model import DiffusionModel
+    from nemo_cosmos.training.lifecycle import fresh_globals
+    from nemo_cosmos.training.strategy import WorldStrategy
+    from nemo_cosmos.training.trainer import WorldTrainer
+
+    found: list[SavedState] = []
+
+    class Describe(pl.Callback):
+        def on_train_end(self, trainer: Any, *_: Any) -> None:
+            strategy = trainer.strategy
+            (inner,) = strategy.optimizers
+            inner = inner.mcore_optimizer.chained_optimizers[0].optimizer
+            stepped = [t for state in inner.state.values() for t in state.values()]
+            stepped += [p for group in inner.param_groups for p in group["params"]]
+            storages = {t.untyped_storage().data_ptr() for t in stepped if torch.is_tensor(t)}
+            state = strategy.optimizer_sharded_state_dict(
+                metadata=strategy.sharded_state_dict_metadata
+            )
+            tensors = [e.data for e in nested_values(state) if isinstance(e, ShardedTensor)]
+            found.append(
+                SavedState(
+                    strategy.sharded_state_dict_metadata["distrib_optim_sharding_type"],
+                    sum(tensor.numel() for tensor in tensors),
+                    sum(weight.numel() for weight in strategy.trained_weights()),
+                    any(t.untyped_storage().data_ptr() not in storages for t in tensors),
+                )
+            )
+
+    with fresh_globals():
+        trainer = WorldTrainer(
+            max_steps=1,
+            precision="bf16-mixed",
+            devices=2,
+            strategy=WorldStrategy(seed=7),
+            callbacks=[Describe()],
+            default_root_dir=folder,
+        )
+        model = DiffusionModel(config_of("text2world", Layout()), optim=optimizer())
+        trainer.fit(model, datamodule=make_data("text2world", 1))
+    return found[0]
+
+
 def draw_sample(model: Any) -> Tensor:
     """The same on every rank, whatever it holds of the network."""
     from nemo_cosmos.models.common.megatron.module import bare_network

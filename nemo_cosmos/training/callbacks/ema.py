@@ -1,8 +1,10 @@
 """An exponential moving average of the weights, which is what gets exported and sampled from.
 
-The average is kept in float32 beside the model, a copy of what this rank holds. A distributed
-checkpoint holds it under ``ema.*``, split like the weights, so that it loads into any parallel
-layout.
+The average is kept in float32, of what this rank's optimiser steps: under the distributed optimiser
+each data-parallel rank averages its own share, and under FSDP its own rows. So it is an average of
+the optimiser's weights, not of their rounding, and costs 4 bytes a parameter over all ranks. To
+validate, sample or export, ranks gather it in the place of the weights. A distributed checkpoint
+holds it under ``ema.*`` like the weights, so that it loads into any parallel layout.
 
 Two kinds of decay:
 
@@ -17,18 +19,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
+import torch.distributed as dist
 from megatron.core.dist_checkpointing.dict_utils import dict_list_map_outplace
 from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
 from nemo.lightning.io.mixin import IOMixin
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.platform.sharded_runs import sharded_run
 from nemo_cosmos.training.checkpointing.sharded_state import load_sharded, saved_keys
-from nemo_cosmos.training.weights import temporary_weights
+from nemo_cosmos.training.shares import Share, shares, spreading, temporary_weights
 
 PREFIX = "ema"
 
@@ -72,17 +76,17 @@ class EMA(pl.Callback, IOMixin):
         self.validate_with_ema = validate_with_ema
         self.num_updates = 0
         self._strategy: pl.strategies.Strategy | None = None
-        self._weights: list[torch.Tensor] = []
+        self._shares: list[Share] = []
         self._averages: list[torch.Tensor] = []
         self._validation = ExitStack()
         self._resumed = False
 
     # --- Lightning hooks ----------------------------------------------------------------------
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take a float32 copy of the weights, or the average that the checkpoint holds."""
+        """Take a float32 copy of this rank's shares, or the average that the checkpoint holds."""
         self._strategy = trainer.strategy
-        self._weights = trainer.strategy.trained_weights()
-        self._averages = [_master_weight(p).clone() for p in self._weights]
+        self._shares = shares(trainer.strategy)
+        self._averages = [share.stepped.float().clone() for share in self._shares]
         if self._resumed:
             self._restore(trainer)
 
@@ -113,7 +117,7 @@ class EMA(pl.Callback, IOMixin):
     ) -> None:
         """Add the average, split like the weights."""
         if self._averages:
-            checkpoint[PREFIX] = self._sharded_state(trainer)
+            checkpoint[PREFIX] = self._sharded_state(trainer).state
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, object]
@@ -127,11 +131,10 @@ class EMA(pl.Callback, IOMixin):
         """Move the average towards the weights by 1 - decay."""
         past = self.current_decay()
         self.num_updates += 1
-        if self._strategy is not None:
-            self._strategy.sync_weights()
-        # One by one: a float32 copy of all weights at once would be 28 GB of a 7B network.
-        for average, parameter in zip(self._averages, self._weights, strict=True):
-            average.lerp_(_master_weight(parameter), 1.0 - past)
+        # What the optimiser has stepped is right at once, also while other ranks' shares are on
+        # their way. It is a copy only where the optimiser keeps no float32 weights: one at a time.
+        for average, share in zip(self._averages, self._shares, strict=True):
+            average.lerp_(share.stepped.float(), 1.0 - past)
 
     def current_decay(self) -> float:
         """Weight of the past at the next update."""
@@ -142,30 +145,50 @@ class EMA(pl.Callback, IOMixin):
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Within the block the model computes with the average."""
-        with temporary_weights(self._strategy, self._averages):
+        with temporary_weights(self._strategy, self._shares, self._averages):
             yield
 
-    def _sharded_state(self, trainer: pl.Trainer) -> object:
-        """The model's sharded state with the averages in place of the weights."""
+    def _sharded_state(self, trainer: pl.Trainer) -> _Sharded:
+        """The model's sharded state with this rank's shares of the average in place of weights."""
+        owners = spreading(trainer.strategy)
+        owner_of = {w.data_ptr(): owners.get(id(w)) for w in trainer.strategy.trained_weights()}
         averages = {
-            parameter.data_ptr(): average
-            for parameter, average in zip(self._weights, self._averages, strict=True)
+            share.weight.data_ptr(): (share, average)
+            for share, average in zip(self._shares, self._averages, strict=True)
         }
+        gathered: list[tuple[torch.Tensor, torch.Tensor]] = []
 
         def with_average(entry: object) -> object:
             if not isinstance(entry, ShardedTensor | ShardedTensorFactory):
                 return None
-            average = averages.get(entry.data.data_ptr())
-            if average is None:  # a buffer, or a weight that is not trained
+            place = entry.data.data_ptr()
+            if place not in owner_of:  # a buffer, or a weight that is not trained
                 return None
-            average = average.view_as(entry.data)
-            changes: dict[str, object] = {"key": f"{PREFIX}.{entry.key}", "data": average}
-            if isinstance(entry, ShardedTensor):
-                changes["dtype"] = average.dtype
-            return replace(entry, **changes)
+            owner, key = owner_of[place], f"{PREFIX}.{entry.key}"
+            if owner is None:
+                data = averages[place][1].view_as(entry.data)
+            elif isinstance(entry, ShardedTensor):
+                if place not in averages:  # all of it is other ranks'
+                    return None
+                share, average = averages[place]
+                # The last number counts data-parallel ranks, each of which has its own share; only
+                # further instances of the optimiser have the same.
+                copies = (*entry.replica_id[:-1], owner.distributed_optimizer_instance_id)
+                run = sharded_run(entry, average, share.elements.start, key, copies)
+                return {str(number): box for number, box in enumerate(run)}
+            else:  # saved in other parts than it is held in, which are cut from the whole
+                whole = entry.data.new_zeros(entry.data.numel(), dtype=torch.float32)
+                if place in averages:
+                    share, average = averages[place]
+                    whole[share.elements] = average
+                    gathered.append((average, whole[share.elements]))
+                dist.all_reduce(whole, group=owner.data_parallel_group)
+                data = whole.view_as(entry.data)
+            types = {"dtype": data.dtype} if isinstance(entry, ShardedTensor) else {}
+            return replace(entry, key=key, data=data, **types)
 
         state = trainer.strategy.megatron_parallel.sharded_state_dict()
-        return _without_none(dict_list_map_outplace(with_average, state))
+        return _Sharded(_without_none(dict_list_map_outplace(with_average, state)), gathered)
 
     @torch.no_grad()
     def _restore(self, trainer: pl.Trainer) -> None:
@@ -173,10 +196,24 @@ class EMA(pl.Callback, IOMixin):
         if not any(key.startswith(f"{PREFIX}.") for key in saved_keys(trainer.ckpt_path)):
             return
         wanted = self._sharded_state(trainer)
-        averages = {path: entry.data for path, entry in _leaves(wanted)}
-        loaded = load_sharded(trainer.ckpt_path, {PREFIX: wanted})[PREFIX]
+        targets = {path: entry.data for path, entry in _leaves(wanted.state)}
+        loaded = load_sharded(trainer.ckpt_path, {PREFIX: wanted.state})[PREFIX]
         for path, tensor in _leaves(loaded):
-            averages[path].copy_(tensor)
+            targets[path].copy_(tensor)
+        for average, part in wanted.gathered:
+            average.copy_(part)
+
+
+class _Sharded(NamedTuple):
+    """The average as a checkpoint holds it.
+
+    Attributes:
+        state: entries whose data are views of the average, but for those that were gathered.
+        gathered: averages, each with its place in a gathered one.
+    """
+
+    state: object
+    gathered: list[tuple[torch.Tensor, torch.Tensor]]
 
 
 def power_exponent(rate: float) -> float:
@@ -195,14 +232,6 @@ def power_exponent(rate: float) -> float:
         )
     roots = np.roots([1.0, 7.0, 16.0 - inverse_square, 12.0 - inverse_square])
     return float(roots.real.max())
-
-
-def _master_weight(parameter: torch.Tensor) -> torch.Tensor:
-    """The float32 weight that the optimiser steps, where this rank holds it whole."""
-    main = getattr(parameter, "main_param", None)
-    if main is not None and main.numel() == parameter.numel():
-        return main.detach().view_as(parameter)
-    return parameter.detach().float()
 
 
 def _without_none(state: object) -> object:

@@ -85,7 +85,7 @@ class FsdpStrategy(WorldStrategy):
         """Nothing is outstanding between two steps: a layer gathers its rows when it computes."""
         return False
 
-    def weights_written(self, *, step_from_them: bool) -> None:
+    def weights_written(self, *, step_from_them: bool, shares_alone: bool = False) -> None:
         """Gather changed rows again before the next layer computes."""
         if step_from_them:
             take_over_weights(self.sharded_networks)

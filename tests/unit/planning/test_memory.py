@@ -110,6 +110,7 @@ def test_what_each_axis_splits() -> None:
 
     whole = of()
     assert of(dp=8).optimizer == whole.optimizer / 8
+    assert of(dp=4, cp=2).ema == whole.ema / 8
     assert of(dp=8).weights == whole.weights
     assert of(dp=4, cp=2).ema == whole.ema / 8
     assert of(dp=4, cp=2, fsdp=True).weights == whole.weights / 8

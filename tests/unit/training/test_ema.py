@@ -84,28 +84,6 @@ def test_an_update_holds_one_float32_weight_at_a_time():
     assert [float(average[0]) for average in ema._averages] == [0, 1, 2, 3, 4, 5]
 
 
-class LateWeights(nn.ParameterList):
-    """Weights of which other ranks' rows arrive during the next forward pass, or when forced."""
-
-    def force_param_sync(self) -> None:
-        for weight in self:
-            weight.data[1:] = weight.data[0]
-
-
-def test_weights_that_are_still_exchanged_are_waited_for():
-    weight = nn.Parameter(torch.zeros(3))
-    ema = start(EMA(decay=0.0), weight)
-    ema._strategy.ddp_config.overlap_param_gather = True
-    ema._strategy.megatron_parallel = LateWeights([weight])
-    weight.data[0] = 1.0  # this rank's row after a step
-    ema.update()
-    assert torch.equal(ema._averages[0], torch.ones(3))
-    weight.data[0] = 2.0
-    with ema.applied():
-        assert torch.equal(weight.data, torch.ones(3))
-    assert torch.equal(weight.data, torch.full((3,), 2.0))
-
-
 @pytest.mark.parametrize("rate", [0.05, 0.10, 0.25])
 def test_power_exponent_solves_the_equation(rate):
     gamma = power_exponent(rate)

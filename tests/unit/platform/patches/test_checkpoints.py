@@ -21,9 +21,10 @@ def test_saved_state_is_each_parameters_own(bucket_size: int | None) -> None:
     metadata = {"distrib_optim_sharding_type": "fully_reshardable"}
     saved = optimizer.sharded_state_dict(model.sharded_state_dict(), metadata=metadata)
     state = {
-        entry.key: entry.data
+        box.key: box.data  # of vectors, a run is one box
         for entries in saved["param_state"].values()
-        for entry in entries.values()
+        for boxes in entries.values()
+        for box in boxes.values()
     }
     for number, size in enumerate(SIZES):
         value = number + 1.0
