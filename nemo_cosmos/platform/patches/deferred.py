@@ -182,7 +182,7 @@ class _Imported(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Give it its own spec back; its code has run."""
-        module.__spec__ = self._spec
+        vars(module)["__spec__"] = self._spec
 
 
 def _spec_of_imported(module: ModuleType) -> ModuleSpec:
@@ -191,7 +191,7 @@ def _spec_of_imported(module: ModuleType) -> ModuleSpec:
     importlib takes the module's own spec where it finds one, and would run its code again.
     """
     spec = ModuleSpec(module.__name__, _Imported(module))
-    module.__spec__ = spec
+    vars(module)["__spec__"] = spec  # torch's modules of settings refuse an attribute
     return spec
 
 

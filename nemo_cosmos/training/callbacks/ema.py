@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
@@ -33,6 +33,9 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.platform.sharded_runs import sharded_run
 from nemo_cosmos.training.checkpointing.sharded_state import load_sharded, saved_keys
 from nemo_cosmos.training.shares import Share, shares, spreading, temporary_weights
+
+if TYPE_CHECKING:
+    from nemo_cosmos.training.strategy import WorldStrategy
 
 PREFIX = "ema"
 
@@ -75,7 +78,7 @@ class EMA(pl.Callback, IOMixin):
         self.every_n_steps = every_n_steps
         self.validate_with_ema = validate_with_ema
         self.num_updates = 0
-        self._strategy: pl.strategies.Strategy | None = None
+        self._strategy: WorldStrategy | None = None
         self._shares: list[Share] = []
         self._averages: list[torch.Tensor] = []
         self._validation = ExitStack()
@@ -145,6 +148,7 @@ class EMA(pl.Callback, IOMixin):
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Within the block the model computes with the average."""
+        assert self._strategy is not None, "on_train_start comes first"
         with temporary_weights(self._strategy, self._shares, self._averages):
             yield
 

@@ -235,7 +235,8 @@ class _RingAttention(torch.autograd.Function):
                 # The next block travels while this rank attends to the present one.
                 arriving = _Passing(kv, group) if step + 1 < group.size() else None
                 for pair in ring.pairs(step, fused=flash.is_available(q)):
-                    more = pair.attend(q[..., pair.q, :], *kv[..., pair.k, :])
+                    k, v = kv[..., pair.k, :]
+                    more = pair.attend(q[..., pair.q, :], k, v)
                     rows = out[..., pair.q, :], lse[..., pair.q]
                     out[..., pair.q, :], lse[..., pair.q] = _merge(*rows, more.out, more.lse)
                     ctx.rests.append(more.rest)
@@ -259,7 +260,8 @@ class _RingAttention(torch.autograd.Function):
                 for pair in ring.pairs(step, fused=flash.is_available(q)):
                     rows = (slice(None),) * 3 + (pair.q,)
                     attended = flash.Attended(out[rows], lse[rows], next(rests))
-                    found = pair.gradients(grad_out[rows], q[rows], *kv[..., pair.k, :], attended)
+                    k, v = kv[..., pair.k, :]
+                    found = pair.gradients(grad_out[rows], q[rows], k, v, attended)
                     grad_q[rows] += found[0]
                     for of_kv, more in zip(grad_kv, found[1:], strict=True):
                         of_kv[..., pair.k, :] += more

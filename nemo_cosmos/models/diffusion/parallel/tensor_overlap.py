@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
-from nemo_cosmos.models.diffusion.network.dit import computes_in_16_bits
 from nemo_cosmos.models.diffusion.network.layer_specs import chosen_layer_spec
 
 OPTION = "model.config.tp_comm_overlap"
@@ -36,7 +35,7 @@ def buffer_tokens(config: DiTConfig, grids: Sequence[Sequence[int]], packed: boo
             "Set trainer.strategy.tensor_model_parallel_size to 2 or more and "
             "trainer.strategy.sequence_parallel=true, or leave it out."
         )
-    if chosen_layer_spec(config.layer_spec, half=computes_in_16_bits(config)) == "local":
+    if chosen_layer_spec(config) == "local":
         raise ConfigError(
             f"{OPTION} is done by Transformer Engine's layers, and these are the local ones. Train "
             "on a GPU with Transformer Engine and trainer.precision=bf16-mixed, or leave it out."

@@ -188,3 +188,11 @@ print("as ever")
 def test_the_libraries_work_as_ever():
     done = subprocess.run([sys.executable, "-c", LIBRARIES], capture_output=True, text=True)
     assert done.stdout.endswith("as ever\n"), done.stderr
+
+
+def test_settings_of_a_deferred_package_can_be_imported_first():
+    """Fake tensors import TorchDynamo's settings, a module that refuses attributes."""
+    code = (
+        "import nemo_cosmos, torch, torch._dynamo.config as c; assert c.__spec__.name == c.__name__"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
