@@ -10,6 +10,7 @@ from data_curation.sources.find import fixed_part
 from nemo_cosmos.errors import InputError
 from nemo_cosmos.storage import is_url
 from nemo_cosmos.storage.outputs import check_apart
+from nemo_cosmos.storage.paths import real_path
 
 
 def check_results_apart(
@@ -40,9 +41,9 @@ def check_results_apart(
         files = {clip.source for clip in sources if not clip.stored}
         check_apart(run_folder, files)
         folders = {file.parent for file in files}
-    target = run_folder.resolve()
+    target = real_path(run_folder)
     for folder in sorted(folders):
-        real = folder.resolve()
+        real = real_path(folder)
         if target == real or target in real.parents:
             _refuse(str(run_folder), str(folder))
 

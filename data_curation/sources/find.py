@@ -31,6 +31,7 @@ from nemo_cosmos.storage import (
     list_objects,
     open_url,
 )
+from nemo_cosmos.storage.paths import real_path
 
 Place = TypeVar("Place")
 
@@ -157,9 +158,9 @@ def _on_disk(name: str, run_folder: Path) -> _Listing:
         return _Listing(str(path.parent), [str(path)], is_named=True)
     matches = [Path(match) for match in glob.glob(name, recursive=True)]  # noqa: PTH207
     files = [match for match in matches if not match.is_dir() or _is_closed(match)]
-    root, results = fixed_part(name), run_folder.resolve()
-    if Path(root).resolve() in results.parents:
-        files = [file for file in files if results not in file.resolve().parents] or files
+    root, results = fixed_part(name), real_path(run_folder)
+    if real_path(root) in results.parents:
+        files = [file for file in files if results not in real_path(file).parents] or files
     return _Listing(root, [str(file) for file in files])
 
 

@@ -47,6 +47,7 @@ from nemo_cosmos.platform import (
 )
 from nemo_cosmos.progress import Progress
 from nemo_cosmos.storage import exported_folder
+from nemo_cosmos.storage.paths import real_path
 
 _IDLE = timedelta(days=365)
 """How long a follower waits for a request; the default of half an hour would end a quiet server."""
@@ -66,7 +67,7 @@ class _Key:
 
     @classmethod
     def of(cls, path: str | PathLike[str]) -> _Key:
-        folder = exported_folder(path).resolve()
+        folder = real_path(exported_folder(path))
         found = [*folder.glob("*.json"), *folder.glob("*.safetensors")]
         found += (folder / TOKENIZER_FOLDER).glob("*.safetensors")
         stats = [(str(file.relative_to(folder)), file.stat()) for file in sorted(found)]

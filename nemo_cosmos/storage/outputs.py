@@ -13,6 +13,7 @@ from pathlib import Path
 import fsspec
 
 from nemo_cosmos.errors import InputError, StorageFullError
+from nemo_cosmos.storage.paths import real_path
 from nemo_cosmos.storage.urls import is_url
 
 _LIKE_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
@@ -74,9 +75,9 @@ def check_apart(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLi
     """
     if is_url(os.fspath(output)):
         return
-    target = Path(os.path.realpath(output))  # unlike resolve(), it bears links in a circle
+    target = real_path(output)
     for place in inputs:
-        source = Path(os.path.realpath(place))
+        source = real_path(place)
         if target != source and not (source in target.parents and source.is_dir()):
             continue
         where = "is also read" if target == source else f"lies inside '{place}', which is read"

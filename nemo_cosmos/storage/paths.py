@@ -18,6 +18,11 @@ def expand_home(word: str) -> str:
     return _HOME.sub(lambda match: f"{match[1]}{home}", word)
 
 
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """The absolute path without links; unlike ``Path.resolve()``, it bears links in a circle."""
+    return Path(os.path.realpath(path))
+
+
 def path_from_folder(location: str | os.PathLike[str], folder: str | os.PathLike[str]) -> str:
     """What to write into a file of ``folder`` to name another place.
 
@@ -31,8 +36,8 @@ def path_from_folder(location: str | os.PathLike[str], folder: str | os.PathLike
     """
     name = os.fspath(location)
     if is_url(name) or is_url(folder):
-        return name if is_url(name) else os.path.realpath(name)
-    target, base = Path(os.path.realpath(name)), Path(os.path.realpath(folder))
+        return name if is_url(name) else str(real_path(name))
+    target, base = real_path(name), real_path(folder)
     shared = os.path.commonpath([target, base])
     return str(target) if shared == target.anchor else os.path.relpath(target, base)
 

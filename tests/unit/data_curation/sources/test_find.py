@@ -95,3 +95,10 @@ def test_the_summary_has_the_counts(folder, tmp_path):
     assert summary.num_sources == 4
     assert summary.rejected == {"not_a_video": 1, "too_short": 1, "unreadable": 2}
     assert curate(folder / "*.000*", tmp_path / "2", settings).ignored == {".0002": 1, ".0003": 1}
+
+
+def test_links_in_a_circle_are_no_source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(MissingFileError, match="'loop' does not exist"):
+        curate("loop", tmp_path / "out", CurateSettings())
