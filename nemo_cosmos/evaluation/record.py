@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_cosmos.errors import ConfigError, MissingFileError
+from nemo_cosmos.evaluation.drift import drift
 from nemo_cosmos.evaluation.metric import Metric
 from nemo_cosmos.evaluation.scoring import Evaluation
 from nemo_cosmos.evaluation.statistics import BOOTSTRAP_SEED, LEVEL, NUM_RESAMPLES, Score
@@ -69,6 +70,7 @@ def make_record(
         "num_clips": len(evaluation.clips),
         "scores": {name: score.to_json() for name, score in evaluation.scores.items()},
         "interval": {"level": LEVEL, "seed": BOOTSTRAP_SEED, "resamples": NUM_RESAMPLES},
+        "drift": {name: score.to_json() for name, score in drift(evaluation).items()},
         "metrics": {metric.name: describe(metric) for metric in evaluation.metrics},
         "clips": {name: clip.scores for name, clip in evaluation.clips.items()},
         "skipped": evaluation.skipped,

@@ -1,4 +1,4 @@
-"""Show an evaluation: a table for the terminal, JSON for machines, a plot for people."""
+"""Show an evaluation: a table for the terminal, JSON for machines, a page for people."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_cosmos.evaluation.comparison import in_cell
-from nemo_cosmos.evaluation.metric import Metric, PairMetric, SetMetric
+from nemo_cosmos.evaluation.metric import Metric, PairMetric
+from nemo_cosmos.evaluation.page import VideosOf, write_page
 from nemo_cosmos.evaluation.record import write_record
 from nemo_cosmos.evaluation.scoring import Evaluation
 from nemo_cosmos.storage import atomic_path
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from rich.table import Table
-
-#: A legend with more names than this hides the curves.
-MAX_LEGEND_NAMES = 8
 
 
 def scores_table(evaluation: Evaluation) -> Table:
@@ -72,13 +69,19 @@ def _skipped(evaluation: Evaluation) -> str | None:
     return f"{len(evaluation.skipped)} skipped: {reasons}".replace("[", "\\[")
 
 
-def write_report(evaluation: Evaluation, folder: Path, record: Mapping[str, Any]) -> None:
-    """Write ``evaluation.json``, ``curves.json`` and ``metrics.png``, each whole.
+def write_report(
+    evaluation: Evaluation,
+    folder: Path,
+    record: Mapping[str, Any],
+    videos: VideosOf | None = None,
+) -> None:
+    """Write ``evaluation.json``, ``curves.json``, and the page and table for people, each whole.
 
     Args:
         evaluation: the scores.
         folder: where the files go; made if it is missing.
         record: what :func:`~nemo_cosmos.evaluation.record.make_record` made of the scores.
+        videos: the files that the page may show, by video and label.
 
     Raises:
         StorageFullError: no space left.
@@ -88,27 +91,8 @@ def write_report(evaluation: Evaluation, folder: Path, record: Mapping[str, Any]
         for metric in _with_curves(evaluation)
     }
     _write_json(folder / "curves.json", {"first_frame": evaluation.first_frame, "curves": curves})
-    plot(evaluation, folder / "metrics.png")
+    write_page(evaluation, record, folder, videos)
     write_record(record, folder)
-
-
-def plot(evaluation: Evaluation, file: Path) -> None:
-    """Draw each metric that has curves over time, and the mean of every ratio.
-
-    Args:
-        evaluation: the scores.
-        file: the PNG file.
-    """
-    from matplotlib.figure import Figure
-
-    drawn = _with_curves(evaluation)
-    figure = Figure(figsize=(5.5 * (len(drawn) + 1), 4), layout="constrained")
-    panels = figure.subplots(1, len(drawn) + 1, squeeze=False)[0]
-    for panel, metric in zip(panels, drawn, strict=False):
-        _draw_curves(panel, evaluation, metric)
-    _draw_means(panels[-1], evaluation)
-    with atomic_path(file) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
 
 
 def _with_curves(evaluation: Evaluation) -> list[PairMetric]:
@@ -117,29 +101,6 @@ def _with_curves(evaluation: Evaluation) -> list[PairMetric]:
         for metric in evaluation.metrics
         if isinstance(metric, PairMetric) and metric.per_frame is not None
     ]
-
-
-def _draw_curves(panel: Axes, evaluation: Evaluation, metric: PairMetric) -> None:
-    for name, clip in evaluation.clips.items():
-        curve = clip.curves[metric.name]
-        first = evaluation.first_frame
-        panel.plot(range(first, first + len(curve)), curve, label=name, alpha=0.7)
-    label = f"{metric.name} / {metric.unit}" if metric.unit else metric.name
-    panel.set(xlabel="frame", ylabel=label, title=f"Drift over time: {metric.name}")
-    if len(evaluation.clips) <= MAX_LEGEND_NAMES:
-        panel.legend(fontsize=7)
-
-
-def _draw_means(panel: Axes, evaluation: Evaluation) -> None:
-    # Only ratios share an axis; decibels and grades would need one of their own.
-    ratios = [m for m in evaluation.metrics if not m.unit and not isinstance(m, SetMetric)]
-    for place, metric in enumerate(ratios):
-        values = [clip.scores[metric.name] for clip in evaluation.clips.values()]
-        panel.bar(place, evaluation.scores[metric.name].value, color="C0", alpha=0.5)
-        panel.plot([place] * len(values), values, "k.", alpha=0.6)
-    panel.set_xticks(range(len(ratios)), [metric.name for metric in ratios], rotation=20)
-    panel.set(title="Mean (bar) and clips (dots)", ylim=(-1.05, 1.05))
-    panel.axhline(0, color="black", linewidth=0.5)
 
 
 def _header(metric: Metric) -> str:

@@ -45,6 +45,7 @@ from nemo_cosmos.inference.trial_videos import (
     MOTION_AMOUNT,
     Trial,
     VideoMaker,
+    kept_videos,
 )
 from nemo_cosmos.progress import Progress
 from nemo_cosmos.storage import exported_folder
@@ -81,7 +82,7 @@ def evaluate_world(
     evaluation, inputs = try_world(pipeline, data, trial, out=out, progress=progress)
     record = make_record(evaluation, inputs, time.monotonic() - started_s)
     if out is not None:
-        write_report(evaluation, out, record)
+        write_report(evaluation, out, record, kept_videos(out, evaluation.clips))
     return evaluation, record
 
 

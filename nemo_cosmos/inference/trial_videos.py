@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -188,6 +188,24 @@ class VideoMaker:
             truth = replace(result.video, frames_THWC=recording.truth_THWC)
             (self.out / "videos" / "truth").mkdir(parents=True, exist_ok=True)
             encode_video(self.out / "videos" / "truth" / f"{name}.mp4", truth)
+
+
+def kept_videos(out: Path, names: Iterable[str]) -> dict[str, dict[str, Path]]:
+    """The videos that a trial kept, by episode and what the model was told.
+
+    Args:
+        out: the trial's folder.
+        names: the episodes.
+    """
+    labels = {"truth": "truth", OWN.name: "own control", OTHER.name: "another's control"}
+    return {
+        name: {
+            label: file
+            for folder, label in labels.items()
+            if (file := out / "videos" / folder / f"{name}.mp4").is_file()
+        }
+        for name in names
+    }
 
 
 def _scaled(signal: Signal, values: Values, scale: float) -> Values:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from nemo_cosmos.assets import asset_path
-from nemo_cosmos.quickstart.pictures import png_bytes
 from nemo_cosmos.quickstart.plan import DIRECTIONS, Places
 from nemo_cosmos.quickstart.settings import QuickstartSettings
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import Video, decode, encode_video
+from nemo_cosmos.video.pictures import png_bytes
 
 REAL_VIDEOS = {
     "bikes": "Cyclists and cars on a city street.",

@@ -14,7 +14,13 @@ import torch
 from nemo_cosmos.evaluation import psnr
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.quickstart.material import held_out_captions
-from nemo_cosmos.quickstart.pictures import (
+from nemo_cosmos.quickstart.plan import DIRECTIONS, PROMPTS, Places
+from nemo_cosmos.quickstart.report import Exhibit, Report, Section
+from nemo_cosmos.quickstart.road import command_texts
+from nemo_cosmos.quickstart.runner import Record
+from nemo_cosmos.quickstart.settings import QuickstartSettings
+from nemo_cosmos.video import decode, frames_to_tensor, tensor_to_frames
+from nemo_cosmos.video.pictures import (
     Frames,
     curve_svg,
     film_strip,
@@ -22,12 +28,6 @@ from nemo_cosmos.quickstart.pictures import (
     side_by_side,
     video_uri,
 )
-from nemo_cosmos.quickstart.plan import DIRECTIONS, PROMPTS, Places
-from nemo_cosmos.quickstart.report import Exhibit, Report, Section
-from nemo_cosmos.quickstart.road import command_texts
-from nemo_cosmos.quickstart.runner import Record
-from nemo_cosmos.quickstart.settings import QuickstartSettings
-from nemo_cosmos.video import decode, frames_to_tensor, tensor_to_frames
 
 NUM_SHOWN = 4
 SHOWN_SCALE = 2

@@ -245,6 +245,7 @@ def _score_folders(
         Alignment,
         choose_metrics,
         evaluate_folders,
+        match_videos,
         read_prompts,
         scores_table,
         write_report,
@@ -275,7 +276,13 @@ def _score_folders(
     inputs = describe_folders(generated, truth, alignment, prompts, allowed)
     record = make_record(evaluation, inputs, time.monotonic() - started_s)
     if out is not None:
-        write_report(evaluation, out, record)
+        shown = {
+            name: {"truth": pair.truth, "generated": pair.generated}
+            if pair.truth is not None
+            else {"generated": pair.generated}
+            for name, pair in match_videos(generated, truth).items()
+        }
+        write_report(evaluation, out, record, shown)
     _show(record if as_json else scores_table(evaluation), as_json)
     _require(requirements, evaluation.scores)
 

@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from nemo_cosmos.quickstart.pictures import (
+from nemo_cosmos.quickstart.report import Exhibit, Report, Section, write_report
+from nemo_cosmos.quickstart.runner import Record
+from nemo_cosmos.video.pictures import (
     GAP_PX,
     LABEL_HEIGHT_PX,
     curve_svg,
@@ -15,8 +17,6 @@ from nemo_cosmos.quickstart.pictures import (
     side_by_side,
     video_uri,
 )
-from nemo_cosmos.quickstart.report import Exhibit, Report, Section, write_report
-from nemo_cosmos.quickstart.runner import Record
 
 
 def test_side_by_side_keeps_time_and_order(moving_square_THWC):

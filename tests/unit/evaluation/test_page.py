@@ -1,0 +1,72 @@
+"""The page shows figures, curves, and the worst, median and best videos; slopes are exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nemo_cosmos.evaluation import Case, PairMetric, choose_metrics, evaluate_cases, make_record
+from nemo_cosmos.evaluation.drift import drift
+from nemo_cosmos.evaluation.metric import MeasuredMetric
+from nemo_cosmos.evaluation.page import write_page
+from nemo_cosmos.evaluation.scoring import summarise
+from nemo_cosmos.video import Video, encode_video
+
+TOLD = [
+    MeasuredMetric(name="psnr.other", description="told another's", higher_is_better=True),
+    MeasuredMetric(name="action_sensitivity", description="what it gains", higher_is_better=True),
+]
+FALLING = PairMetric(
+    name="falling",
+    description="falls by 0.5 a frame",
+    higher_is_better=True,
+    per_frame=lambda generated, truth: 30.0 - 0.5 * np.arange(len(truth)),
+)
+
+
+def frames(value: int) -> np.ndarray:
+    video = np.full((8, 32, 48, 3), 100, np.uint8)
+    video[:, 8:20, 10:30] = value
+    return video
+
+
+def test_the_slope_is_per_hundred_frames():
+    evaluation = evaluate_cases([Case(str(n), frames(n), frames(9)) for n in (1, 2)], [FALLING])
+    assert drift(evaluation)["falling"].value == pytest.approx(-50.0)
+    short = evaluate_cases([Case("a", frames(1)[:2], frames(9)[:2])], [FALLING])
+    assert drift(short) == {}, "two frames are no curve"
+
+
+def test_the_page_stands_alone_and_shows_the_extremes(tmp_path: Path):
+    names = ["a", "b", "c", "d", "e"]
+    cases = [Case(name, frames(150 + 10 * n), frames(150)) for n, name in enumerate(names)]
+    metrics = choose_metrics(["psnr"])
+    evaluation = evaluate_cases(cases, metrics)
+    for name, clip in evaluation.clips.items():
+        clip.scores |= {"psnr.other": 10.0, "action_sensitivity": ord(name) / 100}
+    evaluation = summarise(evaluation.clips, [*metrics, *TOLD])
+    evaluation.skipped["bad<b>"] = "it is damaged"
+    videos = {}
+    for case in cases:
+        videos[case.name] = {"truth": tmp_path / "t" / f"{case.name}.mp4"}
+        encode_video(videos[case.name]["truth"], Video(case.truth_THWC, fps=10))
+    videos["e"]["own"] = tmp_path / "gone.mp4"
+    record = make_record(evaluation, {"kind": "world", "world": "runs/my_world"}, 3.0)
+    page = write_page(evaluation, record, tmp_path / "out", videos).read_text()
+    assert "runs/my_world" in page and "5 videos" in page and "--repeat" in page
+    assert page.count("data:video/mp4") == 4, "worst and median of two metrics; the best has gone"
+    assert "What the model was told" in page and "<svg" in page
+    assert "bad&lt;b&gt;" in page and "it is damaged" in page
+    assert page.index("action_sensitivity") < page.index("psnr"), "obedience comes first"
+    assert 'src="http' not in page and "<link" not in page
+    table = (tmp_path / "out" / "evaluation.md").read_text()
+    assert "| action_sensitivity | 0.990 |" in table and "- skipped bad<b>" in table
+
+
+def test_figures_alone_without_videos(tmp_path: Path):
+    evaluation = evaluate_cases([Case("a", frames(1), frames(2))], choose_metrics(["psnr"]))
+    record = make_record(evaluation, {"kind": "folders", "generated": "x"})
+    page = write_page(evaluation, record, tmp_path).read_text()
+    assert "data:video" not in page and "What the model was told" not in page
