@@ -27,6 +27,7 @@ from nemo_cosmos.models.diffusion.controls import FAMILY, TokenizerFacts, has_le
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.flops import dit_flops
 from nemo_cosmos.models.diffusion.network.inputs import token_grid
+from nemo_cosmos.models.diffusion.network.layer_specs import check_fused_gradients
 from nemo_cosmos.models.diffusion.network.packs import is_pack, split_pack
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.parallel.divisibility import Sharing
@@ -94,7 +95,8 @@ class DiffusionModel(MegatronLightningModule):
         """Before anything is built, require the data to fit the layout and the network.
 
         Raises:
-            ConfigError: latents, text or packs do not divide over the ranks that share them.
+            ConfigError: latents, text or packs do not divide over the ranks that share them, or
+                the layers cannot do what the configuration asks for.
             WrongFrameCountError, WrongSizeError: the network does not take the data's latents.
         """
         if stage != "fit":
@@ -111,6 +113,9 @@ class DiffusionModel(MegatronLightningModule):
         grids = [token_grid(latent_thw, self.config) for latent_thw in spec.latents_thw]
         sharing.check(grids, spec.num_text_tokens)
         self.buffer_tokens = buffer_tokens(self.config, grids, spec.packed)
+        check_fused_gradients(
+            self.config, sharded=bool(getattr(self.trainer.strategy, "fsdp", None))
+        )
 
     def reinit(self) -> DiffusionModel:
         """Make the part of the network for a further virtual pipeline stage; NeMo calls this.

@@ -13,6 +13,7 @@ from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.spec_utils import ModuleSpec
 
+from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.attention.context_parallel import ContextParallelAttention
 from nemo_cosmos.models.common.attention.core import (
     ContextAttention,
@@ -59,6 +60,32 @@ def chosen_layer_spec(config: DiTConfig) -> str:
 def computes_in_16_bits(config: DiTConfig) -> bool:
     """Whether the layers do; a trainer keeps float32 parameters until it wraps the network."""
     return config.bf16 or config.fp16 or config.params_dtype != torch.float32
+
+
+def check_fused_gradients(config: DiTConfig, sharded: bool) -> None:
+    """Require kernels that add a weight's gradient inside the product which computes it.
+
+    Args:
+        config: the network's configuration.
+        sharded: whether Megatron-FSDP shards weights.
+
+    Raises:
+        ConfigError: the layers have none, or FSDP keeps gradients elsewhere.
+    """
+    option = "model.config.gradient_accumulation_fusion"
+    if not config.gradient_accumulation_fusion:
+        return
+    if sharded:
+        raise ConfigError(
+            f"{option} adds gradients to buffers that trainer.strategy.fsdp=megatron does not "
+            "have. Leave one of the two out."
+        )
+    if chosen_layer_spec(config) == "local" and not (has_cuda() and has("apex")):
+        raise ConfigError(
+            f"{option} needs the kernels of Transformer Engine or, with local layers, of Apex, on "
+            "a GPU. Train there with trainer.precision=bf16-mixed and Transformer Engine, or leave "
+            "it out."
+        )
 
 
 def _local_spec() -> ModuleSpec:

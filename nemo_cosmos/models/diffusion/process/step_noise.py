@@ -126,6 +126,8 @@ def counter_noise(
     """Compute the box's noise where it is wanted; see :class:`NoiseSource`."""
     frames, height, width = box.size_thw
     num_here = min(max(num_frames - box.start_thw[0], 0), frames)
+    if not num_here:  # a model without given frames, or a rank behind them
+        return torch.zeros(shape_CTHW[0], *box.size_thw, device=device)
     noise = normal_noise(
         (shape_CTHW[0], num_here, height, width),
         draws.seed,

@@ -216,6 +216,13 @@ def test_batch_without_embeddings(tmp_path: Path) -> None:
         fit(DiffusionModel(tiny_config()), [batch], tmp_path)
 
 
+def test_fused_gradients_without_their_kernels_are_refused_before_training(tmp_path: Path) -> None:
+    config = tiny_config()
+    config.gradient_accumulation_fusion = True
+    with pytest.raises(ConfigError, match="gradient_accumulation_fusion"):
+        fit(DiffusionModel(config), [make_batch(VIDEO, 0)], tmp_path)
+
+
 def test_network_and_process_must_fit(tmp_path: Path) -> None:
     model = DiffusionModel(
         tiny_config(condition_mask=False),
