@@ -83,7 +83,7 @@ def compose_site(words: Sequence[str] = (), with_kept: bool = True) -> dict[str,
     _check_options(all_words)
     try:
         with initialize_config_dir(str(conf_folder().absolute()), version_base="1.3"):
-            composed = compose(CONFIG_NAME, overrides=[_addable(word) for word in all_words])
+            composed = compose(CONFIG_NAME, overrides=[_for_hydra(word) for word in all_words])
     except HydraException as error:
         raise ConfigError(
             f"The site's settings {all_words} do not compose: {str(error).splitlines()[0]} Groups "
@@ -124,9 +124,16 @@ def _key(word: str) -> str:
     return word.partition("=")[0]
 
 
-def _addable(word: str) -> str:
-    """Let a word add a name that the file lacks, where the names are the site's to choose."""
-    return f"++{word}" if word.startswith(OPEN_GROUPS) else word
+def _for_hydra(word: str) -> str:
+    """Write a word as Hydra reads it.
+
+    It may add a name that the file lacks, where the names are the site's to choose, and its commas
+    are text, as in ``mlx5_0,mlx5_1``: Hydra takes them for values of several runs.
+    """
+    key, _, value = word.partition("=")
+    if "," in value and value[0] not in "[{'\"":
+        value = "'" + value.replace("'", r"\'") + "'"
+    return f"++{key}={value}" if word.startswith(OPEN_GROUPS) else f"{key}={value}"
 
 
 def _check_options(words: Sequence[str]) -> None:

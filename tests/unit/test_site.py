@@ -42,6 +42,17 @@ def test_the_catalogue_is_the_same_from_every_folder(monkeypatch, tmp_path):
     assert site.compose_site()["storage"]["outputs"] == str(tmp_path / "runs")
 
 
+def test_commas_in_a_value_are_text():
+    cards = "mlx5_0,mlx5_1"
+    site.keep_choices(
+        [f"cluster.env_vars.NCCL_IB_HCA={cards}", "guardrails.models.languages=it,nl"]
+    )
+    composed = site.compose_site(["guardrails.enabled=[blocklist,language]"])
+    assert composed["cluster"]["env_vars"]["NCCL_IB_HCA"] == cards
+    assert composed["guardrails"]["models"]["languages"] == "it,nl"
+    assert composed["guardrails"]["enabled"] == ["blocklist", "language"]
+
+
 def test_another_option_of_a_group_replaces_its_keys():
     site.keep_choices(["cluster=slurm", "cluster.account=robotics", "storage.outputs=/runs"])
     assert site.compose_site(["cluster=local"])["cluster"] == {"executor": "local", "env_vars": {}}
