@@ -38,10 +38,12 @@ _BY_LANGUAGE = {
         wie waar wanneer moet kan zou
         """,
     "pl": """
+        mężczyzna kobieta zabija zabij zabić podnosi czerwoną zbudować bombę nożem
         i w na się nie jest są to z do od po przez przy pod nad dla jak ale lub oraz które który
         która tego tej ten jego jej ich był była było bez między jeden jedna
         """,
     "sv": """
+        mannen kvinnan granne mördar dödar kniv lagar
         och att det som är på av för inte med till ett den han hon vi ni jag sig från vid om eller
         men hur när där var utan mellan under över efter sin sitt sina deras
         """,
@@ -50,10 +52,12 @@ _BY_LANGUAGE = {
         hvor uden mellem efter sin deres
         """,
     "fi": """
+        mies nainen robotti nostaa tappaa kuinka miten rakentaa pommi hänet joku pöydällä
         ja on ei se että hän he minä sinä me te kun jos tai mutta kuin niin myös sekä kanssa ilman
         joka mikä missä
         """,
     "tr": """
+        adam kadın çocuk bomba yapılır öldürür öldürüyor kaldırıyor onu kırmızı
         ve bir bu şu ile için değil çok daha gibi ama veya ya da olan olarak nasıl nerede kim ne
         ben sen o biz siz onlar üzerinde altında
         """,
@@ -73,19 +77,28 @@ _BY_LANGUAGE = {
         dalam bagaimana cara membuat
         """,
     "vi": """
+        nguoi ong giet bang cua khong mot
         một và của là có không được trong cho với các những người này đó khi đang để làm
         """,
     "tl": """
         ang ng mga sa na ay at ito siya ako ikaw hindi para kung paano isang
         """,
     "sw": """
+        roboti mtu mwanaume mwanamke anamuua muue bomu kisu inainua mwekundu sasa
         na ya wa kwa ni katika hii hiyo yake lakini jinsi kutengeneza
         """,
     "hi-latn": """
-        hai hain ka ki ko ke mein aur kaise karo karna ek se nahi kya
+        hai hain ka ki ko ke mein aur kaise karo karna ek se nahi kya maar maaro maro usko usse isko
+        raha rahi rahe deta deti dete dena dalo daalo jaata jaati wala wali aadmi ladki ladka aurat
+        goli khoon jaan chaku banaye banao uthata uthati
+        """,
+    "ar-latn": """
+        ezay ezzay kayfa kaif rajol ragel ragol bint walad mish mesh howa heya enta enti
+        bel bil el al ala yaqtol qatl qunbula sikkin sekina hatha hadha allah habibi
         """,
     "ru-latn": """
-        kak eto chto dlya ili oni ona delat sdelat
+        kak eto chto dlya ili oni ona delat sdelat ego yego ee yeyo ubit ubivaet ubivayet chelovek
+        cheloveka muzhchina zhenshchina zhenshchinu devushka devushku nozhom bombu podnimaet
         """,
 }
 
@@ -96,7 +109,8 @@ person under over let with will best all art per come are fare mine be she wit w
 sur plus or sit et al via ad de la si se te men van not ten od hun haar of old ce sa ma na ni ya
 ay ka ki ko ke ca ei by up go it my re pm mi ti un vs var mas dan para hai dem dei some where bin
 sin chi pro post also ander wie-fi dos dad fait her des pot pan pay ben sen kim dar dor gibi sub
-sine om hon ha hoe kan were mis este das di est zij dit dat toe wel met op care
+sine om hon ha hoe kan were mis este das di est zij dit dat toe wel met op care adam bomba goli
+jaan allah al sin
 """
 
 _PARTICLES_TEXT = """

@@ -1,5 +1,7 @@
 """Text that is hidden in a prompt: encoded in base64, hex, percent signs, escapes, or reversed.
 
+Character codes in binary or decimal digits and invisible tag characters are read, too.
+
 A text encoder reads none of these as words, but a language model may, and so may a rewriting step
 before it. Guards therefore judge the prompt and whatever can be decoded from it.
 """
@@ -18,6 +20,8 @@ from urllib.parse import unquote
 _MIN_BASE64, _MIN_HEX = 8, 16
 #: What is decoded twice or three times is still found.
 _MAX_DEPTH = 3
+#: Fewer numbers are sizes, dates or colours.
+_MIN_CODES = 6
 _READABLE_SHARE = 0.85
 _RIGHT_TO_LEFT, _POP = "\u202e", "\u202c"
 
@@ -41,11 +45,20 @@ def _hidden(text: str) -> Iterator[str]:
     for pattern, decode in (
         (rf"[A-Za-z0-9+/_-]{{{_MIN_BASE64},}}={{0,2}}", _from_base64),
         (rf"\b(?:[0-9a-fA-F]{{2}}[\s:]?){{{_MIN_HEX // 2},}}", _from_hex),
+        (r"\b(?:[A-Z2-7]{8}){2,}[A-Z2-7]*={0,6}", _from_base32),
+        (rf"\b(?:[01]{{8}}[\s,]*){{{_MIN_CODES},}}", _from_binary),
+        (rf"\b(?:1?[0-9]{{2}}[\s,]+){{{_MIN_CODES},}}1?[0-9]{{2}}\b", _from_decimal),
     ):
         chunks = [_decoded(chunk, decode) for chunk in re.findall(pattern, text)]
         if any(chunks):
             yield " ".join(filter(None, chunks))
-    for whole in (unquote(text), html.unescape(text), _unescaped(text), _reversed_parts(text)):
+    for whole in (
+        unquote(text),
+        html.unescape(text),
+        _unescaped(text),
+        _reversed_parts(text),
+        _untagged(text),
+    ):
         if whole != text:
             yield whole
 
@@ -66,6 +79,19 @@ def _from_base64(chunk: str) -> bytes:
     return base64.b64decode(chunk + "=" * (-len(chunk) % 4), validate=True)
 
 
+def _from_base32(chunk: str) -> bytes:
+    chunk = chunk.rstrip("=")
+    return base64.b32decode(chunk + "=" * (-len(chunk) % 8))
+
+
+def _from_binary(chunk: str) -> bytes:
+    return bytes(int(octet, 2) for octet in re.findall(r"[01]{8}", chunk))
+
+
+def _from_decimal(chunk: str) -> bytes:
+    return bytes(int(code) for code in re.findall(r"\d+", chunk))
+
+
 def _from_hex(chunk: str) -> bytes:
     return bytes.fromhex(re.sub(r"[\s:]", "", chunk))
 
@@ -82,3 +108,13 @@ def _unescaped(text: str) -> str:
 def _reversed_parts(text: str) -> str:
     """Return the text as it is shown where a right-to-left override turns letters round."""
     return re.sub(f"{_RIGHT_TO_LEFT}([^{_POP}]*){_POP}?", lambda match: match.group(1)[::-1], text)
+
+
+def _untagged(text: str) -> str:
+    """Return the text with invisible tag characters as the letters that they stand for."""
+    flags = "\U0001f3f4[\U000e0020-\U000e007f]+"  # the flag of Scotland has them by right
+    return re.sub(
+        "[\U000e0020-\U000e007e]",
+        lambda match: chr(ord(match.group()) - 0xE0000),
+        re.sub(flags, "", text),
+    )

@@ -84,11 +84,13 @@ class Head:
         categories: names, ``safe`` among them.
         projections: by encoder.
         experts: by name.
+        prompts_sha256: the hash of the prompts that it was trained on.
     """
 
     categories: tuple[str, ...]
     projections: Mapping[str, Projection]
     experts: Mapping[str, Expert]
+    prompts_sha256: str = ""
 
     @property
     def safe(self) -> int:
@@ -130,7 +132,11 @@ def write_head(head: Head, file: Path) -> None:
             scale_K = np.maximum(np.abs(support_SK).max(0) / np.float32(127), np.float32(1e-9))
             tensors[f"{name}.{encoder}.scale"] = scale_K.astype(np.float32)
             tensors[f"{name}.{encoder}.support"] = np.round(support_SK / scale_K).astype(np.int8)
-    described = {"categories": head.categories, "experts": experts}
+    described = {
+        "categories": head.categories,
+        "experts": experts,
+        "prompts_sha256": head.prompts_sha256,
+    }
     # safetensors writes the memory unchanged, whatever the order of an array's axes.
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     save_file(whole, file, metadata={"head": json.dumps(described)})
@@ -179,7 +185,8 @@ def _assembled(described: Mapping[str, Any], tensors: Mapping[str, Floats]) -> H
         name: Projection(*(tensors[f"{name}.{part}"] for part in ("matrix", "offset", "canary")))
         for name in dict.fromkeys(name for expert in experts.values() for name in expert.support_SK)
     }
-    return Head(tuple(described["categories"]), projections, experts)
+    digest = str(described.get("prompts_sha256", ""))
+    return Head(tuple(described["categories"]), projections, experts, digest)
 
 
 def _problem(head: Head, tensors: Mapping[str, Floats]) -> str | None:

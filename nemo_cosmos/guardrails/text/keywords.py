@@ -4,8 +4,12 @@ The lists are files with one term per line in the upstream layout, so that the o
 used as they are::
 
     blocklist/custom/*.txt        words and phrases, matched in disguise, inflected, misspelled
+    blocklist/disguised/*.txt     the same, but only where they are written in disguise
     blocklist/exact_match/*.txt   matched literally (whole words, any case)
     blocklist/whitelist/*.txt     words and phrases inside which nothing is blocked
+
+``disguised`` is ours. It has words that ordinary prompts have as well ("a murder case"): in plain
+sight, what they mean is left to the text classifier, but nobody disguises a harmless one.
 
 The file's name is the verdict's category. Lines that begin with ``#`` are comments. If the lists
 are unreadable or empty, the guard refuses everything.
@@ -15,7 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +50,7 @@ class Term:
     words: tuple[str, ...]
     category: str
     exact: bool = False
+    only_disguised: bool = False
 
     @property
     def text(self) -> str:
@@ -99,6 +104,7 @@ class KeywordGuard:
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         root = Path(folder or SHIPPED_BLOCKLIST)
         custom = read_terms(root / "custom")
+        custom += [replace(t, only_disguised=True) for t in read_terms(root / "disguised")]
         exact = read_terms(root / "exact_match", exact=True)
         if not custom and not exact:
             raise GuardrailError(
@@ -117,23 +123,36 @@ class KeywordGuard:
             return refusal
         for text in with_hidden(str(x)):
             all_readings = readings(text)
+            plain_words = frozenset(filter(is_word, all_readings[0]))
             mended = self._custom.mend(all_readings[0])
             for index, words in enumerate(dict.fromkeys([*all_readings, mended])):
-                term = self._find(words, ordinary=index == 0)
+                term = self._find(words, plain_words, ordinary=index == 0)
                 if term is not None:
                     reason = f"it contains the blocked term '{term.text}'"
                     return Verdict(False, self.name, term.category, reason)
         return Verdict(True, self.name, SAFE, "no blocked term")
 
-    def _find(self, words: tuple[str, ...], ordinary: bool) -> Term | None:
-        """Return the first blocked term of a reading that no whitelisted phrase covers."""
+    def _find(
+        self, words: tuple[str, ...], plain_words: frozenset[str], ordinary: bool
+    ) -> Term | None:
+        """Return the first blocked term of a reading that no whitelisted phrase covers.
+
+        Args:
+            words: the reading.
+            plain_words: the prompt's English words as they are written.
+            ordinary: whether nothing is guessed in the reading.
+        """
         white = {
             position
             for _, start, end in self._whitelist.find(words, inflect=False)
             for position in range(start, end)
         }
         hits = [*self._exact.find(words, inflect=False)] if ordinary else []
-        hits += self._custom.find(words, inflect=True)
+        hits += [
+            (term, start, end)
+            for term, start, end in self._custom.find(words, inflect=True)
+            if not (term.only_disguised and plain_words.issuperset(words[start:end]))
+        ]
         hits += self._find_split(words)
         for term, start, end in hits:
             if not white.issuperset(range(start, end)):

@@ -23,6 +23,7 @@ from nemo_cosmos.guardrails.text.words import (
     UNKNOWN,
     Reading,
     is_read,
+    name_by_letters,
     read_words,
     recognise,
 )
@@ -103,7 +104,7 @@ def foreign_languages(reading: Reading, allowed: Collection[str]) -> dict[str, l
         listed = recognise(words, 1 if mostly or grammar else 2, allowed)
         code = listed if code is None or listed in allowed else code
     if code is None and (grammar or (mostly and len(words) >= UNREAD_SHARE * reading.num_words)):
-        code = UNKNOWN
+        code = name_by_letters(words) or UNKNOWN
     if code is not None:
         found.setdefault(code, []).extend(words)
     return found

@@ -13,6 +13,8 @@ from functools import lru_cache
 import simplemma
 from rapidfuzz.distance import OSA
 
+from nemo_cosmos.guardrails.text.words import is_foreign
+
 #: Shorter words never count as misspelt: too many names are one letter from a term.
 MIN_NEAR_LENGTH = 6
 #: From this length on, two letters may be wrong.
@@ -65,8 +67,11 @@ class Lexicon:
         lemma = simplemma.lemmatize(word, lang="en")
         found.add(lemma)
         if found.isdisjoint(self._vocabulary) and not simplemma.is_known(word, lang="en"):
-            found |= self._near(word) | self._near(word.removesuffix("s"))
-            found |= self._by_letters.get(_letters(word), set())
+            meant = self._near(word) | self._near(word.removesuffix("s"))
+            meant |= self._by_letters.get(_letters(word), set())
+            # The Spanish "cocinera" is no misspelt drug; dictionaries are opened in doubt only.
+            if meant and not is_foreign(word):
+                found |= meant
         return frozenset(found)
 
     def _near(self, word: str) -> set[str]:

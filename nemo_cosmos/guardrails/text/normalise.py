@@ -32,6 +32,8 @@ LEET_TABLES = (
 )
 #: Arabic's sign that only stretches a word.
 _STRETCH = "\u0640"
+#: Fillers of Hangul and the empty pattern of Braille: letters and signs that nobody sees.
+_BLANKS = "\u115f\u1160\u3164\uffa0\u2800"
 #: First and last code point of each alphabet of letters in squares and circles.
 _ENCLOSED = ((0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 0x1F189), (0x1F1E6, 0x1F1FF))
 _ENCLOSED_TABLE = {
@@ -46,9 +48,14 @@ our out off all any one two are was has had not but can you who how see
 _SHORT_WORDS = frozenset(_SHORT_WORDS_TEXT.split())
 
 
+def spaced(text: str) -> str:
+    """Return the text with a space for each letter that is shown as one."""
+    return re.sub(f"[{_BLANKS}]", " ", text)
+
+
 def plain(text: str) -> str:
     """Fold case, look-alikes, marks and invisible characters; keep punctuation and spaces."""
-    text = text.translate(_ENCLOSED_TABLE)
+    text = spaced(text).translate(_ENCLOSED_TABLE)
     text = unicodedata.normalize("NFKD", text)
     kept = [
         c for c in text if unicodedata.category(c) not in ("Mn", "Me", "Cf", "Cc") or c.isspace()
@@ -76,7 +83,7 @@ def legible(text: str) -> str:
 
 def _folded(text: str) -> str:
     """Fold case and invisible characters, and look-alikes in words of Latin letters."""
-    text = unicodedata.normalize("NFKC", text.translate(_ENCLOSED_TABLE))
+    text = unicodedata.normalize("NFKC", spaced(text).translate(_ENCLOSED_TABLE))
     text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cf", "Cc"))
     text = text.replace(_STRETCH, "")
     # Marks that are left after a Latin letter belong to no language; other scripts need theirs.

@@ -8,6 +8,7 @@ with ``#`` are comments.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,6 +64,12 @@ def read_prompts(path: Path) -> list[LabelledPrompt]:
             )
         prompts.append(LabelledPrompt(*columns))
     return prompts
+
+
+def prompts_sha256(prompts: Iterable[LabelledPrompt]) -> str:
+    """Return one hash of prompts with their labels and kinds, whatever their order."""
+    lines = sorted("\t".join((prompt.label, prompt.kind, prompt.text)) for prompt in prompts)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def measure(

@@ -3,8 +3,9 @@
     python -m nemo_cosmos.guardrails.text.train_classifier benchmarks/guard_prompts/development*.tsv
 
 Each expert is fitted in closed form, and so are the scores that it would give to a training prompt
-if it had not seen that one. An expert's threshold comes from these: the smallest one at which the
-share of refused safe prompts is at most ``--false-positive-rate``. Prints one JSON line.
+if it had seen neither that one nor those nearest to it. An expert's threshold comes from these, of
+the prompts that the expert is asked about: the smallest one at which the share of refused safe
+prompts is at most ``--false-positive-rate``. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from nemo_cosmos.guardrails.text.kernel_head import (
     write_head,
 )
 from nemo_cosmos.guardrails.text.normalise import legible
-from nemo_cosmos.guardrails.text.prompt_set import read_prompts
+from nemo_cosmos.guardrails.text.prompt_set import prompts_sha256, read_prompts
 from nemo_cosmos.guardrails.text.text_classifier import (
     CANARY,
     ENGLISH,
@@ -42,8 +43,14 @@ from nemo_cosmos.storage import atomic_path
 
 #: Main directions that are kept of each encoder's features.
 PROJECTION_SIZE = 144
-RIDGE = 0.3
-GAMMA = {MULTILINGUAL: 0.6, ENGLISH: 0.6}
+RIDGE = 0.1
+GAMMA = {MULTILINGUAL: 0.6, ENGLISH: 0.9}
+#: Prompts that are left out with each one: many are translations of one another, and an expert
+#: that has seen a translation scores a prompt better than it will score a new one.
+NUM_NEIGHBOURS = 5
+#: Share of the safe prompts that an expert may refuse, scored in this way. Scenes in other
+#: languages sound less like harm than the English ones, of which half were written for that.
+FALSE_POSITIVE_RATE = {MULTILINGUAL: 0.03, ENGLISH: 0.02}
 ENCODERS = {MULTILINGUAL: (MULTILINGUAL,), ENGLISH: (MULTILINGUAL, ENGLISH)}
 #: What storing a head in few bits may change of a score.
 STORED_TOLERANCE = 0.1
@@ -68,12 +75,16 @@ def fit_expert(
     """Fit one expert, without its threshold.
 
     Returns:
-        The expert, and the score of each training prompt from an expert that was not trained on it.
+        The expert, and the score of each training prompt from an expert that was trained neither on
+        it nor on its nearest neighbours.
     """
     gram_SS = kernel(support_SK, support_SK, gamma).astype(np.float64)
     inverse_SS = np.linalg.inv(gram_SS + RIDGE * np.eye(len(gram_SS)))
     weight_SC = inverse_SS @ targets_SC
-    left_out_SC = targets_SC - weight_SC / np.diag(inverse_SS)[:, None]
+    # A block of the inverse gives the residuals of the prompts in it as if they had been left out.
+    blocks_SG = np.argsort(-gram_SS, axis=1, kind="stable")[:, : 1 + NUM_NEIGHBOURS]
+    inverse_SGG = inverse_SS[blocks_SG[:, :, None], blocks_SG[:, None, :]]
+    left_out_SC = targets_SC - np.linalg.solve(inverse_SGG, weight_SC[blocks_SG])[:, 0]
     expert = Expert(support_SK, weight_SC.astype(np.float32), gamma, 0.0)
     return expert, left_out_SC.astype(np.float32)
 
@@ -81,10 +92,17 @@ def fit_expert(
 def train(
     prompt_files: Sequence[Path],
     head_file: Path,
-    false_positive_rate: float,
+    false_positive_rate: float | None = None,
     encoders: Mapping[str, Encoder] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Fit the experts, choose their thresholds and write them.
+
+    Args:
+        prompt_files: labelled prompts.
+        head_file: where the experts are written.
+        false_positive_rate: share of the safe prompts that an expert may refuse; by default
+            :data:`FALSE_POSITIVE_RATE`.
+        encoders: features of texts, by name; by default the embedded encoders.
 
     Returns:
         By expert: ``threshold``, and on prompts left out ``recall`` and ``false_positive_rate``.
@@ -112,16 +130,21 @@ def train(
             encoder: projected[encoder][np.isin(rows[encoder], rows[name])] for encoder in used
         }
         expert, left_out_SC = fit_expert(support, targets_NC[rows[name]], GAMMA[name])
-        harm_S = -left_out_SC[:, places[SAFE]]
         is_safe_S = classes_N[rows[name]] == places[SAFE]
-        threshold = _threshold(harm_S[is_safe_S], false_positive_rate)
+        is_asked_S = np.array([name in experts_for(texts[row]) for row in rows[name]])
+        # Where an expert is asked about too little, all prompts judge it.
+        if is_asked_S[is_safe_S].any() and is_asked_S[~is_safe_S].any():
+            left_out_SC, is_safe_S = left_out_SC[is_asked_S], is_safe_S[is_asked_S]
+        harm_S = -left_out_SC[:, places[SAFE]]
+        rate = FALSE_POSITIVE_RATE[name] if false_positive_rate is None else false_positive_rate
+        threshold = _threshold(harm_S[is_safe_S], rate)
         experts[name] = Expert(support, expert.weight_SC, expert.gamma, threshold)
         report[name] = {
             "threshold": threshold,
             "recall": round(float((harm_S >= threshold)[~is_safe_S].mean()), 3),
             "false_positive_rate": round(float((harm_S >= threshold)[is_safe_S].mean()), 3),
         }
-    head = Head(categories, projections, experts)
+    head = Head(categories, projections, experts, prompts_sha256(prompts))
     with atomic_path(head_file) as temporary:
         write_head(head, temporary)
     _check_stored(head, read_head(head_file), projected, rows, head_file)
@@ -161,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("prompts", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=HEAD_FILE)
-    parser.add_argument("--false-positive-rate", type=float, default=0.015)
+    parser.add_argument("--false-positive-rate", type=float)
     arguments = parser.parse_args()
     print(json.dumps(train(arguments.prompts, arguments.out, arguments.false_positive_rate)))
 

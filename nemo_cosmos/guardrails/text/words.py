@@ -16,18 +16,22 @@ from functools import cache
 import simplemma
 
 from nemo_cosmos.guardrails.text.function_words import FUNCTION_WORDS, PARTICLES, TECHNICAL
-from nemo_cosmos.guardrails.text.normalise import plain
+from nemo_cosmos.guardrails.text.normalise import LEET_TABLES, plain, spaced
 
 UNKNOWN = "unknown"
 #: Names of languages for people, by ISO 639-1 code.
 LANGUAGES = {
-    "en": "English", "ar": "Arabic", "bn": "Bengali", "cs": "Czech", "da": "Danish", "de": "German",
+    "en": "English", "ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "cs": "Czech",
+    "da": "Danish", "de": "German",
     "el": "Greek", "es": "Spanish", "fa": "Persian", "fi": "Finnish", "fr": "French",
     "he": "Hebrew", "hi": "Hindi", "hu": "Hungarian", "hy": "Armenian", "id": "Indonesian",
     "it": "Italian", "ja": "Japanese", "ka": "Georgian", "ko": "Korean", "nl": "Dutch",
     "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sv": "Swedish",
     "sw": "Swahili", "ta": "Tamil", "te": "Telugu", "th": "Thai", "tl": "Tagalog", "tr": "Turkish",
-    "hi-latn": "Hindi in Latin letters", "ru-latn": "Russian in Latin letters",
+    "ar-latn": "Arabic in Latin letters", "hi-latn": "Hindi in Latin letters",
+    "ru-latn": "Russian in Latin letters", "mixed": "a mix of scripts within a word",
+    "be": "Belarusian", "kk": "Kazakh", "ku": "Kurdish", "mk": "Macedonian", "mr": "Marathi",
+    "ne": "Nepali", "ps": "Pashto", "sr": "Serbian",
     "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese",
 }  # fmt: skip
 _SCRIPTS = {
@@ -36,10 +40,36 @@ _SCRIPTS = {
     "THAI": "th", "BENGALI": "bn", "TAMIL": "ta", "TELUGU": "te", "ARMENIAN": "hy",
     "GEORGIAN": "ka",
 }  # fmt: skip
-#: Letters that tell a language from the usual one of its script.
-_TELLING = {"uk": "іїєґ", "ur": "ٹڈڑےں", "fa": "پچژگ"}
+#: Letters of the one language that the guards read in a script.
+_ALPHABETS = {
+    "ru": frozenset("абвгдеёжзийклмнопрстуфхцчшщъыьэюя"),
+    "ar": frozenset("ابتثجحخدذرزسشصضطظعغفقكلمنهويءآأإؤئىةٱ"),
+}
+#: Letters that tell one of the other languages of a script, the rarest first.
+_TELLING = {
+    "ru": {"be": "ў", "mk": "ѓќѕ", "sr": "ђћџљњј", "kk": "әғқңұһө", "uk": "їєґі"},
+    "ar": {"ps": "ټډړږښڼۍ", "ku": "ڕڵێۆ", "ur": "ٹڈڑےںہھ", "fa": "پچژگکی"},
+    "hi": {"mr": "ळ"},
+}
+#: Letters of the Latin script that only some languages have.
+_TELLING_LATIN = {
+    "vi": "ăơưđạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ", "pl": "łąężźśćńó", "tr": "ığşçöü",
+    "ro": "ăâîșțşţ", "hu": "őűáéíóöúü", "cs": "řěůčšžýťďňíáé", "da": "øæå", "sv": "åäö",
+    "fi": "äö",
+}  # fmt: skip
+_TELLING_WORDS_TEXT = {
+    "mr": "आहे आणि आहेत नाही करतो करते होते",
+    "ne": "छ छन् गर्छ हुन्छ गर्दै भएको लाई",
+    "bg": "със като който която това ще съм са един една убива към върху",
+}
+#: Words that tell a language from the one that the guards read in its script, by both codes.
+_TELLING_WORDS = {
+    (code, "ru" if code == "bg" else "hi"): frozenset(words.split())
+    for code, words in _TELLING_WORDS_TEXT.items()
+}
 #: The languages whose dictionaries are opened in doubt, quick and common ones first.
 _DICTIONARIES = ("es", "fr", "it", "pt", "nl", "de")
+_STRETCH = "\u0640"
 _PREFIXES = ("un", "re", "non", "pre", "over", "under", "out", "sub", "super", "semi", "multi")
 _SUFFIXES = ("s", "es", "ed", "d", "ing", "er", "ers", "ly", "less", "able", "like", "ish", "y")
 
@@ -69,15 +99,22 @@ def read_words(text: str) -> Reading:
     Disguised English counts as read: look-alike letters, digits among letters, spelled-out words.
     """
     text = unicodedata.normalize("NFKC", text)
-    text = "".join(c for c in text if unicodedata.category(c) != "Cf")
+    text = "".join(c for c in spaced(text) if unicodedata.category(c) != "Cf")
+    text = re.sub(r"\b(l|d|j|m|t|s|c|n|qu)[’'](?=\w{2})", r"\1' ", text)  # "l'école"
     shouted = text.upper() == text
     reading = Reading()
     words: list[str] = []
     for word in re.findall(r"[^\W_][\w\u0300-\u036f]*(?:[’'][^\W\d_]+)?", _attach_marks(text)):
         if _is_other_script(word):
             _add_script(reading, word)
+        elif _is_arabizi(word):
+            reading.function_words[word.lower()] = ("ar-latn",)
         elif word.isalpha() or "'" in word or "’" in word:
             words.append(word.lower() if shouted else word)
+    written = frozenset(re.findall(r"[^\s.,;:!?।]+", text.lower()))
+    for (code, read), telling in _TELLING_WORDS.items():
+        if read in reading.scripts and not written.isdisjoint(telling):
+            reading.scripts[code] = reading.scripts.pop(read)
     reading.num_words = len(words)
     names = [_is_name(word) for word in words]
     for index, word in enumerate(words):
@@ -130,6 +167,18 @@ def recognise(words: Iterable[str], needed: int, preferred: Collection[str] = ()
     return best if best is not None and counts[best] >= enough else None
 
 
+def name_by_letters(words: Iterable[str]) -> str | None:
+    """Return the language whose own letters the words have; None for words of plain letters."""
+    letters = {c for word in words for c in word.lower() if c.isalpha() and not c.isascii()}
+    fitting = [code for code, own in _TELLING_LATIN.items() if letters and letters <= set(own)]
+    return fitting[0] if len(fitting) == 1 or (fitting and fitting[0] == "vi") else None
+
+
+def is_foreign(word: str) -> bool:
+    """Whether a lower-case word is in the dictionary of a Romance language that the guards read."""
+    return any(simplemma.is_known(word, lang=code) for code in ("es", "pt", "fr"))
+
+
 def is_read(words: Collection[str], code: str) -> bool:
     """Whether a third of the words is in a language's dictionary; yes if it has none."""
     listed = [word for word in words if len(word) >= 3]
@@ -168,6 +217,15 @@ def _attach_marks(text: str) -> str:
     return "".join(c for c in text if not unicodedata.category(c).startswith("M"))
 
 
+def _is_arabizi(word: str) -> bool:
+    """Whether digits stand for Arabic's letters in a word ("3ayez", "a2tel"), and not for ours."""
+    if not re.fullmatch(r"(?:[a-z]*[235789][a-z]{2,}){1,3}[235789]?|[a-z]+[235789][a-z]+", word):
+        return False
+    if len(word) < 5 or re.match(r"\d+(?:nd|rd|th|st|[a-z]{1,2}$)", word):
+        return False
+    return not any(is_english(word.translate(table)) for table in LEET_TABLES)
+
+
 def _is_other_script(word: str) -> bool:
     """Whether a word is in another script than the Latin one, and no disguise of Latin letters."""
     others = [c for c in word if c.isalpha() and _script(c) != "LATIN"]
@@ -185,11 +243,17 @@ def _script(letter: str) -> str:
 
 
 def _add_script(reading: Reading, word: str) -> None:
+    scripts = {_script(c) for c in word if c.isalpha()}
     codes = [_SCRIPTS.get(_script(c), UNKNOWN) for c in word if c.isalpha()]
     code = "ja" if "ja" in codes else next((c for c in codes if c != UNKNOWN), UNKNOWN)
-    if code in ("ru", "ar"):
-        code = next((c for c, telling in _TELLING.items() if set(telling) & set(word)), code)
-    reading.scripts.setdefault(code, []).append(word)
+    if "LATIN" in scripts and scripts & {"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE"}:
+        code = "mixed"  # no language writes so, but a disguise does
+    telling = _TELLING.get(code, {})
+    named = next((c for c, letters in telling.items() if set(letters) & set(word.lower())), None)
+    letters = {c for c in word.lower() if c.isalpha()} - {_STRETCH}
+    if named is None and code in _ALPHABETS and not letters <= _ALPHABETS[code]:
+        named = UNKNOWN
+    reading.scripts.setdefault(named or code, []).append(word)
 
 
 def english_share(text: str) -> float:

@@ -44,13 +44,32 @@ def test_an_allowed_prompt_exits_with_zero_and_names_what_was_off(capsys):
 
 
 def test_standard_input_gives_one_line_each_also_for_empty_and_broken_ones(capsys, monkeypatch):
-    raw = b"a robot arm\r\n\nshoot a video\n\xff\xfe pipe bomb\nhe murdered her"
+    raw = b"a robot arm\r\n\nshoot a video\n\xff\xfe pipe bomb\nhe murdered her family"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
     assert run("text", "-", "--json", *OFF) == cli.Exit.REFUSED
     verdicts = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [v["category"] for v in verdicts] == [
-        "safe", "invalid_input", "safe", "weapons", "violence",
+        "safe", "invalid_input", "safe", "invalid_input", "violence",
     ]  # fmt: skip
+
+
+def test_what_is_no_text_is_refused_without_a_traceback(capsys, monkeypatch, audit_log):
+    raw = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\n" + "a robot".encode("utf-16") + b"\na robot\r\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+    assert run("text", "-", "--json", *OFF) == cli.Exit.REFUSED
+    verdicts = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [v["allowed"] for v in verdicts] == [False, False, False, False, True]
+    assert {v["category"] for v in verdicts[:-1]} == {"invalid_input"}
+    assert run("text", "a robot \udcff arm", *OFF) == cli.Exit.REFUSED  # bytes of an argument
+    assert "U+DCFF" in capsys.readouterr().out
+    assert len(read_log(audit_log)) == 6
+
+
+def test_a_megabyte_on_one_line_is_refused_by_its_length(capsys, monkeypatch):
+    raw = b"a robot " * 131_072
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+    assert run("text", "-", *OFF) == cli.Exit.REFUSED
+    assert "1048576 characters, at most 10000" in capsys.readouterr().out
 
 
 def test_an_unknown_guard_or_command_is_one_paragraph(capsys):

@@ -166,3 +166,27 @@ def test_an_unreadable_list_is_an_error_and_not_an_empty_list(tmp_path):
     (tmp_path / "custom" / "list.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(UnicodeDecodeError):
         KeywordGuard(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "allowed"),
+    [
+        ("a court orders a review of an old murder case", True),
+        ("a kidnapped bear cub is handed to the zoo", True),
+        ("he shaves and cuts himself", True),
+        ("a teenager dyes his hair, it looks like a massacre", True),
+        ("they murder the man", False),
+        ("he kidnaps two girls", False),
+        ("film a murd3r", False),
+        ("film a m u r d e r", False),
+        ("a mudrer in the park", False),
+        ("a kidnapppping", False),
+        ("la cocinera machaca ajos", True),
+        ("a menina chora depois da vacina", True),
+        ("the cook sells cocain", False),
+        ("b\u3164o\u3164m\u3164b\u3164s", True),  # no term by itself
+        ("b\u3164e\u3164h\u3164e\u3164a\u3164d", False),
+    ],
+)
+def test_words_of_news_and_jokes_are_refused_only_in_disguise(prompt, allowed):
+    assert KeywordGuard().check(prompt).allowed is allowed, KeywordGuard().check(prompt)

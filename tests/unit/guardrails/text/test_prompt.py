@@ -32,6 +32,15 @@ GUARDS = [
         (" \n\t", "empty"),
         ("\u200b\u2060", "empty"),
         ("?!___", "empty"),
+        ("\U0001f52a\U0001fa78", "empty"),  # pictures alone are no words that a guard reads
+        ("\ufffdPNG\ufffd a", "U+FFFD at place 1 stands for bytes that are not UTF-8"),
+        ("a robot \udcff arm", "U+DCFF at place 9 stands for bytes"),
+        ("\ud83d robot", "U+D83D"),
+        ("a\0 \0r\0o\0b\0o\0t\0", "U+0000 at place 2 is a control character"),
+        ("\x1b[31mred", "U+001B"),
+        ("\ue000 robot", "U+E000"),
+        ("robot \uffff", "U+FFFF"),
+        ("robot \ufdd0", "U+FDD0"),
     ],
 )
 def test_unreadable_prompts_are_refused_unread(guard, prompt, reason):
@@ -47,3 +56,4 @@ def test_unreadable_prompts_are_refused_unread(guard, prompt, reason):
 def test_a_readable_prompt_is_left_to_the_guard():
     assert refuse_unreadable("keywords", "a robot") is None
     assert refuse_unreadable("keywords", "机器人") is None
+    assert refuse_unreadable("keywords", "\ufeffa robot\r\n\twaits\x0b\x85now \U0001f916") is None

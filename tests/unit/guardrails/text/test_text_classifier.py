@@ -170,7 +170,7 @@ def test_the_shipped_head_is_small_and_whole():
     head = read_head(module.HEAD_FILE)
     assert "safe" in head.categories and len(head.categories) == 10
     assert set(head.experts) == {MULTILINGUAL, ENGLISH}
-    assert module.HEAD_FILE.stat().st_size < 2_000_000
+    assert module.HEAD_FILE.stat().st_size < 3_000_000
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,13 @@ import pytest
 
 from nemo_cosmos.guardrails.text import train_classifier
 from nemo_cosmos.guardrails.text.kernel_head import read_head
-from nemo_cosmos.guardrails.text.text_classifier import ENGLISH, MULTILINGUAL, TextClassifierGuard
+from nemo_cosmos.guardrails.text.prompt_set import prompts_sha256, read_prompts
+from nemo_cosmos.guardrails.text.text_classifier import (
+    ENGLISH,
+    HEAD_FILE,
+    MULTILINGUAL,
+    TextClassifierGuard,
+)
 
 
 def count(texts: list[str]) -> np.ndarray:
@@ -53,11 +59,38 @@ def test_the_command_writes_a_head_that_judges_and_the_same_one_again(
     assert guard.check("they stab a man").category == "violence"
 
 
-def test_the_score_of_a_left_out_prompt_is_that_of_a_machine_without_it():
+@pytest.mark.parametrize("num_neighbours", [0, 3])
+def test_the_score_of_a_left_out_prompt_is_that_of_a_machine_without_it_and_its_neighbours(
+    monkeypatch, num_neighbours
+):
+    monkeypatch.setattr(train_classifier, "NUM_NEIGHBOURS", num_neighbours)
     random = np.random.default_rng(0)
-    support = {"one": random.normal(size=(12, 3)).astype(np.float32)}
+    points = random.normal(size=(12, 3)).astype(np.float32)
     targets = np.where(random.random((12, 2)) > 0.5, 1.0, -1.0)
-    _, left_out = train_classifier.fit_expert(support, targets, 0.5)
-    others = {"one": support["one"][1:]}
-    expert, _ = train_classifier.fit_expert(others, targets[1:], 0.5)
-    assert np.allclose(expert.scores({"one": support["one"][:1]}), left_out[:1], atol=1e-4)
+    _, left_out = train_classifier.fit_expert({"one": points}, targets, 0.5)
+    distances = np.linalg.norm(points - points[0], axis=1)
+    kept = np.argsort(distances)[1 + num_neighbours :]
+    expert, _ = train_classifier.fit_expert({"one": points[kept]}, targets[kept], 0.5)
+    assert np.allclose(expert.scores({"one": points[:1]}), left_out[:1], atol=1e-4)
+
+
+def test_a_threshold_comes_from_the_prompts_that_its_expert_is_asked_about(prompts, tmp_path):
+    """Harmless German that is near to harm raises the threshold for other languages alone."""
+    lines = [f"safe\tde scene\tund nicht stab {number}\n" for number in range(6)]
+    lines.append("violence\tde plain\tund die stab stab stab und nicht mehr\n")
+    (tmp_path / "german.tsv").write_text("".join(lines))
+    one, two = (
+        train_classifier.train(files, tmp_path / "head", 0.01, ENCODERS)
+        for files in ([prompts], [prompts, tmp_path / "german.tsv"])
+    )
+    assert two[MULTILINGUAL]["threshold"] > one[MULTILINGUAL]["threshold"]
+    assert two[ENGLISH]["threshold"] == one[ENGLISH]["threshold"]
+
+
+def test_a_head_says_which_prompts_it_was_trained_on(prompts, tmp_path):
+    train_classifier.train([prompts], tmp_path / "head", 0.01, ENCODERS)
+    digest = prompts_sha256(read_prompts(prompts))
+    assert read_head(tmp_path / "head").prompts_sha256 == digest
+    folder = Path(__file__).parents[4] / "benchmarks" / "guard_prompts"
+    shipped = [p for file in folder.glob("development*.tsv") for p in read_prompts(file)]
+    assert read_head(HEAD_FILE).prompts_sha256 == prompts_sha256(shipped), "train the head again"
