@@ -79,7 +79,8 @@ def benchmark_text(arguments: argparse.Namespace) -> dict[str, Any]:
         allowed[name] = {prompt: verdict.allowed for prompt, verdict in verdicts.items()}
         result[name] = measure(prompts, allowed[name].__getitem__).to_dict()
         result[name] |= {"first_prompt_s": load_s}
-        result[name] |= latency_ms(guard, prompts, arguments.rounds)
+        if arguments.rounds:
+            result[name] |= latency_ms(guard, prompts, arguments.rounds)
 
     def passes(prompt: LabelledPrompt) -> bool:
         return all(allowed[name][prompt] for name in TEXT_GUARDS)
@@ -175,7 +176,7 @@ def main() -> None:
     parts = parser.add_subparsers(required=True)
     text = parts.add_parser("text")
     text.add_argument("--prompts", type=Path, nargs="+", default=[HELD_OUT])
-    text.add_argument("--rounds", type=int, default=3)
+    text.add_argument("--rounds", type=int, default=3, help="how often to time; 0: never")
     text.set_defaults(benchmark=benchmark_text)
     for name, benchmark in (
         ("video", benchmark_video),

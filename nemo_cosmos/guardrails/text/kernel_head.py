@@ -113,6 +113,18 @@ def _squared_distance(a_NK: Floats, b_SK: Floats) -> Floats:
     return np.where(squared < 0, np.float32(0), squared)
 
 
+def _scale(support_SK: Floats) -> Floats:
+    largest_K: Floats = np.abs(support_SK).max(0) / np.float32(127)
+    return np.maximum(largest_K, np.float32(1e-9)).astype(np.float32)
+
+
+def as_stored(support_SK: Floats) -> Floats:
+    """Return training prompts as they are read from a head, rounded to 8 bits."""
+    scale_K = _scale(support_SK)
+    rounded: Floats = np.round(support_SK / scale_K) * scale_K
+    return rounded
+
+
 def write_head(head: Head, file: Path) -> None:
     """Write a head as safetensors."""
     from safetensors.numpy import save_file
@@ -129,8 +141,8 @@ def write_head(head: Head, file: Path) -> None:
         }  # fmt: skip
         tensors[f"{name}.weight"] = expert.weight_SC.astype(np.float16)
         for encoder, support_SK in expert.support_SK.items():
-            scale_K = np.maximum(np.abs(support_SK).max(0) / np.float32(127), np.float32(1e-9))
-            tensors[f"{name}.{encoder}.scale"] = scale_K.astype(np.float32)
+            scale_K = _scale(support_SK)
+            tensors[f"{name}.{encoder}.scale"] = scale_K
             tensors[f"{name}.{encoder}.support"] = np.round(support_SK / scale_K).astype(np.int8)
     described = {
         "categories": head.categories,

@@ -24,6 +24,7 @@ from nemo_cosmos.guardrails.text.kernel_head import (
     Floats,
     Head,
     Projection,
+    as_stored,
     kernel,
     read_head,
     write_head,
@@ -82,6 +83,7 @@ def fit_expert(
     inverse_SS = np.linalg.inv(gram_SS + RIDGE * np.eye(len(gram_SS)))
     weight_SC = inverse_SS @ targets_SC
     # A block of the inverse gives the residuals of the prompts in it as if they had been left out.
+    np.fill_diagonal(gram_SS, np.inf)  # each comes first in its own block, whatever equals it
     blocks_SG = np.argsort(-gram_SS, axis=1, kind="stable")[:, : 1 + NUM_NEIGHBOURS]
     inverse_SGG = inverse_SS[blocks_SG[:, :, None], blocks_SG[:, None, :]]
     left_out_SC = targets_SC - np.linalg.solve(inverse_SGG, weight_SC[blocks_SG])[:, 0]
@@ -127,7 +129,8 @@ def train(
     experts, report = {}, {}
     for name, used in ENCODERS.items():
         support = {
-            encoder: projected[encoder][np.isin(rows[encoder], rows[name])] for encoder in used
+            encoder: as_stored(projected[encoder][np.isin(rows[encoder], rows[name])])
+            for encoder in used
         }
         expert, left_out_SC = fit_expert(support, targets_NC[rows[name]], GAMMA[name])
         is_safe_S = classes_N[rows[name]] == places[SAFE]

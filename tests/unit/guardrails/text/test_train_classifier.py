@@ -74,9 +74,13 @@ def test_the_score_of_a_left_out_prompt_is_that_of_a_machine_without_it_and_its_
     assert np.allclose(expert.scores({"one": points[:1]}), left_out[:1], atol=1e-4)
 
 
-def test_a_threshold_comes_from_the_prompts_that_its_expert_is_asked_about(prompts, tmp_path):
+def test_a_threshold_comes_from_the_prompts_that_its_expert_is_asked_about(
+    prompts, tmp_path, monkeypatch
+):
     """Harmless German that is near to harm raises the threshold for other languages alone."""
-    lines = [f"safe\tde scene\tund nicht stab {number}\n" for number in range(6)]
+    # Prompts that contradict each other have large weights.
+    monkeypatch.setattr(train_classifier, "STORED_TOLERANCE", 1.0)
+    lines = [f"safe\tde scene\tund nicht stab {number}\n" for number in range(2)]
     lines.append("violence\tde plain\tund die stab stab stab und nicht mehr\n")
     (tmp_path / "german.tsv").write_text("".join(lines))
     one, two = (
