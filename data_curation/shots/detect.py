@@ -34,6 +34,9 @@ from nemo_cosmos.video import Source, index_frames
 _BLOCK = 4096
 #: What is added to both ends of a gradual transition, in its length: there the mixture is faint.
 _RAMP_SPARE = 0.12
+#: Two transitions are two when the pictures between them change more slowly than this share of
+#: what they do on the mean.
+_SLOWER = 0.6
 
 
 @dataclass(frozen=True)
@@ -232,7 +235,7 @@ def find_gradual(
     every = [transition for _, transition in candidates]
     found: list[Transition] = []
     for _, transition in sorted(candidates, reverse=True):
-        if not _touches(transition, found) and not _holds_two(transition, every):
+        if not _touches(transition, found) and not _holds_two(transition, every, signatures):
             found.append(transition)
     return [with_fitted_ends(signatures, each, [*known, *found]) for each in found]
 
@@ -241,15 +244,31 @@ def _touches(transition: Transition, others: Iterable[Transition]) -> bool:
     return any(transition.start <= each.end and each.start <= transition.end for each in others)
 
 
-def _holds_two(long: Transition, others: Iterable[Transition]) -> bool:
-    """Whether two transitions that do not touch, with a short shot between them, look like one."""
+def _holds_two(long: Transition, others: Iterable[Transition], signatures: Signatures) -> bool:
+    """Whether two transitions with a short shot between them look like one.
+
+    In one long transition the pictures between two parts of it change as fast as elsewhere in it.
+    """
     most = (long.end - long.start) // 2
     inside = [
         each
         for each in others
         if long.start <= each.start and each.end <= long.end and each.end - each.start <= most
     ]
-    return bool(inside) and min(each.end for each in inside) < max(each.start for each in inside)
+    usual = _picture_change(signatures, long.start, long.end) / (long.end - long.start)
+    return any(
+        _picture_change(signatures, one.end, other.start)
+        < _SLOWER * usual * (other.start - one.end)
+        for one in inside
+        for other in inside
+        if one.end < other.start
+    )
+
+
+def _picture_change(signatures: Signatures, one: int, other: int) -> float:
+    picture_T3HW = signatures.picture_T3HW
+    other = min(other, len(signatures) - 1)
+    return float(np.abs(picture_T3HW[one] - picture_T3HW[other]).mean())
 
 
 def with_fitted_ends(
