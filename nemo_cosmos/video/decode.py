@@ -79,9 +79,10 @@ def decode(
     if index.info.needs_pyav and backend not in ("pyav", "auto"):
         kind = f"of high dynamic range ({index.info.hdr})" if index.info.hdr else "interlaced"
         kind = "partly transparent" if has_alpha(index.info.pixel_format) else kind
+        kind = "mirrored" if index.info.mirrored else kind
         raise VideoError(
             f"{source_name(source)} is {kind}, which the backend '{backend}' cannot convert. Use "
-            "'pyav' or 'auto', which tone-map, deinterlace and compose."
+            "'pyav' or 'auto', which tone-map, deinterlace, compose and mirror."
         )
     numbers = _choose_frames(index, source, frame_indices, start_s, end_s, fps)
     wanted, places = np.unique(numbers, return_inverse=True)
@@ -265,7 +266,7 @@ def _frames_in_span(
 
 
 def upright(frame_HWC: NDArray[np.uint8], index: FrameIndex, source: Source) -> NDArray[np.uint8]:
-    """Crop a stored frame to its true size and rotate it as the container requires.
+    """Crop a stored frame to its true size, rotate and mirror it as the container requires.
 
     Raises:
         VideoError: it has another size than the frames before.
@@ -276,4 +277,5 @@ def upright(frame_HWC: NDArray[np.uint8], index: FrameIndex, source: Source) -> 
             f"{frame_HWC.shape[:2]} in the middle; expected one size. Transcode it first."
         )
     height, width = index.shown_size
-    return np.rot90(frame_HWC[:height, :width], k=index.info.rotation // 90)
+    turned_HWC = np.rot90(frame_HWC[:height, :width], k=index.info.rotation // 90)
+    return turned_HWC[:, ::-1] if index.info.mirrored else turned_HWC

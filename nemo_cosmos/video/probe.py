@@ -8,12 +8,14 @@ right for all of them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from av.sidedata.sidedata import Type as SideData
 from numpy.typing import NDArray
 
 from nemo_cosmos.errors import VideoError
@@ -63,6 +65,7 @@ class VideoInfo:
             interlaced video are whole.
         lost_s: seconds that the container declares beyond the last frame: the end of a truncated
             file.
+        mirrored: whether a player changes left and right, after the rotation.
     """
 
     codec: str
@@ -80,11 +83,12 @@ class VideoInfo:
     pixel_aspect: float = 1.0
     scan: Scan = "progressive"
     lost_s: float = 0.0
+    mirrored: bool = False
 
     @property
     def needs_pyav(self) -> bool:
         """Whether other decoders would give wrong pictures of it."""
-        is_odd = bool(self.hdr) or has_alpha(self.pixel_format)
+        is_odd = bool(self.hdr) or has_alpha(self.pixel_format) or self.mirrored
         return is_odd or Deinterlacer.is_needed(self.scan)
 
     @property
@@ -338,7 +342,7 @@ def _summarise(
     source: Source,
 ) -> FrameIndex:
     """Gather sizes, rate and rotation from the stream and its first frame."""
-    rotation = round(first.rotation / 90) * 90 % 360
+    rotation, mirrored = _turn(first)
     shown_height, shown_width = _cropped_size(container.metadata, first.height, first.width)
     square_width = square_pixel_width(shown_width, stream.sample_aspect_ratio, source)
     pts = frames.pts
@@ -360,6 +364,7 @@ def _summarise(
         hdr=HDR_TRANSFERS.get(int(first.color_trc), ""),
         pixel_aspect=square_width / shown_width,
         lost_s=_lost_s(container, stream, pts, duration_s),
+        mirrored=mirrored,
     )
     return FrameIndex(
         info=info,
@@ -380,6 +385,18 @@ def _summarise(
         stream_index=stream.index,
         num_video_streams=len(container.streams.video),
     )
+
+
+def _turn(first: av.VideoFrame) -> tuple[int, bool]:
+    """Degrees counter-clockwise to the nearest quarter, and whether left and right change then."""
+    matrix = first.side_data.get(SideData.DISPLAYMATRIX)
+    if matrix is None:
+        return 0, False
+    # FFmpeg's rotation of a matrix that mirrors, as those of front cameras, is upside down.
+    a, b, _, c, d = np.frombuffer(matrix, dtype="<i4")[:5].tolist()
+    mirrored = a * d - b * c < 0
+    degrees = -math.degrees(math.atan2(b, -a if mirrored else a))
+    return round(degrees / 90) * 90 % 360, mirrored
 
 
 def _length_s(pts: NDArray[np.int64], fps: float, variable: bool, stream: av.VideoStream) -> float:

@@ -104,7 +104,9 @@ def _packets_of(
     columns = np.array(rows, dtype=np.int64).reshape(-1, 6).T
     number, stored_pts, dts, key, corrupt, shown = columns
     has_times = bool((stored_pts != _NONE).all()) and len(rows) > 0
-    joins = _joins(dts, tick_s, bool(names & _RESTARTING)) if has_times else []
+    # An edit list with several parts goes back to a keyframe in packets that are not shown.
+    timed = np.where(shown.astype(bool), dts, _NONE)
+    joins = _joins(timed, tick_s, bool(names & _RESTARTING)) if has_times else []
     pts = _continued(stored_pts, joins) if joins else stored_pts
     section_N = np.searchsorted(joins, np.arange(len(rows)), side="right")
     is_key, is_shown = key.astype(bool), shown.astype(bool)

@@ -11,7 +11,7 @@ import importlib
 
 from nemo_cosmos.testing.odd_videos.row import OddVideo
 
-_PARTS = ("containers", "codecs", "times", "streams", "damage", "picture")
+_PARTS = ("containers", "codecs", "times", "streams", "damage", "picture", "shown")
 
 
 def all_rows() -> list[OddVideo]:

@@ -70,6 +70,13 @@ def _cut(path: Path, number: int, inside: int = 0, **how: object) -> None:
     path.write_bytes(path.read_bytes()[:end])
 
 
+def _without_index(path: Path) -> None:
+    """AVI of a recorder that was switched off before it wrote the index."""
+    write(path, codec="mjpeg", pix_fmt="yuvj420p", q="2")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"idx1")])
+
+
 def _text(path: Path) -> None:
     path.write_text("<html>404 not found</html>" * 20, encoding="utf-8")
 
@@ -92,10 +99,14 @@ def _damaged(
     return OddVideo(name, about, make, numbers, lost_s=lost_s, as_ffmpeg=False, **how)
 
 
+_X265 = {"x265-params": "log-level=none:keyint=8", "crf": "12", "preset": "ultrafast"}
 _FAST = {"movflags": "+faststart"}
 ROWS = [
     _damaged("lost packet.ts", "188 bytes of a keyframe are missing",
              partial(_without_ts_packet, number=8), 8, 16),
+    OddVideo("lost packet.mkv", "a packet of H.265 is missing: the one before stands longer",
+             partial(_lost, number=10, codec="libx265", **_X265), (*range(10), *range(16, 24)),
+             lost_s={"damaged": 5 / 24}, as_ffmpeg=False),
     OddVideo("within.ts", "begins between two keyframes", partial(_from_within, number=3),
              range(8, 24), 21 / 24, lost_s={"damaged": 5 / 24}, as_ffmpeg=False),
     _damaged("spoilt.mp4", "the bytes of one picture are wrong",
@@ -112,6 +123,7 @@ ROWS = [
     _damaged("cut off.mkv", "ends in the middle", partial(_cut, number=18), 18, 24),
     _damaged("cut off.avi", "ends in the middle", partial(_cut, number=18, codec="mpeg4", q="2"),
              18, 24),
+    OddVideo("no index.avi", "the index at the end is missing", _without_index),
     OddVideo("text.mp4", "a page of HTML", _text, (), 0.0, rejected="not_a_video",
              lost_s={"not_a_video": 0.0}),
     OddVideo("encrypted.mp4", "Common Encryption", _encrypted, (), 1.0, rejected="encrypted",

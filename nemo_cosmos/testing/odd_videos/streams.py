@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,24 @@ def _with_cover(path: Path, has_video: bool = True) -> None:
             put_silence(output, sound, 1.0)
 
 
+def _with_attachment(path: Path) -> None:
+    """A font beside the pictures, and two chapters."""
+    with av.open(str(path), "w") as output:
+        stream = add_pictures(output)
+        output.add_attachment("font.ttf", "application/x-truetype-font", bytes(5000))
+        output.set_chapters(
+            [
+                {"id": 1, "start": start, "end": start + 500, "time_base": Fraction(1, 1000),
+                 "metadata": {"title": str(start)}}
+                for start in (0, 500)
+            ]
+        )  # fmt: skip
+        for number in _RIGHT:
+            picture = av.VideoFrame.from_ndarray(numbered(number), format="rgb24")
+            output.mux(stream.encode(picture))
+        output.mux(stream.encode(None))
+
+
 def joined(path: Path, parts: Sequence[dict[str, Any]]) -> None:
     """Recordings that were put into one file by ``cat``."""
     with path.open("wb") as file:
@@ -83,6 +102,7 @@ ROWS = [
     OddVideo("cover first.mp4", "a cover in front of the pictures", _with_cover),
     OddVideo("cover alone.mp4", "sound with a cover", partial(_with_cover, has_video=False),
              numbers=(), seconds=0.0, rejected="not_a_video", lost_s={"not_a_video": 0.0}),
+    OddVideo("chapters.mkv", "a font attached, and chapters", _with_attachment),
     OddVideo("long sound.mp4", "two seconds of sound beside one of pictures",
              partial(write, sound_s=2.0)),
     OddVideo("long sound.mkv", "two seconds of sound beside one of pictures",

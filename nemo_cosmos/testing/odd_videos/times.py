@@ -47,6 +47,31 @@ def _jumping(path: Path, jump_s: float) -> None:
     plain.unlink()
 
 
+def _two_edits(path: Path) -> None:
+    """An edit list that shows the first half and the last quarter."""
+    write(path, bf="0")
+    content = path.read_bytes()
+
+    def number(name: bytes, offset: int) -> int:
+        place = content.index(name) + offset
+        return int.from_bytes(content[place : place + 4], "big")
+
+    file_ticks, ticks = number(b"mvhd", 16), number(b"mdhd", 16)  # a second's
+    parts = [(file_ticks // 2, 0), (file_ticks // 4, 3 * ticks // 4)]
+    entries = [value for length, start in parts for value in (length, start, 1 << 16)]
+    packed = b"".join(value.to_bytes(4, "big") for value in (len(parts), *entries))
+    start = content.index(b"elst")
+    end = start - 4 + number(b"elst", -4)
+    longer = bytearray(content[: start + 8] + packed + content[end:])
+    added = len(longer) - len(content)
+    # The boxes around it grow; the index is at the end of the file, so no frame moves.
+    for box in (b"elst", b"edts", b"trak", b"moov"):
+        place = longer.rindex(box, 0, start + 4) - 4
+        size = int.from_bytes(longer[place : place + 4], "big") + added
+        longer[place : place + 4] = size.to_bytes(4, "big")
+    path.write_bytes(longer)
+
+
 def _twice(path: Path) -> None:
     """Two pictures that bear the time of the one before them."""
     times_s = list(np.arange(24) / 24)
@@ -96,6 +121,8 @@ ROWS = [
     OddVideo("edit list.mp4", "an edit list that hides the first five frames",
              partial(_shifted, offset_s=-5 / 24, avoid_negative_ts="disabled"),
              numbers=range(5, 24), seconds=19 / 24),
+    OddVideo("two edits.mp4", "an edit list that leaves out a part in the middle", _two_edits,
+             (*range(12), *range(18, 24)), 0.75),
     OddVideo("late.mp4", "an edit list that shows nothing for two seconds",
              partial(_shifted, offset_s=2.0)),
     OddVideo("negative.mkv", "begins before zero",
