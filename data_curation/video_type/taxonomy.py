@@ -19,6 +19,8 @@ DEFAULT_FILE = Path(__file__).parent / "taxonomy.yaml"
 #: What a taxonomy sorts by, in this order, and what it names besides.
 ASPECTS, OBJECTS = ("video_type", "environment"), "objects"
 _LABEL = re.compile(r"[a-z][a-z0-9_]*")
+#: How many times as likely as the next one of its kind an object must be to be named.
+_CLEARLY = 2.0
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,12 @@ class Label:
     Attributes:
         classes: the ImageNet classes for it; none where they cannot show it.
         prompt: the label's meaning in words, for models that read.
+        kind: the more general word for an object, where another of its kind looks alike.
     """
 
     classes: tuple[int, ...]
     prompt: str
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,22 @@ class Taxonomy:
         }
 
     def objects(self, probability_K: NDArray[np.float32], min_confidence: float) -> list[str]:
-        """Names of the objects that are at least so likely, likeliest first."""
+        """Names of the objects that are at least so likely, likeliest first.
+
+        Where it is not clear which one of a kind is seen, the word for the kind stands for them.
+        """
         votes = self.votes(OBJECTS, probability_K)
-        names = sorted(votes, key=lambda name: -votes[name])
-        return [name for name in names if votes[name] >= min_confidence]
+        kinds: dict[str, dict[str, float]] = {}
+        for name, vote in votes.items():
+            kinds.setdefault(self.labels[OBJECTS][name].kind or name, {})[name] = vote
+        found: list[tuple[float, str]] = []
+        for kind, members in kinds.items():
+            first, second = sorted([*members.values(), 0.0], reverse=True)[:2]
+            name, likely = max(members, key=lambda each: members[each]), first
+            if first < max(min_confidence, _CLEARLY * second):
+                name, likely = kind, sum(members.values())
+            found += [(likely, name)] if likely >= min_confidence else []
+        return [name for _, name in sorted(found, key=lambda each: -each[0])]
 
 
 def likeliest(votes: Mapping[str, float], min_confidence: float) -> tuple[str, float]:
@@ -103,13 +119,15 @@ def _labels(content: object, aspect: str, file: Path) -> dict[str, Label]:
                 f"lower-case letters, digits and '_', and not '{UNKNOWN}'."
             )
         prompt = entry.get("prompt", label.replace("_", " ")) if isinstance(entry, dict) else None
-        if not isinstance(prompt, str) or not {"imagenet"} <= set(entry) <= {"imagenet", "prompt"}:
+        kind = entry.get("kind", "") if isinstance(entry, dict) else None
+        is_known = {"imagenet"} <= set(entry) <= {"imagenet", "prompt", "kind"}
+        if not isinstance(prompt, str) or not isinstance(kind, str) or not is_known:
             raise ConfigError(
                 f"The label '{label}' of the taxonomy '{file}' must hold 'imagenet', a list of "
-                "class numbers, which may be empty, and may hold 'prompt', what it stands for in "
-                "words, and nothing else."
+                "class numbers, which may be empty, may hold 'prompt', what it stands for in "
+                "words, and 'kind', the more general word for an object, and nothing else."
             )
-        found[label] = Label(_classes(entry["imagenet"], label, file), prompt)
+        found[label] = Label(_classes(entry["imagenet"], label, file), prompt, kind)
     return found
 
 

@@ -6,9 +6,7 @@ from functools import partial
 from typing import Any
 
 from nemo_cosmos.testing.odd_videos.row import OddVideo
-from nemo_cosmos.testing.odd_videos.writing import write
-
-_X265 = {"x265-params": "log-level=none:keyint=8", "crf": "12", "preset": "ultrafast"}
+from nemo_cosmos.testing.odd_videos.writing import X265, write
 
 
 def _row(name: str, about: str, /, **how: Any) -> OddVideo:
@@ -22,7 +20,7 @@ ROWS = [
          **{"x264-params": "open-gop=1:bframes=3:keyint=8:b-adapt=0", "bf": "3"}),
     _row("refresh.mp4", "H.264 that renews the picture column by column",
          **{"x264-params": "intra-refresh=1:keyint=8"}),
-    _row("h265.mp4", "H.265, open groups of pictures", codec="libx265", bf="3", **_X265),
+    _row("h265.mp4", "H.265, open groups of pictures", codec="libx265", bf="3", **X265),
     _row("hidden frames.webm", "VP8 with frames that are never shown", codec="libvpx", crf="4",
          b="2M", **{"auto-alt-ref": "1", "lag-in-frames": "16", "g": "24"}),
     _row("vp9.webm", "VP9 with frames that are never shown", codec="libvpx-vp9", crf="4", b="2M",

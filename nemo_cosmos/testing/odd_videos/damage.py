@@ -14,7 +14,7 @@ from typing import Any
 import av
 
 from nemo_cosmos.testing.odd_videos.row import OddVideo
-from nemo_cosmos.testing.odd_videos.writing import copied, spoilt, write
+from nemo_cosmos.testing.odd_videos.writing import X265, copied, spoilt, write
 
 _TS = 188
 
@@ -99,13 +99,12 @@ def _damaged(
     return OddVideo(name, about, make, numbers, lost_s=lost_s, as_ffmpeg=False, **how)
 
 
-_X265 = {"x265-params": "log-level=none:keyint=8", "crf": "12", "preset": "ultrafast"}
 _FAST = {"movflags": "+faststart"}
 ROWS = [
     _damaged("lost packet.ts", "188 bytes of a keyframe are missing",
              partial(_without_ts_packet, number=8), 8, 16),
     OddVideo("lost packet.mkv", "a packet of H.265 is missing: the one before stands longer",
-             partial(_lost, number=10, codec="libx265", **_X265), (*range(10), *range(16, 24)),
+             partial(_lost, number=10, codec="libx265", **X265), (*range(10), *range(16, 24)),
              lost_s={"damaged": 5 / 24}, as_ffmpeg=False),
     OddVideo("within.ts", "begins between two keyframes", partial(_from_within, number=3),
              range(8, 24), 21 / 24, lost_s={"damaged": 5 / 24}, as_ffmpeg=False),

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.testing.odd_videos.pictures import SIZE, Picture, numbered
 from nemo_cosmos.testing.odd_videos.row import NUM_PICTURES, OddVideo
-from nemo_cosmos.testing.odd_videos.writing import add_pictures
+from nemo_cosmos.testing.odd_videos.writing import X265, add_pictures
 
 #: FFmpeg's (ITU-T H.273) numbers.
 _BT2020, _PQ, _HLG = 9, 16, 18
+_AS_FIELDS = {"x264-params": "tff=1"}
 _WHITE_NITS, _HLG_NITS = 203.0, 1000.0
 _709_TO_2020 = np.array(
     [[0.627404, 0.329283, 0.043313], [0.069097, 0.919540, 0.011362], [0.016391, 0.088013, 0.895595]]
@@ -39,7 +40,7 @@ def _write_frames(
     codec: str = "libx264",
     pix_fmt: str = "yuv420p",
     context: Mapping[str, int] | None = None,
-    **options: str,
+    options: Mapping[str, str] | None = None,
 ) -> None:
     with av.open(str(path), "w") as output:
         stream = add_pictures(output, codec, pix_fmt, size=size, options=options)
@@ -72,7 +73,7 @@ def _fields(path: Path) -> None:
         woven[1::2] = numbered(number + 1)[1::2]
         frame = av.VideoFrame.from_ndarray(woven, format="rgb24")
         frames.append(frame.reformat(format="yuv420p", interpolation="POINT"))
-    _write_frames(path, frames, **{"x264-params": "tff=1"})
+    _write_frames(path, frames, options=_AS_FIELDS)
 
 
 def _whole_frames_flagged(path: Path) -> None:
@@ -80,16 +81,21 @@ def _whole_frames_flagged(path: Path) -> None:
         av.VideoFrame.from_ndarray(numbered(number), format="rgb24")
         for number in range(NUM_PICTURES)
     ]
-    _write_frames(path, frames, **{"x264-params": "tff=1"})
+    _write_frames(path, frames, options=_AS_FIELDS)
 
 
-def _hdr(path: Path, transfer: int, codec: str = "libx264", **options: str) -> None:
+def _hdr(
+    path: Path,
+    transfer: int,
+    codec: str = "libx264",
+    options: Mapping[str, str] | None = None,
+) -> None:
     """Pictures of ten bits that look like the usual ones when they are shown in standard range."""
     context = {
         "colorspace": _BT2020, "color_primaries": _BT2020, "color_trc": transfer, "color_range": 1,
     }  # fmt: skip
     frames = [_hdr_frame(numbered(number), transfer) for number in range(NUM_PICTURES)]
-    _write_frames(path, frames, codec=codec, pix_fmt="yuv420p10le", context=context, **options)
+    _write_frames(path, frames, SIZE, codec, "yuv420p10le", context, options)
 
 
 def _hdr_frame(picture_HWC: Picture, transfer: int) -> av.VideoFrame:
@@ -122,7 +128,6 @@ def _hlg_of(light: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 _EVERY_OTHER = range(0, 2 * NUM_PICTURES, 2)
-_X265 = {"x265-params": "log-level=none:keyint=8", "crf": "12", "preset": "ultrafast"}
 ROWS = [
     *(OddVideo(f"turned {turn}.mp4", f"a telephone's: shown after {turn} degrees clockwise",
                partial(_turned, turn=turn)) for turn in ("90", "180", "270")),
@@ -137,5 +142,5 @@ ROWS = [
     OddVideo("whole frames.mp4", "whole frames that are flagged as fields", _whole_frames_flagged),
     OddVideo("pq.mp4", "high dynamic range: PQ", partial(_hdr, transfer=_PQ)),
     OddVideo("hlg.mov", "high dynamic range of a telephone: HLG, H.265",
-             partial(_hdr, transfer=_HLG, codec="libx265", **_X265)),
+             partial(_hdr, transfer=_HLG, codec="libx265", options=X265)),
 ]  # fmt: skip

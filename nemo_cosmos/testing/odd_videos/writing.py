@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -14,6 +15,10 @@ from nemo_cosmos.testing.odd_videos.row import NUM_PICTURES, RATE
 
 #: Of timestamps that are given in seconds.
 _TICKS = 90_000
+#: Options of x265 for such pictures.
+X265: dict[str, Any] = {
+    "x265-params": "log-level=none:keyint=8", "crf": "12", "preset": "ultrafast",
+}  # fmt: skip
 
 
 def write(

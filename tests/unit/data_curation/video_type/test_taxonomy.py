@@ -57,6 +57,22 @@ def test_all_objects_that_are_likely_enough_are_named():
     assert load_taxonomy().objects(values, 0.6) == []
 
 
+@pytest.mark.parametrize(
+    ("chances", "named"),
+    [
+        ({"c829": 0.6, "c675": 0.1}, ["tram"]),
+        ({"c829": 0.5, "c675": 0.3}, ["vehicle"]),  # a tram, or a van that looks like one
+        ({"c829": 0.3, "c675": 0.3}, ["vehicle"]),
+        ({"c829": 0.3, "c675": 0.1}, []),
+        ({"c829": 0.3, "c207": 0.3}, []),
+        ({"c269": 0.4, "c207": 0.5}, ["animal"]),
+        ({"c805": 0.6}, ["ball"]),
+    ],
+)
+def test_an_object_is_named_where_it_is_clear_which_one_of_its_kind_it_is(chances, named):
+    assert load_taxonomy().objects(probabilities(**chances), 0.5) == named
+
+
 def test_no_class_stands_for_two_objects():
     classes = [
         number for label in load_taxonomy().labels[OBJECTS].values() for number in label.classes
@@ -94,6 +110,7 @@ def test_ones_own(tmp_path, suffix):
         "video_type: {unknown: {imagenet: []}}",
         "video_type: {cats: [1]}",
         "video_type: {cats: {imagenet: [], prompt: 3}}",
+        "objects: {cat: {imagenet: [281], kind: 3}}",
         "video_type: {cats: {prompt: cats}}",
         "video_type: {cats: {imagenet: [1000]}}",
         'video_type: {cats: {imagenet: ["9-3"]}}',
