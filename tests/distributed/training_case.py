@@ -82,7 +82,9 @@ class Report:
     sampled: list[Tensor]
 
 
-def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report:
+def train(
+    task: str, layout: Layout, weights: str | None, folder: str, precision: str = "32"
+) -> Report:
     """Train for three steps; on every rank of the pool."""
     import lightning.pytorch as pl
 
@@ -138,6 +140,7 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
         first = [] if weights is None else [InitialWeights(weights)]
         trainer = WorldTrainer(
             max_steps=STEPS,
+            precision=precision,
             devices=int(os.environ.get("WORLD_SIZE", "1")),
             strategy=WorldStrategy(seed=7, **layout.strategy()),
             callbacks=[*first, Record(), *([SampleVideos(sampler)] if samples else [])],
@@ -147,6 +150,11 @@ def train(task: str, layout: Layout, weights: str | None, folder: str) -> Report
         model = DiffusionModel(config_of(task, layout), optim=optimizer(), **controls_of(task))
         trainer.fit(model, datamodule=make_data(task, layout.micro_batch))
     return seen
+
+
+def losses_of(task: str, layout: Layout, folder: str, precision: str) -> list[float]:
+    """The losses alone of a training from random weights, in any precision."""
+    return train(task, layout, None, folder, precision).losses
 
 
 def train_shifted(layout: Layout, folder: str) -> tuple[int, dict[str, int], float]:

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.platform import default_device, ensure_model_parallel, has, install_cpu_backend
-from nemo_cosmos.platform.hardware import FP8_CAPABILITIES
 from nemo_cosmos.video import Video, decode, encode_video
 
 pytestmark = [
@@ -50,7 +48,8 @@ def test_tokenizer_is_the_same_as_on_the_cpu():
     net = TokenizerNetwork(TOKENIZERS["tokenizer_nano_cv4x8x8"]).eval()
     moved = copy.deepcopy(net).cuda()
     video_BCTHW = torch.rand(1, 3, 9, 64, 64) * 2 - 1
-    with torch.no_grad():
+    # TF32 keeps ten bits of a convolution's inputs, and cuDNN takes it unless told otherwise.
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         latent = net.encode(video_BCTHW)
         torch.testing.assert_close(
             moved.encode(video_BCTHW.cuda()).cpu(), latent, atol=1e-3, rtol=1e-3
@@ -72,50 +71,6 @@ def test_dali_decodes_on_the_gpu_what_pyav_decodes(moving_square_THWC, tmp_path)
 needs_te = pytest.mark.skipif(
     not has("transformer_engine"), reason="Transformer Engine is not installed"
 )
-TE_SIZES = {
-    "num_layers": 3, "hidden_size": 256, "num_attention_heads": 4, "crossattn_emb_channels": 64,
-    "adaln_lora_dim": 32, "max_frames": 8, "max_height": 16, "max_width": 16,
-}  # fmt: skip
-
-
-def te_inputs() -> NetworkInput:
-    generator = torch.Generator().manual_seed(1)
-    return NetworkInput(
-        torch.randn(1, 16, 4, 16, 16, generator=generator).cuda(),
-        torch.zeros(1).cuda(),
-        torch.randn(1, 32, 64, generator=generator).cuda(),
-        fps_B=torch.full((1,), 24.0).cuda(),
-    )
-
-
-@needs_te
-def test_transformer_engine_equals_the_local_spec():
-    ensure_model_parallel()
-    local = DiT(DiTConfig(**TE_SIZES, layer_spec="local")).cuda()
-    fused = DiT(DiTConfig(**TE_SIZES, layer_spec="transformer_engine")).cuda()
-    fused.load_state_dict(dict(local.named_parameters()))
-    assert fused.sharded_state_dict().keys() == local.sharded_state_dict().keys()
-    with torch.no_grad():
-        torch.testing.assert_close(fused(te_inputs()), local(te_inputs()), atol=2e-3, rtol=2e-3)
-
-
-@needs_te
-@pytest.mark.parametrize("recipe", list(FP8_CAPABILITIES))
-def test_fp8_follows_bfloat16(recipe: str):
-    if torch.cuda.get_device_capability() < FP8_CAPABILITIES[recipe]:
-        pytest.skip(f"this GPU has no {recipe} FP8")
-    ensure_model_parallel()
-    plain = DiT(DiTConfig(**TE_SIZES, layer_spec="transformer_engine", bf16=True,
-                          params_dtype=torch.bfloat16)).cuda()  # fmt: skip
-    eight = DiT(DiTConfig(**TE_SIZES, layer_spec="transformer_engine", bf16=True, fp8="hybrid",
-                          fp8_recipe=recipe, params_dtype=torch.bfloat16)).cuda()  # fmt: skip
-    eight.load_state_dict(dict(plain.named_parameters()))
-    for net in (plain, eight):
-        net(te_inputs()).square().mean().backward()
-    for name, parameter in plain.named_parameters():
-        other = eight.get_parameter(name).grad
-        error = (other - parameter.grad).float().norm() / parameter.grad.float().norm().clamp(1e-6)
-        assert error < 0.2, name
 
 
 @needs_te

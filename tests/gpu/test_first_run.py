@@ -33,6 +33,16 @@ def one_process():
     ensure_model_parallel()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_a_check_holds_on_the_gpu(check):
+    if check.name == "tests_on_the_gpu":
+        pytest.skip("it starts these very tests")
+    assert check.look(torch.device("cuda"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the CPU backend keeps off CUDA")
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_a_check_holds_on_the_cpu(check):
     if check.name in ON_GPU_ALONE:
@@ -44,9 +54,10 @@ def test_a_check_holds_on_the_cpu(check):
     json.dumps(found)
 
 
-def test_there_are_fifteen_within_the_time():
+def test_there_are_fifteen_within_the_time(program):
     assert len({check.name for check in CHECKS}) == 15
     assert all(check.expected for check in CHECKS)
+    assert sum(check.limit_s for check in CHECKS) <= program.BUDGET_S
     assert [check.name for check in CHECKS][:2] == [
         "versions_and_ceilings",
         "platform_and_process_groups",
@@ -60,7 +71,7 @@ def test_what_fails_is_a_line_and_the_next_check_runs(program, capsys, tmp_path,
     def skips():
         raise Skipped("no GPU")
 
-    runs = [("good", lambda: ("all", {"x": 1})), ("bad", fails), ("none", skips)]
+    runs = [("good", 9, lambda: ("all", {"x": 1})), ("bad", 9, fails), ("none", 9, skips)]
     monkeypatch.setattr(program, "_checks", lambda options: runs)
     output = tmp_path / "lines.jsonl"
     assert program.main(["--output", str(output)]) == 1
@@ -75,8 +86,8 @@ def test_what_fails_is_a_line_and_the_next_check_runs(program, capsys, tmp_path,
 
 
 def test_late_checks_are_left_out(program, capsys, monkeypatch):
-    monkeypatch.setattr(program, "_checks", lambda options: [("slow", lambda: ("", {}))])
-    assert program.main(["--budget-s", "-1"]) == 0
+    monkeypatch.setattr(program, "_checks", lambda options: [("slow", 9, lambda: ("", {}))])
+    assert program.main(["--budget-s", "8"]) == 0
     assert "no time left" in capsys.readouterr().out
 
 

@@ -121,12 +121,13 @@ def network(device: torch.device, dtype: torch.dtype = torch.float32, **changes:
         **changes: fields of :data:`NANO` to change.
     """
     with seeded(3):
-        net = PackedDiT(DiTConfig(**NANO | changes))
+        plain = {"layer_spec": "local", "fp8": None}
+        net = PackedDiT(DiTConfig(**NANO | changes | plain))
         with torch.no_grad():
             for parameter in net.parameters():
                 # A fresh network's gates are zero, and all gradients before them.
                 parameter.add_(torch.randn(parameter.shape), alpha=0.05)
-    if dtype == torch.float32:
+    if dtype == torch.float32 and changes.get("layer_spec", "local") == "local":
         return net.to(device)
     rounded = PackedDiT(DiTConfig(**NANO | half(dtype) | changes))
     with torch.no_grad():

@@ -72,8 +72,8 @@ def tests_on_the_gpu(device: torch.device) -> Figures:
     if not TESTS.is_dir():
         raise Skipped(f"start it in the repository's root: there is no {TESTS} here")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider"]
-    command += [str(TESTS / "test_cuda.py"), "-k", "not trainer"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    command += [str(TESTS / name) for name in ("test_cuda.py", "test_noise.py", "test_specs.py")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     lines = ran.stdout.strip().splitlines()
     expect(ran.returncode == 0, " | ".join(lines[-12:])[-1500:])
     return {"summary": lines[-1]}
