@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from nemo_cosmos.platform.accelerator.findings import OLDEST_DRIVERS
+
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -28,6 +30,7 @@ def listed(path):
 OURS = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 BASE, ADDED = listed("docker/base-image.txt"), listed("docker/gpu-extra.txt")
 GPU_STAGE = DOCKERFILE.split("FROM ")[-1]
+INSTALL_PAGE = (ROOT / "docs" / "install.md").read_text()
 
 #: Import names of packages that the machine of the tests need not have.
 ELSEWHERE = {"transformer_engine": "transformer-engine", "apex": "apex", "flash_attn": "flash-attn"}
@@ -197,3 +200,74 @@ def test_the_page_names_the_image_and_what_it_goes_without():
     for text in ("nemo:26.02.01", *LEFT_OUT):
         assert text in page, text
     assert "docs/install.md" in (ROOT / "README.md").read_text()
+
+
+def supported_stacks():
+    """Rows of the page's table of versions: its cells without emphasis."""
+    page = (ROOT / "docs" / "install.md").read_text()
+    table = page.split("## What the code supports")[1].split("\n\n")[1]
+    rows = [
+        [cell.strip().replace("*", "") for cell in line.split("|")[1:-1]]
+        for line in table.splitlines()
+    ]
+    assert rows[0][1:7] == [
+        "NeMo", "Megatron-Core", "Transformer Engine", "torch", "CUDA", "Python",
+    ]  # fmt: skip
+    return rows[2:]
+
+
+def takes(name, version):
+    """Whether the project's requirements take a release, or are silent on the package."""
+    extras = PYPROJECT["project"]["optional-dependencies"]["gpu"]
+    for line in [*PYPROJECT["project"]["dependencies"], *extras]:
+        requirement = Requirement(line)
+        if canonicalize_name(requirement.name) == name:
+            return requirement.specifier.contains(version, prereleases=True)
+    return True
+
+
+def test_the_table_of_versions_is_what_the_image_and_the_pins_say():
+    (base,) = [row for row in supported_stacks() if "the base of the Dockerfile" in row[7]]
+    assert f"nvcr.io/nvidia/{base[0].strip('`')}\n" in DOCKERFILE
+    assert base[1].endswith(f"replaced by {ADDED['nemo-toolkit']}")
+    for cell, name in ((2, "megatron-core"), (3, "transformer-engine"), (4, "torch")):
+        assert re.match(rf"{re.escape(base[cell])}(\.|$)", BASE[name]), name
+        assert takes(name, BASE[name]), name
+    (cpu,) = [row for row in supported_stacks() if "CPU stage" in row[0]]
+    pinned = listed("constraints.txt") | {"torch": cpu[4]}
+    assert f"ARG TORCH=torch=={cpu[4]}\n" in DOCKERFILE
+    for cell, name in ((1, "nemo-toolkit"), (2, "megatron-core"), (4, "torch")):
+        assert cpu[cell] == pinned[name] and takes(name, cpu[cell]), name
+    low, high = re.fullmatch(
+        r">=3\.(\d+),<3\.(\d+)", PYPROJECT["project"]["requires-python"]
+    ).groups()
+    for row in (base, cpu):
+        assert int(low) <= int(row[6].removeprefix("3.")) < int(high)
+    assert f"ARG PYTHON_IMAGE=python:{cpu[6]}-" in DOCKERFILE
+    assert re.search(rf"R{OLDEST_DRIVERS[int(base[5].split('.')[0])]} or later", INSTALL_PAGE)
+
+
+def test_stacks_that_the_table_refuses_are_refused_by_the_pins():
+    refused = [row for row in supported_stacks() if row[7].startswith("no:")]
+    assert len(refused) == 3
+    for row in refused:
+        versions = zip(
+            ("nemo-toolkit", "megatron-core", "transformer-engine"), row[1:4], strict=True
+        )
+        first = [(name, text.split()[0]) for name, text in versions if text != "none"]
+        assert not all(takes(name, version) for name, version in first), row[0]
+
+
+def test_a_cluster_has_no_image_of_its_own():
+    slurm = (ROOT / "conf" / "cluster" / "slurm.yaml").read_text()
+    assert re.search(r"^container_image: null\b", slurm, re.MULTILINE)
+
+
+def test_the_plain_image_gets_everything_but_what_nvidia_built():
+    """The page's filter of constraints.txt, as grep applies it."""
+    (pattern,) = re.findall(r"grep -vE '(.+)' constraints\.txt", INSTALL_PAGE)
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    kept = {line.split("==")[0].lower() for line in lines if not re.search(pattern, line)}
+    built = ("torch", "triton", "numpy", "transformer-engine")
+    assert not [name for name in kept if name in built or name.startswith("cuda-")]
+    assert {"megatron-core", "nemo-toolkit", "obstore"} <= {canonicalize_name(n) for n in kept}
