@@ -61,6 +61,7 @@ ELSEWHERE = {
     "grep -vE": "inside the image",
     "pip install": "installs",
     "cd / && python": "inside the image",
+    "PYTHONPATH=$PWD python3 tests/gpu/first_run.py": "on a GPU; tests/gpu/test_first_run.py",
     "torchrun --nproc-per-node 2": "on two processes of a pool in tests/distributed",
     "python -m nemo_cosmos.guardrails.text.train_classifier": "writes the classifier that the "
     "package carries; tests/unit/guardrails/text/test_train_classifier.py, elsewhere",
