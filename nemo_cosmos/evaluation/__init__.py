@@ -13,6 +13,7 @@ from nemo_cosmos.evaluation.metric import (
     Metric,
     PairMetric,
     SetMetric,
+    VideoMetric,
 )
 from nemo_cosmos.evaluation.pair.motion import flow_similarity, motion_following
 from nemo_cosmos.evaluation.pair.psnr import psnr, psnr_per_frame, repeat_first_frame_psnr
@@ -42,6 +43,7 @@ __all__ = [
     "PairMetric",
     "Score",
     "SetMetric",
+    "VideoMetric",
     "choose_metrics",
     "evaluate_cases",
     "evaluate_folders",

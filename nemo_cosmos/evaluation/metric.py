@@ -1,6 +1,7 @@
 """What a metric is: a small dataclass, of one of these kinds, with the functions that compute it.
 
 - :class:`PairMetric` compares one generated video with the true one.
+- :class:`VideoMetric` looks at one generated video alone.
 - :class:`SetMetric` compares all generated videos with all true ones.
 - :class:`JudgeMetric` asks a model what it thinks of one video.
 - :class:`MeasuredMetric` names a number that comes with a video.
@@ -26,7 +27,7 @@ from nemo_cosmos.errors import ConfigError
 Frames = NDArray[np.uint8]
 #: What a metric may ask for besides the generated frames.
 Need = Literal["truth", "prompt"]
-MetricKind = Literal["pair", "set", "judge", "measured"]
+MetricKind = Literal["pair", "video", "set", "judge", "measured"]
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,19 @@ class PairMetric(Metric):
         else:
             score = float(curve_T.mean())
         return float(score), curve_T.tolist()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoMetric(Metric):
+    """One number for a generated video alone.
+
+    Attributes:
+        compute: ``(frames_THWC) -> float``.
+    """
+
+    kind: ClassVar[MetricKind] = "video"
+    needs: frozenset[Need] = frozenset()
+    compute: Callable[[Frames], float]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ BUILTIN_METRICS = {
     "motion_margin": f"{_ROOM}.pair.copying:MOTION_MARGIN",
     "motion_following": f"{_ROOM}.pair.motion:MOTION_FOLLOWING",
     "flow_similarity": f"{_ROOM}.pair.motion:FLOW_SIMILARITY",
+    "sampson_sift": f"{_ROOM}.single.sampson:SAMPSON_SIFT",
     "lpips_vgg": f"{_ROOM}.pair.lpips:LPIPS_VGG",
     "frechet_efficientnet_lite0": f"{_ROOM}.sets.frechet:FRECHET_EFFICIENTNET_LITE0",
     "prompt_following": f"{_ROOM}.judges.prompt_following:PROMPT_FOLLOWING",

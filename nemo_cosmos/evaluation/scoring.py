@@ -29,6 +29,7 @@ from nemo_cosmos.evaluation.metric import (
     Metric,
     PairMetric,
     SetMetric,
+    VideoMetric,
 )
 from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.evaluation.statistics import Score, mean_score, statistic_score
@@ -144,6 +145,9 @@ def score_cases(cases: Sequence[Case], metrics: Sequence[Metric]) -> list[CaseSc
         for case, result in zip(cases, results, strict=True):
             if isinstance(metric, MeasuredMetric):
                 result.scores[metric.name] = _measured(metric, case)
+                continue
+            if isinstance(metric, VideoMetric):
+                result.scores[metric.name] = float(metric.compute(case.generated_THWC))
                 continue
             if case.truth_THWC is None:  # checked above; judges alone need none
                 continue

@@ -10,6 +10,7 @@ from nemo_cosmos.evaluation.registry import choose_metrics
 SUITES: Mapping[str, tuple[str, ...]] = {
     "visual": ("psnr", "ssim", "lpips_vgg"),
     "tokenizer": ("psnr", "ssim"),
+    "camera": ("sampson_sift", "psnr", "ssim", "motion_margin"),
     "robotics": (
         "psnr",
         "ssim",

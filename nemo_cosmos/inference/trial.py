@@ -22,7 +22,7 @@ from nemo_cosmos.checklist import Check
 from nemo_cosmos.checkpoint.world.config import read_config
 from nemo_cosmos.controls import get_controls
 from nemo_cosmos.errors import ConfigError, InputError, counted
-from nemo_cosmos.evaluation.metric import MeasuredMetric, Metric, PairMetric
+from nemo_cosmos.evaluation.metric import MeasuredMetric, Metric, PairMetric, VideoMetric
 from nemo_cosmos.evaluation.obedience import (
     DOSES,
     OTHER,
@@ -260,7 +260,7 @@ def _mean_over_seeds(evaluations: Sequence[Evaluation], metrics: Sequence[Metric
 
 def _is_compared(metric: Metric) -> bool:
     """Whether videos that were told different controls are compared by it."""
-    of_one_video = isinstance(metric, PairMetric | MeasuredMetric)
+    of_one_video = isinstance(metric, PairMetric | VideoMetric | MeasuredMetric)
     return of_one_video and (metric.is_quality or metric == MOTION_AMOUNT)
 
 

@@ -1,0 +1,1 @@
+"""Metrics of one video alone, without a truth."""
