@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ COMPILED = ("cv2", "scipy.spatial")
 """Modules compiled against NumPy that every installation has."""
 STACK = ("megatron.core", "nemo.lightning")
 """What training cannot go without."""
+_OPENED = os.R_OK | os.W_OK
 
 
 class Gpu(NamedTuple):
@@ -218,7 +219,7 @@ def _driver_facts() -> dict[str, Any]:
     nodes += [path for path in (Path("/dev/dxg"),) if path.exists() and shutil.which("nvidia-smi")]
     facts: dict[str, Any] = {
         "devices": tuple(map(str, nodes)),
-        "denied": tuple(str(path) for path in nodes if not os.access(path, os.R_OK | os.W_OK)),
+        "denied": tuple(path for path in opened_by_cuda(nodes) if not os.access(path, _OPENED)),
     }
     try:
         text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
@@ -235,6 +236,11 @@ def _driver_facts() -> dict[str, Any]:
         facts["driver"] = facts.get("driver") or table[0][1]
         facts["mig"] = any(row[2] == "Enabled" for row in table)
     return facts
+
+
+def opened_by_cuda(nodes: Iterable[Path]) -> list[str]:
+    """Return those of the driver's device files that CUDA opens; others may be closed to users."""
+    return [str(path) for path in nodes if re.fullmatch(r"nvidia(\d+|ctl|-uvm)|dxg", path.name)]
 
 
 def driver_version(text: str) -> str:

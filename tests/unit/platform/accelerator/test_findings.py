@@ -13,7 +13,14 @@ import pytest
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.platform.accelerator import facts as facts_module
 from nemo_cosmos.platform.accelerator import findings as findings_module
-from nemo_cosmos.platform.accelerator.facts import Facts, Gpu, Package, driver_version, numpys_in
+from nemo_cosmos.platform.accelerator.facts import (
+    Facts,
+    Gpu,
+    Package,
+    driver_version,
+    numpys_in,
+    opened_by_cuda,
+)
 from nemo_cosmos.platform.accelerator.findings import (
     Needs,
     check_machine,
@@ -225,6 +232,12 @@ def test_the_interpreter_is_judged_before_anything_is_imported() -> None:
 )
 def test_the_drivers_version_is_read(text: str, version: str) -> None:
     assert driver_version(text) == version
+
+
+def test_device_files_that_cuda_does_not_open_are_nobodys_fault() -> None:
+    names = ("nvidia0", "nvidia12", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
+    opened = opened_by_cuda(Path("/dev") / name for name in names)
+    assert opened == ["/dev/nvidia0", "/dev/nvidia12", "/dev/nvidiactl", "/dev/nvidia-uvm"]
 
 
 def test_the_numpys_of_a_folder(tmp_path: Path) -> None:
