@@ -144,6 +144,7 @@ def _told_metric(metric: Metric, told: str, control: str) -> MeasuredMetric:
         description=f"{metric.name} of the video that was told {words} ({control})",
         higher_is_better=metric.higher_is_better,
         unit=metric.unit,
+        is_quality=metric.is_quality,
     )
 
 

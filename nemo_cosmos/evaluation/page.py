@@ -149,8 +149,10 @@ def _told_plots(evaluation: Evaluation) -> list[str]:
     """For each metric that has numbers of other controls, its mean by what was told."""
     plots = []
     for metric in evaluation.metrics:
+        if not metric.is_quality or "." in metric.name:  # psnr.x0 is one of psnr's bars
+            continue
         others = [name for name in evaluation.scores if name.startswith(f"{metric.name}.")]
-        if not others or not metric.is_quality:
+        if not others:
             continue
         names = [metric.name, *others]
         figure, axes = _axes()

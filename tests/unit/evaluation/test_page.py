@@ -16,6 +16,8 @@ from nemo_cosmos.video import Video, encode_video
 
 TOLD = [
     MeasuredMetric(name="psnr.other", description="told another's", higher_is_better=True),
+    MeasuredMetric(name="psnr.x0", description="told nothing", higher_is_better=True),
+    MeasuredMetric(name="psnr.x0.5", description="told half", higher_is_better=True),
     MeasuredMetric(name="action_sensitivity", description="what it gains", higher_is_better=True),
 ]
 FALLING = PairMetric(
@@ -45,7 +47,8 @@ def test_the_page_stands_alone_and_shows_the_extremes(tmp_path: Path):
     metrics = choose_metrics(["psnr"])
     evaluation = evaluate_cases(cases, metrics)
     for name, clip in evaluation.clips.items():
-        clip.scores |= {"psnr.other": 10.0, "action_sensitivity": ord(name) / 100}
+        clip.scores |= dict.fromkeys(["psnr.other", "psnr.x0", "psnr.x0.5"], 10.0)
+        clip.scores |= {"action_sensitivity": ord(name) / 100}
     evaluation = summarise(evaluation.clips, [*metrics, *TOLD])
     evaluation.skipped["bad<b>"] = "it is damaged"
     videos = {}
@@ -57,7 +60,8 @@ def test_the_page_stands_alone_and_shows_the_extremes(tmp_path: Path):
     page = write_page(evaluation, record, tmp_path / "out", videos).read_text()
     assert "runs/my_world" in page and "5 videos" in page and "--repeat" in page
     assert page.count("data:video/mp4") == 4, "worst and median of two metrics; the best has gone"
-    assert "What the model was told" in page and "<svg" in page
+    assert "What the model was told" in page
+    assert page.count("<svg") == 2, "one plot of what was told, and one curve"
     assert "bad&lt;b&gt;" in page and "it is damaged" in page
     assert page.index("action_sensitivity") < page.index("psnr"), "obedience comes first"
     assert 'src="http' not in page and "<link" not in page
