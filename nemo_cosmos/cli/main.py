@@ -44,6 +44,8 @@ DEBUG_FLAG = "--debug"
 DEBUG_VARIABLE = "NEMO_COSMOS_DEBUG"
 _HOME_WORD = re.compile(r"~(?:/|$)|[\w.-]+=(?:\[|~|.*,~)")
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+#: Of the help: two columns that typer leaves free, and the indentation of an example.
+_HELP_MARGIN = 4
 #: Settings of every typer application here.
 _TYPER: dict[str, Any] = {
     "rich_markup_mode": "rich",
@@ -224,16 +226,19 @@ def help_text(docstring: str) -> str:
     """Convert a docstring to Rich markup with each paragraph on one line: the terminal wraps it.
 
     Args:
-        docstring: cleaned of its indentation. The lines of its section ``Examples:`` stay apart.
+        docstring: cleaned of its indentation. The lines of its section ``Examples:`` stay apart;
+            one wider than the terminal goes on after a backslash, as a shell takes it.
     """
+    from rich.console import Console
     from rich.markup import escape
 
     prose, _, examples = docstring.partition("\nExamples:\n")
     paragraphs = [" ".join(text.split()) for text in re.split(r"\n\s*\n", prose.strip())]
     if examples:
         # A line that begins with markup keeps its indentation.
-        words = (escape(line.strip()) for line in examples.splitlines())
-        lines = [f"[cyan]  {line}[/cyan]" for line in words if line]
+        width = Console().width - _HELP_MARGIN
+        shown = (part for line in examples.splitlines() for part in folded(line.strip(), width))
+        lines = [f"[cyan]  {escape(line)}[/cyan]" for line in shown]
         paragraphs.append("\n".join(["[bold]Examples[/bold]", *lines]))
     return "\n\n".join(paragraphs)
 
@@ -279,6 +284,24 @@ def check_no_empty_place(
                 f"{flag} is empty; it must be a path. Is a variable of the shell not set? The "
                 "working folder is written as '.'."
             )
+
+
+def folded(line: str, width: int) -> list[str]:
+    """Fold a command line as a shell takes it: each part but the last ends in a backslash.
+
+    Args:
+        line: the command line; what stands in quotation marks stays together.
+        width: the most characters of a part; a longer word has a part of its own.
+    """
+    word = r"""(?:"[^"]*"|'[^']*'|\S)+"""
+    parts: list[str] = []
+    for words in re.findall(rf"-[^\s=]+ (?!-){word}|{word}", line):  # an option with its value
+        if parts and len(f"{parts[-1]} {words} \\") > width:
+            parts[-1] += " \\"
+            parts.append(f"    {words}")
+        else:
+            parts[-1:] = [f"{parts[-1]} {words}" if parts else words]
+    return parts
 
 
 app = typer.Typer(cls=LazyCommands, no_args_is_help=True, **_TYPER)

@@ -1,7 +1,9 @@
 """The command line: overview, lazy loading, and errors in one paragraph."""
 
 import errno
+import itertools
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -299,3 +301,25 @@ def test_an_empty_path_is_not_the_working_folder(run_cli, words, named):
 def test_an_empty_text_is_no_path(run_cli, tmp_path):
     ran = run_cli("generate", tmp_path, "-p", "x", "--negative-prompt", "")
     assert "is empty" not in ran.err
+
+
+def test_an_example_is_folded_as_a_shell_takes_it():
+    line = "nemo-cosmos generate outputs/world/export --prompt 'a red block on a table' --json"
+    parts = cli.folded(line, 46)
+    assert all(len(part) <= 46 for part in parts) and len(parts) == 2
+    assert all(part.startswith("    ") for part in parts[1:])
+    whole = "\n".join(parts).replace("\\\n", "")
+    assert shlex.split(whole) == shlex.split(line)
+    assert cli.folded(line, 100) == [line]
+    assert cli.folded("", 80) == []
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_no_command_breaks_an_example_without_a_backslash(run_cli, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    ran = run_cli("tokenize", "--help")
+    examples = ran.out.split("Examples")[1].split("╭")[0].splitlines()
+    begun = [line.strip() for line in examples if line.strip()]
+    assert sum(line.startswith("nemo-cosmos") for line in begun) == 4
+    for before, line in itertools.pairwise(begun):
+        assert line.startswith("nemo-cosmos") != before.endswith("\\")
