@@ -54,12 +54,18 @@ def read_curves(run: Path) -> list[JsonObject]:
 def read_finished(run: Path) -> JsonObject | None:
     """The marker of a complete run: ``step``, ``fingerprint``, ``export`` and the export's files.
 
-    None without one, and where a file of the export is missing: it can be written again.
+    None without one, where it is damaged, and where a file of the export is missing: each can be
+    written again.
     """
     path, export = run / FINISHED_FILE, run / EXPORT_FOLDER
     if not path.is_file() or not export.is_dir():
         return None
-    content: JsonObject = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    if not isinstance(content, dict) or not {"step", "fingerprint"} <= content.keys():
+        return None
     # Runs of earlier releases do not say which files they exported.
     whole = all((export / name).is_file() for name in content.get("files", ()))
     return content if whole else None
