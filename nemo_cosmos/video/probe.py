@@ -309,7 +309,8 @@ def _decoded_frames(
         ordered = _with_missing(ordered, packets.number_N.tolist())
     places = np.array([place_of[number] for number in ordered], dtype=np.int64)
     pts = np.unique(packets.pts_N[places])
-    if packets.is_bare or len(pts) != len(places):
+    has_all = len(pts) == len(places) and bool((pts != np.iinfo(np.int64).min).all())
+    if packets.is_bare or not has_all:
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         step = max(1, round(1 / (rate * stream.time_base)))
         pts = np.arange(len(places), dtype=np.int64) * step

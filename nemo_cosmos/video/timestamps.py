@@ -27,6 +27,9 @@ _IN_DECODING_ORDER = frozenset(("avi",))
 #: Bare streams carry no times at all; FFmpeg counts packets.
 _BARE = frozenset(("mpegvideo", "m4v", "h261", "h263", "h264", "hevc", "vvc", "mjpeg", "obu"))
 _NONE = np.iinfo(np.int64).min
+#: Of a stream with times, the share of packets that may have lost theirs; and how many frames a
+#: packet may stand in front of the place where it is shown.
+_MOST_WITHOUT_TIME, _REORDERED = 0.2, 16
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,9 @@ def _packets_of(
 ) -> Packets:
     columns = np.array(rows, dtype=np.int64).reshape(-1, 6).T
     number, stored_pts, dts, key, corrupt, shown = columns
+    lacks_time_N = stored_pts == _NONE
+    if 0 < lacks_time_N.sum() <= _MOST_WITHOUT_TIME * len(rows):
+        stored_pts = _filled(stored_pts)
     has_times = bool((stored_pts != _NONE).all()) and len(rows) > 0
     # An edit list with several parts goes back to a keyframe in packets that are not shown.
     timed = np.where(shown.astype(bool), dts, _NONE)
@@ -120,14 +126,40 @@ def _packets_of(
         pts_N=pts[is_shown],
         group_N=group_N[is_shown],
         is_leading_N=(is_leading_N & is_timed)[is_shown],
-        is_corrupt_N=_corrupt(corrupt.astype(bool), joins, names)[is_shown],
+        is_corrupt_N=(_corrupt(corrupt.astype(bool), joins, names) | lacks_time_N & has_times)[
+            is_shown
+        ],
         keyframe_pts=keyframe_pts,
         section_N=section_N[is_shown],
         is_timed=is_timed,
         is_bare=is_bare,
         is_encrypted=is_encrypted,
-        is_seekable=is_timed and is_unique and not joins and len(keyframe_pts) > 0,
+        is_seekable=is_timed
+        and is_unique
+        and not joins
+        and not lacks_time_N.any()
+        and len(keyframe_pts) > 0,
     )
+
+
+def _filled(pts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Timestamps in which those that are missing, of packets whose header was lost, fill gaps."""
+    known = np.unique(pts[pts != _NONE])
+    step = max(1, int(np.median(np.diff(known)))) if len(known) > 1 else 1
+    gaps = known[:-1][np.diff(known) > 1.5 * step].tolist()
+    taken, filled = set(known.tolist()), pts.copy()
+    for place in np.flatnonzero(pts == _NONE).tolist():
+        before = filled[:place]
+        last = int(before.max(initial=int(known[0])))
+        start = min(gaps, key=lambda gap: abs(gap - last), default=last)
+        near = abs(start - last) <= _REORDERED * step
+        time = start + step if near and gaps else last + 1
+        while time in taken:
+            time += 1
+        gaps = [gap for gap in gaps if gap != start]
+        taken.add(time)
+        filled[place] = time
+    return filled
 
 
 def _corrupt(flag_N: NDArray[np.bool_], joins: list[int], names: set[str]) -> NDArray[np.bool_]:

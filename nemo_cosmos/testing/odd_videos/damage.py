@@ -41,6 +41,21 @@ def _without_ts_packet(path: Path, number: int) -> None:
     path.write_bytes(content[:lost] + content[lost + _TS :])
 
 
+def _without_header(path: Path, number: int) -> None:
+    """One picture's first 188 bytes are missing, and with them its time."""
+    write(path)
+    content = path.read_bytes()
+    packets = [content[place : place + _TS] for place in range(0, len(content), _TS)]
+    # The video's identifier is 0x100; the flag says that a picture begins here.
+    begins = [
+        place
+        for place, packet in enumerate(packets)
+        if packet[1] & 0x40 and int.from_bytes(packet[1:3], "big") & 0x1FFF == 0x100
+    ]
+    del packets[begins[number]]
+    path.write_bytes(b"".join(packets))
+
+
 def _from_within(path: Path, number: int, ending: str = "ts", **how: str) -> None:
     """Without everything before one picture, as a recorder does that is switched on."""
     plain = write(path.with_name(f"plain {path.name}"), **how)  # type: ignore[arg-type]
@@ -103,6 +118,8 @@ _FAST = {"movflags": "+faststart"}
 ROWS = [
     _damaged("lost packet.ts", "188 bytes of a keyframe are missing",
              partial(_without_ts_packet, number=8), 8, 16),
+    _damaged("lost header.ts", "188 bytes with the time of a picture are missing",
+             partial(_without_header, number=10), 9, 16),
     OddVideo("lost packet.mkv", "a packet of H.265 is missing: the one before stands longer",
              partial(_lost, number=10, codec="libx265", **X265), (*range(10), *range(16, 24)),
              lost_s={"damaged": 5 / 24}, as_ffmpeg=False),
