@@ -8,11 +8,12 @@ clears it before and after a run.
 from __future__ import annotations
 
 import gc
+import locale
 import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import lightning.pytorch as pl
 import torch
@@ -48,7 +49,7 @@ def fresh_globals() -> Iterator[None]:
     teardown()  # inference in this process may have left its own process groups
     _free_former_run()
     try:
-        with _imports_uncollected():
+        with _imports_uncollected(), utf8_by_default():
             yield
     finally:
         teardown()
@@ -100,6 +101,22 @@ def _imports_uncollected() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+@contextmanager
+def utf8_by_default() -> Iterator[None]:
+    """Within the block, read text files as UTF-8 where their reader names no encoding.
+
+    torch and NeMo open files of their own so, and fail where the locale is plain ASCII.
+    """
+    before = locale.setlocale(locale.LC_CTYPE)
+    if locale.getencoding().lower() not in ("utf-8", "utf8"):
+        with suppress(locale.Error):  # the system has no such locale
+            locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
 
 
 def teardown() -> None:

@@ -37,7 +37,11 @@ def lines_of(text: str) -> list[str]:
 
 
 SHOWN = sorted(
-    {line for text in [page.read_text() for page in PAGES] + helps() for line in lines_of(text)}
+    {
+        line
+        for text in [page.read_text(encoding="utf-8") for page in PAGES] + helps()
+        for line in lines_of(text)
+    }
 )
 TRAINING = [line for line in SHOWN if line.split()[0] in ("pretrain", "finetune", "plan")]
 
