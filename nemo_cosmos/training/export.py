@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -26,7 +25,7 @@ from nemo_cosmos.models.common.family import ModelDescription, WorldInfo, WorldM
 from nemo_cosmos.models.common.megatron.module import bare_networks
 from nemo_cosmos.models.common.megatron.parts import whole_state
 from nemo_cosmos.storage import is_url, resolve_from_folder
-from nemo_cosmos.training.callbacks.ema import EMA
+from nemo_cosmos.training.callbacks.ema import averaged_weights
 
 
 @runtime_checkable
@@ -54,8 +53,7 @@ def export_model(
     Raises:
         ConfigError: the model cannot be exported.
     """
-    ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
-    with nullcontext() if ema is None else ema.applied():
+    with averaged_weights(trainer):
         if isinstance(model, WorldModel):
             _export_world(folder, model, trainer, data)
         elif isinstance(model, SelfExporting):

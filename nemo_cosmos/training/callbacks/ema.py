@@ -220,6 +220,23 @@ class _Sharded(NamedTuple):
     gathered: list[tuple[torch.Tensor, torch.Tensor]]
 
 
+@contextmanager
+def averaged_weights(trainer: pl.Trainer) -> Iterator[None]:
+    """Within the block the model computes with the average, where it has one, and is whole.
+
+    Args:
+        trainer: the trainer of a model that is set up.
+    """
+    ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
+    if ema is not None:
+        with ema.applied():
+            yield
+        return
+    # What a step has changed may still be on its way from other ranks.
+    trainer.strategy.sync_weights()
+    yield
+
+
 def power_exponent(rate: float) -> float:
     """Exponent gamma of the power-function average with relative width ``rate``.
 

@@ -6,7 +6,7 @@ Shape suffixes: B batch, C channels, T frames, H height, W width, L text tokens,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import lightning.pytorch as pl
@@ -19,7 +19,7 @@ from nemo_cosmos.models.common.generator import Shot, from_first_rank
 from nemo_cosmos.models.common.megatron.module import bare_network
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import default_device, on_first_process
-from nemo_cosmos.training.callbacks.ema import EMA
+from nemo_cosmos.training.callbacks.ema import averaged_weights
 from nemo_cosmos.training.export import find_tokenizer
 from nemo_cosmos.video import Video, tensor_to_frames
 
@@ -46,12 +46,11 @@ def set_for_sampling(trainer: pl.Trainer, model: pl.LightningModule) -> Iterator
         trainer: the trainer.
         model: the model in training.
     """
-    ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
     # Sampling draws noise; training must continue as if it had not.
     with torch.random.fork_rng(), torch.no_grad():
         model.eval()
         try:
-            with nullcontext() if ema is None else ema.applied():
+            with averaged_weights(trainer):
                 yield
         finally:
             model.train()

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.training.callbacks.ema import EMA, power_exponent
+from nemo_cosmos.training.callbacks.ema import EMA, averaged_weights, power_exponent
 from nemo_cosmos.training.strategy import WorldStrategy
 
 
@@ -82,6 +82,25 @@ def test_an_update_holds_one_float32_weight_at_a_time():
         ema.update()
     assert casts.most <= 2  # the last one may live until the next is made
     assert [float(average[0]) for average in ema._averages] == [0, 1, 2, 3, 4, 5]
+
+
+class LateWeights(nn.ParameterList):
+    """Weights of which other ranks' rows arrive during the next forward pass, or when forced."""
+
+    def force_param_sync(self) -> None:
+        for weight in self:
+            weight.data[1:] = weight.data[0]
+
+
+def test_without_an_average_the_weights_of_other_ranks_are_waited_for():
+    """An export or a sample of a run without EMA, right behind a step."""
+    weight = nn.Parameter(torch.zeros(3))
+    strategy = WorldStrategy()
+    strategy.ddp_config.overlap_param_gather = True
+    strategy.megatron_parallel = LateWeights([weight])
+    weight.data[0] = 1.0  # this rank's row after a step
+    with averaged_weights(SimpleNamespace(strategy=strategy, callbacks=[])):
+        assert torch.equal(weight.data, torch.ones(3))
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.10, 0.25])
