@@ -24,7 +24,7 @@ install: .venv/.installed
 # torch goes first and alone. Where there is no GPU it is the CPU build (no CUDA packages): from the
 # configured package index if that has it, else from PyTorch's own. All other versions are pinned.
 .venv/.installed: pyproject.toml $(CONSTRAINTS) Makefile
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed and '$(PYTHON)' was not found. Install it, or say where it is: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or 3.12 is needed and '$(PYTHON)' was not found. Install it, or say where it is: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet "pip>=24"
 	@if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then \
