@@ -248,6 +248,9 @@ def index_frames(source: Source, find_fields: bool = False) -> FrameIndex:
         return index
     damaged_pts = set(index.pts[index.damaged_T].tolist()) if index.seekable else set()
     scan = find_scan(source, index.keyframe_pts, is_flagged, damaged_pts)
+    if scan == "unsure" and not index.seekable and index.damaged_T.any():
+        # Spoilt pictures, which look combed, cannot be left out here.
+        scan = "progressive"
     return replace(index, info=replace(index.info, scan=scan))
 
 

@@ -122,3 +122,15 @@ def test_combs_whose_fields_have_no_order_are_refused(tmp_path, reason):
     path = write_video(tmp_path / "combed.mp4", woven(shuffled), crf="10")
     assert reason(path) == "interlaced"
     assert reason(write_video(tmp_path / "tape.mp4", woven(scenery(60)))) == "passed"
+
+
+def test_spoilt_pictures_that_cannot_be_left_out_are_not_taken_for_combs(tmp_path, reason):
+    """Two recordings in one file, whose frames have no timestamps of their own."""
+    shuffled = scenery(240)[np.random.default_rng(1).permutation(240)]
+    path = write_video(tmp_path / "combed.ts", woven(shuffled), crf="10")
+    content = path.read_bytes()
+    path.write_bytes(content + content)
+    assert reason(path) == "interlaced"
+    middle = len(content) // 2 // 188 * 188
+    path.write_bytes(content[:middle] + content[middle + 188 :] + content)
+    assert reason(path) == "passed"
