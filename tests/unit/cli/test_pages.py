@@ -266,7 +266,8 @@ def guardrails(page: Page) -> None:
     page.run("nemo-cosmos configure")
     Path("site.txt").unlink()  # its model is on no machine of this name
     page.run("NEMO_COSMOS_LANGUAGES=any")
-    measure_guards(page)
+    while page.left[0].startswith("python benchmarks/guards.py"):
+        measure_guards(page)
     clip("outputs/world.mp4")
     page.run("nemo-cosmos guard video")
     page.run("nemo-cosmos audit verify")
@@ -277,12 +278,15 @@ def guardrails(page: Page) -> None:
 
 def measure_guards(page: Page) -> None:
     """Run the benchmark, on a few prompts."""
-    program, part, option, pattern = shlex.split(page.left.pop(0))[1:]
+    program, *words = shlex.split(page.left.pop(0))[1:]
+    pattern = words[words.index("--prompts") + 1]
+    assert list(ROOT.glob(pattern))
     files = [file.read_text(encoding="utf-8").splitlines() for file in ROOT.glob(pattern)]
     few = [line for lines in files for line in lines[-2:]]
     Path("few.tsv").write_text("\n".join(few) + "\n", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [program, part, option, "few.tsv", "--rounds", "1"])
+        few_words = ["few.tsv" if word == pattern else word for word in words]
+        patch.setattr(sys, "argv", [program, *few_words])
         runpy.run_path(str(ROOT / program), run_name="__main__")
 
 
