@@ -25,7 +25,7 @@ from data_curation.stages.transcode import TranscodeStage
 from data_curation.stages.words import WordsStage
 from data_curation.store import ClipStore
 from nemo_cosmos.data.shards.writer import read_samples
-from nemo_cosmos.errors import ConfigError, MissingFileError, StorageFullError
+from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, StorageFullError
 from nemo_cosmos.video import Video, decode, encode_video
 
 sys.path.append(str(Path(__file__).parent))  # what tests share is imported by name
@@ -294,9 +294,10 @@ def test_patterns_lists_and_single_files(raw, tmp_path):
     assert found["still.mp4"] == ["still.mp4"]
 
 
-def test_an_output_inside_the_input_is_not_an_input(raw):
-    curate(raw, raw / "out", SETTINGS)
-    assert curate(raw, raw / "out", SETTINGS).num_sources == 4
+def test_an_output_inside_the_input_is_refused(raw):
+    with pytest.raises(InputError, match="lies inside"):
+        curate(raw, raw / "out", SETTINGS)
+    assert not (raw / "out").exists()
 
 
 def test_stages_must_stand_in_an_order_that_gives_each_its_inputs(store):
