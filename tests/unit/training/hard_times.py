@@ -31,13 +31,11 @@ class Trouble(pl.Callback):
     def on_train_batch_start(self, trainer, *_) -> None:
         if trainer.global_step != 6:
             return
+        # The first checkpoint is complete before trouble begins, however slow the writer is.
+        finalize = getattr(trainer.strategy.checkpoint_io, "maybe_finalize_save_checkpoint", None)
+        if finalize is not None:
+            finalize(blocking=True)
         if self.kind == "full":
-            # The first checkpoint is complete before the disk fills, however slow the writer is.
-            finalize = getattr(
-                trainer.strategy.checkpoint_io, "maybe_finalize_save_checkpoint", None
-            )
-            if finalize is not None:
-                finalize(blocking=True)
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         elif self.kind == "slow":
