@@ -253,7 +253,10 @@ def _run(program: str, *arguments: str) -> list[str]:
     """Lines of a table that NVIDIA's tool prints; none where it fails."""
     command = [program, *arguments, "--format=csv,noheader"]
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        # A wrapper or a driver that is broken may print anything, not text alone.
+        ran = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=20, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return []
     return ran.stdout.splitlines() if ran.returncode == 0 else []
