@@ -49,9 +49,10 @@ GAMMA = {MULTILINGUAL: 0.6, ENGLISH: 0.9}
 #: Prompts that are left out with each one: many are translations of one another, and an expert
 #: that has seen a translation scores a prompt better than it will score a new one.
 NUM_NEIGHBOURS = 5
-#: Share of the safe prompts that an expert may refuse, scored in this way. Scenes in other
-#: languages sound less like harm than the English ones, of which half were written for that.
-FALSE_POSITIVE_RATE = {MULTILINGUAL: 0.03, ENGLISH: 0.02}
+#: Share of the safe prompts that an expert may refuse, scored in this way. Most of the English
+#: ones were written to sound like harm. Of those in ``development.tsv`` and
+#: ``development_evading.tsv``, which are nearer to what users write, 0.012 are refused at this rate.
+FALSE_POSITIVE_RATE = 0.03
 ENCODERS = {MULTILINGUAL: (MULTILINGUAL,), ENGLISH: (MULTILINGUAL, ENGLISH)}
 #: What storing a head in few bits may change of a score.
 STORED_TOLERANCE = 0.1
@@ -94,7 +95,7 @@ def fit_expert(
 def train(
     prompt_files: Sequence[Path],
     head_file: Path,
-    false_positive_rate: float | None = None,
+    false_positive_rate: float = FALSE_POSITIVE_RATE,
     encoders: Mapping[str, Encoder] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Fit the experts, choose their thresholds and write them.
@@ -102,8 +103,7 @@ def train(
     Args:
         prompt_files: labelled prompts.
         head_file: where the experts are written.
-        false_positive_rate: share of the safe prompts that an expert may refuse; by default
-            :data:`FALSE_POSITIVE_RATE`.
+        false_positive_rate: share of the safe prompts that an expert may refuse.
         encoders: features of texts, by name; by default the embedded encoders.
 
     Returns:
@@ -139,8 +139,7 @@ def train(
         if is_asked_S[is_safe_S].any() and is_asked_S[~is_safe_S].any():
             left_out_SC, is_safe_S = left_out_SC[is_asked_S], is_safe_S[is_asked_S]
         harm_S = -left_out_SC[:, places[SAFE]]
-        rate = FALSE_POSITIVE_RATE[name] if false_positive_rate is None else false_positive_rate
-        threshold = _threshold(harm_S[is_safe_S], rate)
+        threshold = _threshold(harm_S[is_safe_S], false_positive_rate)
         experts[name] = Expert(support, expert.weight_SC, expert.gamma, threshold)
         report[name] = {
             "threshold": threshold,
@@ -187,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("prompts", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=HEAD_FILE)
-    parser.add_argument("--false-positive-rate", type=float)
+    parser.add_argument("--false-positive-rate", type=float, default=FALSE_POSITIVE_RATE)
     arguments = parser.parse_args()
     print(json.dumps(train(arguments.prompts, arguments.out, arguments.false_positive_rate)))
 
