@@ -50,8 +50,8 @@ GAMMA = {MULTILINGUAL: 0.6, ENGLISH: 0.9}
 #: that has seen a translation scores a prompt better than it will score a new one.
 NUM_NEIGHBOURS = 5
 #: Share of the safe prompts that an expert may refuse, scored in this way. Most of the English
-#: ones were written to sound like harm. Of those in ``development.tsv`` and
-#: ``development_evading.tsv``, which are nearer to what users write, 0.012 are refused at this rate.
+#: ones were written to sound like harm; of those in ``development.tsv`` and
+#: ``development_evading.tsv``, which are nearer to what users write, it refuses 0.012.
 FALSE_POSITIVE_RATE = 0.03
 ENCODERS = {MULTILINGUAL: (MULTILINGUAL,), ENGLISH: (MULTILINGUAL, ENGLISH)}
 #: What storing a head in few bits may change of a score.
