@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from functools import cache
 from os import PathLike
+from pathlib import Path
 
 import torch
 
@@ -75,19 +76,31 @@ def generation_checks(
         pixels = found.total_frames * found.size_hw[0] * found.size_hw[1]
         return check_room(out, pixels * BYTES_PER_PIXEL, "video and its provenance")
 
-    def weights() -> str:
-        tokenizer = VideoTokenizer.from_folder(folder / TOKENIZER_FOLDER)
-        check_tokenizer(config(), tokenizer, folder, allow_mismatch)
-        net = check_weights(config(), tokenizer.config, folder)
-        return (
-            f"{counted(len(named_tensors(net)), 'tensor')}, and the tokenizer that they were "
-            "trained with"
-        )
-
     checks = [Check("output", output), Check("world", describe_world)]
     if whole:
-        checks.append(Check("weights", weights))
+        checks.append(Check("weights", lambda: look_at_weights(config(), folder, allow_mismatch)))
     return [*checks, Check("request", describe_request), Check("room", room)]
+
+
+def look_at_weights(config: WorldConfig, folder: Path, allow_mismatch: Collection[str] = ()) -> str:
+    """Compare names and shapes of all weights, and the tokenizer, with a world's description.
+
+    Args:
+        config: the description.
+        folder: the world's folder.
+        allow_mismatch: kinds of difference between the world's parts that are meant.
+
+    Returns:
+        what was found, in a few words.
+
+    Raises:
+        CheckpointError: they differ.
+        ConfigError: the tokenizer is another one.
+    """
+    tokenizer = VideoTokenizer.from_folder(folder / TOKENIZER_FOLDER)
+    check_tokenizer(config, tokenizer, folder, allow_mismatch)
+    net = check_weights(config, tokenizer.config, folder)
+    return f"{counted(len(named_tensors(net)), 'tensor')}, and the tokenizer of their training"
 
 
 def fit_request(

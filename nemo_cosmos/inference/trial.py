@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ import numpy as np
 import torch
 
 from nemo_cosmos.checklist import Check
-from nemo_cosmos.checkpoint.world.config import read_config
+from nemo_cosmos.checkpoint.world.config import TOKENIZER_FOLDER, read_config
 from nemo_cosmos.controls import get_controls
-from nemo_cosmos.errors import ConfigError, InputError, counted
+from nemo_cosmos.errors import ConfigError, InputError, counted, nearest_names
+from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
 from nemo_cosmos.evaluation.metric import MeasuredMetric, Metric, PairMetric, VideoMetric
 from nemo_cosmos.evaluation.obedience import (
     DOSES,
@@ -31,6 +33,7 @@ from nemo_cosmos.evaluation.obedience import (
     dose_response,
     obedience,
     partners,
+    sensitivity_name,
 )
 from nemo_cosmos.evaluation.record import EVALUATION_FILE, EvaluationRecord, as_record, make_record
 from nemo_cosmos.evaluation.registry import choose_metrics
@@ -38,14 +41,17 @@ from nemo_cosmos.evaluation.report import write_report
 from nemo_cosmos.evaluation.run import evaluate_each
 from nemo_cosmos.evaluation.scoring import CaseScores, Evaluation, summarise
 from nemo_cosmos.guardrails import GuardPolicy
+from nemo_cosmos.inference.checks import fit_request, look_at_weights
 from nemo_cosmos.inference.episodes import Shape, find_episodes
 from nemo_cosmos.inference.pipeline import WorldPipeline
 from nemo_cosmos.inference.trial_videos import (
     MEASURED,
     MOTION_AMOUNT,
+    NUM_GIVEN,
     Trial,
     VideoMaker,
     kept_videos,
+    request_for,
 )
 from nemo_cosmos.progress import Progress
 from nemo_cosmos.storage import exported_folder
@@ -86,7 +92,13 @@ def evaluate_world(
     return evaluation, record
 
 
-def trial_checks(world: Path, data: Path, trial: Trial, out: Path | None = None) -> list[Check]:
+def trial_checks(
+    world: Path,
+    data: Path,
+    trial: Trial,
+    out: Path | None = None,
+    required: Sequence[str] = (),
+) -> list[Check]:
     """Return what to look at before a world is loaded.
 
     Args:
@@ -94,15 +106,21 @@ def trial_checks(world: Path, data: Path, trial: Trial, out: Path | None = None)
         data: a folder of recordings, or shards.
         trial: what is tried.
         out: the folder of the report.
+        required: names of scores that must come out.
     """
+    folder = exported_folder(world)
+    config = cache(lambda: read_config(folder))
+    controls = cache(lambda: get_controls(spec.name for spec in config().controls))
 
     def episodes() -> str:
-        config = read_config(exported_folder(world))
-        controls = get_controls(spec.name for spec in config.controls)
-        signals = [signal for control in controls for signal in control.signals]
-        found = find_episodes(data, signals, _shape(config.video, trial.options), trial.limit)
+        signals = [signal for control in controls() for signal in control.signals]
+        found = find_episodes(data, signals, _shape(config().video, trial.options), trial.limit)
         if signals and OTHER in trial.told:
             partners(len(found))
+        first = _first_that_fits(found)
+        for seed in trial.seeds:
+            request = request_for(first, first.control, trial.options, seed)
+            fit_request(request, config(), folder / TOKENIZER_FOLDER)
         return f"{counted(len(found), 'episode')}, {counted(len(trial.seeds), 'seed')}"
 
     def output() -> str:
@@ -113,12 +131,57 @@ def trial_checks(world: Path, data: Path, trial: Trial, out: Path | None = None)
         check_apart(out, [data, world])
         return f"'{out}' can be written"
 
-    names = trial.metrics or None
+    def metrics() -> str:
+        chosen = [*choose_metrics(trial.metrics or None), *MEASURED]
+        told = [one.name for one in trial.told] if controls() else []
+        names = score_names(chosen, "_".join(one.name for one in controls()), told)
+        for name in required:
+            if name not in names:
+                raise ConfigError(
+                    f"--require names '{name}', which this trial does not compute. The nearest are "
+                    f"{nearest_names(name, names)}."
+                )
+        return ", ".join(metric.name for metric in chosen)
+
     return [
         Check("output", output),
-        Check("metrics", lambda: ", ".join(one.name for one in choose_metrics(names))),
+        Check("weights", lambda: look_at_weights(config(), folder)),
+        Check("metrics", metrics),
         Check("episodes", episodes),
     ]
+
+
+def score_names(metrics: Sequence[Metric], control: str, told: Sequence[str]) -> list[str]:
+    """Names of all scores of a trial.
+
+    Args:
+        metrics: the metrics.
+        control: the name of the model's control; empty for none.
+        told: names of what the model is told besides its own control.
+    """
+    names = [metric.name for metric in metrics]
+    compared = [metric for metric in metrics if _is_compared(metric)]
+    names += [f"{metric.name}.{name}" for name in told for metric in compared]
+    if OTHER.name in told:
+        names += [sensitivity_name(control, one.name) for one in compared if one.is_quality]
+    if control and len(set(told) & {dose.name for dose in DOSES}) > 1:
+        names.append(f"{control}_dose_response")
+    return names
+
+
+def _first_that_fits(episodes: Sequence[EpisodeSource]) -> Episode:
+    """The first recording that can be read.
+
+    Raises:
+        InputError: none can; the reason of the first.
+    """
+    reasons: list[InputError] = []
+    for episode in episodes:
+        try:
+            return episode.read()
+        except InputError as error:
+            reasons.append(error)
+    raise reasons[0]
 
 
 def try_world(
@@ -181,7 +244,7 @@ def try_world(
                     chosen,
                     work=out / ".work" / "scores" if out is not None else None,
                     on_case=_counting(progress, before, total),
-                    first_frame=maker.num_given,
+                    first_frame=NUM_GIVEN,
                 )
             )
             done += len(episodes)

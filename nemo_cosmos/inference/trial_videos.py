@@ -27,6 +27,9 @@ from nemo_cosmos.video import encode_video, frames_to_tensor
 WORLD = "world"
 """Kind of the inputs in a record: a model and episodes."""
 
+NUM_GIVEN = 1
+"""First frames that the model is given; they are not scored."""
+
 DURATION = MeasuredMetric(
     name="generation_s",
     unit="s",
@@ -69,6 +72,8 @@ class Trial:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if "seed" in self.options:
+            raise ConfigError("The options name a seed; a trial takes --seeds, one or more.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"The seeds are {list(self.seeds)}; expected one or more, each once.")
 
@@ -90,11 +95,6 @@ class VideoMaker:
     episodes: Sequence[EpisodeSource]
     out: Path | None
     partners: Sequence[int] | np.ndarray = ()
-
-    @property
-    def num_given(self) -> int:
-        """How many first frames the model is given; they are not scored."""
-        return 1
 
     def source(self, number: int, told: Told, seed: int) -> Source:
         """One video, with all that decides its scores."""
@@ -140,21 +140,11 @@ class VideoMaker:
             for name, values in control.items()
         }
         started_s = time.monotonic()
-        result = self.pipeline.run(
-            Request(
-                "predict",
-                recording.prompt,
-                {**self.trial.options, "seed": seed},
-                recording.truth_THWC[: self.num_given],
-                begin="first",
-                num_condition_frames=self.num_given,
-                control=scaled,
-            )
-        )
+        result = self.pipeline.run(request_for(recording, scaled, self.trial.options, seed))
         duration_s = time.monotonic() - started_s
         made_THWC = result.video.frames_THWC
         self._keep(result, recording, episode.name, told, seed)
-        rest = slice(self.num_given, None)
+        rest = slice(NUM_GIVEN, None)
         return Case(
             episode.name,
             made_THWC[rest],
@@ -188,6 +178,31 @@ class VideoMaker:
             truth = replace(result.video, frames_THWC=recording.truth_THWC)
             (self.out / "videos" / "truth").mkdir(parents=True, exist_ok=True)
             encode_video(self.out / "videos" / "truth" / f"{name}.mp4", truth)
+
+
+def request_for(
+    recording: Episode, control: Mapping[str, Values], options: Mapping[str, Any], seed: int
+) -> Request:
+    """What a world is asked for an episode.
+
+    Args:
+        recording: the episode, which gives the first frame and the words.
+        control: what the model is told.
+        options: options of the generation.
+        seed: seed of the noise.
+
+    Raises:
+        ConfigError: an option is unknown or outside its range.
+    """
+    return Request(
+        "predict",
+        recording.prompt,
+        {**options, "seed": seed},
+        recording.truth_THWC[:NUM_GIVEN],
+        begin="first",
+        num_condition_frames=NUM_GIVEN,
+        control=control,
+    )
 
 
 def kept_videos(out: Path, names: Iterable[str]) -> dict[str, dict[str, Path]]:

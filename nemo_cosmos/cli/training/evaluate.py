@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -140,14 +141,34 @@ def command(
     elif repeat is not None:
         _repeat(repeat, as_json)
     elif model is not None or data is not None:
+        ignored = {
+            "--skip-frames": skip_frames,
+            "--trim": trim,
+            "--resize": resize,
+            "--prompts": prompts,
+        }
+        _refuse_unused(ignored, "two folders of videos")
         trial = _trial(listed(metric), suite, seeds, limit, option)
         asked = _WorldOptions(model, data, out, listed(disable_guard), tuple(require or ()))
         _score_world(trial, asked, check, as_json)
     elif generated is not None:
+        ignored = {"--limit": limit, "--option": option, "--disable-guard": disable_guard}
+        _refuse_unused(ignored, "a model (--model)")
         options = _FolderOptions(
             listed(metric), suite, skip_frames, trim, resize, prompts, out, listed(allow_mismatch)
         )
         _score_folders(generated, truth, options, tuple(require or ()), check, as_json)
+
+
+def _refuse_unused(options: Mapping[str, object], owner: str) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        ConfigError: one was given.
+    """
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise ConfigError(f"{' and '.join(given)} takes effect only with {owner}. Leave it out.")
 
 
 def _trial(
@@ -210,7 +231,8 @@ def _score_world(trial: Trial, options: _WorldOptions, check: bool, as_json: boo
         )
     requirements = [Requirement.parse(text) for text in options.require]
     guards = site_policy(options.disabled_guards)
-    look_first(trial_checks(model, data, trial, out), check, as_json)
+    required = [one.name for one in requirements]
+    look_first(trial_checks(model, data, trial, out, required), check, as_json)
     with show_progress("Trying", "videos", "json" if as_json else "people") as update:
         evaluation, record = evaluate_world(
             model, data, trial, guards=guards, out=out, progress=update

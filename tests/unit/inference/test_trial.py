@@ -12,13 +12,14 @@ import pytest
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
+from nemo_cosmos.evaluation import choose_metrics
 from nemo_cosmos.evaluation.record import as_record, make_record
 from nemo_cosmos.guardrails.site import site_policy
 from nemo_cosmos.inference import trial as module
 from nemo_cosmos.inference.episodes import Shape, find_episodes
 from nemo_cosmos.inference.pipeline import WorldPipeline
-from nemo_cosmos.inference.trial import repeat_trial, trial_checks, try_world
-from nemo_cosmos.inference.trial_videos import Trial
+from nemo_cosmos.inference.trial import repeat_trial, score_names, trial_checks, try_world
+from nemo_cosmos.inference.trial_videos import MEASURED, Trial
 from nemo_cosmos.video import Video, encode_video
 from post_training.robotics.signal import ACTION
 
@@ -163,8 +164,10 @@ def test_a_recorded_trial_comes_out_again_and_other_weights_do_not(
 
 
 def test_checks_before_a_world_is_loaded(pipeline, recordings, tmp_path):
-    def found(data=recordings, out=tmp_path / "out", **trial) -> dict[str, str]:
-        checks = trial_checks(pipeline.world.folder, data, Trial(**trial), out)
+    def found(
+        data=recordings, out=tmp_path / "out", required=(), world=pipeline.world.folder, **trial
+    ) -> dict[str, str]:
+        checks = trial_checks(world, data, Trial(**trial), out, required)
         results = {}
         for check in checks:
             try:
@@ -178,6 +181,36 @@ def test_checks_before_a_world_is_loaded(pipeline, recordings, tmp_path):
     assert "is also read" in found(out=recordings)["output"]
     assert "no metric 'x'" in found(metrics=("x",))["metrics"]
     assert "wrong" in found(data=tmp_path / "nowhere")["episodes"]
+    assert "tensors" in found()["weights"]
+    for options, message in (
+        ({"stepz": 2}, "stepz"),
+        ({"steps": "two"}, "steps"),
+        ({"steps": 0}, "steps"),
+        ({"num_frames": 8}, "8 frames"),
+        ({"height": 33}, "33"),
+    ):
+        assert message in found(options=options)["episodes"]
+    assert "wrong" in found(options={"steps": 0})["episodes"]
+    assert "wrong" in found(seeds=(-1,))["episodes"]
+    assert "nearest are 'action_sensitivity'" in found(required=["action_sensitivty"])["metrics"]
+    assert "psnr" in found(required=["action_sensitivity_psnr", "psnr.x0.5"])["metrics"]
+    for name in ("a", "b", "c"):
+        (recordings / f"{name}.action.npy").unlink()
+    assert "action.npy" in found()["episodes"]
+
+
+def test_a_text_only_world_is_refused_before_it_is_loaded(make_world, recordings):
+    checks = trial_checks(make_world(task="text2world"), recordings, Trial())
+    with pytest.raises(InputError, match="from text alone"):
+        next(check for check in checks if check.name == "episodes").look()
+
+
+def test_names_of_scores_are_those_that_come_out(pipeline, recordings):
+    trial = Trial(("psnr", "motion_following"), options=QUICK)
+    evaluation, _ = try_world(pipeline, recordings, trial)
+    told = [one.name for one in trial.told]
+    metrics = [*choose_metrics(trial.metrics), *MEASURED]
+    assert set(score_names(metrics, "action", told)) == set(evaluation.scores)
 
 
 def test_a_world_that_takes_no_frames_cannot_be_tried(
@@ -212,3 +245,5 @@ def test_the_command(recordings, make_world, word_encoder, run_cli, tmp_path, mo
     assert "both --model WORLD and --data" in run_cli("evaluate", "--model", world).err
     assert "whole numbers" in run_cli(*words, "--seeds", "a").err
     assert "NAME=VALUE" in run_cli(*words, "--option", "steps").err
+    assert "--trim takes effect only with" in run_cli(*words, "--trim").err
+    assert "--option takes effect" in run_cli("evaluate", world, "--option", "steps=1").err
