@@ -141,19 +141,19 @@ def command(
     elif repeat is not None:
         _repeat(repeat, as_json)
     elif model is not None or data is not None:
-        ignored = {
+        folder_only = {
             "--skip-frames": skip_frames,
             "--trim": trim,
             "--resize": resize,
             "--prompts": prompts,
         }
-        _refuse_unused(ignored, "two folders of videos")
+        _refuse_unused(folder_only, "two folders of videos")
         trial = _trial(listed(metric), suite, seeds, limit, option)
         asked = _WorldOptions(model, data, out, listed(disable_guard), tuple(require or ()))
         _score_world(trial, asked, check, as_json)
     elif generated is not None:
-        ignored = {"--limit": limit, "--option": option, "--disable-guard": disable_guard}
-        _refuse_unused(ignored, "a model (--model)")
+        trial_only = {"--limit": limit, "--option": option, "--disable-guard": disable_guard}
+        _refuse_unused(trial_only, "a model (--model)")
         options = _FolderOptions(
             listed(metric), suite, skip_frames, trim, resize, prompts, out, listed(allow_mismatch)
         )
