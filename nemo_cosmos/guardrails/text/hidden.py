@@ -1,6 +1,7 @@
 """Text that is hidden in a prompt: encoded in base64, hex, percent signs, escapes, or reversed.
 
-Character codes in binary or decimal digits and invisible tag characters are read, too.
+Character codes in binary or decimal digits, invisible tag characters and emoji that stand for words
+(``blocklist/emoji.tsv``: a knife, blood, who is hurt) are read, too.
 
 A text encoder reads none of these as words, but a language model may, and so may a rewriting step
 before it. Guards therefore judge the prompt and whatever can be decoded from it.
@@ -14,7 +15,11 @@ import html
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
 from urllib.parse import unquote
+
+EMOJI_FILE = Path(__file__).parent / "blocklist" / "emoji.tsv"
 
 #: Shorter chunks are words and numbers more often than encoded sentences.
 _MIN_BASE64, _MIN_HEX = 8, 16
@@ -23,6 +28,8 @@ _MAX_DEPTH = 3
 #: Fewer numbers are sizes, dates or colours.
 _MIN_CODES = 6
 _READABLE_SHARE = 0.85
+#: What follows an emoji without changing what it shows: the style of the picture, colours of skin.
+_EMOJI_VARIANTS = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]"
 _RIGHT_TO_LEFT, _POP = "\u202e", "\u202c"
 
 
@@ -58,6 +65,7 @@ def _hidden(text: str) -> Iterator[str]:
         _unescaped(text),
         _reversed_parts(text),
         _untagged(text),
+        _emoji_read(text),
     ):
         if whole != text:
             yield whole
@@ -118,3 +126,22 @@ def _untagged(text: str) -> str:
         lambda match: chr(ord(match.group()) - 0xE0000),
         re.sub(flags, "", text),
     )
+
+
+def _emoji_read(text: str) -> str:
+    """Return the text with words in the place of the emoji that stand for them."""
+    words, pattern = _emoji_words()
+    read, count = pattern.subn(
+        lambda match: f" {words[match.group()]} ", re.sub(_EMOJI_VARIANTS, "", text)
+    )
+    return read if count else text
+
+
+@cache
+def _emoji_words() -> tuple[dict[str, str], re.Pattern[str]]:
+    """Return the words by emoji, and a pattern of all emoji."""
+    lines = EMOJI_FILE.read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    words = {sign: meaning for signs, meaning in rows for sign in signs.split()}
+    longest_first = sorted(words, key=len, reverse=True)
+    return words, re.compile("|".join(map(re.escape, longest_first)))

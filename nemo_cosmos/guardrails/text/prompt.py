@@ -1,4 +1,4 @@
-"""What every prompt guard refuses unread: what is not text, is too long, or is empty."""
+"""What every prompt guard refuses unread: what is not text, is too long, or has no words."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ def refuse_unreadable(guard: str, prompt: object) -> Verdict | None:
         reason = f"the prompt has {len(prompt)} characters, at most {MAX_CHARACTERS} are judged"
     elif (odd := _not_text(prompt)) is not None:
         reason = odd
-    elif not re.search(r"[^\W_]", plain(prompt)):  # nothing that a reading has words of
-        reason = "the prompt is empty"
+    elif not re.search(r"[^\W_]", read := plain(prompt)):  # nothing that a reading has words of
+        reason = (
+            "the prompt holds no words that can be read" if read.strip() else "the prompt is empty"
+        )
     else:
         return None
     return Verdict(False, guard, INVALID, reason)

@@ -64,3 +64,28 @@ def test_ordinary_prompts_hide_nothing_that_is_refused(prompt):
 @settings(max_examples=100, deadline=None)
 def test_any_text_is_its_own_first_reading(text):
     assert with_hidden(text)[0] == text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read"),
+    [
+        ("A man 🔪 a woman 🩸 to 💀", "A man knife a woman blood to death"),
+        ("he 🔫👧🏽 and 💣", "he gun girl and bomb"),
+        ("⚔️ and ☠︎ in the well", "swords and death in the well"),
+        ("👱‍♀️ falls", "woman falls"),
+        ("ein Mann 💉", "ein Mann needle"),
+    ],
+)
+def test_emoji_that_stand_for_harm_or_people_are_read_as_words(prompt, read):
+    assert read in [" ".join(text.split()) for text in with_hidden(prompt)]
+
+
+def test_other_emoji_are_left_alone():
+    assert with_hidden("a robot 🤖 waves 👋🏽 at the sun ☀️") == [
+        "a robot 🤖 waves 👋🏽 at the sun ☀️"
+    ]
+
+
+def test_the_keyword_guard_reads_emoji():
+    assert KeywordGuard().check("kill the robot's battery").allowed
+    assert not KeywordGuard().check("they kill the 👶").allowed

@@ -31,8 +31,9 @@ GUARDS = [
         ("", "empty"),
         (" \n\t", "empty"),
         ("\u200b\u2060", "empty"),
-        ("?!___", "empty"),
-        ("\U0001f52a\U0001fa78", "empty"),  # pictures alone are no words that a guard reads
+        ("?!___", "no words that can be read"),
+        ("\U0001f52a\U0001fa78", "no words that can be read"),  # pictures alone are no sentence
+        (".- / -- .- -. / -.- .. .-.. .-.. ...", "no words that can be read"),
         ("\ufffdPNG\ufffd a", "U+FFFD at place 1 stands for bytes that are not UTF-8"),
         ("a robot \udcff arm", "U+DCFF at place 9 stands for bytes"),
         ("\ud83d robot", "U+D83D"),

@@ -21,6 +21,19 @@ FOLDER = Path(__file__).parents[4] / "benchmarks" / "guard_prompts"
 SCENES = {"driving", "robotics", "hospital", "museum", "city", "zoo", "retail"}
 
 
+def assert_disjoint(development: set[str], held_out: set[str]) -> None:
+    """Fail with a count alone: pytest would print the sets, and held-out prompts stay unread."""
+    num_shared = len(development & held_out)
+    assert num_shared == 0, f"{num_shared} development prompts are held-out prompts, too"
+
+
+def labels(name: str) -> tuple[int, int]:
+    """Return how many harmless and harmful prompts a file has."""
+    prompts = read_prompts(FOLDER / f"{name}.tsv")
+    num_harmful = sum(prompt.harmful for prompt in prompts)
+    return len(prompts) - num_harmful, num_harmful
+
+
 def test_measure_counts_as_its_names_say():
     prompts = [
         LabelledPrompt("safe", "city", "a"),
@@ -49,7 +62,7 @@ def test_the_two_parts_cover_every_scene_and_category_and_share_no_prompt():
     parts = [read_prompts(FOLDER / f"{name}.tsv") for name in ("development", "heldout")]
     assert sum(map(len, parts)) >= 300
     texts = [{prompt.text.casefold() for prompt in part} for part in parts]
-    assert texts[0].isdisjoint(texts[1])
+    assert_disjoint(*texts)
     assert {p.label for p in parts[0]} == {p.label for p in parts[1]}
     for part in parts:
         assert {p.kind for p in part if not p.harmful} >= SCENES
@@ -78,11 +91,16 @@ def test_the_parts_of_the_benchmark_share_no_prompt():
         {prompt.text.casefold() for file in FOLDER.glob(glob) for prompt in read_prompts(file)}
         for glob in ("development*.tsv", "heldout*.tsv")
     )
-    assert development.isdisjoint(held_out)
-    evading = read_prompts(FOLDER / "heldout_evading.tsv")
-    assert len(evading) >= 200 and all(prompt.harmful for prompt in evading)
-    benign = read_prompts(FOLDER / "heldout_benign.tsv")
-    assert len(benign) >= 500 and not any(prompt.harmful for prompt in benign)
+    assert_disjoint(development, held_out)
+    assert labels("heldout_evading") == (0, 252)
+    assert labels("heldout_benign") == (500, 0)
+
+
+def test_a_failure_shows_no_held_out_prompt():
+    with pytest.raises(AssertionError) as failure:
+        assert_disjoint({"a robot waves", "a cup"}, {"a robot waves", "a bowl"})
+    assert str(failure.value).startswith("1 development prompts")
+    assert "robot" not in str(failure.value) and "bowl" not in str(failure.value)
 
 
 def test_every_covered_language_has_harmful_and_harmless_prompts_in_both_parts():
@@ -92,10 +110,9 @@ def test_every_covered_language_has_harmful_and_harmless_prompts_in_both_parts()
             own = [prompt for prompt in prompts if prompt.kind.split()[0] == code]
             assert sum(prompt.harmful for prompt in own) >= least, code
             assert sum(not prompt.harmful for prompt in own) >= least, code
-    second = read_prompts(FOLDER / "heldout_evading_second.tsv")
-    assert all(prompt.harmful for prompt in second)
-    held_out = [prompt for file in FOLDER.glob("heldout*.tsv") for prompt in read_prompts(file)]
-    assert len(held_out) >= 1000
+    assert labels("heldout_evading_second") == (0, 147)
+    num_held_out = sum(len(read_prompts(file)) for file in FOLDER.glob("heldout*.tsv"))
+    assert num_held_out >= 1000
 
 
 def test_the_held_out_prompts_are_those_that_were_frozen():
@@ -111,11 +128,9 @@ def test_the_held_out_prompts_are_those_that_were_frozen():
 
 
 def test_the_second_held_out_set_covers_what_the_first_one_does():
-    benign, evading, languages = (
-        read_prompts(FOLDER / f"heldout2_{name}.tsv") for name in ("benign", "evading", "languages")
-    )
-    assert len(benign) >= 100 and not any(prompt.harmful for prompt in benign)
-    assert len(evading) >= 60 and all(prompt.harmful for prompt in evading)
+    assert labels("heldout2_benign") == (125, 0)
+    assert labels("heldout2_evading") == (0, 75)
+    languages = read_prompts(FOLDER / "heldout2_languages.tsv")
     for code in READ[1:]:
         assert sum(prompt.kind == f"{code} plain" for prompt in languages) >= 20, code
         assert sum(prompt.kind == f"{code} scene" for prompt in languages) >= 10, code
