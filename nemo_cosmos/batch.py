@@ -127,6 +127,15 @@ class SpecifiedData(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksData(Protocol):
+    """A Lightning module that says, before it is built, whether it can train on some data."""
+
+    def check_data(self, spec: DataSpec, sharded: bool) -> None:
+        """Require the data to fit the layout that the strategy has given the module."""
+        ...
+
+
 def spec_of(data: object) -> DataSpec:
     """Return what a data module says of its batches; nothing where it does not say."""
     return data.data_spec() if isinstance(data, SpecifiedData) else DataSpec()

@@ -32,7 +32,11 @@ def training_checks(recipe: run.Partial, post_training: bool, *, here: bool = Tr
         here: whether it runs on this machine, whose folders it sees.
     """
     checks = [Check("machine", lambda: _machine(recipe))] if here else []
-    checks += [Check("layout", lambda: _layout(recipe)), Check("data", lambda: _named_data(recipe))]
+    checks += [
+        Check("precision", lambda: _precision(recipe)),
+        Check("layout", lambda: _layout(recipe)),
+        Check("data", lambda: _named_data(recipe)),
+    ]
     if post_training:
         checks.append(Check("weights", lambda: _weights(recipe, here)))
     model = cache(lambda: _build(recipe))
@@ -42,6 +46,7 @@ def training_checks(recipe: run.Partial, post_training: bool, *, here: bool = Tr
         checks += [
             Check("samples", lambda: data()[1]),
             Check("belonging", lambda: _belonging(recipe, model(), data()[0])),
+            Check("fit", lambda: _fit(recipe, data()[0])),
             Check("output", lambda: _output(recipe)),
             Check("room", lambda: _room(recipe)),
         ]
@@ -60,6 +65,17 @@ def _machine(recipe: run.Partial) -> str:
         num_devices=int(getattr(trainer, "devices", 1)),
     )
     return check_machine(needs)
+
+
+def _precision(recipe: run.Partial) -> str:
+    from nemo_cosmos.training.precision import check_precision
+
+    trainer = recipe.trainer
+    if getattr(trainer, "plugins", None):
+        return "as the trainer's plug-in says"
+    precision, fp8 = str(trainer.precision), trainer.fp8
+    check_precision(precision, fp8, trainer.fp8_recipe)
+    return f"{precision}, FP8 {fp8} ({trainer.fp8_recipe})" if fp8 else precision
 
 
 def _layout(recipe: run.Partial) -> str:
@@ -101,6 +117,7 @@ def _weights(recipe: run.Partial, here: bool) -> str:
 
     from nemo_cosmos.training.checkpointing.resume import restore_source
     from nemo_cosmos.training.initial_weights import check_own_weights
+    from nemo_cosmos.training.matching import check_kind_of_weights
     from nemo_cosmos.training.run import check_restore
 
     restore = getattr(recipe.resume, "restore_config", None)
@@ -111,6 +128,7 @@ def _weights(recipe: run.Partial, here: bool) -> str:
         return str(path)
     check_restore(fdl.build(recipe.resume))
     source = restore_source(Path(path))
+    check_kind_of_weights(fdl.get_callable(recipe.model), source)
     check_own_weights(source)
     return str(source)
 
@@ -161,6 +179,29 @@ def _belonging(recipe: run.Partial, model: Any, spec: Any) -> str:
         checkpoint=saved[-1][0] if saved else None,
     )
     return f"allowed: {' '.join(meant)}" if meant else "data, model and weights belong together"
+
+
+def _fit(recipe: run.Partial, spec: Any) -> str:
+    """Let the strategy take the model, and the model look at the data, as a run begins."""
+    import inspect
+
+    import fiddle as fdl
+
+    from nemo_cosmos.batch import ChecksData
+    from nemo_cosmos.training.precision import megatron_precision
+
+    strategy = fdl.build(recipe.trainer.strategy)
+    if not getattr(recipe.trainer, "plugins", None):
+        names = inspect.signature(megatron_precision).parameters
+        asked = {name: getattr(recipe.trainer, name) for name in names}
+        strategy.precision_plugin = megatron_precision(
+            **asked | {"precision": str(asked["precision"])}
+        )
+    model = _build(recipe)  # the strategy writes into its configuration
+    strategy.connect(model)
+    if isinstance(model, ChecksData):
+        model.check_data(spec, sharded=strategy.fsdp is not None)
+    return "the layout and the network take the data"
 
 
 def _output(recipe: run.Partial) -> str:

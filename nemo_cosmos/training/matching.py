@@ -9,9 +9,15 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nemo_cosmos.checkpoint.world.config import parts_of_model
+from nemo_cosmos.checkpoint.world.config import (
+    TOKENIZER_FOLDER,
+    TOKENIZER_FORMAT,
+    format_of,
+    parts_of_model,
+)
 from nemo_cosmos.checkpoint.world.parts import (
     TOKENIZER_FAMILY,
+    described_world,
     fixed_by_tokenizer,
     parts_of_tokenizer,
     parts_of_weights,
@@ -48,8 +54,11 @@ def check_belonging(
         the differences that were allowed, for the record of what is trained.
 
     Raises:
-        ConfigError: something differs, or an unknown kind is allowed.
+        ConfigError: something differs, the weights are of another kind, or an unknown kind of
+            difference is allowed.
     """
+    if weights is not None:
+        check_kind_of_weights(type(model), weights)
     here = _of_model(model, text_length)
     if here is None:
         return check_together([], allowed)
@@ -67,6 +76,37 @@ def check_belonging(
     data = [parts for folder in folders if (parts := parts_of_data(folder)) is not None]
     makers = [maker for folder in folders[:1] for maker in _tokenizer_of(folder)]
     return check_together([*before, here, *data, *makers], allowed)
+
+
+def check_kind_of_weights(trained: object, weights: Path) -> None:
+    """Refuse to start a world model from a tokenizer, or a tokenizer from a world.
+
+    No such weights load, so nobody can allow it.
+
+    Args:
+        trained: the class of what is trained; other than world models and tokenizers may start
+            from anything.
+        weights: the folder of the starting weights.
+
+    Raises:
+        ConfigError: they are of the other kind; says what to give.
+    """
+    if not isinstance(trained, type):
+        return
+    if issubclass(trained, TokenizerModel):
+        if described_world(weights) is not None:
+            raise ConfigError(
+                f"'{weights}' is a world, but this recipe trains a tokenizer. Start from a "
+                "tokenizer: --from FOLDER with the export of a tokenizer's run ('<run>/export'); "
+                f"that of a world is in its folder '{TOKENIZER_FOLDER}'. Nothing has been done."
+            )
+    elif hasattr(trained, "family") and format_of(weights) == TOKENIZER_FORMAT:
+        raise ConfigError(
+            f"'{weights}' is a tokenizer, but this recipe trains a world model. Start from a "
+            "world: --from FOLDER with the export of a world model's run ('<run>/export'), or "
+            "weights that 'nemo-cosmos import' converted. The tokenizer needs no option: the data "
+            "name it. Nothing has been done."
+        )
 
 
 def _of_model(model: object, text_length: int) -> Parts | None:

@@ -8,6 +8,7 @@ from nemo import lightning as nl
 
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.platform import require
+from nemo_cosmos.platform.hardware import FP8_CAPABILITIES
 
 PRECISIONS = ("32", "bf16-mixed", "16-mixed")
 FP8_FORMATS = ("hybrid", "e4m3")
@@ -32,17 +33,13 @@ def megatron_precision(
             delayed scaling, which allows no exceptions.
 
     Raises:
-        ConfigError: an unknown precision or format, or FP8 without bfloat16.
+        ConfigError: an unknown precision, format or recipe, or FP8 without bfloat16.
         MissingDependencyError: FP8 without Transformer Engine.
     """
-    if precision not in PRECISIONS:
-        raise ConfigError(
-            f"There is no precision '{precision}'. Valid are "
-            f"{nearest_names(precision, PRECISIONS)}."
-        )
+    check_precision(precision, fp8, fp8_recipe)
     settings: dict[str, Any] = {}
     if fp8 is not None:
-        _check_fp8(precision, fp8)
+        require("transformer_engine", purpose=f"training with trainer.fp8={fp8}")
         if bf16_end_layers is None:
             bf16_end_layers = 0 if fp8_recipe == "delayed" else 1
         settings = {
@@ -77,7 +74,24 @@ def check_same_fp8(config: object, plugin: object) -> None:
         )
 
 
-def _check_fp8(precision: str, fp8: str) -> None:
+def check_precision(precision: str, fp8: str | None = None, fp8_recipe: str = "tensorwise") -> None:
+    """Require a precision that exists, whatever this machine computes in.
+
+    Args:
+        precision: as :func:`megatron_precision` takes it.
+        fp8: the format of FP8, or None for no FP8.
+        fp8_recipe: how FP8 is scaled; without FP8 it means nothing.
+
+    Raises:
+        ConfigError: an unknown precision, format or recipe, or FP8 without bfloat16.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(
+            f"There is no precision '{precision}'. Valid are "
+            f"{nearest_names(precision, PRECISIONS)}."
+        )
+    if fp8 is None:
+        return
     if fp8 not in FP8_FORMATS:
         raise ConfigError(
             f"There is no FP8 format '{fp8}'. Valid are {nearest_names(fp8, FP8_FORMATS)}."
@@ -87,4 +101,8 @@ def _check_fp8(precision: str, fp8: str) -> None:
             f"FP8 computes around bfloat16, but the precision is '{precision}'. Set "
             "trainer.precision=bf16-mixed, or leave trainer.fp8 out."
         )
-    require("transformer_engine", purpose=f"training with trainer.fp8={fp8}")
+    if fp8_recipe not in FP8_CAPABILITIES:
+        raise ConfigError(
+            f"There is no FP8 recipe '{fp8_recipe}'. Valid are "
+            f"{nearest_names(fp8_recipe, FP8_CAPABILITIES)}."
+        )

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from nemo_cosmos.aliases import JsonObject
+from nemo_cosmos.checkpoint.formats.whole import is_whole
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.storage import EXPORT_FOLDER
 
@@ -54,8 +55,8 @@ def read_curves(run: Path) -> list[JsonObject]:
 def read_finished(run: Path) -> JsonObject | None:
     """The marker of a complete run: ``step``, ``fingerprint``, ``export`` and the export's files.
 
-    None without one, where it is damaged, and where a file of the export is missing: each can be
-    written again.
+    None without one, where it is damaged, and where a file of the export is missing or has another
+    size than was written: each can be written again.
     """
     path, export = run / FINISHED_FILE, run / EXPORT_FOLDER
     if not path.is_file() or not export.is_dir():
@@ -66,15 +67,29 @@ def read_finished(run: Path) -> JsonObject | None:
         return None
     if not isinstance(content, dict) or not {"step", "fingerprint"} <= content.keys():
         return None
-    # Runs of earlier releases do not say which files they exported.
-    whole = all((export / name).is_file() for name in content.get("files", ()))
-    return content if whole else None
+    return content if _is_export_whole(run, content.get("files")) else None
 
 
-def exported_files(run: Path) -> list[str]:
-    """The files of a run's export, relative to it, in order."""
+def exported_files(run: Path) -> dict[str, int]:
+    """The files of a run's export, relative to it and in order, with their sizes in bytes."""
     export = run / EXPORT_FOLDER
-    return sorted(str(path.relative_to(export)) for path in export.rglob("*") if path.is_file())
+    paths = sorted(path for path in export.rglob("*") if path.is_file())
+    return {str(path.relative_to(export)): path.stat().st_size for path in paths}
+
+
+def _is_export_whole(run: Path, recorded: object) -> bool:
+    """Whether every file of an export is there, and as long as it was.
+
+    Args:
+        run: the run's folder.
+        recorded: sizes by file. Earlier releases recorded the names alone, or nothing; then the
+            files themselves say whether they are whole.
+    """
+    found = exported_files(run)
+    if isinstance(recorded, dict):
+        return all(found.get(name) == size for name, size in recorded.items())
+    names = {*found, *recorded} if isinstance(recorded, list) else set(found)
+    return all(is_whole(run / EXPORT_FOLDER / name) for name in names)
 
 
 def list_checkpoints(run: Path) -> list[tuple[Path, int]]:

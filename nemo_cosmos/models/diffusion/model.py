@@ -16,7 +16,7 @@ from nemo import lightning as nl
 from nemo.lightning.pytorch.optim import OptimizerModule
 from torch import Tensor, nn
 
-from nemo_cosmos.batch import LatentBatch, spec_of
+from nemo_cosmos.batch import DataSpec, LatentBatch, spec_of
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
@@ -92,16 +92,23 @@ class DiffusionModel(MegatronLightningModule):
         self.buffer_tokens: int | None = None  # for the callback TensorOverlap
 
     def setup(self, stage: str) -> None:
-        """Before anything is built, require the data to fit the layout and the network.
+        """Before anything is built, require the data to fit the layout and the network."""
+        if stage == "fit":
+            sharded = bool(getattr(self.trainer.strategy, "fsdp", None))
+            self.check_data(spec_of(self.trainer.datamodule), sharded)
+
+    def check_data(self, spec: DataSpec, sharded: bool) -> None:
+        """Require the data to fit the layout and the network, and set what packs need.
+
+        Args:
+            spec: what is known of all batches.
+            sharded: whether Megatron-FSDP shards weights.
 
         Raises:
             ConfigError: latents, text or packs do not divide over the ranks that share them, or
                 the layers cannot do what the configuration asks for.
             WrongFrameCountError, WrongSizeError: the network does not take the data's latents.
         """
-        if stage != "fit":
-            return
-        spec = spec_of(self.trainer.datamodule)
         sharing = Sharing.of(self.config, has_level_each_frame(self.controls))
         if spec.packed:
             sharing.check_packs()
@@ -113,9 +120,7 @@ class DiffusionModel(MegatronLightningModule):
         grids = [token_grid(latent_thw, self.config) for latent_thw in spec.latents_thw]
         sharing.check(grids, spec.num_text_tokens)
         self.buffer_tokens = buffer_tokens(self.config, grids, spec.packed)
-        check_fused_gradients(
-            self.config, sharded=bool(getattr(self.trainer.strategy, "fsdp", None))
-        )
+        check_fused_gradients(self.config, sharded)
 
     def reinit(self) -> DiffusionModel:
         """Make the part of the network for a further virtual pipeline stage; NeMo calls this.

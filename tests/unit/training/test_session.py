@@ -157,6 +157,15 @@ def test_a_file_that_is_missing_from_the_export_is_written_again(whole, toy, tmp
     assert_same(exported(folder), exported(whole))
 
 
+def test_a_file_of_the_export_that_was_cut_short_is_written_again(whole, toy, tmp_path):
+    folder = tmp_path / "toy"
+    shutil.copytree(whole, folder, symlinks=True)
+    weights = folder / "export" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    assert api.pretrain(**toy.arguments(tmp_path, STEPS)) == folder
+    assert_same(exported(folder), exported(whole))
+
+
 def test_a_session_ends_early_and_another_continues_it(whole, toy, tmp_path):
     with TrainingSession.start(**toy.arguments(tmp_path, STEPS)) as session:
         session.advance(5)

@@ -114,7 +114,14 @@ def test_check_stops_before_training(run_cli, latents, fake_pretrain, tmp_path):
         (["trainer.max_steps=-1"], "layout", "max_steps=-1"),
         (["trainer.devices=0"], "layout", "1 or more"),
         (["trainer.devices=2", "trainer.strategy.tensor_model_parallel_size=4"], "layout", "4 pro"),
+        (["trainer.precision=fp64"], "precision", "no precision 'fp64'"),
+        (["trainer.precision=32", "trainer.fp8=hybrid"], "precision", "FP8 computes around"),
+        (["trainer.fp8=e5m2", "trainer.precision=bf16-mixed"], "precision", "no FP8 format"),
         (["model.config.num_layers=0"], "model", "num_layers=0"),
+        (["model.config.fused=compiled"], "model", "fused='compiled' is unknown"),
+        (["model.config.tp_comm_overlap=true"], "fit", "of which there are none"),
+        (["model.config.gradient_accumulation_fusion=true"], "fit", "needs the kernels"),
+        (["trainer.devices=5", "trainer.strategy.context_parallel_size=5"], "fit", "tokens"),
         (["model.config.num_attention_heads=5"], "model", "heads"),
         (["model.config.crossattn_emb_channels=64"], "belonging", "text_channels=64"),
         (["log.log_dir=file"], "output", "is a file"),
@@ -132,6 +139,17 @@ def test_what_cannot_work_is_found_before_training(
     shown = run_cli(*call, "--check")
     assert shown.code == Exit.WRONG_USE and f"{check} │ wrong" in " ".join(shown.out.split())
     assert "Fiddle" not in shown.out
+
+
+def test_a_tokenizer_is_no_weights_of_a_world(run_cli, latents, fake_pretrain, tmp_path):
+    tokenizer = tmp_path / "tokenizer"
+    tiny_tokenizer().save(tokenizer)
+    call = ["finetune", *NANO, "--from", tokenizer, f"data.path={latents}"]
+    for allowed in ([], ["--allow-mismatch", "model"]):
+        shown = run_cli(*call, *allowed, "--check")
+        words = " ".join(shown.out.split())
+        assert shown.code == Exit.WRONG_USE and "weights │ wrong" in words
+        assert "is a tokenizer" in words and "--allow-mismatch" not in words
 
 
 def test_room_for_the_checkpoints_is_looked_at(run_cli, latents, fake_pretrain, monkeypatch):
@@ -199,7 +217,8 @@ def test_several_devices_are_launched(monkeypatch, run_cli, tmp_path):
     launched = []
     monkeypatch.setattr(TorchrunLauncher, "run", lambda self, job: launched.append(job))
     monkeypatch.setattr("nemo_cosmos.launch.checks._room", lambda recipe: "a large disk")
-    data = write_latents(tmp_path / "latents", Clips(num_samples=2, text_dim=1024))
+    clips = Clips(num_samples=2, height=64, width=64, text_dim=1024)
+    data = write_latents(tmp_path / "latents", clips)
     words = ["--factory", "diffusion_7b_text2world", "--conf", "parallel=tp8", f"data.path={data}"]
     assert run_cli("pretrain", *words).code == Exit.DONE
     assert launched[0].resources.num_processes == 8
