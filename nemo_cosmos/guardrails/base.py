@@ -142,9 +142,8 @@ def ask(name: str, question: Callable[[], Verdict], timeout_s: float) -> Verdict
         try:
             answers.append(_as_verdict(name, question()))
         except BaseException as error:  # noqa: BLE001  failing closed: any error is a refusal
-            answers.append(
-                Verdict(False, name, FAILURE, f"the guard failed: {type(error).__name__}: {error}")
-            )
+            why = " ".join(f"{type(error).__name__}: {error}".split())  # a verdict is one line
+            answers.append(Verdict(False, name, FAILURE, f"the guard failed: {why}"))
 
     thread = threading.Thread(target=run, name=f"guard-{name}", daemon=True)
     thread.start()

@@ -24,6 +24,7 @@ from nemo_cosmos.guardrails.text.words import (
     Reading,
     is_read,
     name_by_letters,
+    name_by_own_letters,
     read_words,
     recognise,
 )
@@ -101,7 +102,8 @@ def foreign_languages(reading: Reading, allowed: Collection[str]) -> dict[str, l
     mostly = num_foreign >= UNREAD_SHARE * reading.num_words and len(reading.unread) >= 1
     code = _by_function_words(reading, allowed) if grammar else None
     if code not in allowed and (grammar or mostly or len(reading.unread) >= 2):
-        listed = recognise(words, 1 if mostly or grammar else 2, allowed)
+        listed = name_by_own_letters(words)
+        listed = listed or recognise(words, 1 if mostly or grammar else 2, allowed)
         code = listed if code is None or listed in allowed else code
     if code is None and (grammar or (mostly and len(words) >= UNREAD_SHARE * reading.num_words)):
         code = name_by_letters(words) or UNKNOWN

@@ -12,7 +12,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,11 @@ from nemo_cosmos.services import Endpoint, OpenAIClient, run_blocking, user_mess
 MAX_NEW_TOKENS = 100
 REQUEST_TIMEOUT_S = 60.0
 MAX_TRIES = 3
+HUB_TIMEOUT_S = 10.0
+#: What is fetched of a repository: no pickles, no copies in other formats.
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+
+T = TypeVar("T")
 
 
 class Backend(Protocol):
@@ -50,16 +56,27 @@ class TransformersBackend:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         device = default_device()
-        net: Any = AutoModelForCausalLM.from_pretrained(
-            model,
-            dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
+
+        def load(folder: str) -> tuple[Any, Any]:
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False, local_files_only=True
+            )
+            net = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+            )
+            return tokenizer, net
+
+        self._tokenizer, net = _from_cache_or_hub(model, load)
         if adapter is not None:
-            net = require("peft").PeftModel.from_pretrained(net, adapter)
+            peft = require("peft")
+            net = _from_cache_or_hub(
+                adapter, lambda folder: peft.PeftModel.from_pretrained(net, folder)
+            )
         self._net = net.to(device).eval()
 
     def answer(self, prompt: str, asked: LlmFormat) -> str:
@@ -97,6 +114,46 @@ class TransformersBackend:
             return_tensors="pt",
             return_dict=True,
         )
+
+
+def _from_cache_or_hub(source: str, load: Callable[[str], T]) -> T:
+    """Load from a local folder: the given one, the cache's copy, or one that the hub gives.
+
+    The hub is asked once, and only for what the cache lacks: ``from_pretrained`` with a hub name
+    asks for each file several times before it looks at what there is.
+
+    Args:
+        source: local folder or name on the hub.
+        load: called with the folder; raises OSError if files are missing there.
+
+    Raises:
+        GuardrailError: there is no such folder, or the hub does not give the files.
+    """
+    if Path(source).is_dir():
+        return load(source)
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    options: dict[str, Any] = {"allow_patterns": HUB_FILES}
+    settings = f"{where_to_set('llm_guard_model')}, to a folder that has the weights"
+    try:
+        return load(snapshot_download(source, local_files_only=True, **options))
+    except HFValidationError as error:
+        raise GuardrailError(
+            f"The folder '{source}' does not exist, and no hub name reads so. Set {settings}."
+        ) from error
+    except OSError:
+        pass  # not in the cache, or not all of it
+    try:
+        HfApi().model_info(source, timeout=HUB_TIMEOUT_S)  # the download would wait for minutes
+        return load(snapshot_download(source, **options))
+    except OSError as error:
+        raise GuardrailError(
+            f"The weights of '{source}' are not in the cache, and the hub did not give them "
+            f"({type(error).__name__}). Fetch them once with `hf download {source}` where there is "
+            f"network (with HF_TOKEN, if the model is gated), or set {settings}, or "
+            f"{where_to_set('llm_guard_url')}, to an endpoint."
+        ) from error
 
 
 class EndpointBackend:

@@ -57,6 +57,8 @@ _TELLING_LATIN = {
     "ro": "ăâîșțşţ", "hu": "őűáéíóöúü", "cs": "řěůčšžýťďňíáé", "da": "øæå", "sv": "åäö",
     "fi": "äö",
 }  # fmt: skip
+#: Letters besides a to z of the languages that have a dictionary here.
+_DICTIONARY_LETTERS = frozenset("àáâãäæçèéêëìíîïñòóôõöœùúûüÿßª°º")
 _TELLING_WORDS_TEXT = {
     "mr": "आहे आणि आहेत नाही करतो करते होते",
     "ne": "छ छन् गर्छ हुन्छ गर्दै भएको लाई",
@@ -172,6 +174,18 @@ def name_by_letters(words: Iterable[str]) -> str | None:
     letters = {c for word in words for c in word.lower() if c.isalpha() and not c.isascii()}
     fitting = [code for code, own in _TELLING_LATIN.items() if letters and letters <= set(own)]
     return fitting[0] if len(fitting) == 1 or (fitting and fitting[0] == "vi") else None
+
+
+def name_by_own_letters(words: Collection[str]) -> str | None:
+    """Return the language of words of which half have letters that no dictionary here has.
+
+    They need no dictionary, and opening all of them takes more than a second.
+    """
+    owns = [{c for c in word if c.isalpha() and not c.isascii()} for word in words]
+    owns = [own for letters in owns if (own := letters - _DICTIONARY_LETTERS)]
+    together = set().union(*owns)
+    fitting = [code for code, letters in _TELLING_LATIN.items() if together <= set(letters)]
+    return fitting[0] if len(fitting) == 1 and 2 * len(owns) >= len(words) else None
 
 
 def is_foreign(word: str) -> bool:

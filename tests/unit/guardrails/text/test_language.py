@@ -12,6 +12,7 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.guardrails.base import FAILURE
 from nemo_cosmos.guardrails.registry import build_guard
 from nemo_cosmos.guardrails.settings import GuardSettings
+from nemo_cosmos.guardrails.text import words
 from nemo_cosmos.guardrails.text.language import LanguageGuard
 
 GUARD = LanguageGuard()
@@ -159,3 +160,16 @@ def test_an_unknown_code_is_an_error_and_refuses():
 @settings(max_examples=150, deadline=None)
 def test_any_text_gets_a_verdict(text):
     assert isinstance(GUARD.check(text).allowed, bool)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "language"),
+    [
+        ("người đàn ông chế tạo bom", "Vietnamese"),
+        ("mężczyzna zabija kobietę nożem", "Polish"),
+        ("robot kırmızı küpü kaldırıyor", "Turkish"),
+    ],
+)
+def test_letters_that_no_dictionary_has_open_none(prompt, language, monkeypatch):
+    monkeypatch.setattr(words, "_in_dictionary", lambda word, code: pytest.fail(f"{code} opened"))
+    assert language in LanguageGuard().check(prompt).reason

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from nemo_cosmos.errors import GuardrailError
 from nemo_cosmos.guardrails import AuditLog, GuardPolicy, RefusedError, registry
+from nemo_cosmos.guardrails.base import ask
 from nemo_cosmos.guardrails.settings import LLM_KEY_VARIABLE, variable
 from nemo_cosmos.guardrails.text import llm_guard as module
 from nemo_cosmos.guardrails.text.llm_formats import LLM_FORMATS, llama_guard_prompt
@@ -230,6 +233,49 @@ def test_a_missing_model_refuses_with_the_reason(monkeypatch, tmp_path):
     )
     with pytest.raises(RefusedError, match="nowhere"):
         policy.check_prompt("a robot")
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """An empty cache, and a hub that cannot be reached: the errors of the calls that asked it."""
+    from huggingface_hub import HfApi, constants
+
+    calls: list[str] = []
+
+    def unreachable(self, name, **options):
+        calls.append(name)
+        raise ConnectionError("HTTPSConnectionPool:\nMax retries exceeded")
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(HfApi, "model_info", unreachable)
+    return calls
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once_and_one_line_says_how_to_fetch(hub, tmp_path):
+    guard = LlmGuard(QWEN, lambda: TransformersBackend(QWEN.model))
+    policy = GuardPolicy([guard], audit=AuditLog(tmp_path / "a.jsonl"))
+    with pytest.raises(RefusedError, match=f"hf download {QWEN.model}") as refusal:
+        policy.check_prompt("a robot")
+    assert hub == [QWEN.model]
+    (verdict,) = refusal.value.verdicts
+    assert "\n" not in verdict.reason and "Max retries" not in verdict.reason
+
+
+def test_the_cache_is_read_without_asking_the_hub(hub, tiny_model, tmp_path):
+    snapshot = tmp_path / "models--an--owner" / "snapshots" / ("a" * 40)
+    shutil.copytree(tiny_model, snapshot)
+    refs = tmp_path / "models--an--owner" / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("a" * 40)
+    assert TransformersBackend("an/owner").answer("robot", LLAMA) is not None
+    assert hub == []
+
+
+def test_a_failure_of_several_lines_is_a_verdict_of_one():
+    def fail():
+        raise OSError("first\nsecond")
+
+    assert ask("a_guard", fail, timeout_s=5).reason == "the guard failed: OSError: first second"
 
 
 def test_language_models_are_off_until_enabled(tmp_path):
