@@ -188,7 +188,7 @@ def _fit(recipe: run.Partial, spec: Any) -> str:
     import fiddle as fdl
 
     from nemo_cosmos.batch import ChecksData
-    from nemo_cosmos.training.precision import megatron_precision
+    from nemo_cosmos.training.precision import check_same_fp8, megatron_precision
 
     strategy = fdl.build(recipe.trainer.strategy)
     if not getattr(recipe.trainer, "plugins", None):
@@ -197,6 +197,8 @@ def _fit(recipe: run.Partial, spec: Any) -> str:
         strategy.precision_plugin = megatron_precision(
             **asked | {"precision": str(asked["precision"])}
         )
+    # The model that is built below has no FP8 of its own: that would need Transformer Engine.
+    check_same_fp8(getattr(recipe.model, "config", None), strategy.precision_plugin)
     model = _build(recipe)  # the strategy writes into its configuration
     strategy.connect(model)
     if isinstance(model, ChecksData):

@@ -121,6 +121,7 @@ def test_check_stops_before_training(run_cli, latents, fake_pretrain, tmp_path):
         (["model.config.fused=compiled"], "model", "fused='compiled' is unknown"),
         (["model.config.tp_comm_overlap=true"], "fit", "of which there are none"),
         (["model.config.gradient_accumulation_fusion=true"], "fit", "needs the kernels"),
+        (["model.config.fp8=hybrid"], "fit", "trainer's precision has fp8=None"),
         (["trainer.devices=5", "trainer.strategy.context_parallel_size=5"], "fit", "tokens"),
         (["model.config.num_attention_heads=5"], "model", "heads"),
         (["model.config.crossattn_emb_channels=64"], "belonging", "text_channels=64"),
