@@ -14,6 +14,7 @@
     ├── NumericsError                  NaN or infinity where there must be none
     ├── CheckpointError                a checkpoint is missing, incomplete or of another model
     ├── GuardrailError                 a guard refused, or could not be asked (which is a refusal)
+    ├── RequirementError               a score does not have the value that someone requires
     ├── ServiceError                   a server that was asked gave no answer, however often
     ├── Cancelled                      someone asked for the work to stop
     ├── JobFailedError                 a job that was launched elsewhere ended with an error

@@ -24,6 +24,7 @@ from nemo_cosmos.cli.kit.options import (
     EnableGuard,
     listed,
     number,
+    typed,
     with_options,
 )
 from nemo_cosmos.errors import ConfigError, counted, nearest_names
@@ -43,10 +44,14 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 LABELS = {"generate": "Generating", "predict": "Predicting", "extend": "Extending"}
 
 Model = Annotated[Path, typer.Argument(help="World-model folder, such as <run>/export.")]
-Prompt = Annotated[str, typer.Option("--prompt", "-p", help="What happens in the video.")]
+Prompt = Annotated[
+    str, typer.Option("--prompt", "-p", callback=typed, help="What happens in the video.")
+]
 OptionalPrompt = Annotated[
     str | None,
-    typer.Option("--prompt", "-p", help="What happens; optional where a control steers."),
+    typer.Option(
+        "--prompt", "-p", callback=typed, help="What happens; optional where a control steers."
+    ),
 ]
 Input = Annotated[Path, typer.Option("--input", "-i", help="Image or video to continue.")]
 Out = Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nemo_cosmos.cli.kit.options import AsJson, DisableGuard, EnableGuard, listed
+from nemo_cosmos.cli.kit.options import AsJson, DisableGuard, EnableGuard, listed, typed
 from nemo_cosmos.cli.main import GENERATION, HOUSE, CommandEntry, CommandGroup, Exit
 from nemo_cosmos.errors import PromptError, counted
 
@@ -79,7 +79,7 @@ def text(
 
     policy = site_policy(listed(disable_guard), listed(enable_guard))
     allowed: list[bool] = []
-    for line in _read_lines() if prompt == FROM_STDIN else [prompt]:
+    for line in _read_lines() if prompt == FROM_STDIN else [typed(prompt) or ""]:
         verdict = judge_prompt(policy, line)
         allowed.append(verdict.allowed)
         _print_verdict(verdict, as_json)

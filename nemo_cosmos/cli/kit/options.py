@@ -8,6 +8,7 @@ repeated, and takes names with commas between them: ``--skip motion,embed`` is `
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -29,6 +30,24 @@ import typer
 from nemo_cosmos.errors import WrongSizeError
 from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.provenance.belonging import KINDS
+
+
+def typed(text: str | None) -> str | None:
+    """Return text as a person typed it, in UTF-8 whatever the locale.
+
+    In a locale without UTF-8 Python puts surrogates in place of a word's bytes. A path must keep
+    them to be found again; a prompt is what they say.
+
+    Args:
+        text: a word of the command line.
+    """
+    if text is None:
+        return None
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError:  # bytes of another encoding: whoever reads the text refuses it
+        return text
+
 
 AsJson = Annotated[
     bool,

@@ -53,8 +53,9 @@ def test_executors_by_name():
 
 
 def test_two_runs_do_not_write_into_one_folder(raw, tmp_path):
-    with claimed(tmp_path), pytest.raises(ConfigError, match="Another run"):
-        curate(raw, tmp_path, SETTINGS)
+    out = tmp_path / "out"
+    with claimed(out), pytest.raises(ConfigError, match="Another run"):
+        curate(raw, out, SETTINGS)
 
 
 def test_a_file_that_kills_its_worker_is_a_dead_letter_and_the_rest_is_made(raw, tmp_path):

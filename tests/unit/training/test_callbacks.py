@@ -41,6 +41,7 @@ def fake_trainer(**changes):
             pipeline_model_parallel_size=1,
             context_parallel_size=1,
             virtual_pipeline_model_parallel_size=None,
+            sync_weights=lambda: None,
         ),
     }
     return SimpleNamespace(**{**values, **changes})

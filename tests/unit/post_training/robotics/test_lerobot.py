@@ -186,19 +186,21 @@ def test_damaged_episodes_are_left_out_and_a_second_run_makes_what_is_missing(tm
 
 
 def test_what_is_no_such_data_set_is_refused(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
     with pytest.raises(MissingFileError, match=r"holds no 'meta/info\.json'"):
-        LeRobotData(tmp_path)
-    write_info(tmp_path, "v1.6", 6)
+        LeRobotData(data)
+    write_info(data, "v1.6", 6)
     with pytest.raises(SampleError, match=r"v1\.6"):
-        LeRobotData(tmp_path)
-    write_info(tmp_path, "v2.1", 6)
+        LeRobotData(data)
+    write_info(data, "v2.1", 6)
     with pytest.raises(MissingFileError, match=r"episodes\.jsonl"):
-        convert_lerobot(tmp_path, tmp_path / "out")
+        convert_lerobot(data, tmp_path / "out")
     with pytest.raises(ConfigError, match="no camera 'left'"):
-        convert_lerobot(tmp_path, tmp_path / "out", camera="left")
-    (tmp_path / "meta/info.json").write_text("{")
+        convert_lerobot(data, tmp_path / "out", camera="left")
+    (data / "meta/info.json").write_text("{")
     with pytest.raises(SampleError, match="not valid JSON"):
-        LeRobotData(tmp_path)
+        LeRobotData(data)
 
 
 def test_the_command_and_the_refusal_of_curate_lead_to_each_other(tmp_path, run_cli, monkeypatch):

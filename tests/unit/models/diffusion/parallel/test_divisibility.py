@@ -69,7 +69,7 @@ def setup(latent_thw: tuple[int, int, int], control: str | None = None, **layout
     controls = () if control is None else (ControlSpec(control),)
     model = DiffusionModel(config, controls=controls)
     data = SimpleNamespace(data_spec=lambda: DataSpec((latent_thw,), num_text_tokens=8))
-    model._trainer = SimpleNamespace(datamodule=data)
+    model._trainer = SimpleNamespace(datamodule=data, strategy=SimpleNamespace(fsdp=None))
     model.setup("fit")
 
 
