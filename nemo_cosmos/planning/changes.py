@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from nemo_cosmos.errors import counted
 from nemo_cosmos.planning.layout import is_trainable
 from nemo_cosmos.planning.search import Candidate, Search, Way
 
@@ -120,7 +121,7 @@ def _other_ways(
 def _recomputation(after: Candidate) -> str:
     layout = after.layout
     if layout.recompute == "block":
-        return f"recomputation of {layout.num_recomputed} layers alone"
+        return f"recomputation of {counted(layout.num_recomputed, 'layer')} alone"
     return "no recomputation" if layout.recompute == "none" else "recomputation of all layers"
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.errors import ConfigError, counted
 from nemo_cosmos.models.common.costs import CountedModel, Precision, Size3
 from nemo_cosmos.planning.hardware import (
     CONTEXT_BYTES,
@@ -23,6 +23,7 @@ from nemo_cosmos.planning.hardware import (
     USABLE_MEMORY,
     Gpu,
 )
+from nemo_cosmos.planning.layout import numbers_of_gpus
 from nemo_cosmos.platform import divisors
 
 
@@ -170,11 +171,11 @@ def plan_counted(
     """
     micro, whole = batch
     if whole % (micro * num_gpus):
-        legal = ", ".join(str(number) for number in divisors(whole // micro))
+        legal = numbers_of_gpus(divisors(whole // micro), ", ")
         raise ConfigError(
             f"A global batch of {whole} in micro-batches of {micro} does not divide over "
-            f"{num_gpus} GPUs. Use {legal} GPUs, or set data.global_batch_size to a multiple of "
-            f"{micro * num_gpus}."
+            f"{counted(num_gpus, 'GPU')}. Use {legal}, or set "
+            f"data.global_batch_size to a multiple of {micro * num_gpus}."
         )
     dtype = torch.bfloat16 if precision.compute_bytes == 2 else torch.float32
     network, video = model.meta_step(config, clip_thw, dtype)
@@ -196,7 +197,7 @@ def plan_counted(
     needed = sum(plan.memory.values())
     if needed > memory_bytes * USABLE_MEMORY:
         raise ConfigError(
-            f"Nothing fits: a micro-batch of {micro} clips of {clip_thw[0]} frames, "
+            f"Nothing fits: a micro-batch of {counted(micro, 'clip')} of {clip_thw[0]} frames, "
             f"{clip_thw[1]}x{clip_thw[2]}, needs {needed / GB:.1f} GB on a GPU, and of "
             f"{memory_bytes / GB:.0f} GB about {memory_bytes * USABLE_MEMORY / GB:.0f} can be "
             f"used. What would: GPUs of {needed / USABLE_MEMORY / GB:.0f} GB, or smaller clips "

@@ -114,14 +114,16 @@ GPUS: dict[str, Gpu] = {
 
 
 def get_gpu(name: str) -> Gpu:
-    """Return the GPU called ``name``.
+    """Return the GPU called ``name``, in capitals or not.
 
     Raises:
         ConfigError: there is none; the message names the nearest.
     """
-    if not isinstance(name, str) or name not in GPUS:
+    found = GPUS.get(str(name).lower())
+    if found is None:
+        nearest = nearest_names(str(name).lower(), GPUS)
         raise ConfigError(
-            f"There is no GPU '{name}' in the planner. Valid are {nearest_names(str(name), GPUS)}; "
+            f"There is no GPU '{name}' in the planner. Valid are {nearest}; "
             "their figures are in nemo_cosmos/planning/hardware.py."
         )
-    return GPUS[name]
+    return found

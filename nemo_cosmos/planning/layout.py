@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.errors import ConfigError, counted
 from nemo_cosmos.models.common.costs import Split, Workload
 from nemo_cosmos.platform import divisors
 
@@ -77,10 +77,8 @@ class ParallelLayout:
         """
         method = {"full": "uniform", "block": "block"}.get(self.recompute)
         granularity = {"none": None, "selective": "selective"}.get(self.recompute, "full")
-        devices = max(size for size in divisors(self.num_gpus) if size <= per_node)
         return {
-            "trainer.num_nodes": self.num_gpus // devices,
-            "trainer.devices": devices,
+            **machines(self.num_gpus, per_node),
             "trainer.strategy.tensor_model_parallel_size": self.tp,
             "trainer.strategy.context_parallel_size": self.cp,
             "trainer.strategy.pipeline_model_parallel_size": self.pp,
@@ -95,13 +93,35 @@ class ParallelLayout:
         """Return one short line."""
         recompute = "" if self.recompute == "none" else f", {self.recompute} recomputation"
         if self.recompute == "block":
-            recompute = f", recomputation of {self.num_recomputed} layers"
+            recompute = f", recomputation of {counted(self.num_recomputed, 'layer')}"
         return self.split_words() + recompute
 
     def split_words(self) -> str:
         """Return the sizes alone."""
         data = "FSDP" if self.fsdp else "DP"
         return f"TP{self.tp} x CP{self.cp} x PP{self.pp} x {data}{self.dp}"
+
+
+def machines(num_gpus: int, per_node: int) -> dict[str, int]:
+    """Return the keys of a recipe that spread GPUs over equal machines, as few as can be.
+
+    Args:
+        num_gpus: number of all GPUs.
+        per_node: the most GPUs in a machine.
+    """
+    devices = max(size for size in divisors(num_gpus) if size <= per_node)
+    return {"trainer.num_nodes": num_gpus // devices, "trainer.devices": devices}
+
+
+def numbers_of_gpus(numbers: Collection[int], joint: str = " or ") -> str:
+    """Return a choice of numbers in words: ``1 GPU``, ``1 or 2 GPUs``.
+
+    Args:
+        numbers: the numbers, of which there is at least one.
+        joint: what stands between two.
+    """
+    noun = "GPU" if list(numbers) == [1] else "GPUs"
+    return f"{joint.join(map(str, numbers))} {noun}"
 
 
 def legal_layouts(

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.errors import ConfigError, counted
 from nemo_cosmos.models.common.costs import Workload
 from nemo_cosmos.planning.changes import Change, find_changes
 from nemo_cosmos.planning.cost import Overlap, step_time
 from nemo_cosmos.planning.hardware import GB, USABLE_MEMORY, Gpu
 from nemo_cosmos.planning.layout import (
     ParallelLayout,
-    is_trainable,
     legal_layouts,
     legal_numbers,
+    numbers_of_gpus,
 )
 from nemo_cosmos.planning.memory import by_recomputation, memory
 from nemo_cosmos.planning.search import Candidate, Search, Way, expected_mfu
@@ -35,6 +35,7 @@ class Plan:
         best: the fastest layout that fits.
         others: the next fastest, one for each TP, CP, PP and FSDP or not.
         configured: the recipe's own layout; None where it is not legal on this many GPUs.
+        problem: why the recipe's own layout is not legal; empty where it is.
         start: the layout that changes begin with: the recipe's own, or the fastest where that is
             not legal or does not fit.
         changes: what would make it faster, in order.
@@ -47,6 +48,7 @@ class Plan:
     best: Candidate
     others: Sequence[Candidate]
     configured: Candidate | None
+    problem: str
     start: Candidate
     changes: Sequence[Change]
 
@@ -104,6 +106,7 @@ class Plan:
             "overrides": best.layout.overrides(self.gpu.per_node),
             "others": [self._candidate(other) for other in self.others],
             "recipe_layout": self._configured(),
+            "recipe_layout_problem": self.problem,
             "changes_from": self._candidate(self.start),
             "changes": [self._change(change) for change in self.changes],
             **({"paper_accounting": paper} if paper else {}),
@@ -157,7 +160,7 @@ def make_plan(
     gpu: Gpu,
     num_gpus: int,
     memory_bytes: float,
-    own: ParallelLayout | None = None,
+    own: ParallelLayout | str = "",
     overlap: Overlap | None = None,
     *,
     fsdp: bool = False,
@@ -169,7 +172,7 @@ def make_plan(
         gpu: kind of GPU.
         num_gpus: number of GPUs.
         memory_bytes: memory of each GPU.
-        own: the recipe's own layout, where it has one.
+        own: the recipe's own layout, or why it has none on so many GPUs.
         overlap: what is sent while the GPU computes.
         fsdp: whether to consider layouts that split weights by FSDP.
 
@@ -181,18 +184,20 @@ def make_plan(
     candidates = search.candidates(way)
     if not candidates:
         raise ConfigError(
-            f"No layout of {num_gpus} GPUs is legal: the global batch of "
-            f"{workload.global_batch_size} samples does not divide into micro-batches of "
-            f"{workload.micro_batch_size} over what {workload.num_heads} heads, "
-            f"{workload.num_layers} layers and {workload.num_tokens} tokens leave for data "
-            f"parallelism. Use {_nearest_legal(workload, gpu, num_gpus)} GPUs, or set "
+            f"No layout of {counted(num_gpus, 'GPU')} is legal: the global batch of "
+            f"{counted(workload.global_batch_size, 'sample')} does not divide into "
+            f"micro-batches of {workload.micro_batch_size} over what "
+            f"{counted(workload.num_heads, 'head')}, {counted(workload.num_layers, 'layer')} and "
+            f"{counted(workload.num_tokens, 'token')} leave for data parallelism. Use "
+            f"{_nearest_legal(workload, gpu, num_gpus)}, or set "
             "data.global_batch_size to a multiple of the data-parallel size."
         )
     fitting = [candidate for candidate in candidates if candidate.fits(memory_bytes)]
     if not fitting:
         raise ConfigError(_what_would_fit(workload, gpu, candidates, memory_bytes, fsdp))
+    problem = own if isinstance(own, str) else _problem(workload, own)
     configured = None
-    if own is not None and is_trainable(workload, own.split):
+    if isinstance(own, ParallelLayout) and not problem:
         configured = search.candidate(way, own)
     fits = configured is not None and configured.fits(memory_bytes)
     start = configured if configured is not None and fits else fitting[0]
@@ -204,9 +209,19 @@ def make_plan(
         best=fitting[0],
         others=_distinct(fitting),
         configured=configured,
+        problem=problem,
         start=start,
         changes=find_changes(search, way, start, fitting[0]),
     )
+
+
+def _problem(workload: Workload, own: ParallelLayout) -> str:
+    """Why training refuses a layout; empty where it does not."""
+    try:
+        workload.check_split(own.split)
+    except ConfigError as error:
+        return f"The recipe's own layout, {own.split_words()}, is not legal: {error}"
+    return ""
 
 
 def _nearest_legal(workload: Workload, gpu: Gpu, num_gpus: int) -> str:
@@ -214,7 +229,7 @@ def _nearest_legal(workload: Workload, gpu: Gpu, num_gpus: int) -> str:
     legal = legal_numbers(workload, gpu.per_node)
     below = max((number for number in legal if number < num_gpus), default=None)
     above = min((number for number in legal if number > num_gpus), default=None)
-    return " or ".join(str(number) for number in (below, above) if number is not None)
+    return numbers_of_gpus([number for number in (below, above) if number is not None])
 
 
 def _what_would_fit(
@@ -228,7 +243,8 @@ def _what_would_fit(
     least = min(candidates, key=lambda candidate: candidate.memory.total)
     num_gpus = least.layout.num_gpus
     text = (
-        f"Nothing fits: the smallest of {len(candidates)} layouts of {num_gpus} GPUs, "
+        f"Nothing fits: the smallest of {counted(len(candidates), 'layout')} of "
+        f"{counted(num_gpus, 'GPU')}, "
         f"{least.layout.describe()}, needs {least.memory.total / GB:.0f} GB on a GPU, and of "
         f"{memory_bytes / GB:.0f} GB about {memory_bytes * USABLE_MEMORY / GB:.0f} can be used. "
     )

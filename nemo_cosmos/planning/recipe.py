@@ -6,6 +6,7 @@ Nothing is built but the Lightning module and, on the meta device, its network's
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import fiddle as fdl
 import nemo_run as run
 
 from nemo_cosmos.data.tokenize.dataset_info import read_dataset_info
-from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.errors import ConfigError, counted, nearest_names
 from nemo_cosmos.models.common.costs import Precision, Size3, StepInputs, Workload
 from nemo_cosmos.models.common.family import WorldFamily, WorldModel, get_family
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
@@ -21,7 +22,7 @@ from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.planning.cost import Overlap
 from nemo_cosmos.planning.counted import CountedPlan, plan_counted
 from nemo_cosmos.planning.hardware import Gpu
-from nemo_cosmos.planning.layout import ParallelLayout
+from nemo_cosmos.planning.layout import ParallelLayout, machines
 from nemo_cosmos.planning.planner import Plan, make_plan
 from nemo_cosmos.training.callbacks.ema import EMA
 from nemo_cosmos.training.checkpointing.resume import restore_source
@@ -109,18 +110,53 @@ def plan_recipe(
     return make_plan(workload, gpu, num_gpus, memory_bytes, own, overlap, fsdp=fsdp)
 
 
+def check_machines(recipe: run.Partial, overrides: Sequence[str], num_gpus: int, gpu: Gpu) -> None:
+    """Require machines that are named beside the number of GPUs to be those of the plan.
+
+    Args:
+        recipe: the recipe, with its overrides applied.
+        overrides: the ``key=value`` words of the command.
+        num_gpus: number of GPUs.
+        gpu: kind of GPU.
+
+    Raises:
+        ConfigError: they are others.
+    """
+    planned = machines(num_gpus, gpu.per_node)
+    named = {word.partition("=")[0].rstrip("+-*/ ").strip() for word in overrides}
+    given = {key: getattr(recipe.trainer, key.split(".")[1]) for key in planned if key in named}
+    wrong = [f"{key}={value}" for key, value in given.items() if value != planned[key]]
+    if wrong:
+        keys = " ".join(f"{key}={value}" for key, value in planned.items())
+        raise ConfigError(
+            f"{' '.join(wrong)} is not what --gpus {num_gpus} plans for: {keys}. Leave "
+            "trainer.num_nodes and trainer.devices out, since the plan chooses them, or name the "
+            "number of all GPUs by --gpus."
+        )
+
+
 def _own_layout(
     recipe: run.Partial, model: WorldModel, workload: Workload, num_gpus: int
-) -> ParallelLayout | None:
-    """Return the recipe's layout on so many GPUs; None where it does not divide over them."""
+) -> ParallelLayout | str:
+    """Return the recipe's layout on so many GPUs, or why it does not divide over them."""
     strategy, config = recipe.trainer.strategy, model.config
     tp, cp, pp = (
         getattr(strategy, f"{axis}_parallel_size", 1) or 1
         for axis in ("tensor_model", "context", "pipeline_model")
     )
-    dp = num_gpus // (tp * cp * pp)
-    if num_gpus % (tp * cp * pp) or workload.global_batch_size % (workload.micro_batch_size * dp):
-        return None
+    name, shared = f"The recipe's own layout, TP{tp} x CP{cp} x PP{pp},", tp * cp * pp
+    dp = num_gpus // shared
+    if num_gpus % shared:
+        return (
+            f"{name} does not divide over {counted(num_gpus, 'GPU')}: it takes a multiple of "
+            f"{shared}."
+        )
+    if workload.global_batch_size % (workload.micro_batch_size * dp):
+        return (
+            f"{name} makes {counted(dp, 'data-parallel rank')} of {counted(num_gpus, 'GPU')}, over "
+            f"which a global batch of {workload.global_batch_size} in micro-batches of "
+            f"{workload.micro_batch_size} does not divide."
+        )
     recompute = config.recompute_granularity or "none"
     if recompute == "full" and config.recompute_method == "block":
         recompute = "block"

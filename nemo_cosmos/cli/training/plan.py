@@ -9,6 +9,7 @@ import typer
 
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.cli.kit.options import AsJson, Conf, Overrides, number
+from nemo_cosmos.errors import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,8 +83,9 @@ def command(
 
     site = compose_site(conf or [])
     configured = configure_recipe(factory, overrides or [], site, post_training)
-    from nemo_cosmos.planning.recipe import Video, plan_recipe
+    from nemo_cosmos.planning.recipe import Video, check_machines, plan_recipe
 
+    check_machines(configured, overrides or [], gpus, kind)
     video = Video(num_frames, height, width)
     memory_gb = kind.memory_gb if gpu_memory_gb is None else gpu_memory_gb
     found = plan_recipe(configured, kind, gpus, memory_gb * GB, video, fsdp=fsdp)
@@ -178,6 +180,8 @@ def _print_layouts(console: Console, plan: JsonObject) -> None:
             f"{row['bubble']:.1%}",
         )
     console.print(table)
+    if plan.get("recipe_layout_problem"):
+        console.print(plan["recipe_layout_problem"], markup=False)
 
 
 TERMS = {
@@ -257,7 +261,7 @@ def _print_changes(console: Console, plan: JsonObject) -> None:
         console.print(f"{place}. {change['change']}: {_words(change['overrides'])}", soft_wrap=True)
 
 
-def describe(layout: dict[str, object]) -> str:
+def describe(layout: JsonObject) -> str:
     """One line for a layout of the JSON form."""
     data = "FSDP" if layout["fsdp"] else "DP"
     text = (
@@ -265,7 +269,7 @@ def describe(layout: dict[str, object]) -> str:
         f"PP{layout['pipeline_model_parallel_size']} {data}{layout['data_parallel_size']}"
     )
     if layout["recompute"] == "block":
-        text += f", recomputation of {layout['recompute_num_layers']} layers"
+        text += f", recomputation of {counted(layout['recompute_num_layers'], 'layer')}"
     elif layout["recompute"] != "none":
         text += f", {layout['recompute']} recomputation"
     return text

@@ -6,11 +6,13 @@ test can hand it those of a machine that it does not have.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -34,6 +36,8 @@ COMPILED = ("cv2", "scipy.spatial")
 """Modules compiled against NumPy that every installation has."""
 STACK = ("megatron.core", "nemo.lightning")
 """What training cannot go without."""
+SMI_TIMEOUT_S = 5.0
+"""How long NVIDIA's tool may take; it hangs where a GPU or its driver does."""
 _OPENED = os.R_OK | os.W_OK
 
 
@@ -90,6 +94,7 @@ class Facts(NamedTuple):
         cuda_error: why torch cannot use CUDA, in its own words.
         driver: version of NVIDIA's kernel driver; empty without one.
         installed: names of the GPUs that the driver lists, usable or not.
+        smi_error: why NVIDIA's tool listed no GPU; empty where it did, or is not there.
         devices: device files of the driver.
         denied: those of them that this user may not open.
         mig: whether a GPU of the driver's list is set to be divided (MIG).
@@ -115,6 +120,7 @@ class Facts(NamedTuple):
     cuda_error: str = ""
     driver: str = ""
     installed: tuple[str, ...] = ()
+    smi_error: str = ""
     devices: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
     mig: bool = False
@@ -228,13 +234,16 @@ def _driver_facts() -> dict[str, Any]:
         pass
     if not shutil.which("nvidia-smi"):
         return facts
-    rows = _run("nvidia-smi", "--query-gpu=name,driver_version,mig.mode.current")
+    rows, problem = _run("nvidia-smi", "--query-gpu=name,driver_version,mig.mode.current")
     table = [[cell.strip() for cell in row.split(",")] for row in rows]
     table = [row for row in table if len(row) == 3]
     if table:
         facts["installed"] = tuple(row[0] for row in table)
         facts["driver"] = facts.get("driver") or table[0][1]
         facts["mig"] = any(row[2] == "Enabled" for row in table)
+    elif not problem:
+        problem = _line(f"nvidia-smi lists no GPU: {' '.join(rows)}").rstrip(":")
+    facts["smi_error"] = problem
     return facts
 
 
@@ -249,17 +258,41 @@ def driver_version(text: str) -> str:
     return found.group(1) if found else ""
 
 
-def _run(program: str, *arguments: str) -> list[str]:
-    """Lines of a table that NVIDIA's tool prints; none where it fails."""
+def _run(program: str, *arguments: str) -> tuple[list[str], str]:
+    """Lines of a table that NVIDIA's tool prints, and why there are none where it fails."""
     command = [program, *arguments, "--format=csv,noheader"]
     try:
         # A wrapper or a driver that is broken may print anything, not text alone.
-        ran = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=20, check=False
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return ran.stdout.splitlines() if ran.returncode == 0 else []
+    except OSError as error:
+        return [], f"{program} does not start: {_words(error)}"
+    try:
+        printed, _ = process.communicate(timeout=SMI_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        _abandon(process)
+        return [], f"{program} did not answer in {SMI_TIMEOUT_S:g} s"
+    if process.returncode:
+        words = _line(printed) or "it printed nothing"
+        return [], f"{program} failed with exit code {process.returncode}: {words}"
+    return printed.splitlines(), ""
+
+
+def _abandon(process: subprocess.Popen[str]) -> None:
+    """Kill a process with its children, and go on where the kernel does not let it die."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    # A process that waits for a broken driver survives its own end: 'subprocess.run' would wait.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _is_there(module: str) -> bool:
@@ -291,8 +324,12 @@ def _import_error(module: str) -> str:
 
 
 def _words(error: Exception) -> str:
+    return _line(f"{type(error).__name__}: {error}")
+
+
+def _line(text: str) -> str:
     """One line of at most 300 characters."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return " ".join(text.split())[:300]
 
 
 def _dotted(version: int) -> str:

@@ -185,6 +185,12 @@ def _torch(facts: Facts) -> Finding:
 def _gpu(facts: Facts) -> Finding:
     if facts.hidden:
         return Finding(GPU, None, "CUDA_VISIBLE_DEVICES hides all GPUs: this process has a CPU.")
+    if not facts.has_gpu and facts.smi_error:
+        text = (
+            f"No NVIDIA GPU was found, and {_sentence(facts.smi_error)} Everything runs on the "
+            "CPU. If the machine has a GPU, run nvidia-smi by hand and mend its driver first."
+        )
+        return Finding(GPU, False, text)
     if not facts.has_gpu:
         return Finding(GPU, None, "There is no NVIDIA GPU: everything runs on the CPU.")
     if facts.gpus:
@@ -209,6 +215,8 @@ def _usable(facts: Facts) -> Finding:
     driver = f", driver {facts.driver}" if facts.driver else ""
     capability = _dotted(gpu.capability)
     text = f"{count}{gpu.name}, {gpu.memory_gb} GB, compute capability {capability}{driver}"
+    if facts.smi_error:
+        text += f". torch can use it, but {facts.smi_error}"
     return Finding(GPU, True, text)
 
 
@@ -247,8 +255,10 @@ def _reasons(facts: Facts) -> Iterator[str]:
             "(nvidia-smi mig -cgi PROFILE -C), name an existing one in CUDA_VISIBLE_DEVICES "
             "(nvidia-smi -L lists them), or switch MIG off (nvidia-smi -mig 0)."
         )
+    tool = f"{_sentence(facts.smi_error)} " if facts.smi_error else ""
+    reason = _sentence(facts.cuda_error or "torch finds no CUDA device")
     yield (
-        f"{name} cannot be used: {facts.cuda_error or 'torch finds no CUDA device.'} Check that "
+        f"{name} cannot be used: {reason} {tool}Check that "
         "nvidia-smi works, and that CUDA_VISIBLE_DEVICES names a GPU that exists."
     )
 
@@ -358,6 +368,11 @@ def _encoding(facts: Facts) -> Finding:
         text = "This GPU or driver has no NVENC (A100, H100 and H200 have none): x264 encodes."
         return Finding(NVENC, False, text)
     return Finding(NVENC, True, "yes, h264_nvenc")
+
+
+def _sentence(words: str) -> str:
+    """Another program's words with a full stop."""
+    return words if words.endswith((".", "!", "?")) else f"{words}."
 
 
 def _arch(name: str) -> tuple[int, int]:

@@ -18,6 +18,8 @@ from nemo_cosmos.testing.tiny import Clips, write_latents, write_world
 from recipes.overrides import apply_overrides
 from recipes.registry import RECIPES, get_recipe
 
+README = Path(__file__).parents[4] / "README.md"
+
 
 @pytest.fixture
 def planned(run_cli: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,6 +128,69 @@ def test_only_splits_whose_numbers_divide_are_checked(
     words = ["-f", "diffusion_7b_text2world", "-n", 720_720, "data.global_batch_size=720720"]
     assert run_cli("plan", *words).code == Exit.DONE
     assert len(checked) < 1000, "of 15,000 splits of so many GPUs"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "gpus", "gpu", "what"),
+    [
+        ("diffusion_7b_action", 8, "H200", "post-training 7B on actions"),
+        ("diffusion_7b_video2world", 64, "H100", "training 7B Video2World"),
+        ("diffusion_14b_text2world", 64, "H100", "training 14B Text2World"),
+    ],
+)
+def test_the_rows_of_the_readme_are_the_planners(
+    recipe: str, gpus: int, gpu: str, what: str, planned: Callable[..., Any]
+) -> None:
+    found = planned(recipe, gpus, "--gpu", gpu)
+    row = (
+        f"| {what}, batch {found['global_batch_size']} | {gpus} x {gpu}, "
+        f"{plan.describe(found['layout'])}, {found['memory_gb_per_gpu']['total']:.1f} GB each "
+        f"| {found['step_time_s']:.1f} s a step | `nemo-cosmos plan`, a model |"
+    )
+    assert row in README.read_text(encoding="utf-8")
+
+
+def test_one_thing_is_no_several(run_cli: Callable[..., Any]) -> None:
+    shown = " ".join(run_cli("plan", "-f", "diffusion_7b_video2world", "-n", 64).out.split())
+    assert "DP8, recomputation of 1 layer instead of" in shown
+    assert "1 layers" not in shown
+    said = run_cli("plan", "-f", "diffusion_14b_text2world", "-n", 1).err
+    assert "layouts of 1 GPU," in said
+    said = run_cli("plan", "-f", "tokenizer_cv8x8x8", "-n", 3, "data.global_batch_size=1").err
+    assert "over 3 GPUs. Use 1 GPU, or" in said
+
+
+@pytest.mark.parametrize(
+    ("gpus", "words", "reason"),
+    [
+        (7, [], "TP2 x CP4 x PP1, does not divide over 7 GPUs: it takes a multiple of 8."),
+        (64, ["data.global_batch_size=4"], "makes 8 data-parallel ranks of 64 GPUs, over which"),
+        (64, ["trainer.strategy.tensor_model_parallel_size=64"], "is not legal: "),
+    ],
+)
+def test_a_recipes_layout_that_is_left_out_is_said(
+    gpus: int, words: list[str], reason: str, run_cli: Callable[..., Any]
+) -> None:
+    call = ["plan", "-f", "diffusion_7b_text2world", "-n", gpus, "--gpu", "b200"]
+    if "is not legal" in reason:
+        words = [*words, "trainer.strategy.context_parallel_size=1"]
+    call += words
+    shown = run_cli(*call)
+    assert reason in " ".join(shown.out.split()), shown.err
+    found = run_cli(*call, "--json").json
+    assert found["recipe_layout"] is None and reason in found["recipe_layout_problem"]
+
+
+@pytest.mark.parametrize("recipe", ["diffusion_nano_text2world", "tokenizer_ci8x8"])
+def test_machines_that_the_plan_would_drop_are_refused(
+    recipe: str, run_cli: Callable[..., Any]
+) -> None:
+    call = ["plan", "-f", recipe, "-n", 8, "--json"]
+    for words in (["trainer.devices=3"], ["trainer.num_nodes=2"], ["trainer.devices=16"]):
+        ran = run_cli(*call, *words)
+        assert ran.code == Exit.WRONG_USE
+        assert f"{words[0]} is not what --gpus 8 plans for: trainer.num_nodes=1" in ran.err
+    assert run_cli(*call, "trainer.devices=8", "trainer.num_nodes=1").code == Exit.DONE
 
 
 @pytest.mark.parametrize(
