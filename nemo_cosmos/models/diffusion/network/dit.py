@@ -194,7 +194,7 @@ class DiT(MegatronModule):
                     f"A control has {num_values} values along time, but the latent has "
                     f"{grid_thw[0]} frames. Give one value for the video, or one a frame."
                 )
-        places, text = inputs.places or self.encode_places(inputs), inputs.text
+        places, text = inputs.places or self._places(inputs), inputs.text
         return LayerInputs(
             # Every layer's modulation begins with the same activation, so it is done once.
             activated_TBE=F.silu(emb_TBE),
@@ -255,6 +255,11 @@ class DiT(MegatronModule):
         Args:
             inputs: their size, frame rate and origin are read.
         """
+        return self._places(inputs)
+
+    # Forward calls this and not encode_places: where ranks share the weights, encode_places drops
+    # the gathered weights at its end, and forward still needs them.
+    def _places(self, inputs: NetworkInput) -> Places:
         grid_thw = token_grid(inputs.x_BCTHW.shape[2:], self.config)
         rope = self.rope(grid_thw, inputs.fps_B, inputs.x_BCTHW.device, inputs.origin_thw)
         position = self.position_embed

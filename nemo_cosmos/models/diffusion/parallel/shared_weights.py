@@ -34,4 +34,6 @@ def share_weights(net: WorldNetwork) -> None:
         register_fsdp_forward_method(layer.cross_attention, "project_context")
         fully_shard(layer, mesh=mesh)
     fully_shard(net, mesh=mesh, reshard_after_forward=True, ignored_params=whole_parameters)
-    register_fsdp_forward_method(net, "encode_text")
+    # What a sampler computes once for all steps reads weights outside of the net's forward.
+    for method in ("encode_text", "encode_places"):
+        register_fsdp_forward_method(net, method)
