@@ -256,6 +256,6 @@ def test_training_runs_on_packs_of_all_shapes(tmp_path: Path, precision: str) ->
 def test_packs_are_not_split_over_context_parallel_processes() -> None:
     model = DiffusionModel(make_config(context_parallel_size=2))
     data = SimpleNamespace(data_spec=lambda: DataSpec(packed=True))
-    model._trainer = SimpleNamespace(datamodule=data)
+    model._trainer = SimpleNamespace(datamodule=data, strategy=SimpleNamespace(fsdp=None))
     with pytest.raises(ConfigError, match=r"context_parallel_size=1"):
         model.setup("fit")
