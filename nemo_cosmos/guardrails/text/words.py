@@ -70,7 +70,9 @@ _TELLING_WORDS = {
     for code, words in _TELLING_WORDS_TEXT.items()
 }
 #: The languages whose dictionaries are opened in doubt, quick and common ones first.
-_DICTIONARIES = ("es", "fr", "it", "pt", "nl", "de")
+_DICTIONARIES = ("es", "fr", "pt", "it", "nl", "de")
+#: A dictionary that has this many words, and no word less, is the right one.
+_SURE_WORDS = 3
 _STRETCH = "\u0640"
 _PREFIXES = ("un", "re", "non", "pre", "over", "under", "out", "sub", "super", "semi", "multi")
 _SUFFIXES = ("s", "es", "ed", "d", "ing", "er", "ers", "ly", "less", "able", "like", "ish", "y")
@@ -158,11 +160,11 @@ def recognise(words: Iterable[str], needed: int, preferred: Collection[str] = ()
         preferred: codes of languages that win a tie.
     """
     listed = [word for word in words if len(word) >= 3]
-    counts = {
-        code: sum(_in_dictionary(word, code) for word in listed)
-        for code in _DICTIONARIES
-        if len(listed) >= needed
-    }
+    counts: dict[str, int] = {}
+    for code in _DICTIONARIES if len(listed) >= needed else ():
+        counts[code] = sum(_in_dictionary(word, code) for word in listed)
+        if counts[code] == len(listed) >= _SURE_WORDS:
+            break  # no later one has more; German and Dutch are the slowest to open
     best = max(counts, key=lambda code: (counts[code], code in preferred), default=None)
     # A chance hit among many words names no language.
     enough = max(needed, (len(listed) + 1) // 2)

@@ -173,3 +173,16 @@ def test_any_text_gets_a_verdict(text):
 def test_letters_that_no_dictionary_has_open_none(prompt, language, monkeypatch):
     monkeypatch.setattr(words, "_in_dictionary", lambda word, code: pytest.fail(f"{code} opened"))
     assert language in LanguageGuard().check(prompt).reason
+
+
+def test_no_dictionary_is_opened_after_one_that_has_all_words(monkeypatch):
+    italian = {"uomo", "uccide", "donna", "coltello"}
+    opened = []
+
+    def look_up(word, code):
+        opened.append(code)
+        return code == "it" and word in italian
+
+    monkeypatch.setattr(words, "_in_dictionary", look_up)
+    assert words.recognise(italian, needed=1) == "it"
+    assert "it" in opened and "nl" not in opened and "de" not in opened
