@@ -27,8 +27,8 @@ _IN_DECODING_ORDER = frozenset(("avi",))
 #: Bare streams carry no times at all; FFmpeg counts packets.
 _BARE = frozenset(("mpegvideo", "m4v", "h261", "h263", "h264", "hevc", "vvc", "mjpeg", "obu"))
 _NONE = np.iinfo(np.int64).min
-#: Of a stream with times, the share of packets that may have lost theirs; and how many frames a
-#: packet may stand in front of the place where it is shown.
+#: Of a transport or program stream, the share of packets that may have lost their times; and how
+#: many frames a packet may stand in front of the place where it is shown.
 _MOST_WITHOUT_TIME, _REORDERED = 0.2, 16
 
 
@@ -107,7 +107,10 @@ def _packets_of(
     columns = np.array(rows, dtype=np.int64).reshape(-1, 6).T
     number, stored_pts, dts, key, corrupt, shown = columns
     lacks_time_N = stored_pts == _NONE
-    if 0 < lacks_time_N.sum() <= _MOST_WITHOUT_TIME * len(rows):
+    # A packet without a time may be whole: these streams need not give each one, and in Matroska
+    # FFmpeg knows none before 0. Then the decoder's order is right, and a guess at gaps is not.
+    has_lost = bool(names & _RESTARTING) and bool(corrupt.any())
+    if has_lost and 0 < lacks_time_N.sum() <= _MOST_WITHOUT_TIME * len(rows):
         stored_pts = _filled(stored_pts)
     has_times = bool((stored_pts != _NONE).all()) and len(rows) > 0
     # An edit list with several parts goes back to a keyframe in packets that are not shown.

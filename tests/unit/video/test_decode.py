@@ -170,6 +170,12 @@ class TestAwkwardFiles:
             12,
         ]
 
+    @pytest.mark.parametrize("first", [-1, -2, -6])
+    def test_matroska_that_starts_before_zero_is_whole(self, mux, numbers_of, first):
+        path = mux("early.mkv", range(first, 25 + first))
+        assert not index_frames(path).damaged_T.any()
+        assert numbers_of(decode(path).frames_THWC) == list(range(25))
+
     def test_open_groups_of_pictures(self, mux, numbers_of):
         path = mux("open.mp4", range(25), **{"x264-params": "open-gop=1:bframes=3"})
         everything = decode(path).frames_THWC
