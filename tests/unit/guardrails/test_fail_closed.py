@@ -141,10 +141,16 @@ def test_nan(log):
     assert "NaN" in ask(FaceBlur(), log, np.full((2, 8, 8, 3), nan))
 
 
-@pytest.mark.parametrize("prompt", ["", " ", "\n\t", "\u200b", "...", "\u0301"])
-def test_an_empty_prompt(prompt, log):
-    assert "empty" in ask(build_guard("keywords"), log, prompt)
-    assert "empty" in ask(build_guard("text_classifier"), log, prompt)
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        *((nothing, "empty") for nothing in ("", " ", "\n\t", "\u200b", "\u0301")),
+        ("...", "no words that can be read"),
+    ],
+)
+def test_a_prompt_that_says_nothing(prompt, reason, log):
+    assert reason in ask(build_guard("keywords"), log, prompt)
+    assert reason in ask(build_guard("text_classifier"), log, prompt)
 
 
 @pytest.mark.parametrize("shape", [(0, 8, 8, 3), (2, 0, 8, 3), (2, 8, 0, 3)])
