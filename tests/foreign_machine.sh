@@ -24,7 +24,7 @@ done
 
 if [ $# = 0 ]; then
   set -- tests/unit/platform/test_ranks.py tests/unit/platform/test_platform.py tests/unit/launch \
-    tests/unit/services/test_openai.py tests/unit/evaluation/judges tests/unit/cli/test_train.py \
+    tests/unit/services/test_openai.py tests/unit/evaluation/judges tests/unit/cli/training/test_train.py \
     tests/unit/training/test_checks.py tests/unit/training/test_session.py
 fi
 "$python" -m pytest -q "$@"
