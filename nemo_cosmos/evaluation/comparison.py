@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.evaluation.record import EvaluationRecord
 from nemo_cosmos.evaluation.statistics import Score, paired_difference
@@ -157,8 +155,8 @@ def check_repetition(before: EvaluationRecord, now: EvaluationRecord) -> list[Re
                 f"({before.content.get('versions', {}).get('nemo_cosmos')})."
             )
         new = now.scores[name]
-        is_equal = bool(np.isclose(new.value, old.value, rtol=1e-6, atol=1e-9))
-        found.append(Repetition(name, old, new, old.covers(new.value), is_equal))
+        comes_out, is_equal = old.covers(new.value), old.is_equal(new.value)
+        found.append(Repetition(name, old, new, comes_out, is_equal))
     return found
 
 

@@ -121,7 +121,7 @@ def _row(metric: Metric, score: Score) -> dict[str, str]:
     return {
         "name": metric.name,
         "value": f"{score.value:.3f}{unit}",
-        "interval": _interval(score),
+        "interval": score.interval,
         "num": str(score.num),
         "better": direction if metric.is_quality else "",
         "text": metric.description,
@@ -132,17 +132,11 @@ def _slope_row(name: str, score: Score) -> dict[str, str]:
     return {
         "name": f"{name}, drift",
         "value": f"{score.value:+.3f}",
-        "interval": _interval(score),
+        "interval": score.interval,
         "num": str(score.num),
         "better": "",
         "text": f"change of {name} in {PER_FRAMES} frames",
     }
-
-
-def _interval(score: Score) -> str:
-    if score.low is None or score.high is None:
-        return ""
-    return f"{score.low:.3f} to {score.high:.3f}"
 
 
 def _told_plots(evaluation: Evaluation) -> list[str]:

@@ -52,10 +52,8 @@ def metrics_table(evaluation: Evaluation) -> Table:
         table.add_column(header)
     for metric in evaluation.metrics:
         score = evaluation.scores[metric.name]
-        ends = None in (score.low, score.high)
-        interval = "" if ends else f"{score.low:.3f} to {score.high:.3f}"
         direction = "higher" if metric.higher_is_better else "lower"
-        row = (metric.name, metric.unit, f"{score.value:.3f}", interval)
+        row = (metric.name, metric.unit, f"{score.value:.3f}", score.interval)
         table.add_row(*row, direction if metric.is_quality else "")
     table.caption = _skipped(evaluation)
     return table

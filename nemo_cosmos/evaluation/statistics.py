@@ -54,9 +54,20 @@ class Score:
     def covers(self, value: float) -> bool:
         """Whether a value lies within the interval; without one, whether it is the same."""
         if self.low is None or self.high is None:
-            return bool(np.isclose(value, self.value, rtol=1e-6, atol=1e-9))
+            return self.is_equal(value)
         slack = 1e-6 * max(1.0, abs(self.value))
         return self.low - slack <= value <= self.high + slack
+
+    def is_equal(self, value: float) -> bool:
+        """Whether a value is this one but for rounding."""
+        return bool(np.isclose(value, self.value, rtol=1e-6, atol=1e-9))
+
+    @property
+    def interval(self) -> str:
+        """The interval in words; empty where there is none."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{self.low:.3f} to {self.high:.3f}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""

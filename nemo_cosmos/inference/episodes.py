@@ -20,7 +20,7 @@ from nemo_cosmos.data.shards.writer import list_shards
 from nemo_cosmos.errors import MissingFileError, SampleError, VideoError
 from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
 from nemo_cosmos.evaluation.metric import Frames
-from nemo_cosmos.inference.given import SAME_RATE
+from nemo_cosmos.provenance.belonging import is_same_rate
 from nemo_cosmos.storage import stamp_of
 from nemo_cosmos.video import center_crop, decode, index_frames
 from nemo_cosmos.video.resize import covering_size
@@ -154,7 +154,7 @@ def _frames(source: Path | bytes, where: str, shape: Shape) -> Frames:
     """
     index = index_frames(source)
     info = index.info
-    if abs(info.fps / shape.fps - 1) > SAME_RATE or info.variable_frame_rate:
+    if not is_same_rate(info.fps, shape.fps) or info.variable_frame_rate:
         rate = "a variable frame rate" if info.variable_frame_rate else f"{info.fps:g} frames/s"
         raise VideoError(
             f"{where} has {rate}, but the model makes {shape.fps:g} frames a second: frames and "

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.errors import ConfigError, InputError, VideoError, WrongFrameCountError, counted
+from nemo_cosmos.provenance.belonging import is_same_rate
 from nemo_cosmos.video import FrameIndex, Video, center_crop, decode, index_frames, is_image
 from nemo_cosmos.video.resize import covering_size
 
@@ -24,8 +25,6 @@ FrameSource: TypeAlias = "np.ndarray | Video | str | PathLike[str]"
 
 MAX_FRAMES = 10**9
 """No video has as many: more than a year of them."""
-SAME_RATE = 0.01
-"""Rates that differ by less than this share count as the same: 29.97 and 30 Hz."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class GivenFrames:
         """Whether frames at this rate are not simply consecutive frames of the source."""
         if self.fps is None:
             return False
-        return self.has_variable_rate or abs(self.fps / fps - 1) > SAME_RATE
+        return self.has_variable_rate or not is_same_rate(self.fps, fps)
 
     def num_frames(self, fps: float, begin: str | int) -> int:
         """Return how many frames can be given at a frame rate."""

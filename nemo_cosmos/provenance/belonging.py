@@ -79,6 +79,11 @@ class Mismatch:
     text: str
 
 
+def is_same_rate(fps: float, other_fps: float) -> bool:
+    """Whether two frame rates in Hz count as the same, as 29.97 and 30 do."""
+    return abs(fps / other_fps - 1) <= SAME_RATE
+
+
 def check_kinds(allowed: Collection[str]) -> None:
     """Refuse to allow what is no kind of difference.
 
@@ -144,7 +149,7 @@ def _between(one: Parts, other: Parts) -> Iterator[Mismatch]:
         )
     yield from _models(one, other)
     yield from _controls(one, other)
-    if one.fps and other.fps and abs(one.fps / other.fps - 1) > SAME_RATE:
+    if one.fps and other.fps and not is_same_rate(one.fps, other.fps):
         yield Mismatch(
             FRAME_RATE,
             f"The frames of {places} are of different times: {one.fps:g} and {other.fps:g} frames "

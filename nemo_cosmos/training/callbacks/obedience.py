@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from nemo.lightning.io.mixin import IOMixin
 
-from nemo_cosmos.errors import NemoCosmosError, RequirementError
+from nemo_cosmos.errors import RequirementError
 from nemo_cosmos.evaluation.obedience import partners
 from nemo_cosmos.evaluation.pair.motion import motion_following
 from nemo_cosmos.evaluation.statistics import Score, paired_difference
+from nemo_cosmos.training.callbacks.sampling import SamplingCallback
 from nemo_cosmos.training.callbacks.world_sampler import (
     ExampleMaker,
     controls_of,
     set_for_sampling,
 )
 
-logger = logging.getLogger(__name__)
 
-
-class Obedience(pl.Callback, IOMixin):
+class Obedience(SamplingCallback, IOMixin):
     """Measure the sensitivity to the control every N steps.
 
     Examples of the validation data (of the training data where there are none) are generated from
@@ -32,12 +29,8 @@ class Obedience(pl.Callback, IOMixin):
     while the model ignores its control; this number stays at zero.
 
     Logged: ``{control}_sensitivity`` with the ends ``_low`` and ``_high`` of its interval, to
-    TensorBoard and, where the step is one that is logged, to ``metrics.jsonl``.
-
-    Hooks:
-
-    - ``on_fit_start``: turn off between virtual pipeline stages, where a network cannot sample.
-    - ``on_train_batch_end``: measure.
+    TensorBoard and, where the step is one that is logged, to ``metrics.jsonl``. The hooks are those
+    of :class:`SamplingCallback`.
 
     Args:
         every_n_steps: how often; a multiple of ``trainer.log_every_n_steps``. 0 for never.
@@ -48,6 +41,8 @@ class Obedience(pl.Callback, IOMixin):
             to go on regardless.
     """
 
+    without = "Training does not measure whether the model obeys"
+
     def __init__(
         self,
         every_n_steps: int = 0,
@@ -56,52 +51,33 @@ class Obedience(pl.Callback, IOMixin):
         options: Mapping[str, Any] | None = None,
         stop_after: int | None = None,
     ) -> None:
-        self.every_n_steps = every_n_steps
+        super().__init__(every_n_steps)
         self.num_episodes = num_episodes
         self.seed = seed
         self.options = dict(options or {})
         self.stop_after = stop_after
-        self._is_on = every_n_steps > 0
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Turn off in a pipeline with virtual stages."""
-        stages = getattr(trainer.strategy, "virtual_pipeline_model_parallel_size", None)
-        if stages is not None and self._is_on:
-            self._turn_off(f"a pipeline of {stages} virtual stages cannot sample")
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object
-    ) -> None:
-        """Measure at multiples of ``every_n_steps``.
+    def keep(self, trainer: pl.Trainer, model: pl.LightningModule, sampled: Any) -> None:
+        """Log the sensitivity, and look whether it is enough.
 
         Raises:
             RequirementError: the model ignores its control after ``stop_after`` steps.
         """
-        step = trainer.global_step
-        if not self._is_on or step % self.every_n_steps:
+        if sampled is None:
+            self.turn_off("the model has no control")
             return
-        try:
-            measured = self._measure(trainer, pl_module)
-        except (NemoCosmosError, OSError, torch.OutOfMemoryError) as error:
-            torch.cuda.empty_cache()
-            self._turn_off(str(error))
-            return
-        if measured is None:
-            self._turn_off("the model has no control")
-            return
-        name, score = measured
+        name, score = sampled
         for suffix, value in (("", score.value), ("_low", score.low), ("_high", score.high)):
             if value is not None:
-                pl_module.log(f"{name}{suffix}", value, batch_size=1, rank_zero_only=False)
+                model.log(f"{name}{suffix}", value, batch_size=1, rank_zero_only=False)
+        step = trainer.global_step
         if self.stop_after is not None and step >= self.stop_after and not score.is_above_zero:
             raise RequirementError(_advice(step, name, score))
 
-    def _measure(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule
-    ) -> tuple[str, Score] | None:
+    def sample(self, trainer: pl.Trainer, model: pl.LightningModule) -> tuple[str, Score] | None:
         """The sensitivity's name and score; None for a model without a control."""
-        with set_for_sampling(trainer, pl_module):
-            maker = ExampleMaker(pl_module, self.seed, self.options)
+        with set_for_sampling(trainer, model):
+            maker = ExampleMaker(model, self.seed, self.options)
             controls = maker.described.controls
             if not controls:
                 return None
@@ -117,10 +93,6 @@ class Obedience(pl.Callback, IOMixin):
         own_N, other_N = zip(*following, strict=True)
         name = "_".join(spec.name for spec in controls)
         return f"{name}_sensitivity", paired_difference(own_N, other_N)
-
-    def _turn_off(self, reason: str) -> None:
-        self._is_on = False
-        logger.warning("Training does not measure whether the model obeys: %s", reason)
 
 
 def _of_one_shape(examples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

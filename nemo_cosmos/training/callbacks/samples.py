@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import io
-import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from nemo.lightning.io.mixin import IOMixin
 from PIL import Image
 
-from nemo_cosmos.errors import NemoCosmosError
+from nemo_cosmos.training.callbacks.sampling import SamplingCallback
 from nemo_cosmos.training.callbacks.world_sampler import Sampler, WorldSampler, set_for_sampling
 from nemo_cosmos.training.run_folder import SAMPLES_FOLDER, current_run
 from nemo_cosmos.video import Video, encode_video
@@ -20,10 +18,8 @@ from nemo_cosmos.video import Video, encode_video
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-logger = logging.getLogger(__name__)
 
-
-class SampleVideos(pl.Callback, IOMixin):
+class SampleVideos(SamplingCallback, IOMixin):
     """Call a function every N steps and keep the videos it returns.
 
     The function runs on every rank, since several may hold one network, with the EMA weights, where
@@ -31,11 +27,8 @@ class SampleVideos(pl.Callback, IOMixin):
     continues as if nothing had been sampled. What cannot be sampled is a warning, not the end of
     the run.
 
-    Hooks:
-
-    - ``on_fit_start``: turn off between virtual pipeline stages, where a network cannot sample.
-    - ``on_train_batch_end``: sample; write ``<run>/samples/step=000100/<name>.mp4`` and the same to
-      TensorBoard.
+    The videos are ``<run>/samples/step=000100/<name>.mp4``, and the same in TensorBoard. The hooks
+    are those of :class:`SamplingCallback`.
 
     Args:
         sampler: gets the Lightning module in evaluation mode, returns videos by name; by default a
@@ -43,41 +36,23 @@ class SampleVideos(pl.Callback, IOMixin):
         every_n_steps: how often; also after the last step. 0 turns sampling off.
     """
 
+    samples_last_step = True
+    without = "Training makes no sample videos"
+
     def __init__(self, sampler: Sampler | None = None, every_n_steps: int = 500) -> None:
+        super().__init__(every_n_steps)
         self.sampler = sampler if sampler is not None else WorldSampler()
-        self.every_n_steps = every_n_steps
-        self._is_on = every_n_steps > 0
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Turn off in a pipeline with virtual stages."""
-        stages = getattr(trainer.strategy, "virtual_pipeline_model_parallel_size", None)
-        if stages is not None and self._is_on:
-            self._turn_off(f"a pipeline of {stages} virtual stages cannot sample")
+    def sample(self, trainer: pl.Trainer, model: pl.LightningModule) -> dict[str, Video]:
+        """Call the function."""
+        with set_for_sampling(trainer, model):
+            return self.sampler(model)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object
-    ) -> None:
-        """Sample at multiples of ``every_n_steps`` and at the last step."""
-        step = trainer.global_step
-        if not self._is_on or (step % self.every_n_steps and step != trainer.max_steps):
-            return
-        try:
-            videos = self._sample(trainer, pl_module)
-        except (NemoCosmosError, OSError, torch.OutOfMemoryError) as error:
-            torch.cuda.empty_cache()
-            self._turn_off(str(error))
-            return
-        for name, video in videos.items():
+    def keep(self, trainer: pl.Trainer, model: pl.LightningModule, sampled: Any) -> None:
+        """Write the videos on the first rank."""
+        for name, video in sampled.items():
             if trainer.is_global_zero:
-                _keep(trainer, name, video, step)
-
-    def _sample(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Video]:
-        with set_for_sampling(trainer, pl_module):
-            return self.sampler(pl_module)
-
-    def _turn_off(self, reason: str) -> None:
-        self._is_on = False
-        logger.warning("Training makes no sample videos: %s", reason)
+                _keep(trainer, name, video, trainer.global_step)
 
 
 def _keep(trainer: pl.Trainer, name: str, video: Video, step: int) -> None:
