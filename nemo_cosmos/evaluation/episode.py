@@ -17,13 +17,15 @@ class Episode:
         truth_THWC: uint8 RGB frames.
         fps: frame rate in Hz.
         prompt: what happens, in words; None where nobody said.
-        control: the arrays of each signal by its name.
+        control: the arrays of each signal by its name, as the model is told them.
+        recorded: the arrays of further signals, for metrics alone.
     """
 
     truth_THWC: Frames
     fps: float
     prompt: str | None = None
     control: Mapping[str, Values] = field(default_factory=dict)
+    recorded: Mapping[str, Values] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from nemo_cosmos.evaluation.record import (
     as_record,
     make_record,
 )
+from nemo_cosmos.evaluation.recorded import files_beside, read_recorded, recorded_needs
 from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.evaluation.run import Source, evaluate_each
 from nemo_cosmos.evaluation.scoring import Evaluation
@@ -100,8 +101,9 @@ def evaluate_folders(
     alignment = alignment or Alignment()
     pairs = match_videos(generated, truth)
     meant, skipped = compare_frame_rates(pairs, allow_mismatch)
+    needs = recorded_needs(metrics)
     sources = {
-        name: _source(name, pair, alignment, _prompt_of(name, prompts or {}))
+        name: _source(name, pair, alignment, _prompt_of(name, prompts or {}), needs)
         for name, pair in pairs.items()
     }
     evaluation = evaluate_each(
@@ -370,8 +372,30 @@ def _prompt_of(name: str, prompts: Mapping[str, str]) -> str | None:
     return prompts.get(name, prompts.get(Path(name).stem))
 
 
-def _source(name: str, pair: FilePair, alignment: Alignment, prompt: str | None) -> Source:
+def _source(
+    name: str, pair: FilePair, alignment: Alignment, prompt: str | None, needs: Sequence[str]
+) -> Source:
     """A pair of files with all that decides its scores besides the metrics."""
-    files = [file for file in (pair.generated, pair.truth) if file is not None]
+    beside = files_beside(pair.truth, needs) if pair.truth is not None else []
+    files = [file for file in (pair.generated, pair.truth, *beside) if file is not None]
     about = [name, [list(stamp_of(file)) for file in files], asdict(alignment), prompt]
-    return Source(about, lambda: Case(name, *read_pair(pair, alignment), prompt))
+
+    def read() -> Case:
+        generated_THWC, truth_THWC = read_pair(pair, alignment)
+        case = Case(name, generated_THWC, truth_THWC, prompt)
+        if pair.truth is None or not beside:
+            return case
+        by_suffix = {
+            file.name.removeprefix(f"{pair.truth.stem}."): file.read_bytes() for file in beside
+        }
+        recorded = read_recorded(
+            needs,
+            by_suffix.get,
+            probe(pair.truth).num_frames,
+            alignment.skip_frames,
+            len(generated_THWC),
+            str(pair.truth),
+        )
+        return replace(case, recorded=recorded)
+
+    return Source(about, read)

@@ -2,6 +2,7 @@
 
 - :class:`PairMetric` compares one generated video with the true one.
 - :class:`VideoMetric` looks at one generated video alone.
+- :class:`CaseMetric` looks at a video and at what was recorded with it: cameras, actions, objects.
 - :class:`SetMetric` compares all generated videos with all true ones.
 - :class:`JudgeMetric` asks a model what it thinks of one video.
 - :class:`MeasuredMetric` names a number that comes with a video.
@@ -17,17 +18,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_cosmos.controls import Values
 from nemo_cosmos.errors import ConfigError
 
 Frames = NDArray[np.uint8]
-#: What a metric may ask for besides the generated frames.
-Need = Literal["truth", "prompt"]
-MetricKind = Literal["pair", "video", "set", "judge", "measured"]
+Need: TypeAlias = str
+"""What a metric may ask for besides the generated frames: ``truth``, ``prompt``, ``views``, or the
+name of a signal that was recorded with the true video (``camera``, ``action``, ``trajectory``)."""
+
+NOT_RECORDED: frozenset[Need] = frozenset({"truth", "prompt", "views"})
+"""Needs that are no signals."""
+
+MetricKind = Literal["pair", "video", "case", "set", "judge", "measured"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,19 @@ class Features:
 
 
 @dataclass(frozen=True)
+class View:
+    """What a further camera shows.
+
+    Attributes:
+        generated_THWC: uint8 RGB frames.
+        truth_THWC: the true frames, of the same shape; None where there is no truth.
+    """
+
+    generated_THWC: Frames
+    truth_THWC: Frames | None = None
+
+
+@dataclass(frozen=True)
 class Case:
     """One generated video and what there is to compare it with.
 
@@ -54,6 +74,9 @@ class Case:
         prompt: the words that the video was generated from, if they are known.
         measured: numbers that whoever made the video measured, such as the seconds it took, by the
             name of their :class:`MeasuredMetric`.
+        recorded: what was recorded with the true video: the arrays of each signal by its name, cut
+            to the frames above.
+        views: the same moments from further cameras, by the camera's name.
     """
 
     name: str
@@ -61,6 +84,8 @@ class Case:
     truth_THWC: Frames | None = None
     prompt: str | None = None
     measured: Mapping[str, float] = field(default_factory=dict)
+    recorded: Mapping[str, Values] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +140,7 @@ class PairMetric(Metric):
     per_frame: Callable[[Frames, Frames], NDArray[np.float64]] | None = None
 
     def __post_init__(self) -> None:
-        if self.compute is None and self.per_frame is None:
-            raise ConfigError(
-                f"The metric '{self.name}' has neither 'compute' nor 'per_frame'. Give at least "
-                "one of the two functions."
-            )
+        _check_functions(self.name, self.compute, self.per_frame)
 
     def measure(self, generated_THWC: Frames, truth_THWC: Frames) -> tuple[float, list[float]]:
         """The number of a pair, and those of its frames (none without ``per_frame``).
@@ -131,10 +152,7 @@ class PairMetric(Metric):
         curve_T = np.zeros(0)
         if self.per_frame is not None:
             curve_T = self.per_frame(generated_THWC, truth_THWC)
-        if self.compute is not None:
-            score = self.compute(generated_THWC, truth_THWC)
-        else:
-            score = float(curve_T.mean())
+        score = self.compute(generated_THWC, truth_THWC) if self.compute else curve_T.mean()
         return float(score), curve_T.tolist()
 
 
@@ -149,6 +167,33 @@ class VideoMetric(Metric):
     kind: ClassVar[MetricKind] = "video"
     needs: frozenset[Need] = frozenset()
     compute: Callable[[Frames], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseMetric(Metric):
+    """One number for a generated video, from all that is known of it.
+
+    Attributes:
+        compute: ``(case) -> float``; None for the mean of ``per_frame``.
+        per_frame: a number for each frame, float ``(T,)``, where that makes sense: it shows drift.
+
+    Raises:
+        ConfigError: it has neither function.
+    """
+
+    kind: ClassVar[MetricKind] = "case"
+    is_default: bool = False
+    compute: Callable[[Case], float] | None = None
+    per_frame: Callable[[Case], NDArray[np.float64]] | None = None
+
+    def __post_init__(self) -> None:
+        _check_functions(self.name, self.compute, self.per_frame)
+
+    def measure(self, case: Case) -> tuple[float, list[float]]:
+        """The number of a video, and those of its frames (none without ``per_frame``)."""
+        curve_T = self.per_frame(case) if self.per_frame is not None else np.zeros(0)
+        score = self.compute(case) if self.compute is not None else curve_T.mean()
+        return float(score), curve_T.tolist()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,3 +252,11 @@ class JudgeMetric(Metric):
     is_default: bool = False
     judge: Callable[[Sequence[Case]], list[Judgement]]
     batch_size: int = 8
+
+
+def _check_functions(name: str, *functions: object) -> None:
+    if all(function is None for function in functions):
+        raise ConfigError(
+            f"The metric '{name}' has neither 'compute' nor 'per_frame'. Give at least one of the "
+            "two functions."
+        )

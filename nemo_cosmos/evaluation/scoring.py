@@ -23,6 +23,7 @@ from nemo_cosmos.errors import (
 )
 from nemo_cosmos.evaluation.metric import (
     Case,
+    CaseMetric,
     Frames,
     JudgeMetric,
     MeasuredMetric,
@@ -149,6 +150,12 @@ def score_cases(cases: Sequence[Case], metrics: Sequence[Metric]) -> list[CaseSc
             if isinstance(metric, VideoMetric):
                 result.scores[metric.name] = float(metric.compute(case.generated_THWC))
                 continue
+            if isinstance(metric, CaseMetric):
+                score, curve = metric.measure(case)
+                result.scores[metric.name] = score
+                if metric.per_frame is not None:
+                    result.curves[metric.name] = curve
+                continue
             if case.truth_THWC is None:  # checked above; judges alone need none
                 continue
             if isinstance(metric, PairMetric):
@@ -237,24 +244,37 @@ def check_case(case: Case, metrics: Sequence[Metric]) -> None:
     """Refuse a video that a metric cannot be computed of.
 
     Raises:
-        ConfigError: a metric needs a truth or a prompt, and there is none.
+        ConfigError: a metric needs something that the video comes without.
         VideoError: the frames are not uint8 RGB, or a pair differs in length.
         WrongSizeError: a pair has different sizes.
     """
-    there = {"truth": case.truth_THWC is not None, "prompt": bool(case.prompt)}
+    there = {name for name, values in case.recorded.items() if values}
+    there |= {"truth"} if case.truth_THWC is not None else set()
+    there |= {"prompt"} if case.prompt else set()
+    there |= {"views"} if case.views else set()
     for metric in metrics:
         compares = {"truth"} if isinstance(metric, PairMetric | SetMetric) else set()
-        lacking = [need for need in sorted(metric.needs | compares) if not there[need]]
+        lacking = sorted((metric.needs | compares) - there)
         if lacking:
             raise ConfigError(
-                f"The metric '{metric.name}' needs a {lacking[0]} for every video, and "
-                f"'{case.name}' has none. Give it (prompts: --prompts FILE), or leave the metric "
-                "out."
+                f"The metric '{metric.name}' needs '{lacking[0]}' for every video, and "
+                f"'{case.name}' has none. {_how_to_give(lacking[0])}, or leave the metric out."
             )
     _check_frames("generated", case.generated_THWC)
     if case.truth_THWC is not None:
         _check_frames("true", case.truth_THWC)
         _check_same_shape(case.generated_THWC, case.truth_THWC)
+
+
+def _how_to_give(need: str) -> str:
+    """The beginning of a sentence that says how a metric gets what it needs."""
+    if need == "truth":
+        return "Name the folder of true videos"
+    if need == "prompt":
+        return "Give the prompts (--prompts FILE)"
+    if need == "views":
+        return "Put the videos of further cameras beside it, as NAME.CAMERA.mp4"
+    return f"Put its file beside the true video, as NAME.{need}.npy or .npz"
 
 
 def _measured(metric: MeasuredMetric, case: Case) -> float:

@@ -20,6 +20,7 @@ from nemo_cosmos.data.shards.writer import list_shards
 from nemo_cosmos.errors import MissingFileError, SampleError, VideoError
 from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
 from nemo_cosmos.evaluation.metric import Frames
+from nemo_cosmos.evaluation.recorded import files_beside, read_recorded
 from nemo_cosmos.provenance.belonging import is_same_rate
 from nemo_cosmos.storage import stamp_of
 from nemo_cosmos.video import center_crop, decode, index_frames
@@ -48,6 +49,7 @@ def find_episodes(
     signals: Sequence[Signal],
     shape: Shape,
     limit: int | None = None,
+    recorded: Sequence[str] = (),
 ) -> list[EpisodeSource]:
     """List the recordings of a folder, in order of name; none is decoded.
 
@@ -56,6 +58,7 @@ def find_episodes(
         signals: the signals that the model's controls read.
         shape: what the model makes.
         limit: how many at most.
+        recorded: names of further signals, which metrics need.
 
     Raises:
         MissingFileError: there is no recording.
@@ -64,13 +67,17 @@ def find_episodes(
     folder = Path(place)
     videos = sorted(folder.glob("*.mp4"))
     if videos:
-        found = [_of_files(video.with_suffix(""), signals, shape) for video in videos[:limit]]
+        found = [
+            _of_files(video.with_suffix(""), signals, shape, recorded) for video in videos[:limit]
+        ]
     else:
-        found = _of_shards(place, signals, shape)[:limit]
+        found = _of_shards(place, signals, shape, recorded)[:limit]
     return found
 
 
-def _of_files(stem: Path, signals: Sequence[Signal], shape: Shape) -> EpisodeSource:
+def _of_files(
+    stem: Path, signals: Sequence[Signal], shape: Shape, recorded: Sequence[str]
+) -> EpisodeSource:
     """A recording in files that share a stem."""
     video = Path(f"{stem}.mp4")
 
@@ -86,16 +93,31 @@ def _of_files(stem: Path, signals: Sequence[Signal], shape: Shape) -> EpisodeSou
             arrays[signal.name] = signal.values(read_signal(file))
         return _cut(arrays, signals, shape, index_frames(video).info.num_frames, str(video))
 
-    def read() -> Episode:
-        return Episode(_frames(video, str(video), shape), shape.fps, _caption(stem), control())
-
     beside = [Path(f"{stem}.{signal.suffix}") for signal in signals]
+    further = files_beside(video, recorded)
+
+    def content(suffix: str) -> bytes | None:
+        file = Path(f"{stem}.{suffix}")
+        return file.read_bytes() if file in further else None
+
+    def read() -> Episode:
+        frames_THWC = _frames(video, str(video), shape)
+        extra: dict[str, Values] = {}
+        if further:
+            num_frames = index_frames(video).info.num_frames
+            extra = read_recorded(recorded, content, num_frames, 0, shape.num_frames, str(video))
+        return Episode(frames_THWC, shape.fps, _caption(stem), control(), extra)
+
+    beside += [file for file in further if file not in beside]
     stamps = [list(stamp_of(file)) for file in (video, *beside) if file.exists()]
     return EpisodeSource(stem.name, stamps, read, control)
 
 
 def _of_shards(
-    place: str | PathLike[str], signals: Sequence[Signal], shape: Shape
+    place: str | PathLike[str],
+    signals: Sequence[Signal],
+    shape: Shape,
+    recorded: Sequence[str],
 ) -> list[EpisodeSource]:
     """The samples of shards."""
     found = []
@@ -108,11 +130,15 @@ def _of_shards(
         ) from error
     for shard in shards:
         index = load_index(shard)
-        found += [_of_sample(Sample(index, row), signals, shape) for row in range(len(index))]
+        found += [
+            _of_sample(Sample(index, row), signals, shape, recorded) for row in range(len(index))
+        ]
     return found
 
 
-def _of_sample(sample: Sample, signals: Sequence[Signal], shape: Shape) -> EpisodeSource:
+def _of_sample(
+    sample: Sample, signals: Sequence[Signal], shape: Shape, recorded: Sequence[str]
+) -> EpisodeSource:
     def control() -> dict[str, Values]:
         arrays = {
             signal.name: signal.values(
@@ -124,7 +150,13 @@ def _of_sample(sample: Sample, signals: Sequence[Signal], shape: Shape) -> Episo
 
     def read() -> Episode:
         frames_THWC = _frames(sample.read("mp4"), sample.where, shape)
-        return Episode(frames_THWC, shape.fps, sample.record.caption, control())
+        extra = read_recorded(
+            recorded, content, sample.record.num_frames, 0, shape.num_frames, sample.where
+        )
+        return Episode(frames_THWC, shape.fps, sample.record.caption, control(), extra)
+
+    def content(suffix: str) -> bytes | None:
+        return sample.read(suffix) if suffix in sample.members else None
 
     return EpisodeSource(sample.key, [sample.shard, sample.key], read, control)
 

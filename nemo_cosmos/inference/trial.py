@@ -24,7 +24,13 @@ from nemo_cosmos.checkpoint.world.config import TOKENIZER_FOLDER, read_config
 from nemo_cosmos.controls import get_controls
 from nemo_cosmos.errors import ConfigError, InputError, counted, nearest_names
 from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
-from nemo_cosmos.evaluation.metric import MeasuredMetric, Metric, PairMetric, VideoMetric
+from nemo_cosmos.evaluation.metric import (
+    CaseMetric,
+    MeasuredMetric,
+    Metric,
+    PairMetric,
+    VideoMetric,
+)
 from nemo_cosmos.evaluation.obedience import (
     DOSES,
     OTHER,
@@ -36,6 +42,7 @@ from nemo_cosmos.evaluation.obedience import (
     sensitivity_name,
 )
 from nemo_cosmos.evaluation.record import EVALUATION_FILE, EvaluationRecord, as_record, make_record
+from nemo_cosmos.evaluation.recorded import recorded_needs
 from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.evaluation.report import write_report
 from nemo_cosmos.evaluation.run import evaluate_each
@@ -114,7 +121,9 @@ def trial_checks(
 
     def episodes() -> str:
         signals = [signal for control in controls() for signal in control.signals]
-        found = find_episodes(data, signals, _shape(config().video, trial.options), trial.limit)
+        needs = recorded_needs(choose_metrics(trial.metrics or None))
+        shape = _shape(config().video, trial.options)
+        found = find_episodes(data, signals, shape, trial.limit, needs)
         if signals and OTHER in trial.told:
             partners(len(found))
         first = _first_that_fits(found)
@@ -219,8 +228,9 @@ def try_world(
             "with metrics of whole sets."
         )
     shape = _shape(pipeline.world.config.video, trial.options)
-    episodes = find_episodes(data, list(signals.values()), shape, trial.limit)
     metrics: list[Metric] = [*choose_metrics(trial.metrics or None), *MEASURED]
+    needs = recorded_needs(metrics)
+    episodes = find_episodes(data, list(signals.values()), shape, trial.limit, needs)
     compared = [metric for metric in metrics if _is_compared(metric)]
     maker = VideoMaker(pipeline, trial, episodes, out)
     told = (OWN, *trial.told) if signals else (OWN,)
@@ -323,7 +333,7 @@ def _mean_over_seeds(evaluations: Sequence[Evaluation], metrics: Sequence[Metric
 
 def _is_compared(metric: Metric) -> bool:
     """Whether videos that were told different controls are compared by it."""
-    of_one_video = isinstance(metric, PairMetric | VideoMetric | MeasuredMetric)
+    of_one_video = isinstance(metric, PairMetric | VideoMetric | CaseMetric | MeasuredMetric)
     return of_one_video and (metric.is_quality or metric == MOTION_AMOUNT)
 
 

@@ -18,6 +18,7 @@ from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
 from nemo_cosmos.evaluation.metric import Case, Frames, MeasuredMetric
 from nemo_cosmos.evaluation.obedience import DOSES, OTHER, OWN, Told
 from nemo_cosmos.evaluation.pair.motion import motion_amount
+from nemo_cosmos.evaluation.recorded import cut_recorded
 from nemo_cosmos.evaluation.run import Source
 from nemo_cosmos.inference.pipeline import WorldPipeline
 from nemo_cosmos.inference.request import Request
@@ -155,7 +156,17 @@ class VideoMaker:
                 LATENT_L2.name: self._latent_l2(made_THWC, recording.truth_THWC),
                 MOTION_AMOUNT.name: motion_amount(made_THWC),
             },
+            self._recorded(recording),
         )
+
+    def _recorded(self, recording: Episode) -> dict[str, Values]:
+        """What belongs to the scored frames of the recording, the own control among it."""
+        num_frames = len(recording.truth_THWC)
+        everything = {**recording.recorded, **recording.control}
+        return {
+            name: cut_recorded(name, values, num_frames, NUM_GIVEN)
+            for name, values in everything.items()
+        }
 
     def _latent_l2(self, made_THWC: Frames, truth_THWC: Frames) -> float:
         """Root mean square difference of the latents after the given one."""

@@ -65,7 +65,7 @@ def test_judges_are_asked_without_a_truth(run, folders, tmp_path, monkeypatch):
     prompts = tmp_path / "prompts.json"
     prompts.write_text(json.dumps({"a": "A square moves.", "b": "A square moves."}))
     words = (folders[0], "-m", "prompt_following", "--json")
-    assert "needs a prompt" in run(*words).err
+    assert "needs 'prompt'" in run(*words).err
     result = json.loads(run(*words, "--prompts", prompts).out)
     server.close()
     assert result["scores"]["prompt_following"]["value"] == 4.0

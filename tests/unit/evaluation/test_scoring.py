@@ -72,7 +72,7 @@ def test_what_cannot_be_scored_is_an_error_with_the_fix():
     with pytest.raises(InputError, match=r"at least 4 rows.*at least 2 videos"):
         evaluate_cases([Case("a", video(1), video(2))], [GAP])
     for metric in (GAP, *choose_metrics(["psnr"])):
-        with pytest.raises(ConfigError, match=f"'{metric.name}' needs a truth"):
+        with pytest.raises(ConfigError, match=f"'{metric.name}' needs 'truth'"):
             evaluate_cases([Case("a", video(1))], [metric])
     with pytest.raises(ConfigError, match="--prompts"):
         evaluate_cases([Case("a", video(1), video(2))], [JUDGE])

@@ -72,7 +72,7 @@ def test_an_answer_in_another_format_is_an_error(server, answer):
 
 
 def test_no_prompt_and_no_judge_are_errors_with_the_fix(server, monkeypatch):
-    with pytest.raises(ConfigError, match=r"needs a prompt.*'a' has none"):
+    with pytest.raises(ConfigError, match=r"needs 'prompt'.*'a' has none"):
         evaluate(case("a", None))
     monkeypatch.delenv(module.MODEL_VARIABLE)
     with pytest.raises(ConfigError, match=module.MODEL_VARIABLE):

@@ -1,0 +1,94 @@
+"""Metrics that need more than frames: signals beside the true video."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nemo_cosmos.errors import ConfigError, InputError
+from nemo_cosmos.evaluation import Case, evaluate_cases, evaluate_folders
+from nemo_cosmos.evaluation.metric import CaseMetric
+from nemo_cosmos.evaluation.recorded import cut_recorded
+from nemo_cosmos.video import Video, encode_video
+
+NUM_FRAMES = 6
+
+
+def _metric(needs, seen):
+    def per_frame(case):
+        seen.append(case)
+        return np.arange(len(case.generated_THWC), dtype=np.float64)
+
+    return CaseMetric(
+        name="seen", description="", higher_is_better=True, needs=needs, per_frame=per_frame
+    )
+
+
+@pytest.fixture
+def folders(tmp_path):
+    frames_THWC = np.random.default_rng(0).integers(0, 255, (NUM_FRAMES, 32, 32, 3), np.uint8)
+    for name in ("generated", "truth"):
+        (tmp_path / name).mkdir()
+        encode_video(tmp_path / name / "clip.mp4", Video(frames_THWC, 8.0))
+    poses = np.tile(np.eye(4), (NUM_FRAMES, 1, 1)) * np.arange(NUM_FRAMES)[:, None, None]
+    np.savez(tmp_path / "truth" / "clip.camera.npz", poses=poses, size=np.array([32, 32, 1.0]))
+    np.save(tmp_path / "truth" / "clip.action.npy", np.arange(NUM_FRAMES - 1)[:, None] * np.ones(7))
+    return tmp_path
+
+
+def test_a_metric_sees_what_belongs_to_the_compared_frames(folders):
+    from nemo_cosmos.evaluation import Alignment
+
+    seen = []
+    metric = _metric(frozenset({"truth", "camera", "action"}), seen)
+    found = evaluate_folders(
+        folders / "generated", folders / "truth", [metric], Alignment(skip_frames=2)
+    )
+    (case,) = seen
+    assert len(case.generated_THWC) == NUM_FRAMES - 2
+    np.testing.assert_array_equal(case.recorded["camera"]["poses"][:, 0, 0], [2, 3, 4, 5])
+    np.testing.assert_array_equal(case.recorded["camera"]["size"], [32, 32, 1])
+    np.testing.assert_array_equal(case.recorded["action"]["action"][:, 0], [2, 3, 4])
+    assert found.scores["seen"].value == 1.5
+    assert found.clips["clip.mp4"].curves["seen"] == [0, 1, 2, 3]
+
+
+def test_a_changed_signal_is_scored_again(folders):
+    seen = []
+    metric = _metric(frozenset({"camera"}), seen)
+    for scale in (1, 1, 2):
+        if scale == 2:
+            file = folders / "truth" / "clip.camera.npz"
+            np.savez(file, poses=2 * np.ones((NUM_FRAMES, 4, 4)), extra=np.zeros(99))
+        evaluate_folders(folders / "generated", folders / "truth", [metric], work=folders / "work")
+    assert len(seen) == 2
+
+
+def test_without_the_signal_the_error_names_the_file(folders):
+    metric = _metric(frozenset({"trajectory"}), [])
+    with pytest.raises(ConfigError, match=r"needs 'trajectory'.*NAME\.trajectory\.npy"):
+        evaluate_folders(folders / "generated", folders / "truth", [metric])
+
+
+def test_a_signal_of_another_length_is_refused(folders):
+    np.save(folders / "truth" / "clip.action.npy", np.ones((3, 7)))
+    with pytest.raises(InputError, match="3 rows; expected 5"):
+        evaluate_folders(
+            folders / "generated", folders / "truth", [_metric(frozenset({"action"}), [])]
+        )
+
+
+def test_from_python_without_what_it_needs():
+    frames_THWC = np.zeros((2, 8, 8, 3), np.uint8)
+    with pytest.raises(ConfigError, match=r"NAME\.CAMERA\.mp4"):
+        evaluate_cases([Case("a", frames_THWC)], [_metric(frozenset({"views"}), [])])
+
+
+def test_the_last_frames_keep_their_steps():
+    steps = np.arange(5)[:, None]
+    np.testing.assert_array_equal(cut_recorded("action", {"action": steps}, 6, 4)["action"], [[4]])
+
+
+def test_a_metric_without_a_function_is_refused():
+    with pytest.raises(ConfigError, match="neither"):
+        CaseMetric(name="none", description="", higher_is_better=True)
