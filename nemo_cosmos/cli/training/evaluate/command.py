@@ -1,0 +1,124 @@
+"""The command line of ``nemo-cosmos evaluate``: which of its modes is meant, and with what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nemo_cosmos.cli.kit.checking import CheckOnly
+from nemo_cosmos.cli.kit.options import AllowMismatch, AsJson, DisableGuard, listed
+from nemo_cosmos.cli.training.evaluate import options as of
+from nemo_cosmos.errors import ConfigError
+
+
+def command(
+    generated: of.Generated = None,
+    truth: of.Truth = None,
+    metric: of.MetricNames = None,
+    suite: of.Suite = None,
+    skip_frames: of.SkipFrames = 0,
+    trim: of.Trim = False,
+    resize: of.Resize = False,
+    prompts: of.Prompts = None,
+    model: of.Model = None,
+    data: of.Data = None,
+    seeds: of.Seeds = "1",
+    limit: of.Limit = None,
+    option: of.GenerationOption = None,
+    disable_guard: DisableGuard = None,
+    out: of.Out = None,
+    require: of.Require = None,
+    compare: of.Compare = None,
+    repeat: of.Repeat = None,
+    list_metrics: of.ListMetrics = False,
+    allow_mismatch: AllowMismatch = None,
+    check: CheckOnly = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score generated videos against real ones, matched by file name.
+
+    Prints one line per clip, and below each metric's mean with its 95 % bootstrap interval over the
+    clips. A clip that cannot be compared is skipped, counted and named. With --out, a run that was
+    stopped resumes, and evaluation.json holds all that is needed to repeat it.
+
+    With --model and --data the model continues the first frame of each episode, told its own
+    control, another episode's, and multiples of its own. "action_sensitivity" is what following
+    its own control gains over following another's: about 0 where the model ignores its actions.
+
+    --compare says which of two evaluations is better and where no difference is shown. --repeat
+    computes a recorded evaluation again and ends with code 1 where a score left its interval.
+
+    Examples:
+        nemo-cosmos evaluate outputs/generated data/test
+        nemo-cosmos evaluate generated test --skip-frames 1 --trim --resize --out outputs/evaluation
+        nemo-cosmos evaluate generated test --suite robotics --require 'motion_following>0.3'
+        nemo-cosmos evaluate --model action_world/export --data raw/held_out --out outputs/trial
+        nemo-cosmos evaluate --model W --data D --seeds 1,2 --require 'action_sensitivity>0'
+        nemo-cosmos evaluate --compare before/evaluation.json after/evaluation.json
+        nemo-cosmos evaluate --repeat outputs/evaluation/evaluation.json
+        nemo-cosmos evaluate --list
+    """
+    from nemo_cosmos.cli.training.evaluate import folders, listing, records, world
+    from nemo_cosmos.cli.training.evaluate.showing import Asked
+
+    is_world = model is not None or data is not None
+    _check_one_mode(
+        {
+            "--list": list_metrics,
+            "--compare": compare is not None,
+            "--repeat": repeat is not None,
+            "--model with --data": is_world,
+            "a folder of videos": generated is not None,
+        }
+    )
+    asked = Asked(listed(metric), suite, out, tuple(require or ()), check, as_json)
+    if list_metrics:
+        listing.show_all(as_json)
+    elif compare is not None:
+        records.compare(*compare, as_json)
+    elif repeat is not None:
+        records.repeat(repeat, as_json)
+    elif is_world:
+        _refuse_unused(
+            {
+                "--skip-frames": skip_frames,
+                "--trim": trim,
+                "--resize": resize,
+                "--prompts": prompts,
+            },
+            "two folders of videos",
+        )
+        guards_off = listed(disable_guard)
+        world.score(asked, world.Tried(model, data, seeds, limit, option or [], guards_off))
+    elif generated is not None:
+        _refuse_unused(
+            {"--limit": limit, "--option": option, "--disable-guard": disable_guard},
+            "a model (--model)",
+        )
+        allowed = listed(allow_mismatch)
+        compared = folders.Compared(skip_frames, trim, resize, prompts, allowed)
+        folders.score(asked, generated, truth, compared)
+
+
+def _check_one_mode(modes: Mapping[str, bool]) -> None:
+    """Refuse a command line that asks for nothing, or for two things.
+
+    Raises:
+        ConfigError: so it does.
+    """
+    chosen = [name for name, is_chosen in modes.items() if is_chosen]
+    if len(chosen) != 1:
+        raise ConfigError(
+            f"Expected one of {', '.join(modes)}; got {' and '.join(chosen) or 'none'}. See "
+            "'nemo-cosmos evaluate --help' for examples."
+        )
+
+
+def _refuse_unused(options: Mapping[str, object], owner: str) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        ConfigError: one was given.
+    """
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise ConfigError(f"{' and '.join(given)} takes effect only with {owner}. Leave it out.")

@@ -1,0 +1,40 @@
+"""``nemo-cosmos evaluate --compare`` and ``--repeat``: what to do with recorded evaluations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from nemo_cosmos.cli.main import Exit
+from nemo_cosmos.cli.training.evaluate.showing import show
+from nemo_cosmos.evaluation import comparison
+from nemo_cosmos.evaluation.folders import repeat_folders
+from nemo_cosmos.evaluation.record import read_record
+from nemo_cosmos.progress import show_progress
+
+
+def compare(first: Path, second: Path, as_json: bool) -> None:
+    """Show the paired differences of two evaluations."""
+    found = comparison.compare(read_record(first), read_record(second))
+    table = comparison.differences_table(found)
+    show([one.to_json() for one in found] if as_json else table, as_json)
+
+
+def repeat(file: Path, as_json: bool) -> None:
+    """Compute a recorded evaluation again; code 1 where a score left its interval."""
+    from nemo_cosmos.guardrails.site import site_policy
+    from nemo_cosmos.inference.trial import repeat_trial
+    from nemo_cosmos.inference.trial_videos import WORLD
+
+    before = read_record(file)
+    with show_progress("Evaluating", "videos", "json" if as_json else "people") as update:
+        if before.inputs.get("kind") == WORLD:
+            now = repeat_trial(before, site_policy(), update)
+        else:
+            now = repeat_folders(before, update)
+    found = comparison.check_repetition(before, now)
+    table = comparison.repetition_table(found)
+    show([one.to_json() for one in found] if as_json else table, as_json)
+    if not all(one.comes_out for one in found):
+        raise typer.Exit(Exit.FAILED)

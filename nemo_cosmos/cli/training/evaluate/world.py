@@ -1,0 +1,85 @@
+"""``nemo-cosmos evaluate --model``: put a world on trial."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nemo_cosmos.cli.kit.checking import look_first
+from nemo_cosmos.cli.training.evaluate.showing import Asked, hold, show
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.evaluation.report import metrics_table
+from nemo_cosmos.evaluation.suites import chosen_names
+from nemo_cosmos.guardrails.site import site_policy
+from nemo_cosmos.inference.trial import evaluate_world, trial_checks
+from nemo_cosmos.inference.trial_videos import Trial
+from nemo_cosmos.progress import show_progress
+
+
+class Tried(NamedTuple):
+    """Options of a trial, as the command line takes them.
+
+    Attributes:
+        model: the world's folder.
+        data: the recorded episodes.
+        seeds: numbers with commas between.
+        limit: how many episodes at most.
+        options: NAME=VALUE for the generation.
+        guards_off: names of guards that are not asked.
+    """
+
+    model: Path | None
+    data: Path | None
+    seeds: str
+    limit: int | None
+    options: list[str]
+    guards_off: tuple[str, ...]
+
+
+def score(asked: Asked, tried: Tried) -> None:
+    """Put a world on trial, show its scores and hold the requirements."""
+    if tried.model is None or tried.data is None:
+        raise ConfigError(
+            "A model is tried on recorded episodes: give both --model WORLD and --data EPISODES."
+        )
+    trial = Trial(
+        chosen_names(asked.metrics, asked.suite),
+        _seeds(tried.seeds),
+        limit=tried.limit,
+        options=_named_values(tried.options),
+    )
+    requirements = asked.requirements
+    guards = site_policy(tried.guards_off)
+    required = [one.name for one in requirements]
+    checks = trial_checks(tried.model, tried.data, trial, asked.out, required)
+    look_first(checks, asked.check, asked.as_json)
+    with show_progress("Trying", "videos", asked.progress) as update:
+        evaluation, record = evaluate_world(
+            tried.model, tried.data, trial, guards=guards, out=asked.out, progress=update
+        )
+    show(record if asked.as_json else metrics_table(evaluation), asked.as_json)
+    hold(requirements, evaluation.scores)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(seed) for seed in text.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"--seeds is '{text}'; expected whole numbers with commas between, such as 1,2,3."
+        ) from error
+
+
+def _named_values(words: list[str]) -> dict[str, Any]:
+    """Read NAME=VALUE, where a value is a number, true, false or text."""
+    found: dict[str, Any] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign or not name:
+            raise ConfigError(f"--option {word} is not NAME=VALUE, such as --option steps=12.")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
