@@ -1,1 +1,1 @@
-"""Controls and the preparation of their data sets; robotics so far."""
+"""Controls, the preparation of their data sets, and the simulated worlds that show them."""

@@ -5,15 +5,12 @@ other actions to see what they would have done.
 """
 
 from post_training.robotics.simulation.generate import SimulationReport, simulate
-from post_training.robotics.simulation.rendering import RENDERERS, choose_renderer
 from post_training.robotics.simulation.studio import SimulationSettings, Studio, episode_key
 
 __all__ = [
-    "RENDERERS",
     "SimulationReport",
     "SimulationSettings",
     "Studio",
-    "choose_renderer",
     "episode_key",
     "simulate",
 ]

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from nemo_cosmos.aliases import JsonObject
-from nemo_cosmos.errors import ConfigError, NemoCosmosError
+from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.progress import Progress
 from nemo_cosmos.storage.outputs import check_output_folder
+from post_training.rendering import choose_renderer, film_all
 from post_training.robotics.episodes import (
     is_complete,
     read_manifest,
@@ -24,7 +22,7 @@ from post_training.robotics.episodes import (
     write_episode,
     write_manifest,
 )
-from post_training.robotics.simulation.rendering import choose_renderer
+from post_training.robotics.simulation.robot import prepare_robot
 from post_training.robotics.simulation.studio import SimulationSettings, Studio, episode_key
 
 
@@ -97,7 +95,10 @@ def simulate(
     # Written first, so that a run that is stopped leaves its settings on record.
     write_manifest(target, settings.as_dict(), _complete_keys(target))
     done = num_episodes - len(missing)
-    for _ in _film_all(target, settings, chosen, workers, missing):
+    if missing and workers:
+        prepare_robot()  # once, or all workers would fetch it at the same time
+    filmer = partial(_Filmer, target, settings, chosen)
+    for _ in film_all(filmer, missing, workers, chosen):
         done += 1
         if progress:
             progress(done, num_episodes)
@@ -131,74 +132,15 @@ def _complete_keys(folder: Path) -> list[str]:
     return [key for key in keys if is_complete(folder, key)]
 
 
-def _film_all(
-    folder: Path,
-    settings: SimulationSettings,
-    renderer: str,
-    workers: int,
-    indices: list[int],
-) -> Iterator[int]:
-    """Film and write episodes in any order; yields the number of each that is on disk."""
-    if not indices:
-        return
-    if workers == 0:
-        with _studio(settings, renderer) as studio:
-            for index in indices:
-                write_episode(folder, studio.record(index))
-                yield index
-        return
-    # Fetch and prepare the robot once, or all workers would do it at the same time.
-    from post_training.robotics.simulation.robot import prepare_robot
+class _Filmer:
+    """A studio and the folder that it fills."""
 
-    prepare_robot()
-    pool = ProcessPoolExecutor(
-        max_workers=min(workers, len(indices)),
-        mp_context=multiprocessing.get_context("spawn"),  # OpenGL does not survive a fork
-        initializer=_start_worker,
-        initargs=(folder, settings, renderer),
-    )
-    try:
-        yield from _results(pool, indices)
-    except BrokenProcessPool as error:
-        raise NemoCosmosError(
-            f"A process that rendered with '{renderer}' died. The finished episodes are kept; run "
-            "the same command again to resume, with '--renderer software' if it happens again."
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    def __init__(self, folder: Path, settings: SimulationSettings, renderer: str) -> None:
+        self._folder = folder
+        self._studio = Studio(settings, renderer)
 
+    def film(self, index: int) -> None:
+        write_episode(self._folder, self._studio.record(index))
 
-def _results(pool: ProcessPoolExecutor, indices: Iterable[int]) -> Iterator[int]:
-    futures = [pool.submit(_film_one, index) for index in indices]
-    for future in as_completed(futures):
-        yield future.result()
-
-
-@contextmanager
-def _studio(settings: SimulationSettings, renderer: str) -> Iterator[Studio]:
-    studio = Studio(settings, renderer)
-    try:
-        yield studio
-    finally:
-        studio.close()
-
-
-_worker: tuple[Path, Studio] | None = None
-
-
-def _start_worker(folder: Path, settings: SimulationSettings, renderer: str) -> None:
-    """Open this process's studio, once."""
-    global _worker
-    # One core per worker: Mesa's rasteriser and OpenCV would each take all of them.
-    os.environ.setdefault("LP_NUM_THREADS", "1")
-    import cv2
-
-    cv2.setNumThreads(1)
-    _worker = folder, Studio(settings, renderer)
-
-
-def _film_one(index: int) -> int:
-    assert _worker is not None, "the pool starts every worker with _start_worker"
-    folder, studio = _worker
-    write_episode(folder, studio.record(index))
-    return index
+    def close(self) -> None:
+        self._studio.close()

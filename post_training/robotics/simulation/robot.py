@@ -18,6 +18,7 @@ import numpy as np
 from nemo_cosmos.assets import asset_path
 from nemo_cosmos.platform import require
 from nemo_cosmos.storage import atomic_path
+from post_training.rendering import HIDDEN_GROUP
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -29,9 +30,6 @@ FINGER_JOINTS = ("hand_finger_joint1", "hand_finger_joint2")
 TOOL_SITE = "hand_grip_site"
 FINGER_TRAVEL_M = 0.04
 """How far each finger opens; the gripper takes objects of up to twice this width."""
-
-HIDDEN_GROUP = 4
-"""Geom and site group that no renderer draws (contact shapes)."""
 
 _WELD_M = 0.014
 _MIN_FACES = 20

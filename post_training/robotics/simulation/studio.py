@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,22 +11,19 @@ from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.errors import ConfigError, WrongFrameCountError, WrongSizeError
 from nemo_cosmos.platform import require
 from nemo_cosmos.video import Video
+from post_training.rendering import make_renderer, prepare_environment
 from post_training.robotics.episodes import Episode
 from post_training.robotics.signal import ACTION
 from post_training.robotics.simulation.arm import Arm, Pose, action_scale
 from post_training.robotics.simulation.motion import path
-from post_training.robotics.simulation.rendering import make_renderer, prepare_environment
 from post_training.robotics.simulation.scene import (
+    CAMERA,
     TIMESTEP_S,
-    Camera,
     block_position_m,
     build_model,
     place_blocks,
 )
 from post_training.robotics.simulation.tasks import TASK_CYCLE, Task, make_task
-
-if TYPE_CHECKING:
-    pass
 
 _VALIDATION_EVERY = 10
 _MIN_SIDE = 32
@@ -96,8 +92,7 @@ class Studio:
         prepare_environment(renderer)
         self._mujoco = require("mujoco")
         self.settings = settings
-        self._camera = Camera()
-        self._model = build_model(self._camera)
+        self._model = build_model(CAMERA)
         self._data = self._mujoco.MjData(self._model)
         self._arm = Arm(self._model, self._data)
         self._renderer = make_renderer(renderer, self._model, settings.height, settings.width)
@@ -192,7 +187,7 @@ class Studio:
                 "seed": [self.settings.seed, index],
                 "robot": "Franka Panda",
                 "renderer": self._renderer.name,
-                "camera": self._camera.describe(),
+                "camera": CAMERA.describe(),
                 "blocks": [asdict(block) for block in task.blocks],
             },
         )

@@ -17,13 +17,12 @@ from nemo_cosmos.errors import (
     WrongSizeError,
 )
 from nemo_cosmos.platform import has
+from post_training.rendering import choose_renderer, prepare_environment
 from post_training.robotics.episodes import read_episode, read_manifest
 from post_training.robotics.simulation import (
     SimulationSettings,
     Studio,
-    choose_renderer,
     episode_key,
-    rendering,
     simulate,
 )
 from post_training.robotics.simulation.robot import prepare_robot
@@ -37,7 +36,7 @@ TINY = SimulationSettings(num_frames=8, height=48, width=64, seed=3)
 def _robot() -> None:
     if not has("mujoco"):
         pytest.skip("MuJoCo is not installed (extra 'sim')")
-    rendering.prepare_environment("software")
+    prepare_environment("software")
     try:
         prepare_robot()
     except AssetError as error:
@@ -222,40 +221,6 @@ def test_opengl_shows_the_same_scene(studio: Studio, tmp_path: Path, name: str) 
     assert json.loads((tmp_path / "episode_000000.json").read_text())["renderer"] == name
     expected = studio.record(0).video.frames_THWC
     assert np.abs(frames.astype(int) - expected).mean() < 10
-
-
-def test_without_opengl_the_packages_are_named_and_software_goes_on(
-    _robot: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rendering, "_PROBE", "raise SystemExit('no such library')")
-    said: list[str] = []
-    assert choose_renderer("auto", said.append) == "software"
-    assert len(said) == 1
-    assert "libegl1" in said[0]
-    assert "libosmesa6" in said[0]
-    assert "no such library" in said[0]
-    with pytest.raises(MissingDependencyError, match=r"'osmesa' does not work.*libosmesa6"):
-        choose_renderer("osmesa")
-
-
-def test_a_renderer_that_aborts_its_process_is_survived(
-    _robot: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rendering, "_PROBE", "import os; os.kill(os.getpid(), 9)")
-    with pytest.raises(MissingDependencyError, match="ended with status -9"):
-        choose_renderer("egl")
-    monkeypatch.setattr(rendering, "_PROBE", "import time; time.sleep(60)")
-    monkeypatch.setattr(rendering, "_PROBE_TIMEOUT_S", 0.2)
-    with pytest.raises(MissingDependencyError, match=r"no answer within 0\.2 s"):
-        choose_renderer("egl")
-
-
-def test_auto_takes_the_first_that_works(_robot: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    probe = "import os; assert os.environ['MUJOCO_GL'] == 'osmesa'"
-    monkeypatch.setattr(rendering, "_PROBE", probe)
-    assert choose_renderer("auto") == "osmesa"
-    with pytest.raises(ConfigError, match="auto, egl, osmesa, software"):
-        choose_renderer("vulkan")
 
 
 def test_opengl_in_a_process_that_imported_mujoco_without_it_is_refused(studio: Studio) -> None:

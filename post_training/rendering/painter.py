@@ -1,9 +1,10 @@
 """A renderer that needs no system library: MuJoCo's own shapes drawn with OpenCV's polygon fill.
 
-The same scene as OpenGL shows: same camera, colours, lights and table, triangles sorted from back
+The same scene as OpenGL shows: same camera, colours, lights and floor, triangles sorted from back
 to front (painter's algorithm) and shaded one colour each. It leaves out what a 128x96 picture
-hardly shows: shadows that fall on the robot itself, and the true outline of a link's shadow, which
-is drawn as its convex hull.
+hardly shows: shadows that fall on anything but the floor, and the true outline of a mesh's shadow,
+which is drawn as its convex hull. Moving shapes are meshes and boxes; fixed ones are the floor and
+boxes that are seen from the front.
 
 Shape suffixes: V vertices, F triangles, 2 or 3 coordinates, HWC pictures.
 """
@@ -16,8 +17,8 @@ import cv2
 import numpy as np
 
 from nemo_cosmos.platform import require
-from post_training.robotics.simulation.robot import HIDDEN_GROUP
-from post_training.robotics.simulation.scene import CAMERA_NAME, SUPERSAMPLE
+from post_training.rendering.camera import CAMERA_NAME, SUPERSAMPLE
+from post_training.rendering.look import HIDDEN_GROUP, SUN_NAME, background_of, floor_of
 
 if TYPE_CHECKING:
     from mujoco import MjData, MjModel
@@ -37,7 +38,7 @@ class SoftwareRenderer:
     """Pictures of a simulated scene.
 
     Args:
-        model: the model of :func:`scene.build_model`.
+        model: the compiled scene.
         height: height of the pictures in pixels.
         width: width of the pictures in pixels.
     """
@@ -50,21 +51,25 @@ class SoftwareRenderer:
         self._output = (width, height)
         self._camera = model.camera(CAMERA_NAME).id
         self._collect_shapes()
-        light = model.light("sun")
+        light = model.light(SUN_NAME)
         self._sun = -light.dir / np.linalg.norm(light.dir)
         self._sun_diffuse = float(light.diffuse[0])
-        self._table_id = model.geom("table_top").id
+        self._floor, self._floor_texture_HWC = floor_of(model)
+        is_box = model.geom_type == require("mujoco").mjtGeom.mjGEOM_BOX
+        self._fixed_boxes = np.flatnonzero(is_box & (model.geom_bodyid == 0))
         self._backdrop: tuple[np.ndarray, np.ndarray] | None = None
+        self._backdrop_view: bytes | None = None
 
     def render(self, data: MjData) -> np.ndarray:
         """The picture of a state after ``mj_forward`` or ``mj_step``, uint8 ``(H, W, 3)`` RGB."""
-        if self._backdrop is None:
-            self._backdrop = self._draw_backdrop(data)
+        view = data.cam_xpos.tobytes() + data.cam_xmat.tobytes()
+        if self._backdrop is None or self._backdrop_view != view:  # the camera has moved
+            self._backdrop, self._backdrop_view = self._draw_backdrop(data), view
         rotations = data.geom_xmat[self._geoms].reshape(-1, 3, 3)
         world_V3 = np.einsum("vij,vj->vi", rotations[self._owner_V], self._vertices_V3)
         world_V3 += data.geom_xpos[self._geoms][self._owner_V]
         lit_HWC, shaded_HWC = self._backdrop
-        shadow_HW = self._table_shadow(data, world_V3)
+        shadow_HW = self._floor_shadow(data, world_V3)
         picture_HWC = np.where(shadow_HW[..., None] > 0, shaded_HWC, lit_HWC)
         self._draw_triangles(data, picture_HWC, world_V3)
         return cv2.resize(picture_HWC, self._output, interpolation=cv2.INTER_AREA)
@@ -141,61 +146,56 @@ class SoftwareRenderer:
         for corner_32, color in zip(corners, colors_F3[order].tolist(), strict=True):
             cv2.fillConvexPoly(picture_HWC, corner_32, color, shift=_SUBPIXEL_BITS)
 
-    def _table_shadow(self, data: MjData, world_V3: np.ndarray) -> np.ndarray:
-        """Where the sun does not reach the table: the convex hull of each shape's shadow."""
+    def _floor_shadow(self, data: MjData, world_V3: np.ndarray) -> np.ndarray:
+        """Where the sun does not reach the floor: the convex hull of each shape's shadow."""
         mask_HW = np.zeros(self._size, np.uint8)
         height_V = world_V3[:, 2:]
-        on_table_V3 = world_V3 - self._sun * (height_V / self._sun[2])
-        pixels_V2, _ = self._project(data, on_table_V3)
+        on_floor_V3 = world_V3 - self._sun * (height_V / self._sun[2])
+        pixels_V2, _ = self._project(data, on_floor_V3)
         for shape in range(len(self._geoms)):
             points = _fixed_point(pixels_V2[self._owner_V == shape])
             cv2.fillConvexPoly(mask_HW, cv2.convexHull(points), 255, shift=_SUBPIXEL_BITS)
         return mask_HW
 
     def _draw_backdrop(self, data: MjData) -> tuple[np.ndarray, np.ndarray]:
-        """Background and table without anything on it, in the sun and all in shadow."""
+        """Background and floor without anything on it, in the sun and all in shadow."""
         model, (height, width) = self._model, self._size
-        skybox = model.texture("background").adr[0]
         lit_HWC = np.empty((height, width, 3), np.uint8)
-        lit_HWC[:] = model.tex_data[skybox : skybox + 3]
-        self._draw_table_body(data, lit_HWC)
-        table = model.geom("table_top")
-        corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]]) * table.size
-        pixels_42, _ = self._project(data, corners + table.pos)
-        texture_HWC = self._texture("wood")
+        lit_HWC[:] = background_of(model)
+        for box in self._fixed_boxes:
+            self._draw_fixed_box(data, lit_HWC, int(box))
+        center_m, half_m = model.geom_pos[self._floor], model.geom_size[self._floor]
+        corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]]) * half_m
+        pixels_42, _ = self._project(data, corners + center_m)
+        texture_HWC = self._floor_texture_HWC
         side_y, side_x = texture_HWC.shape[:2]
         # The image's first row lies at the far edge of the plane.
         source = np.array([[0, side_y], [side_x, side_y], [side_x, 0], [0, 0]], np.float32)
         transform = cv2.getPerspectiveTransform(source, pixels_42.astype(np.float32))
-        wood_HWC = cv2.warpPerspective(
+        floor_HWC = cv2.warpPerspective(
             texture_HWC, transform, (width, height), borderMode=cv2.BORDER_REPLICATE
         )
         inside_HW = np.zeros((height, width), np.uint8)
         cv2.fillConvexPoly(inside_HW, _fixed_point(pixels_42), 255, shift=_SUBPIXEL_BITS)
         up = np.array([[0.0, 0.0, 1.0]])
-        bright = float(self._shade(data, up, np.array([table.pos]))[0])
+        bright = float(self._shade(data, up, center_m[None])[0])
         dark = bright - self._sun_diffuse * float(self._sun[2]) * model.vis.map.shadowscale
         shaded_HWC = lit_HWC.copy()
         for picture_HWC, shade in ((lit_HWC, bright), (shaded_HWC, dark)):
-            table_HWC = np.clip(wood_HWC * shade, 0, 255).astype(np.uint8)
-            picture_HWC[inside_HW > 0] = table_HWC[inside_HW > 0]
+            floor_lit_HWC = np.clip(floor_HWC * shade, 0, 255).astype(np.uint8)
+            picture_HWC[inside_HW > 0] = floor_lit_HWC[inside_HW > 0]
         return lit_HWC, shaded_HWC
 
-    def _draw_table_body(self, data: MjData, picture_HWC: np.ndarray) -> None:
-        """The table's edge: the silhouette of its box, in the colour of the side seen."""
-        body = self._model.geom("table_body")
-        corners_83 = _BOX_CORNERS * body.size + body.pos
-        pixels_82, _ = self._project(data, corners_83)
+    def _draw_fixed_box(self, data: MjData, picture_HWC: np.ndarray, box: int) -> None:
+        """A box that stands still: its silhouette, in the colour of its front."""
+        model = self._model
+        center_m = model.geom_pos[box]
+        pixels_82, _ = self._project(data, _BOX_CORNERS * model.geom_size[box] + center_m)
         front = np.array([[0.0, -1.0, 0.0]])
-        shade = float(self._shade(data, front, np.array([body.pos]))[0])
+        shade = float(self._shade(data, front, center_m[None])[0])
         hull = cv2.convexHull(_fixed_point(pixels_82))
-        color = (np.asarray(body.rgba[:3]) * shade * 255).tolist()
+        color = (np.asarray(model.geom_rgba[box, :3]) * shade * 255).tolist()
         cv2.fillConvexPoly(picture_HWC, hull, color, shift=_SUBPIXEL_BITS)
-
-    def _texture(self, name: str) -> np.ndarray:
-        texture = self._model.texture(name)
-        height, width, first = int(texture.height[0]), int(texture.width[0]), int(texture.adr[0])
-        return self._model.tex_data[first : first + height * width * 3].reshape(height, width, 3)
 
 
 def _fixed_point(pixels_V2: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ import numpy as np
 
 from nemo_cosmos.errors import ConfigError, MissingDependencyError
 from nemo_cosmos.platform import has, require
-from post_training.robotics.simulation.scene import CAMERA_NAME, SUPERSAMPLE
-from post_training.robotics.simulation.software import SoftwareRenderer
+from post_training.rendering.camera import CAMERA_NAME, SUPERSAMPLE
+from post_training.rendering.painter import SoftwareRenderer
 
 if TYPE_CHECKING:
     from mujoco import MjData, MjModel
@@ -56,7 +56,7 @@ class GLRenderer:
 
     Args:
         name: ``egl`` or ``osmesa``.
-        model: the model of :func:`scene.build_model`.
+        model: the compiled scene.
         height: height of the pictures in pixels.
         width: width of the pictures in pixels.
     """
