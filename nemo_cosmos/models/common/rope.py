@@ -9,6 +9,8 @@ Shape suffixes: L tokens in (t, h, w) order, B batch, H heads, D head dimension.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -29,15 +31,43 @@ class RopeTable(NamedTuple):
     sin_LB1D: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Yarn:
+    """Extension of a trained range of positions (YaRN, arXiv 2309.00071, section 3.2).
+
+    Frequencies that turn fewer than ``beta_slow`` times over the trained length are divided by
+    ``scale``, those that turn more than ``beta_fast`` times are kept, and those between are mixed.
+
+    Attributes:
+        lengths_thw: trained lengths along time, height and width.
+        scale: by how much positions are extended.
+        beta_fast: turns from which on a frequency is kept.
+        beta_slow: turns up to which it is divided by ``scale``.
+    """
+
+    lengths_thw: tuple[int, int, int]
+    scale: float = 2.0
+    beta_fast: float = 4.0
+    beta_slow: float = 1.0
+
+    def factors(self, frequencies: torch.Tensor, length: int) -> torch.Tensor:
+        """Return by how much each frequency changes, for an axis of a trained length."""
+        slow, fast = (2 * math.pi * beta / length for beta in (self.beta_slow, self.beta_fast))
+        kept = ((frequencies - slow) / (fast - slow)).clamp(0, 1)
+        return (1 - kept) / self.scale + kept
+
+
 class Rope3D(nn.Module):
     """Angles of a (t, h, w) grid of tokens.
 
     Args:
         head_dim: channels of a head; height and width take ``head_dim // 6 * 2`` each, time the
             rest.
-        ratios_thw: factor by which the range of each axis grows (NTK-aware: the base frequency
-            10000 is multiplied by ``ratio ** (d / (d - 2))``).
+        ratios_thw: factor by which the range of each axis grows (NTK-aware: ``theta`` is multiplied
+            by ``ratio ** (d / (d - 2))``).
         base_fps: frame rate in Hz at which one latent frame is one step in time.
+        theta: the base of the frequencies.
+        yarn: another extension of the range; None for none.
     """
 
     def __init__(
@@ -45,12 +75,16 @@ class Rope3D(nn.Module):
         head_dim: int,
         ratios_thw: tuple[float, float, float] = (1.0, 1.0, 1.0),
         base_fps: float = 24.0,
+        theta: float = 10000.0,
+        yarn: Yarn | None = None,
     ) -> None:
         super().__init__()
         dim_hw = head_dim // 6 * 2
         self.dims_thw = (head_dim - 2 * dim_hw, dim_hw, dim_hw)
         self.ratios_thw = ratios_thw
         self.base_fps = base_fps
+        self.theta = theta
+        self.yarn = yarn
 
     def forward(
         self,
@@ -97,10 +131,15 @@ class Rope3D(nn.Module):
 
     def _frequencies(self, device: torch.device) -> list[torch.Tensor]:
         frequencies = []
-        for dim, ratio in zip(self.dims_thw, self.ratios_thw, strict=True):
+        for axis, (dim, ratio) in enumerate(zip(self.dims_thw, self.ratios_thw, strict=True)):
             exponent = torch.arange(0, dim, 2, dtype=torch.float32, device=device) / dim
-            theta = 10000.0 * ratio ** (dim / (dim - 2))
-            frequencies.append(1.0 / theta**exponent)
+            theta = self.theta * ratio ** (dim / (dim - 2))
+            along = 1.0 / theta**exponent
+            if self.yarn is not None:
+                # The reference measures both axes of space by the rows.
+                length = self.yarn.lengths_thw[min(axis, 1)]
+                along = along * self.yarn.factors(along, length)
+            frequencies.append(along)
         return frequencies
 
 

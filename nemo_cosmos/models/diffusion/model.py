@@ -21,13 +21,13 @@ from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
 from nemo_cosmos.models.common.megatron.fp8 import check_fp8_packs
+from nemo_cosmos.models.common.megatron.layer_choice import check_fused_gradients
 from nemo_cosmos.models.common.megatron.module import MegatronLightningModule, to_device
 from nemo_cosmos.models.diffusion.build import build_network
 from nemo_cosmos.models.diffusion.controls import FAMILY, TokenizerFacts, has_level_each_frame
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.flops import dit_flops
 from nemo_cosmos.models.diffusion.network.inputs import token_grid
-from nemo_cosmos.models.diffusion.network.layer_specs import check_fused_gradients
 from nemo_cosmos.models.diffusion.network.packs import is_pack, split_pack
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.parallel.divisibility import Sharing

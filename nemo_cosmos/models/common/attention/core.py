@@ -29,7 +29,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.attention.cache import LayerCache
 from nemo_cosmos.models.common.attention.masks import Mask, key_ranges, mask_of
-from nemo_cosmos.models.common.megatron.initialization import spread_fused_as_single
+from nemo_cosmos.models.common.megatron.initialization import draws_xavier, spread_fused_as_single
 from nemo_cosmos.models.common.packed import Boundaries
 from nemo_cosmos.models.common.rope import RopeTable, apply_rope
 from nemo_cosmos.platform import kernels
@@ -135,7 +135,7 @@ class RopeSelfAttention(SelfAttention):
 
     def __init__(self, config: TransformerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
-        if config.perform_initialization:
+        if config.perform_initialization and draws_xavier(config):
             spread_fused_as_single(
                 self.linear_qkv.weight, config.hidden_size, self.linear_qkv_out_dim, num_fused=3
             )
@@ -233,7 +233,7 @@ class ContextAttention(Attention):
             config=without_overlap(config),
             **linear,
         )
-        if config.perform_initialization:
+        if config.perform_initialization and draws_xavier(config):
             spread_fused_as_single(
                 self.linear_kv.weight, context_size, 2 * self.kv_projection_size, num_fused=2
             )

@@ -13,6 +13,11 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import nn
 
 
+def draws_xavier(config: TransformerConfig) -> bool:
+    """Whether the spread of a matrix depends on its fans: other initialisers have one spread."""
+    return config.init_method is nn.init.xavier_uniform_
+
+
 @torch.no_grad()
 def spread_parts_as_whole(module: nn.Module, config: TransformerConfig) -> None:
     """Give weights that each rank drew for itself the spread of the whole matrices.
@@ -27,7 +32,7 @@ def spread_parts_as_whole(module: nn.Module, config: TransformerConfig) -> None:
     """
     num_ranks = config.tensor_model_parallel_size
     drawn_in_parts = config.perform_initialization and not config.use_cpu_initialization
-    if num_ranks == 1 or not drawn_in_parts or config.init_method is not nn.init.xavier_uniform_:
+    if num_ranks == 1 or not drawn_in_parts or not draws_xavier(config):
         return
     for weight in module.parameters():
         if weight.dim() != 2 or not getattr(weight, "tensor_model_parallel", False):

@@ -40,6 +40,19 @@ class SequenceParallel:
         """The tokens that a sequence lacks to divide over the ranks, and for FP8 products."""
         return -num_tokens % self._multiple
 
+    def check_divides(self, num_tokens: int) -> None:
+        """Require every rank to get an equal share of so many tokens.
+
+        Raises:
+            ConfigError: they do not divide over the ranks.
+        """
+        if num_tokens % self.num_ranks:
+            raise ConfigError(
+                f"{num_tokens} tokens do not divide over {self.num_ranks} sequence-parallel "
+                "ranks. Turn sequence_parallel off, or choose a length and size of video, and a "
+                f"length of text, whose tokens are a multiple of {self.num_ranks}."
+            )
+
     def scatter(self, x_LBE: torch.Tensor) -> torch.Tensor:
         """Keep this rank's tokens of a sequence that every rank holds whole.
 
@@ -50,12 +63,7 @@ class SequenceParallel:
         """
         if not self.is_on:
             return x_LBE
-        if x_LBE.shape[0] % self.num_ranks:
-            raise ConfigError(
-                f"{x_LBE.shape[0]} tokens do not divide over {self.num_ranks} sequence-parallel "
-                "ranks. Turn sequence_parallel off, or choose a length and size of video, and a "
-                f"length of text, whose tokens are a multiple of {self.num_ranks}."
-            )
+        self.check_divides(x_LBE.shape[0])
         return scatter_to_sequence_parallel_region(x_LBE, group=self.group)
 
     def gather(self, x_LBE: torch.Tensor) -> torch.Tensor:

@@ -11,11 +11,11 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError, nearest_names
-from nemo_cosmos.models.common.attention.context_parallel import check_kind
 from nemo_cosmos.models.common.fused import check_mode
 from nemo_cosmos.models.common.megatron.fp8 import check_fp8
+from nemo_cosmos.models.common.megatron.layout import check_layout
 from nemo_cosmos.options import Range, check_record, check_value
-from nemo_cosmos.platform import divisors, has_cuda
+from nemo_cosmos.platform import has_cuda
 
 _COUNTS = (
     "num_layers", "hidden_size", "num_attention_heads", "in_channels", "out_channels",
@@ -184,38 +184,7 @@ class DiTConfig(TransformerConfig):
                 tensor-parallel ranks, heads not over context-parallel ranks that share them, or
                 layers not over pipeline stages; names the sizes that do.
         """
-        tp, heads = self.tensor_model_parallel_size, self.num_attention_heads
-        if heads % tp:
-            raise ConfigError(
-                f"num_attention_heads={heads} does not divide over tensor_model_parallel_size={tp} "
-                f"ranks. Set it to one of {divisors(heads)}."
-            )
-        if (self.ffn_hidden_size or 0) % tp:
-            raise ConfigError(
-                f"ffn_hidden_size={self.ffn_hidden_size} does not divide over "
-                f"tensor_model_parallel_size={tp} ranks. Make it a multiple."
-            )
-        if self.cp_comm_type == "a2a":
-            check_kind(self.cp_comm_type, heads // tp, self.context_parallel_size)
-        stages = self.pipeline_model_parallel_size
-        virtual = self.virtual_pipeline_model_parallel_size or 1
-        uneven = (
-            self.num_layers_in_first_pipeline_stage,
-            self.num_layers_in_last_pipeline_stage,
-            self.pipeline_model_parallel_layout,
-        )
-        if self.num_layers % (stages * virtual) and not any(uneven):
-            raise ConfigError(
-                f"num_layers={self.num_layers} does not divide over "
-                f"pipeline_model_parallel_size={stages} stages of {virtual} virtual ones each. "
-                "Choose the two so that their product is one of "
-                f"{divisors(self.num_layers)}."
-            )
-        if virtual > 1 and stages == 1:
-            raise ConfigError(
-                f"virtual_pipeline_model_parallel_size={virtual} needs a pipeline. Set "
-                "pipeline_model_parallel_size to 2 or more, or the virtual size to none."
-            )
+        check_layout(self)
 
     @property
     def input_channels(self) -> int:

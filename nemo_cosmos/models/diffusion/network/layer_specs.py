@@ -6,14 +6,12 @@
 
 from __future__ import annotations
 
-import torch
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.attention import SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.spec_utils import ModuleSpec
 
-from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.attention.context_parallel import ContextParallelAttention
 from nemo_cosmos.models.common.attention.core import (
     ContextAttention,
@@ -22,10 +20,10 @@ from nemo_cosmos.models.common.attention.core import (
     RopeSelfAttention,
 )
 from nemo_cosmos.models.common.attention.transformer_engine import transformer_engine_cores
+from nemo_cosmos.models.common.megatron.layer_choice import chosen_layer_spec
 from nemo_cosmos.models.common.norms import RMSNorm
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.layers import DiTLayer, DiTLayerSubmodules
-from nemo_cosmos.platform import has, has_cuda
 
 
 def dit_layer_spec(config: DiTConfig) -> ModuleSpec:
@@ -39,53 +37,6 @@ def dit_layer_spec(config: DiTConfig) -> ModuleSpec:
     """
     fused = chosen_layer_spec(config) == "transformer_engine"
     return _transformer_engine_spec() if fused else _local_spec()
-
-
-def chosen_layer_spec(config: DiTConfig) -> str:
-    """Return ``"local"`` or ``"transformer_engine"``, whichever a network's layers will be.
-
-    ``config.layer_spec="auto"`` is Transformer Engine where it is installed, CUDA is available and
-    the layers compute in 16 bits: in float32 it would lay out the scores of all tokens with all
-    tokens.
-
-    Args:
-        config: the network's configuration.
-    """
-    if config.layer_spec != "auto":
-        return config.layer_spec
-    usable = computes_in_16_bits(config) and has_cuda() and has("transformer_engine")
-    return "transformer_engine" if usable else "local"
-
-
-def computes_in_16_bits(config: DiTConfig) -> bool:
-    """Whether the layers do; a trainer keeps float32 parameters until it wraps the network."""
-    return config.bf16 or config.fp16 or config.params_dtype != torch.float32
-
-
-def check_fused_gradients(config: DiTConfig, sharded: bool) -> None:
-    """Require kernels that add a weight's gradient inside the product which computes it.
-
-    Args:
-        config: the network's configuration.
-        sharded: whether Megatron-FSDP shards weights.
-
-    Raises:
-        ConfigError: the layers have none, or FSDP keeps gradients elsewhere.
-    """
-    option = "model.config.gradient_accumulation_fusion"
-    if not config.gradient_accumulation_fusion:
-        return
-    if sharded:
-        raise ConfigError(
-            f"{option} adds gradients to buffers that trainer.strategy.fsdp=megatron does not "
-            "have. Leave one of the two out."
-        )
-    if chosen_layer_spec(config) == "local" and not (has_cuda() and has("apex")):
-        raise ConfigError(
-            f"{option} needs the kernels of Transformer Engine or, with local layers, of Apex, on "
-            "a GPU. Train there with trainer.precision=bf16-mixed and Transformer Engine, or leave "
-            "it out."
-        )
 
 
 def _local_spec() -> ModuleSpec:

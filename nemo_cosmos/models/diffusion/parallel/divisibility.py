@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.megatron.layer_choice import chosen_layer_spec
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
-from nemo_cosmos.models.diffusion.network.layer_specs import chosen_layer_spec
 from nemo_cosmos.models.diffusion.parallel.cp_box import LISTED_SIZES, cuts_of
 
 

@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.megatron.layer_choice import chosen_layer_spec
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
-from nemo_cosmos.models.diffusion.network.layer_specs import chosen_layer_spec
 
 OPTION = "model.config.tp_comm_overlap"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nemo_cosmos.models.common.rope import Rope3D, apply_rope
+from nemo_cosmos.models.common.rope import Rope3D, Yarn, apply_rope
 
 CPU = torch.device("cpu")
 
@@ -70,3 +70,15 @@ def test_type_is_kept(dtype: torch.dtype) -> None:
     out = rotate(Rope3D(40), x.to(dtype))
     assert out.dtype == dtype
     torch.testing.assert_close(out.float(), rotate(Rope3D(40), x), atol=0.02, rtol=0.02)
+
+
+def test_yarn_divides_slow_frequencies_and_keeps_fast_ones() -> None:
+    plain = Rope3D(48, theta=500_000.0)
+    longer = Rope3D(48, theta=500_000.0, yarn=Yarn((3, 40, 64)))
+    for axis, length in enumerate((3, 40, 40)):
+        before, after = plain._frequencies(CPU)[axis], longer._frequencies(CPU)[axis]
+        turns = before * length / (2 * torch.pi)
+        torch.testing.assert_close(after[turns <= 1], before[turns <= 1] / 2)
+        torch.testing.assert_close(after[turns >= 4], before[turns >= 4])
+        between = (turns > 1) & (turns < 4)
+        assert ((after[between] > before[between] / 2) & (after[between] < before[between])).all()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.megatron import layer_choice
 from nemo_cosmos.models.diffusion.network import layer_specs
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.parallel.divisibility import Sharing
@@ -22,8 +23,8 @@ from nemo_cosmos.models.diffusion.parallel.divisibility import Sharing
 def test_float32_stays_with_the_local_layers(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], expected: str
 ) -> None:
-    monkeypatch.setattr(layer_specs, "has_cuda", lambda: True)
-    monkeypatch.setattr(layer_specs, "has", lambda name: True)
+    monkeypatch.setattr(layer_choice, "has_cuda", lambda: True)
+    monkeypatch.setattr(layer_choice, "has", lambda name: True)
     monkeypatch.setattr(layer_specs, "_local_spec", lambda: "local")
     monkeypatch.setattr(layer_specs, "_transformer_engine_spec", lambda: "transformer_engine")
     config = DiTConfig(num_layers=1, hidden_size=48, num_attention_heads=2, **changes)
@@ -47,15 +48,15 @@ def test_float32_stays_with_the_local_layers(
 def test_gradients_are_fused_where_there_are_kernels(
     monkeypatch: pytest.MonkeyPatch, name: str, gpu: bool, sharded: bool, refused: str | None
 ) -> None:
-    monkeypatch.setattr(layer_specs, "has_cuda", lambda: gpu)
-    monkeypatch.setattr(layer_specs, "has", lambda package: package != "apex")
+    monkeypatch.setattr(layer_choice, "has_cuda", lambda: gpu)
+    monkeypatch.setattr(layer_choice, "has", lambda package: package != "apex")
     config = DiTConfig(
         num_layers=1, hidden_size=48, num_attention_heads=2, layer_spec=name, bf16=True
     )
-    layer_specs.check_fused_gradients(config, sharded)
+    layer_choice.check_fused_gradients(config, sharded)
     config.gradient_accumulation_fusion = True
     if refused is None:
-        layer_specs.check_fused_gradients(config, sharded)
+        layer_choice.check_fused_gradients(config, sharded)
         return
     with pytest.raises(ConfigError, match=refused):
-        layer_specs.check_fused_gradients(config, sharded)
+        layer_choice.check_fused_gradients(config, sharded)

@@ -1,0 +1,1 @@
+"""Autoregressive world models in other formats: keys."""

@@ -1,0 +1,1 @@
+"""The autoregressive family: a video's tokens, predicted one after the other."""

@@ -1,0 +1,1 @@
+"""Drawing tokens: noise, sampling, and the ways to decode many at once."""

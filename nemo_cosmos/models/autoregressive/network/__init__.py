@@ -1,0 +1,1 @@
+"""The autoregressive transformer as a network: tokens in, scores of the next token out."""

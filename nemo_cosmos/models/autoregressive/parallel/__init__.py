@@ -1,0 +1,1 @@
+"""How the tokens and the vocabulary are spread over ranks."""

@@ -1,0 +1,1 @@
+"""Training of the next token: which tokens are targets, and the loss."""
