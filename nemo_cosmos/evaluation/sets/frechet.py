@@ -1,8 +1,8 @@
 """Frechet distance of two sets of videos, between Gaussians fitted to their features.
 
-``|m1 - m2|^2 + trace(C1 + C2 - 2 (C1 C2)^(1/2))``, as in FID (Heusel et al. 2017) and FVD. The
-features are those of EfficientNet-lite0 on each frame, not Inception's or I3D's, whose weights no
-package carries: the number is not comparable with a published FID, and its name says so.
+``|m1 - m2|^2 + trace(C1 + C2 - 2 (C1 C2)^(1/2))``, as in FID (Heusel et al. 2017) and FVD, which
+:mod:`.inception` and :mod:`.i3d` make of it. Here are also the features of EfficientNet-lite0 on
+each frame, a small network: its number is not comparable with a published FID, as its name says.
 
 Shape suffixes: N rows, D features.
 """
@@ -31,14 +31,12 @@ def frechet_distance(first_ND: NDArray[np.floating], second_ND: NDArray[np.float
     Raises:
         NumericsError: a feature is NaN or infinite.
     """
-    (mean_1, covariance_1), (mean_2, covariance_2) = _gaussian(first_ND), _gaussian(second_ND)
-    # The trace of the root of C1 C2 is that of the symmetric R C2 R with R R = C1: its eigenvalues
-    # are real and not negative, where a general matrix root would need complex numbers.
-    root_1 = _root(covariance_1)
-    squares = np.linalg.eigvalsh(root_1 @ covariance_2 @ root_1)
-    trace_of_root = np.sqrt(squares.clip(min=0)).sum()
+    (mean_1, root_1), (mean_2, root_2) = _gaussian(first_ND), _gaussian(second_ND)
+    # With C = R^T R the trace of the root of C1 C2 is the sum of the singular values of R1 R2^T:
+    # exact also where a covariance is singular, and no complex numbers as in a general matrix root.
+    trace_of_root = np.linalg.svd(root_1 @ root_2.T, compute_uv=False).sum()
     difference = mean_1 - mean_2
-    traces = np.trace(covariance_1) + np.trace(covariance_2)
+    traces = np.square(root_1).sum() + np.square(root_2).sum()
     return float(difference @ difference + traces - 2 * trace_of_root)
 
 
@@ -55,20 +53,18 @@ def frame_features(frames_THWC: Frames) -> NDArray[np.float32]:
 
 
 def _gaussian(rows_ND: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean ``(D,)`` and sample covariance ``(D, D)``."""
+    """Mean ``(D,)``, and R of at most D rows, of which ``R^T R`` is the sample covariance."""
     rows = rows_ND.astype(np.float64)
     if not np.isfinite(rows).all():
         raise NumericsError(
             "A feature of the Frechet distance is NaN or infinite. The weights of the feature "
             "network are damaged; delete them from the cache, and they are fetched again."
         )
-    return rows.mean(axis=0), np.atleast_2d(np.cov(rows, rowvar=False))
-
-
-def _root(symmetric_DD: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The exact root of a positive semidefinite matrix, by its eigenvectors."""
-    values, vectors = np.linalg.eigh(symmetric_DD)
-    return np.asarray((vectors * np.sqrt(values.clip(min=0))) @ vectors.T)
+    mean_D = rows.mean(axis=0)
+    centred = (rows - mean_D) / np.sqrt(len(rows) - 1)
+    if len(centred) > centred.shape[1]:
+        centred = np.linalg.qr(centred, mode="r")
+    return mean_D, centred
 
 
 FRECHET_EFFICIENTNET_LITE0 = SetMetric(
@@ -80,5 +76,5 @@ FRECHET_EFFICIENTNET_LITE0 = SetMetric(
     compare=frechet_distance,
     # With fewer rows than this the covariance is singular and the distance far too small or large.
     min_rows=NUM_FEATURES + 1,
-    num_resamples=20,  # each takes the roots of two large matrices, about a second
+    num_resamples=20,  # each takes the singular values of a large matrix, about a second
 )

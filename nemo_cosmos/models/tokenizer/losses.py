@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from nemo_cosmos.errors import ConfigError, NumericsError
 from nemo_cosmos.perception.flow import MIN_SIDE_PX, bidirectional_flow, frame_pairs, warp
-from nemo_cosmos.perception.vgg import VGG16Features, load_vgg16_features
+from nemo_cosmos.perception.lpips.vgg import VGG16Features, load_vgg16_features
 from nemo_cosmos.platform import by_device, upload
 
 LAYER_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)

@@ -11,7 +11,7 @@ from nemo_cosmos.errors import AssetError, WrongSizeError
 from nemo_cosmos.evaluation import choose_metrics, evaluate_cases, evaluate_pair, make_record
 from nemo_cosmos.evaluation.metric import Case
 from nemo_cosmos.evaluation.pair.lpips import LPIPS_VGG, lpips_per_frame
-from nemo_cosmos.perception.vgg import load_vgg16_features
+from nemo_cosmos.perception.lpips.vgg import load_vgg16_features
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -17,7 +17,7 @@ from nemo_cosmos.models.tokenizer.losses import (
     flow_loss,
     gram_distance,
 )
-from nemo_cosmos.perception.vgg import load_vgg16_features
+from nemo_cosmos.perception.lpips.vgg import load_vgg16_features
 
 ALL_TERMS = LossConfig(
     perceptual=LossSchedule((0.1,)), gram=LossSchedule((0.06,)), flow=LossSchedule((0.01,))

@@ -9,8 +9,7 @@ import torch
 
 from nemo_cosmos.assets import asset_path
 from nemo_cosmos.errors import AssetError
-from nemo_cosmos.perception import vgg
-from nemo_cosmos.perception.vgg import VGG16Features, load_vgg16_features
+from nemo_cosmos.perception.lpips.vgg import VGG16Features, load_vgg16_features
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,7 @@ def test_jax_names_and_kernels_become_the_module_s_state(features):
         }
         for index in range(5)
     }
-    renamed = vgg._rename({"VGG16_0": layers, **heads})
+    renamed = VGG16Features.rename({"VGG16_0": layers, **heads})
     assert renamed.keys() == state.keys()
     assert all(torch.equal(renamed[key], value) for key, value in state.items())
 
