@@ -4,6 +4,7 @@ Nothing here imports torch, so that curation and the command line read signals q
 that embed them live with each model family (``nemo_cosmos.models.diffusion.controls``).
 """
 
+from nemo_cosmos.controls.camera import CAMERA, fit_camera, fit_recorded
 from nemo_cosmos.controls.registry import (
     MAX_ACTION,
     Control,
@@ -27,6 +28,7 @@ from nemo_cosmos.controls.signal import (
 )
 
 __all__ = [
+    "CAMERA",
     "MAX_ACTION",
     "Control",
     "ControlSpec",
@@ -38,6 +40,8 @@ __all__ = [
     "available_controls",
     "decode_arrays",
     "encode_arrays",
+    "fit_camera",
+    "fit_recorded",
     "get_control",
     "get_controls",
     "infer_signal",

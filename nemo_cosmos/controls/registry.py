@@ -15,6 +15,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
+from nemo_cosmos.controls.camera import CAMERA
 from nemo_cosmos.controls.signal import Signal, SignalArray
 from nemo_cosmos.errors import ConfigError, nearest_names
 
@@ -30,8 +31,9 @@ SIGNALS = (
     Signal("action.npy", (SignalArray("action", "step", max_abs=MAX_ACTION),)),
     Signal("state.npy", (SignalArray("state", "frame"),)),
     Signal("trajectory.npy", (SignalArray("trajectory", "frame"),)),
+    CAMERA,
 )
-"""Files whose rows mean the same in every data set, whatever the width of a row."""
+"""Files whose rows mean the same in every data set."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -60,6 +60,7 @@ class SignalArray:
         convention: frame and axes of the numbers, for people.
         max_abs: largest magnitude that is plausible; a larger one is an error of scale or units.
         is_numeric: whether it holds numbers; no model reads others, such as texts and flags.
+        is_required: whether a file without it is damaged.
     """
 
     name: str
@@ -69,6 +70,7 @@ class SignalArray:
     convention: str = ""
     max_abs: float | None = None
     is_numeric: bool = True
+    is_required: bool = True
 
     def __post_init__(self) -> None:
         if self.time not in _TIME_AXES:
@@ -152,10 +154,13 @@ class Signal:
     Attributes:
         suffix: the file's name after the sample's key: ``action.npy``, ``camera.npz``.
         arrays: what the file holds. An ``.npz`` may hold others, too, which models do not read.
+        find_fault: says what is wrong with arrays that pass the checks of shape and size: one
+            sentence with the fix, or None.
     """
 
     suffix: str
     arrays: tuple[SignalArray, ...]
+    find_fault: Callable[[Values], str | None] | None = None
 
     def __post_init__(self) -> None:
         if not self.suffix.endswith(_ENDINGS):
@@ -235,19 +240,24 @@ class Signal:
             where: the sample or file, for messages.
 
         Raises:
-            SampleError: an array is missing, or has other rows or another shape.
+            SampleError: an array is missing, or has other rows or another shape, or the arrays are
+                not what the signal says they are.
             NumericsError: NaN, infinity or an implausible magnitude.
         """
         of = f" of {where}" if where else ""
-        missing = [array.name for array in self.arrays if array.name not in values]
+        missing = [
+            array.name for array in self.arrays if array.is_required and array.name not in values
+        ]
         if missing:
             raise SampleError(
                 f"'{self.suffix}'{of} has no array '{missing[0]}' (it has: "
                 f"{', '.join(sorted(values)) or 'none'}). Write the file again with it."
             )
-        for array in self.arrays:
+        for array in self._present(values):
             part = "" if self.is_single else f"'{array.name}' in "
             array.check(values[array.name], num_frames, f"{part}'{self.suffix}'{of}")
+        if self.find_fault is not None and (fault := self.find_fault(values)) is not None:
+            raise SampleError(f"'{self.suffix}'{of} {fault}")
 
     def cut(self, values: Values, first_frame: int, num_frames: int) -> dict[str, Array]:
         """Return the part of each array that belongs to a window of the clip.
@@ -260,7 +270,7 @@ class Signal:
         """
         return {
             array.name: array.cut(values[array.name], first_frame, num_frames)
-            for array in self.arrays
+            for array in self._present(values)
         }
 
     def batch(
@@ -276,8 +286,12 @@ class Signal:
         cut = self.cut(values, first_frame, num_frames)
         return {
             self.batch_key(array): np.ascontiguousarray(cut[array.name], np.float32)
-            for array in self.arrays
+            for array in self._present(cut)
         }
+
+    def _present(self, values: Values) -> list[SignalArray]:
+        """The arrays that a file may leave out are checked and cut where they are there."""
+        return [array for array in self.arrays if array.is_required or array.name in values]
 
 
 def infer_signal(

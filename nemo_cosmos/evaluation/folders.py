@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_cosmos.checklist import Check
+from nemo_cosmos.controls import fit_recorded
 from nemo_cosmos.errors import (
     ConfigError,
     InputError,
@@ -396,6 +397,6 @@ def _source(
             len(generated_THWC),
             str(pair.truth),
         )
-        return replace(case, recorded=recorded)
+        return replace(case, recorded=fit_recorded(recorded, generated_THWC.shape[1:3]))
 
     return Source(about, read)

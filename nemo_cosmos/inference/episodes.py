@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from nemo_cosmos.controls import Signal, Values, decode_arrays, read_signal
+from nemo_cosmos.controls import Signal, Values, decode_arrays, fit_recorded, read_signal
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards.index import load_index
 from nemo_cosmos.data.shards.writer import list_shards
@@ -91,7 +91,9 @@ def _of_files(
                     "beside it. Write it, or evaluate on recordings that have it."
                 )
             arrays[signal.name] = signal.values(read_signal(file))
-        return _cut(arrays, signals, shape, index_frames(video).info.num_frames, str(video))
+        info = index_frames(video).info
+        cut = _cut(arrays, signals, shape, info.num_frames, str(video))
+        return _fitted(cut, info.height, info.width, shape)
 
     beside = [Path(f"{stem}.{signal.suffix}") for signal in signals]
     further = files_beside(video, recorded)
@@ -104,8 +106,11 @@ def _of_files(
         frames_THWC = _frames(video, str(video), shape)
         extra: dict[str, Values] = {}
         if further:
-            num_frames = index_frames(video).info.num_frames
-            extra = read_recorded(recorded, content, num_frames, 0, shape.num_frames, str(video))
+            info = index_frames(video).info
+            extra = read_recorded(
+                recorded, content, info.num_frames, 0, shape.num_frames, str(video)
+            )
+            extra = _fitted(extra, info.height, info.width, shape)
         return Episode(frames_THWC, shape.fps, _caption(stem), control(), extra)
 
     beside += [file for file in further if file not in beside]
@@ -146,14 +151,18 @@ def _of_sample(
             )
             for signal in signals
         }
-        return _cut(arrays, signals, shape, sample.record.num_frames, sample.where)
+        record = sample.record
+        cut = _cut(arrays, signals, shape, record.num_frames, sample.where)
+        return _fitted(cut, record.height, record.width, shape)
 
     def read() -> Episode:
+        record = sample.record
         frames_THWC = _frames(sample.read("mp4"), sample.where, shape)
         extra = read_recorded(
-            recorded, content, sample.record.num_frames, 0, shape.num_frames, sample.where
+            recorded, content, record.num_frames, 0, shape.num_frames, sample.where
         )
-        return Episode(frames_THWC, shape.fps, sample.record.caption, control(), extra)
+        extra = _fitted(extra, record.height, record.width, shape)
+        return Episode(frames_THWC, shape.fps, record.caption, control(), extra)
 
     def content(suffix: str) -> bytes | None:
         return sample.read(suffix) if suffix in sample.members else None
@@ -176,6 +185,14 @@ def _cut(
         signal.check(arrays[signal.name], num_frames, where)
         cut[signal.name] = signal.cut(arrays[signal.name], 0, shape.num_frames)
     return cut
+
+
+def _fitted(
+    signals: Mapping[str, Values], height: int, width: int, shape: Shape
+) -> dict[str, Values]:
+    """Signals of the whole picture as signals of the part that :func:`_frames` keeps."""
+    size = (shape.height, shape.width)
+    return fit_recorded(signals, covering_size(height, width, size), size)
 
 
 def _frames(source: Path | bytes, where: str, shape: Shape) -> Frames:

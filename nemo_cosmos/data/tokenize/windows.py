@@ -12,6 +12,7 @@ from nemo_cosmos.controls import (
     TimeAxes,
     decode_arrays,
     encode_arrays,
+    fit_recorded,
     infer_signal,
     known_signal,
     undeclared_axes,
@@ -93,7 +94,7 @@ def cut_windows(clip: Sample, window_frames: int, stride: int, size: Size) -> It
 
 
 def cut_signals(window: Window) -> tuple[ClipRecord, dict[str, bytes]]:
-    """Cut the arrays of a clip to a window.
+    """Cut the arrays of a clip to a window; those that count pixels to its pixels.
 
     Returns:
         The window's record, with the time axes of arrays that no signal declares, and the files'
@@ -104,6 +105,8 @@ def cut_signals(window: Window) -> tuple[ClipRecord, dict[str, bytes]]:
         NumericsError: an array holds NaN, infinity or implausible magnitudes.
     """
     clip, num_frames = window.clip, window.clip.record.num_frames
+    size = (window.record.height, window.record.width)
+    inner = fitted_size(clip.record.height, clip.record.width, size)
     contents: dict[str, bytes] = {}
     axes: dict[str, TimeAxes] = {}
     for suffix in clip.members:
@@ -114,7 +117,8 @@ def cut_signals(window: Window) -> tuple[ClipRecord, dict[str, bytes]]:
         signal = infer_signal(suffix, values, num_frames, declared, recorded)
         signal.check(values, num_frames, clip.where)
         cut = signal.cut(values, window.start, window.record.num_frames)
-        contents[suffix] = encode_arrays(suffix, cut)
+        fitted = fit_recorded({signal.name: cut}, inner, size)[signal.name]
+        contents[suffix] = encode_arrays(suffix, fitted)
         if undeclared := undeclared_axes(signal, declared):
             axes[suffix] = undeclared
     record = window.record.with_changes(**{TIME_AXES: axes}) if axes else window.record

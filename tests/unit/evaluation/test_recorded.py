@@ -24,14 +24,21 @@ def _metric(needs, seen):
     )
 
 
+def _camera(step_m):
+    """A camera of pictures twice as large, which moves along x."""
+    poses_T44 = np.tile(np.eye(4), (NUM_FRAMES, 1, 1))
+    poses_T44[:, 0, 3] = step_m * np.arange(NUM_FRAMES)
+    matrices_T33 = np.tile([[60.0, 0, 32], [0, 60, 32], [0, 0, 1]], (NUM_FRAMES, 1, 1))
+    return {"poses": poses_T44, "intrinsics": matrices_T33, "size": np.array([64, 64])}
+
+
 @pytest.fixture
 def folders(tmp_path):
     frames_THWC = np.random.default_rng(0).integers(0, 255, (NUM_FRAMES, 32, 32, 3), np.uint8)
     for name in ("generated", "truth"):
         (tmp_path / name).mkdir()
         encode_video(tmp_path / name / "clip.mp4", Video(frames_THWC, 8.0))
-    poses = np.tile(np.eye(4), (NUM_FRAMES, 1, 1)) * np.arange(NUM_FRAMES)[:, None, None]
-    np.savez(tmp_path / "truth" / "clip.camera.npz", poses=poses, size=np.array([32, 32, 1.0]))
+    np.savez(tmp_path / "truth" / "clip.camera.npz", **_camera(1.0))
     np.save(tmp_path / "truth" / "clip.action.npy", np.arange(NUM_FRAMES - 1)[:, None] * np.ones(7))
     return tmp_path
 
@@ -46,8 +53,10 @@ def test_a_metric_sees_what_belongs_to_the_compared_frames(folders):
     )
     (case,) = seen
     assert len(case.generated_THWC) == NUM_FRAMES - 2
-    np.testing.assert_array_equal(case.recorded["camera"]["poses"][:, 0, 0], [2, 3, 4, 5])
-    np.testing.assert_array_equal(case.recorded["camera"]["size"], [32, 32, 1])
+    camera = case.recorded["camera"]
+    np.testing.assert_array_equal(camera["poses"][:, 0, 3], [2, 3, 4, 5])
+    np.testing.assert_array_equal(camera["size"], [32, 32])
+    np.testing.assert_array_equal(camera["intrinsics"][0, :2], [[30, 0, 16], [0, 30, 16]])
     np.testing.assert_array_equal(case.recorded["action"]["action"][:, 0], [2, 3, 4])
     assert found.scores["seen"].value == 1.5
     assert found.clips["clip.mp4"].curves["seen"] == [0, 1, 2, 3]
@@ -59,7 +68,7 @@ def test_a_changed_signal_is_scored_again(folders):
     for scale in (1, 1, 2):
         if scale == 2:
             file = folders / "truth" / "clip.camera.npz"
-            np.savez(file, poses=2 * np.ones((NUM_FRAMES, 4, 4)), extra=np.zeros(99))
+            np.savez(file, **_camera(2.0), extra=np.zeros(99))
         evaluate_folders(folders / "generated", folders / "truth", [metric], work=folders / "work")
     assert len(seen) == 2
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nemo_cosmos.controls import CAMERA
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
@@ -64,6 +66,18 @@ def test_episodes_are_cut_sized_and_told(recordings):
     assert len(find_episodes(recordings, [ACTION], SHAPE, limit=2)) == 2
     with pytest.raises(MissingFileError, match="holds no recording"):
         find_episodes(recordings.parent, [ACTION], SHAPE)
+
+
+def test_an_episodes_camera_sees_what_the_crop_leaves(recordings):
+    matrices_T33 = np.tile([[60.0, 0, 36], [0, 60, 24], [0, 0, 1]], (12, 1, 1))
+    camera = {"poses": np.tile(np.eye(4), (12, 1, 1)), "intrinsics": matrices_T33}
+    np.savez(recordings / "a.camera.npz", **camera, size=np.array([48, 72]))
+    square = replace(SHAPE, width=32)  # of 48 columns 8 go on each side
+    for told, extra in (([CAMERA], ()), ([ACTION], ("camera",))):
+        episode = find_episodes(recordings, told, square, limit=1, recorded=extra)[0].read()
+        found = {**episode.control, **episode.recorded}["camera"]
+        assert found["intrinsics"][0].tolist() == [[40, 0, 16], [0, 40, 16], [0, 0, 1]]
+        assert found["size"].tolist() == [32, 32] and len(found["poses"]) == 9
 
 
 def test_episodes_of_shards(recordings, tmp_path):

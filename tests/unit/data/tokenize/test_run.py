@@ -252,15 +252,19 @@ class TestOtherSidecars:
         import io
 
         buffer = io.BytesIO()
-        poses = np.arange(25 * 16, dtype=np.float32).reshape(25, 4, 4)
-        np.savez(buffer, poses=poses, size=np.array([64, 96]))
+        poses = np.tile(np.eye(4, dtype=np.float32), (25, 1, 1))
+        poses[:, 0, 3] = np.arange(25)
+        matrices = np.tile([[80.0, 0, 48], [0, 80, 32], [0, 0, 1]], (25, 1, 1))
+        np.savez(buffer, poses=poses, intrinsics=matrices, size=np.array([64, 96]))
         files = {"camera.npz": buffer.getvalue(), "trajectory.npy": npy(np.arange(25))}
         run(self.write(tmp_path, make_record, mp4, files), tmp_path / "out", encoders)
         sample = read_samples(tmp_path / "out")[1]
         np.testing.assert_array_equal(sample.array("trajectory.npy"), np.arange(8, 17))
         with np.load(io.BytesIO(sample.read("camera.npz"))) as cameras:
             np.testing.assert_array_equal(cameras["poses"], poses[8:17])
-            assert cameras["size"].tolist() == [64, 96]
+            # The picture is half as large now, and so is what counts its pixels.
+            assert cameras["size"].tolist() == [32, 48]
+            assert cameras["intrinsics"][0].tolist() == [[40, 0, 24], [0, 40, 16], [0, 0, 1]]
 
     def test_per_step_arrays_in_an_npz_stay_aligned(self, tmp_path, make_record, mp4, encoders):
         content = encode_arrays(
