@@ -4,9 +4,11 @@
 and ``write_report`` shows the result. The room knows no world model: whoever generates, scores.
 """
 
+from nemo_cosmos.evaluation.cases import CaseScores, score_cases
 from nemo_cosmos.evaluation.folders import Alignment, evaluate_folders, match_videos, read_prompts
 from nemo_cosmos.evaluation.metric import (
     Case,
+    CaseMetric,
     Features,
     Judgement,
     JudgeMetric,
@@ -22,11 +24,9 @@ from nemo_cosmos.evaluation.record import make_record, read_record
 from nemo_cosmos.evaluation.registry import choose_metrics, metrics
 from nemo_cosmos.evaluation.report import scores_table, write_report
 from nemo_cosmos.evaluation.scoring import (
-    CaseScores,
     Evaluation,
     evaluate_cases,
     evaluate_pair,
-    score_cases,
     summarise,
 )
 from nemo_cosmos.evaluation.statistics import Score, mean_score, paired_difference
@@ -34,6 +34,7 @@ from nemo_cosmos.evaluation.statistics import Score, mean_score, paired_differen
 __all__ = [
     "Alignment",
     "Case",
+    "CaseMetric",
     "CaseScores",
     "Evaluation",
     "Features",

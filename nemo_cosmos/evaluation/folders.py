@@ -27,7 +27,7 @@ from nemo_cosmos.evaluation.record import (
 )
 from nemo_cosmos.evaluation.recorded import files_beside, read_recorded, recorded_needs
 from nemo_cosmos.evaluation.registry import choose_metrics
-from nemo_cosmos.evaluation.run import Source, evaluate_each
+from nemo_cosmos.evaluation.run import Part, Source, score_parts
 from nemo_cosmos.evaluation.scoring import Evaluation
 from nemo_cosmos.provenance.belonging import Parts, check_kinds, check_together
 from nemo_cosmos.provenance.hashes import file_sha256
@@ -77,6 +77,7 @@ def evaluate_folders(
     work: Path | None = None,
     on_pair: Callable[[int, int], None] | None = None,
     allow_mismatch: Collection[str] = (),
+    optional: Collection[str] = (),
 ) -> Evaluation:
     """Every chosen metric of generated videos and the true ones of the same names.
 
@@ -89,6 +90,7 @@ def evaluate_folders(
         work: a folder that keeps the scores of each video, so that the same call resumes.
         on_pair: called with (videos done, all videos) after each one.
         allow_mismatch: kinds of difference between two videos that are meant: ``frame_rate``.
+        optional: names of metrics that may be left out where they cannot be computed.
 
     Returns:
         the scores; a video that cannot be compared is skipped with its reason.
@@ -107,15 +109,9 @@ def evaluate_folders(
         name: _source(name, pair, alignment, _prompt_of(name, prompts or {}), needs)
         for name, pair in pairs.items()
     }
-    evaluation = evaluate_each(
-        sources,
-        metrics,
-        work=work,
-        on_case=on_pair,
-        skipped=skipped,
-        first_frame=alignment.skip_frames,
-    )
-    return replace(evaluation, allowed_mismatch=meant)
+    part = Part(sources, metrics, frozenset(optional), alignment.skip_frames, skipped)
+    (scored,) = score_parts([part], work=work, on_case=on_pair)
+    return replace(scored.summarise(), allowed_mismatch=meant)
 
 
 def describe_folders(
@@ -124,6 +120,7 @@ def describe_folders(
     alignment: Alignment,
     prompts: Path | None = None,
     allow_mismatch: Collection[str] = (),
+    optional: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the inputs of :func:`evaluate_folders` for the record: files, hashes and options.
 
@@ -133,6 +130,7 @@ def describe_folders(
         alignment: how a pair is made comparable.
         prompts: the file of prompts.
         allow_mismatch: kinds of difference that are meant.
+        optional: names of metrics that may be left out.
     """
     pairs = match_videos(generated, truth)
     return {
@@ -142,6 +140,7 @@ def describe_folders(
         "prompts": None if prompts is None else str(prompts.resolve()),
         "alignment": asdict(alignment),
         "allow_mismatch": list(allow_mismatch),
+        "optional": sorted(optional),
         "sha256": {
             name: [file_sha256(file) for file in (pair.generated, pair.truth) if file is not None]
             for name, pair in pairs.items()
@@ -169,11 +168,12 @@ def repeat_folders(
         prompts = None if inputs["prompts"] is None else Path(inputs["prompts"])
         alignment, allowed = Alignment(**inputs["alignment"]), inputs["allow_mismatch"]
         hashes = dict(inputs["sha256"])
+        optional = [str(name) for name in inputs.get("optional", ())]
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"The inputs in '{record.place}' are damaged: {error}. Evaluate the folders again."
         ) from error
-    again = describe_folders(generated, truth, alignment, prompts, allowed)
+    again = describe_folders(generated, truth, alignment, prompts, allowed, optional)
     changed = [name for name in hashes if again["sha256"].get(name) != hashes[name]]
     changed += [name for name in again["sha256"] if name not in hashes]
     if changed:
@@ -189,6 +189,7 @@ def repeat_folders(
         prompts=read_prompts(prompts) if prompts is not None else None,
         on_pair=on_pair,
         allow_mismatch=allowed,
+        optional=optional,
     )
     return as_record(make_record(evaluation, again), "the repetition")
 

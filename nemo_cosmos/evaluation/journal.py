@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nemo_cosmos.evaluation.cases import CaseScores
 from nemo_cosmos.evaluation.metric import Metric
-from nemo_cosmos.evaluation.scoring import CaseScores
 from nemo_cosmos.storage import atomic_path
 
 #: Raise it when a metric's numbers change, so that kept ones are not taken for new ones.
@@ -72,6 +72,7 @@ class ScoreJournal:
             "scores": scores.scores,
             "curves": scores.curves,
             "reasons": scores.reasons,
+            "lacking": scores.lacking,
             "features": list(scores.features),
         }
         with atomic_path(self._path(about)) as temporary, temporary.open("wb") as handle:

@@ -104,6 +104,10 @@ class Metric:
             duration does not, and no model is compared by it.
         is_repeatable: whether the same inputs give the same number again; a duration is measured.
         describe_features: gives the network that it looks through; None for a metric without one.
+        batch_size: the number of videos that are handed over at once. Only a judge and a set metric
+            with ``extract_many`` gain from more than one.
+        frames_per_call: frames that the network sees at once, on a CPU and on a GPU; None for a
+            metric without a network.
     """
 
     kind: ClassVar[MetricKind]
@@ -116,6 +120,8 @@ class Metric:
     is_quality: bool = True
     is_repeatable: bool = True
     describe_features: Callable[[], Features] | None = None
+    batch_size: int = 1
+    frames_per_call: tuple[int, int] | None = None
 
     @property
     def features(self) -> Features | None:
@@ -203,6 +209,9 @@ class SetMetric(Metric):
     Attributes:
         extract: ``(frames_THWC) -> (N, D)``, the features of one video: a row for each frame, or
             one for the whole.
+        extract_many: the same for several videos, which may differ in length and size, at once:
+            twice ``batch_size`` at most, the generated ones first; None to call ``extract`` for
+            each.
         compare: ``(generated_ND, truth_ND) -> float`` of the rows of all videos.
         min_rows: the smallest number of rows on each side that gives a meaningful number.
         fewer_rows: a metric that serves with fewer, for the message.
@@ -212,6 +221,7 @@ class SetMetric(Metric):
     kind: ClassVar[MetricKind] = "set"
     is_default: bool = False
     extract: Callable[[Frames], NDArray[np.float32]]
+    extract_many: Callable[[Sequence[Frames]], Sequence[NDArray[np.float32]]] | None = None
     compare: Callable[[NDArray[np.float32], NDArray[np.float32]], float]
     min_rows: int
     fewer_rows: str | None = None
@@ -246,7 +256,6 @@ class JudgeMetric(Metric):
 
     Attributes:
         judge: gives a judgement for each case; they are asked for side by side.
-        batch_size: the number of cases that are handed over at once.
     """
 
     kind: ClassVar[MetricKind] = "judge"

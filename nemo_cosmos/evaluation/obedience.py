@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from nemo_cosmos.errors import InputError
+from nemo_cosmos.evaluation.cases import CaseScores
 from nemo_cosmos.evaluation.metric import MeasuredMetric, Metric
-from nemo_cosmos.evaluation.scoring import CaseScores
 
 PARTNER_SEED = 0
 FOLLOWING = "motion_following"
@@ -89,24 +89,25 @@ def obedience(
     episodes = [name for name in clips[OWN.name] if all(name in found for found in clips.values())]
     numbers: dict[str, dict[str, float]] = {name: {} for name in episodes}
     made: list[MeasuredMetric] = []
+
+    def add(about: MeasuredMetric, found: Mapping[str, float]) -> None:
+        if found:  # a metric that could be left out may have been, of every episode
+            made.append(about)
+            for name, number in found.items():
+                numbers[name][about.name] = number
+
+    def scores(told: str, metric: str) -> dict[str, float]:
+        of_each = {name: clips[told][name].scores for name in episodes}
+        return {name: found[metric] for name, found in of_each.items() if metric in found}
+
     for told in (name for name in clips if name != OWN.name):
         for metric in metrics:
-            if metric.name not in _shared(clips[told]):
-                continue
-            made.append(_told_metric(metric, told, control))
-            for name in episodes:
-                numbers[name][made[-1].name] = clips[told][name].scores[metric.name]
-    if OTHER.name in clips:
-        for metric in metrics:
-            if not metric.is_quality or metric.name not in _shared(clips[OTHER.name]):
-                continue
-            made.append(_sensitivity_metric(metric, control, following))
-            sign = 1 if metric.higher_is_better else -1
-            for name in episodes:
-                own, other = (
-                    clips[told][name].scores[metric.name] for told in (OWN.name, OTHER.name)
-                )
-                numbers[name][made[-1].name] = sign * (own - other)
+            add(_told_metric(metric, told, control), scores(told, metric.name))
+    for metric in (metric for metric in metrics if OTHER.name in clips and metric.is_quality):
+        own, other = scores(OWN.name, metric.name), scores(OTHER.name, metric.name)
+        sign = 1 if metric.higher_is_better else -1
+        gained = {name: sign * (own[name] - other[name]) for name in own if name in other}
+        add(_sensitivity_metric(metric, control, following), gained)
     return numbers, made
 
 
@@ -129,12 +130,6 @@ def dose_response(amounts: Mapping[str, float]) -> float:
 def sensitivity_name(control: str, metric: str, following: str = FOLLOWING) -> str:
     """The name of a sensitivity: ``action_sensitivity``, ``action_sensitivity_psnr``."""
     return f"{control}_sensitivity" + ("" if metric == following else f"_{metric}")
-
-
-def _shared(clips: Mapping[str, CaseScores]) -> set[str]:
-    """Metrics that every clip has."""
-    found = [set(clip.scores) for clip in clips.values()]
-    return set.intersection(*found) if found else set()
 
 
 def _told_metric(metric: Metric, told: str, control: str) -> MeasuredMetric:

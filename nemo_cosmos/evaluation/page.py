@@ -80,6 +80,8 @@ def write_page(
         ],
         groups=_groups(evaluation, videos or {}, folder),
         skipped=evaluation.skipped,
+        not_computed=evaluation.not_computed,
+        lacking=evaluation.lacking,
         file=folder / EVALUATION_FILE,
         inputs=json.dumps(about, indent=2, default=str),
     )
@@ -272,4 +274,10 @@ def _markdown(record: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> s
     keys = ("name", "value", "interval", "num", "better")
     lines += ["| " + " | ".join(row[key] for key in keys) + " |" for row in rows]
     lines += ["", *(f"- skipped {name}: {why}" for name, why in record["skipped"].items())]
+    lines += [f"- not computed {name}: {why}" for name, why in record["not_computed"].items()]
+    lines += [
+        f"- {metric} without {name}: {why}"
+        for metric, found in record["lacking"].items()
+        for name, why in found.items()
+    ]
     return "\n".join(lines).rstrip() + "\n"

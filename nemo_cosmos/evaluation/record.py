@@ -74,6 +74,8 @@ def make_record(
         "metrics": {metric.name: describe(metric) for metric in evaluation.metrics},
         "clips": {name: clip.scores for name, clip in evaluation.clips.items()},
         "skipped": evaluation.skipped,
+        "not_computed": evaluation.not_computed,
+        "lacking": evaluation.lacking,
         "reasons": {name: clip.reasons for name, clip in evaluation.clips.items() if clip.reasons},
         "inputs": dict(inputs),
         "versions": library_versions(),
@@ -107,6 +109,7 @@ def describe(metric: Metric, with_features: bool = True) -> dict[str, Any]:
         "features": (
             None if features is None else {"name": features.name, "version": features.version}
         ),
+        "batching": {"videos": metric.batch_size, "frames": metric.frames_per_call},
     }
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_cosmos.evaluation.comparison import in_cell
-from nemo_cosmos.evaluation.metric import Metric, PairMetric
+from nemo_cosmos.evaluation.metric import Metric
 from nemo_cosmos.evaluation.page import VideosOf, write_page
 from nemo_cosmos.evaluation.record import write_record
 from nemo_cosmos.evaluation.scoring import Evaluation
 from nemo_cosmos.storage import atomic_path
+
+MAX_REASONS = 10
+"""How many reasons a table shows; the files hold all."""
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,7 +37,7 @@ def scores_table(evaluation: Evaluation) -> Table:
     for name, clip in evaluation.clips.items():
         numbers = [clip.scores.get(metric.name) for metric in evaluation.metrics]
         table.add_row(name, *("" if number is None else f"{number:.3f}" for number in numbers))
-    table.caption = _skipped(evaluation)
+    table.caption = _left_out(evaluation)
     return table
 
 
@@ -55,16 +58,28 @@ def metrics_table(evaluation: Evaluation) -> Table:
         direction = "higher" if metric.higher_is_better else "lower"
         row = (metric.name, metric.unit, f"{score.value:.3f}", score.interval)
         table.add_row(*row, direction if metric.is_quality else "")
-    table.caption = _skipped(evaluation)
+    table.caption = _left_out(evaluation)
     return table
 
 
-def _skipped(evaluation: Evaluation) -> str | None:
-    """Which videos have no score, and why; None where all have."""
-    if not evaluation.skipped:
-        return None
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in evaluation.skipped.items())
-    return f"{len(evaluation.skipped)} skipped: {reasons}".replace("[", "\\[")
+def _left_out(evaluation: Evaluation) -> str | None:
+    """Which videos and metrics have no score, and why; None where all have."""
+    lines = [
+        _counted("skipped", evaluation.skipped),
+        _counted("not computed", evaluation.not_computed),
+        *(_counted(f"without {metric}", found) for metric, found in evaluation.lacking.items()),
+    ]
+    return "\n".join(filter(None, lines)).replace("[", "\\[") or None
+
+
+def _counted(what: str, reasons: Mapping[str, str]) -> str:
+    """One line for several videos or metrics; empty for none."""
+    if not reasons:
+        return ""
+    shown = [f"{name}: {reason}" for name, reason in list(reasons.items())[:MAX_REASONS]]
+    if len(reasons) > MAX_REASONS:
+        shown.append(f"and {len(reasons) - MAX_REASONS} more, see evaluation.json")
+    return f"{len(reasons)} {what}: {'; '.join(shown)}"
 
 
 def write_report(
@@ -84,21 +99,13 @@ def write_report(
     Raises:
         StorageFullError: no space left.
     """
-    curves = {
-        metric.name: {name: clip.curves[metric.name] for name, clip in evaluation.clips.items()}
-        for metric in _with_curves(evaluation)
-    }
+    curves: dict[str, dict[str, list[float]]] = {}
+    for name, clip in evaluation.clips.items():
+        for metric, curve in clip.curves.items():
+            curves.setdefault(metric, {})[name] = curve
     _write_json(folder / "curves.json", {"first_frame": evaluation.first_frame, "curves": curves})
     write_page(evaluation, record, folder, videos)
     write_record(record, folder)
-
-
-def _with_curves(evaluation: Evaluation) -> list[PairMetric]:
-    return [
-        metric
-        for metric in evaluation.metrics
-        if isinstance(metric, PairMetric) and metric.per_frame is not None
-    ]
 
 
 def _header(metric: Metric) -> str:

@@ -7,14 +7,15 @@ asked. What was scored before is neither read nor made again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 from nemo_cosmos.errors import GuardrailError, InputError, NemoCosmosError, NumericsError
+from nemo_cosmos.evaluation.cases import CaseScores, score_or_skip
 from nemo_cosmos.evaluation.journal import ScoreJournal
-from nemo_cosmos.evaluation.metric import Case, JudgeMetric, Metric
-from nemo_cosmos.evaluation.scoring import CaseScores, Evaluation, score_or_skip, summarise
+from nemo_cosmos.evaluation.metric import Case, Metric
+from nemo_cosmos.evaluation.scoring import Evaluation, summarise
 
 
 @dataclass(frozen=True)
@@ -31,65 +32,162 @@ class Source:
     read: Callable[[], Case]
 
 
+@dataclass(frozen=True)
+class Part:
+    """Videos and what is computed of each.
+
+    Attributes:
+        sources: the videos by name.
+        metrics: metrics of any kind.
+        optional: names of metrics that may be left out where they cannot be computed.
+        first_frame: the number of the first frame that is compared.
+        refused: videos that are known to have no score, and why.
+    """
+
+    sources: Mapping[str, Source]
+    metrics: Sequence[Metric]
+    optional: frozenset[str] = frozenset()
+    first_frame: int = 0
+    refused: Mapping[str, NemoCosmosError] = field(default_factory=dict)
+
+
+@dataclass
+class Scored:
+    """What was computed of the videos of a part.
+
+    Attributes:
+        part: the part.
+        results: the scores by name, in the part's order.
+        refused: why a video has no score, by its name, in the part's order.
+    """
+
+    part: Part
+    results: dict[str, CaseScores]
+    refused: dict[str, NemoCosmosError]
+
+    def summarise(self) -> Evaluation:
+        """The numbers of all videos together.
+
+        Raises:
+            InputError: there are too few videos for a set metric.
+        """
+        part = self.part
+        evaluation = summarise(self.results, part.metrics, part.first_frame, part.optional)
+        reasons = {name: str(error) for name, error in self.refused.items()}
+        return replace(evaluation, skipped=reasons)
+
+
+def score_parts(
+    parts: Sequence[Part],
+    *,
+    work: Path | None = None,
+    on_case: Callable[[int, int], None] | None = None,
+) -> list[Scored]:
+    """Every metric of every video of several parts.
+
+    Args:
+        parts: the videos, and what is computed of each.
+        work: a folder that keeps the scores of each video, so that the same call resumes.
+        on_case: called with (videos done, all videos) after each one.
+
+    Returns:
+        the scores of each part; a video that cannot be scored is refused with its reason.
+
+    Raises:
+        InputError: no video of a part can be scored.
+        ServiceError: a judge cannot be asked.
+    """
+    states = [_State(part, work) for part in parts]
+    total = sum(len(part.sources) for part in parts)
+    for state in states:
+        names = [name for name in state.part.sources if name not in state.refused]
+        for batch in _batches(names, state.part.metrics):
+            state.score([name for name in batch if not state.find(name)])
+            if on_case is not None:
+                on_case(sum(one.num_done for one in states), total)
+    return [state.scored() for state in states]
+
+
 def evaluate_each(
     sources: Mapping[str, Source],
     metrics: Sequence[Metric],
     *,
     work: Path | None = None,
     on_case: Callable[[int, int], None] | None = None,
-    skipped: Mapping[str, NemoCosmosError] | None = None,
-    first_frame: int = 0,
 ) -> Evaluation:
-    """Every metric of every video.
+    """Every metric of every video; :func:`score_parts` for one part, put together.
 
     Args:
         sources: the videos by name.
         metrics: metrics of any kind.
         work: a folder that keeps the scores of each video, so that the same call resumes.
         on_case: called with (videos done, all videos) after each one.
-        skipped: videos that are known to have no score, and why.
-        first_frame: the number of the first frame that is compared.
-
-    Returns:
-        the scores; a video that cannot be scored is skipped with its reason.
-
-    Raises:
-        InputError: no video can be scored, or there are too few for a set metric.
-        ServiceError: a judge cannot be asked.
     """
-    journal = ScoreJournal(work, metrics) if work is not None else None
-    results: dict[str, CaseScores] = {}
-    refused = dict(skipped or {})
-    for names in _batches([name for name in sources if name not in refused], metrics):
+    (scored,) = score_parts([Part(sources, metrics)], work=work, on_case=on_case)
+    return scored.summarise()
+
+
+class _State:
+    """What is known of a part so far.
+
+    Args:
+        part: the part.
+        work: a folder that keeps the scores; None to keep none.
+    """
+
+    def __init__(self, part: Part, work: Path | None) -> None:
+        self.part = part
+        self.results: dict[str, CaseScores] = {}
+        self.refused = dict(part.refused)
+        self._journal = ScoreJournal(work, part.metrics) if work is not None else None
+
+    @property
+    def num_done(self) -> int:
+        """Videos with scores, or with a reason why there are none."""
+        return len(self.results) + len(self.refused)
+
+    def find(self, name: str) -> bool:
+        """Take the scores that were kept, if there are any."""
+        if self._journal is None:
+            return False
+        kept = self._journal.find(self.part.sources[name].about)
+        # What one run could do without, another may need.
+        if kept is None or not self.part.optional.issuperset(kept.lacking):
+            return False
+        self.results[name] = kept
+        return True
+
+    def score(self, names: Sequence[str]) -> None:
+        """Read or make these videos, score them together and keep the scores."""
         waiting: list[Case] = []
         for name in names:
-            kept = journal.find(sources[name].about) if journal is not None else None
-            if kept is not None:
-                results[name] = kept
-                continue
             try:
-                waiting.append(replace(sources[name].read(), name=name))
+                waiting.append(replace(self.part.sources[name].read(), name=name))
             except (InputError, NumericsError, GuardrailError) as error:
-                refused[name] = error
-        scored, wrong = score_or_skip(waiting, metrics)
-        refused |= wrong
+                self.refused[name] = error
+        scored, wrong = score_or_skip(waiting, self.part.metrics, self.part.optional)
+        self.refused |= wrong
         for name, scores in scored.items():
-            results[name] = scores
-            if journal is not None:
-                journal.record(sources[name].about, scores)
-        if on_case is not None:
-            on_case(len(results) + len(refused), len(sources))
-    if not results:
-        raise next(iter(refused.values()))
-    in_order = {name: results[name] for name in sources if name in results}
-    evaluation = summarise(in_order, metrics, first_frame)
-    reasons = {name: str(refused[name]) for name in sources if name in refused}
-    return replace(evaluation, skipped=reasons)
+            self.results[name] = scores
+            if self._journal is not None:
+                self._journal.record(self.part.sources[name].about, scores)
+
+    def scored(self) -> Scored:
+        """All of it, in the part's order.
+
+        Raises:
+            InputError: no video can be scored.
+        """
+        if not self.results:
+            raise next(iter(self.refused.values()))
+        names = self.part.sources
+        results = {name: self.results[name] for name in names if name in self.results}
+        refused = {name: self.refused[name] for name in names if name in self.refused}
+        return Scored(self.part, results, refused)
 
 
 def _batches(names: Sequence[str], metrics: Sequence[Metric]) -> Iterator[list[str]]:
-    """Names of the videos that are in memory together, as many as a judge takes at once."""
-    judges = [metric.batch_size for metric in metrics if isinstance(metric, JudgeMetric)]
-    size, waiting = max(judges, default=1), iter(names)
+    """Names of the videos that are in memory together, as many as a metric takes at once."""
+    size, waiting = max((metric.batch_size for metric in metrics), default=1), iter(names)
     while batch := list(islice(waiting, size)):
         yield batch

@@ -7,52 +7,17 @@ numbers of whole sets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_cosmos.errors import (
-    ConfigError,
-    InputError,
-    NemoCosmosError,
-    NumericsError,
-    VideoError,
-    WrongSizeError,
-)
-from nemo_cosmos.evaluation.metric import (
-    Case,
-    CaseMetric,
-    Frames,
-    JudgeMetric,
-    MeasuredMetric,
-    Metric,
-    PairMetric,
-    SetMetric,
-    VideoMetric,
-)
+from nemo_cosmos.errors import ConfigError, InputError, NumericsError
+from nemo_cosmos.evaluation.cases import CaseScores, score_cases
+from nemo_cosmos.evaluation.metric import Case, Frames, Metric, PairMetric, SetMetric
 from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.evaluation.statistics import Score, mean_score, statistic_score
-
-
-@dataclass
-class CaseScores:
-    """Everything that was computed of one video.
-
-    Attributes:
-        scores: the number of each pair metric and judge.
-        curves: the numbers of each frame, for pair metrics that have them.
-        reasons: the words of each judge.
-        features: rows of the generated and of the true video for each set metric.
-    """
-
-    scores: dict[str, float] = field(default_factory=dict)
-    curves: dict[str, list[float]] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
-    features: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(
-        default_factory=dict
-    )
 
 
 @dataclass
@@ -66,6 +31,7 @@ class Evaluation:
         first_frame: the number of the first frame that was compared, for curves.
         skipped: why a video has no score, by its name.
         allowed_mismatch: differences between two videos that someone meant.
+        not_computed: why a metric that may be left out has no number, by its name.
     """
 
     metrics: list[Metric]
@@ -74,6 +40,17 @@ class Evaluation:
     first_frame: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     allowed_mismatch: list[str] = field(default_factory=list)
+    not_computed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lacking(self) -> dict[str, dict[str, str]]:
+        """For each metric with a number, why some videos have none of it."""
+        found: dict[str, dict[str, str]] = {}
+        for name, clip in self.clips.items():
+            for metric, reason in clip.lacking.items():
+                if metric in self.scores:
+                    found.setdefault(metric, {})[name] = reason
+        return found
 
 
 def evaluate_pair(
@@ -123,85 +100,11 @@ def evaluate_cases(cases: Sequence[Case], chosen: Iterable[Metric] | None = None
     return summarise(dict(zip(names, score_cases(cases, metrics), strict=True)), metrics)
 
 
-def score_cases(cases: Sequence[Case], metrics: Sequence[Metric]) -> list[CaseScores]:
-    """All that the metrics say of single videos: numbers, curves, reasons, features.
-
-    Args:
-        cases: the videos.
-        metrics: metrics of any kind.
-
-    Raises:
-        ConfigError: a metric needs something that a case lacks.
-        VideoError: a pair does not have the same number of frames.
-        WrongSizeError: a pair has different sizes.
-        NumericsError: a metric gives NaN or infinity.
-    """
-    for case in cases:
-        check_case(case, metrics)
-    results = [CaseScores() for _ in cases]
-    for metric in metrics:
-        if isinstance(metric, JudgeMetric):
-            _ask_judge(metric, cases, results)
-            continue
-        for case, result in zip(cases, results, strict=True):
-            if isinstance(metric, MeasuredMetric):
-                result.scores[metric.name] = _measured(metric, case)
-                continue
-            if isinstance(metric, VideoMetric):
-                result.scores[metric.name] = float(metric.compute(case.generated_THWC))
-                continue
-            if isinstance(metric, CaseMetric):
-                score, curve = metric.measure(case)
-                result.scores[metric.name] = score
-                if metric.per_frame is not None:
-                    result.curves[metric.name] = curve
-                continue
-            if case.truth_THWC is None:  # checked above; judges alone need none
-                continue
-            if isinstance(metric, PairMetric):
-                score, curve = metric.measure(case.generated_THWC, case.truth_THWC)
-                result.scores[metric.name] = score
-                if metric.per_frame is not None:
-                    result.curves[metric.name] = curve
-            elif isinstance(metric, SetMetric):
-                rows = metric.extract(case.generated_THWC), metric.extract(case.truth_THWC)
-                result.features[metric.name] = rows
-    for case, result in zip(cases, results, strict=True):
-        _check_finite(case.name, result)
-    return results
-
-
-def score_or_skip(
-    cases: Sequence[Case], metrics: Sequence[Metric]
-) -> tuple[dict[str, CaseScores], dict[str, NemoCosmosError]]:
-    """Score what can be scored, and say what is wrong with the rest.
-
-    Args:
-        cases: the videos, with names of their own.
-        metrics: metrics of any kind.
-
-    Returns:
-        the scores by name, and the errors of the other videos by name.
-
-    Raises:
-        ServiceError: a judge cannot be asked; that is no fault of a video.
-    """
-    try:
-        return dict(zip([c.name for c in cases], score_cases(cases, metrics), strict=True)), {}
-    except (InputError, NumericsError):
-        pass  # one of them is at fault: each alone
-    scored: dict[str, CaseScores] = {}
-    refused: dict[str, NemoCosmosError] = {}
-    for case in cases:
-        try:
-            (scored[case.name],) = score_cases([case], metrics)
-        except (InputError, NumericsError) as error:
-            refused[case.name] = error
-    return scored, refused
-
-
 def summarise(
-    results: Mapping[str, CaseScores], metrics: Sequence[Metric], first_frame: int = 0
+    results: Mapping[str, CaseScores],
+    metrics: Sequence[Metric],
+    first_frame: int = 0,
+    optional: Collection[str] = (),
 ) -> Evaluation:
     """Put the scores of single videos together, and compute the numbers of the whole set.
 
@@ -209,17 +112,34 @@ def summarise(
         results: what :func:`score_cases` gave for each video, by its name.
         metrics: the same metrics.
         first_frame: the number of the first frame that was compared.
+        optional: names of metrics that may be left out where they cannot be computed.
 
     Raises:
-        InputError: there are too few frames for a set metric.
+        InputError: there are too few frames for a set metric, or no metric has a number.
     """
-    scores: dict[str, Score] = {}
+    evaluation = Evaluation([], dict(results), first_frame=first_frame)
     for metric in metrics:
-        if isinstance(metric, SetMetric):
-            scores[metric.name] = _set_score(metric, list(results.values()))
-        else:
-            scores[metric.name] = mean_score([one.scores[metric.name] for one in results.values()])
-    return Evaluation(list(metrics), dict(results), scores, first_frame)
+        try:
+            evaluation.scores[metric.name] = _score(metric, list(results.values()))
+            evaluation.metrics.append(metric)
+        except (InputError, NumericsError) as error:
+            if metric.name not in optional:
+                raise
+            evaluation.not_computed[metric.name] = str(error)
+    if not evaluation.metrics:
+        reason = next(iter(evaluation.not_computed.values()), "None was asked for.")
+        raise InputError(f"None of {len(metrics)} metrics can be computed. {reason}")
+    return evaluation
+
+
+def _score(metric: Metric, results: Sequence[CaseScores]) -> Score:
+    """The number of a metric over the videos that have it."""
+    if isinstance(metric, SetMetric):
+        return _set_score(metric, results)
+    values = [one.scores[metric.name] for one in results if metric.name in one.scores]
+    if not values:
+        raise InputError(_why_none(metric, results))
+    return mean_score(values)
 
 
 def _set_score(metric: SetMetric, results: Sequence[CaseScores]) -> Score:
@@ -228,7 +148,9 @@ def _set_score(metric: SetMetric, results: Sequence[CaseScores]) -> Score:
     The resampled sets hold some videos twice, and a distance between sets grows a little with that:
     the interval lies high rather than low.
     """
-    pairs = [result.features[metric.name] for result in results]
+    pairs = [one.features[metric.name] for one in results if metric.name in one.features]
+    if not pairs:
+        raise InputError(_why_none(metric, results))
 
     def compare(rows_N: NDArray[np.intp]) -> float:
         generated_ND = np.concatenate([pairs[row][0] for row in rows_N])
@@ -240,97 +162,10 @@ def _set_score(metric: SetMetric, results: Sequence[CaseScores]) -> Score:
     return statistic_score(compare, len(pairs), num_resamples=metric.num_resamples)
 
 
-def check_case(case: Case, metrics: Sequence[Metric]) -> None:
-    """Refuse a video that a metric cannot be computed of.
-
-    Raises:
-        ConfigError: a metric needs something that the video comes without.
-        VideoError: the frames are not uint8 RGB, or a pair differs in length.
-        WrongSizeError: a pair has different sizes.
-    """
-    there = {name for name, values in case.recorded.items() if values}
-    there |= {"truth"} if case.truth_THWC is not None else set()
-    there |= {"prompt"} if case.prompt else set()
-    there |= {"views"} if case.views else set()
-    for metric in metrics:
-        compares = {"truth"} if isinstance(metric, PairMetric | SetMetric) else set()
-        lacking = sorted((metric.needs | compares) - there)
-        if lacking:
-            raise ConfigError(
-                f"The metric '{metric.name}' needs '{lacking[0]}' for every video, and "
-                f"'{case.name}' has none. {_how_to_give(lacking[0])}, or leave the metric out."
-            )
-    _check_frames("generated", case.generated_THWC)
-    if case.truth_THWC is not None:
-        _check_frames("true", case.truth_THWC)
-        _check_same_shape(case.generated_THWC, case.truth_THWC)
-
-
-def _how_to_give(need: str) -> str:
-    """The beginning of a sentence that says how a metric gets what it needs."""
-    if need == "truth":
-        return "Name the folder of true videos"
-    if need == "prompt":
-        return "Give the prompts (--prompts FILE)"
-    if need == "views":
-        return "Put the videos of further cameras beside it, as NAME.CAMERA.mp4"
-    return f"Put its file beside the true video, as NAME.{need}.npy or .npz"
-
-
-def _measured(metric: MeasuredMetric, case: Case) -> float:
-    if metric.name not in case.measured:
-        raise ConfigError(
-            f"'{metric.name}' is measured while a video is made, and '{case.name}' comes without "
-            "it. Evaluate the model itself, or leave it out."
-        )
-    return float(case.measured[metric.name])
-
-
-def _ask_judge(metric: JudgeMetric, cases: Sequence[Case], results: Sequence[CaseScores]) -> None:
-    for first in range(0, len(cases), metric.batch_size):
-        batch = slice(first, first + metric.batch_size)
-        judgements = metric.judge(cases[batch])
-        for judgement, result in zip(judgements, results[batch], strict=True):
-            result.scores[metric.name] = judgement.score
-            result.reasons[metric.name] = judgement.reason
-
-
-def _check_finite(name: str, result: CaseScores) -> None:
-    for metric, score in result.scores.items():
-        if not np.isfinite(score):
-            raise NumericsError(
-                f"The metric '{metric}' of '{name}' is {score}. Leave the metric out, or report it "
-                "together with the two videos."
-            )
-
-
-def _check_frames(which: str, frames_THWC: Frames) -> None:
-    if not isinstance(frames_THWC, np.ndarray):
-        raise VideoError(
-            f"The {which} video is a {type(frames_THWC).__name__}; expected an array of uint8 "
-            "frames (frames, height, width, 3). Decode it with nemo_cosmos.video.decode."
-        )
-    shape = frames_THWC.shape
-    if frames_THWC.dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3 or 0 in shape:
-        raise VideoError(
-            f"The {which} video has type {frames_THWC.dtype} and shape {shape}; expected uint8 "
-            "frames (frames, height, width, 3). Decode it with nemo_cosmos.video.decode."
-        )
-
-
-def _check_same_shape(generated_THWC: Frames, truth_THWC: Frames) -> None:
-    if len(generated_THWC) != len(truth_THWC):
-        raise VideoError(
-            f"The generated video has {len(generated_THWC)} frames, the true one "
-            f"{len(truth_THWC)}; expected the same number. Cut both to the shorter one "
-            "('--trim'), or generate as many frames as the truth has."
-        )
-    if generated_THWC.shape[1:3] != truth_THWC.shape[1:3]:
-        raise WrongSizeError(
-            f"The generated frames are {generated_THWC.shape[1:3]} (height, width), the true ones "
-            f"{truth_THWC.shape[1:3]}; expected one size. Resize the truth ('--resize'), or "
-            "compare with the curated clips."
-        )
+def _why_none(metric: Metric, results: Sequence[CaseScores]) -> str:
+    """Why no video has a number of a metric, in the words of the first."""
+    reasons = (one.lacking.get(metric.name) for one in results)
+    return next(filter(None, reasons), f"No video has a number of '{metric.name}'.")
 
 
 def _check_rows(metric: SetMetric, num_rows: int, num_videos: int) -> None:

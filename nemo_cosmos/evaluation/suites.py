@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.evaluation.registry import choose_metrics
@@ -37,10 +38,24 @@ def suite(name: str) -> tuple[str, ...]:
     return SUITES[name]
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The metrics that someone asked for.
+
+    Attributes:
+        names: their names; none for the default ones.
+        optional: those that only a suite named. A suite asks a question, and answers it with what
+            can be computed of the data; a metric that was named itself must be.
+    """
+
+    names: tuple[str, ...]
+    optional: frozenset[str] = frozenset()
+
+
 def chosen_names(
     names: Sequence[str], suite_name: str | None, required: Sequence[str] = ()
-) -> tuple[str, ...]:
-    """Return the metrics that someone asked for in any way; none for the default ones.
+) -> Chosen:
+    """Return the metrics that someone asked for in any way.
 
     Args:
         names: single metrics.
@@ -50,7 +65,10 @@ def chosen_names(
     Raises:
         ConfigError: there is no such suite.
     """
-    asked = [*(suite(suite_name) if suite_name is not None else ()), *names]
+    of_suite = suite(suite_name) if suite_name is not None else ()
+    asked = [*of_suite, *names]
     if not asked and required:
         asked = [metric.name for metric in choose_metrics()]
-    return tuple(dict.fromkeys([*asked, *required]))
+    must = {*names, *required}
+    optional = frozenset(name for name in of_suite if name not in must)
+    return Chosen(tuple(dict.fromkeys([*asked, *required])), optional)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from nemo_cosmos.controls import Signal, Values, decode_arrays, fit_recorded, read_signal
 from nemo_cosmos.data.sample import Sample
@@ -42,6 +43,23 @@ class Shape:
     height: int
     width: int
     fps: float
+
+
+def shape_of(trained: Mapping[str, Any], options: Mapping[str, Any]) -> Shape:
+    """The videos that a model makes.
+
+    Args:
+        trained: those that it was trained on, as its configuration says.
+        options: options of the generation, which may say otherwise.
+    """
+    wanted = dict(trained) | {
+        name: options[name]
+        for name in ("num_frames", "height", "width", "fps")
+        if options.get(name) is not None
+    }
+    return Shape(
+        int(wanted["num_frames"]), int(wanted["height"]), int(wanted["width"]), float(wanted["fps"])
+    )
 
 
 def find_episodes(

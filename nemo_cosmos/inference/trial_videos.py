@@ -64,6 +64,7 @@ class Trial:
         told: what the model is told besides the episode's own control, where it has one.
         limit: how many episodes at most; None for all.
         options: options of the generation by name, such as ``{"steps": 12, "guidance": 0.0}``.
+        optional: names of metrics that may be left out where they cannot be computed.
     """
 
     metrics: tuple[str, ...] = ()
@@ -71,6 +72,7 @@ class Trial:
     told: tuple[Told, ...] = (OTHER, *DOSES)
     limit: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if "seed" in self.options:
@@ -109,6 +111,7 @@ class VideoMaker:
             None if partner is None else [partner.name, partner.stamp],
             [told.name, told.scale, seed],
             dict(self.trial.options),
+            self._guard_names,  # a guard may change a video, as the one that hides faces does
         ]
         return Source(about, lambda: self._make(episode, partner, told, seed))
 
@@ -122,14 +125,19 @@ class VideoMaker:
             "data": str(Path(data).resolve()),
             "episodes": [episode.name for episode in self.episodes],
             "metrics": list(self.trial.metrics),
+            "optional": sorted(self.trial.optional),
             "seeds": list(self.trial.seeds),
             "told": [[told.name, told.is_own, told.scale] for told in self.trial.told],
             "limit": self.trial.limit,
             "options": dict(self.trial.options),
             "device": str(next(self.pipeline.world.net.parameters()).device),
             "dtype": str(next(self.pipeline.world.net.parameters()).dtype),
-            "guards": sorted(guard.name for guard in self.pipeline.guards.guards),
+            "guards": self._guard_names,
         }
+
+    @property
+    def _guard_names(self) -> list[str]:
+        return sorted(guard.name for guard in self.pipeline.guards.guards)
 
     def _make(
         self, episode: EpisodeSource, partner: EpisodeSource | None, told: Told, seed: int

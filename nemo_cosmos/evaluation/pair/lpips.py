@@ -80,6 +80,7 @@ LPIPS_VGG = PairMetric(
     description="perceptual distance by VGG16, mean over frames; 0 the same",
     is_default=False,
     describe_features=lambda: Features("vgg16 with LPIPS heads", asset_version("lpips_vgg16")),
+    frames_per_call=FRAMES_PER_CALL,
     per_frame=lpips_per_frame,
 )
 

@@ -161,9 +161,32 @@ def test_compare_and_repeat(run, folders, tmp_path, moving_square_THWC):
     assert outside.code == 1 and "outside" in outside.out
 
 
+def test_a_suite_leaves_out_what_cannot_be_computed_and_a_metric_does_not(run, tmp_path):
+    flat_THWC = np.full((6, 64, 64, 3), 90, np.uint8)  # no two points that could be matched
+    for folder, value in (("truth", 90), ("generated", 95)):
+        flat_THWC[:, :32] = value
+        encode_video(tmp_path / folder / "a.mp4", Video(flat_THWC, fps=10))
+    folders, out = (tmp_path / "generated", tmp_path / "truth"), tmp_path / "out"
+    asked = run(*folders, "--suite", "camera", "--out", out)
+    assert asked.code == 0 and "1 not computed: sampson_sift" in asked.out
+    record = json.loads((out / "evaluation.json").read_text())
+    assert "points in common" in record["not_computed"]["sampson_sift"]
+    assert "psnr" in record["scores"] and "sampson_sift" not in record["scores"]
+    assert "sampson_sift" in (out / "evaluation.html").read_text()
+    assert run("--repeat", out).code == 0
+    for words in (["-m", "sampson_sift"], ["--suite", "camera", "-m", "sampson_sift"]):
+        named = run(*folders, *words, "--out", out)
+        assert named.code == 2 and "points in common" in named.err
+    required = run(*folders, "--suite", "camera", "--require", "sampson_sift<1")
+    assert required.code == 2 and "points in common" in required.err
+
+
 def test_list_and_modes(run, folders):
     listed = run("--list", "--json").json
-    assert listed["metrics"]["lpips_vgg"]["needs"] == ["truth"]
+    about = listed["metrics"]["lpips_vgg"]
+    assert about["needs"] == ["truth"] and about["features"]["version"]
+    assert about["batching"]["frames"][1] > 1 and about["higher_is_better"] is False
+    assert listed["metrics"]["prompt_following"]["features"] is None, "no judge is configured"
     assert "psnr" in listed["suites"]["tokenizer"]
     assert "motion_following" in run("--list").out
     assert "nearest are 'tokenizer'" in run(*folders, "--suite", "tokeniser").err

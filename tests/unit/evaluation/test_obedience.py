@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from nemo_cosmos.errors import InputError
+from nemo_cosmos.evaluation.cases import CaseScores
 from nemo_cosmos.evaluation.metric import MeasuredMetric
 from nemo_cosmos.evaluation.obedience import dose_response, obedience, partners
 from nemo_cosmos.evaluation.pair.copying import motion_margin
 from nemo_cosmos.evaluation.pair.motion import motion_amount
 from nemo_cosmos.evaluation.registry import choose_metrics
-from nemo_cosmos.evaluation.scoring import CaseScores
 from nemo_cosmos.evaluation.statistics import mean_score
 
 FOLLOWING, PSNR, STILL = choose_metrics(["motion_following", "psnr", "psnr_repeat_first"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, Numeri
 from nemo_cosmos.evaluation import (
     Alignment,
     Case,
+    CaseMetric,
     Features,
     Judgement,
     JudgeMetric,
@@ -23,7 +25,9 @@ from nemo_cosmos.evaluation import (
     evaluate_pair,
     make_record,
     read_prompts,
+    score_cases,
     scores_table,
+    summarise,
     write_report,
 )
 from nemo_cosmos.evaluation.journal import ScoreJournal
@@ -49,6 +53,15 @@ JUDGE = JudgeMetric(
     unit="letters",
     judge=lambda cases: [Judgement(float(len(case.prompt)), "counted") for case in cases],
     batch_size=2,
+)
+
+
+SPEED = CaseMetric(
+    name="speed",
+    description="what was recorded",
+    higher_is_better=True,
+    needs=frozenset({"speed"}),
+    compute=lambda case: float(case.recorded["speed"]["speed"][0]),
 )
 
 
@@ -82,6 +95,54 @@ def test_what_cannot_be_scored_is_an_error_with_the_fix():
         evaluate_cases([Case("a", video(1), video(2))] * 2)
     with pytest.raises(ConfigError, match="0 videos"):
         evaluate_cases([])
+
+
+def test_what_may_be_left_out_is_left_out_of_the_videos_that_lack_it():
+    cases = [
+        Case(str(n), video(10 * n), video(10 * n + 5), recorded={"speed": values})
+        for n, values in enumerate([{"speed": np.ones(1)}, {}, {"speed": np.full(1, np.nan)}])
+    ]
+    metrics = [*choose_metrics(["psnr"]), SPEED, JUDGE, GAP]
+    optional = {SPEED.name, JUDGE.name, GAP.name}
+    clips = dict(zip("abc", score_cases(cases, metrics, optional), strict=True))
+    assert clips["a"].scores["speed"] == 1.0
+    assert "needs 'speed'" in clips["b"].lacking["speed"]
+    assert "is nan" in clips["c"].lacking["speed"] and "speed" not in clips["c"].scores
+    result = summarise(clips, metrics, optional=optional)
+    assert result.scores["psnr"].num == 3 and result.scores["speed"].num == 1
+    assert result.lacking["speed"].keys() == {"b", "c"}
+    assert "--prompts" in result.not_computed["length"]
+    few = summarise({"a": clips["a"]}, metrics, optional=optional)
+    assert "at least 4 rows" in few.not_computed["gap_brightness"]
+    with pytest.raises(InputError, match="at least 4 rows"):
+        summarise({"a": clips["a"]}, metrics, optional={JUDGE.name})
+    with pytest.raises(InputError, match="None of 1 metrics can be computed"):
+        summarise(clips, [JUDGE], optional=optional)
+    with pytest.raises(ConfigError, match="needs 'speed'"):
+        score_cases(cases, [SPEED])
+
+
+def test_scores_that_did_without_a_metric_do_not_stand_for_it(folders, tmp_path):
+    np.save(folders[1] / "a.speed.npy", np.ones(25, np.float32))
+    metrics = [*choose_metrics(["psnr"]), SPEED]
+    found = evaluate_folders(*folders, metrics, work=tmp_path / "work", optional=["speed"])
+    assert found.scores["speed"].num == 1 and found.scores["psnr"].num == 3
+    strict = evaluate_folders(*folders, metrics, work=tmp_path / "work")
+    assert strict.scores["psnr"].num == 1 and strict.skipped.keys() == {"b.mp4", "c.mp4"}
+
+
+def test_a_set_metric_may_take_several_videos_at_once():
+    seen: list[int] = []
+
+    def extract_many(videos):
+        seen.append(len(videos))
+        return [brightness(frames) for frames in videos]
+
+    cases = [Case(str(n), video(n), video(n + 5)) for n in range(5)]
+    batched = replace(GAP, extract_many=extract_many, batch_size=2)
+    together = evaluate_cases(cases, [batched])
+    assert seen == [4, 4, 2]
+    assert together.scores == evaluate_cases(cases, [GAP]).scores
 
 
 def test_a_number_that_is_none_is_an_error():

@@ -20,7 +20,9 @@ from nemo_cosmos.guardrails.site import site_policy
 from nemo_cosmos.inference import trial as module
 from nemo_cosmos.inference.episodes import Shape, find_episodes
 from nemo_cosmos.inference.pipeline import WorldPipeline
-from nemo_cosmos.inference.trial import repeat_trial, score_names, trial_checks, try_world
+from nemo_cosmos.inference.trial import repeat_trial, try_world
+from nemo_cosmos.inference.trial_checks import trial_checks
+from nemo_cosmos.inference.trial_scores import score_names
 from nemo_cosmos.inference.trial_videos import MEASURED, Trial
 from nemo_cosmos.video import Video, encode_video
 from post_training.robotics.signal import ACTION

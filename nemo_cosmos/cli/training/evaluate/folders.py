@@ -44,9 +44,9 @@ class Compared(NamedTuple):
 def score(asked: Asked, generated: Path, truth: Path | None, options: Compared) -> None:
     """Compare two folders, write the report and hold the requirements."""
     requirements = asked.requirements
-    names = chosen_names(asked.metrics, asked.suite, [one.name for one in requirements])
+    chosen = chosen_names(asked.metrics, asked.suite, [one.name for one in requirements])
     out, prompts, allowed = asked.out, options.prompts, options.allow_mismatch
-    checks = evaluation_checks(generated, truth, names, prompts, out, allowed)
+    checks = evaluation_checks(generated, truth, chosen.names, prompts, out, allowed)
     look_first(checks, asked.check, asked.as_json)
     started_s = time.monotonic()
     alignment = Alignment(options.skip_frames, options.trim, options.resize)
@@ -54,14 +54,15 @@ def score(asked: Asked, generated: Path, truth: Path | None, options: Compared) 
         evaluation = evaluate_folders(
             generated,
             truth,
-            choose_metrics(names or None),
+            choose_metrics(chosen.names or None),
             alignment,
             prompts=read_prompts(prompts) if prompts is not None else None,
             work=out / ".work" / "scores" if out is not None else None,
             on_pair=update,
             allow_mismatch=allowed,
+            optional=chosen.optional,
         )
-    inputs = describe_folders(generated, truth, alignment, prompts, allowed)
+    inputs = describe_folders(generated, truth, alignment, prompts, allowed, chosen.optional)
     record = make_record(evaluation, inputs, time.monotonic() - started_s)
     if out is not None:
         shown = {

@@ -12,7 +12,8 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.evaluation.report import metrics_table
 from nemo_cosmos.evaluation.suites import chosen_names
 from nemo_cosmos.guardrails.site import site_policy
-from nemo_cosmos.inference.trial import evaluate_world, trial_checks
+from nemo_cosmos.inference.trial import evaluate_world
+from nemo_cosmos.inference.trial_checks import trial_checks
 from nemo_cosmos.inference.trial_videos import Trial
 from nemo_cosmos.progress import show_progress
 
@@ -43,11 +44,13 @@ def score(asked: Asked, tried: Tried) -> None:
         raise ConfigError(
             "A model is tried on recorded episodes: give both --model WORLD and --data EPISODES."
         )
+    chosen = chosen_names(asked.metrics, asked.suite)
     trial = Trial(
-        chosen_names(asked.metrics, asked.suite),
+        chosen.names,
         _seeds(tried.seeds),
         limit=tried.limit,
         options=_named_values(tried.options),
+        optional=chosen.optional,
     )
     requirements = asked.requirements
     guards = site_policy(tried.guards_off)

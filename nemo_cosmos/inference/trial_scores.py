@@ -1,0 +1,136 @@
+"""Put the scores of a trial together: the mean over seeds, and what other controls show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nemo_cosmos.checkpoint.world.config import WorldConfig
+from nemo_cosmos.evaluation.cases import CaseScores
+from nemo_cosmos.evaluation.metric import (
+    CaseMetric,
+    MeasuredMetric,
+    Metric,
+    PairMetric,
+    VideoMetric,
+)
+from nemo_cosmos.evaluation.obedience import (
+    DOSES,
+    OTHER,
+    OWN,
+    dose_response,
+    obedience,
+    sensitivity_name,
+)
+from nemo_cosmos.evaluation.run import Scored
+from nemo_cosmos.evaluation.scoring import Evaluation, summarise
+from nemo_cosmos.inference.trial_videos import MOTION_AMOUNT, NUM_GIVEN
+
+
+def trial_evaluation(
+    told: Mapping[str, Sequence[Scored]],
+    metrics: Sequence[Metric],
+    control: str,
+    optional: frozenset[str] = frozenset(),
+) -> Evaluation:
+    """The scores of the own control, and beside them what the others show.
+
+    Args:
+        told: the scored videos of each seed, by what the model was told.
+        metrics: the metrics of the own control.
+        control: the name of the model's controls together.
+        optional: names of metrics that may be left out where they cannot be computed.
+
+    Raises:
+        InputError: there are too few episodes for a set metric.
+    """
+    clips = {name: _mean_over_seeds(seeded) for name, seeded in told.items()}
+    own = clips[OWN.name]
+    skipped = {
+        name: str(error) if len(told) == 1 else f"{one}: {error}"
+        for one, seeded in told.items()
+        for scored in seeded
+        for name, error in scored.refused.items()
+    }
+    if len(told) == 1:
+        return replace(summarise(own, metrics, NUM_GIVEN, optional), skipped=skipped)
+    compared = [metric for metric in metrics if is_compared(metric)]
+    numbers, made = obedience(clips, compared, control)
+    doses = [one.name for one in (OWN, *DOSES) if one.name in clips]
+    if len(doses) > 2:
+        made.append(_dose_metric(control))
+        for name in numbers:
+            amounts = {dose: clips[dose][name].scores[MOTION_AMOUNT.name] for dose in doses}
+            numbers[name][made[-1].name] = dose_response(amounts)
+    complete = {
+        name: replace(own[name], scores=own[name].scores | more) for name, more in numbers.items()
+    }
+    whole = summarise(complete, [*metrics, *made], NUM_GIVEN, optional)
+    return replace(whole, skipped=skipped)
+
+
+def score_names(metrics: Sequence[Metric], control: str, told: Sequence[str]) -> list[str]:
+    """Names of all scores of a trial.
+
+    Args:
+        metrics: the metrics.
+        control: the name of the model's control; empty for none.
+        told: names of what the model is told besides its own control.
+    """
+    names = [metric.name for metric in metrics]
+    compared = [metric for metric in metrics if is_compared(metric)]
+    names += [f"{metric.name}.{name}" for name in told for metric in compared]
+    if OTHER.name in told:
+        names += [sensitivity_name(control, one.name) for one in compared if one.is_quality]
+    if control and len(set(told) & {dose.name for dose in DOSES}) > 1:
+        names.append(_dose_metric(control).name)
+    return names
+
+
+def control_name(world: WorldConfig) -> str:
+    """The name of a world's controls together; empty for none."""
+    return "_".join(spec.name for spec in world.controls)
+
+
+def is_compared(metric: Metric) -> bool:
+    """Whether videos that were told different controls are compared by it."""
+    of_one_video = isinstance(metric, PairMetric | VideoMetric | CaseMetric | MeasuredMetric)
+    return of_one_video and (metric.is_quality or metric == MOTION_AMOUNT)
+
+
+def _mean_over_seeds(seeded: Sequence[Scored]) -> dict[str, CaseScores]:
+    """The mean of each episode's numbers over the seeds.
+
+    Episodes count once, however many seeds they were generated with: their seeds are not
+    independent of each other. Curves, features and words are those of the first seed.
+    """
+    first = seeded[0].results
+    if len(seeded) == 1:
+        return first
+    clips: dict[str, CaseScores] = {}
+    for name in first:
+        if not all(name in scored.results for scored in seeded):
+            continue
+        of_seeds = [scored.results[name] for scored in seeded]
+        shared = set.intersection(*(set(one.scores) for one in of_seeds))
+        clips[name] = replace(
+            first[name],
+            scores={
+                metric: float(np.mean([one.scores[metric] for one in of_seeds]))
+                for metric in first[name].scores
+                if metric in shared
+            },
+            lacking={metric: why for one in of_seeds for metric, why in one.lacking.items()},
+        )
+    return clips
+
+
+def _dose_metric(control: str) -> MeasuredMetric:
+    return MeasuredMetric(
+        name=f"{control}_dose_response",
+        higher_is_better=True,
+        description="Spearman's correlation of the amount of motion with the factor on the "
+        f"{control}: 1 where more of it always moves more",
+    )
