@@ -5,7 +5,8 @@ and ``write_report`` shows the result. The room knows no world model: whoever ge
 """
 
 from nemo_cosmos.evaluation.cases import CaseScores, score_cases
-from nemo_cosmos.evaluation.folders import Alignment, evaluate_folders, match_videos, read_prompts
+from nemo_cosmos.evaluation.file_pairs import Alignment
+from nemo_cosmos.evaluation.folders import evaluate_folders, match_videos, read_prompts
 from nemo_cosmos.evaluation.metric import (
     Case,
     CaseMetric,

@@ -30,6 +30,7 @@ from nemo_cosmos.evaluation.metric import (
     SetMetric,
     VideoMetric,
 )
+from nemo_cosmos.evaluation.views import check_views
 
 Rows = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Features of a generated and of the true video, each ``(N, D)``."""
@@ -129,6 +130,9 @@ def check_case(case: Case, metrics: Sequence[Metric]) -> None:
     if case.truth_THWC is not None:
         _check_frames("true", case.truth_THWC)
         _check_same_shape(case.generated_THWC, case.truth_THWC)
+    for name, view in case.views.items():
+        _check_frames(f"generated view '{name}' of the", view.generated_THWC)
+    check_views(case)
 
 
 def _try(metric: Metric, cases: Sequence[Case], results: Sequence[CaseScores]) -> None:

@@ -4,68 +4,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from nemo_cosmos.checklist import Check
-from nemo_cosmos.controls import fit_recorded
 from nemo_cosmos.errors import (
     ConfigError,
     InputError,
     MissingFileError,
     NemoCosmosError,
-    VideoError,
     counted,
 )
-from nemo_cosmos.evaluation.metric import Case, Frames, Metric
+from nemo_cosmos.evaluation.file_pairs import Alignment, FileNeeds, FilePair, file_source
+from nemo_cosmos.evaluation.metric import Metric
 from nemo_cosmos.evaluation.record import (
     EVALUATION_FILE,
     EvaluationRecord,
     as_record,
     make_record,
 )
-from nemo_cosmos.evaluation.recorded import files_beside, read_recorded, recorded_needs
 from nemo_cosmos.evaluation.registry import choose_metrics
-from nemo_cosmos.evaluation.run import Part, Source, score_parts
+from nemo_cosmos.evaluation.run import Part, score_parts
 from nemo_cosmos.evaluation.scoring import Evaluation
+from nemo_cosmos.evaluation.views import without_views
 from nemo_cosmos.provenance.belonging import Parts, check_kinds, check_together
 from nemo_cosmos.provenance.hashes import file_sha256
-from nemo_cosmos.storage import stamp_of
 from nemo_cosmos.storage.outputs import (
     check_output_file,
     check_output_folder,
     check_room,
     folder_bytes,
 )
-from nemo_cosmos.video import decode, probe, resize_frames
+from nemo_cosmos.video import probe
 
 FOLDERS = "folders"
 """Kind of the inputs in a record: two folders of videos."""
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """How two videos are made comparable before any metric sees them.
-
-    Attributes:
-        skip_frames: the number of first frames that are left out, such as those that were given to
-            the model.
-        trim: whether both are cut to the shorter one.
-        resize: whether the truth is resized to the generated size.
-    """
-
-    skip_frames: int = 0
-    trim: bool = False
-    resize: bool = False
-
-
-@dataclass(frozen=True)
-class FilePair:
-    """A generated video's file and the true one's, if there is one."""
-
-    generated: Path
-    truth: Path | None
 
 
 def evaluate_folders(
@@ -104,9 +78,9 @@ def evaluate_folders(
     alignment = alignment or Alignment()
     pairs = match_videos(generated, truth)
     meant, skipped = compare_frame_rates(pairs, allow_mismatch)
-    needs = recorded_needs(metrics)
+    needs = FileNeeds.of(metrics, pairs)
     sources = {
-        name: _source(name, pair, alignment, _prompt_of(name, prompts or {}), needs)
+        name: file_source(name, pair, alignment, _prompt_of(name, prompts or {}), needs)
         for name, pair in pairs.items()
     }
     part = Part(sources, metrics, frozenset(optional), alignment.skip_frames, skipped)
@@ -142,7 +116,9 @@ def describe_folders(
         "allow_mismatch": list(allow_mismatch),
         "optional": sorted(optional),
         "sha256": {
-            name: [file_sha256(file) for file in (pair.generated, pair.truth) if file is not None]
+            name: [
+                file_sha256(file) for one in (pair, *pair.views().values()) for file in one.files
+            ]
             for name, pair in pairs.items()
         },
     }
@@ -228,10 +204,16 @@ def evaluation_checks(
             return f"{len(refused)} of {len(pairs)} videos will be skipped; the first: {first}"
         return f"allowed: {' '.join(meant)}" if meant else "the frames of each pair are of one rate"
 
+    def videos() -> str:
+        pairs = match_videos(generated, truth)
+        num_views = sum(len(pair.views()) for pair in pairs.values())
+        further = f" and {counted(num_views, 'view')} of further cameras" if num_views else ""
+        return counted(len(pairs), "video") + further
+
     checks = [
         Check("output", output),
         Check("metrics", lambda: ", ".join(one.name for one in choose_metrics(metrics or None))),
-        Check("videos", lambda: counted(len(match_videos(generated, truth)), "video")),
+        Check("videos", videos),
     ]
     if prompts is not None:
         checks.append(Check("prompts", lambda: counted(len(read_prompts(prompts)), "prompt")))
@@ -291,7 +273,9 @@ def match_videos(generated: Path, truth: Path | None) -> dict[str, FilePair]:
             )
     if generated.is_file() and truth is not None and truth.is_file():
         return {generated.name: FilePair(generated, truth)}
-    generated_files = [generated] if generated.is_file() else sorted(generated.glob("*.mp4"))
+    generated_files = (
+        [generated] if generated.is_file() else without_views(sorted(generated.glob("*.mp4")))
+    )
     if not generated_files:
         raise MissingFileError(
             f"The folder '{generated}' contains no .mp4 file. Generate some first, for example "
@@ -307,37 +291,6 @@ def match_videos(generated: Path, truth: Path | None) -> dict[str, FilePair]:
             "take those out of the folder."
         )
     return {file.name: FilePair(file, truth / file.name) for file in generated_files}
-
-
-def read_pair(pair: FilePair, alignment: Alignment) -> tuple[Frames, Frames | None]:
-    """The frames of both videos, aligned; None in place of a truth that is not there.
-
-    Args:
-        pair: the two files.
-        alignment: how they are made comparable.
-
-    Raises:
-        VideoError: a file cannot be decoded, or no frame is left.
-    """
-    generated_THWC = decode(pair.generated).frames_THWC
-    truth_THWC = None
-    if pair.truth is not None:
-        truth_THWC = decode(pair.truth, find_fields=True).frames_THWC
-    num_frames = len(generated_THWC)
-    if truth_THWC is not None:
-        num_frames = min(num_frames, len(truth_THWC))
-        if alignment.resize:
-            height, width = generated_THWC.shape[1:3]
-            truth_THWC = resize_frames(truth_THWC, (height, width))
-        if alignment.trim:
-            generated_THWC, truth_THWC = generated_THWC[:num_frames], truth_THWC[:num_frames]
-    if alignment.skip_frames >= num_frames:
-        raise VideoError(
-            f"'{pair.generated}' has {num_frames} frames to compare, of which --skip-frames "
-            f"{alignment.skip_frames} leaves none. Choose a smaller number."
-        )
-    rest = slice(alignment.skip_frames, None)
-    return generated_THWC[rest], truth_THWC[rest] if truth_THWC is not None else None
 
 
 def read_prompts(file: Path) -> dict[str, str]:
@@ -372,32 +325,3 @@ def read_prompts(file: Path) -> dict[str, str]:
 
 def _prompt_of(name: str, prompts: Mapping[str, str]) -> str | None:
     return prompts.get(name, prompts.get(Path(name).stem))
-
-
-def _source(
-    name: str, pair: FilePair, alignment: Alignment, prompt: str | None, needs: Sequence[str]
-) -> Source:
-    """A pair of files with all that decides its scores besides the metrics."""
-    beside = files_beside(pair.truth, needs) if pair.truth is not None else []
-    files = [file for file in (pair.generated, pair.truth, *beside) if file is not None]
-    about = [name, [list(stamp_of(file)) for file in files], asdict(alignment), prompt]
-
-    def read() -> Case:
-        generated_THWC, truth_THWC = read_pair(pair, alignment)
-        case = Case(name, generated_THWC, truth_THWC, prompt)
-        if pair.truth is None or not beside:
-            return case
-        by_suffix = {
-            file.name.removeprefix(f"{pair.truth.stem}."): file.read_bytes() for file in beside
-        }
-        recorded = read_recorded(
-            needs,
-            by_suffix.get,
-            probe(pair.truth).num_frames,
-            alignment.skip_frames,
-            len(generated_THWC),
-            str(pair.truth),
-        )
-        return replace(case, recorded=fit_recorded(recorded, generated_THWC.shape[1:3]))
-
-    return Source(about, read)

@@ -57,10 +57,12 @@ class View:
     Attributes:
         generated_THWC: uint8 RGB frames.
         truth_THWC: the true frames, of the same shape; None where there is no truth.
+        recorded: what was recorded with it, as :class:`Case` has it.
     """
 
     generated_THWC: Frames
     truth_THWC: Frames | None = None
+    recorded: Mapping[str, Values] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

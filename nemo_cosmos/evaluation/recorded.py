@@ -9,15 +9,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nemo_cosmos.aliases import Array
-from nemo_cosmos.controls import Values, decode_arrays, infer_signal, known_signal
+from nemo_cosmos.controls import CAMERA, Values, decode_arrays, infer_signal, known_signal
 from nemo_cosmos.evaluation.metric import NOT_RECORDED, Metric
 
 _ENDINGS = (".npy", ".npz")
 
 
 def recorded_needs(metrics: Iterable[Metric]) -> list[str]:
-    """Names of the signals that any of the metrics needs, in order of name."""
-    return sorted({need for metric in metrics for need in metric.needs} - NOT_RECORDED)
+    """Names of the signals that any of the metrics needs, in order of name.
+
+    Views come with their cameras, where there are some: these say which views see the same.
+    """
+    needs = {need for metric in metrics for need in metric.needs}
+    return sorted((needs | ({CAMERA.name} if "views" in needs else set())) - NOT_RECORDED)
 
 
 def files_beside(video: Path, names: Iterable[str]) -> list[Path]:

@@ -15,6 +15,7 @@ from nemo_cosmos.evaluation.metric import Metric
 
 ENTRY_POINT_GROUP = "nemo_cosmos.metrics"
 _ROOM = "nemo_cosmos.evaluation"
+_GEOMETRY = f"{_ROOM}.geometry"
 #: Name -> module and object. The order is that of tables and reports.
 BUILTIN_METRICS = {
     "psnr": f"{_ROOM}.pair.psnr:PSNR",
@@ -24,6 +25,10 @@ BUILTIN_METRICS = {
     "motion_following": f"{_ROOM}.pair.motion:MOTION_FOLLOWING",
     "flow_similarity": f"{_ROOM}.pair.motion:FLOW_SIMILARITY",
     "sampson_sift": f"{_ROOM}.single.sampson:SAMPSON_SIFT",
+    "given_camera_sampson_sift": f"{_GEOMETRY}.given_camera:GIVEN_CAMERA_SAMPSON_SIFT",
+    "cross_view_sampson_sift": f"{_GEOMETRY}.cross_view:CROSS_VIEW_SAMPSON_SIFT",
+    "cross_view_given_camera_sift": f"{_GEOMETRY}.cross_view:CROSS_VIEW_GIVEN_CAMERA_SIFT",
+    "cross_view_agreement_sift": f"{_GEOMETRY}.cross_view:CROSS_VIEW_AGREEMENT_SIFT",
     "lpips_vgg": f"{_ROOM}.pair.lpips:LPIPS_VGG",
     "lpips_alex": f"{_ROOM}.pair.lpips:LPIPS_ALEX",
     "fid_inception": f"{_ROOM}.sets.inception:FID_INCEPTION",

@@ -22,6 +22,7 @@ from nemo_cosmos.errors import MissingFileError, SampleError, VideoError
 from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
 from nemo_cosmos.evaluation.metric import Frames
 from nemo_cosmos.evaluation.recorded import files_beside, read_recorded
+from nemo_cosmos.evaluation.views import without_views
 from nemo_cosmos.provenance.belonging import is_same_rate
 from nemo_cosmos.storage import stamp_of
 from nemo_cosmos.video import center_crop, decode, index_frames
@@ -83,7 +84,7 @@ def find_episodes(
         SampleError: a shard is damaged.
     """
     folder = Path(place)
-    videos = sorted(folder.glob("*.mp4"))
+    videos = without_views(sorted(folder.glob("*.mp4")))
     if videos:
         found = [
             _of_files(video.with_suffix(""), signals, shape, recorded) for video in videos[:limit]

@@ -69,7 +69,7 @@ def fit_fundamental(first_N2: Points, second_N2: Points) -> tuple[Matrix, int] |
 
 
 def scale_of(size: tuple[int, int]) -> float:
-    """Factor from pixels of a picture of this height and width to those that errors are given in."""
+    """Factor from pixels of a picture of this height and width to those of the errors."""
     return DIAGONAL_PX / float(np.hypot(*size))
 
 
@@ -121,9 +121,9 @@ def given_errors(first: Lens, second: Lens, first_N2: Points, second_N2: Points)
     move_3 = second.pose_44[:3, :3].T @ (first.pose_44[:3, 3] - second.pose_44[:3, 3])
     inverse_33 = np.linalg.inv(first.matrix_33)
     if np.linalg.norm(move_3) < SAME_PLACE_M:
-        expected_N3 = np.c_[first_N2, np.ones(len(first_N2))] @ (
-            second.matrix_33 @ turn_33 @ inverse_33
-        ).T
+        expected_N3 = (
+            np.c_[first_N2, np.ones(len(first_N2))] @ (second.matrix_33 @ turn_33 @ inverse_33).T
+        )
         expected_N2 = expected_N3[:, :2] / expected_N3[:, 2:]
         return np.asarray(np.linalg.norm(second_N2 - expected_N2, axis=1) / np.sqrt(2))
     # The length of the move is no part of the geometry; without it F is of one scale.

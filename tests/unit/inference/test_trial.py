@@ -82,6 +82,11 @@ def test_an_episodes_camera_sees_what_the_crop_leaves(recordings):
         assert found["size"].tolist() == [32, 32] and len(found["poses"]) == 9
 
 
+def test_a_further_camera_is_no_episode_of_its_own(recordings):
+    shutil.copy(recordings / "a.mp4", recordings / "a.wrist.mp4")
+    assert [one.name for one in find_episodes(recordings, [ACTION], SHAPE)] == ["a", "b", "c"]
+
+
 def test_episodes_of_shards(recordings, tmp_path):
     content = {
         "mp4": (recordings / "a.mp4").read_bytes(),

@@ -8,8 +8,9 @@ import pytest
 
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.evaluation import choose_metrics, evaluate_cases
+from nemo_cosmos.evaluation.geometry.epipolar import sampson_errors
 from nemo_cosmos.evaluation.metric import Case
-from nemo_cosmos.evaluation.single.sampson import sampson_errors, temporal_sampson_error
+from nemo_cosmos.evaluation.single.sampson import temporal_sampson_error
 
 FOCAL_PX = 300.0
 CENTRE_PX = (160.0, 90.0)
