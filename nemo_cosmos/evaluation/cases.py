@@ -161,6 +161,9 @@ def _try(metric: Metric, cases: Sequence[Case], results: Sequence[CaseScores]) -
 def _compute(metric: Metric, cases: Sequence[Case], results: Sequence[CaseScores]) -> None:
     """Write what a metric says of a batch into its results."""
     name = metric.name
+    if isinstance(metric, CaseMetric) and metric.applies is not None:
+        able = [pair for pair in zip(cases, results, strict=True) if metric.applies(pair[0])]
+        cases, results = [case for case, _ in able], [result for _, result in able]
     if not cases:
         return
     if isinstance(metric, JudgeMetric):

@@ -184,6 +184,8 @@ class CaseMetric(Metric):
     Attributes:
         compute: ``(case) -> float``; None for the mean of ``per_frame``.
         per_frame: a number for each frame, float ``(T,)``, where that makes sense: it shows drift.
+        applies: ``(case) -> bool``, whether a video has what the metric measures (a collision, say,
+            where it measures momentum); it has no number for the others. None for all videos.
 
     Raises:
         ConfigError: it has neither function.
@@ -193,6 +195,7 @@ class CaseMetric(Metric):
     is_default: bool = False
     compute: Callable[[Case], float] | None = None
     per_frame: Callable[[Case], NDArray[np.float64]] | None = None
+    applies: Callable[[Case], bool] | None = None
 
     def __post_init__(self) -> None:
         _check_functions(self.name, self.compute, self.per_frame)

@@ -219,6 +219,8 @@ def _groups(evaluation: Evaluation, videos: VideosOf, folder: Path) -> list[dict
         scored.sort(key=lambda name: evaluation.clips[name].scores[metric.name])
         if not metric.higher_is_better:
             scored.reverse()
+        if not scored:  # it applies to none of the videos that are there
+            continue
         places = {"worst": 0, "median": len(scored) // 2, "best": len(scored) - 1}
         ranks: dict[str, str] = {}
         for rank, place in places.items():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_cosmos.errors import ConfigError, InputError, NumericsError
+from nemo_cosmos.errors import ConfigError, InputError, NumericsError, counted
 from nemo_cosmos.evaluation.cases import CaseScores, score_cases
 from nemo_cosmos.evaluation.metric import Case, Frames, Metric, PairMetric, SetMetric
 from nemo_cosmos.evaluation.registry import choose_metrics
@@ -165,7 +165,11 @@ def _set_score(metric: SetMetric, results: Sequence[CaseScores]) -> Score:
 def _why_none(metric: Metric, results: Sequence[CaseScores]) -> str:
     """Why no video has a number of a metric, in the words of the first."""
     reasons = (one.lacking.get(metric.name) for one in results)
-    return next(filter(None, reasons), f"No video has a number of '{metric.name}'.")
+    otherwise = (
+        f"The metric '{metric.name}' applies to none of the {counted(len(results), 'video')}: none "
+        "shows what it measures. Choose other metrics, or other videos."
+    )
+    return next(filter(None, reasons), otherwise)
 
 
 def _check_rows(metric: SetMetric, num_rows: int, num_videos: int) -> None:

@@ -101,3 +101,37 @@ def test_the_last_frames_keep_their_steps():
 def test_a_metric_without_a_function_is_refused():
     with pytest.raises(ConfigError, match="neither"):
         CaseMetric(name="none", description="", higher_is_better=True)
+
+
+def _long_ones(name):
+    return CaseMetric(
+        name=name,
+        description="",
+        higher_is_better=True,
+        needs=frozenset(),
+        compute=lambda case: float(len(case.generated_THWC)),
+        applies=lambda case: len(case.generated_THWC) > 2,
+    )
+
+
+def _clip(name, num_frames):
+    frames_THWC = np.zeros((num_frames, 8, 8, 3), np.uint8)
+    return Case(name, frames_THWC, frames_THWC)
+
+
+def test_a_metric_is_the_mean_over_the_videos_that_it_applies_to(tmp_path):
+    from nemo_cosmos.evaluation import choose_metrics, make_record, scores_table, write_report
+
+    metrics = [*choose_metrics(["psnr"]), _long_ones("long")]
+    found = evaluate_cases([_clip("a", 2), _clip("b", 4), _clip("c", 6)], metrics)
+    assert (found.scores["long"].value, found.scores["long"].num) == (5.0, 2)
+    assert found.scores["psnr"].num == 3
+    assert "long" not in found.clips["a"].scores
+    assert scores_table(found).row_count == 3
+    write_report(found, tmp_path, make_record(found, {}))
+    assert "long" in (tmp_path / "evaluation.md").read_text()
+
+
+def test_a_metric_that_applies_to_no_video_says_so():
+    with pytest.raises(InputError, match="'long' applies to none of the 1 video"):
+        evaluate_cases([_clip("a", 2)], [_long_ones("long")])
