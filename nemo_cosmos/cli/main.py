@@ -107,7 +107,7 @@ COMMANDS: dict[str, CommandEntry] = {
         "Run every step at nano size and write a report.",
     ),
     "simulate": CommandEntry(
-        "data.simulate:command", DATA, "Render robot episodes with actions and language in MuJoCo."
+        "data.simulate:command", DATA, "Render robot episodes, or simple physics, in MuJoCo."
     ),
     "convert": CommandEntry(
         "data.robot_data:CONVERT", DATA, "Convert robot data sets (Bridge, LeRobot) for curate."

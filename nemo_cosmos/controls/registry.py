@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from nemo_cosmos.controls.camera import CAMERA
+from nemo_cosmos.controls.objects import OBJECTS
 from nemo_cosmos.controls.signal import Signal, SignalArray
 from nemo_cosmos.errors import ConfigError, nearest_names
 
@@ -32,6 +33,7 @@ SIGNALS = (
     Signal("state.npy", (SignalArray("state", "frame"),)),
     Signal("trajectory.npy", (SignalArray("trajectory", "frame"),)),
     CAMERA,
+    OBJECTS,
 )
 """Files whose rows mean the same in every data set."""
 

@@ -380,7 +380,8 @@ def encode_arrays(suffix: str, values: Values) -> bytes:
         (array,) = values.values()
         np.save(buffer, array, allow_pickle=False)
     else:
-        np.savez(buffer, **cast("dict[str, Any]", dict(values)))
+        # Masks of objects are mostly zeros.
+        np.savez_compressed(buffer, **cast("dict[str, Any]", dict(values)))
     return buffer.getvalue()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nemo_cosmos.aliases import JsonObject
+from nemo_cosmos.aliases import Array, JsonObject
 from nemo_cosmos.platform import require
 
 if TYPE_CHECKING:
@@ -39,6 +39,26 @@ class Camera:
         right = np.cross([0.0, 0.0, 1.0], back)
         right = right / np.linalg.norm(right)
         return np.stack([right, np.cross(back, right), back])
+
+    def signal(self, num_frames: int, height: int, width: int) -> dict[str, Array]:
+        """The camera as ``camera.npz``: camera to world with OpenCV's axes, and the lens.
+
+        Args:
+            num_frames: frames in which it stands still.
+            height: height of the pictures in pixels.
+            width: width of the pictures in pixels.
+        """
+        pose = np.eye(4)
+        # OpenCV's y leads down and its z forwards.
+        pose[:3, :3] = self.axes().T * [1, -1, -1]
+        pose[:3, 3] = self.position_m
+        focal_px = 0.5 * height / np.tan(0.5 * np.deg2rad(self.fov_y_deg))
+        lens = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
+        return {
+            "poses": np.tile(pose, (num_frames, 1, 1)),
+            "intrinsics": np.tile(lens, (num_frames, 1, 1)),
+            "size": np.array([height, width]),
+        }
 
     def describe(self) -> JsonObject:
         """Return plain data for a recording's JSON."""

@@ -136,3 +136,20 @@ def wood_texture(side: int) -> np.ndarray:
     shade = np.where(seam, 0.86, shade)
     wood_rgb = np.array([0.76, 0.59, 0.41])
     return np.clip(shade[..., None] * wood_rgb * 255, 0, 255).astype(np.uint8)
+
+
+def tile_texture(side: int) -> np.ndarray:
+    """Pale tiles in two shades with fine joints, ``(side, side, 3)`` uint8, to be repeated.
+
+    Args:
+        side: edge in pixels; eight tiles fill it.
+    """
+    place = (np.arange(side) + 0.5) / side * 8
+    row, column = np.meshgrid(place, place, indexing="ij")
+    shade = np.where((np.floor(row) + np.floor(column)) % 2 == 0, 0.86, 0.72)
+    # Each tile is a little different, as stone is.
+    shade = shade + 0.02 * np.sin(12.9 * np.floor(row) + 78.2 * np.floor(column))
+    joint = np.minimum(np.abs(row - np.round(row)), np.abs(column - np.round(column))) < 0.03
+    shade = np.where(joint, 0.62, shade)
+    stone_rgb = np.array([1.0, 0.97, 0.92])
+    return np.clip(shade[..., None] * stone_rgb * 255, 0, 255).astype(np.uint8)

@@ -22,7 +22,7 @@ from nemo_cosmos.errors import (
     VideoError,
 )
 from nemo_cosmos.storage.outputs import check_output_folder
-from post_training.robotics.episodes import read_manifest, write_manifest
+from post_training.robotics.episodes import EPISODES
 
 #: Writes the episode of one recording.
 Write = Callable[[], None]
@@ -85,15 +85,15 @@ def convert_all(
         if progress:
             progress(done, len(recordings))
     report.num_converted = len(keys)
-    write_manifest(out, settings, keys)
+    EPISODES.write_manifest(out, settings, keys)
     return report
 
 
 def _check_settings(out: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
     """Keep the settings from the start on, so that a stopped run is continued with the same."""
-    found = read_manifest(out)
+    found = EPISODES.read_manifest(out)
     if found is None:
-        write_manifest(out, settings, [])
+        EPISODES.write_manifest(out, settings, [])
     elif found["settings"] != settings:
         raise ConfigError(
             f"'{os.fspath(out)}' holds episodes of other settings: {found['settings']} instead of "

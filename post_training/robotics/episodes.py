@@ -7,16 +7,15 @@ An episode is four files in one folder::
     {key}.state.npy   (T, 7) float32
     {key}.json        words, source, split, rate, camera, and the meaning of the actions
 
-The JSON is written last, so an episode with a JSON is complete. ``manifest.json`` beside them lists
-all. States and actions follow Bridge (Walke et al., 2023; the 7-D actions that Cosmos' action-
-conditioned models take): ``x y z roll pitch yaw opening``, and their change seen from the gripper.
+See :mod:`post_training.recordings` for what is complete, and for the list of all. States and
+actions follow Bridge (Walke et al., 2023; the 7-D actions that Cosmos' action-conditioned models
+take): ``x y z roll pitch yaw opening``, and their change seen from the gripper.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,19 +23,24 @@ from typing import Any
 import numpy as np
 
 from nemo_cosmos.aliases import JsonObject
-from nemo_cosmos.controls import encode_arrays, read_signal
+from nemo_cosmos.controls import read_signal
 from nemo_cosmos.controls.signal import name_of
-from nemo_cosmos.errors import MissingFileError, NumericsError, SampleError
-from nemo_cosmos.storage import atomic_path
-from nemo_cosmos.video import Video, decode, encode_video
+from nemo_cosmos.errors import MissingFileError
+from nemo_cosmos.video import Video, decode
+from post_training.recordings import Recordings, write_recording
 from post_training.robotics.signal import ACTION, STATE
 
 ACTION_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 STATE_NAMES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
-MANIFEST = "manifest.json"
-MANIFEST_FORMAT = "nemo_cosmos.robot_episodes"
 
-_CRF = 12  # visually lossless: the videos are training data
+EPISODES = Recordings(
+    format="nemo_cosmos.robot_episodes",
+    noun="robot episode",
+    suffixes=(ACTION.suffix, STATE.suffix),
+    required=frozenset({"split", "action"}),
+    listed=("key", "split", "task", "caption", "num_frames"),
+)
+"""Robot episodes in a folder: whether one is complete, its record, and the list of all."""
 
 
 @dataclass(frozen=True)
@@ -120,17 +124,10 @@ def write_files(
         NumericsError: an array holds NaN or infinity.
         StorageFullError: no space left; without its JSON the episode counts as not written.
     """
-    stem = Path(folder) / key
-    for suffix, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise NumericsError(f"'{suffix}' of '{key}' holds NaN or infinity. Repair it.")
-    _json(stem).unlink(missing_ok=True)
-    encode_video(f"{stem}.mp4", video, crf=_CRF)
-    for suffix, array in arrays.items():
-        values = {name_of(suffix): array.astype(np.float32)}
-        with atomic_path(f"{stem}.{suffix}") as temporary:
-            temporary.write_bytes(encode_arrays(suffix, values))
-    _write_json(_json(stem), record)
+    files = {
+        suffix: {name_of(suffix): array.astype(np.float32)} for suffix, array in arrays.items()
+    }
+    write_recording(folder, key, video, files, record)
 
 
 def read_episode(folder: str | os.PathLike[str], key: str) -> Episode:
@@ -142,7 +139,7 @@ def read_episode(folder: str | os.PathLike[str], key: str) -> Episode:
         NumericsError: a recording holds NaN, infinity or implausible values.
         VideoError: the video cannot be decoded.
     """
-    record = read_record(folder, key)
+    record = EPISODES.read_record(folder, key)
     stem = Path(folder) / key
     arrays = []
     for signal in (ACTION, STATE):
@@ -161,86 +158,3 @@ def read_episode(folder: str | os.PathLike[str], key: str) -> Episode:
         record["split"],
         {name: value for name, value in record.items() if name not in own},
     )
-
-
-def read_record(folder: str | os.PathLike[str], key: str) -> JsonObject:
-    """Read an episode's JSON.
-
-    Raises:
-        MissingFileError: it does not exist.
-        SampleError: it is not the JSON of an episode.
-    """
-    file = _json(Path(folder) / key)
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MissingFileError(
-            f"There is no episode '{key}' in '{folder}'. 'manifest.json' lists those that are."
-        ) from error
-    except json.JSONDecodeError as error:
-        raise SampleError(
-            f"'{file}' is not valid JSON ({error}). Delete it and run again."
-        ) from error
-    if not isinstance(record, dict) or not {"split", "action"} <= set(record):
-        raise SampleError(
-            f"'{file}' is not the description of a robot episode: expected the keys 'split' "
-            "and 'action'."
-        )
-    return record
-
-
-def is_complete(folder: str | os.PathLike[str], key: str) -> bool:
-    """Whether all files of an episode exist."""
-    stem = Path(folder) / key
-    names = (f"{stem}.mp4", f"{stem}.action.npy", f"{stem}.state.npy", f"{stem}.json")
-    return all(Path(name).exists() for name in names)
-
-
-def write_manifest(
-    folder: str | os.PathLike[str], settings: Mapping[str, Any], keys: Iterable[str]
-) -> Path:
-    """List episodes with their split and words, so that readers need not open each of them.
-
-    Returns:
-        The file ``folder/manifest.json``.
-    """
-    episodes = []
-    for key in keys:
-        record = read_record(folder, key)
-        episodes.append(
-            {name: record.get(name) for name in ("key", "split", "task", "caption", "num_frames")}
-        )
-    manifest = {"format": MANIFEST_FORMAT, "version": 1, "settings": settings, "episodes": episodes}
-    target = Path(folder) / MANIFEST
-    _write_json(target, manifest)
-    return target
-
-
-def read_manifest(folder: str | os.PathLike[str]) -> JsonObject | None:
-    """Return the manifest of a folder; None if there is none.
-
-    Raises:
-        SampleError: it is of another format.
-    """
-    file = Path(folder) / MANIFEST
-    if not file.exists():
-        return None
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        manifest = None
-    if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT:
-        raise SampleError(
-            f"'{file}' is not a list of robot episodes (format '{MANIFEST_FORMAT}'). Choose "
-            "another folder."
-        )
-    return manifest
-
-
-def _json(stem: Path) -> Path:
-    return Path(f"{stem}.json")
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,39 +1,62 @@
-"""``nemo-cosmos simulate``: render robot episodes with actions and language."""
+"""``nemo-cosmos simulate``: render a robot's episodes, or simple physics with its ground truth."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from nemo_cosmos.cli.kit.options import AsJson, number, parse_size
-from nemo_cosmos.errors import counted
-from nemo_cosmos.progress import show_progress
+from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
+from nemo_cosmos.cli.kit.options import AsJson, listed, number, parse_size
+from nemo_cosmos.errors import ConfigError, counted, nearest_names
+from nemo_cosmos.progress import Progress, show_progress
+
+if TYPE_CHECKING:
+    from nemo_cosmos.checklist import Check
+    from post_training.rendering import FilmReport
+
+FPS = {"robot": 10.0, "physics": 20.0}
+"""Scenes, and the frame rate of each by default."""
 
 
 def command(
     out: Annotated[Path, typer.Argument(help="Folder for the episodes; may contain some already.")],
+    scene: Annotated[str, typer.Option(help="robot or physics.")] = "robot",
     episodes: Annotated[
         int, number("Episodes that the folder is filled up to.", least=1, most=1e6)
     ] = 200,
     frames: Annotated[int, number("Frames of each episode.", least=2, most=100000)] = 33,
-    fps: Annotated[float, number("Frames per second.", least=1, most=1000)] = 10.0,
+    fps: Annotated[
+        float | None,
+        number("Frames per second; 10 for the robot, 20 for physics.", least=1, most=1000),
+    ] = None,
     size: Annotated[str, typer.Option(help="Height x width in pixels, even.")] = "96x128",
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(help="Of physics: this scenario instead of all eight. Repeatable."),
+    ] = None,
     seed: Annotated[int, number("Seed of all randomness.", least=0, most=2**32 - 1)] = 1,
     workers: Annotated[int, number("Processes that render; 0: this one.", least=0, most=4096)] = 2,
     renderer: Annotated[
         str, typer.Option(help="auto, egl, osmesa, or software, which needs no system library.")
     ] = "auto",
+    check: CheckOnly = False,
     as_json: AsJson = False,
 ) -> None:
-    """Render robot episodes with actions and language in MuJoCo.
+    """Render robot episodes, or simple physics, in MuJoCo.
 
-    A Franka Panda reaches for, pushes and lifts coloured blocks on a table, and moves about. Each
-    episode is an mp4, its 7-D actions and states as npy, and a JSON with its instruction; every
-    tenth is for validation. The same settings give the same episodes; a second run makes what is
-    missing.
+    robot: a Franka Panda reaches for, pushes and lifts coloured blocks on a table, and moves about.
+    Each episode is an mp4, its 7-D actions and states as npy, and a JSON with its instruction.
+
+    physics: things fall, slide, collide, swing, roll, topple, bounce and are pushed. Each episode
+    is an mp4, a JSON with its caption, and an npz with masks, positions, velocities and energies of
+    its objects. Where there is a push, two episodes share their first frame and not their push.
+
+    Every tenth episode (or pair of rounds) is for validation. The same settings give the same
+    episodes; a second run makes what is missing.
 
     Needs the package's extra "sim". The robot (157 MB) is downloaded once.
 
@@ -41,27 +64,116 @@ def command(
         nemo-cosmos simulate data/robot
         nemo-cosmos simulate data/robot --episodes 500 --workers 8 --seed 7
         nemo-cosmos simulate data/large --size 256x320 --frames 57 --renderer software --json
+        nemo-cosmos simulate data/physics --scene physics --episodes 320
+        nemo-cosmos simulate data/balls --scene physics --scenario bouncing,collision --check
     """
-    from post_training.robotics.simulation import SimulationSettings, simulate
-
-    height, width = parse_size(size)
-    settings = SimulationSettings(frames, fps, height, width, seed)
-    with show_progress("Rendering", "episodes", "json" if as_json else "people") as update:
-        report = simulate(
-            out,
-            episodes,
-            settings,
-            workers=workers,
-            renderer=renderer,
-            progress=update,
-            say=lambda text: typer.echo(text, err=True),
+    if scene not in FPS:
+        raise ConfigError(
+            f"There is no scene '{scene}'. The nearest are {nearest_names(scene, FPS)}; all: "
+            f"{', '.join(FPS)}."
         )
+    asked = _Asked(
+        out, episodes, frames, fps or FPS[scene], *parse_size(size), seed, workers, renderer
+    )
+    if scene == "robot":
+        if scenario:
+            raise ConfigError(
+                "--scenario chooses among the scenarios of '--scene physics', and the scene is "
+                "'robot'. Leave one of the two out."
+            )
+        job = _robot(asked)
+    else:
+        job = _physics(asked, listed(scenario))
+    look_first(job.checks, check, as_json)
+    with show_progress("Rendering", "episodes", "json" if as_json else "people") as update:
+        report = job.run(update)
     if as_json:
         typer.echo(json.dumps(report.as_dict()))
-    else:
-        typer.echo(
-            f"{counted(report.num_episodes, 'episode')} in '{report.folder}', {report.num_new} "
-            "of them new "
-            f"({report.seconds:.0f} s, renderer {report.renderer}); the task succeeded in "
-            f"{report.num_succeeded}."
+        return
+    succeeded = getattr(report, "num_succeeded", None)
+    tail = "" if succeeded is None else f"; the task succeeded in {succeeded}"
+    typer.echo(
+        f"{counted(report.num_episodes, 'episode')} in '{report.folder}', {report.num_new} "
+        f"of them new ({report.seconds:.0f} s, renderer {report.renderer}){tail}."
+    )
+
+
+class _Asked(NamedTuple):
+    """What every scene is told."""
+
+    out: Path
+    episodes: int
+    frames: int
+    fps: float
+    height: int
+    width: int
+    seed: int
+    workers: int
+    renderer: str
+
+
+class _Job(NamedTuple):
+    """What is looked at first, and then the work."""
+
+    checks: list[Check]
+    run: Callable[[Progress], FilmReport]
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _robot(asked: _Asked) -> _Job:
+    from post_training.rendering import choose_renderer, film_checks
+    from post_training.robotics.episodes import EPISODES
+    from post_training.robotics.simulation import SimulationSettings, simulate
+
+    settings = SimulationSettings(asked.frames, asked.fps, asked.height, asked.width, asked.seed)
+    found: list[str] = []  # a renderer is tried in a process of its own, which takes seconds
+
+    def find_renderer() -> str:
+        found[:] = [choose_renderer(asked.renderer, _say)]
+        return found[0]
+
+    def run(update: Progress) -> FilmReport:
+        return simulate(
+            asked.out,
+            asked.episodes,
+            settings,
+            workers=asked.workers,
+            renderer=found[0],
+            progress=update,
+            say=_say,
         )
+
+    return _Job(film_checks(EPISODES, asked.out, asked.episodes, settings, find_renderer), run)
+
+
+def _physics(asked: _Asked, scenarios: tuple[str, ...]) -> _Job:
+    from post_training.physics import PHYSICS, SCENARIOS, PhysicsSettings, simulate_physics
+    from post_training.physics.generate import check_renderer
+    from post_training.rendering import film_checks
+
+    settings = PhysicsSettings(
+        asked.frames,
+        asked.fps,
+        asked.height,
+        asked.width,
+        asked.seed,
+        scenarios or tuple(SCENARIOS),
+    )
+
+    def run(update: Progress) -> FilmReport:
+        return simulate_physics(
+            asked.out,
+            asked.episodes,
+            settings,
+            workers=asked.workers,
+            renderer=asked.renderer,
+            progress=update,
+        )
+
+    def find_renderer() -> str:
+        return check_renderer(asked.renderer)
+
+    return _Job(film_checks(PHYSICS, asked.out, asked.episodes, settings, find_renderer), run)

@@ -2,56 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from nemo_cosmos.aliases import JsonObject
-from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.progress import Progress
-from nemo_cosmos.storage.outputs import check_output_folder
-from post_training.rendering import choose_renderer, film_all
-from post_training.robotics.episodes import (
-    is_complete,
-    read_manifest,
-    read_record,
-    write_episode,
-    write_manifest,
-)
+from post_training.rendering import Filmer, FilmReport, choose_renderer, fill_folder
+from post_training.robotics.episodes import EPISODES, write_episode
 from post_training.robotics.simulation.robot import prepare_robot
 from post_training.robotics.simulation.studio import SimulationSettings, Studio, episode_key
 
 
 @dataclass(frozen=True)
-class SimulationReport:
+class SimulationReport(FilmReport):
     """The result of :func:`simulate`.
 
     Attributes:
-        folder: folder of the episodes.
-        num_episodes: number of requested episodes, all of them in the folder.
-        num_new: number of episodes made in this run.
         num_succeeded: number of episodes whose task succeeded.
-        num_frames: frames of each episode.
-        renderer: renderer that drew the new episodes.
-        seconds: duration of this run.
     """
 
-    folder: str
-    num_episodes: int
-    num_new: int
-    num_succeeded: int
-    num_frames: int
-    renderer: str
-    seconds: float
-
-    def as_dict(self) -> JsonObject:
-        """Return plain data, with the rate of new frames."""
-        frames_per_s = self.num_new * self.num_frames / self.seconds if self.seconds else 0.0
-        return {**asdict(self), "frames_per_s": round(frames_per_s, 1)}
+    num_succeeded: int = 0
 
 
 def simulate(
@@ -81,55 +53,20 @@ def simulate(
         AssetError: the robot's files cannot be fetched.
         StorageFullError: no space left; finished episodes are intact.
     """
-    began_s = time.monotonic()
     settings = settings or SimulationSettings()
-    if num_episodes < 1 or workers < 0:
-        raise ConfigError(
-            f"{num_episodes} episodes by {workers} workers were asked for; expected at least one "
-            "episode, and 0 workers or more."
-        )
-    target = check_output_folder(folder)
-    _check_folder(target, settings)
-    chosen = choose_renderer(renderer, say)
-    missing = [i for i in range(num_episodes) if not is_complete(target, episode_key(i))]
-    # Written first, so that a run that is stopped leaves its settings on record.
-    write_manifest(target, settings.as_dict(), _complete_keys(target))
-    done = num_episodes - len(missing)
-    if missing and workers:
-        prepare_robot()  # once, or all workers would fetch it at the same time
-    filmer = partial(_Filmer, target, settings, chosen)
-    for _ in film_all(filmer, missing, workers, chosen):
-        done += 1
-        if progress:
-            progress(done, num_episodes)
-    write_manifest(target, settings.as_dict(), _complete_keys(target))
-    keys = [episode_key(index) for index in range(num_episodes)]
-    succeeded = sum(bool(read_record(target, key).get("success")) for key in keys)
-    return SimulationReport(
-        folder=str(target),
-        num_episodes=num_episodes,
-        num_new=len(missing),
-        num_succeeded=succeeded,
-        num_frames=settings.num_frames,
-        renderer=chosen,
-        seconds=round(time.monotonic() - began_s, 2),
+
+    def open_all() -> tuple[str, Callable[[], Filmer]]:
+        chosen = choose_renderer(renderer, say)
+        if workers:
+            prepare_robot()  # once, or all workers would fetch it at the same time
+        return chosen, partial(_Filmer, Path(folder), settings, chosen)
+
+    report = fill_folder(
+        EPISODES, folder, num_episodes, episode_key, settings, open_all, workers, progress
     )
-
-
-def _check_folder(folder: Path, settings: SimulationSettings) -> None:
-    manifest = read_manifest(folder)
-    if manifest and manifest["settings"] != settings.as_dict():
-        raise ConfigError(
-            f"'{folder}' holds episodes of other settings: {json.dumps(manifest['settings'])}; "
-            f"requested were {json.dumps(settings.as_dict())}. Choose another folder, or the same "
-            "settings."
-        )
-
-
-def _complete_keys(folder: Path) -> list[str]:
-    """All complete episodes in the folder, also those beyond the requested number."""
-    keys = sorted(file.stem for file in folder.glob("episode_*.json"))
-    return [key for key in keys if is_complete(folder, key)]
+    keys = [episode_key(index) for index in range(num_episodes)]
+    succeeded = sum(bool(EPISODES.read_record(folder, key).get("success")) for key in keys)
+    return SimulationReport(**asdict(report), num_succeeded=succeeded)
 
 
 class _Filmer:

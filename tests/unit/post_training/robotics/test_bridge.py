@@ -12,7 +12,7 @@ from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import MissingFileError, SampleError
 from nemo_cosmos.video import Video, encode_video
 from post_training.robotics.bridge import convert_bridge, find_recordings, read_recording
-from post_training.robotics.episodes import read_episode, read_manifest
+from post_training.robotics.episodes import EPISODES, read_episode
 
 
 def make_recording(folder: Path, number: str, num_frames: int = 5, **changes: Any) -> None:
@@ -87,7 +87,7 @@ def test_conversion_leaves_out_what_is_damaged_with_its_reason(tmp_path: Path) -
     assert report.num_converted == 1
     assert sorted(report.rejected) == ["train/2", "train/3", "train/4", "train/5"]
     assert seen[-1] == (5, 5)
-    manifest = read_manifest(out)
+    manifest = EPISODES.read_manifest(out)
     assert manifest is not None
     assert [entry["key"] for entry in manifest["episodes"]] == ["bridge_train_1"]
 

@@ -9,13 +9,10 @@ import pytest
 from nemo_cosmos.errors import MissingFileError, NumericsError, SampleError
 from nemo_cosmos.video import Video
 from post_training.robotics.episodes import (
+    EPISODES,
     Episode,
-    is_complete,
     read_episode,
-    read_manifest,
-    read_record,
     write_episode,
-    write_manifest,
 )
 
 
@@ -37,9 +34,9 @@ def make_episode(key: str = "one", num_frames: int = 4) -> Episode:
 
 def test_an_episode_comes_back_as_it_was_written(tmp_path: Path) -> None:
     episode = make_episode()
-    assert not is_complete(tmp_path, "one")
+    assert not EPISODES.is_complete(tmp_path, "one")
     write_episode(tmp_path, episode)
-    assert is_complete(tmp_path, "one")
+    assert EPISODES.is_complete(tmp_path, "one")
     again = read_episode(tmp_path, "one")
     np.testing.assert_array_equal(again.actions, episode.actions)
     np.testing.assert_array_equal(again.states, episode.states)
@@ -55,11 +52,11 @@ def test_an_episode_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_manifest_lists_the_episodes(tmp_path: Path) -> None:
-    assert read_manifest(tmp_path) is None
+    assert EPISODES.read_manifest(tmp_path) is None
     write_episode(tmp_path, make_episode("a"))
     write_episode(tmp_path, make_episode("b"))
-    write_manifest(tmp_path, {"seed": 1}, ["a", "b"])
-    manifest = read_manifest(tmp_path)
+    EPISODES.write_manifest(tmp_path, {"seed": 1}, ["a", "b"])
+    manifest = EPISODES.read_manifest(tmp_path)
     assert manifest is not None
     assert manifest["settings"] == {"seed": 1}
     assert manifest["episodes"][1] == {
@@ -75,7 +72,7 @@ def test_manifest_lists_the_episodes(tmp_path: Path) -> None:
 def test_a_foreign_manifest_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(SampleError, match="not a list of robot episodes"):
-        read_manifest(tmp_path)
+        EPISODES.read_manifest(tmp_path)
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
@@ -90,17 +87,17 @@ def test_parts_that_do_not_fit_are_refused() -> None:
 
 def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="no episode 'one'"):
-        read_record(tmp_path, "one")
+        EPISODES.read_record(tmp_path, "one")
     write_episode(tmp_path, make_episode())
     (tmp_path / "one.state.npy").unlink()
     with pytest.raises(MissingFileError, match="lacks"):
         read_episode(tmp_path, "one")
     (tmp_path / "one.json").write_text("{")
     with pytest.raises(SampleError, match="not valid JSON"):
-        read_record(tmp_path, "one")
+        EPISODES.read_record(tmp_path, "one")
     (tmp_path / "one.json").write_text('{"caption": "x"}')
     with pytest.raises(SampleError, match="not the description"):
-        read_record(tmp_path, "one")
+        EPISODES.read_record(tmp_path, "one")
 
 
 def test_an_interrupted_write_is_not_complete(
@@ -114,4 +111,4 @@ def test_an_interrupted_write_is_not_complete(
     monkeypatch.setattr(np, "save", fail)
     with pytest.raises(OSError, match="stopped"):
         write_episode(tmp_path, make_episode())
-    assert not is_complete(tmp_path, "one")
+    assert not EPISODES.is_complete(tmp_path, "one")

@@ -18,7 +18,7 @@ from nemo_cosmos.errors import (
 )
 from nemo_cosmos.platform import has
 from post_training.rendering import choose_renderer, prepare_environment
-from post_training.robotics.episodes import read_episode, read_manifest
+from post_training.robotics.episodes import EPISODES, read_episode
 from post_training.robotics.simulation import (
     SimulationSettings,
     Studio,
@@ -178,7 +178,7 @@ def test_simulate_fills_a_folder_and_goes_on(_robot: None, tmp_path: Path) -> No
     )
     assert (report.num_episodes, report.num_new, report.renderer) == (3, 3, "software")
     assert seen == [(1, 3), (2, 3), (3, 3)]
-    manifest = read_manifest(folder)
+    manifest = EPISODES.read_manifest(folder)
     assert manifest is not None
     assert [entry["key"] for entry in manifest["episodes"]] == [episode_key(i) for i in range(3)]
     assert not list(folder.glob(".tmp*"))
@@ -192,7 +192,7 @@ def test_simulate_fills_a_folder_and_goes_on(_robot: None, tmp_path: Path) -> No
     assert (folder / "episode_000002.mp4").stat().st_mtime_ns == untouched
 
     simulate(folder, 1, TINY, workers=0, renderer="software")
-    manifest = read_manifest(folder)
+    manifest = EPISODES.read_manifest(folder)
     assert manifest is not None
     assert len(manifest["episodes"]) == 4  # those of the earlier runs are not forgotten
 
