@@ -132,6 +132,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "evaluate": CommandEntry(
         "training.evaluate:command", TRAINING, "Compare generated with real videos."
     ),
+    "trial": CommandEntry(
+        "training.trial:TRIAL", TRAINING, "Try what a world model is good for to a robot."
+    ),
     "generate": CommandEntry(
         "generation.generate:generate", GENERATION, "Generate a video from a prompt."
     ),

@@ -14,16 +14,16 @@ Shape suffixes: B batch, C channels, T frames, H height, W width, L text tokens,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nemo_cosmos.errors import Cancelled
+from nemo_cosmos.errors import Cancelled, InputError
 from nemo_cosmos.progress import Progress
 
 
@@ -106,6 +106,68 @@ class Generator(Protocol):
             NumericsError: the result is NaN or infinite.
         """
         ...
+
+
+@runtime_checkable
+class BatchGenerator(Generator, Protocol):
+    """A generator that makes several videos of the same form in one run of the model."""
+
+    def generate_batch(self, shots: Sequence[Shot], progress: Progress | None = None) -> Tensor:
+        """Make several videos; every rank calls it.
+
+        Args:
+            shots: the inputs of each, alike in all but text, seed, the content of given frames and
+                controls, and the chunk's number.
+            progress: called on each rank that gave one, after every step.
+
+        Returns:
+            video_BCTHW in [-1, 1], one for each shot; each is what :meth:`generate` makes of it.
+
+        Raises:
+            InputError: there is no shot, or they are not alike.
+            Cancelled, SampleError, NumericsError: as :meth:`generate`.
+        """
+        ...
+
+
+def generate_all(generator: Generator, shots: Sequence[Shot]) -> Tensor:
+    """Make several videos: in one run where the family can, else one after the other.
+
+    Args:
+        generator: the model.
+        shots: the inputs; see :meth:`BatchGenerator.generate_batch`.
+    """
+    if isinstance(generator, BatchGenerator):
+        return generator.generate_batch(shots)
+    common_shot(shots)
+    return torch.cat([generator.generate(shot) for shot in shots])
+
+
+def common_shot(shots: Sequence[Shot]) -> Shot:
+    """Return the first of several shots, which stands for all in what a batch shares.
+
+    Raises:
+        InputError: there is none, or they differ in what one run of a model shares.
+    """
+    forms = {
+        (
+            shot.num_frames,
+            shot.height,
+            shot.width,
+            shot.fps,
+            repr(shot.options),
+            None if shot.given_BCTHW is None else shot.given_BCTHW.shape[2],
+            tuple(sorted((name, value.shape) for name, value in shot.controls.items())),
+        )
+        for shot in shots
+    }
+    if len(forms) != 1:
+        raise InputError(
+            f"A batch holds {len(shots)} shots of {len(forms)} forms; expected one or more shots "
+            "that agree in length, size, frame rate, options, number of given frames and shapes of "
+            "controls. Generate the others in a batch of their own."
+        )
+    return shots[0]
 
 
 def on_all_ranks(progress: Progress | None) -> Progress:

@@ -1,11 +1,12 @@
 """Generation with a diffusion model: noise and conditions in, sampled and decoded video out.
 
-Implements :class:`nemo_cosmos.models.common.generator.Generator`. Shape suffixes: B batch,
+Implements :class:`nemo_cosmos.models.common.generator.BatchGenerator`. Shape suffixes: B batch,
 C channels, T frames, H height, W width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,12 @@ import torch
 from torch import Tensor
 
 from nemo_cosmos.errors import ConfigError, WrongFrameCountError, WrongSizeError
-from nemo_cosmos.models.common.generator import Shot, from_first_rank, on_all_ranks
+from nemo_cosmos.models.common.generator import (
+    Shot,
+    common_shot,
+    from_first_rank,
+    on_all_ranks,
+)
 from nemo_cosmos.models.diffusion.controls import ControlEmbedding
 from nemo_cosmos.models.diffusion.options import DiffusionOptions
 from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
@@ -93,7 +99,6 @@ class DiffusionGenerator:
                 "or more, and 35 are usual."
             )
 
-    @torch.no_grad()
     def generate(self, shot: Shot, progress: Progress | None = None) -> Tensor:
         """Sample the shot's latents and decode them; every rank of the network calls it.
 
@@ -105,17 +110,24 @@ class DiffusionGenerator:
             SampleError: control arrays that do not fit the video.
             NumericsError: the sample is NaN or infinite.
         """
-        options: DiffusionOptions = shot.options
-        shape = (1, *self.tokenizer.latent_shape(shot.num_frames, shot.height, shot.width))
+        return self.generate_batch([shot], progress)
+
+    @torch.no_grad()
+    def generate_batch(self, shots: Sequence[Shot], progress: Progress | None = None) -> Tensor:
+        """Sample several shots at once; see :class:`BatchGenerator`."""
+        first, options = common_shot(shots), shots[0].options
+        shape = (1, *self.tokenizer.latent_shape(first.num_frames, first.height, first.width))
         # A chunk has noise of its own: the same noise would repeat the motion of the one before.
-        noise_BCTHW = seeded_noise(shape, (shot.seed + shot.chunk) % 2**32).to(self.device)
+        noise_BCTHW = torch.cat(
+            [seeded_noise(shape, (shot.seed + shot.chunk) % 2**32) for shot in shots]
+        ).to(self.device)
         conditions = SamplingInputs(
-            text_BLD=shot.text_BLD.to(self.device),
-            uncond_text_BLD=shot.negative_text_BLD.to(self.device),
+            text_BLD=torch.cat([shot.text_BLD for shot in shots]).to(self.device),
+            uncond_text_BLD=torch.cat([shot.negative_text_BLD for shot in shots]).to(self.device),
             guidance=options.guidance,
-            fps_B=torch.tensor([shot.fps], dtype=torch.float32, device=self.device),
-            frames=self._given(shot, noise_BCTHW),
-            control=self._embed_controls(shot, shape),
+            fps_B=torch.full((len(shots),), first.fps, dtype=torch.float32, device=self.device),
+            frames=self._given(shots, noise_BCTHW),
+            control=self._embed_controls(shots, noise_BCTHW.shape),
             guide_frames=options.guide_frames,
             guide_control=options.guide_control,
         )
@@ -132,30 +144,36 @@ class DiffusionGenerator:
         # Decoded once: GPUs may round differently, and ranks must begin the next chunk alike.
         return from_first_rank(lambda: self.tokenizer.decode(latents_BCTHW))
 
-    def _given(self, shot: Shot, noise_BCTHW: Tensor) -> FrameCondition | None:
+    def _given(self, shots: Sequence[Shot], noise_BCTHW: Tensor) -> FrameCondition | None:
         """Encode the given frames into the first latents.
 
         The tokenizer is causal, so padding the frames to the whole length first, as the reference
         does, would give the same latents.
         """
-        if shot.given_BCTHW is None:
+        given = [shot.given_BCTHW for shot in shots if shot.given_BCTHW is not None]
+        if not given:
             return None
-        latents_BCTHW = self.tokenizer.encode(shot.given_BCTHW.to(self.device))
+        latents_BCTHW = self.tokenizer.encode(torch.cat(given).to(self.device))
         num_given = latents_BCTHW.shape[2]
         x0_BCTHW = torch.zeros_like(noise_BCTHW)
         x0_BCTHW[:, :, :num_given] = latents_BCTHW * self.process.edm.sigma_data
+        augment_sigmas = [augment_sigma_for_chunk(shot.chunk) for shot in shots]
         return FrameCondition.first_frames(
             x0_BCTHW,
-            torch.tensor([num_given], device=self.device),
+            torch.full((len(shots),), num_given, device=self.device),
             noise_BCTHW,
-            torch.tensor([augment_sigma_for_chunk(shot.chunk)], device=self.device),
+            torch.tensor(augment_sigmas, device=self.device),
         )
 
-    def _embed_controls(self, shot: Shot, shape: tuple[int, ...]) -> ControlEmbedding | None:
+    def _embed_controls(
+        self, shots: Sequence[Shot], shape: tuple[int, ...]
+    ) -> ControlEmbedding | None:
         """Embed the control arrays for latents of this shape; None without a control."""
         batch = {
-            name: torch.from_numpy(np.ascontiguousarray(value))[None].to(self.device)
-            for name, value in shot.controls.items()
+            name: torch.from_numpy(np.stack([shot.controls[name] for shot in shots])).to(
+                self.device
+            )
+            for name in shots[0].controls
         }
         return self.net.embed_controls(batch, shape)
 

@@ -124,6 +124,15 @@ class Arm:
             self._mujoco.mj_step(self._model, self._data)
         self._command = goal
 
+    @property
+    def command(self) -> np.ndarray:
+        """The servos' last targets: with MuJoCo's state, all that the next motion depends on."""
+        return self._command.copy()
+
+    @command.setter
+    def command(self, command: np.ndarray) -> None:
+        self._command = command.copy()
+
     def pose(self) -> Pose:
         """Return the gripper's measured pose."""
         return self._pose_of(self._data)

@@ -9,8 +9,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nemo_cosmos.errors import Cancelled, ConfigError, WrongFrameCountError, WrongSizeError
-from nemo_cosmos.models.common.generator import Generator, Shot
+from nemo_cosmos.errors import (
+    Cancelled,
+    ConfigError,
+    InputError,
+    WrongFrameCountError,
+    WrongSizeError,
+)
+from nemo_cosmos.models.common.generator import BatchGenerator, Shot, generate_all
 from nemo_cosmos.models.diffusion import generator as module
 from nemo_cosmos.models.diffusion.build import build_network
 from nemo_cosmos.models.diffusion.generator import DiffusionGenerator
@@ -51,7 +57,7 @@ def shot() -> Shot:
 
 
 def test_same_shot_makes_the_same_video_and_a_chunk_has_noise_of_its_own(generator, shot):
-    contract: Generator = generator  # mypy holds the generator to the contract
+    contract: BatchGenerator = generator  # mypy holds the generator to the contract
     first = contract.generate(shot)
     assert first.shape == (1, 3, 9, 32, 48)
     assert torch.equal(first, generator.generate(shot))
@@ -118,3 +124,21 @@ def test_cancelled_sampling_stops_at_that_step_and_frees_its_tensors(
 
 def test_options_name_the_samplers_that_there_are():
     assert sorted(SAMPLER_NAMES) == sorted(SAMPLERS)
+
+
+def test_a_batch_makes_what_each_shot_makes_alone(generator, shot):
+    frames_BCTHW = torch.rand(2, 3, 1, 32, 48) * 2 - 1
+    shots = [
+        replace(shot, given_BCTHW=frames_BCTHW[:1], seed=3),
+        replace(shot, given_BCTHW=frames_BCTHW[1:], seed=4, chunk=2),
+    ]
+    together_BCTHW = generate_all(generator, shots)
+    alone_BCTHW = torch.cat([generator.generate(one) for one in shots])
+    torch.testing.assert_close(together_BCTHW, alone_BCTHW, atol=1e-4, rtol=1e-4)
+
+
+def test_a_batch_refuses_shots_of_several_forms(generator, shot):
+    with pytest.raises(InputError, match="2 shots of 2 forms"):
+        generator.generate_batch([shot, replace(shot, num_frames=5)])
+    with pytest.raises(InputError, match="0 shots"):
+        generate_all(generator, [])

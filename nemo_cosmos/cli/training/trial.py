@@ -1,0 +1,150 @@
+"""``nemo-cosmos trial``: whether a world model is of use to a robot, beyond its looks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
+from nemo_cosmos.cli.kit.options import AsJson, DisableGuard, listed, number
+from nemo_cosmos.cli.main import TRAINING, CommandEntry, CommandGroup
+from nemo_cosmos.errors import RequirementError
+from nemo_cosmos.progress import show_progress
+
+if TYPE_CHECKING:
+    from nemo_cosmos.evaluation.gate import Requirement
+
+TRIAL = CommandGroup(
+    """Try what a world model is good for: good pictures do not make a useful model.
+
+    Each command takes a world that was post-trained on the actions of the robot that
+    [bold]nemo-cosmos simulate[/bold] films, and measures it by the simulator.
+
+    Examples:
+        nemo-cosmos trial ranking --model action_world/export --out outputs/ranking
+    """,
+    {
+        "ranking": CommandEntry(
+            "training.trial:ranking",
+            TRAINING,
+            "Rank policies in the world model, and see whether the simulator agrees.",
+        ),
+    },
+)
+
+Model = Annotated[
+    Path, typer.Option(help="World folder, post-trained on actions, or the run that exported it.")
+]
+Out = Annotated[Path, typer.Option(help="Folder of the report; a run that was stopped resumes.")]
+Seed = Annotated[
+    int, number("Seed of scenes and chance; not one of the training data.", least=0, most=2**31)
+]
+Steps = Annotated[int, number("Sampling steps of a chunk of actions.", least=1, most=1000)]
+Batch = Annotated[int, number("Rollouts in one run of the model.", least=1, most=4096)]
+Renderer = Annotated[
+    str, typer.Option(help="auto, egl, osmesa, or software, which needs no system library.")
+]
+Require = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME>NUMBER",
+        help="End with code 3 unless the whole interval of a score lies there. Repeatable.",
+    ),
+]
+
+
+def ranking(
+    model: Model,
+    out: Out,
+    episodes: Annotated[
+        int, number("Held-out scenes that each policy starts from.", least=2, most=100000)
+    ] = 16,
+    chunks: Annotated[int, number("Chunks of actions in an episode.", least=1, most=1000)] = 2,
+    seed: Seed = 1000,
+    steps: Steps = 2,
+    batch: Batch = 16,
+    renderer: Renderer = "auto",
+    disable_guard: DisableGuard = None,
+    require: Require = None,
+    check: CheckOnly = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rank policies in a world model, and see whether the simulator ranks them alike.
+
+    Thirteen scripted policies of different competence bring the gripper above a block. Each runs
+    from the same scenes in the simulator and in the world model, and sees the table again before
+    each chunk of actions. Success is judged from the pictures, in both by the same eye.
+
+    "rank_correlation" is Spearman's correlation of their success rates, with its 95 % bootstrap
+    interval over the scenes. --out gets ranking.json, ranking.md, ranking.png and pictures of each
+    policy's first scene, which the guards saw.
+
+    Examples:
+        nemo-cosmos trial ranking --model action_world/export --out outputs/ranking
+        nemo-cosmos trial ranking --model W --out O --episodes 32 --require 'rank_correlation>0.8'
+    """
+    from nemo_cosmos.evaluation.gate import Requirement
+    from nemo_cosmos.guardrails.site import site_policy
+    from post_training.robotics.usefulness.imagined import Imagination
+    from post_training.robotics.usefulness.ranking import RankingTrial
+    from post_training.robotics.usefulness.trial import (
+        RANKING_FIGURES,
+        Subject,
+        rank_world,
+        trial_checks,
+    )
+
+    requirements = [Requirement.parse(text) for text in require or ()]
+    guards = site_policy(listed(disable_guard))
+    subject = Subject(model, out, Imagination(steps, batch), guards, renderer)
+    trial = RankingTrial(episodes, seed, chunks)
+    look_first(trial_checks(subject, RANKING_FIGURES, requirements), check, as_json)
+    with show_progress("Ranking", "episodes", "json" if as_json else "people") as update:
+        record = rank_world(subject, trial, say=_say, progress=update)
+    _show(record, as_json)
+    _require(record, requirements)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _show(record: Mapping[str, Any], as_json: bool) -> None:
+    """Print a record: for machines whole, for people its tables."""
+    if as_json:
+        typer.echo(json.dumps(record))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = record["rows"]
+    table = Table(*rows[0]) if rows else Table()
+    for row in rows:
+        cells = (
+            f"{v:.2f}" if isinstance(v, float) else "-" if v is None else str(v)
+            for v in row.values()
+        )
+        table.add_row(*cells)
+    scores = Table("score", "value", "95 % interval", "unit", "what it says")
+    for name, one in record["scores"].items():
+        interval = "" if one["low"] is None else f"{one['low']:.3f} to {one['high']:.3f}"
+        scores.add_row(name, f"{one['value']:.3f}", interval, one["unit"], one["description"])
+    Console().print(table, scores)
+
+
+def _require(record: Mapping[str, Any], requirements: Sequence[Requirement]) -> None:
+    """End with code 3 where a requirement does not hold."""
+    from nemo_cosmos.evaluation.gate import failures
+    from nemo_cosmos.evaluation.statistics import Score
+
+    scores = {
+        name: Score(one["value"], one["low"], one["high"], one["num"])
+        for name, one in record["scores"].items()
+    }
+    wrong = failures(requirements, scores)
+    if wrong:
+        raise RequirementError(" ".join(wrong))
