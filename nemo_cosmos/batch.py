@@ -19,33 +19,53 @@ DEFAULT_VIEWS: Views = ("main",)
 """One camera. Its file is ``{key}.mp4``; those of further views would be ``{key}.{view}.mp4``."""
 
 
-class LatentSample(TypedDict):
-    """One tokenised sample; the control signals come beside these, under ``Signal.batch_key``.
+class SampleFacts(TypedDict):
+    """What is known of one tokenised sample beside its latent or codes.
+
+    The control signals come beside these, under ``Signal.batch_key``.
 
     Attributes:
         key: the sample's name and its position in the order, which seeds its noise.
         views: names of its cameras.
-        latent: ``(C, T, H, W)`` float32, normalised.
         t5_text_embeddings: ``(L, D)``, zero beyond the text.
         t5_text_mask: ``(L,)``, 1 on the text.
         fps: frames per second.
         num_frames: pixel frames.
         image_size: ``(4,)``: height and width in pixels, twice.
         padding_mask: ``(1, H_px, W_px)``, 1 on padding.
-        is_finite: that whoever read the latent found no NaN or infinity in it, so that a step need
-            not look again.
     """
 
     key: str
     views: Views
-    latent: Tensor
     t5_text_embeddings: Tensor
     t5_text_mask: Tensor
     fps: Tensor
     num_frames: Tensor
     image_size: Tensor
     padding_mask: Tensor
+
+
+class LatentSample(SampleFacts):
+    """One sample of a continuous tokenizer.
+
+    Attributes:
+        latent: ``(C, T, H, W)`` float32, normalised.
+        is_finite: that whoever read the latent found no NaN or infinity in it, so that a step need
+            not look again.
+    """
+
+    latent: Tensor
     is_finite: bool
+
+
+class CodesSample(SampleFacts):
+    """One sample of a discrete tokenizer.
+
+    Attributes:
+        codes: ``(T, H, W)`` int64, numbers of the tokenizer's codes.
+    """
+
+    codes: Tensor
 
 
 class LatentBatch(TypedDict, total=False):
@@ -69,6 +89,20 @@ class LatentBatch(TypedDict, total=False):
     padding_mask: Tensor
     is_finite: list[bool]
     box: Any
+
+
+class CodesBatch(TypedDict, total=False):
+    """Samples of one shape: each tensor of :class:`CodesSample` with an axis B in front."""
+
+    key: list[str]
+    views: list[Views]
+    codes: Tensor
+    t5_text_embeddings: Tensor
+    t5_text_mask: Tensor
+    fps: Tensor
+    num_frames: Tensor
+    image_size: Tensor
+    padding_mask: Tensor
 
 
 class VideoSample(TypedDict):

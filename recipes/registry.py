@@ -35,6 +35,7 @@ class RecipeEntry:
 
 
 _DIFFUSION = "recipes.diffusion"
+_AUTOREGRESSIVE = "recipes.autoregressive"
 _TOKENIZER = "recipes.tokenizer"
 
 RECIPES: dict[str, RecipeEntry] = {
@@ -50,6 +51,12 @@ RECIPES: dict[str, RecipeEntry] = {
     ),
     "diffusion_14b_text2world": RecipeEntry(_DIFFUSION, "Text2World, 14B"),
     "diffusion_14b_video2world": RecipeEntry(_DIFFUSION, "Video2World, 14B"),
+    "ar_nano": RecipeEntry(_AUTOREGRESSIVE, "next code, in minutes on a CPU"),
+    "ar_1b": RecipeEntry(_AUTOREGRESSIVE, "next code, 1B"),
+    "ar_4b": RecipeEntry(_AUTOREGRESSIVE, "next code, 4B"),
+    "ar_12b": RecipeEntry(_AUTOREGRESSIVE, "next code, 12B"),
+    "ar_5b_video2world": RecipeEntry(_AUTOREGRESSIVE, "next code with a text, 5B"),
+    "ar_13b_video2world": RecipeEntry(_AUTOREGRESSIVE, "next code with a text, 13B"),
     **{name: RecipeEntry(_TOKENIZER, f"{name}, by its preset") for name in TOKENIZERS},
 }
 

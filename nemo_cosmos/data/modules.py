@@ -1,11 +1,11 @@
-"""Lightning data modules for NeMo's trainer: latents for diffusion, clips for tokenizers."""
+"""Lightning data modules for NeMo's trainer: latents, codes, and clips for tokenizers."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -63,6 +63,9 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         SampleError: a sample is incomplete, ``image_ratio`` asks for a kind that is missing, or
             more shards are bad than allowed.
     """
+
+    reads_codes: ClassVar[bool] = False
+    """Whether samples hold the codes of a discrete tokenizer, in place of latents."""
 
     def __init__(
         self,
@@ -156,6 +159,7 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
             folders,
             text_length=self.text_length,
             controls=self.controls,
+            codes=self.reads_codes,
             packed=for_training and self.packing is not None,
             bad=self.bad_shards,
             excluded=excluded,
@@ -204,6 +208,16 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         if not self.image_ratio:
             return make(videos)
         return MixedOrder(make(videos), make(images), self.image_ratio)
+
+
+class CodesDataModule(LatentDataModule):
+    """Codes of a discrete tokenizer, text embeddings and controls for autoregressive training.
+
+    A batch holds ``codes (B,T,H,W)`` int64 in place of ``latent``, and otherwise what a batch of
+    :class:`LatentDataModule` does, whose arguments it has. Codes are not packed.
+    """
+
+    reads_codes: ClassVar[bool] = True
 
 
 class VideoDataModule(ShardDataModule[VideoDataset]):

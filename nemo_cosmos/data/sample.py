@@ -127,6 +127,8 @@ class Sample:
 
 _REMEDIES = {
     "latent.safetensors": "Make latents with 'nemo-cosmos tokenize' and train on its output.",
+    "codes.safetensors": "Make codes with 'nemo-cosmos tokenize' and a discrete tokenizer, such as "
+    "one of tokenizer_nano_dv4x8x8, and train on its output.",
     "t5.safetensors": "Run 'nemo-cosmos tokenize' with --text-encoder.",
     "action.npy": "Train without action control, or use shards that carry actions.",
     "mp4": "Use curated shards, or run 'nemo-cosmos tokenize' with --keep-video.",

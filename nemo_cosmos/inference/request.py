@@ -221,7 +221,12 @@ def check_request(
     num_frames, height, width = options.num_frames, options.height, options.width
     assert num_frames is not None and height is not None and width is not None
     generator.check(num_frames, height, width, family_options)
-    if request.prompt is None and not signals:
+    if request.frames is None and generator.needs_frames:
+        raise InputError(
+            "This model continues given frames and cannot begin a video. Use 'predict' with an "
+            "image or a video."
+        )
+    if request.prompt is None and generator.takes_text and not signals:
         raise PromptError("There is no prompt. This model is steered by text; say what happens.")
     given = request.frames
     num_given, overlap = 0, 0

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from nemo_cosmos.controls.signal import encode_arrays
-from nemo_cosmos.data.loading.latents import pack_embedding, pack_latent
+from nemo_cosmos.data.loading.latents import pack_codes, pack_embedding, pack_latent
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import ShardWriter
 
@@ -47,6 +47,7 @@ class Clips:
         temporal_factor: pixel frames of a latent frame, but for the first.
         spatial_factor: pixels of a latent row or column.
         with_actions: whether each has an action between any two frames.
+        num_codes: codes of a discrete tokenizer to write in place of latents; 0 for latents.
         seed: seed of latents, embeddings and actions.
     """
 
@@ -60,6 +61,7 @@ class Clips:
     temporal_factor: int = 4
     spatial_factor: int = 8
     with_actions: bool = False
+    num_codes: int = 0
     seed: int = 0
 
     @property
@@ -120,12 +122,9 @@ def write_latents(
     generator = torch.Generator().manual_seed(clips.seed)
     with ShardWriter(folder, max_bytes=MAX_SHARD_BYTES) as writer:
         for number in range(clips.num_samples):
-            latent = torch.randn(clips.latent_shape, generator=generator)
+            content = _content(clips, generator)
             text = torch.randn(clips.text_tokens, clips.text_dim, generator=generator)
-            files = {
-                "latent.safetensors": pack_latent(latent),
-                "t5.safetensors": pack_embedding(text),
-            }
+            files = {**content, "t5.safetensors": pack_embedding(text)}
             if clips.with_actions:
                 actions = torch.randn(clips.num_frames - 1, ACTION_DIM, generator=generator)
                 files["action.npy"] = encode_arrays(
@@ -133,7 +132,8 @@ def write_latents(
                 )
             writer.add(clips.record(number), files)
     if tokenizer is None:
-        tiny_tokenizer().save(folder / "tokenizer")
+        kind = "d" if clips.num_codes else "c"
+        tiny_tokenizer(f"tokenizer_nano_{kind}v4x8x8").save(folder / "tokenizer")
     encoder = {"kind": "embedded", "path": None, "max_length": 8, "dim": clips.text_dim}
     description = {
         "tokenizer": "tokenizer" if tokenizer is None else str(tokenizer),
@@ -142,6 +142,16 @@ def write_latents(
     }
     (folder / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
     return folder
+
+
+def _content(clips: Clips, generator: torch.Generator) -> dict[str, bytes]:
+    """A latent or codes; all frames of a video have the same codes, which can be learnt."""
+    if not clips.num_codes:
+        latent = torch.randn(clips.latent_shape, generator=generator)
+        return {"latent.safetensors": pack_latent(latent)}
+    _, frames, *sides = clips.latent_shape
+    codes = torch.randint(clips.num_codes, (1, *sides), generator=generator)
+    return {"codes.safetensors": pack_codes(codes.expand(frames, -1, -1).contiguous())}
 
 
 def tiny_network(**changes: Any) -> DiTConfig:

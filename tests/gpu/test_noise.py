@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nemo_cosmos.models.diffusion.process.counter_noise import normal_noise, philox
+from nemo_cosmos.models.common.philox import philox
+from nemo_cosmos.models.diffusion.process.counter_noise import normal_noise
 
 pytestmark = [
     pytest.mark.gpu,

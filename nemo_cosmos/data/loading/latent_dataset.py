@@ -1,21 +1,23 @@
-"""Tokenised samples as tensors for the diffusion models."""
+"""Tokenised samples as tensors for the world models."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from nemo_cosmos.batch import LatentSample, Views
+from nemo_cosmos.batch import SampleFacts, Views
 from nemo_cosmos.controls import get_controls
 from nemo_cosmos.data.controls import read_control
 from nemo_cosmos.data.loading.buckets import ANY_SHAPE, Bucket, padding_mask
 from nemo_cosmos.data.loading.corpus import Corpus
 from nemo_cosmos.data.loading.latents import (
+    CODES_SUFFIX,
     LATENT_SUFFIX,
     TEXT_SUFFIX,
+    unpack_codes,
     unpack_embedding,
     unpack_latent,
 )
@@ -33,6 +35,7 @@ class LatentDataset(ShardDataset):
         folders: folders of tokenised shards.
         text_length: tokens L that text embeddings are padded to, with zeros.
         controls: names of the registered controls whose signals to load.
+        codes: whether to read the codes of a discrete tokenizer instead of latents.
         packed: whether to put samples of all shapes into one bucket.
         bad: counts shards that cannot be read.
         excluded: names of shards to leave out; see :class:`Corpus`.
@@ -49,6 +52,7 @@ class LatentDataset(ShardDataset):
         *,
         text_length: int = 512,
         controls: Sequence[str] = (),
+        codes: bool = False,
         packed: bool = False,
         bad: BadShards | None = None,
         excluded: Iterable[str] | None = None,
@@ -57,7 +61,9 @@ class LatentDataset(ShardDataset):
         self.text_length = text_length
         self.controls = get_controls(controls)
         sidecars = [signal.suffix for control in self.controls for signal in control.signals]
-        self.suffixes = ("json", LATENT_SUFFIX, TEXT_SUFFIX, *sidecars)
+        self.codes = codes
+        content = CODES_SUFFIX if codes else LATENT_SUFFIX
+        self.suffixes = ("json", content, TEXT_SUFFIX, *sidecars)
         corpus = Corpus(
             folders,
             required=self.suffixes,
@@ -75,22 +81,26 @@ class LatentDataset(ShardDataset):
         text_LD, mask_L = self._pad_text(unpack_embedding(files[TEXT_SUFFIX], where), where)
         size = (record.height, record.width)
         mask_1HW = padding_mask(size, record.extra.get(PADDING_BOX))
-        item: LatentSample = {
+        item: SampleFacts = {
             "key": f"{sample.key}@{draw.position}",
             "views": record.views,
-            "latent": unpack_latent(files[LATENT_SUFFIX], where),
             "t5_text_embeddings": text_LD,
             "t5_text_mask": mask_L,
             "fps": torch.tensor(record.fps, dtype=torch.float32),
             "num_frames": torch.tensor(record.num_frames, dtype=torch.float32),
             "image_size": torch.tensor([*size, *size], dtype=torch.float32),
             "padding_mask": torch.from_numpy(mask_1HW),
-            "is_finite": True,  # unpack_latent raises otherwise
         }
         signals: dict[str, torch.Tensor] = {}
         for control in self.controls:
             signals |= read_control(control, files, record.num_frames, where)
-        return {**item, **signals}
+        return {**item, **self._content(files, where), **signals}
+
+    def _content(self, files: Mapping[str, bytes], where: str) -> dict[str, Any]:
+        if self.codes:
+            return {"codes": unpack_codes(files[CODES_SUFFIX], where).long()}
+        # Reading raises what a training step would otherwise have to look for.
+        return {"latent": unpack_latent(files[LATENT_SUFFIX], where), "is_finite": True}
 
     def _pad_text(
         self, embedding_LD: torch.Tensor, where: str

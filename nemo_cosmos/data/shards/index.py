@@ -27,7 +27,7 @@ from safetensors.numpy import load, save
 
 from nemo_cosmos.aliases import Array, JsonObject
 from nemo_cosmos.batch import DEFAULT_VIEWS, Views
-from nemo_cosmos.data.loading.latents import LATENT_SUFFIX
+from nemo_cosmos.data.loading.latents import CODES_SUFFIX, LATENT_SUFFIX
 from nemo_cosmos.data.schema import views_of
 from nemo_cosmos.data.shards.cosmos_curate import own_fields
 from nemo_cosmos.data.shards.open_shard import METAS, TEXT, VIDEO
@@ -45,7 +45,7 @@ from nemo_cosmos.storage import (
 logger = logging.getLogger(__name__)
 
 INDEX_SUFFIX = ".index"
-_FORMAT, _VERSION = "nemo_cosmos.index", 1
+_FORMAT, _VERSION = "nemo_cosmos.index", 2
 _ABSENT = -1
 
 
@@ -62,7 +62,7 @@ class ShardIndex:
         offset_NS: first byte of each file, int64; -1 if a sample has no file of the kind.
         size_NS: length of each file in bytes, int64.
         shape_N3: pixel frames, height and width from the samples' JSON, int32; zeros without one.
-        latent_N4: shapes of the latents, int32; zeros without one.
+        latent_N4: shapes of the latents, or of codes as of one channel, int32; zeros without.
         views: names of the cameras, the same for all samples of a shard.
     """
 
@@ -235,7 +235,7 @@ def _build(shard: str, stamps: tuple[FileStamp, ...]) -> ShardIndex:
                 row[number, suffix] = member
                 if suffix == "json":
                     shapes[key], views[key] = _clip_shape(handle, member)
-                elif suffix == LATENT_SUFFIX:
+                elif suffix in (LATENT_SUFFIX, CODES_SUFFIX):
                     latents[key] = _latent_shape(handle, member)
     columns = tuple(sorted({column for row in rows.values() for column in row}))
     places = [[row.get(column) for column in columns] for row in rows.values()]
@@ -296,12 +296,18 @@ def _clip_shape(handle: IO[bytes], member: Member) -> tuple[tuple[int, ...], Vie
 
 
 def _latent_shape(handle: IO[bytes], member: Member) -> tuple[int, ...]:
-    """Shape of the latent by the head of its safetensors; zeros where it is not one."""
+    """Shape of a latent, or of codes as if of one channel, by the head of its safetensors.
+
+    Zeros where it is neither.
+    """
     handle.seek(member.offset)
     try:
         (length,) = struct.unpack("<Q", handle.read(8))
         head = json.loads(handle.read(min(length, member.size_bytes)))
-        shape = tuple(int(size) for size in head["latent"]["shape"])
+        if "codes" in head:
+            shape = (1, *map(int, head["codes"]["shape"]))
+        else:
+            shape = tuple(map(int, head["latent"]["shape"]))
     except (ValueError, KeyError, TypeError, struct.error):
         return (0, 0, 0, 0)
     return shape if len(shape) == 4 else (0, 0, 0, 0)

@@ -239,10 +239,16 @@ class WorldFamily(Protocol):
         ...
 
 
-_BUILTIN = {"diffusion": "nemo_cosmos.models.diffusion.family:DIFFUSION_FAMILY"}
+_BUILTIN = {
+    "diffusion": "nemo_cosmos.models.diffusion.family:DIFFUSION_FAMILY",
+    "autoregressive": "nemo_cosmos.models.autoregressive.family:AUTOREGRESSIVE_FAMILY",
+}
 _REGISTERED: dict[str, WorldFamily] = {}
 # Apart from the families, whose modules import torch: ``--help`` shows these options.
-_BUILTIN_OPTIONS = {"diffusion": "nemo_cosmos.models.diffusion.options:DiffusionOptions"}
+_BUILTIN_OPTIONS = {
+    "diffusion": "nemo_cosmos.models.diffusion.options:DiffusionOptions",
+    "autoregressive": "nemo_cosmos.models.autoregressive.options:AROptions",
+}
 
 
 def register_family(family: WorldFamily) -> None:

@@ -72,6 +72,16 @@ class Generator(Protocol):
         """Whether a video can begin with given frames, or is made from text alone."""
         ...
 
+    @property
+    def needs_frames(self) -> bool:
+        """Whether a video must begin with given frames."""
+        ...
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether a prompt steers the video; where it does not, none is needed."""
+        ...
+
     def legal_given(self, num_frames: int) -> list[int]:
         """Return the numbers of given frames that a video of this length may begin with.
 

@@ -23,6 +23,11 @@ class LatentGrid(Protocol):
         """Pixels of a latent row or column."""
         ...
 
+    @property
+    def num_codes(self) -> int:
+        """Codes of a discrete tokenizer; 0 where latents are continuous."""
+        ...
+
     def check_num_frames(self, num_frames: int) -> None:
         """Refuse a length that does not fill whole latent frames.
 
@@ -37,7 +42,7 @@ class LatentGrid(Protocol):
 
 
 class LatentCodec(Protocol):
-    """A tokenizer of continuous latents."""
+    """A tokenizer: of latents (B,C,T,H,W), or of codes (B,T,H,W) where it is discrete."""
 
     @property
     def config(self) -> LatentGrid:
@@ -45,13 +50,13 @@ class LatentCodec(Protocol):
         ...
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """Return the shape (C,T,H,W) of the latents of a video."""
+        """Return the shape (C,T,H,W) of the latents of a video; of codes, C is 1."""
         ...
 
     def encode(self, video_BCTHW: Tensor, /) -> Tensor:
-        """Return latents_BCTHW of pixels in [-1, 1]."""
+        """Return latents_BCTHW, or codes_BTHW, of pixels in [-1, 1]."""
         ...
 
-    def decode(self, latents_BCTHW: Tensor, /) -> Tensor:
+    def decode(self, latents: Tensor, /) -> Tensor:
         """Return pixels in [-1, 1]."""
         ...

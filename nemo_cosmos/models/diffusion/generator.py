@@ -63,6 +63,16 @@ class DiffusionGenerator:
         """Whether the network was trained with given frames (Video2World)."""
         return self.process.conditioning.takes_frames
 
+    @property
+    def needs_frames(self) -> bool:
+        """Never: Video2World begins with any number of them."""
+        return False
+
+    @property
+    def takes_text(self) -> bool:
+        """Always."""
+        return True
+
     def legal_given(self, num_frames: int) -> list[int]:
         """Return the frame counts that fill 1, 2, ... whole latents and leave some to generate."""
         most = self.process.conditioning.max_condition_latents

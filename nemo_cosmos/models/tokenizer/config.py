@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -113,6 +114,11 @@ class TokenizerConfig:
     def code_channels(self) -> int:
         """Channels between ``quant_conv`` and ``post_quant_conv``."""
         return len(self.fsq_levels) if self.discrete else self.latent_channels
+
+    @property
+    def num_codes(self) -> int:
+        """Codes of a discrete tokenizer; 0 where latents are continuous."""
+        return math.prod(self.fsq_levels) if self.discrete else 0
 
     @property
     def patch_channels(self) -> int:

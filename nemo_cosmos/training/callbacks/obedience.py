@@ -15,6 +15,7 @@ from nemo_cosmos.evaluation.statistics import Score, paired_difference
 from nemo_cosmos.training.callbacks.sampling import SamplingCallback
 from nemo_cosmos.training.callbacks.world_sampler import (
     ExampleMaker,
+    content_of,
     controls_of,
     set_for_sampling,
 )
@@ -97,8 +98,8 @@ class Obedience(SamplingCallback, IOMixin):
 
 def _of_one_shape(examples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Examples whose controls fit each other: those of the first one's length."""
-    length = examples[0]["latent"].shape[1] if examples else 0
-    return [example for example in examples if example["latent"].shape[1] == length]
+    length = content_of(examples[0]).shape[-3] if examples else 0
+    return [example for example in examples if content_of(example).shape[-3] == length]
 
 
 def _advice(step: int, name: str, score: Score) -> str:

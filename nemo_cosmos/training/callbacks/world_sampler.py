@@ -26,7 +26,9 @@ from nemo_cosmos.video import Video, tensor_to_frames
 Sampler = Callable[[pl.LightningModule], dict[str, Video]]
 """Makes videos by name of a Lightning module in evaluation mode; every rank calls it."""
 
-BATCH_KEYS = frozenset({"key", "latent", "fps", "num_frames", "image_size", "padding_mask"})
+BATCH_KEYS = frozenset(
+    {"key", "latent", "codes", "fps", "num_frames", "image_size", "padding_mask"}
+)
 
 
 @runtime_checkable
@@ -164,8 +166,14 @@ class ExampleMaker:
         return tensor_to_frames(made_BCTHW[0])
 
     def _decoded(self, example: Mapping[str, Any]) -> torch.Tensor:
-        latent_BCTHW = example["latent"][None].to(default_device())
-        return from_first_rank(lambda: self._tokenizer.decode(latent_BCTHW))
+        latents = content_of(example)[None].to(default_device())
+        return from_first_rank(lambda: self._tokenizer.decode(latents))
+
+
+def content_of(example: Mapping[str, Any]) -> torch.Tensor:
+    """The example's latent (C,T,H,W), or the codes (T,H,W) of a discrete tokenizer."""
+    content: torch.Tensor = example["codes"] if "codes" in example else example["latent"]
+    return content
 
 
 def _side_by_side(maker: ExampleMaker, example: Mapping[str, Any]) -> Video:

@@ -119,7 +119,8 @@ class ToyModel(MegatronLightningModule):
 
 class ToyGenerator:
     options_class = ToyOptions
-    takes_frames = True
+    takes_frames = takes_text = True
+    needs_frames = False
 
     def __init__(self, net: ToyNetwork, tokenizer: Any) -> None:
         self.net, self.tokenizer = net, tokenizer

@@ -14,6 +14,7 @@ import torch
 
 from nemo_cosmos import api
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.autoregressive.presets import AUTOREGRESSIVE
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.platform import ensure_model_parallel
@@ -30,7 +31,7 @@ def recipe() -> run.Partial:
 
 
 def test_every_preset_has_a_recipe():
-    assert set(DIFFUSION) | set(TOKENIZERS) <= set(RECIPES)
+    assert set(DIFFUSION) | set(AUTOREGRESSIVE) | set(TOKENIZERS) <= set(RECIPES)
 
 
 @pytest.mark.parametrize("name", RECIPES)

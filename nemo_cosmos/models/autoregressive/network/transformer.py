@@ -57,6 +57,7 @@ class TokenInput:
         text: text embedding (B, M, C), or its keys and values; None for a model without text.
         cache: keys and values of the tokens before these; the caller advances it afterwards.
         mask: which tokens a token sees; those before it by default.
+        is_scored: whether scores are asked for, or the keys and values alone.
     """
 
     tokens_BL: Tensor
@@ -64,6 +65,7 @@ class TokenInput:
     text: Tensor | TextKeysValues | None = None
     cache: KeyValueCache | None = None
     mask: Mask | None = None
+    is_scored: bool = True
 
 
 class ARNetwork(MegatronModule):
@@ -138,8 +140,8 @@ class ARNetwork(MegatronModule):
         """Score the code that follows each token.
 
         Returns:
-            logits_LBV of this rank's codes; on a pipeline stage before the last, the tokens. Rows
-            that pad the vocabulary have scores, too.
+            logits_LBV of this rank's codes; the last layer's tokens where no scores are asked for,
+            and on a pipeline stage before the last. Rows that pad the vocabulary have scores, too.
 
         Raises:
             ConfigError: the text is missing, or of another width.
@@ -148,7 +150,7 @@ class ARNetwork(MegatronModule):
         # A later pipeline stage gets its tokens from the stage before, by set_input_tensor.
         x_LBE = self._embed(inputs.tokens_BL) if self.pre_process else None
         x_LBE = self.blocks(x_LBE, layer_inputs, keys_values, inputs.cache, inputs.mask)
-        return self.score(x_LBE) if self.post_process else x_LBE
+        return self.score(x_LBE) if self.post_process and inputs.is_scored else x_LBE
 
     def score(self, x_LBE: Tensor) -> Tensor:
         """Return logits_LBV of what the last layer gave."""

@@ -1,15 +1,13 @@
 """Normal noise by a counter: the number at a place is a function of a seed and of that place.
 
-A generator with a state draws one number after the other on one device. Here every number is
-computed alone, by Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
-SC 2011), from a 64-bit seed and the number's place in the whole video. So a rank that holds a part
-of the video computes that part and nothing else, ranks that hold the same part agree, and a GPU
-draws its noise itself: nothing is copied to it, and the host waits for nothing.
+The counter (:mod:`~nemo_cosmos.models.common.philox`) is the number's place in the whole video. So
+a rank that holds a part of the video computes that part and nothing else, ranks that hold the same
+part agree, and a GPU draws its noise itself: nothing is copied to it, and the host waits for
+nothing.
 
-Written in torch's integer operations, which are exact: the random bits are the same on every
-device. The normal numbers are computed from them in float64 and rounded to float32, so that devices
-whose logarithms and cosines differ in the last bit round to the same number, but for about one in
-a hundred million.
+The random bits are the same on every device. The normal numbers are computed from them in float64
+and rounded to float32, so that devices whose logarithms and cosines differ in the last bit round to
+the same number, but for about one in a hundred million.
 
 Shape suffixes: C channels, T latent frames, H W latent rows and columns; G groups of four channels.
 """
@@ -22,38 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-NUM_ROUNDS = 10
-MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
-WORD = 0xFFFFFFFF
-NUM_WORDS = 4
-"""Words of 32 bits that one counter gives."""
-
-Words = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
-def philox(counter: Words, seed: int) -> Words:
-    """Return four random words of 32 bits for each counter.
-
-    Args:
-        counter: four int64 tensors of words from 0 to 2^32 - 1, the lowest word first; they may
-            have different shapes that broadcast.
-        seed: the key, a number of 64 bits.
-    """
-    a, b, c, d = counter
-    keys = [seed & WORD, seed >> 32 & WORD]
-    for _ in range(NUM_ROUNDS):
-        # A product of two words fills the 64 bits of an integer, sign included; the mask after the
-        # shift removes the copies of the sign.
-        low, high = a * MULTIPLIERS[0], c * MULTIPLIERS[1]
-        a, b, c, d = (
-            (high >> 32 & WORD) ^ b ^ keys[0],
-            high & WORD,
-            (low >> 32 & WORD) ^ d ^ keys[1],
-            low & WORD,
-        )
-        keys = [key + step & WORD for key, step in zip(keys, KEY_STEPS, strict=True)]
-    return a, b, c, d
+from nemo_cosmos.models.common.philox import NUM_WORDS, WORD, philox
 
 
 def normal_noise(

@@ -93,7 +93,7 @@ def test_damaged_index_is_built_again(shard, builds, caplog, content):
 
 def test_index_of_another_version_is_built_again(shard, builds, monkeypatch):
     load_index(shard)
-    monkeypatch.setattr(shard_index, "_VERSION", 2)
+    monkeypatch.setattr(shard_index, "_VERSION", 99)
     load_index(shard)
     assert len(builds) == 2
 

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 
+from nemo_cosmos.models.autoregressive.options import AROptions
 from nemo_cosmos.models.common import family
 from nemo_cosmos.models.diffusion.options import DiffusionOptions
 
@@ -20,7 +21,11 @@ def test_families_of_other_packages_add_theirs(monkeypatch):
     point = EntryPoint("flow", f"{__name__}:FlowOptions", family.OPTIONS_ENTRY_POINT_GROUP)
     monkeypatch.setattr(EntryPoint, "load", lambda self: FlowOptions)
     monkeypatch.setattr(family, "entry_points", lambda group: [point])
-    assert family.generation_options() == {"diffusion": DiffusionOptions, "flow": FlowOptions}
+    assert family.generation_options() == {
+        "diffusion": DiffusionOptions,
+        "autoregressive": AROptions,
+        "flow": FlowOptions,
+    }
 
 
 def test_no_network_is_imported():

@@ -7,12 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from nemo_cosmos.models.diffusion.process.counter_noise import (
-    WORD,
-    normal_noise,
-    normal_pair,
-    philox,
-)
+from nemo_cosmos.models.common.philox import WORD, philox
+from nemo_cosmos.models.diffusion.process.counter_noise import normal_noise, normal_pair
 
 CPU = torch.device("cpu")
 

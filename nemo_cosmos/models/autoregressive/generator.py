@@ -1,0 +1,172 @@
+"""Generation with an autoregressive model: given codes in, decoded codes and video out.
+
+Implements :class:`nemo_cosmos.models.common.generator.Generator`. Shape suffixes: B batch,
+C channels, T frames, H height, W width, P codes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nemo_cosmos.errors import ConfigError, InputError, WrongFrameCountError
+from nemo_cosmos.models.autoregressive.costs import grid_of
+from nemo_cosmos.models.autoregressive.decoding.drafts import Drafts
+from nemo_cosmos.models.autoregressive.decoding.loops import (
+    Decoded,
+    Job,
+    check_window,
+    decode_jacobi,
+    decode_plain,
+)
+from nemo_cosmos.models.autoregressive.decoding.sampling import Sampling
+from nemo_cosmos.models.autoregressive.decoding.scorer import Scorer
+from nemo_cosmos.models.autoregressive.network.places import Grid, check_grid
+from nemo_cosmos.models.autoregressive.options import AROptions
+from nemo_cosmos.models.common.generator import Shot, from_first_rank, on_all_ranks
+from nemo_cosmos.platform import by_device
+from nemo_cosmos.progress import Progress
+
+if TYPE_CHECKING:
+    from nemo_cosmos.models.autoregressive.network.transformer import ARNetwork
+    from nemo_cosmos.models.autoregressive.process.config import ARProcess
+    from nemo_cosmos.models.common.latents import LatentCodec
+
+CPU_WINDOW, GPU_WINDOW = 16, 96
+"""Codes that are drawn at once by default: a GPU's pass costs about the same up to a hundred."""
+
+
+class ARGenerator:
+    """Makes videos with an autoregressive network and the tokenizer of its codes.
+
+    Args:
+        net: the network in evaluation mode, or this tensor-parallel rank's part of it.
+        process: the training that it had.
+        tokenizer: pixels to codes and back.
+
+    Raises:
+        ConfigError: the tokenizer has another codebook.
+    """
+
+    options_class = AROptions
+    takes_frames = True
+
+    def __init__(self, net: ARNetwork, process: ARProcess, tokenizer: LatentCodec) -> None:
+        if tokenizer.config.num_codes != net.config.vocab_size:
+            raise ConfigError(
+                f"The model was trained on {net.config.vocab_size} codes, but its tokenizer has "
+                f"{tokenizer.config.num_codes}. Use the tokenizer that made the training data."
+            )
+        self.net = net
+        self.process = process
+        self.tokenizer = tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.net.parameters()).device
+
+    @property
+    def needs_frames(self) -> bool:
+        """Whether the network has no token to begin a video with."""
+        return not self.net.config.begin_token
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether the network attends to a text."""
+        return bool(self.net.config.context_channels)
+
+    def legal_given(self, num_frames: int) -> list[int]:
+        """Return the frame counts that fill whole latents and leave some to generate."""
+        tokenizer = self.tokenizer.config
+        counts = map(tokenizer.num_pixel_frames, range(1, self.net.config.max_frames))
+        return [count for count in counts if count < num_frames]
+
+    def check(self, num_frames: int, height: int, width: int, options: AROptions) -> None:
+        """Check length, size and window.
+
+        Raises:
+            WrongFrameCountError: a length that the tokenizer or the network cannot take.
+            WrongSizeError: a size that it cannot take.
+            ConfigError: guidance without text, or a window longer than the video.
+        """
+        most = self.tokenizer.config.num_pixel_frames(self.net.config.max_frames)
+        if num_frames > most:  # first, so that the nearest legal lengths below are legal here
+            raise WrongFrameCountError(
+                f"{num_frames} frames are more than the {most} that this model makes at once. "
+                "Ask for fewer, or use 'extend' for a longer video."
+            )
+        self.tokenizer.latent_shape(num_frames, height, width)
+        num_codes = check_grid(self._grid(num_frames, height, width), self.net.config)
+        if options.guidance and not self.takes_text:
+            raise ConfigError(
+                f"guidance={options.guidance:g} follows a prompt, but this model takes none. "
+                "Leave it out."
+            )
+        if options.window is not None:
+            check_window(options.window, num_codes)
+
+    @torch.no_grad()
+    def generate(self, shot: Shot, progress: Progress | None = None) -> Tensor:
+        """Decode the shot's codes and turn them into pixels; every rank of the network calls it.
+
+        Returns:
+            video_BCTHW in [-1, 1], the same on every rank.
+
+        Raises:
+            Cancelled: the progress of any rank raised it.
+            InputError: no frames, for a network that cannot begin a video.
+        """
+        grid = self._grid(shot.num_frames, shot.height, shot.width)
+        given_P = self._given(shot)
+        job = Job(
+            given=[given_P],
+            totals=[math.prod(grid)],
+            seeds=[shot.seed],
+            sampling=self._sampling(shot.options),
+            stream=shot.chunk,
+        )
+        (codes_P,) = self._decode(shot, grid, job, on_all_ranks(progress)).codes
+        codes_BTHW = codes_P.view(1, *grid).int()
+        # Decoded once: GPUs may round differently, and ranks must begin the next chunk alike.
+        return from_first_rank(lambda: self.tokenizer.decode(codes_BTHW))
+
+    def _decode(self, shot: Shot, grid: Grid, job: Job, progress: Progress) -> Decoded:
+        options: AROptions = shot.options
+        usual = by_device(CPU_WINDOW, GPU_WINDOW, self.device)
+        window = options.window or min(usual, job.totals[0])
+        is_plain = options.decoding == "plain"
+        guided = {"negative_BMC": shot.negative_text_BLD, "guidance": options.guidance}
+        scorer = Scorer(
+            self.net,
+            grid,
+            spare=0 if is_plain else window,
+            text_BMC=shot.text_BLD if self.takes_text else None,
+            **(guided if options.guidance else {}),  # type: ignore[arg-type]
+        )
+        if is_plain:
+            return decode_plain(scorer, job, progress)
+        drafts = Drafts(options.drafts, grid, self.net.config.vocab_size)
+        return decode_jacobi(scorer, job, window, drafts, progress)
+
+    def _sampling(self, options: AROptions) -> Sampling:
+        top_p = self.process.top_p if options.top_p is None else options.top_p
+        return Sampling(options.temperature, options.top_k, top_p)
+
+    def _given(self, shot: Shot) -> Tensor:
+        """Return the codes of the given frames; none where there are no frames."""
+        if shot.given_BCTHW is None:
+            if self.needs_frames:
+                raise InputError(
+                    "This model continues given frames and cannot begin a video. Give an image or "
+                    "a video."
+                )
+            return torch.zeros(0, dtype=torch.int64, device=self.device)
+        codes_BTHW = self.tokenizer.encode(shot.given_BCTHW.to(self.device))
+        return codes_BTHW.flatten().long()
+
+    def _grid(self, num_frames: int, height: int, width: int) -> Grid:
+        return grid_of((num_frames, height, width), self.tokenizer.config)

@@ -1,0 +1,169 @@
+"""The autoregressive world model as a NeMo model: what NeMo's MegatronStrategy trains.
+
+The loss is in ``process/``, the network in ``network/``; neither needs NeMo. This class connects
+them to NeMo's hooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, cast
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.optimizer import OptimizerConfig
+from nemo import lightning as nl
+from nemo.lightning.pytorch.optim import OptimizerModule
+from torch import Tensor, nn
+
+from nemo_cosmos.batch import CodesBatch, DataSpec, spec_of
+from nemo_cosmos.errors import ConfigError, SampleError
+from nemo_cosmos.models.autoregressive.build import build_network
+from nemo_cosmos.models.autoregressive.network.config import ARConfig
+from nemo_cosmos.models.autoregressive.network.flops import ar_flops
+from nemo_cosmos.models.autoregressive.network.transformer import TokenInput
+from nemo_cosmos.models.autoregressive.parallel.divisibility import check_tokens
+from nemo_cosmos.models.autoregressive.process.config import ARProcess
+from nemo_cosmos.models.autoregressive.process.training_step import (
+    check_codes,
+    make_targets,
+    next_code_loss,
+    num_tokens,
+)
+from nemo_cosmos.models.autoregressive.settings import FAMILY, ARSettings
+from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
+from nemo_cosmos.models.common.megatron.layer_choice import check_fused_gradients
+from nemo_cosmos.models.common.megatron.module import MegatronLightningModule, to_device
+from nemo_cosmos.options import check_instance
+
+
+class ARModel(MegatronLightningModule):
+    """An autoregressive model under NeMo's trainer.
+
+    Args:
+        config: the network's configuration.
+        process: training of the next code; by default the first latent frame is given, or none
+            with a token of the beginning.
+        optim: the optimiser; AdamW at 1e-3 with the distributed optimiser by default.
+        preset: name of the preset that ``config`` comes from, for the export's record.
+        world: tokenizer, text encoder and video size that the export records; by default they are
+            read from the ``dataset.json`` of the training data.
+        model_transform: changes the built network, such as adding adapters.
+    """
+
+    family: ClassVar[str] = FAMILY
+
+    def __init__(
+        self,
+        config: ARConfig,
+        process: ARProcess | None = None,
+        optim: OptimizerModule | None = None,
+        preset: str | None = None,
+        world: WorldInfo | None = None,
+        model_transform: Callable[[nn.Module], nn.Module] | None = None,
+    ) -> None:
+        check_instance("config", config, ARConfig, "Write ARConfig(num_layers=..., ...).")
+        if process is not None:
+            check_instance("process", process, ARProcess, "Write ARProcess(...).")
+        adamw = OptimizerConfig(lr=1e-3, use_distributed_optimizer=True)
+        super().__init__(config, optim or nl.MegatronOptimizerModule(config=adamw))
+        self.config: ARConfig = config
+        self.process = process or ARProcess(condition_latents=0 if config.begin_token else 1)
+        self.preset = preset
+        self.world = world
+        self.model_transform = model_transform
+        self._fps: float | None = None  # of the first batch, for the description
+
+    def setup(self, stage: str) -> None:
+        """Before anything is built, require the data to fit the layout and the network."""
+        if stage == "fit":
+            sharded = bool(getattr(self.trainer.strategy, "fsdp", None))
+            self.check_data(spec_of(self.trainer.datamodule), sharded)
+
+    def check_data(self, spec: DataSpec, sharded: bool) -> None:
+        """Require the data to fit the layout and the network.
+
+        Args:
+            spec: what is known of all batches.
+            sharded: whether Megatron-FSDP shards weights.
+
+        Raises:
+            ConfigError: samples are packed, codes or text do not divide over the ranks that share
+                them, or the layers cannot do what the configuration asks for.
+            WrongFrameCountError, WrongSizeError: the network does not take the data's videos.
+        """
+        if spec.packed:
+            raise ConfigError("Codes are not packed. Leave data.packing out.")
+        check_tokens(self.config, spec.latents_thw, spec.num_text_tokens)
+        check_fused_gradients(self.config, sharded)
+
+    def reinit(self) -> ARModel:
+        """Make the part of the network for a further virtual pipeline stage; NeMo calls this.
+
+        It shares the configuration, into which the strategy has written the layout.
+        """
+        part = ARModel(
+            self.config,
+            self.process,
+            preset=self.preset,
+            world=self.world,
+            model_transform=self.model_transform,
+        )
+        part.trainer = self.trainer
+        return part
+
+    def build(self, vp_stage: int | None) -> nn.Module:
+        """Build this rank's part of the network, and let ``model_transform`` change it."""
+        network = build_network(self.config, vp_stage=vp_stage)
+        transform = self.model_transform
+        return network if transform is None else transform(network)
+
+    def data_step(self, dataloader_iter: Iterator[Any]) -> CodesBatch:
+        """Take the next batch, check it while it is on the CPU, and move it to the device.
+
+        Raises:
+            SampleError: the batch lacks codes or text, or they are of another codebook.
+        """
+        batch: CodesBatch = self.next_batch(dataloader_iter)
+        if "codes" not in batch:
+            raise SampleError(
+                "A batch lacks 'codes'. An autoregressive model trains on the codes of a discrete "
+                "tokenizer: use CodesDataModule on what 'nemo-cosmos tokenize' made with one."
+            )
+        check_codes(batch["codes"], self.config)
+        if self._fps is None and "fps" in batch:
+            self._fps = float(torch.as_tensor(batch["fps"], dtype=torch.float32).median())
+        moved = {name: to_device(value) for name, value in batch.items()}
+        return cast("CodesBatch", moved)
+
+    def forward_step(self, batch: CodesBatch) -> Tensor:
+        """Return loss_B of a batch; on a pipeline stage but the last, hidden states."""
+        network = self.network()
+        codes_BTHW = batch["codes"]
+        grid = (codes_BTHW.shape[1], codes_BTHW.shape[2], codes_BTHW.shape[3])
+        cp_group = parallel_state.get_context_parallel_group()
+        targets = make_targets(codes_BTHW, self.config, self.process, cp_group)
+        table = network.place_table(grid, codes_BTHW.device)
+        text = batch["t5_text_embeddings"] if self.config.context_channels else None
+        output: Tensor = self(TokenInput(targets.tokens_BL, table.at(targets.index_L), text))
+        if not parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=self.vp_stage):
+            return output
+        return next_code_loss(
+            output, targets, self.process.z_loss, self.config.vocab_size, network.tp_group
+        )
+
+    def flops_and_tokens(self, batch: CodesBatch) -> tuple[float, int]:
+        """Return the operations of a training step over a batch, and its tokens."""
+        codes_BTHW = batch["codes"]
+        size, tokens = codes_BTHW.shape[0], num_tokens(codes_BTHW)
+        text = batch["t5_text_embeddings"].shape[1] if "t5_text_embeddings" in batch else 0
+        return float(ar_flops(self.config, tokens, text, size).training), size * tokens
+
+    def describe(self) -> ModelDescription:
+        """Say what the network is, for the export and the checkpoints."""
+        return ModelDescription(
+            family=FAMILY,
+            settings=ARSettings(self.config.architecture(), self.process),
+            preset=self.preset,
+            fps=self._fps,
+        )

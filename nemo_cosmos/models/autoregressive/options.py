@@ -1,0 +1,45 @@
+"""What a person can choose about decoding with an autoregressive model; needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nemo_cosmos.options import option
+
+DECODING_NAMES = ("auto", "plain", "jacobi")
+DRAFT_NAMES = ("frame", "row", "last", "random")
+
+
+@dataclass(frozen=True)
+class AROptions:
+    """Choices about the decoding.
+
+    Attributes:
+        temperature: how freely codes are drawn; 0 takes the likeliest.
+        top_k: draw from so many of the likeliest codes; 0 from all.
+        top_p: draw from the likeliest codes that together have this probability; by default as the
+            model was published.
+        guidance: how strongly to follow the prompt, for models with text; 0 is without guidance
+            and twice as fast.
+        decoding: ``plain`` draws one code after the other, ``jacobi`` a window at once, with the
+            same result in float32; ``auto`` chooses.
+        window: codes that ``jacobi`` draws at once; by default as many as suit the machine.
+        drafts: what ``jacobi`` guesses first: the same place in the frame before (``frame``), the
+            place above (``row``), the place before (``last``), or anything.
+    """
+
+    temperature: float = option(
+        1.0, "How freely codes are drawn; 0 takes the likeliest.", least=0, most=100
+    )
+    top_k: int = option(0, "Draw from so many of the likeliest; 0 from all.", least=0, most=10**6)
+    top_p: float | None = option(
+        None, "Draw from the likeliest that make up this share.", above=0, most=1
+    )
+    guidance: float = option(
+        0.0, "How strongly to follow the prompt; 0 is faster.", least=0, most=1000
+    )
+    decoding: str = option(
+        "auto", "plain, jacobi (same result, fewer passes), or auto.", choices=DECODING_NAMES
+    )
+    window: int | None = option(None, "Codes that jacobi draws at once.", least=1, most=10**6)
+    drafts: str = option("frame", "What jacobi guesses first.", choices=DRAFT_NAMES)

@@ -1,0 +1,132 @@
+"""Recipes of the autoregressive world models.
+
+Sizes are presets (``nemo_cosmos.models.autoregressive.presets``); here are the training numbers, of
+the published configuration (AdamW at 1e-3, weight decay 0.05, warm-up 5000, a cosine down to 1e-8)
+and its post-training (5e-5). What is not published, such as batch sizes and layouts, is ours. The
+data are codes: ``nemo-cosmos tokenize`` with a discrete tokenizer.
+"""
+
+from __future__ import annotations
+
+import nemo_run as run
+
+from nemo_cosmos.data.modules import CodesDataModule
+from nemo_cosmos.models.autoregressive.model import ARModel
+from nemo_cosmos.models.autoregressive.network.config import ARConfig
+from nemo_cosmos.models.autoregressive.presets import AUTOREGRESSIVE
+from nemo_cosmos.models.autoregressive.process.config import ARProcess
+from recipes import common
+from recipes.config import Config, as_recipe
+
+POST_TRAINING_LR = 5e-5
+POST_TRAINING_STEPS = 1000
+PAPER_Z_LOSS = 3e-4
+PER_NODE = 8
+# A save of a nano model takes about a second; every 150 s keeps that under 1 %.
+NANO_SAVE_INTERVAL_S = 150.0
+
+
+@as_recipe
+def ar_nano(post_training: bool) -> run.Partial:
+    """Continuation of given frames that trains in minutes on a CPU; our own size and numbers."""
+    preset = "ar_nano"
+    return common.task(
+        model=_model(preset),
+        data=Config(
+            CodesDataModule, path="", micro_batch_size=4, global_batch_size=4, text_length=32
+        ),
+        trainer=common.trainer(
+            500 if post_training else 1500,
+            precision="32",
+            ema=common.ema(decay=0.99),
+            samples=_samples(every_n_steps=500, num_videos=2),
+        ),
+        optim=common.adamw(2e-3, warmup_steps=50, weight_decay=0.05, min_lr=5e-5),
+        log=common.log(preset, train_time_interval_s=NANO_SAVE_INTERVAL_S),
+        post_training=post_training,
+    )
+
+
+@as_recipe
+def ar_1b(post_training: bool) -> run.Partial:
+    """Continuation, 1B: 16 layers of width 2048."""
+    return _large("ar_1b", post_training, tp=1, num_nodes=4)
+
+
+@as_recipe
+def ar_4b(post_training: bool) -> run.Partial:
+    """Continuation, 4B: 16 layers of width 4096; tensor-parallel over 2 GPUs, as published."""
+    return _large("ar_4b", post_training, tp=2, num_nodes=16)
+
+
+@as_recipe
+def ar_12b(post_training: bool) -> run.Partial:
+    """Continuation, 12B: 40 layers of width 5120, with YaRN; over 8 GPUs, as published."""
+    return _large("ar_12b", post_training, tp=8, num_nodes=32)
+
+
+@as_recipe
+def ar_5b_video2world(post_training: bool) -> run.Partial:
+    """Video and text, 5B: the 4B model with cross-attention in every layer."""
+    return _large("ar_5b_video2world", post_training, tp=2, num_nodes=16)
+
+
+@as_recipe
+def ar_13b_video2world(post_training: bool) -> run.Partial:
+    """Video and text, 13B: the 12B model with cross-attention in every layer."""
+    return _large("ar_13b_video2world", post_training, tp=8, num_nodes=32)
+
+
+def _large(preset: str, post_training: bool, *, tp: int, num_nodes: int) -> run.Partial:
+    """On GPUs of 80 GB; post-training takes one node."""
+    nodes = 1 if post_training else num_nodes
+    model = _model(preset)
+    model.process.z_loss = PAPER_Z_LOSS
+    model.config.recompute_granularity = "full"
+    model.config.recompute_method = "uniform"
+    model.config.recompute_num_layers = 1
+    return common.task(
+        model=model,
+        data=Config(
+            CodesDataModule,
+            path="",
+            micro_batch_size=1,
+            global_batch_size=nodes * PER_NODE // tp * (1 if post_training else 4),
+        ),
+        trainer=common.trainer(
+            POST_TRAINING_STEPS if post_training else 100_000,
+            num_nodes=nodes,
+            devices=PER_NODE,
+            samples=_samples(every_n_steps=500),
+            tensor_model_parallel_size=tp,
+            sequence_parallel=tp > 1,
+            ckpt_async_save=True,
+        ),
+        optim=common.adamw(
+            POST_TRAINING_LR if post_training else 1e-3,
+            warmup_steps=0 if post_training else 5000,
+            weight_decay=0.05,
+            betas=(0.9, 0.95),
+            min_lr=1e-8,
+        ),
+        log=common.log(preset, every_n_train_steps=500),
+        post_training=post_training,
+    )
+
+
+def _samples(every_n_steps: int, num_videos: int = 1) -> run.Config:
+    config = common.sample_videos(every_n_steps, num_videos)
+    config.sampler.options = {}
+    return config
+
+
+def _model(preset: str) -> run.Config:
+    chosen = AUTOREGRESSIVE[preset]
+    given = 0 if chosen.network.get("begin_token") else 1
+    process = ARProcess(condition_latents=given, top_p=chosen.top_p)
+    return Config(
+        ARModel,
+        config=Config(ARConfig, **chosen.network),
+        process=common.as_config(process),
+        preset=preset,
+    )

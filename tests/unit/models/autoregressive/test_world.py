@@ -1,0 +1,174 @@
+"""The family's whole road: codes, training, the world folder, and a guarded continuation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from nemo import lightning as nl
+
+from nemo_cosmos.api import finetune, pretrain
+from nemo_cosmos.checkpoint.world.config import read_config
+from nemo_cosmos.checkpoint.world.folder import load_world
+from nemo_cosmos.data.modules import CodesDataModule, LatentDataModule
+from nemo_cosmos.errors import ConfigError, InputError, SampleError, WrongFrameCountError
+from nemo_cosmos.guardrails import GuardPolicy, Verdict
+from nemo_cosmos.guardrails.audit import AuditLog
+from nemo_cosmos.inference import WorldPipeline
+from nemo_cosmos.models.autoregressive.model import ARModel
+from nemo_cosmos.models.autoregressive.network.config import ARConfig
+from nemo_cosmos.models.common.family import get_family
+from nemo_cosmos.testing.tiny import Clips, tiny_tokenizer, write_latents
+from nemo_cosmos.training.callbacks.samples import SampleVideos
+from nemo_cosmos.training.callbacks.world_sampler import WorldSampler
+from nemo_cosmos.training.checkpointing.resume import RunResume
+from nemo_cosmos.training.checkpointing.step_checkpoint import StepCheckpoint
+from nemo_cosmos.training.logger import RunLogger
+from nemo_cosmos.training.trainer import WorldTrainer
+from recipes.presets import list_presets
+
+NUM_STEPS = 20
+LEVELS = (5, 5, 3)
+NUM_CODES = 75
+SIZES: dict[str, Any] = {
+    "num_layers": 2,
+    "hidden_size": 24,
+    "ffn_hidden_size": 32,
+    "num_attention_heads": 2,
+    "num_query_groups": 1,
+    "vocab_size": NUM_CODES,
+    "max_frames": 4,
+    "max_height": 8,
+    "max_width": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ar")
+    tiny_tokenizer("tokenizer_nano_dv4x8x8", fsq_levels=LEVELS).save(folder / "tokenizer")
+    clips = Clips(num_codes=NUM_CODES, num_samples=4)
+    return write_latents(folder / "data", clips, tokenizer=folder / "tokenizer")
+
+
+def arguments(data: Path, folder: Path, name: str, max_steps: int = NUM_STEPS) -> dict[str, Any]:
+    samples = SampleVideos(WorldSampler(options={"temperature": 0.0}), every_n_steps=max_steps)
+    return {
+        "data": CodesDataModule(str(data), micro_batch_size=4, global_batch_size=4, text_length=8),
+        "trainer": WorldTrainer(max_steps=max_steps, log_every_n_steps=1, callbacks=[samples]),
+        "log": RunLogger(
+            name=name,
+            log_dir=str(folder),
+            tensorboard_enabled=False,
+            ckpt=StepCheckpoint(every_n_train_steps=max_steps),
+        ),
+    }
+
+
+def model(**changes: Any) -> ARModel:
+    from megatron.core.optimizer import OptimizerConfig
+
+    adam = OptimizerConfig(optimizer="adam", lr=1e-2, use_distributed_optimizer=True)
+    return ARModel(ARConfig(**{**SIZES, **changes}), optim=nl.MegatronOptimizerModule(config=adam))
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    return pretrain(model(), **arguments(data, tmp_path_factory.mktemp("runs"), "ar"))
+
+
+def test_it_trains_samples_and_exports_a_world_folder(trained: Path) -> None:
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == NUM_STEPS
+    assert losses[0] == pytest.approx(np.log(NUM_CODES), rel=0.1), "it begins by knowing nothing"
+    assert losses[-1] < 0.7 * losses[0]
+    config = read_config(trained / "export")
+    assert config.family == "autoregressive"
+    assert config.video == {"num_frames": 9, "fps": 10.0, "height": 32, "width": 32}
+    assert list(trained.rglob("samples/**/*.mp4"))
+
+
+def test_post_training_starts_from_it(trained: Path, data: Path, tmp_path: Path) -> None:
+    resume = RunResume(restore_config=nl.RestoreConfig(path=str(trained / "export")))
+    run = finetune(model(), resume=resume, **arguments(data, tmp_path, "tuned", 1))
+    after, before = (load_world(one / "export").net for one in (run, trained))
+    assert 0 < (after.output.weight - before.output.weight).abs().max() < 0.05
+
+
+class Allows:
+    name = "allows"
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def check(self, x: str | np.ndarray) -> Verdict:
+        return Verdict(True, self.name, "safe", "it is a test")
+
+
+class NoEncoder:
+    def encode(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.zeros(len(prompts), 8, 12), torch.ones(len(prompts), 8)
+
+
+@pytest.fixture
+def pipe(trained: Path, tmp_path: Path) -> WorldPipeline:
+    guards = GuardPolicy(
+        [Allows("prompt"), Allows("video")], audit=AuditLog(tmp_path / "audit.jsonl")
+    )
+    return WorldPipeline(load_world(trained / "export"), NoEncoder(), guards)
+
+
+def test_it_continues_frames_without_a_prompt(pipe: WorldPipeline) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    first = pipe.predict(None, frames, seed=3)
+    assert first.video.frames_THWC.shape == (9, 32, 32, 3)
+    again = pipe.predict(None, frames, seed=3, decoding="plain").video.frames_THWC
+    assert np.array_equal(first.video.frames_THWC, again), "windows change nothing"
+    other = pipe.predict(None, frames, seed=4).video.frames_THWC
+    assert not np.array_equal(first.video.frames_THWC, other)
+    two = pipe.predict(None, frames, num_condition_frames=5, window=4).video.frames_THWC
+    assert two.shape == (9, 32, 32, 3)
+    long = pipe.extend(None, frames, 2, num_condition_frames=1).video.frames_THWC
+    assert long.shape == (17, 32, 32, 3)
+
+
+def test_what_it_cannot_do_is_refused(pipe: WorldPipeline, trained: Path) -> None:
+    frames = np.zeros((1, 32, 32, 3), np.uint8)
+    with pytest.raises(InputError, match="Use 'predict'"):
+        pipe.generate("it moves")
+    with pytest.raises(WrongFrameCountError, match="more than the 13"):
+        pipe.predict(None, frames, num_frames=17)
+    with pytest.raises(WrongFrameCountError, match=r"1 \+ 4n"):
+        pipe.predict(None, frames, num_frames=8)
+    with pytest.raises(ConfigError, match="window=49"):
+        pipe.predict(None, frames, window=49)
+    with pytest.raises(ConfigError, match="takes none"):
+        pipe.predict(None, frames, guidance=2.0)
+    world = load_world(trained / "export")
+    family, settings = get_family("autoregressive"), world.config.model
+    with pytest.raises(ConfigError, match="75 codes, but its tokenizer has 0"):
+        family.make_generator(world.net, settings, tiny_tokenizer())
+    with pytest.raises(ConfigError, match="--tensor-parallel 2"):
+        family.build_network(settings, tiny_tokenizer().config, (), dtype=torch.float32, cp=2)
+
+
+def test_wrong_data_are_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SampleError, match=r"codes from \d+ to \d+, but the model's codebook has 0"):
+        pretrain(model(vocab_size=20), **arguments(data, tmp_path, "small", 1))
+    latents = {"data": LatentDataModule(str(data), text_length=8)}
+    with pytest.raises(SampleError, match=r"latent\.safetensors"):
+        pretrain(model(), **{**arguments(data, tmp_path, "latents", 1), **latents})
+    with pytest.raises(WrongFrameCountError, match="3 latent frames"):
+        pretrain(model(max_frames=2), **arguments(data, tmp_path, "long", 1))
+
+
+def test_the_presets_are_listed() -> None:
+    rows = {row["name"]: row for row in list_presets("autoregressive")}
+    assert rows["ar_4b"]["parameters"] == 4_014_088_192
+    assert rows["ar_13b_video2world"]["task"] == "video2world"
