@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.errors import (
+    AssetError,
     ConfigError,
     InputError,
+    MissingDependencyError,
     NemoCosmosError,
     NumericsError,
     VideoError,
@@ -34,6 +36,9 @@ from nemo_cosmos.evaluation.views import check_views
 
 Rows = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Features of a generated and of the true video, each ``(N, D)``."""
+
+_CANNOT = (InputError, NumericsError, MissingDependencyError, AssetError)
+"""Reasons why a metric that may be left out has no number: the video, or what is not installed."""
 
 
 @dataclass
@@ -147,12 +152,12 @@ def _try(metric: Metric, cases: Sequence[Case], results: Sequence[CaseScores]) -
     try:
         _compute(metric, [case for case, _ in able], [result for _, result in able])
         return
-    except (InputError, NumericsError):
+    except _CANNOT:
         pass  # one of them is at fault: each alone
     for case, result in able:
         try:
             _compute(metric, [case], [result])
-        except (InputError, NumericsError) as error:
+        except _CANNOT as error:
             for found in (result.scores, result.curves, result.reasons):
                 found.pop(metric.name, None)
             result.lacking[metric.name] = str(error)

@@ -11,7 +11,25 @@ from nemo_cosmos.evaluation.registry import choose_metrics
 SUITES: Mapping[str, tuple[str, ...]] = {
     "visual": ("psnr", "ssim", "lpips_vgg"),
     "tokenizer": ("psnr", "ssim"),
-    "camera": ("sampson_sift", "psnr", "ssim", "motion_margin"),
+    "camera": (
+        "sampson_sift",
+        "given_camera_sampson_sift",
+        "camera_pose_success",
+        "camera_rotation_error_deg",
+        "camera_translation_error",
+        "psnr",
+        "ssim",
+        "motion_margin",
+    ),
+    "driving": (
+        "sampson_sift",
+        "cross_view_sampson_sift",
+        "cross_view_given_camera_sift",
+        "cross_view_agreement_sift",
+        "given_camera_sampson_sift",
+        "psnr",
+        "ssim",
+    ),
     "robotics": (
         "psnr",
         "ssim",

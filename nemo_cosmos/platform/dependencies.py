@@ -30,6 +30,7 @@ _OPTIONAL: dict[str, tuple[str, str]] = {
     ),
     "pyarrow": ("reading Parquet tables", "pip install 'nemo-cosmos[curation]'"),
     "pymongo": ("a catalogue in MongoDB", "pip install 'nemo-cosmos[mongo]'"),
+    "pycolmap": ("finding a camera's path in a video", "pip install 'nemo-cosmos[eval]'"),
     "mujoco": ("the robot simulator", "pip install 'nemo-cosmos[sim]'"),
     "wandb": ("logging to Weights & Biases", "pip install wandb"),
 }

@@ -1,0 +1,71 @@
+"""How far one camera path is from another, whatever the first one's origin, axes and scale.
+
+A reconstruction from pictures alone knows neither where it is nor how large. Rotations are
+therefore compared relative to the first frame, and positions after the similarity that brings the
+two paths closest (Procrustes; Umeyama, 1991). Position errors are divided by the true path's
+largest distance from its start, so that a path counts as one long.
+
+Shape suffixes: T frames, 3 for (x, y, z).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_cosmos.errors import VideoError
+
+Matrix = NDArray[np.float64]
+
+STILL_M = 1e-4
+"""A true camera that stays within this does not travel; its path has no length to divide by."""
+
+
+def rotation_errors_deg(estimated_T33: Matrix, true_T33: Matrix) -> Matrix:
+    """Angle between the two rotations since the first frame, ``(T,)`` in degrees.
+
+    Args:
+        estimated_T33: camera-to-world rotations of one path, in any world axes.
+        true_T33: those of the other.
+    """
+    relative = [one_T33[0].T @ one_T33 for one_T33 in (estimated_T33, true_T33)]
+    difference_T33 = relative[0].transpose(0, 2, 1) @ relative[1]
+    # The angle by its sine and its cosine: arccos alone is inexact near zero.
+    cosine_T = (np.trace(difference_T33, axis1=1, axis2=2) - 1) / 2
+    skew_T33 = difference_T33 - difference_T33.transpose(0, 2, 1)
+    sine_T = np.linalg.norm(skew_T33, axis=(1, 2)) / np.sqrt(8)
+    return np.degrees(np.arctan2(sine_T, cosine_T))
+
+
+def align(estimated_T3: Matrix, true_T3: Matrix) -> Matrix:
+    """Positions of one path after the similarity that brings them closest to the other.
+
+    Args:
+        estimated_T3: positions in any unit and axes.
+        true_T3: the positions of the other path.
+    """
+    centred_T3, true_centred_T3 = (one - one.mean(axis=0) for one in (estimated_T3, true_T3))
+    left_33, sizes_3, right_33 = np.linalg.svd(true_centred_T3.T @ centred_T3)
+    signs_3 = np.array([1.0, 1.0, np.sign(np.linalg.det(left_33 @ right_33)) or 1.0])
+    spread = float((centred_T3**2).sum())
+    scale = float((sizes_3 * signs_3).sum()) / spread if spread > 0 else 0.0
+    return np.asarray(scale * centred_T3 @ (left_33 * signs_3 @ right_33).T + true_T3.mean(axis=0))
+
+
+def translation_errors(estimated_T3: Matrix, true_T3: Matrix) -> Matrix:
+    """Distance of each aligned position from the true one, ``(T,)``, in lengths of the true path.
+
+    Args:
+        estimated_T3: positions in any unit and axes.
+        true_T3: true positions in metres.
+
+    Raises:
+        VideoError: the true camera does not travel.
+    """
+    length_m = float(np.linalg.norm(true_T3 - true_T3[0], axis=1).max())
+    if length_m < STILL_M:
+        raise VideoError(
+            "The given camera does not travel, so that its path has no length that an error could "
+            "be a share of. Leave the metric out for videos of a camera that stands or only turns."
+        )
+    return np.asarray(np.linalg.norm(align(estimated_T3, true_T3) - true_T3, axis=1) / length_m)
