@@ -27,9 +27,9 @@ from data_curation.journal import DEAD, Journal, SourceResult
 from data_curation.reporting.metrics import METRICS_FILE
 from data_curation.reporting.recorder import RunRecorder
 from data_curation.reporting.timings import TIMINGS_FILE, write_timings
-from data_curation.run_folder import claimed
 from data_curation.settings import CurateSettings
 from data_curation.sources.apart import check_results_apart
+from data_curation.sources.files import FETCHED
 from data_curation.sources.find import find_sources
 from data_curation.sources.robot_data import refuse_robot_data
 from data_curation.stages.base import DatasetStage, Stage, check_order
@@ -44,6 +44,7 @@ from nemo_cosmos.storage import (
     mirror_folder,
     work_folder_of,
 )
+from nemo_cosmos.storage.one_run import claimed
 from nemo_cosmos.video import preferred_backend
 
 #: Counts of a run; in a bucket, the file that says that the rest is complete.
@@ -198,7 +199,7 @@ class CurationRun:
         worker = self._worker(retry_dead)
         names = [stage.name for stage in self.stages]
         with (
-            claimed(self.folder),
+            claimed(self.folder, [FETCHED]),
             RunRecorder(self.folder, len(self.sources), names, show) as recorder,
         ):
             results = []

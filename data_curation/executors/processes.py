@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ import psutil
 
 from data_curation.executors.base import Item, Outcome, Tries, Work
 from nemo_cosmos.errors import ConfigError, NemoCosmosError
+from nemo_cosmos.platform.children import end_with_parent
 
 #: Seconds between two looks at the memory of the workers.
 _POLL_S = 0.5
@@ -167,7 +166,7 @@ class _Worker:
 def _serve(connection: Connection, work: Any) -> None:
     """What a worker does: take a source, work on it, hand back the outcome, until it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     work.on_stage = lambda stage: connection.send(("stage", stage))
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent was killed
         connection.send(("ready", None))
@@ -181,11 +180,3 @@ def _serve(connection: Connection, work: Any) -> None:
                 connection.send(("raised", error))
             else:
                 connection.send(("done", outcome))
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed: it must not write beside the next run."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

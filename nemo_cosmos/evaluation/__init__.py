@@ -6,7 +6,8 @@ and ``write_report`` shows the result. The room knows no world model: whoever ge
 
 from nemo_cosmos.evaluation.cases import CaseScores, score_cases
 from nemo_cosmos.evaluation.file_pairs import Alignment
-from nemo_cosmos.evaluation.folders import evaluate_folders, match_videos, read_prompts
+from nemo_cosmos.evaluation.folders import Comparison, compare_folders, evaluate_folders
+from nemo_cosmos.evaluation.matching import match_videos, read_prompts
 from nemo_cosmos.evaluation.metric import (
     Case,
     CaseMetric,
@@ -37,6 +38,7 @@ __all__ = [
     "Case",
     "CaseMetric",
     "CaseScores",
+    "Comparison",
     "Evaluation",
     "Features",
     "JudgeMetric",
@@ -47,6 +49,7 @@ __all__ = [
     "SetMetric",
     "VideoMetric",
     "choose_metrics",
+    "compare_folders",
     "evaluate_cases",
     "evaluate_folders",
     "evaluate_pair",

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nemo_cosmos.checklist import Check
-from nemo_cosmos.errors import (
-    ConfigError,
-    InputError,
-    MissingFileError,
-    NemoCosmosError,
-    counted,
+from nemo_cosmos.errors import ConfigError, counted
+from nemo_cosmos.evaluation.file_pairs import Alignment, FileNeeds, file_source
+from nemo_cosmos.evaluation.matching import (
+    compare_frame_rates,
+    match_videos,
+    prompt_of,
+    read_prompts,
 )
-from nemo_cosmos.evaluation.file_pairs import Alignment, FileNeeds, FilePair, file_source
 from nemo_cosmos.evaluation.metric import Metric
 from nemo_cosmos.evaluation.record import (
     EVALUATION_FILE,
@@ -25,21 +26,84 @@ from nemo_cosmos.evaluation.record import (
     make_record,
 )
 from nemo_cosmos.evaluation.registry import choose_metrics
+from nemo_cosmos.evaluation.report import write_report
 from nemo_cosmos.evaluation.run import Part, score_parts
 from nemo_cosmos.evaluation.scoring import Evaluation
-from nemo_cosmos.evaluation.views import without_views
-from nemo_cosmos.provenance.belonging import Parts, check_kinds, check_together
+from nemo_cosmos.evaluation.sharing import Crew, shared
+from nemo_cosmos.progress import Progress
 from nemo_cosmos.provenance.hashes import file_sha256
 from nemo_cosmos.storage.outputs import (
+    check_apart,
     check_output_file,
     check_output_folder,
     check_room,
     folder_bytes,
 )
-from nemo_cosmos.video import probe
 
 FOLDERS = "folders"
 """Kind of the inputs in a record: two folders of videos."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two folders and what is computed of their videos.
+
+    Attributes:
+        generated: a folder of mp4 files, or one file.
+        truth: a folder with files of the same names, or one file; None for metrics that need none.
+        metrics: names of metrics; the default ones where empty.
+        alignment: how a pair is made comparable; by default not at all.
+        prompts: a JSON file with the prompt of each video by its name or stem.
+        allow_mismatch: kinds of difference between two videos that are meant: ``frame_rate``.
+        optional: names of metrics that may be left out where they cannot be computed.
+    """
+
+    generated: Path
+    truth: Path | None = None
+    metrics: tuple[str, ...] = ()
+    alignment: Alignment = field(default_factory=Alignment)
+    prompts: Path | None = None
+    allow_mismatch: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
+
+
+def compare_folders(
+    asked: Comparison,
+    *,
+    out: Path | None = None,
+    workers: int = 1,
+    launched: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Score the videos of two folders and write the report.
+
+    Args:
+        asked: the folders, and what is computed.
+        out: the folder of the report, where the same call goes on after a stop; None for none.
+        workers: how many processes score, this one among them.
+        launched: whether all processes that ``torchrun`` started call this and share the videos.
+        progress: called with the videos done and the videos in all.
+
+    Returns:
+        the scores, and the content of ``evaluation.json``.
+
+    Raises:
+        ShareDone: in all launched processes but the first.
+        As :func:`evaluate_folders`.
+    """
+    started_s = time.monotonic()
+    with shared(partial(_score, asked), out, workers, launched) as (work, crew):
+        evaluation = _score(asked, work=work, crew=crew, progress=progress)
+        record = make_record(evaluation, describe_folders(asked), time.monotonic() - started_s)
+        if out is not None:
+            shown = {
+                name: {"truth": pair.truth, "generated": pair.generated}
+                if pair.truth is not None
+                else {"generated": pair.generated}
+                for name, pair in match_videos(asked.generated, asked.truth).items()
+            }
+            write_report(evaluation, out, record, shown)
+    return evaluation, record
 
 
 def evaluate_folders(
@@ -52,6 +116,7 @@ def evaluate_folders(
     on_pair: Callable[[int, int], None] | None = None,
     allow_mismatch: Collection[str] = (),
     optional: Collection[str] = (),
+    crew: Crew | None = None,
 ) -> Evaluation:
     """Every chosen metric of generated videos and the true ones of the same names.
 
@@ -65,6 +130,7 @@ def evaluate_folders(
         on_pair: called with (videos done, all videos) after each one.
         allow_mismatch: kinds of difference between two videos that are meant: ``frame_rate``.
         optional: names of metrics that may be left out where they cannot be computed.
+        crew: the processes that share the videos.
 
     Returns:
         the scores; a video that cannot be compared is skipped with its reason.
@@ -80,41 +146,28 @@ def evaluate_folders(
     meant, skipped = compare_frame_rates(pairs, allow_mismatch)
     needs = FileNeeds.of(metrics, pairs)
     sources = {
-        name: file_source(name, pair, alignment, _prompt_of(name, prompts or {}), needs)
+        name: file_source(name, pair, alignment, prompt_of(name, prompts or {}), needs)
         for name, pair in pairs.items()
     }
     part = Part(sources, metrics, frozenset(optional), alignment.skip_frames, skipped)
-    (scored,) = score_parts([part], work=work, on_case=on_pair)
+    (scored,) = score_parts([part], work=work, on_case=on_pair, crew=crew)
     return replace(scored.summarise(), allowed_mismatch=meant)
 
 
-def describe_folders(
-    generated: Path,
-    truth: Path | None,
-    alignment: Alignment,
-    prompts: Path | None = None,
-    allow_mismatch: Collection[str] = (),
-    optional: Collection[str] = (),
-) -> dict[str, Any]:
-    """Return the inputs of :func:`evaluate_folders` for the record: files, hashes and options.
+def describe_folders(asked: Comparison) -> dict[str, Any]:
+    """Return what was evaluated for the record: files, hashes and options.
 
     Args:
-        generated: the generated files.
-        truth: the true ones.
-        alignment: how a pair is made comparable.
-        prompts: the file of prompts.
-        allow_mismatch: kinds of difference that are meant.
-        optional: names of metrics that may be left out.
+        asked: the folders, and what is computed.
     """
-    pairs = match_videos(generated, truth)
+    pairs = match_videos(asked.generated, asked.truth)
+    places = {"generated": asked.generated, "truth": asked.truth, "prompts": asked.prompts}
     return {
         "kind": FOLDERS,
-        "generated": str(generated.resolve()),
-        "truth": None if truth is None else str(truth.resolve()),
-        "prompts": None if prompts is None else str(prompts.resolve()),
-        "alignment": asdict(alignment),
-        "allow_mismatch": list(allow_mismatch),
-        "optional": sorted(optional),
+        **{name: None if one is None else str(one.resolve()) for name, one in places.items()},
+        "alignment": asdict(asked.alignment),
+        "allow_mismatch": list(asked.allow_mismatch),
+        "optional": sorted(asked.optional),
         "sha256": {
             name: [
                 file_sha256(file) for one in (pair, *pair.views().values()) for file in one.files
@@ -124,14 +177,12 @@ def describe_folders(
     }
 
 
-def repeat_folders(
-    record: EvaluationRecord, on_pair: Callable[[int, int], None] | None = None
-) -> EvaluationRecord:
+def repeat_folders(record: EvaluationRecord, progress: Progress | None = None) -> EvaluationRecord:
     """Do a recorded evaluation of folders again.
 
     Args:
         record: what was recorded.
-        on_pair: called with (videos done, all videos) after each one.
+        progress: called with (videos done, all videos) after each one.
 
     Raises:
         ConfigError: a file is no longer what it was, or the record is damaged.
@@ -139,17 +190,24 @@ def repeat_folders(
     """
     inputs = record.inputs
     try:
-        generated = Path(inputs["generated"])
-        truth = None if inputs["truth"] is None else Path(inputs["truth"])
-        prompts = None if inputs["prompts"] is None else Path(inputs["prompts"])
-        alignment, allowed = Alignment(**inputs["alignment"]), inputs["allow_mismatch"]
+        places = {
+            name: None if inputs[name] is None else Path(inputs[name])
+            for name in ("truth", "prompts")
+        }
+        asked = Comparison(
+            Path(inputs["generated"]),
+            metrics=tuple(record.scores),
+            alignment=Alignment(**inputs["alignment"]),
+            allow_mismatch=tuple(inputs["allow_mismatch"]),
+            optional=frozenset(inputs.get("optional", ())),
+            **places,
+        )
         hashes = dict(inputs["sha256"])
-        optional = [str(name) for name in inputs.get("optional", ())]
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"The inputs in '{record.place}' are damaged: {error}. Evaluate the folders again."
         ) from error
-    again = describe_folders(generated, truth, alignment, prompts, allowed, optional)
+    again = describe_folders(asked)
     changed = [name for name in hashes if again["sha256"].get(name) != hashes[name]]
     changed += [name for name in again["sha256"] if name not in hashes]
     if changed:
@@ -157,48 +215,32 @@ def repeat_folders(
             f"{len(changed)} of {len(hashes)} videos are not those of '{record.place}' any more; "
             f"the first is '{changed[0]}'. Restore the files, or evaluate again."
         )
-    evaluation = evaluate_folders(
-        generated,
-        truth,
-        choose_metrics(record.scores),
-        alignment,
-        prompts=read_prompts(prompts) if prompts is not None else None,
-        on_pair=on_pair,
-        allow_mismatch=allowed,
-        optional=optional,
-    )
-    return as_record(make_record(evaluation, again), "the repetition")
+    return as_record(make_record(_score(asked, progress=progress), again), "the repetition")
 
 
-def evaluation_checks(
-    generated: Path,
-    truth: Path | None,
-    metrics: Sequence[str] = (),
-    prompts: Path | None = None,
-    out: Path | None = None,
-    allow_mismatch: Collection[str] = (),
-) -> list[Check]:
+def evaluation_checks(asked: Comparison, out: Path | None = None) -> list[Check]:
     """Return what to look at before a video is decoded.
 
     Args:
-        generated: a folder of mp4 files, or one file.
-        truth: a folder with files of the same names, or one file; None for metrics without.
-        metrics: names of metrics; the default ones where empty.
-        prompts: the file of prompts.
+        asked: the folders, and what is computed.
         out: the folder of the report; None for none.
-        allow_mismatch: kinds of difference between two videos that are meant.
     """
+    generated, truth, prompts = asked.generated, asked.truth, asked.prompts
 
     def output() -> str:
         if out is None:
             return "nothing is written"
         check_output_folder(out)
         check_output_file(out / EVALUATION_FILE)
+        check_apart(out, [place for place in (generated, truth) if place is not None])
         return f"'{out}' can be written"
+
+    def metrics() -> str:
+        return ", ".join(one.name for one in choose_metrics(asked.metrics or None))
 
     def rates() -> str:
         pairs = match_videos(generated, truth)
-        meant, refused = compare_frame_rates(pairs, allow_mismatch)
+        meant, refused = compare_frame_rates(pairs, asked.allow_mismatch)
         if refused:
             first = next(iter(refused.values()))
             return f"{len(refused)} of {len(pairs)} videos will be skipped; the first: {first}"
@@ -212,7 +254,7 @@ def evaluation_checks(
 
     checks = [
         Check("output", output),
-        Check("metrics", lambda: ", ".join(one.name for one in choose_metrics(metrics or None))),
+        Check("metrics", metrics),
         Check("videos", videos),
     ]
     if prompts is not None:
@@ -224,104 +266,22 @@ def evaluation_checks(
     return checks
 
 
-def compare_frame_rates(
-    pairs: Mapping[str, FilePair], allowed: Collection[str] = ()
-) -> tuple[list[str], dict[str, NemoCosmosError]]:
-    """Whether the frames of each pair are of the same times, before anything is decoded.
-
-    Args:
-        pairs: the files by name.
-        allowed: kinds of difference that are meant.
-
-    Returns:
-        the differences that were allowed, and what is wrong with each pair that cannot be compared.
-
-    Raises:
-        ConfigError: an unknown kind is allowed, or every pair has two frame rates.
-        VideoError: no file is a video.
-    """
-    meant: list[str] = []
-    refused: dict[str, NemoCosmosError] = {}
-    check_kinds(allowed)
-    for name, pair in pairs.items():
-        if pair.truth is None:
-            continue
-        try:
-            both = [Parts(str(file), fps=probe(file).fps) for file in (pair.generated, pair.truth)]
-            meant += check_together(both, allowed)
-        except InputError as error:
-            refused[name] = error
-    if refused and len(refused) == len(pairs):
-        raise next(iter(refused.values()))
-    return meant, refused
-
-
-def match_videos(generated: Path, truth: Path | None) -> dict[str, FilePair]:
-    """Pairs of files with the same name (or two single files), in order of name.
-
-    Args:
-        generated: a folder of mp4 files, or one file.
-        truth: a folder with files of the same names, or one file; None where there is no truth.
-
-    Raises:
-        MissingFileError: a folder is missing or has no mp4, or a generated file has no truth.
-    """
-    for path in (generated, truth):
-        if path is not None and not path.exists():
-            raise MissingFileError(
-                f"There is no file or folder '{path}'. Name a folder of mp4 files, or one file."
-            )
-    if generated.is_file() and truth is not None and truth.is_file():
-        return {generated.name: FilePair(generated, truth)}
-    generated_files = (
-        [generated] if generated.is_file() else without_views(sorted(generated.glob("*.mp4")))
+def _score(
+    asked: Comparison,
+    work: Path | None = None,
+    crew: Crew | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score what was asked for; all processes of a crew call this alike."""
+    return evaluate_folders(
+        asked.generated,
+        asked.truth,
+        choose_metrics(asked.metrics or None),
+        asked.alignment,
+        prompts=read_prompts(asked.prompts) if asked.prompts is not None else None,
+        work=work,
+        on_pair=progress,
+        allow_mismatch=asked.allow_mismatch,
+        optional=asked.optional,
+        crew=crew,
     )
-    if not generated_files:
-        raise MissingFileError(
-            f"The folder '{generated}' contains no .mp4 file. Generate some first, for example "
-            "with 'nemo-cosmos predict', or name another folder."
-        )
-    if truth is None:
-        return {file.name: FilePair(file, None) for file in generated_files}
-    lonely = [file.name for file in generated_files if not (truth / file.name).is_file()]
-    if lonely:
-        raise MissingFileError(
-            f"{len(lonely)} of {len(generated_files)} generated videos have no counterpart in "
-            f"'{truth}'; the first is '{lonely[0]}'. Files are matched by name: rename them, or "
-            "take those out of the folder."
-        )
-    return {file.name: FilePair(file, truth / file.name) for file in generated_files}
-
-
-def read_prompts(file: Path) -> dict[str, str]:
-    """The prompts of videos, from a JSON object of file names (or stems) and texts.
-
-    Args:
-        file: the JSON file.
-
-    Raises:
-        MissingFileError: there is no such file.
-        ConfigError: it contains something else.
-    """
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MissingFileError(
-            f"There is no file of prompts '{file}'. Name a JSON file such as "
-            '{"video.mp4": "a robot waves"}.'
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"The prompts in '{file}' cannot be read: {error}. Expected a JSON object such as "
-            '{"video.mp4": "a robot waves"}.'
-        ) from error
-    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
-        raise ConfigError(
-            f"'{file}' does not hold a prompt for each name. Expected a JSON object such as "
-            '{"video.mp4": "a robot waves"}.'
-        )
-    return found
-
-
-def _prompt_of(name: str, prompts: Mapping[str, str]) -> str | None:
-    return prompts.get(name, prompts.get(Path(name).stem))

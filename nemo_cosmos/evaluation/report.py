@@ -37,7 +37,6 @@ def scores_table(evaluation: Evaluation) -> Table:
     for name, clip in evaluation.clips.items():
         numbers = [clip.scores.get(metric.name) for metric in evaluation.metrics]
         table.add_row(name, *("" if number is None else f"{number:.3f}" for number in numbers))
-    table.caption = _left_out(evaluation)
     return table
 
 
@@ -58,18 +57,17 @@ def metrics_table(evaluation: Evaluation) -> Table:
         direction = "higher" if metric.higher_is_better else "lower"
         row = (metric.name, metric.unit, f"{score.value:.3f}", score.interval)
         table.add_row(*row, direction if metric.is_quality else "")
-    table.caption = _left_out(evaluation)
     return table
 
 
-def _left_out(evaluation: Evaluation) -> str | None:
-    """Which videos and metrics have no score, and why; None where all have."""
+def left_out(evaluation: Evaluation) -> str:
+    """Which videos and metrics have no score, and why, in lines; empty where all have."""
     lines = [
         _counted("skipped", evaluation.skipped),
         _counted("not computed", evaluation.not_computed),
         *(_counted(f"without {metric}", found) for metric, found in evaluation.lacking.items()),
     ]
-    return "\n".join(filter(None, lines)).replace("[", "\\[") or None
+    return "\n".join(filter(None, lines))
 
 
 def _counted(what: str, reasons: Mapping[str, str]) -> str:

@@ -6,16 +6,17 @@ asked. What was scored before is neither read nor made again.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from nemo_cosmos.errors import GuardrailError, InputError, NemoCosmosError, NumericsError
 from nemo_cosmos.evaluation.cases import CaseScores, score_or_skip
-from nemo_cosmos.evaluation.journal import ScoreJournal
 from nemo_cosmos.evaluation.metric import Case, Metric
 from nemo_cosmos.evaluation.scoring import Evaluation, summarise
+from nemo_cosmos.evaluation.sharing import Crew, ScoreJournal, ShareDone
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def score_parts(
     *,
     work: Path | None = None,
     on_case: Callable[[int, int], None] | None = None,
+    crew: Crew | None = None,
 ) -> list[Scored]:
     """Every metric of every video of several parts.
 
@@ -89,6 +91,7 @@ def score_parts(
         parts: the videos, and what is computed of each.
         work: a folder that keeps the scores of each video, so that the same call resumes.
         on_case: called with (videos done, all videos) after each one.
+        crew: the processes that make the same call and share the videos; they need ``work``.
 
     Returns:
         the scores of each part; a video that cannot be scored is refused with its reason.
@@ -96,16 +99,68 @@ def score_parts(
     Raises:
         InputError: no video of a part can be scored.
         ServiceError: a judge cannot be asked.
+        ShareDone: this is not the first process, and its share is scored.
     """
     states = [_State(part, work) for part in parts]
     total = sum(len(part.sources) for part in parts)
-    for state in states:
-        names = [name for name in state.part.sources if name not in state.refused]
-        for batch in _batches(names, state.part.metrics):
-            state.score([name for name in batch if not state.find(name)])
-            if on_case is not None:
-                on_case(sum(one.num_done for one in states), total)
+    of_others: list[_Task] = []
+
+    def show() -> None:
+        if on_case is not None:
+            finished = [task for task in of_others if crew and crew.is_finished(task.name)]
+            on_case(sum(s.num_done for s in states) + sum(len(t.videos) for t in finished), total)
+
+    for task in _tasks(states):
+        waiting = [name for name in task.videos if not task.state.find(name)]
+        if waiting and crew is not None and not crew.take(task.name):
+            of_others.append(task)
+            continue
+        task.state.score(waiting)
+        if waiting and crew is not None:
+            crew.finish(task.name, task.state.refused_of(waiting))
+        show()
+    if crew is not None:
+        if not crew.is_first:
+            raise ShareDone
+        while of_others:
+            _gather(of_others[0], crew, show)
+            of_others.pop(0)
+            show()
     return [state.scored() for state in states]
+
+
+class _Task(NamedTuple):
+    """Videos that are in memory together.
+
+    Attributes:
+        name: the same in every process.
+        state: what is known of their part.
+        videos: their names.
+    """
+
+    name: str
+    state: _State
+    videos: list[str]
+
+
+def _tasks(states: Sequence[_State]) -> Iterator[_Task]:
+    """All videos of all parts, as many at once as the part's metrics take."""
+    for number, state in enumerate(states):
+        size = max((metric.batch_size for metric in state.part.metrics), default=1)
+        names = (name for name in state.part.sources if name not in state.part.refused)
+        for first in itertools.count():
+            batch = list(itertools.islice(names, size))
+            if not batch:
+                break
+            yield _Task(f"{number}-{first}", state, batch)
+
+
+def _gather(task: _Task, crew: Crew, on_wait: Callable[[], None]) -> None:
+    """Wait for the scores of videos that another process took; score what a dead one left."""
+    if crew.wait(task.name, on_wait):
+        task.state.refused |= crew.refused(task.name)
+    unknown = [name for name in task.videos if name not in task.state.refused]
+    task.state.score([name for name in unknown if not task.state.find(name)])
 
 
 def evaluate_each(
@@ -172,6 +227,10 @@ class _State:
             if self._journal is not None:
                 self._journal.record(self.part.sources[name].about, scores)
 
+    def refused_of(self, names: Sequence[str]) -> dict[str, NemoCosmosError]:
+        """Why these videos have no score, where they have none."""
+        return {name: self.refused[name] for name in names if name in self.refused}
+
     def scored(self) -> Scored:
         """All of it, in the part's order.
 
@@ -184,10 +243,3 @@ class _State:
         results = {name: self.results[name] for name in names if name in self.results}
         refused = {name: self.refused[name] for name in names if name in self.refused}
         return Scored(self.part, results, refused)
-
-
-def _batches(names: Sequence[str], metrics: Sequence[Metric]) -> Iterator[list[str]]:
-    """Names of the videos that are in memory together, as many as a metric takes at once."""
-    size, waiting = max((metric.batch_size for metric in metrics), default=1), iter(names)
-    while batch := list(islice(waiting, size)):
-        yield batch

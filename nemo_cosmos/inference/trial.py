@@ -9,6 +9,8 @@ folder, so that a trial that was stopped goes on where it was.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.evaluation.report import write_report
 from nemo_cosmos.evaluation.run import Part, score_parts
 from nemo_cosmos.evaluation.scoring import Evaluation
+from nemo_cosmos.evaluation.sharing import Crew, shared
 from nemo_cosmos.guardrails import GuardPolicy
 from nemo_cosmos.inference.episodes import find_episodes, shape_of
 from nemo_cosmos.inference.pipeline import WorldPipeline
@@ -43,8 +46,10 @@ def evaluate_world(
     data: str | PathLike[str],
     trial: Trial | None = None,
     *,
-    guards: GuardPolicy | None = None,
+    guards: GuardPolicy | Callable[[], GuardPolicy] | None = None,
     out: Path | None = None,
+    workers: int = 1,
+    launched: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Load a world, put it on trial and write the report.
@@ -53,23 +58,45 @@ def evaluate_world(
         world: the world's folder.
         data: a folder of recordings, or shards.
         trial: what is tried.
-        guards: the guards, by default all.
+        guards: the guards, by default all; several processes need a function that makes them.
         out: the folder of the report; None to keep nothing.
+        workers: how many processes make videos and score them, this one among them. Each loads the
+            whole model.
+        launched: whether all processes that ``torchrun`` started call this and share the videos.
         progress: called with the videos done and the videos in all.
 
     Returns:
         the scores, and the content of ``evaluation.json``.
 
     Raises:
+        ShareDone: in all launched processes but the first.
         As :meth:`WorldPipeline.from_folder` and :func:`try_world`.
     """
     started_s = time.monotonic()
-    pipeline = WorldPipeline.from_folder(world, guards)
-    evaluation, inputs = try_world(pipeline, data, trial, out=out, progress=progress)
-    record = make_record(evaluation, inputs, time.monotonic() - started_s)
-    if out is not None:
-        write_report(evaluation, out, record, kept_videos(out, evaluation.clips))
+    call = partial(_load_and_try, world, data, trial, guards, out)
+    with shared(call, out, workers, launched) as (work, crew):
+        evaluation, inputs = call(work=work, crew=crew, progress=progress)
+        record = make_record(evaluation, inputs, time.monotonic() - started_s)
+        if out is not None:
+            write_report(evaluation, out, record, kept_videos(out, evaluation.clips))
     return evaluation, record
+
+
+def _load_and_try(
+    world: str | PathLike[str],
+    data: str | PathLike[str],
+    trial: Trial | None,
+    guards: GuardPolicy | Callable[[], GuardPolicy] | None,
+    out: Path | None,
+    *,
+    work: Path | None = None,
+    crew: Crew | None = None,
+    progress: Progress | None = None,
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Make and score the videos; all processes of a crew call this alike."""
+    policy = guards() if callable(guards) else guards
+    pipeline = WorldPipeline.from_folder(world, policy)
+    return try_world(pipeline, data, trial, out=out, work=work, crew=crew, progress=progress)
 
 
 def try_world(
@@ -78,6 +105,8 @@ def try_world(
     trial: Trial | None = None,
     *,
     out: Path | None = None,
+    work: Path | None = None,
+    crew: Crew | None = None,
     progress: Progress | None = None,
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Generate the videos of recorded episodes and score them.
@@ -86,8 +115,9 @@ def try_world(
         pipeline: the world.
         data: a folder of recordings, or shards; see :mod:`nemo_cosmos.inference.episodes`.
         trial: what is tried.
-        out: a folder that keeps the videos (``videos/{told}/{episode}.mp4``) and the scores, so
-            that the same call goes on after a stop; None to keep nothing.
+        out: a folder that keeps the videos (``videos/{told}/{episode}.mp4``); None for none.
+        work: a folder that keeps the scores, so that the same call goes on after a stop.
+        crew: the processes that share the videos.
         progress: called with the videos done and the videos in all.
 
     Returns:
@@ -126,8 +156,7 @@ def try_world(
         for one in told
         for seed in trial.seeds
     ]
-    work = out / ".work" / "scores" if out is not None else None
-    scored = iter(score_parts(parts, work=work, on_case=progress))
+    scored = iter(score_parts(parts, work=work, on_case=progress, crew=crew))
     by_told = {one.name: [next(scored) for _ in trial.seeds] for one in told}
     control = control_name(pipeline.world.config)
     evaluation = trial_evaluation(by_told, metrics, control, trial.optional)

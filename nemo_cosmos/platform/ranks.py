@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 TORCHRUN_VARIABLES = ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun and launchers like it set for each process; fewer of them are a leftover."""
@@ -73,9 +73,13 @@ def local_rank() -> int:
 @contextmanager
 def alone_unless_launched() -> Iterator[None]:
     """Within the block, hide the variables of ranks from libraries in a process that is none."""
-    if is_rank():
+    with nullcontext() if is_rank() else alone():
         yield
-        return
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within the block, be a process of its own for all that is called, whoever started it."""
     left_over = {name: os.environ.pop(name) for name in RANK_VARIABLES if name in os.environ}
     try:
         yield

@@ -13,8 +13,8 @@ import pytest
 
 from data_curation import curate
 from data_curation.executors import ProcessExecutor, build_executor
-from data_curation.run_folder import claimed
 from nemo_cosmos.errors import ConfigError, NemoCosmosError, StorageFullError
+from nemo_cosmos.storage.one_run import claimed
 
 sys.path.append(str(Path(__file__).parent))  # spawned workers import what they work on by name
 from curation_workers import POISONED, SETTINGS, Squares, Unable, tree

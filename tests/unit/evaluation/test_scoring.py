@@ -30,7 +30,7 @@ from nemo_cosmos.evaluation import (
     summarise,
     write_report,
 )
-from nemo_cosmos.evaluation.journal import ScoreJournal
+from nemo_cosmos.evaluation.sharing import ScoreJournal
 from nemo_cosmos.video import Video, encode_video
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from nemo_cosmos.errors import ConfigError, VideoError
 from nemo_cosmos.evaluation import Alignment, evaluate_folders, match_videos
-from nemo_cosmos.evaluation.folders import describe_folders, evaluation_checks
+from nemo_cosmos.evaluation.folders import Comparison, describe_folders, evaluation_checks
 from nemo_cosmos.evaluation.metric import CaseMetric
 from nemo_cosmos.evaluation.views import view_files, without_views
 from nemo_cosmos.testing.rooms import pinhole
@@ -63,7 +63,7 @@ def test_a_view_is_no_video_of_its_own(folders):
     assert list(alone) == ["a.left.mp4", "a.right.mp4", "b.c.mp4"], "views of nothing are videos"
     (found,) = [
         check.look()
-        for check in evaluation_checks(folders / "truth", None)
+        for check in evaluation_checks(Comparison(folders / "truth"))
         if check.name == "videos"
     ]
     assert "2 videos and 4 views of further cameras" in found
@@ -138,7 +138,7 @@ def test_a_changed_view_is_scored_again_and_recorded(folders):
             folders / "generated", folders / "truth", [metric(seen)], work=folders / "work"
         )
     assert len(seen) == 3, "two videos, and the changed one again"
-    hashes = describe_folders(folders / "generated", folders / "truth", Alignment())["sha256"]
+    hashes = describe_folders(Comparison(folders / "generated", folders / "truth"))["sha256"]
     assert len(hashes["a.mp4"]) == 6
 
 

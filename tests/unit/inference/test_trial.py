@@ -126,7 +126,12 @@ def test_a_trial_scores_what_it_is_told_and_keeps_it(pipeline, recordings, tmp_p
     seen: list[tuple[int, int]] = []
     trial = Trial(("psnr", "motion_following"), options=QUICK)
     evaluation, inputs = try_world(
-        pipeline, recordings, trial, out=tmp_path / "out", progress=lambda *n: seen.append(n)
+        pipeline,
+        recordings,
+        trial,
+        out=tmp_path / "out",
+        work=tmp_path / "work",
+        progress=lambda *n: seen.append(n),
     )
     assert seen[-1] == (20, 20)
     assert "b.action.npy" in evaluation.skipped["b"] and "5 frames" in evaluation.skipped["short"]
@@ -139,7 +144,7 @@ def test_a_trial_scores_what_it_is_told_and_keeps_it(pipeline, recordings, tmp_p
     for one in evaluation.clips.values():
         assert one.scores["psnr.other"] != one.scores["psnr"] != one.scores["psnr.x0"]
     monkeypatch.setattr(WorldPipeline, "run", lambda *_: pytest.fail("generated again"))
-    again, _ = try_world(pipeline, recordings, trial, out=tmp_path / "out")
+    again, _ = try_world(pipeline, recordings, trial, work=tmp_path / "work")
     assert again.scores == evaluation.scores
     assert inputs["episodes"] == ["a", "b", "c", "short"] and inputs["seeds"] == [1]
 

@@ -27,6 +27,7 @@ def command(
     disable_guard: DisableGuard = None,
     out: of.Out = None,
     require: of.Require = None,
+    workers: of.Workers = 1,
     compare: of.Compare = None,
     repeat: of.Repeat = None,
     list_metrics: of.ListMetrics = False,
@@ -38,7 +39,8 @@ def command(
 
     Prints one line per clip, and below each metric's mean with its 95 % bootstrap interval over the
     clips. A clip that cannot be compared is skipped, counted and named. With --out, a run that was
-    stopped resumes, and evaluation.json holds all that is needed to repeat it.
+    stopped resumes, and evaluation.json holds all that is needed to repeat it. Several processes
+    share the videos with --workers, or under torchrun.
 
     With --model and --data the model continues the first frame of each episode, told its own
     control, another episode's, and multiples of its own. "action_sensitivity" is what following
@@ -53,6 +55,8 @@ def command(
         nemo-cosmos evaluate generated test --suite robotics --require 'motion_following>0.3'
         nemo-cosmos evaluate --model action_world/export --data raw/held_out --out outputs/trial
         nemo-cosmos evaluate --model W --data D --seeds 1,2 --require 'action_sensitivity>0'
+        nemo-cosmos evaluate generated test --workers 8 --out outputs/evaluation
+        torchrun --nproc-per-node 8 -m nemo_cosmos evaluate --model W --data D --out outputs/trial
         nemo-cosmos evaluate --compare before/evaluation.json after/evaluation.json
         nemo-cosmos evaluate --repeat outputs/evaluation/evaluation.json
         nemo-cosmos evaluate --list
@@ -70,7 +74,7 @@ def command(
             "a folder of videos": generated is not None,
         }
     )
-    asked = Asked(listed(metric), suite, out, tuple(require or ()), check, as_json)
+    asked = Asked(listed(metric), suite, out, tuple(require or ()), check, as_json, workers)
     if list_metrics:
         listing.show_all(as_json)
     elif compare is not None:

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 from nemo_cosmos.cli.kit.checking import look_first
-from nemo_cosmos.cli.training.evaluate.showing import Asked, hold, show
-from nemo_cosmos.evaluation import (
-    Alignment,
-    choose_metrics,
-    evaluate_folders,
-    match_videos,
-    read_prompts,
-    scores_table,
-    write_report,
-)
-from nemo_cosmos.evaluation.folders import describe_folders, evaluation_checks
-from nemo_cosmos.evaluation.record import make_record
+from nemo_cosmos.cli.training.evaluate.showing import Asked, first_reports, hold, show_scores
+from nemo_cosmos.evaluation import Alignment, scores_table
+from nemo_cosmos.evaluation.folders import Comparison, compare_folders, evaluation_checks
 from nemo_cosmos.evaluation.suites import chosen_names
 from nemo_cosmos.progress import show_progress
 
@@ -45,32 +35,20 @@ def score(asked: Asked, generated: Path, truth: Path | None, options: Compared) 
     """Compare two folders, write the report and hold the requirements."""
     requirements = asked.requirements
     chosen = chosen_names(asked.metrics, asked.suite, [one.name for one in requirements])
-    out, prompts, allowed = asked.out, options.prompts, options.allow_mismatch
-    checks = evaluation_checks(generated, truth, chosen.names, prompts, out, allowed)
-    look_first(checks, asked.check, asked.as_json)
-    started_s = time.monotonic()
-    alignment = Alignment(options.skip_frames, options.trim, options.resize)
-    with show_progress("Evaluating", "videos", asked.progress) as update:
-        evaluation = evaluate_folders(
-            generated,
-            truth,
-            choose_metrics(chosen.names or None),
-            alignment,
-            prompts=read_prompts(prompts) if prompts is not None else None,
-            work=out / ".work" / "scores" if out is not None else None,
-            on_pair=update,
-            allow_mismatch=allowed,
-            optional=chosen.optional,
-        )
-    inputs = describe_folders(generated, truth, alignment, prompts, allowed, chosen.optional)
-    record = make_record(evaluation, inputs, time.monotonic() - started_s)
-    if out is not None:
-        shown = {
-            name: {"truth": pair.truth, "generated": pair.generated}
-            if pair.truth is not None
-            else {"generated": pair.generated}
-            for name, pair in match_videos(generated, truth).items()
-        }
-        write_report(evaluation, out, record, shown)
-    show(record if asked.as_json else scores_table(evaluation), asked.as_json)
-    hold(requirements, evaluation.scores)
+    comparison = Comparison(
+        generated,
+        truth,
+        chosen.names,
+        Alignment(options.skip_frames, options.trim, options.resize),
+        options.prompts,
+        options.allow_mismatch,
+        chosen.optional,
+    )
+    look_first(evaluation_checks(comparison, asked.out), asked.check, asked.as_json)
+    with first_reports():
+        with show_progress("Evaluating", "videos", asked.progress) as update:
+            evaluation, record = compare_folders(
+                comparison, out=asked.out, workers=asked.workers, launched=True, progress=update
+            )
+        show_scores(evaluation, record, scores_table, asked.as_json)
+        hold(requirements, evaluation.scores)

@@ -40,6 +40,10 @@ Require = Annotated[
     ),
 ]
 
+Workers = Annotated[
+    int, number("Processes that score; more need as much memory each.", least=1, most=1024)
+]
+
 # How two folders are compared.
 SkipFrames = Annotated[
     int, number("Leave out the first frames, which were given.", least=0, most=1e6)

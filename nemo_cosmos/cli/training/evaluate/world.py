@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nemo_cosmos.cli.kit.checking import look_first
-from nemo_cosmos.cli.training.evaluate.showing import Asked, hold, show
+from nemo_cosmos.cli.training.evaluate.showing import Asked, first_reports, hold, show_scores
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.evaluation.report import metrics_table
 from nemo_cosmos.evaluation.suites import chosen_names
@@ -53,16 +54,24 @@ def score(asked: Asked, tried: Tried) -> None:
         optional=chosen.optional,
     )
     requirements = asked.requirements
-    guards = site_policy(tried.guards_off)
+    site_policy(tried.guards_off)  # an unknown name is an error before anything else
     required = [one.name for one in requirements]
     checks = trial_checks(tried.model, tried.data, trial, asked.out, required)
     look_first(checks, asked.check, asked.as_json)
-    with show_progress("Trying", "videos", asked.progress) as update:
-        evaluation, record = evaluate_world(
-            tried.model, tried.data, trial, guards=guards, out=asked.out, progress=update
-        )
-    show(record if asked.as_json else metrics_table(evaluation), asked.as_json)
-    hold(requirements, evaluation.scores)
+    with first_reports():
+        with show_progress("Trying", "videos", asked.progress) as update:
+            evaluation, record = evaluate_world(
+                tried.model,
+                tried.data,
+                trial,
+                guards=partial(site_policy, tried.guards_off),
+                out=asked.out,
+                workers=asked.workers,
+                launched=True,
+                progress=update,
+            )
+        show_scores(evaluation, record, metrics_table, asked.as_json)
+        hold(requirements, evaluation.scores)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

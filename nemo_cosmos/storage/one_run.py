@@ -1,27 +1,35 @@
-"""A run's folder: one run at a time works in it, and leftovers of a killed run are removed."""
+"""One run at a time works in an output folder, and what a killed one left is removed."""
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data_curation.sources.files import FETCHED
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.storage import clean_up, explained_when_full, is_full
+from nemo_cosmos.storage.atomic import clean_up, explained_when_full, is_full
+
+WORK_FOLDER = ".work"
+"""Folder inside an output that holds what a run needs to go on after a stop."""
 
 
 @contextmanager
-def claimed(output: Path) -> Iterator[None]:
+def claimed(output: str | os.PathLike[str], leftovers: Iterable[str] = ()) -> Iterator[None]:
     """Lock an output folder for this process; the system unlocks it when the process ends.
+
+    Args:
+        output: the folder; made if it is missing.
+        leftovers: names in its work folder that only a killed run leaves.
 
     Raises:
         ConfigError: another run holds the lock, or the folder cannot be written to.
         StorageFullError: no space left for what the block writes there.
     """
-    work = output / ".work"
-    with explained_when_full(output):
+    folder = Path(output)
+    work = folder / WORK_FOLDER
+    with explained_when_full(folder):
         try:
             work.mkdir(parents=True, exist_ok=True)
             lock = (work / "lock").open("w", encoding="utf-8")
@@ -29,7 +37,7 @@ def claimed(output: Path) -> Iterator[None]:
             if is_full(error):
                 raise
             raise ConfigError(
-                f"The output folder '{output}' cannot be written to: {error.strerror}. Choose "
+                f"The output folder '{folder}' cannot be written to: {error.strerror}. Choose "
                 "another, or change its permissions."
             ) from error
         with lock as handle:
@@ -37,9 +45,10 @@ def claimed(output: Path) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ConfigError(
-                    f"Another run is writing to '{output}'. Wait until it ends, or choose another "
+                    f"Another run is writing to '{folder}'. Wait until it ends, or choose another "
                     "output folder."
                 ) from error
-            for leftover in [*output.glob(".tmp-*"), *work.rglob(".tmp-*"), work / FETCHED]:
+            named = [work / name for name in leftovers]
+            for leftover in [*folder.glob(".tmp-*"), *work.rglob(".tmp-*"), *named]:
                 clean_up(leftover)
             yield
