@@ -21,9 +21,11 @@ from nemo_cosmos.errors import (
     VideoError,
     WrongSizeError,
 )
+from nemo_cosmos.evaluation.codes.counts import CodeCounts
 from nemo_cosmos.evaluation.metric import (
     Case,
     CaseMetric,
+    CodeMetric,
     Frames,
     JudgeMetric,
     MeasuredMetric,
@@ -40,6 +42,9 @@ Rows = tuple[NDArray[np.float32], NDArray[np.float32]]
 _CANNOT = (InputError, NumericsError, MissingDependencyError, AssetError)
 """Reasons why a metric that may be left out has no number: the video, or what is not installed."""
 
+Shared = dict[tuple[object, ...], list[Rows]]
+"""Rows by the function that extracts them, which several metrics may share, and the videos."""
+
 
 @dataclass
 class CaseScores:
@@ -51,6 +56,7 @@ class CaseScores:
         reasons: the words of each judge.
         features: rows of the generated and of the true video for each set metric.
         lacking: why a metric that may be left out has no number here, by its name.
+        codes: the codes that a discrete tokenizer made of it.
     """
 
     scores: dict[str, float] = field(default_factory=dict)
@@ -58,6 +64,7 @@ class CaseScores:
     reasons: dict[str, str] = field(default_factory=dict)
     features: dict[str, Rows] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
+    codes: CodeCounts | None = None
 
 
 def score_cases(
@@ -80,13 +87,14 @@ def score_cases(
     for case in cases:
         check_case(case, needed)
     results = [CaseScores() for _ in cases]
+    shared: Shared = {}
     for metric in metrics:
         for first in range(0, len(cases), metric.batch_size):
             batch = slice(first, first + metric.batch_size)
             if metric.name in optional:
-                _try(metric, cases[batch], results[batch])
+                _try(metric, cases[batch], results[batch], shared)
             else:
-                _compute(metric, cases[batch], results[batch])
+                _compute(metric, cases[batch], results[batch], shared)
     return results
 
 
@@ -140,7 +148,9 @@ def check_case(case: Case, metrics: Sequence[Metric]) -> None:
     check_views(case)
 
 
-def _try(metric: Metric, cases: Sequence[Case], results: Sequence[CaseScores]) -> None:
+def _try(
+    metric: Metric, cases: Sequence[Case], results: Sequence[CaseScores], shared: Shared
+) -> None:
     """Compute a metric where it can be, and keep the reason elsewhere."""
     able = []
     for case, result in zip(cases, results, strict=True):
@@ -150,20 +160,22 @@ def _try(metric: Metric, cases: Sequence[Case], results: Sequence[CaseScores]) -
         except InputError as error:
             result.lacking[metric.name] = str(error)
     try:
-        _compute(metric, [case for case, _ in able], [result for _, result in able])
+        _compute(metric, [case for case, _ in able], [result for _, result in able], shared)
         return
     except _CANNOT:
         pass  # one of them is at fault: each alone
     for case, result in able:
         try:
-            _compute(metric, [case], [result])
+            _compute(metric, [case], [result], shared)
         except _CANNOT as error:
             for found in (result.scores, result.curves, result.reasons):
                 found.pop(metric.name, None)
             result.lacking[metric.name] = str(error)
 
 
-def _compute(metric: Metric, cases: Sequence[Case], results: Sequence[CaseScores]) -> None:
+def _compute(
+    metric: Metric, cases: Sequence[Case], results: Sequence[CaseScores], shared: Shared
+) -> None:
     """Write what a metric says of a batch into its results."""
     name = metric.name
     if isinstance(metric, CaseMetric) and metric.applies is not None:
@@ -175,8 +187,15 @@ def _compute(metric: Metric, cases: Sequence[Case], results: Sequence[CaseScores
         for judgement, result in zip(metric.judge(cases), results, strict=True):
             result.scores[name] = judgement.score
             result.reasons[name] = judgement.reason
+    elif isinstance(metric, CodeMetric):
+        for case, result in zip(cases, results, strict=True):
+            result.codes = case.codes
+        return
     elif isinstance(metric, SetMetric):
-        for rows, result in zip(_features(metric, cases), results, strict=True):
+        key = (metric.extract, *(case.name for case in cases))
+        if key not in shared:
+            shared[key] = _features(metric, cases)
+        for rows, result in zip(shared[key], results, strict=True):
             result.features[name] = rows
         return
     else:
@@ -234,6 +253,7 @@ def _check_needs(metric: Metric, case: Case) -> None:
     there |= {"truth"} if case.truth_THWC is not None else set()
     there |= {"prompt"} if case.prompt else set()
     there |= {"views"} if case.views else set()
+    there |= {"codes"} if case.codes is not None else set()
     compares = {"truth"} if isinstance(metric, PairMetric | SetMetric) else set()
     lacking = sorted((metric.needs | compares) - there)
     if lacking:
@@ -251,6 +271,8 @@ def _how_to_give(need: str) -> str:
         return "Give the prompts (--prompts FILE)"
     if need == "views":
         return "Put the videos of further cameras beside it, as NAME.CAMERA.mp4"
+    if need == "codes":
+        return "Evaluate a discrete tokenizer (--tokenizer FOLDER)"
     return f"Put its file beside the true video, as NAME.{need}.npy or .npz"
 
 

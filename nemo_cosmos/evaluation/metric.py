@@ -4,6 +4,7 @@
 - :class:`VideoMetric` looks at one generated video alone.
 - :class:`CaseMetric` looks at a video and at what was recorded with it: cameras, actions, objects.
 - :class:`SetMetric` compares all generated videos with all true ones.
+- :class:`CodeMetric` looks at the codes that a discrete tokenizer made of all videos.
 - :class:`JudgeMetric` asks a model what it thinks of one video.
 - :class:`MeasuredMetric` names a number that comes with a video.
 
@@ -25,16 +26,18 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.controls import Values
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.evaluation.codes.counts import CodeCounts
 
 Frames = NDArray[np.uint8]
 Need: TypeAlias = str
-"""What a metric may ask for besides the generated frames: ``truth``, ``prompt``, ``views``, or the
-name of a signal that was recorded with the true video (``camera``, ``action``, ``trajectory``)."""
+"""What a metric may ask for besides the generated frames: ``truth``, ``prompt``, ``views``,
+``codes``, or the name of a signal that was recorded with the true video (``camera``, ``action``,
+``trajectory``)."""
 
-NOT_RECORDED: frozenset[Need] = frozenset({"truth", "prompt", "views"})
+NOT_RECORDED: frozenset[Need] = frozenset({"truth", "prompt", "views", "codes"})
 """Needs that are no signals."""
 
-MetricKind = Literal["pair", "video", "case", "set", "judge", "measured"]
+MetricKind = Literal["pair", "video", "case", "set", "codes", "judge", "measured"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class Case:
         recorded: what was recorded with the true video: the arrays of each signal by its name, cut
             to the frames above.
         views: the same moments from further cameras, by the camera's name.
+        codes: the codes that a discrete tokenizer made of the true video, where one made the
+            generated one of them.
     """
 
     name: str
@@ -88,6 +93,7 @@ class Case:
     measured: Mapping[str, float] = field(default_factory=dict)
     recorded: Mapping[str, Values] = field(default_factory=dict)
     views: Mapping[str, View] = field(default_factory=dict)
+    codes: CodeCounts | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +237,22 @@ class SetMetric(Metric):
     min_rows: int
     fewer_rows: str | None = None
     num_resamples: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeMetric(Metric):
+    """One number for the codes of all videos.
+
+    Attributes:
+        compute: ``(counts) -> float``.
+        num_resamples: how often the videos are resampled for the interval.
+    """
+
+    kind: ClassVar[MetricKind] = "codes"
+    needs: frozenset[Need] = frozenset({"codes"})
+    is_default: bool = False
+    compute: Callable[[CodeCounts], float]
+    num_resamples: int = 200
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nemo_cosmos.errors import InputError
+from nemo_cosmos.evaluation.benchmarks.table import published_markdown, published_table
 from nemo_cosmos.evaluation.drift import PER_FRAMES, drift
 from nemo_cosmos.evaluation.metric import Metric
 from nemo_cosmos.evaluation.record import EVALUATION_FILE
@@ -80,6 +81,7 @@ def write_page(
         ],
         groups=_groups(evaluation, videos or {}, folder),
         skipped=evaluation.skipped,
+        published=published_table(record),
         not_computed=evaluation.not_computed,
         lacking=evaluation.lacking,
         file=folder / EVALUATION_FILE,
@@ -95,7 +97,9 @@ def write_page(
 
 def _title(record: Mapping[str, Any]) -> str:
     inputs = record["inputs"]
-    place = Path(str(inputs.get("world") or inputs.get("generated") or "videos"))
+    place = Path(
+        str(inputs.get("world") or inputs.get("tokenizer") or inputs.get("generated") or "videos")
+    )
     return "/".join(place.parts[-2:])
 
 
@@ -212,7 +216,13 @@ def _groups(evaluation: Evaluation, videos: VideosOf, folder: Path) -> list[dict
     names = [name for name in evaluation.clips if name in videos]
     if not names:
         return []
-    chosen = [m for m in _headline(evaluation) if not m.name.endswith("_response")][:NUM_GROUPS]
+    # Numbers of a whole set rank no single video.
+    chosen = [
+        metric
+        for metric in _headline(evaluation)
+        if not metric.name.endswith("_response")
+        and any(metric.name in evaluation.clips[name].scores for name in names)
+    ][:NUM_GROUPS]
     groups = []
     for metric in chosen:
         scored = [name for name in names if metric.name in evaluation.clips[name].scores]
@@ -282,4 +292,5 @@ def _markdown(record: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> s
         for metric, found in record["lacking"].items()
         for name, why in found.items()
     ]
+    lines += published_markdown(published_table(record))
     return "\n".join(lines).rstrip() + "\n"

@@ -40,6 +40,8 @@ BUILTIN_METRICS = {
     "rfvd_i3d": f"{_ROOM}.sets.i3d:RFVD_I3D",
     "kvd_i3d": f"{_ROOM}.sets.i3d:KVD_I3D",
     "frechet_efficientnet_lite0": f"{_ROOM}.sets.frechet:FRECHET_EFFICIENTNET_LITE0",
+    "code_usage": f"{_ROOM}.codes.usage:CODE_USAGE",
+    "code_perplexity": f"{_ROOM}.codes.usage:CODE_PERPLEXITY",
     "prompt_following": f"{_ROOM}.judges.prompt_following:PROMPT_FOLLOWING",
 }
 

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.errors import ConfigError, InputError, NumericsError, counted
 from nemo_cosmos.evaluation.cases import CaseScores, score_cases
-from nemo_cosmos.evaluation.metric import Case, Frames, Metric, PairMetric, SetMetric
+from nemo_cosmos.evaluation.codes.counts import add_counts
+from nemo_cosmos.evaluation.metric import (
+    Case,
+    CodeMetric,
+    Frames,
+    Metric,
+    PairMetric,
+    SetMetric,
+)
 from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.evaluation.statistics import Score, mean_score, statistic_score
 
@@ -136,6 +144,8 @@ def _score(metric: Metric, results: Sequence[CaseScores]) -> Score:
     """The number of a metric over the videos that have it."""
     if isinstance(metric, SetMetric):
         return _set_score(metric, results)
+    if isinstance(metric, CodeMetric):
+        return _code_score(metric, results)
     values = [one.scores[metric.name] for one in results if metric.name in one.scores]
     if not values:
         raise InputError(_why_none(metric, results))
@@ -160,6 +170,18 @@ def _set_score(metric: SetMetric, results: Sequence[CaseScores]) -> Score:
     num_rows = min(sum(len(pair[side]) for pair in pairs) for side in (0, 1))
     _check_rows(metric, num_rows, len(pairs))
     return statistic_score(compare, len(pairs), num_resamples=metric.num_resamples)
+
+
+def _code_score(metric: CodeMetric, results: Sequence[CaseScores]) -> Score:
+    """A number of all codes. Resampled sets lack some videos, so that the interval lies low."""
+    counts = [one.codes for one in results if one.codes is not None]
+    if not counts:
+        raise InputError(_why_none(metric, results))
+
+    def compute(rows_N: NDArray[np.intp]) -> float:
+        return metric.compute(add_counts([counts[row] for row in rows_N]))
+
+    return statistic_score(compute, len(counts), num_resamples=metric.num_resamples)
 
 
 def _why_none(metric: Metric, results: Sequence[CaseScores]) -> str:

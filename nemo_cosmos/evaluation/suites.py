@@ -6,11 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nemo_cosmos.errors import ConfigError, nearest_names
+from nemo_cosmos.evaluation.benchmarks.protocols import METRICS as BENCHMARK_METRICS
+from nemo_cosmos.evaluation.benchmarks.protocols import PROTOCOLS
 from nemo_cosmos.evaluation.registry import choose_metrics
 
 SUITES: Mapping[str, tuple[str, ...]] = {
-    "visual": ("psnr", "ssim", "lpips_vgg"),
-    "tokenizer": ("psnr", "ssim"),
+    "visual": ("psnr", "ssim", "lpips_vgg", "lpips_alex"),
+    "tokenizer": (
+        "psnr",
+        "ssim",
+        "lpips_vgg",
+        "code_usage",
+        "code_perplexity",
+        "kvd_i3d",
+        "fvd_i3d",
+    ),
+    **dict.fromkeys(PROTOCOLS, BENCHMARK_METRICS),
     "camera": (
         "sampson_sift",
         "given_camera_sampson_sift",

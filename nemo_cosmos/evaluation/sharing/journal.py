@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nemo_cosmos.evaluation.cases import CaseScores
+from nemo_cosmos.evaluation.codes.counts import CodeCounts
 from nemo_cosmos.evaluation.metric import Metric
 from nemo_cosmos.storage import atomic_path
 
@@ -51,7 +52,11 @@ class ScoreJournal:
                     name: (arrays[f"{name}/generated"], arrays[f"{name}/truth"])
                     for name in kept.pop("features")
                 }
-            return CaseScores(**kept, features=features)
+                size = kept.pop("codebook_size")
+                codes = None
+                if size is not None:
+                    codes = CodeCounts(arrays["codes"][0], arrays["codes"][1], size)
+            return CaseScores(**kept, features=features, codes=codes)
         except (FileNotFoundError, zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError):
             return None  # there is none, or it is damaged; it is computed and written again
 
@@ -65,7 +70,7 @@ class ScoreJournal:
         Raises:
             StorageFullError: no space left.
         """
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for name, (generated_ND, truth_ND) in scores.features.items():
             arrays[f"{name}/generated"], arrays[f"{name}/truth"] = generated_ND, truth_ND
         kept = {
@@ -74,7 +79,10 @@ class ScoreJournal:
             "reasons": scores.reasons,
             "lacking": scores.lacking,
             "features": list(scores.features),
+            "codebook_size": None if scores.codes is None else scores.codes.codebook_size,
         }
+        if scores.codes is not None:
+            arrays["codes"] = np.stack([scores.codes.codes_U, scores.codes.counts_U])
         with atomic_path(self._path(about)) as temporary, temporary.open("wb") as handle:
             np.savez(handle, allow_pickle=False, scores=np.array(json.dumps(kept)), **arrays)
 

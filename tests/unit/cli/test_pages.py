@@ -27,7 +27,7 @@ from nemo_cosmos.cli.main import Exit
 from nemo_cosmos.guardrails.audit import AUDIT_VARIABLE
 from nemo_cosmos.platform import has
 from nemo_cosmos.site import SITE_VARIABLE
-from nemo_cosmos.testing.tiny import Clips, write_latents, write_world
+from nemo_cosmos.testing.tiny import Clips, tiny_tokenizer, write_latents, write_world
 from nemo_cosmos.video import Video, encode_video
 
 ROOT = Path(__file__).parents[3]
@@ -236,6 +236,9 @@ def evaluation(page: Page) -> None:
     page.run("nemo-cosmos evaluate", "--metric", "psnr")
     assert list(Path("outputs/evaluation").iterdir())
     trial(page, Path(), **{"steps=12": "steps=1", "action_sensitivity>0": "action_sensitivity>-9"})
+    tiny_tokenizer().save("tokenizer/export")
+    page.run("nemo-cosmos evaluate --tokenizer")
+    assert Path("outputs/tokenizer/evaluation.html").is_file()
 
 
 def trial(page: Page, root: Path, **smaller: str) -> None:

@@ -25,6 +25,9 @@ def command(
     limit: of.Limit = None,
     option: of.GenerationOption = None,
     disable_guard: DisableGuard = None,
+    tokenizer: of.Tokenizer = None,
+    window_frames: of.WindowFrames = None,
+    max_frames: of.MaxFrames = None,
     out: of.Out = None,
     require: of.Require = None,
     workers: of.Workers = 1,
@@ -46,6 +49,10 @@ def command(
     control, another episode's, and multiples of its own. "action_sensitivity" is what following
     its own control gains over following another's: about 0 where the model ignores its actions.
 
+    With --tokenizer and --data the tokenizer reconstructs the videos and each is scored against
+    itself; of a discrete one also how it uses its codebook. --suite tokenbench and --suite davis
+    prepare the videos as those benchmarks do.
+
     --compare says which of two evaluations is better and where no difference is shown. --repeat
     computes a recorded evaluation again and ends with code 1 where a score left its interval.
 
@@ -57,23 +64,35 @@ def command(
         nemo-cosmos evaluate --model W --data D --seeds 1,2 --require 'action_sensitivity>0'
         nemo-cosmos evaluate generated test --workers 8 --out outputs/evaluation
         torchrun --nproc-per-node 8 -m nemo_cosmos evaluate --model W --data D --out outputs/trial
+        nemo-cosmos evaluate --tokenizer tokenizer/export --data videos --suite tokenizer --out O
         nemo-cosmos evaluate --compare before/evaluation.json after/evaluation.json
         nemo-cosmos evaluate --repeat outputs/evaluation/evaluation.json
         nemo-cosmos evaluate --list
     """
     from nemo_cosmos.cli.training.evaluate import folders, listing, records, world
+    from nemo_cosmos.cli.training.evaluate import tokenizer as of_tokenizer
     from nemo_cosmos.cli.training.evaluate.showing import Asked
 
-    is_world = model is not None or data is not None
+    is_tokenizer = tokenizer is not None
+    is_world = model is not None or (data is not None and not is_tokenizer)
     _check_one_mode(
         {
             "--list": list_metrics,
             "--compare": compare is not None,
             "--repeat": repeat is not None,
             "--model with --data": is_world,
+            "--tokenizer with --data": is_tokenizer,
             "a folder of videos": generated is not None,
         }
     )
+    of_folders = {
+        "--skip-frames": skip_frames,
+        "--trim": trim,
+        "--resize": resize,
+        "--prompts": prompts,
+    }
+    of_world = {"--option": option, "--disable-guard": disable_guard}
+    of_tokenizers = {"--window-frames": window_frames, "--max-frames": max_frames}
     asked = Asked(listed(metric), suite, out, tuple(require or ()), check, as_json, workers)
     if list_metrics:
         listing.show_all(as_json)
@@ -81,23 +100,18 @@ def command(
         records.compare(*compare, as_json)
     elif repeat is not None:
         records.repeat(repeat, as_json)
+    elif tokenizer is not None:
+        _refuse_unused(of_folders, "two folders of videos")
+        _refuse_unused(of_world, "a model (--model)")
+        of_tokenizer.score(asked, tokenizer, data, window_frames, max_frames, limit)
     elif is_world:
-        _refuse_unused(
-            {
-                "--skip-frames": skip_frames,
-                "--trim": trim,
-                "--resize": resize,
-                "--prompts": prompts,
-            },
-            "two folders of videos",
-        )
+        _refuse_unused(of_folders, "two folders of videos")
+        _refuse_unused(of_tokenizers, "a tokenizer (--tokenizer)")
         guards_off = listed(disable_guard)
         world.score(asked, world.Tried(model, data, seeds, limit, option or [], guards_off))
     elif generated is not None:
-        _refuse_unused(
-            {"--limit": limit, "--option": option, "--disable-guard": disable_guard},
-            "a model (--model)",
-        )
+        _refuse_unused(of_tokenizers, "a tokenizer (--tokenizer)")
+        _refuse_unused({"--limit": limit, **of_world}, "a model (--model)")
         allowed = listed(allow_mismatch)
         compared = folders.Compared(skip_frames, trim, resize, prompts, allowed)
         folders.score(asked, generated, truth, compared)

@@ -62,16 +62,38 @@ Model = Annotated[
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(help="Recorded episodes for --model: a folder, or shards, with their signals."),
+    typer.Option(
+        help="A folder or shards: recorded episodes with their signals for --model, videos for "
+        "--tokenizer."
+    ),
 ]
 Seeds = Annotated[str, typer.Option(help="Seeds of the noise for --model: 1,2,3.")]
-Limit = Annotated[int | None, number("Evaluate --model on this many episodes at most.", least=1)]
+Limit = Annotated[
+    int | None, number("Use this many episodes or videos of --data at most.", least=1)
+]
 GenerationOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=VALUE",
         help="An option of the generation for --model: steps=12. Repeatable.",
     ),
+]
+
+# How a tokenizer is put on trial.
+Tokenizer = Annotated[
+    Path | None,
+    typer.Option(help="Tokenizer folder to put on trial: it reconstructs the videos of --data."),
+]
+WindowFrames = Annotated[
+    int | None,
+    number(
+        "Frames that --tokenizer encodes on their own, 1 + f n. Default: the whole video; with "
+        "--suite tokenbench or davis 17.",
+        least=1,
+    ),
+]
+MaxFrames = Annotated[
+    int | None, number("First frames of each video for --tokenizer. Default: all.", least=1)
 ]
 
 # What else can be done.

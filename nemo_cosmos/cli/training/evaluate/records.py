@@ -26,11 +26,14 @@ def repeat(file: Path, as_json: bool) -> None:
     from nemo_cosmos.guardrails.site import site_policy
     from nemo_cosmos.inference.trial import repeat_trial
     from nemo_cosmos.inference.trial_videos import WORLD
+    from nemo_cosmos.tokenizing.trial import TOKENIZER, repeat_tokenizer
 
     before = read_record(file)
     with show_progress("Evaluating", "videos", "json" if as_json else "people") as update:
         if before.inputs.get("kind") == WORLD:
             now = repeat_trial(before, site_policy(), update)
+        elif before.inputs.get("kind") == TOKENIZER:
+            now = repeat_tokenizer(before, update)
         else:
             now = repeat_folders(before, update)
     found = comparison.check_repetition(before, now)

@@ -1,0 +1,1 @@
+"""How a discrete tokenizer uses its codebook."""
