@@ -46,6 +46,10 @@ TWO = {
         tensor_model_parallel_size=2, sequence_parallel=True, config=RECOMPUTE_FULL
     ),
 }
+WITH_CODES = (
+    *((name, "codes_text") for name in ("tp_sp", "cp_a2a", "cp_p2p", "pp", "vpp", "fsdp")),
+    *((name, "codes") for name in ("cp_p2p", "tp_sp_recompute")),
+)
 WITH_PACKS = ("tp_sp", "pp", "dp", "dp_overlap", "fsdp")
 STEERABLE = ("tp_sp", "cp_p2p", "pp", "vpp", "dp_overlap", "fsdp")
 FOUR = {
@@ -154,6 +158,24 @@ def test_actions_on_two_processes(
 ) -> None:
     weights, expected = one_process(STEERED)
     compare(two_processes.run(train, STEERED, TWO[name], weights, str(tmp_path)), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "task"), WITH_CODES)
+def test_codes_on_two_processes(
+    name: str, task: str, two_processes: ProcessPool, one_process: Expected, tmp_path: Path
+) -> None:
+    weights, expected = one_process(task)
+    compare(two_processes.run(train, task, TWO[name], weights, str(tmp_path)), expected)
+
+
+@pytest.mark.slow
+def test_codes_on_four_processes(
+    four_processes: ProcessPool, one_process: Expected, tmp_path: Path
+) -> None:
+    weights, expected = one_process("codes_text")
+    found = four_processes.run(train, "codes_text", FOUR["tp_cp"], weights, str(tmp_path))
+    compare(found, expected)
 
 
 @pytest.mark.slow

@@ -31,6 +31,10 @@ TASKS = ("text2world", "video2world", "mixed")
 STEERED = "steered"
 """A task of its own: as video2world, with actions that steer every latent frame."""
 ACTIONS_A_FRAME = 2
+CODES = ("codes", "codes_text")
+"""Tasks of the autoregressive family: codes of videos, without and with a text."""
+NUM_CODES = 90
+"""They are padded to 128, so that a tensor-parallel rank holds codes and what pads them."""
 PACKS = "packs"
 """A task of its own: as video2world, with samples of different shapes in packs of one to three."""
 
@@ -90,7 +94,6 @@ def train(
 
     from nemo_cosmos.models.common.megatron.module import bare_networks
     from nemo_cosmos.models.common.megatron.parts import whole_state
-    from nemo_cosmos.models.diffusion.model import DiffusionModel
     from nemo_cosmos.training.callbacks.samples import SampleVideos
     from nemo_cosmos.training.fsdp.network import ShardedNetwork
     from nemo_cosmos.training.initial_weights import InitialWeights
@@ -147,8 +150,7 @@ def train(
             log_every_n_steps=1,
             default_root_dir=folder,
         )
-        model = DiffusionModel(config_of(task, layout), optim=optimizer(), **controls_of(task))
-        trainer.fit(model, datamodule=make_data(task, layout.micro_batch))
+        trainer.fit(make_model(task, layout), datamodule=make_data(task, layout.micro_batch))
     return seen
 
 
@@ -356,6 +358,36 @@ def draw_sample(model: Any) -> Tensor:
     return sample_on_all(bare_network(model), conditions, model.process, noise, num_steps=3)
 
 
+def make_model(task: str, layout: Layout) -> Any:
+    """The Lightning module of a task."""
+    from nemo_cosmos.models.autoregressive.model import ARModel
+    from nemo_cosmos.models.diffusion.model import DiffusionModel
+
+    if task in CODES:
+        return ARModel(codes_config(task, layout), optim=optimizer())
+    return DiffusionModel(config_of(task, layout), optim=optimizer(), **controls_of(task))
+
+
+def codes_config(task: str, layout: Layout) -> Any:
+    from nemo_cosmos.models.autoregressive.network.config import ARConfig
+
+    text = {"context_channels": TEXT_DIM, "begin_token": True, "absolute_positions": True}
+    return ARConfig(
+        num_layers=4,
+        hidden_size=48,
+        ffn_hidden_size=40,
+        num_attention_heads=4,
+        num_query_groups=2,
+        vocab_size=NUM_CODES,
+        max_frames=4,
+        max_height=4,
+        max_width=4,
+        layer_spec="local",
+        **(text if task == "codes_text" else {}),
+        **layout.config,
+    )
+
+
 def config_of(task: str, layout: Layout) -> Any:
     from nemo_cosmos.models.diffusion.network.config import DiTConfig
 
@@ -430,7 +462,12 @@ class Samples(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image = self.task == "mixed" and index // GLOBAL_BATCH % 2 == 1
-        return make_sample(index, IMAGE if image else VIDEO)
+        sample = make_sample(index, IMAGE if image else VIDEO)
+        if self.task not in CODES:
+            return sample
+        generator = torch.Generator().manual_seed(index)
+        codes = torch.randint(NUM_CODES, VIDEO[1:], generator=generator)
+        return {**sample, "codes": codes}
 
 
 class Packs(Samples):
@@ -535,14 +572,10 @@ def write_weights(task: str, folder: str) -> None:
     from safetensors.torch import save_file
 
     from nemo_cosmos.checkpoint.formats.tensors import named_tensors
-    from nemo_cosmos.models.diffusion.build import build_network
-    from nemo_cosmos.models.diffusion.model import DiffusionModel
     from nemo_cosmos.platform import ensure_model_parallel
 
     ensure_model_parallel()
-    model = DiffusionModel(config_of(task, Layout()), **controls_of(task))
-    net = build_network(model.config, model.process, model.controls, model.tokenizer)
-    state = named_tensors(net)
+    state = named_tensors(make_model(task, Layout()).build(None))
     generator = torch.Generator().manual_seed(3)
     for value in state.values():
         if not value.any():

@@ -155,7 +155,9 @@ def log_z_and_score(
     own_LB1 = own_LB.clamp(0, num_own - 1)[..., None]
     score_LB = logits_LBV.gather(-1, own_LB1)[..., 0] * is_own_LB
     # Each rank's gradient is that of its own codes: the sum passes it on unchanged.
-    both = reduce_from_tensor_model_parallel_region(torch.stack([sum_LB, score_LB]), group=tp_group)
+    both = torch.stack([sum_LB, score_LB])
+    if tp_group.size() > 1:
+        both = reduce_from_tensor_model_parallel_region(both, group=tp_group)
     return both[0].log() + peak_LB, both[1]
 
 
