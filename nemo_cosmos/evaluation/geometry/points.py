@@ -8,6 +8,8 @@ Shape suffixes: N points, 2 for (x, y).
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import cv2
@@ -24,6 +26,9 @@ RATIO = 0.8
 
 Points = NDArray[np.float64]
 
+_MAX_KEPT = 1024
+"""Frames whose points are kept, a quarter of a megabyte each at most."""
+
 
 @dataclass(frozen=True)
 class Keypoints:
@@ -31,11 +36,14 @@ class Keypoints:
 
     Attributes:
         points_N2: places in pixels.
-        descriptors_ND: what each looks like, float32; None where there is no point.
+        descriptors_ND: what each looks like, uint8; None where there is no point.
     """
 
     points_N2: Points
-    descriptors_ND: NDArray[np.float32] | None
+    descriptors_ND: NDArray[np.uint8] | None
+
+
+_kept: OrderedDict[bytes, Keypoints] = OrderedDict()
 
 
 def describe_sift() -> Features:
@@ -46,17 +54,30 @@ def describe_sift() -> Features:
 def find_keypoints(frames_THWC: Frames) -> list[Keypoints]:
     """The points of each frame.
 
+    Several metrics look for those of the same frames, so the last ones are kept.
+
     Args:
         frames_THWC: uint8 RGB frames.
     """
-    sift = cv2.SIFT.create(nfeatures=MAX_POINTS)
     found = []
     for frame_HWC in frames_THWC:
-        grey = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
-        points, descriptors = sift.detectAndCompute(grey, None)
-        places = np.array([point.pt for point in points], np.float64).reshape(-1, 2)
-        found.append(Keypoints(places + 0.5, descriptors))  # OpenCV counts from the middle
+        about = hashlib.sha256(frame_HWC.tobytes() + str(frame_HWC.shape).encode()).digest()
+        if about not in _kept:
+            _kept[about] = _detect(frame_HWC)
+        _kept.move_to_end(about)
+        found.append(_kept[about])
+    while len(_kept) > _MAX_KEPT:
+        _kept.popitem(last=False)
     return found
+
+
+def _detect(frame_HWC: Frames) -> Keypoints:
+    grey = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
+    sift = cv2.SIFT.create(nfeatures=MAX_POINTS)
+    points, descriptors = sift.detectAndCompute(grey, None)
+    places = np.array([point.pt for point in points], np.float64).reshape(-1, 2)
+    # SIFT's numbers are whole ones up to 255. OpenCV counts pixels from their middle.
+    return Keypoints(places + 0.5, None if descriptors is None else descriptors.astype(np.uint8))
 
 
 def match(first: Keypoints, second: Keypoints, *, is_mutual: bool = False) -> tuple[Points, Points]:
@@ -81,7 +102,7 @@ def match(first: Keypoints, second: Keypoints, *, is_mutual: bool = False) -> tu
 
 
 def _clearly_best(
-    first_ND: NDArray[np.float32], second_ND: NDArray[np.float32]
+    first_ND: NDArray[np.uint8], second_ND: NDArray[np.uint8]
 ) -> list[tuple[int, int]]:
     """Rows whose nearest neighbour is much nearer than the second."""
     found = cv2.BFMatcher(cv2.NORM_L2).knnMatch(first_ND, second_ND, k=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import replace
 
 import cv2
@@ -10,13 +11,14 @@ import pytest
 
 from nemo_cosmos.errors import ConfigError, VideoError
 from nemo_cosmos.evaluation import choose_metrics, evaluate_cases
+from nemo_cosmos.evaluation.geometry import points
 from nemo_cosmos.evaluation.geometry.cross_view import (
     Rig,
     cross_view_errors,
     given_camera_view_errors,
     view_agreement,
 )
-from nemo_cosmos.evaluation.geometry.points import Keypoints, match
+from nemo_cosmos.evaluation.geometry.points import Keypoints, find_keypoints, match
 from nemo_cosmos.evaluation.metric import Case, View
 
 
@@ -147,10 +149,25 @@ def test_an_unknown_camera_and_a_missing_truth_are_named(rig):
 
 
 def test_a_mutual_match_is_best_both_ways():
-    first = Keypoints(np.array([[1.0, 1], [2, 2], [3, 3]]), np.eye(3, 4, dtype=np.float32))
-    rows = np.array([[1, 0, 0, 0.1], [0, 0, 0, 9], [0.9, 0.1, 0, 0.1]], np.float32)
+    first = Keypoints(np.array([[1.0, 1], [2, 2], [3, 3]]), 100 * np.eye(3, 4, dtype=np.uint8))
+    rows = np.array([[100, 0, 0, 10], [0, 0, 0, 250], [90, 10, 0, 10]], np.uint8)
     second = Keypoints(np.array([[5.0, 5], [6, 6], [7, 7]]), rows)
     assert len(match(first, Keypoints(np.zeros((0, 2)), None))[0]) == 0
     one_way = match(second, first)[0].tolist()
     assert [5.0, 5.0] in one_way and [7.0, 7.0] in one_way
     assert [7.0, 7.0] not in match(second, first, is_mutual=True)[0].tolist()
+
+
+def test_points_are_found_once_and_kept_for_few_frames(monkeypatch):
+    monkeypatch.setattr(points, "_kept", OrderedDict())
+    monkeypatch.setattr(points, "_MAX_KEPT", 2)
+    frames = np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), np.uint8)
+    first = find_keypoints(frames)
+    assert len(points._kept) == 2
+    again = find_keypoints(frames[1:])
+    assert again[0] is first[1] and again[1] is first[2]
+    sift = cv2.SIFT.create(nfeatures=points.MAX_POINTS)
+    for frame, found in zip(frames, first, strict=True):
+        places, described = sift.detectAndCompute(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), None)
+        np.testing.assert_array_equal(found.descriptors_ND, described)
+        np.testing.assert_allclose(found.points_N2, [np.add(p.pt, 0.5) for p in places])
