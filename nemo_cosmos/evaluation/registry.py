@@ -16,6 +16,7 @@ from nemo_cosmos.evaluation.metric import Metric
 ENTRY_POINT_GROUP = "nemo_cosmos.metrics"
 _ROOM = "nemo_cosmos.evaluation"
 _GEOMETRY = f"{_ROOM}.geometry"
+_PHYSICS = f"{_ROOM}.physics"
 #: Name -> module and object. The order is that of tables and reports.
 BUILTIN_METRICS = {
     "psnr": f"{_ROOM}.pair.psnr:PSNR",
@@ -42,6 +43,16 @@ BUILTIN_METRICS = {
     "frechet_efficientnet_lite0": f"{_ROOM}.sets.frechet:FRECHET_EFFICIENTNET_LITE0",
     "code_usage": f"{_ROOM}.codes.usage:CODE_USAGE",
     "code_perplexity": f"{_ROOM}.codes.usage:CODE_PERPLEXITY",
+    "feature_similarity_efficientnet_lite0": (
+        f"{_ROOM}.pair.feature_similarity:FEATURE_SIMILARITY_EFFICIENTNET_LITE0"
+    ),
+    "object_iou": f"{_PHYSICS}.places:OBJECT_IOU",
+    "energy_error": f"{_PHYSICS}.conservation:ENERGY_ERROR",
+    "energy_drift": f"{_PHYSICS}.conservation:ENERGY_DRIFT",
+    "momentum_error": f"{_PHYSICS}.conservation:MOMENTUM_ERROR",
+    "support_error": f"{_PHYSICS}.places:SUPPORT_ERROR",
+    "object_permanence": f"{_PHYSICS}.places:OBJECT_PERMANENCE",
+    "counterfactual_margin": f"{_PHYSICS}.places:COUNTERFACTUAL_MARGIN",
     "prompt_following": f"{_ROOM}.judges.prompt_following:PROMPT_FOLLOWING",
 }
 
