@@ -18,6 +18,7 @@ from typing import Any
 from nemo_cosmos.controls.camera import CAMERA
 from nemo_cosmos.controls.objects import OBJECTS
 from nemo_cosmos.controls.signal import Signal, SignalArray
+from nemo_cosmos.controls.things import THINGS
 from nemo_cosmos.errors import ConfigError, nearest_names
 
 ENTRY_POINT_GROUP = "nemo_cosmos.controls"
@@ -34,6 +35,7 @@ SIGNALS = (
     Signal("trajectory.npy", (SignalArray("trajectory", "frame"),)),
     CAMERA,
     OBJECTS,
+    THINGS,
 )
 """Files whose rows mean the same in every data set."""
 

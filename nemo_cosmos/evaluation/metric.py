@@ -106,6 +106,7 @@ class Metric:
         higher_is_better: the direction.
         unit: the number's unit, empty for a ratio.
         needs: what it needs besides the generated frames.
+        uses: signals that it makes use of where they are there.
         is_default: whether it is computed unless others are asked for. Metrics that need weights, a
             server or many videos are computed on request.
         is_quality: whether it says how good a generated video is; a baseline, an amount or a
@@ -124,6 +125,7 @@ class Metric:
     higher_is_better: bool
     unit: str = ""
     needs: frozenset[Need] = frozenset({"truth"})
+    uses: frozenset[Need] = frozenset()
     is_default: bool = True
     is_quality: bool = True
     is_repeatable: bool = True

@@ -16,11 +16,11 @@ _ENDINGS = (".npy", ".npz")
 
 
 def recorded_needs(metrics: Iterable[Metric]) -> list[str]:
-    """Names of the signals that any of the metrics needs, in order of name.
+    """Names of the signals that any of the metrics needs or uses, in order of name.
 
     Views come with their cameras, where there are some: these say which views see the same.
     """
-    needs = {need for metric in metrics for need in metric.needs}
+    needs = {need for metric in metrics for need in metric.needs | metric.uses}
     return sorted((needs | ({CAMERA.name} if "views" in needs else set())) - NOT_RECORDED)
 
 

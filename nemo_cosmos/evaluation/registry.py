@@ -17,6 +17,8 @@ ENTRY_POINT_GROUP = "nemo_cosmos.metrics"
 _ROOM = "nemo_cosmos.evaluation"
 _GEOMETRY = f"{_ROOM}.geometry"
 _PHYSICS = f"{_ROOM}.physics"
+_FAILURE = f"{_ROOM}.single.failure"
+_TRACKING = f"{_ROOM}.tracking.errors"
 #: Name -> module and object. The order is that of tables and reports.
 BUILTIN_METRICS = {
     "psnr": f"{_ROOM}.pair.psnr:PSNR",
@@ -33,6 +35,22 @@ BUILTIN_METRICS = {
     "cross_view_sampson_sift": f"{_GEOMETRY}.cross_view:CROSS_VIEW_SAMPSON_SIFT",
     "cross_view_given_camera_sift": f"{_GEOMETRY}.cross_view:CROSS_VIEW_GIVEN_CAMERA_SIFT",
     "cross_view_agreement_sift": f"{_GEOMETRY}.cross_view:CROSS_VIEW_AGREEMENT_SIFT",
+    "gripper_error": f"{_TRACKING}:GRIPPER_ERROR",
+    "gripper_end_error": f"{_TRACKING}:GRIPPER_END_ERROR",
+    "gripper_error_cm": f"{_TRACKING}:GRIPPER_ERROR_CM",
+    "gripper_end_error_cm": f"{_TRACKING}:GRIPPER_END_ERROR_CM",
+    "gripper_seen": f"{_TRACKING}:GRIPPER_SEEN",
+    "object_error": f"{_TRACKING}:OBJECT_ERROR",
+    "object_end_error": f"{_TRACKING}:OBJECT_END_ERROR",
+    "object_error_cm": f"{_TRACKING}:OBJECT_ERROR_CM",
+    "object_end_error_cm": f"{_TRACKING}:OBJECT_END_ERROR_CM",
+    "object_seen": f"{_TRACKING}:OBJECT_SEEN",
+    "failure_rate": f"{_FAILURE}:FAILURE_RATE",
+    "failure_static": f"{_FAILURE}:FAILURE_STATIC",
+    "failure_flat": f"{_FAILURE}:FAILURE_FLAT",
+    "failure_noise": f"{_FAILURE}:FAILURE_NOISE",
+    "failure_cut": f"{_FAILURE}:FAILURE_CUT",
+    "failure_from_below": f"{_FAILURE}:FAILURE_FROM_BELOW",
     "lpips_vgg": f"{_ROOM}.pair.lpips:LPIPS_VGG",
     "lpips_alex": f"{_ROOM}.pair.lpips:LPIPS_ALEX",
     "fid_inception": f"{_ROOM}.sets.inception:FID_INCEPTION",

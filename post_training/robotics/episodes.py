@@ -5,6 +5,7 @@ An episode is four files in one folder::
     {key}.mp4         the video, T frames
     {key}.action.npy  (T-1, 7) float32, row t moves frame t to frame t+1
     {key}.state.npy   (T, 7) float32
+    {key}.camera.npz  the camera, and {key}.things.npz what lies on the table, of simulated ones
     {key}.json        words, source, split, rate, camera, and the meaning of the actions
 
 See :mod:`post_training.recordings` for what is complete, and for the list of all. States and
@@ -23,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from nemo_cosmos.aliases import JsonObject
-from nemo_cosmos.controls import read_signal
+from nemo_cosmos.controls import CAMERA, Values, read_signal
 from nemo_cosmos.controls.signal import name_of
+from nemo_cosmos.controls.things import THINGS
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.video import Video, decode
 from post_training.recordings import Recordings, write_recording
@@ -56,6 +58,8 @@ class Episode:
         caption: description of the video, as a person would give it.
         split: ``train`` or ``val``.
         record: all other entries of the JSON.
+        further: arrays of further signals by their file's suffix, for metrics: ``camera.npz``,
+            ``things.npz``.
     """
 
     key: str
@@ -66,6 +70,7 @@ class Episode:
     caption: str
     split: str
     record: Mapping[str, Any] = field(default_factory=dict)
+    further: Mapping[str, Values] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for signal, array in ((ACTION, self.actions), (STATE, self.states)):
@@ -95,13 +100,15 @@ class Episode:
 
 
 def write_episode(folder: str | os.PathLike[str], episode: Episode) -> None:
-    """Write the four files of an episode, the JSON last.
+    """Write the files of an episode, the JSON last.
 
     Raises:
         StorageFullError: no space left; without its JSON the episode counts as not written.
     """
-    arrays = {ACTION.suffix: episode.actions, STATE.suffix: episode.states}
-    write_files(folder, episode.key, episode.video, arrays, episode.describe())
+    files = {ACTION.suffix: {ACTION.name: episode.actions.astype(np.float32)}}
+    files |= {STATE.suffix: {STATE.name: episode.states.astype(np.float32)}}
+    further = {suffix: dict(values) for suffix, values in episode.further.items()}
+    write_recording(folder, episode.key, episode.video, files | further, episode.describe())
 
 
 def write_files(
@@ -157,4 +164,15 @@ def read_episode(folder: str | os.PathLike[str], key: str) -> Episode:
         record.get("caption", ""),
         record["split"],
         {name: value for name, value in record.items() if name not in own},
+        _read_further(stem),
     )
+
+
+def _read_further(stem: Path) -> dict[str, Values]:
+    """The signals that only some recordings have."""
+    found: dict[str, Values] = {}
+    for signal in (CAMERA, THINGS):
+        file = Path(f"{stem}.{signal.suffix}")
+        if file.exists():
+            found[signal.suffix] = signal.values(file)
+    return found

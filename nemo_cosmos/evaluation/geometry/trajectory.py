@@ -10,6 +10,8 @@ Shape suffixes: T frames, 3 for (x, y, z).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,19 @@ STILL_M = 1e-4
 """A true camera that stays within this does not travel; its path has no length to divide by."""
 
 
+@dataclass(frozen=True)
+class Similarity:
+    """A motion with a scale: ``x -> scale * rotation @ x + shift``."""
+
+    scale: float
+    rotation_33: Matrix
+    shift_3: Matrix
+
+    def move(self, points_T3: Matrix) -> Matrix:
+        """Points after the motion."""
+        return np.asarray(self.scale * points_T3 @ self.rotation_33.T + self.shift_3)
+
+
 def rotation_errors_deg(estimated_T33: Matrix, true_T33: Matrix) -> Matrix:
     """Angle between the two rotations since the first frame, ``(T,)`` in degrees.
 
@@ -29,12 +44,35 @@ def rotation_errors_deg(estimated_T33: Matrix, true_T33: Matrix) -> Matrix:
         true_T33: those of the other.
     """
     relative = [one_T33[0].T @ one_T33 for one_T33 in (estimated_T33, true_T33)]
-    difference_T33 = relative[0].transpose(0, 2, 1) @ relative[1]
+    return angles_deg(relative[0].transpose(0, 2, 1) @ relative[1])
+
+
+def angles_deg(rotations_T33: Matrix) -> Matrix:
+    """Angle of each rotation in degrees."""
     # The angle by its sine and its cosine: arccos alone is inexact near zero.
-    cosine_T = (np.trace(difference_T33, axis1=1, axis2=2) - 1) / 2
-    skew_T33 = difference_T33 - difference_T33.transpose(0, 2, 1)
+    cosine_T = (np.trace(rotations_T33, axis1=1, axis2=2) - 1) / 2
+    skew_T33 = rotations_T33 - rotations_T33.transpose(0, 2, 1)
     sine_T = np.linalg.norm(skew_T33, axis=(1, 2)) / np.sqrt(8)
-    return np.degrees(np.arctan2(sine_T, cosine_T))
+    return np.asarray(np.degrees(np.arctan2(sine_T, cosine_T)))
+
+
+def similarity(estimated_T3: Matrix, true_T3: Matrix, *, with_scale: bool = True) -> Similarity:
+    """The motion that lays one path onto another with the least squared distance.
+
+    Args:
+        estimated_T3: positions in any unit and axes.
+        true_T3: the positions of the other path.
+        with_scale: whether it may be scaled; a single camera does not show its scale.
+    """
+    middle_3, true_middle_3 = estimated_T3.mean(axis=0), true_T3.mean(axis=0)
+    centred_T3, true_centred_T3 = estimated_T3 - middle_3, true_T3 - true_middle_3
+    left_33, sizes_3, right_33 = np.linalg.svd(true_centred_T3.T @ centred_T3)
+    signs_3 = np.array([1.0, 1.0, np.sign(np.linalg.det(left_33 @ right_33)) or 1.0])
+    rotation_33 = left_33 * signs_3 @ right_33
+    scale, spread = 1.0, float((centred_T3**2).sum())
+    if with_scale:
+        scale = float((sizes_3 * signs_3).sum()) / spread if spread > 0 else 0.0
+    return Similarity(scale, rotation_33, true_middle_3 - scale * rotation_33 @ middle_3)
 
 
 def align(estimated_T3: Matrix, true_T3: Matrix) -> Matrix:
@@ -44,12 +82,7 @@ def align(estimated_T3: Matrix, true_T3: Matrix) -> Matrix:
         estimated_T3: positions in any unit and axes.
         true_T3: the positions of the other path.
     """
-    centred_T3, true_centred_T3 = (one - one.mean(axis=0) for one in (estimated_T3, true_T3))
-    left_33, sizes_3, right_33 = np.linalg.svd(true_centred_T3.T @ centred_T3)
-    signs_3 = np.array([1.0, 1.0, np.sign(np.linalg.det(left_33 @ right_33)) or 1.0])
-    spread = float((centred_T3**2).sum())
-    scale = float((sizes_3 * signs_3).sum()) / spread if spread > 0 else 0.0
-    return np.asarray(scale * centred_T3 @ (left_33 * signs_3 @ right_33).T + true_T3.mean(axis=0))
+    return similarity(estimated_T3, true_T3).move(estimated_T3)
 
 
 def translation_errors(estimated_T3: Matrix, true_T3: Matrix) -> Matrix:

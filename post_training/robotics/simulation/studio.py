@@ -7,6 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from nemo_cosmos.controls import CAMERA as CAMERA_SIGNAL
+from nemo_cosmos.controls import Values
+from nemo_cosmos.controls.things import THINGS
 from nemo_cosmos.platform import require
 from nemo_cosmos.video import Video
 from post_training.rendering import FilmSettings, make_renderer, prepare_environment
@@ -15,6 +18,7 @@ from post_training.robotics.signal import ACTION
 from post_training.robotics.simulation.arm import Arm, Pose, action_scale
 from post_training.robotics.simulation.motion import path
 from post_training.robotics.simulation.scene import (
+    BLOCK_HALF_M,
     CAMERA,
     TIMESTEP_S,
     block_position_m,
@@ -106,7 +110,7 @@ class Studio:
 
     def _film(self, index: int, task: Task, targets: Targets) -> Episode:
         self._set_up(task)
-        blocks_before = self._block_positions(task)
+        blocks = [self._block_positions(task)]
         poses, openings = [self._arm.pose()], [self._arm.opening()]
         frames = [self._renderer.render(self._data)]
         for pose, opening in targets[1:]:
@@ -114,6 +118,7 @@ class Studio:
             poses.append(self._arm.pose())
             openings.append(self._arm.opening())
             frames.append(self._renderer.render(self._data))
+            blocks.append(self._block_positions(task))
         # The measured motion, so that an action is exactly what the frames show; of the fingers
         # the command, which a held block keeps them from reaching.
         motions = [now.motion_to(then) for now, then in pairwise(poses)]
@@ -122,8 +127,8 @@ class Studio:
         success = task.succeeded(
             poses[0].position_m,
             poses[-1].position_m,
-            blocks_before,
-            self._block_positions(task),
+            blocks[0],
+            blocks[-1],
         )
         return Episode(
             key=episode_key(index),
@@ -147,7 +152,18 @@ class Studio:
                 "camera": CAMERA.describe(),
                 "blocks": [asdict(block) for block in task.blocks],
             },
+            further=self._further(np.array(blocks)),
         )
+
+    def _further(self, blocks_TN3: np.ndarray) -> dict[str, Values]:
+        """What metrics need of a recording: the camera, and where the blocks are."""
+        num_frames, num_blocks = blocks_TN3.shape[:2]
+        size = (self.settings.height, self.settings.width)
+        found: dict[str, Values] = {CAMERA_SIGNAL.suffix: CAMERA.signal(num_frames, *size)}
+        if num_blocks:
+            half_N = np.full(num_blocks, BLOCK_HALF_M)
+            found[THINGS.suffix] = {"position_m": blocks_TN3, "half_m": half_N}
+        return found
 
     def _block_positions(self, task: Task) -> list[np.ndarray]:
         return [block_position_m(self._data, index) for index in range(len(task.blocks))]
