@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nemo_cosmos.api import (
         curate,
         evaluate,
+        evaluate_tokenizer,
         evaluate_world,
         export_ckpt,
         extend,
@@ -60,6 +61,7 @@ __all__ = [
     "WorldPipeline",
     "curate",
     "evaluate",
+    "evaluate_tokenizer",
     "evaluate_world",
     "export_ckpt",
     "extend",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "curate",
     "evaluate",
+    "evaluate_tokenizer",
     "evaluate_world",
     "export_ckpt",
     "extend",
@@ -428,6 +429,48 @@ def evaluate(
     from nemo_cosmos.evaluation import choose_metrics, evaluate_pair
 
     return evaluate_pair(generated_THWC, truth_THWC, choose_metrics(metrics))
+
+
+def evaluate_tokenizer(
+    tokenizer: Folder,
+    data: Folder,
+    *,
+    metrics: Sequence[str] = (),
+    suite: str | None = None,
+    window_frames: int | None = None,
+    max_frames: int | None = None,
+    limit: int | None = None,
+    out: Folder | None = None,
+    progress: Progress | None = None,
+) -> EvaluationRecord:
+    """Let a tokenizer reconstruct videos, and score each against itself.
+
+    Args:
+        tokenizer: the tokenizer's folder, or that of the run that exported it.
+        data: a folder of mp4 files, one file, or shards.
+        metrics: names such as ``"lpips_vgg"``; with neither these nor a suite, all that need no
+            weights.
+        suite: a named set of metrics; ``tokenbench`` and ``davis`` also prepare the videos.
+        window_frames: frames that are encoded on their own, 1 + f n; None for the whole video.
+        max_frames: how many first frames of each video; None for all.
+        limit: how many videos at most; None for all.
+        out: a folder for ``evaluation.json``, curves, pictures and videos; None to keep nothing.
+        progress: called with the videos done and the videos in all.
+
+    Returns:
+        the scores with their intervals, and all that is needed to repeat them.
+
+    Raises:
+        MissingFileError: there is no such tokenizer, or no video.
+        InputError: no video can be scored, or there are too few for a metric that was named.
+    """
+    from nemo_cosmos.evaluation.record import as_record
+    from nemo_cosmos.tokenizing import trial
+
+    asked = trial.TokenizerTrial(tuple(metrics), suite, window_frames, max_frames, limit)
+    folder = None if out is None else Path(out)
+    _, record = trial.evaluate_tokenizer(tokenizer, data, asked, out=folder, progress=progress)
+    return as_record(record, str(folder or tokenizer))
 
 
 def evaluate_world(

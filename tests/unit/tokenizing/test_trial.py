@@ -152,6 +152,16 @@ def test_what_does_not_fit_is_refused_before_any_work(
     assert result.code == 2 and message in " ".join(result.err.split())
 
 
+def test_python_users_call_the_same(run, tokenizers, videos):
+    from nemo_cosmos import evaluate_tokenizer
+
+    record = evaluate_tokenizer(tokenizers["dv"], videos, metrics=["code_usage"], limit=2)
+    words = ("--tokenizer", tokenizers["dv"], "--data", videos, "-m", "code_usage", "--limit", 2)
+    assert (
+        record.scores["code_usage"].to_json() == run(*words, "--json").json["scores"]["code_usage"]
+    )
+
+
 def test_missing_inputs_are_named(run, tokenizers, videos, tmp_path):
     nowhere = tmp_path / "nowhere"
     assert "nowhere" in run("--tokenizer", nowhere, "--data", videos).err
