@@ -26,12 +26,18 @@ TRIAL = CommandGroup(
 
     Examples:
         nemo-cosmos trial ranking --model action_world/export --out outputs/ranking
+        nemo-cosmos trial planning --model action_world/export --out outputs/planning
     """,
     {
         "ranking": CommandEntry(
             "training.trial:ranking",
             TRAINING,
             "Rank policies in the world model, and see whether the simulator agrees.",
+        ),
+        "planning": CommandEntry(
+            "training.trial:planning",
+            TRAINING,
+            "Plan in the world model, and act in the simulator.",
         ),
     },
 )
@@ -105,6 +111,67 @@ def ranking(
     look_first(trial_checks(subject, RANKING_FIGURES, requirements), check, as_json)
     with show_progress("Ranking", "episodes", "json" if as_json else "people") as update:
         record = rank_world(subject, trial, say=_say, progress=update)
+    _show(record, as_json)
+    _require(record, requirements)
+
+
+def planning(
+    model: Model,
+    out: Out,
+    episodes: Annotated[
+        int, number("Held-out scenes, each with a goal.", least=2, most=100000)
+    ] = 16,
+    goal: Annotated[
+        str, typer.Option(help="pose, or picture: what a planner is given of its goal.")
+    ] = "pose",
+    plans: Annotated[
+        int, number("Chunks planned and carried out in an episode.", least=1, most=1000)
+    ] = 2,
+    candidates: Annotated[
+        int, number("Candidates of an iteration of the search.", least=2, most=100000)
+    ] = 24,
+    iterations: Annotated[int, number("Iterations of a search.", least=1, most=1000)] = 3,
+    seed: Seed = 2000,
+    steps: Steps = 2,
+    batch: Batch = 24,
+    renderer: Renderer = "auto",
+    require: Require = None,
+    check: CheckOnly = False,
+    as_json: AsJson = False,
+) -> None:
+    """Plan in a world model, act in the simulator: do plans hold that were made in imagination?
+
+    From what the camera sees, a search by the cross-entropy method finds the chunk of actions whose
+    imagined end is nearest to the goal. The simulator carries it out, and the next plan begins at
+    what the camera sees then.
+
+    "success_world" is the share of episodes that truly end within 5 cm of the goal;
+    "success_simulator" that of the same search in the simulator with the same budget, and
+    "success_random" that of chunks drawn at random. "success_ratio" compares the first two. --out
+    gets planning.json, planning.md, planning.png and pictures of each episode.
+
+    Examples:
+        nemo-cosmos trial planning --model action_world/export --out outputs/planning
+        nemo-cosmos trial planning --model W --out O --goal picture --require 'success_gain>0'
+    """
+    from nemo_cosmos.evaluation.gate import Requirement
+    from post_training.robotics.usefulness.cem import Budget
+    from post_training.robotics.usefulness.imagined import Imagination
+    from post_training.robotics.usefulness.planning import PlanningTrial
+    from post_training.robotics.usefulness.trial import (
+        PLANNING_FIGURES,
+        Subject,
+        plan_world,
+        trial_checks,
+    )
+
+    requirements = [Requirement.parse(text) for text in require or ()]
+    subject = Subject(model, out, Imagination(steps, batch), renderer=renderer)
+    budget = Budget.of(candidates, iterations)
+    trial = PlanningTrial(episodes, seed, plans, goal, budget=budget)
+    look_first(trial_checks(subject, PLANNING_FIGURES, requirements), check, as_json)
+    with show_progress("Planning", "episodes", "json" if as_json else "people") as update:
+        record = plan_world(subject, trial, say=_say, progress=update)
     _show(record, as_json)
     _require(record, requirements)
 

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from post_training.robotics.simulation.arm import DOWN, action_scale
+from post_training.robotics.simulation.motion import PEAK_SPEED_M_S
 from post_training.robotics.usefulness.environment import Form
 
 HOVER_M = 0.13
 """Height of the goal above the table; the block below it ends at half of that."""
 
-_MAX_WAY_M = 0.40
-"""Way within one chunk, so that the fastest moment stays below the simulated robot's speed."""
+_PEAK_TO_MEAN = 15 / 8  # of a minimum-jerk motion
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def actions_along(way_m: np.ndarray, opening: float, form: Form, late: float = 0
         late: share of the chunk in which nothing happens; what then is too fast is cut, too.
     """
     moving = max(1, round(form.num_actions * (1 - late)))
-    longest_m = _MAX_WAY_M * moving / form.num_actions
+    longest_m = longest_way_m(form) * moving / form.num_actions
     length_m = float(np.linalg.norm(way_m))
     if length_m > longest_m:
         way_m = way_m * (longest_m / length_m)
@@ -133,6 +133,11 @@ def actions_along(way_m: np.ndarray, opening: float, form: Form, late: float = 0
     blend = s**3 * (10 - 15 * s + 6 * s**2)  # minimum jerk, as the simulated robot moves
     shares_K = np.concatenate([np.zeros(form.num_actions - moving), np.diff(blend)])
     return to_actions(shares_K[:, None] * np.asarray(way_m), opening, form)
+
+
+def longest_way_m(form: Form) -> float:
+    """Way within a chunk whose fastest moment is as fast as the simulated robot moves."""
+    return PEAK_SPEED_M_S * form.num_actions / form.fps / _PEAK_TO_MEAN
 
 
 def to_actions(steps_K3: np.ndarray, opening: float, form: Form) -> np.ndarray:

@@ -4,9 +4,10 @@ A **block** is found by its colour. It stands on the table, so that one camera i
 is where the ray through the blob's centre meets the plane half a block above the table, corrected
 for the blob's centre not being the picture of the block's centre.
 
-The **gripper** may be at any height. White arm and dark fingers are segmented by colour and
-averaged over a coarse grid, and kernel ridge regression on pictures of the simulator, whose truth
-is known, leads from there to the position. The grid forgives the blur of a world model. A picture
+The **gripper** may be at any height. The white arm is segmented by colour and averaged over a
+coarse grid, and kernel ridge regression on pictures of the simulator, whose truth is known, leads
+from there to the position. A world model's pictures are blurred, so that the eye learns from
+blurred copies, too: an eye that knew only sharp pictures would take blur for distance. A picture
 like none of the known ones shows no gripper.
 
 Shape suffixes: N pictures, F features, M known pictures, H height, W width, C colours.
@@ -37,17 +38,18 @@ from post_training.robotics.simulation.tasks import make_task
 from post_training.robotics.usefulness.environment import Form
 from post_training.robotics.usefulness.simulated import TASK, SimulatedTable, pose_above
 
-NUM_KNOWN = 500
+NUM_KNOWN = 800
 """Pictures of the simulator that an eye learns from."""
 
-EYE_VERSION = 1
+EYE_VERSION = 2
 """Raise it when an eye looks at other pictures, or for other features."""
 
 _SEED = 7
 _GRID_HW = (12, 16)
-_WIDTH = 4.0  # of the kernel, in median squared distances of the known pictures
-_RIDGE = 1e-4
-_UNLIKE = 1.0  # median squared distances from the nearest known picture; beyond it, no gripper
+_BLURS = (0, 1 / 48, 1 / 24)  # standard deviations, in heights of the picture
+_WIDTH = 1.0  # of the kernel, in median squared distances of the known pictures
+_RIDGE = 1e-2
+_UNLIKE = 0.4  # median squared distances from the nearest known picture; beyond it, no gripper
 _MAX_TURN_RAD = np.array([0.15, 0.15, 0.35])  # as in the simulator's own tasks
 _MARGIN_M = 0.03
 
@@ -98,7 +100,8 @@ class Eye:
         kept = _read(file)
         if kept is None:
             pictures, positions = zip(first, *itertools.islice(known, num_known - 1), strict=True)
-            kept = features(np.stack(pictures)), np.stack(positions)
+            blurred = [_blurred(picture, blur) for blur in _BLURS for picture in pictures]
+            kept = features(np.stack(blurred)), np.tile(np.stack(positions), (len(_BLURS), 1))
             with contextlib.suppress(OSError):  # it is only a cache
                 _keep(file, *kept)
         return cls(table.form, *kept)
@@ -157,6 +160,12 @@ def _known(table: SimulatedTable) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield table.picture(task.blocks, pose, float(rng.integers(0, 2))), position_m
 
 
+def _blurred(frame_HWC: np.ndarray, blur: float) -> np.ndarray:
+    if not blur:
+        return frame_HWC
+    return np.asarray(cv2.GaussianBlur(frame_HWC, (0, 0), blur * frame_HWC.shape[0]))
+
+
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """What an eye saw before; None where nothing is kept, or it is damaged."""
     try:
@@ -172,13 +181,13 @@ def _keep(file: Path, features_MF: np.ndarray, positions_M3: np.ndarray) -> None
 
 
 def features(frames_NHWC: np.ndarray) -> np.ndarray:
-    """Return how much of each grid cell is white arm and how much dark finger, ``(N, F)``."""
+    """Return how much of each grid cell is white arm, ``(N, F)``."""
     rgb = frames_NHWC.astype(np.float32) / 255
     bright, dim = rgb.max(-1), rgb.min(-1)
     grey = np.clip((0.25 - (bright - dim) / (bright + 1e-6)) * 6, 0, 1)
-    masks_NHWC = np.stack([grey * bright, np.clip(1 - 2.2 * bright, 0, 1)], -1)
+    arms_NHW = grey * np.clip((bright - 0.55) * 4, 0, 1)
     height, width = _GRID_HW
-    cells = [cv2.resize(m, (width, height), interpolation=cv2.INTER_AREA) for m in masks_NHWC]
+    cells = [cv2.resize(arm, (width, height), interpolation=cv2.INTER_AREA) for arm in arms_NHW]
     return np.stack(cells).reshape(len(cells), -1).astype(np.float64)
 
 

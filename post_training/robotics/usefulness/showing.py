@@ -22,7 +22,7 @@ def write_sheet(
     file: Path,
     rows: Sequence[Sequence[np.ndarray]],
     guards: GuardPolicy | None,
-    context: Mapping[str, object],
+    context: Mapping[str, object] | None = None,
 ) -> None:
     """Write pictures in rows as one PNG.
 
@@ -90,5 +90,32 @@ def write_ranking_plot(file: Path, rows: Sequence[Mapping[str, Any]], title: str
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), title=title)
     axes.set_xlabel("success in the simulator")
     axes.set_ylabel("success in the world model")
+    with atomic_path(file) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def write_planning_plot(file: Path, ends_m: Mapping[str, np.ndarray], success_m: float) -> None:
+    """Draw for each planner which share of episodes ends within which distance of the goal.
+
+    Args:
+        file: the PNG.
+        ends_m: distances from the goal by planner.
+        success_m: the distance that counts as success.
+
+    Raises:
+        StorageFullError: no space left.
+    """
+    figure = Figure(figsize=(5.6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.axvline(100 * success_m, color=_GREY, linewidth=0.8, linestyle=":")
+    colors = {WORLD: _GREEN, SIMULATOR: "#1d2421"}
+    for planner, ends in ends_m.items():
+        places_cm = np.concatenate([[0], np.sort(100 * ends)])
+        shares = np.arange(len(ends) + 1) / len(ends)
+        axes.step(places_cm, shares, where="post", color=colors.get(planner, _GREY), label=planner)
+    axes.set(ylim=(0, 1.02), xlabel="distance from the goal, cm", ylabel="share of episodes")
+    axes.set_xlim(left=0)
+    axes.legend(frameon=False, title="planned in")
     with atomic_path(file) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

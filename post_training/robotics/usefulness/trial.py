@@ -24,6 +24,7 @@ from nemo_cosmos.storage.outputs import check_apart, check_output_folder
 from post_training.rendering import choose_renderer
 from post_training.robotics.usefulness.environment import Scene
 from post_training.robotics.usefulness.imagined import Imagination, ImaginedTable, form_of
+from post_training.robotics.usefulness.planning import PLANNERS, PlanningTrial, plan_episodes
 from post_training.robotics.usefulness.policies import actions_along
 from post_training.robotics.usefulness.ranking import (
     SIMULATOR,
@@ -34,10 +35,21 @@ from post_training.robotics.usefulness.ranking import (
 )
 from post_training.robotics.usefulness.records import Journal, make_record, write_record
 from post_training.robotics.usefulness.seeing import Eye, distance_m
-from post_training.robotics.usefulness.showing import write_ranking_plot, write_sheet
+from post_training.robotics.usefulness.showing import (
+    write_planning_plot,
+    write_ranking_plot,
+    write_sheet,
+)
 from post_training.robotics.usefulness.simulated import SimulatedTable
 
 RANKING_FIGURES = ("rank_correlation", "success_error", "success_bias")
+
+PLANNING_FIGURES = (
+    *(f"success_{name}" for name in PLANNERS),
+    "success_ratio",
+    "success_gain",
+    *(f"end_{name}" for name in PLANNERS),
+)
 
 _NUM_LOOKED_AT = 4
 _MAX_ASTRAY_M = 0.15
@@ -223,5 +235,51 @@ def rank_world(
     record = make_record("ranking", figures, ranking.rows(), inputs, time.monotonic() - began_s)
     title = f"rank correlation {figures['rank_correlation'].score}"
     write_ranking_plot(subject.out / "ranking.png", record["rows"], title)
+    write_record(record, subject.out)
+    return record
+
+
+def plan_world(
+    subject: Subject,
+    trial: PlanningTrial | None = None,
+    *,
+    say: Callable[[str], None] = print,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Plan in a world model, act in the simulator, and write the report.
+
+    Args:
+        subject: the world on trial.
+        trial: what is tried.
+        say: gets a paragraph where OpenGL is unavailable.
+        progress: called with the episodes done and the episodes in all.
+
+    Returns:
+        the content of ``planning.json``.
+
+    Raises:
+        As :func:`on_stage` and :func:`plan_episodes`; StorageFullError: no space left.
+    """
+    trial = trial or PlanningTrial()
+    began_s = time.monotonic()
+    with on_stage(subject, trial.seed, say) as stage:
+
+        def show(planner: str, episode: int, frames: Sequence[np.ndarray]) -> None:
+            # The simulator carries out all plans, so that no picture is a model's work.
+            write_sheet(subject.out / _SHEETS / f"{episode:03d}-{planner}.png", [frames], None)
+
+        planning = plan_episodes(
+            stage.imagined,
+            stage.table,
+            stage.eye,
+            trial,
+            stage.journal,
+            show=show,
+            progress=progress,
+        )
+        inputs = stage.describe() | trial.describe()
+    figures = planning.figures()
+    record = make_record("planning", figures, planning.rows(), inputs, time.monotonic() - began_s)
+    write_planning_plot(subject.out / "planning.png", planning.ends_m, trial.success_m)
     write_record(record, subject.out)
     return record

@@ -52,6 +52,7 @@ ELSEWHERE = {
     ".venv/bin/nemo-cosmos quickstart": "tests/e2e/test_quickstart.py walks the road",
     ".venv/bin/python -m pytest": "this suite",
     "nemo-cosmos plan ": "test_examples.py executes it as it is written",
+    "nemo-cosmos trial ": "refuses a world that was not trained; test_trial.py executes both",
     "nemo-cosmos pretrain --factory diffusion_7b_text2world --conf": "a dry run; so does it",
     "nemo-cosmos finetune --factory diffusion_14b_video2world --conf": "lays out eight GPUs; "
     "test_examples.py resolves it",

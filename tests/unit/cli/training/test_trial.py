@@ -103,3 +103,32 @@ def test_a_ranking_from_the_command_line_to_its_report(
     assert again.code == Exit.DONE
     assert "expert" in again.out
     assert (out / "pictures/expert-world.png").stat().st_mtime_ns == before, "it is not made again"
+
+
+def test_plans_from_the_command_line_to_their_report(
+    run_cli, world, tmp_path, monkeypatch, _robot
+) -> None:
+    monkeypatch.setattr(trial, "check_shown", lambda *_: None)  # nothing was trained here
+    out = tmp_path / "out"
+    words = ["trial", "planning", "--model", world, "--out", out, "--episodes", "2"]
+    words += ["--plans", "1", "--candidates", "2", "--iterations", "1", "--steps", "1"]
+    words += ["--renderer", "software", "--goal", "picture"]
+    ran = run_cli(*words, "--json")
+    assert ran.code == Exit.DONE
+    record = json.loads((out / "planning.json").read_text("utf-8"))
+    assert ran.json == record
+    assert record["inputs"]["goal"] == "picture"
+    assert record["inputs"]["budget"]["candidates"] == 2
+    assert record["inputs"]["model"]["weights_sha256"]
+    assert {"success_world", "success_simulator", "success_random"} <= set(record["scores"])
+    pictures = sorted(file.name for file in (out / "pictures").iterdir())
+    assert pictures[:3] == ["000-random.png", "000-simulator.png", "000-world.png"]
+    assert (out / "planning.png").read_bytes().startswith(b"\x89PNG")
+    assert run_cli(*words, "--require", "success_gain>0.5").code == Exit.REFUSED
+
+
+def test_refuses_a_goal_of_another_kind(run_cli, world, tmp_path) -> None:
+    words = ["trial", "planning", "--model", world, "--out", tmp_path / "out"]
+    ran = run_cli(*words, "--goal", "words")
+    assert ran.code == Exit.WRONG_USE
+    assert "pose or picture" in ran.err

@@ -47,7 +47,7 @@ def _scene(form) -> Scene:
 
 def test_simulated_chunks_are_what_the_studio_replays(table: SimulatedTable) -> None:
     number = TASK_CYCLE.index(TASK)
-    studio = Studio(SimulationSettings(seed=table.seed), "software")
+    studio = Studio(SimulationSettings(fps=table.form.fps, seed=table.seed), "software")
     (actions_KA,) = _actions(1, 8)
     replayed = studio.replay(number, actions_KA)
     moments = [table.begin(table.scene(number))]
