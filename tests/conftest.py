@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 import pytest
 
+from nemo_cosmos.platform.encoding import utf8_by_default
 from nemo_cosmos.storage import delete_object, write_bytes
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -45,6 +46,13 @@ def pytest_runtest_setup() -> None:
         gc.collect()
         gc.freeze()
         _num_frozen_modules = len(sys.modules)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _utf8() -> Iterator[None]:
+    """Read text files as the command line does, whatever the locale."""
+    with utf8_by_default():
+        yield
 
 
 @pytest.fixture(scope="session")

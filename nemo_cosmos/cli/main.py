@@ -37,6 +37,7 @@ from nemo_cosmos.errors import (
     nearest_names,
 )
 from nemo_cosmos.home import expanded, lend_a_home
+from nemo_cosmos.platform.encoding import utf8_by_default
 from nemo_cosmos.platform.quiet import quiet_libraries
 from nemo_cosmos.storage.paths import expand_home
 
@@ -352,7 +353,7 @@ def main(arguments: list[str] | None = None) -> None:
     interrupts: list[int] = []
     try:
         lend_a_home()
-        with _noticed(interrupts):
+        with _noticed(interrupts), utf8_by_default():
             app(args=words, prog_name="nemo-cosmos")
     except NemoCosmosError as error:
         if debug:

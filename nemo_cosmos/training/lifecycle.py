@@ -8,12 +8,11 @@ clears it before and after a run.
 from __future__ import annotations
 
 import gc
-import locale
 import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import lightning.pytorch as pl
 import torch
@@ -21,6 +20,7 @@ from megatron.core import num_microbatches_calculator, parallel_state
 from megatron.core.rerun_state_machine import destroy_rerun_state_machine
 
 from nemo_cosmos.platform import has_cuda, is_first_process
+from nemo_cosmos.platform.encoding import utf8_by_default
 from nemo_cosmos.platform.gpu_environment import (
     GpuLayout,
     describe_environment,
@@ -101,22 +101,6 @@ def _imports_uncollected() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-@contextmanager
-def utf8_by_default() -> Iterator[None]:
-    """Within the block, read text files as UTF-8 where their reader names no encoding.
-
-    torch and NeMo open files of their own so, and fail where the locale is plain ASCII.
-    """
-    before = locale.setlocale(locale.LC_CTYPE)
-    if locale.getencoding().lower() not in ("utf-8", "utf8"):
-        with suppress(locale.Error):  # the system has no such locale
-            locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
-    try:
-        yield
-    finally:
-        locale.setlocale(locale.LC_CTYPE, before)
 
 
 def teardown() -> None:
