@@ -6,8 +6,11 @@ Source of the flow: Kroeger et al., "Fast Optical Flow using Dense Inverse Searc
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,6 +40,18 @@ def frame_pairs(video_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
     later, earlier = video_BCTHW[:, :, 1:], video_BCTHW[:, :, :-1]
     here, there = torch.cat([later, earlier], dim=2), torch.cat([earlier, later], dim=2)
     return here.transpose(1, 2).flatten(0, 1), there.transpose(1, 2).flatten(0, 1)
+
+
+def forward_flow(frames_THWC: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Flow from each frame to the next, ``(T-1,H,W,2)``, (x, y) in pixels.
+
+    Args:
+        frames_THWC: RGB frames of at least :data:`MIN_SIDE_PX` a side.
+    """
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_THWC]
+    flows = [dis.calc(before, after, None) for before, after in pairwise(grey)]
+    return np.stack(flows) if flows else np.zeros((0, *frames_THWC.shape[1:3], 2), np.float32)
 
 
 def bidirectional_flow(video_BCTHW: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ repeated, and takes names with commas between them: ``--skip motion,embed`` is `
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -27,7 +28,7 @@ from typing import (
 
 import typer
 
-from nemo_cosmos.errors import WrongSizeError
+from nemo_cosmos.errors import ConfigError, WrongSizeError
 from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.provenance.belonging import KINDS
 
@@ -88,6 +89,45 @@ def listed(words: Iterable[str] | None) -> tuple[str, ...]:
     """Return the names given to a repeatable option; a word may contain several, with commas."""
     parts = (part.strip() for word in words or () for part in word.split(","))
     return tuple(part for part in parts if part)
+
+
+def whole_numbers(text: str, flag: str) -> tuple[int, ...]:
+    """Parse ``1,2,3``.
+
+    Args:
+        text: whole numbers with commas between.
+        flag: the option's name, for messages.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"{flag} is '{text}'; expected whole numbers with commas between, such as 1,2,3."
+        ) from error
+
+
+def named_values(words: Iterable[str]) -> dict[str, Any]:
+    """Parse NAME=VALUE, where a value is a number, true, false or text.
+
+    Args:
+        words: what ``--option`` was given.
+
+    Raises:
+        ConfigError: a word has another form.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign or not name:
+            raise ConfigError(f"--option {word} is not NAME=VALUE, such as --option steps=12.")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 TRIAL = CommandGroup(
     """Try what a world model is good for: good pictures do not make a useful model.
 
-    Each command takes a world that was post-trained on the actions of the robot that
-    [bold]nemo-cosmos simulate[/bold] films, and measures it by the simulator.
+    Each command takes a world that was post-trained on a robot's actions. "ranking" and "planning"
+    measure it by the simulator of [bold]nemo-cosmos simulate[/bold], "data-engine" by recordings.
 
     Examples:
         nemo-cosmos trial ranking --model action_world/export --out outputs/ranking
         nemo-cosmos trial planning --model action_world/export --out outputs/planning
+        nemo-cosmos trial data-engine --model W --data real --held-out held_out --out outputs/engine
     """,
     {
         "ranking": CommandEntry(
@@ -38,6 +39,11 @@ TRIAL = CommandGroup(
             "training.trial:planning",
             TRAINING,
             "Plan in the world model, and act in the simulator.",
+        ),
+        "data-engine": CommandEntry(
+            "training.data_engine:command",
+            TRAINING,
+            "Let the world model make episodes, and see what they teach another network.",
         ),
     },
 )
@@ -111,8 +117,8 @@ def ranking(
     look_first(trial_checks(subject, RANKING_FIGURES, requirements), check, as_json)
     with show_progress("Ranking", "episodes", "json" if as_json else "people") as update:
         record = rank_world(subject, trial, say=_say, progress=update)
-    _show(record, as_json)
-    _require(record, requirements)
+    show_record(record, as_json)
+    require_scores(record, requirements)
 
 
 def planning(
@@ -172,15 +178,15 @@ def planning(
     look_first(trial_checks(subject, PLANNING_FIGURES, requirements), check, as_json)
     with show_progress("Planning", "episodes", "json" if as_json else "people") as update:
         record = plan_world(subject, trial, say=_say, progress=update)
-    _show(record, as_json)
-    _require(record, requirements)
+    show_record(record, as_json)
+    require_scores(record, requirements)
 
 
 def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def _show(record: Mapping[str, Any], as_json: bool) -> None:
+def show_record(record: Mapping[str, Any], as_json: bool) -> None:
     """Print a record: for machines whole, for people its tables."""
     if as_json:
         typer.echo(json.dumps(record))
@@ -203,7 +209,7 @@ def _show(record: Mapping[str, Any], as_json: bool) -> None:
     Console().print(table, scores)
 
 
-def _require(record: Mapping[str, Any], requirements: Sequence[Requirement]) -> None:
+def require_scores(record: Mapping[str, Any], requirements: Sequence[Requirement]) -> None:
     """End with code 3 where a requirement does not hold."""
     from nemo_cosmos.evaluation.gate import failures
     from nemo_cosmos.evaluation.statistics import Score

@@ -52,10 +52,16 @@ ELSEWHERE = {
     ".venv/bin/nemo-cosmos quickstart": "tests/e2e/test_quickstart.py walks the road",
     ".venv/bin/python -m pytest": "this suite",
     "nemo-cosmos plan ": "test_examples.py executes it as it is written",
-    "nemo-cosmos trial ": "refuses a world that was not trained; test_trial.py executes both",
+    "nemo-cosmos trial ": "refuses an untrained world; test_trial.py and test_data_engine.py do it",
     "nemo-cosmos pretrain --factory diffusion_7b_text2world --conf": "a dry run; so does it",
     "nemo-cosmos finetune --factory diffusion_14b_video2world --conf": "lays out eight GPUs; "
     "test_examples.py resolves it",
+    "nemo-cosmos evaluate GENERATED TRUTH --workers": "starts processes, whose tests have a pool",
+    "nemo-cosmos evaluate GENERATED TRUTH --suite": "of videos with cameras beside them, which the "
+    "tests of evaluation/geometry write",
+    "torchrun --nproc-per-node 8 -m nemo_cosmos evaluate": "the same",
+    "nemo-cosmos simulate real --episodes": "thirty-two episodes; test_simulation.py films some",
+    "nemo-cosmos simulate held_out --episodes": "the same",
     "nemo cosmos finetune": "test_train.py, without NeMo-Run's question whether to go on",
     "docker ": "needs a registry and a GPU; tests/unit/test_gpu_image.py reads the Dockerfile",
     "export PIP_CONSTRAINT=": "inside the image",

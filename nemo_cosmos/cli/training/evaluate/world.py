@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nemo_cosmos.cli.kit.checking import look_first
+from nemo_cosmos.cli.kit.options import named_values, whole_numbers
 from nemo_cosmos.cli.training.evaluate.showing import Asked, first_reports, hold, show_scores
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.evaluation.report import metrics_table
@@ -48,9 +48,9 @@ def score(asked: Asked, tried: Tried) -> None:
     chosen = chosen_names(asked.metrics, asked.suite)
     trial = Trial(
         chosen.names,
-        _seeds(tried.seeds),
+        whole_numbers(tried.seeds, "--seeds"),
         limit=tried.limit,
-        options=_named_values(tried.options),
+        options=named_values(tried.options),
         optional=chosen.optional,
     )
     requirements = asked.requirements
@@ -72,26 +72,3 @@ def score(asked: Asked, tried: Tried) -> None:
             )
         show_scores(evaluation, record, metrics_table, asked.as_json)
         hold(requirements, evaluation.scores)
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(seed) for seed in text.split(","))
-    except ValueError as error:
-        raise ConfigError(
-            f"--seeds is '{text}'; expected whole numbers with commas between, such as 1,2,3."
-        ) from error
-
-
-def _named_values(words: list[str]) -> dict[str, Any]:
-    """Read NAME=VALUE, where a value is a number, true, false or text."""
-    found: dict[str, Any] = {}
-    for word in words:
-        name, sign, value = word.partition("=")
-        if not sign or not name:
-            raise ConfigError(f"--option {word} is not NAME=VALUE, such as --option steps=12.")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
