@@ -12,6 +12,7 @@ Shape suffixes: T frames (T-1 steps between them), H height, W width, 2 for (x, 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 
 import cv2
@@ -29,6 +30,9 @@ STILL_PX_PER_FRAME = 0.1
 SLOW_SHARE = 0.25
 #: Small videos are enlarged to this longest side, so that the flow's windows fit their objects.
 _FLOW_SIDE_PX = 192
+#: Flow of a video that is kept for the next metric.
+_MAX_KEPT_BYTES = 1 << 30
+_recent: dict[bytes, Flow] = {}
 
 
 def motion_following(generated_THWC: Frames, truth_THWC: Frames) -> float:
@@ -62,8 +66,23 @@ def motion_amount(frames_THWC: Frames) -> float:
 def video_flow(frames_THWC: Frames) -> Flow:
     """Farneback flow between neighbouring frames, float32 ``(T-1,H',W',2)`` in pixels (x, y).
 
-    Small videos are enlarged (see :func:`_scale`), so H' and W' may be larger than H and W.
+    Small videos are enlarged (see :func:`_scale`), so H' and W' may be larger than H and W. The
+    flow is the costly part of every metric here, and several look at the same video: those of the
+    last two videos are kept, read-only.
     """
+    key = hashlib.sha256(repr(frames_THWC.shape).encode() + frames_THWC.tobytes()).digest()
+    flow = _recent.pop(key, None)
+    if flow is None:
+        flow = _compute_flow(frames_THWC)
+        flow.flags.writeable = False
+    if flow.nbytes <= _MAX_KEPT_BYTES:
+        _recent[key] = flow
+    while len(_recent) > 2:
+        _recent.pop(next(iter(_recent)), None)
+    return flow
+
+
+def _compute_flow(frames_THWC: Frames) -> Flow:
     scale = _scale(frames_THWC)
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames_THWC]
     if scale != 1:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nemo_cosmos.evaluation import flow_similarity, motion_following
+from nemo_cosmos.evaluation.pair import motion
 
 
 def still(frames: np.ndarray) -> np.ndarray:
@@ -46,3 +47,20 @@ def test_motion_to_the_side_is_unrelated(moving_square_THWC):
 
 def test_a_video_of_one_frame_has_no_motion(moving_square_THWC):
     assert motion_following(moving_square_THWC[:1], moving_square_THWC[:1]) == 1
+
+
+def test_two_metrics_of_a_video_compute_its_flow_once(moving_square_THWC, monkeypatch):
+    computed: list[int] = []
+    compute = motion._compute_flow
+
+    def counting(frames_THWC):
+        computed.append(len(frames_THWC))
+        return compute(frames_THWC)
+
+    monkeypatch.setattr(motion, "_compute_flow", counting)
+    truth, generated = moving_square_THWC[:5], moving_square_THWC[1:6].copy()
+    first = motion_following(generated, truth), flow_similarity(generated, truth)
+    assert len(computed) == 2
+    generated[2:] = 0  # another video in the same memory
+    assert flow_similarity(generated, truth) != first[1]
+    assert len(computed) == 3
