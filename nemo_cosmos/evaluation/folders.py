@@ -19,6 +19,7 @@ from nemo_cosmos.evaluation.matching import (
     read_prompts,
 )
 from nemo_cosmos.evaluation.metric import Metric
+from nemo_cosmos.evaluation.page import Shown
 from nemo_cosmos.evaluation.record import (
     EVALUATION_FILE,
     EvaluationRecord,
@@ -39,6 +40,7 @@ from nemo_cosmos.storage.outputs import (
     check_room,
     folder_bytes,
 )
+from nemo_cosmos.storage.run_curves import read_curves
 
 FOLDERS = "folders"
 """Kind of the inputs in a record: two folders of videos."""
@@ -73,6 +75,7 @@ def compare_folders(
     out: Path | None = None,
     workers: int = 1,
     launched: bool = False,
+    training: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Score the videos of two folders and write the report.
@@ -82,6 +85,7 @@ def compare_folders(
         out: the folder of the report, where the same call goes on after a stop; None for none.
         workers: how many processes score, this one among them.
         launched: whether all processes that ``torchrun`` started call this and share the videos.
+        training: the run that trained the model, whose curves the report shows beside the scores.
         progress: called with the videos done and the videos in all.
 
     Returns:
@@ -102,7 +106,8 @@ def compare_folders(
                 else {"generated": pair.generated}
                 for name, pair in match_videos(asked.generated, asked.truth).items()
             }
-            write_report(evaluation, out, record, shown)
+            lines = read_curves(training) if training is not None else []
+            write_report(evaluation, out, record, Shown(shown, training=lines))
     return evaluation, record
 
 

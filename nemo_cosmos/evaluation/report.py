@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_cosmos.evaluation.comparison import in_cell
 from nemo_cosmos.evaluation.metric import Metric
-from nemo_cosmos.evaluation.page import VideosOf, write_page
+from nemo_cosmos.evaluation.page import Shown, write_page
 from nemo_cosmos.evaluation.record import write_record
 from nemo_cosmos.evaluation.scoring import Evaluation
 from nemo_cosmos.storage import atomic_path
@@ -84,7 +84,7 @@ def write_report(
     evaluation: Evaluation,
     folder: Path,
     record: Mapping[str, Any],
-    videos: VideosOf | None = None,
+    shown: Shown | None = None,
 ) -> None:
     """Write ``evaluation.json``, ``curves.json``, and the page and table for people, each whole.
 
@@ -92,7 +92,7 @@ def write_report(
         evaluation: the scores.
         folder: where the files go; made if it is missing.
         record: what :func:`~nemo_cosmos.evaluation.record.make_record` made of the scores.
-        videos: the files that the page may show, by video and label.
+        shown: what the page can show besides figures.
 
     Raises:
         StorageFullError: no space left.
@@ -102,7 +102,7 @@ def write_report(
         for metric, curve in clip.curves.items():
             curves.setdefault(metric, {})[name] = curve
     _write_json(folder / "curves.json", {"first_frame": evaluation.first_frame, "curves": curves})
-    write_page(evaluation, record, folder, videos)
+    write_page(evaluation, record, folder, shown)
     write_record(record, folder)
 
 

@@ -17,9 +17,12 @@ from typing import Any
 
 import torch
 
+from nemo_cosmos.checkpoint.world.config import read_config
+from nemo_cosmos.controls import get_controls
 from nemo_cosmos.errors import ConfigError, InputError
 from nemo_cosmos.evaluation.metric import Metric
 from nemo_cosmos.evaluation.obedience import OTHER, OWN, Told, partners
+from nemo_cosmos.evaluation.page import Controls, Shown
 from nemo_cosmos.evaluation.record import EvaluationRecord, as_record, make_record
 from nemo_cosmos.evaluation.recorded import recorded_needs
 from nemo_cosmos.evaluation.registry import choose_metrics
@@ -39,6 +42,8 @@ from nemo_cosmos.inference.trial_videos import (
     kept_videos,
 )
 from nemo_cosmos.progress import Progress
+from nemo_cosmos.storage import exported_folder
+from nemo_cosmos.storage.run_curves import read_curves
 
 
 def evaluate_world(
@@ -50,6 +55,7 @@ def evaluate_world(
     out: Path | None = None,
     workers: int = 1,
     launched: bool = False,
+    training: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Load a world, put it on trial and write the report.
@@ -63,6 +69,8 @@ def evaluate_world(
         workers: how many processes make videos and score them, this one among them. Each loads the
             whole model.
         launched: whether all processes that ``torchrun`` started call this and share the videos.
+        training: the folder of the run that trained the world, whose curves the report shows; by
+            default the one that holds the world's folder.
         progress: called with the videos done and the videos in all.
 
     Returns:
@@ -78,8 +86,26 @@ def evaluate_world(
         evaluation, inputs = call(work=work, crew=crew, progress=progress)
         record = make_record(evaluation, inputs, time.monotonic() - started_s)
         if out is not None:
-            write_report(evaluation, out, record, kept_videos(out, evaluation.clips))
+            shown = Shown(
+                kept_videos(out, evaluation.clips),
+                _controls(world, data, trial or Trial()),
+                read_curves(training if training is not None else exported_folder(world).parent),
+            )
+            write_report(evaluation, out, record, shown)
     return evaluation, record
+
+
+def _controls(
+    world: str | PathLike[str], data: str | PathLike[str], trial: Trial
+) -> Controls | None:
+    """What gives the control that an episode was told; None for a world without one."""
+    config = read_config(exported_folder(world))
+    signals = [
+        s for control in get_controls(c.name for c in config.controls) for s in control.signals
+    ]
+    episodes = find_episodes(data, signals, shape_of(config.video, trial.options), trial.limit)
+    by_name = {episode.name: episode for episode in episodes}
+    return (lambda name: by_name[name].read_control()) if signals else None
 
 
 def _load_and_try(

@@ -23,6 +23,7 @@ from nemo_cosmos.evaluation.benchmarks.published import published_for
 from nemo_cosmos.evaluation.benchmarks.table import PUBLISHED_KEY, published_record
 from nemo_cosmos.evaluation.codes.counts import CodeCounts
 from nemo_cosmos.evaluation.metric import Case, CodeMetric, Metric
+from nemo_cosmos.evaluation.page import Shown
 from nemo_cosmos.evaluation.record import EVALUATION_FILE, EvaluationRecord, as_record, make_record
 from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.evaluation.report import write_report
@@ -41,6 +42,7 @@ from nemo_cosmos.progress import Progress
 from nemo_cosmos.provenance.hashes import file_sha256
 from nemo_cosmos.storage import exported_folder
 from nemo_cosmos.storage.outputs import check_apart, check_output_file, check_output_folder
+from nemo_cosmos.storage.run_curves import read_curves
 from nemo_cosmos.tokenizing.reconstruct import reconstruct
 from nemo_cosmos.tokenizing.videos import VideoSource, find_videos
 from nemo_cosmos.video import Video, encode_video
@@ -159,7 +161,9 @@ def evaluate_tokenizer(
             rows = published_for(is_discrete, trial.suite)
             record[PUBLISHED_KEY] = published_record(rows, trial.suite)
         if out is not None:
-            write_report(evaluation, out, record, _kept(out, evaluation.clips))
+            lines = read_curves(exported_folder(tokenizer).parent)
+            shown = Shown(_kept(out, evaluation.clips), training=lines)
+            write_report(evaluation, out, record, shown)
     return evaluation, record
 
 

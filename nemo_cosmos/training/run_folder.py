@@ -23,33 +23,15 @@ from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.checkpoint.formats.whole import is_whole
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.storage import EXPORT_FOLDER
+from nemo_cosmos.storage.run_curves import METRICS_FILE, read_curves
 
 CHECKPOINTS_FOLDER = "checkpoints"
-METRICS_FILE = "metrics.jsonl"
 SAMPLES_FOLDER = "samples"
 FINISHED_FILE = "finished.json"
 UNFINISHED_SUFFIX = "-unfinished"  # NeMo's marker beside a checkpoint that is being written
 #: A run that wrote its curves less than this ago counts as running.
 RUNNING_S = 120.0
 STEP_PATTERN = re.compile(r"step=(\d+)")
-
-
-def read_curves(run: Path) -> list[JsonObject]:
-    """Lines of a run's ``metrics.jsonl``; a last line that a kill cut short is left out.
-
-    Args:
-        run: the run's folder; without curves the list is empty.
-    """
-    path = run / METRICS_FILE
-    if not path.is_file():
-        return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
 
 
 def read_finished(run: Path) -> JsonObject | None:

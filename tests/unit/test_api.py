@@ -16,7 +16,7 @@ from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import CuratedWriter
 from nemo_cosmos.data.tokenize.config import TokenizeConfig
 from nemo_cosmos.data.tokenize.run import tokenize_shards
-from nemo_cosmos.training.run_folder import read_curves
+from nemo_cosmos.storage.run_curves import read_curves
 from nemo_cosmos.video import Video, encode_video
 from recipes.overrides import apply_overrides
 from recipes.registry import get_recipe

@@ -11,7 +11,8 @@ import lightning.pytorch as pl
 import torch
 from nemo.lightning.io.mixin import IOMixin
 
-from nemo_cosmos.training.run_folder import METRICS_FILE, current_run, read_curves
+from nemo_cosmos.storage.run_curves import METRICS_FILE, read_curves
+from nemo_cosmos.training.run_folder import current_run
 
 # NeMo's names and plainer ones.
 RENAMED = {"reduced_train_loss": "loss"}

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from nemo_cosmos.evaluation import Case, PairMetric, choose_metrics, evaluate_cases, make_record
+from nemo_cosmos.evaluation.cases import CaseScores
 from nemo_cosmos.evaluation.drift import drift
 from nemo_cosmos.evaluation.metric import MeasuredMetric
-from nemo_cosmos.evaluation.page import write_page
+from nemo_cosmos.evaluation.page import Shown, write_page
+from nemo_cosmos.evaluation.page.failures import by_reason
 from nemo_cosmos.evaluation.scoring import summarise
 from nemo_cosmos.video import Video, encode_video
 
@@ -56,21 +58,59 @@ def test_the_page_stands_alone_and_shows_the_extremes(tmp_path: Path):
         videos[case.name] = {"truth": tmp_path / "t" / f"{case.name}.mp4"}
         encode_video(videos[case.name]["truth"], Video(case.truth_THWC, fps=10))
     videos["e"]["own"] = tmp_path / "gone.mp4"
+    lines = [{"step": n, "loss": 9.0 - n, "lr": 0.1, "odd": float("nan")} for n in range(5)]
+    shown = Shown(videos, lambda name: {"action": {"action": np.eye(8)}}, [*lines, {"loss": "cut"}])
     record = make_record(evaluation, {"kind": "world", "world": "runs/my_world"}, 3.0)
-    page = write_page(evaluation, record, tmp_path / "out", videos).read_text()
+    page = write_page(evaluation, record, tmp_path / "out", shown).read_text()
     assert "runs/my_world" in page and "5 videos" in page and "--repeat" in page
-    assert page.count("data:video/mp4") == 4, "worst and median of two metrics; the best has gone"
+    assert page.count("data:video/mp4") == 2, "worst and median, once for two metrics; e has gone"
+    assert page.count("data-clip=") == 4
     assert "What the model was told" in page
-    assert page.count("<svg") == 2, "one plot of what was told, and one curve"
+    assert page.count("<svg") == 3 + 4, "what was told, psnr, the loss, and four controls"
     assert "bad&lt;b&gt;" in page and "it is damaged" in page
     assert page.index("action_sensitivity") < page.index("psnr"), "obedience comes first"
     assert 'src="http' not in page and "<link" not in page
     table = (tmp_path / "out" / "evaluation.md").read_text()
-    assert "| action_sensitivity | 0.990 |" in table and "- skipped bad<b>" in table
+    assert "| action_sensitivity | 0.990 |" in table and "- 1 skipped: bad<b>" in table
 
 
 def test_figures_alone_without_videos(tmp_path: Path):
     evaluation = evaluate_cases([Case("a", frames(1), frames(2))], choose_metrics(["psnr"]))
     record = make_record(evaluation, {"kind": "folders", "generated": "x"})
     page = write_page(evaluation, record, tmp_path).read_text()
-    assert "data:video" not in page and "What the model was told" not in page
+    assert (
+        "data:video" not in page and "<script" not in page and "What the model was told" not in page
+    )
+
+
+def test_a_reason_of_many_is_said_once():
+    skipped = {f"{n}.mp4": f"'{n}.mp4' has {n} frames, the truth 9" for n in range(8)}
+    many, one = by_reason({"x.mp4": "it is damaged", **skipped})
+    assert len(many.names) == 8 and many.shown.endswith("4.mp4 and 3 more")
+    assert one.names == ["x.mp4"] and one.text == "it is damaged"
+
+
+def test_a_page_of_many_videos_and_metrics_stays_small(tmp_path: Path):
+    metrics = [
+        PairMetric(
+            name=f"m{k}", description="", higher_is_better=True, compute=lambda a, b: 1.0,
+            per_frame=lambda a, b: np.arange(8.0),
+        )
+        for k in range(12)
+    ]  # fmt: skip
+    generator = np.random.default_rng(0)
+    clips = {
+        str(n): CaseScores(
+            {metric.name: float(generator.normal()) for metric in metrics},
+            {metrics[0].name: generator.normal(size=8).tolist()},
+        )
+        for n in range(100)
+    }
+    evaluation = summarise(clips, metrics)
+    file = tmp_path / "a.mp4"
+    encode_video(file, Video(frames(200), fps=10))
+    record = make_record(evaluation, {})
+    shown = Shown({name: {"generated": file} for name in clips})
+    page = write_page(evaluation, record, tmp_path, shown).read_text()
+    assert page.count("data:video/mp4") == 24 and page.count("<figcaption>") == 36
+    assert len(page) < 1_000_000

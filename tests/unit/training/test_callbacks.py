@@ -13,6 +13,7 @@ from nemo.utils import AppState
 from nemo_cosmos.checkpoint.formats.nemo import weights_folder
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.platform import device, ensure_model_parallel
+from nemo_cosmos.storage.run_curves import read_curves
 from nemo_cosmos.training.callbacks.curves import number
 from nemo_cosmos.training.callbacks.progress import Progress
 from nemo_cosmos.training.callbacks.samples import SampleVideos
@@ -20,7 +21,7 @@ from nemo_cosmos.training.callbacks.signals import StopOnSignal
 from nemo_cosmos.training.callbacks.throughput import Throughput, batch_size, find_peak_tflops
 from nemo_cosmos.training.checkpointing.random_state import generator_states, set_generator_states
 from nemo_cosmos.training.fingerprint import fingerprint
-from nemo_cosmos.training.run_folder import find_runs, list_checkpoints, read_curves
+from nemo_cosmos.training.run_folder import find_runs, list_checkpoints
 from nemo_cosmos.training.trainer import WorldTrainer
 from nemo_cosmos.video import Video
 

@@ -14,11 +14,11 @@ from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.errors import RequirementError
 from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.model import DiffusionModel
+from nemo_cosmos.storage.run_curves import read_curves
 from nemo_cosmos.testing.tiny import Clips, tiny_network, write_latents
 from nemo_cosmos.training.callbacks import obedience as module
 from nemo_cosmos.training.callbacks.obedience import Obedience
 from nemo_cosmos.training.logger import RunLogger
-from nemo_cosmos.training.run_folder import read_curves
 from nemo_cosmos.training.trainer import WorldTrainer
 
 CLIPS = Clips(with_actions=True, width=48)

@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 
 from nemo_cosmos import api
 from nemo_cosmos.errors import CheckpointError, ConfigError, MissingFileError
+from nemo_cosmos.storage.run_curves import read_curves
 from nemo_cosmos.training.callbacks.signals import StoppedError
 from nemo_cosmos.training.checkpointing.resume import RunResume
-from nemo_cosmos.training.run_folder import list_checkpoints, read_curves
+from nemo_cosmos.training.run_folder import list_checkpoints
 
 TOY = Path(__file__).with_name("toy.py")
 

@@ -17,12 +17,12 @@ from nemo_cosmos.errors import MissingFileError, NumericsError
 from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.generator import DiffusionGenerator
 from nemo_cosmos.models.diffusion.model import DiffusionModel
+from nemo_cosmos.storage.run_curves import read_curves
 from nemo_cosmos.testing.tiny import Clips, tiny_network, write_latents
 from nemo_cosmos.training.callbacks.ema import EMA
 from nemo_cosmos.training.callbacks.samples import SampleVideos
 from nemo_cosmos.training.callbacks.world_sampler import WorldSampler
 from nemo_cosmos.training.logger import RunLogger
-from nemo_cosmos.training.run_folder import read_curves
 from nemo_cosmos.training.trainer import WorldTrainer
 from nemo_cosmos.video import decode
 

@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from nemo_cosmos import api
 from nemo_cosmos.errors import CheckpointError, ConfigError, NemoCosmosError, NumericsError
 from nemo_cosmos.models.common.megatron.parts import TensorPart
+from nemo_cosmos.storage.run_curves import read_curves
 from nemo_cosmos.training.checkpointing.resume import RunResume
-from nemo_cosmos.training.run_folder import list_checkpoints, read_curves
+from nemo_cosmos.training.run_folder import list_checkpoints
 from nemo_cosmos.training.session import TrainingSession
 from nemo_cosmos.training.strategy import WorldStrategy
 

@@ -31,6 +31,7 @@ def command(
     out: of.Out = None,
     require: of.Require = None,
     workers: of.Workers = 1,
+    training: of.Training = None,
     compare: of.Compare = None,
     repeat: of.Repeat = None,
     list_metrics: of.ListMetrics = False,
@@ -93,7 +94,8 @@ def command(
     }
     of_world = {"--option": option, "--disable-guard": disable_guard}
     of_tokenizers = {"--window-frames": window_frames, "--max-frames": max_frames}
-    asked = Asked(listed(metric), suite, out, tuple(require or ()), check, as_json, workers)
+    required = tuple(require or ())
+    asked = Asked(listed(metric), suite, out, required, check, as_json, workers, training)
     if list_metrics:
         listing.show_all(as_json)
     elif compare is not None:
@@ -102,7 +104,7 @@ def command(
         records.repeat(repeat, as_json)
     elif tokenizer is not None:
         _refuse_unused(of_folders, "two folders of videos")
-        _refuse_unused(of_world, "a model (--model)")
+        _refuse_unused({**of_world, "--training": training}, "a model (--model)")
         of_tokenizer.score(asked, tokenizer, data, window_frames, max_frames, limit)
     elif is_world:
         _refuse_unused(of_folders, "two folders of videos")

@@ -48,7 +48,12 @@ def score(asked: Asked, generated: Path, truth: Path | None, options: Compared) 
     with first_reports():
         with show_progress("Evaluating", "videos", asked.progress) as update:
             evaluation, record = compare_folders(
-                comparison, out=asked.out, workers=asked.workers, launched=True, progress=update
+                comparison,
+                out=asked.out,
+                workers=asked.workers,
+                launched=True,
+                training=asked.training,
+                progress=update,
             )
         show_scores(evaluation, record, scores_table, asked.as_json)
         hold(requirements, evaluation.scores)

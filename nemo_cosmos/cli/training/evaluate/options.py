@@ -32,6 +32,13 @@ Out = Annotated[
     Path | None,
     typer.Option(help="Folder for evaluation.json, curves, pictures, and --model's videos."),
 ]
+Training = Annotated[
+    Path | None,
+    typer.Option(
+        help="Run folder, or its metrics.jsonl, whose training curves the report shows; for "
+        "--model found beside it."
+    ),
+]
 Require = Annotated[
     list[str] | None,
     typer.Option(

@@ -33,6 +33,7 @@ class Asked(NamedTuple):
         check: whether to look at the inputs alone.
         as_json: whether to print JSON.
         workers: how many processes score.
+        training: the run whose curves the report shows.
     """
 
     metrics: tuple[str, ...]
@@ -42,6 +43,7 @@ class Asked(NamedTuple):
     check: bool
     as_json: bool
     workers: int = 1
+    training: Path | None = None
 
     @property
     def requirements(self) -> list[Requirement]:

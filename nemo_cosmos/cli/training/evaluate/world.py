@@ -68,6 +68,7 @@ def score(asked: Asked, tried: Tried) -> None:
                 out=asked.out,
                 workers=asked.workers,
                 launched=True,
+                training=asked.training,
                 progress=update,
             )
         show_scores(evaluation, record, metrics_table, asked.as_json)
