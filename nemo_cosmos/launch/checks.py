@@ -53,6 +53,18 @@ def training_checks(recipe: run.Partial, post_training: bool, *, here: bool = Tr
     return checks
 
 
+def value_checks(recipe: run.Partial) -> list[Check]:
+    """Return what to look at before a recipe is printed: values that no machine could run.
+
+    Args:
+        recipe: the configured recipe.
+    """
+    return [
+        Check("precision", lambda: _precision(recipe)),
+        Check("model", lambda: _preset(_build(recipe))),
+    ]
+
+
 def _machine(recipe: run.Partial) -> str:
     """What this machine computes on, if it has what the precision needs."""
     from nemo_cosmos.platform.accelerator.findings import Needs, check_machine

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     import nemo_run as run
@@ -35,8 +35,9 @@ class Resources:
         """Check the numbers."""
         if min(self.num_nodes, self.devices_per_node) < 1:
             raise ConfigError(
-                f"A job of {self.num_nodes} machines with {self.devices_per_node} devices each "
-                "cannot run; both numbers must be 1 or more."
+                f"A job of {counted(self.num_nodes, 'machine')} with "
+                f"{counted(self.devices_per_node, 'device')} each cannot run; both numbers must "
+                "be 1 or more."
             )
 
     @property

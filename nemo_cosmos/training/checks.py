@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.errors import ConfigError, counted
 from nemo_cosmos.options import check_value
 from nemo_cosmos.platform import ranks
 from nemo_cosmos.platform.accelerator.findings import Needs, check_machine
@@ -150,14 +150,16 @@ def check_processes(strategy: nl.MegatronStrategy, num_processes: int) -> None:
     if sharing % copies:
         raise ConfigError(
             f"trainer.strategy.num_distributed_optimizer_instances={copies} does not divide the "
-            f"{sharing} processes that share a model's state. Choose a divisor of {sharing}."
+            f"{counted(sharing, 'process', 'processes')} over which the copies of the model are "
+            f"spread. Choose a divisor of {sharing}."
         )
     if strategy.fsdp is not None and sharing == copies:
         # Megatron-FSDP 0.16 counts the gradients of such a process twice.
         raise ConfigError(
             "trainer.strategy.fsdp=megatron has nothing to shard: every process holds a whole "
-            f"model ({num_processes} processes, {one_model // sizes['context_parallel_size']} of "
-            f"them tensor-parallel, {copies} copies of the model). Start more processes, lower "
+            f"model ({counted(num_processes, 'process', 'processes')}, "
+            f"{one_model // sizes['context_parallel_size']} of them tensor-parallel, "
+            f"{counted(copies, 'copy', 'copies')} of the model). Start more processes, lower "
             "num_distributed_optimizer_instances, or leave fsdp out."
         )
     launched = ranks.num_processes()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nemo_cosmos.checklist import require
 from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
 from nemo_cosmos.cli.kit.options import AllowMismatch, Conf, Overrides, listed
 
@@ -18,7 +19,10 @@ Factory = Annotated[
     str | None, typer.Option("--factory", "-f", help="Name of a recipe; --list shows them.")
 ]
 Dryrun = Annotated[
-    bool, typer.Option("--dryrun", help="Print the resolved configuration and stop.")
+    bool,
+    typer.Option(
+        "--dryrun", help="Print the resolved configuration, if its values are legal, and stop."
+    ),
 ]
 ListRecipes = Annotated[bool, typer.Option("--list", help="List the recipes and stop.")]
 Weights = Annotated[
@@ -133,13 +137,14 @@ def run_training(
 
     check_python()  # before the first import of what may be missing
     from nemo_cosmos.launch import Job, configure_recipe, launcher_for
-    from nemo_cosmos.launch.checks import training_checks
+    from nemo_cosmos.launch.checks import training_checks, value_checks
     from nemo_cosmos.platform import is_first_process
     from nemo_cosmos.site import compose_site, kept_choices, site_file
 
     site = compose_site(conf)
     recipe = configure_recipe(factory or site["recipe"], overrides, site, post_training)
     if dryrun:
+        require(value_checks(recipe))
         from nemo_run.core.serialization.yaml import YamlSerializer
 
         _show_origins([*conf, *overrides])

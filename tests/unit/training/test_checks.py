@@ -27,10 +27,14 @@ def test_copies_of_a_model_must_divide_its_processes() -> None:
     check_processes(strategy, 4)
     with pytest.raises(ConfigError, match=r"instances=2 does not divide the 3 processes"):
         check_processes(strategy, 3)
+    with pytest.raises(ConfigError, match=r"instances=2 does not divide the 1 process over"):
+        check_processes(strategy, 1)
 
 
 def test_fsdp_needs_processes_to_share_with() -> None:
     check_processes(WorldStrategy(fsdp="megatron", context_parallel_size=2), 2)
+    with pytest.raises(ConfigError, match=r"\(1 process, 1 of them.* 1 copy of the model\)"):
+        check_processes(WorldStrategy(fsdp="megatron"), 1)
     with pytest.raises(ConfigError, match=r"nothing to shard.*2 processes.*2 copies"):
         strategy = WorldStrategy(fsdp="megatron", num_distributed_optimizer_instances=2)
         check_processes(strategy, 2)

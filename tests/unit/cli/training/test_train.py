@@ -38,6 +38,19 @@ def test_dryrun_prints_the_resolved_configuration(run_cli):
     assert "#   CUDA_DEVICE_MAX_CONNECTIONS=1  (in one queue" in ran.out
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("model.config.fused=fast", "fused='fast' is unknown"),
+        ("model.config.layer_spec=te", "layer_spec='te' is unknown"),
+        ("trainer.precision=bf15", "bf15"),
+    ],
+)
+def test_dryrun_prints_no_value_that_nothing_could_run(run_cli, word, message):
+    ran = run_cli("pretrain", "--factory", "diffusion_nano_text2world", "--dryrun", word)
+    assert (ran.code, ran.out) == (2, "") and message in ran.err
+
+
 def test_the_users_words_beat_the_sites(run_cli):
     words = ["--factory", "diffusion_7b_text2world", "--conf", "parallel=tp8_cp2", "--dryrun"]
     ran = run_cli("pretrain", *words, "trainer.strategy.context_parallel_size=4")
