@@ -22,7 +22,12 @@ from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.data.shards.index import load_index
 from nemo_cosmos.data.shards.writer import SHARDS_PER_PART, list_shards, read_shard
 from nemo_cosmos.data.tokenize.config import TokenizeConfig
-from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE, parts_of_info
+from nemo_cosmos.data.tokenize.dataset_info import (
+    DATASET_FILE,
+    FORMAT,
+    VERSION,
+    parts_of_info,
+)
 from nemo_cosmos.data.tokenize.shard_encoder import (
     Encode,
     EncodeText,
@@ -36,7 +41,6 @@ from nemo_cosmos.provenance.belonging import ALLOWED_KEY, check_together
 from nemo_cosmos.storage import atomic_path, path_from_folder
 from nemo_cosmos.video import frames_to_tensor
 
-FORMAT, VERSION = "nemo_cosmos.latents", 1
 RUN_FILE = "tokenize.json"
 """The settings that an output folder was begun with."""
 

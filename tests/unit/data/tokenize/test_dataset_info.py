@@ -38,6 +38,51 @@ def test_dataset_that_does_not_say(data, content):
         check_tokenizer(data)
 
 
+def test_what_tokenize_writes_is_read(data):
+    whole = {
+        "format": "nemo_cosmos.latents",
+        "version": 1,
+        "num_samples": 2,
+        "num_clips": 1,
+        "skipped": {"too_short": 1},
+        "latent_shape": [16, 5, 12, 16],
+        "window": {"window_frames": 17, "size": [96, 128], "more_sizes": [[64, 64]]},
+        "tokenizer": "../tok",
+        "tokenizer_name": "tokenizer_nano_cv4x8x8",
+        "encoder_sha256": "37a2",
+        "latent_stats": {"mean": [0.0, 1.0], "std": [1.0, 2]},
+        "text_encoder": {"kind": "embedded", "path": None, "max_length": 32, "dim": 512},
+        "allowed_mismatch": ["text_encoder"],
+    }
+    (data / "dataset.json").write_text(json.dumps(whole))
+    assert read_dataset_info(data) == whole
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('["tokenizer"]', "expected an object"),
+        ('{"tokeniser": "../tok"}', "'tokeniser', which means nothing.*'tokenizer'"),
+        ('{"version": 2, "blocks": []}', "version 2; this nemo_cosmos reads .* version 1"),
+        ('{"format": "nemo_cosmos.codes"}', "format 'nemo_cosmos.codes'"),
+        ('{"tokenizer": 3}', "tokenizer is 3"),
+        ('{"text_encoder": "t5"}', "'text_encoder' is 't5'"),
+        ('{"text_encoder": {"dim": "512"}}', r"text_encoder\.dim is '512'"),
+        ('{"window": {"size": [96]}}', r"window\.size has 1 values"),
+        ('{"window": {"frames": 17}}', "'window' has 'frames'"),
+        ('{"latent_shape": [16, 5, 0, 16]}', "latent_shape is 0"),
+        ('{"latent_stats": {"mean": [0, null]}}', r"latent_stats\.mean is None"),
+        ('{"num_samples": -1}', "num_samples is -1"),
+    ],
+)
+def test_an_entry_that_nobody_would_read_or_of_another_type_is_refused(data, content, message):
+    (data / "dataset.json").write_text(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_dataset_info(data)
+    assert str(data / "dataset.json") in str(caught.value)
+    assert "Tokenize the data again" in str(caught.value)
+
+
 def test_folder_without_the_file(tmp_path):
     with pytest.raises(MissingFileError, match=r"dataset\.json"):
         check_tokenizer(tmp_path)
