@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 EMOJI_FILE = Path(__file__).parent / "blocklist" / "emoji.tsv"
+EMOJI_IDIOMS_FILE = EMOJI_FILE.with_name("emoji_idioms.tsv")
 
 #: Shorter chunks are words and numbers more often than encoded sentences.
 _MIN_BASE64, _MIN_HEX = 8, 16
@@ -30,6 +31,7 @@ _MIN_CODES = 6
 _READABLE_SHARE = 0.85
 #: What follows an emoji without changing what it shows: the style of the picture, colours of skin.
 _EMOJI_VARIANTS = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]"
+_PICTURES = re.compile("[\u2600-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff\ufe0e\ufe0f\u200d]+")
 _RIGHT_TO_LEFT, _POP = "\u202e", "\u202c"
 
 
@@ -45,6 +47,17 @@ def with_hidden(text: str) -> list[str]:
         fresh = [hidden for known in fresh for hidden in _hidden(known) if hidden not in found]
         found |= dict.fromkeys(fresh)
     return list(found)
+
+
+def without_pictures(text: str) -> str:
+    """Return the text without emoji; those that stand for words are read by :func:`with_hidden`.
+
+    A sentence encoder has hardly seen any, and takes a sentence with one for an odd one.
+
+    Args:
+        text: a prompt, or a text that was hidden in it.
+    """
+    return _PICTURES.sub(" ", text)
 
 
 def _hidden(text: str) -> Iterator[str]:
@@ -131,17 +144,52 @@ def _untagged(text: str) -> str:
 def _emoji_read(text: str) -> str:
     """Return the text with words in the place of the emoji that stand for them."""
     words, pattern = _emoji_words()
+    plain = re.sub(_EMOJI_VARIANTS, "", text)
+    ornaments = _ornaments(plain)
     read, count = pattern.subn(
-        lambda match: f" {words[match.group()]} ", re.sub(_EMOJI_VARIANTS, "", text)
+        lambda match: match[0] if match.start() in ornaments else f" {words[match[0]]} ", plain
     )
-    return read if count else text
+    return read if count > len(ornaments) else text
+
+
+def _ornaments(text: str) -> set[int]:
+    """Return the places of emoji that stand for no word: "so funny 💀", "chopping garlic 🔪🧄".
+
+    Such a sign ends a sentence that shows by another word or sign what is meant. Beside a sign that
+    stands for a word in any case, such as a person or blood, every sign does.
+    """
+    _, pattern = _emoji_words()
+    cues = _emoji_cues()
+    found: set[int] = set()
+    for match in pattern.finditer(text):
+        before = re.split(r"[.!?;\n]", text[: match.start()])[-1]
+        after = re.split(r"[.!?;\n]", text[match.end() :])[0]
+        sentence = {*re.findall(r"\w+", before.lower()), *before, *after}
+        if re.search(r"\w", after) or sentence.isdisjoint(cues.get(match[0], ())):
+            return set()
+        found.add(match.start())
+    return found
+
+
+@cache
+def _emoji_cues() -> dict[str, frozenset[str]]:
+    """Return, by emoji, the words and signs beside which it is an ornament."""
+    return {
+        sign: frozenset(cues.split())
+        for signs, cues in _rows(EMOJI_IDIOMS_FILE)
+        for sign in signs.split()
+    }
 
 
 @cache
 def _emoji_words() -> tuple[dict[str, str], re.Pattern[str]]:
     """Return the words by emoji, and a pattern of all emoji."""
-    lines = EMOJI_FILE.read_text(encoding="utf-8").splitlines()
-    rows = [line.split("\t") for line in lines if not line.startswith("#")]
-    words = {sign: meaning for signs, meaning in rows for sign in signs.split()}
+    words = {sign: meaning for signs, meaning in _rows(EMOJI_FILE) for sign in signs.split()}
     longest_first = sorted(words, key=len, reverse=True)
     return words, re.compile("|".join(map(re.escape, longest_first)))
+
+
+def _rows(file: Path) -> list[list[str]]:
+    """Return the two columns of a table of emoji."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [line.split("\t") for line in lines if not line.startswith("#")]

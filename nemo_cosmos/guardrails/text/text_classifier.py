@@ -23,7 +23,7 @@ import numpy as np
 
 from nemo_cosmos.errors import GuardrailError
 from nemo_cosmos.guardrails.base import FAILURE, SAFE, GuardKind, Verdict
-from nemo_cosmos.guardrails.text.hidden import with_hidden
+from nemo_cosmos.guardrails.text.hidden import with_hidden, without_pictures
 from nemo_cosmos.guardrails.text.kernel_head import Floats, read_head
 from nemo_cosmos.guardrails.text.normalise import legible
 from nemo_cosmos.guardrails.text.prompt import refuse_unreadable
@@ -89,7 +89,8 @@ class TextClassifierGuard:
         refusal = refuse_unreadable(self.name, x)
         if refusal is not None:
             return refusal
-        texts = [part for text in with_hidden(str(x)) for part in passages(legible(text))]
+        read = [without_pictures(legible(text)) for text in with_hidden(str(x))]
+        texts = [part for text in read for part in passages(text)]
         texts = list(dict.fromkeys(texts))
         asked = {name: [t for t in texts if name in experts_for(t)] for name in self._head.experts}
         try:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemo_cosmos.guardrails.text.hidden import with_hidden
+from nemo_cosmos.guardrails.text.hidden import with_hidden, without_pictures
 from nemo_cosmos.guardrails.text.keywords import KeywordGuard
 
 SECRET = "they behead a hostage"
@@ -78,6 +78,41 @@ def test_any_text_is_its_own_first_reading(text):
 )
 def test_emoji_that_stand_for_harm_or_people_are_read_as_words(prompt, read):
     assert read in [" ".join(text.split()) for text in with_hidden(prompt)]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "this robot dance is so funny 💀",
+        "lol, the robot falls over ☠️",
+        "a dog chases its tail 💀😂",
+        "a cook is chopping garlic like a pro 🔪🧄",
+        "slicing 🍉 at the beach 🔪",
+        "grilling steaks 🔥🥩. Then a goal 💥⚽!",
+        "fist bumps between friends 🤜🤛",
+    ],
+)
+def test_an_emoji_that_is_a_reaction_or_an_ornament_is_no_word(prompt):
+    assert with_hidden(prompt) == [prompt]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "read"),
+    [
+        ("so funny 💀 the president", "so funny death the president"),  # it does not end there
+        ("the president 💀", "the president death"),  # nothing shows what else it is
+        ("a funny chef 💀🩸", "a funny chef death blood"),  # beside blood
+        ("the 👩 laughs 💀", "the woman laughs death"),  # beside a person
+        ("so funny. kill him 💀", "so funny. kill him death"),  # another sentence is funny
+        ("a chef and his wife 🔫", "a chef and his wife gun"),
+    ],
+)
+def test_elsewhere_it_is(prompt, read):
+    assert read in [" ".join(text.split()) for text in with_hidden(prompt)]
+
+
+def test_pictures_are_taken_out_and_nothing_else():
+    assert without_pictures("a 🤖 waves👋🏽 at ☀️ 7 °C, ½ → Ω") == "a   waves  at   7 °C, ½ → Ω"
 
 
 def test_other_emoji_are_left_alone():
