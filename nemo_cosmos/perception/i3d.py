@@ -17,13 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nemo_cosmos.assets import asset_version
 from nemo_cosmos.perception.weights import asset_state, folded_norm, read_array_pickle
 
 ASSET = "i3d_kinetics400"
-NAME = "i3d-kinetics-400"
 NUM_CLASSES = 400
-SIDE_PX = 224
 #: With fewer frames nothing is left for the last pool, which is two frames long.
 MIN_FRAMES = 9
 _NORM_EPSILON = 1e-3
@@ -124,11 +121,6 @@ def load_i3d() -> I3D:
     network = I3D()
     network.load_state_dict(asset_state(ASSET, _convert), strict=True)
     return network.requires_grad_(False).eval()
-
-
-def i3d_version() -> str:
-    """The exact weights that :func:`load_i3d` reads."""
-    return asset_version(ASSET)
 
 
 def _triple(size: tuple[int, ...]) -> _Size:

@@ -20,17 +20,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nemo_cosmos.assets import asset_version
 from nemo_cosmos.perception.torchscript import read_torchscript_tensors
 from nemo_cosmos.perception.weights import asset_state, folded_norm
-from nemo_cosmos.platform import by_device, default_device
+from nemo_cosmos.platform import default_device
 
 ASSET = "inception_2015"
-NAME = "inception-2015-12-05"
-NUM_FEATURES = 2048
 IMAGE_SIZE = (299, 299)
-#: Frames that the network sees at once, on a CPU and on a GPU.
-FRAMES_PER_CALL = (8, 64)
 _NORM_EPSILON = 1e-3
 _PREFIX = "net.layers."
 
@@ -223,14 +218,17 @@ def _sample(x_NCHW: Tensor, dim: int, size: int) -> Tensor:
     return below + (above - below) * share
 
 
-def inception_features(frames_THWC: NDArray[np.uint8], network: Inception) -> NDArray[np.float32]:
+def inception_features(
+    frames_THWC: NDArray[np.uint8], network: Inception, frames_per_call: int = 8
+) -> NDArray[np.float32]:
     """Features of each frame, ``(T, 2048)``.
 
     Args:
         frames_THWC: RGB frames of any size.
         network: what :func:`load_inception` gives.
+        frames_per_call: frames that the network sees at once.
     """
-    device, step = default_device(), by_device(*FRAMES_PER_CALL)
+    device, step = default_device(), frames_per_call
     parts = []
     with torch.inference_mode():
         for first in range(0, len(frames_THWC), step):
@@ -249,11 +247,6 @@ def load_inception() -> Inception:
     network = Inception()
     network.load_state_dict(asset_state(ASSET, _convert), strict=True)
     return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def inception_version() -> str:
-    """The exact weights that :func:`load_inception` reads."""
-    return asset_version(ASSET)
 
 
 def _average(x_NCHW: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -22,7 +22,7 @@ from nemo_cosmos.evaluation.benchmarks.protocols import PROTOCOLS, Protocol
 from nemo_cosmos.evaluation.benchmarks.published import published_for
 from nemo_cosmos.evaluation.benchmarks.table import PUBLISHED_KEY, published_record
 from nemo_cosmos.evaluation.codes.counts import CodeCounts
-from nemo_cosmos.evaluation.metric import Case, CodeMetric, Metric
+from nemo_cosmos.evaluation.metric import Case, CodeMetric, Frames, Metric
 from nemo_cosmos.evaluation.page import Shown
 from nemo_cosmos.evaluation.record import EVALUATION_FILE, EvaluationRecord, as_record, make_record
 from nemo_cosmos.evaluation.registry import choose_metrics
@@ -288,9 +288,7 @@ def _describe(network: VideoTokenizer, folder: Path) -> dict[str, Any]:
     return {
         "name": config.name,
         "kind": config.kind,
-        "compression": "x".join(
-            str(factor) for factor in (config.temporal_factor, *[config.spatial_factor] * 2)
-        ),
+        "compression": f"{config.temporal_factor}x{config.spatial_factor}x{config.spatial_factor}",
         "codebook_size": math.prod(config.fsq_levels) if config.discrete else None,
         "latent_channels": None if config.discrete else config.latent_channels,
         "num_parameters": sum(weight.numel() for weight in network.net.parameters()),
@@ -318,7 +316,8 @@ def _source(
             frames_THWC = trial.protocol.prepare(frames_THWC, truth.fps)
         made = reconstruct(network, frames_THWC, trial.window)
         if out is not None:
-            _keep(out, video.name, frames_THWC=frames_THWC, made=made.frames_THWC, fps=truth.fps)
+            shown = {"truth": frames_THWC, "reconstruction": made.frames_THWC}
+            _keep(out, video.name, shown, truth.fps)
         codes = None
         if made.codes is not None:
             codes = CodeCounts.of(made.codes, int(model["codebook_size"]))
@@ -331,15 +330,15 @@ _FOLDERS = {"truth": "truth", "reconstruction": "through the tokenizer"}
 """Folder below ``videos`` -> the label in the report."""
 
 
-def _keep(out: Path, name: str, *, frames_THWC: Any, made: Any, fps: float) -> None:
+def _keep(out: Path, name: str, videos: Mapping[str, Frames], fps: float) -> None:
     """Write both videos for the report; scores are of the frames before this compression."""
-    for folder, frames in zip(_FOLDERS, (frames_THWC, made), strict=True):
+    for folder, frames_THWC in videos.items():
         place = out / "videos" / folder
         place.mkdir(parents=True, exist_ok=True)
-        encode_video(place / f"{name}.mp4", Video(frames, fps))
+        encode_video(place / f"{name}.mp4", Video(frames_THWC, fps))
 
 
-def _kept(out: Path, names: Sequence[str] | Mapping[str, object]) -> dict[str, dict[str, Path]]:
+def _kept(out: Path, names: Iterable[str]) -> dict[str, dict[str, Path]]:
     """The videos that a trial kept, by name and label."""
     return {
         name: {

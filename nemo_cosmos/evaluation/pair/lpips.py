@@ -90,5 +90,6 @@ LPIPS_ALEX = PairMetric(
     description="perceptual distance by AlexNet, mean over frames; 0 the same",
     is_default=False,
     describe_features=lambda: Features("alexnet with LPIPS heads", asset_version("lpips_alexnet")),
+    frames_per_call=FRAMES_PER_CALL,
     per_frame=functools.partial(lpips_per_frame, network="alexnet"),
 )

@@ -47,6 +47,7 @@ CLIP_FRAMES = 16
 MAX_FRAMES = 300
 #: Clips that the network sees at once, on a CPU and on a GPU.
 CLIPS_PER_CALL = (1, 16)
+_FRAMES_PER_CALL = (CLIPS_PER_CALL[0] * CLIP_FRAMES, CLIPS_PER_CALL[1] * CLIP_FRAMES)
 MIN_CLIPS, MIN_VIDEOS, MIN_CLIPS_FOR_KERNEL = 256, 50, 8
 
 
@@ -142,6 +143,7 @@ FVD_I3D = SetMetric(
     higher_is_better=False,
     description="Frechet video distance of clips of 16 frames by I3D; 0 the same set",
     describe_features=_features,
+    frames_per_call=_FRAMES_PER_CALL,
     extract=clip_logits,
     compare=frechet_distance,
     min_rows=MIN_CLIPS,
@@ -153,6 +155,7 @@ RFVD_I3D = SetMetric(
     higher_is_better=False,
     description="TokenBench's Frechet video distance of whole reconstructed videos by I3D",
     describe_features=_features,
+    frames_per_call=(MAX_FRAMES, MAX_FRAMES),
     extract=video_logits,
     compare=frechet_distance,
     min_rows=MIN_VIDEOS,
@@ -164,6 +167,7 @@ KVD_I3D = SetMetric(
     higher_is_better=False,
     description="kernel video distance of clips of 16 frames by I3D, for small sets",
     describe_features=_features,
+    frames_per_call=_FRAMES_PER_CALL,
     extract=clip_logits,
     compare=kernel_distance,
     min_rows=MIN_CLIPS_FOR_KERNEL,

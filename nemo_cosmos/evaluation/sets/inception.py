@@ -17,12 +17,14 @@ from nemo_cosmos.assets import asset_version
 from nemo_cosmos.evaluation.metric import Features, Frames, SetMetric
 from nemo_cosmos.evaluation.sets.frechet import frechet_distance
 from nemo_cosmos.evaluation.sets.kernel import kernel_distance
-from nemo_cosmos.platform import default_device
+from nemo_cosmos.platform import by_device, default_device
 
 if TYPE_CHECKING:
     from nemo_cosmos.perception.inception import Inception
 
 NUM_FEATURES = 2048
+#: Frames that the network sees at once, on a CPU and on a GPU.
+FRAMES_PER_CALL = (8, 64)
 
 
 def frame_features(frames_THWC: Frames) -> NDArray[np.float32]:
@@ -33,7 +35,7 @@ def frame_features(frames_THWC: Frames) -> NDArray[np.float32]:
     """
     from nemo_cosmos.perception.inception import inception_features
 
-    return inception_features(frames_THWC, _network())
+    return inception_features(frames_THWC, _network(), by_device(*FRAMES_PER_CALL))
 
 
 @functools.cache
@@ -52,6 +54,7 @@ FID_INCEPTION = SetMetric(
     higher_is_better=False,
     description="Frechet Inception distance of all frames; 0 the same set",
     describe_features=_features,
+    frames_per_call=FRAMES_PER_CALL,
     extract=frame_features,
     compare=frechet_distance,
     # With fewer rows the covariance is singular and the distance far too large or small.
@@ -65,6 +68,7 @@ KID_INCEPTION = SetMetric(
     higher_is_better=False,
     description="kernel Inception distance of all frames, for small sets; about 0 the same set",
     describe_features=_features,
+    frames_per_call=FRAMES_PER_CALL,
     extract=frame_features,
     compare=kernel_distance,
     min_rows=50,

@@ -44,7 +44,7 @@ def test_too_few_frames_name_the_number_of_videos_and_the_metric_for_fewer(
     rows = np.random.default_rng(0).normal(size=(len(moving_square_THWC), 2048))
     monkeypatch.setattr(
         "nemo_cosmos.perception.inception.inception_features",
-        lambda frames, network: rows.astype(np.float32),
+        lambda frames, network, frames_per_call: rows.astype(np.float32),
     )
     cases = [Case(name, moving_square_THWC, moving_square_THWC) for name in "ab"]
     with pytest.raises(InputError, match=r"at least 2049 rows.*at least 82 videos.*kid_inception"):
