@@ -14,7 +14,7 @@ from nemo_cosmos.evaluation.comparison import (
     differences_table,
 )
 from nemo_cosmos.evaluation.record import EvaluationRecord
-from nemo_cosmos.evaluation.statistics import mean_score
+from nemo_cosmos.evaluation.statistics import Score, mean_score
 
 HIGHER = {"unit": "dB", "higher_is_better": True, "features": None}
 
@@ -65,6 +65,14 @@ def test_what_cannot_be_compared():
         compare(base, record("b", metrics=other, psnr=[1.0, 2.0]))
     with pytest.raises(ConfigError, match="cannot be repeated"):
         check_repetition(base, record("b", metrics=other, psnr=[1.0, 2.0]))
+
+
+def test_the_same_number_comes_out_also_where_it_lies_outside_its_own_interval():
+    # As a Frechet distance does, which resampled sets make larger.
+    scores = {"fvd": Score(10.0, 12.0, 18.0, 9)}
+    before = dataclasses.replace(record("a", fvd=[1.0]), scores=scores)
+    (found,) = check_repetition(before, before)
+    assert found.is_equal and found.comes_out
 
 
 def test_a_score_comes_out_the_same_within_or_outside():
