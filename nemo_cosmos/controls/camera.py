@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.aliases import Array
+from nemo_cosmos.controls.objects import OBJECTS, fit_objects
 from nemo_cosmos.controls.signal import Signal, SignalArray, Values
 from nemo_cosmos.errors import SampleError
 
@@ -195,7 +196,7 @@ def fit_camera(
 def fit_recorded(
     recorded: Mapping[str, Values], outer: tuple[int, int], size: tuple[int, int] | None = None
 ) -> dict[str, Values]:
-    """The signals of frames that were resized and cropped; of ours only the camera counts pixels.
+    """The signals of frames that were resized and cropped: camera and objects count pixels.
 
     Args:
         recorded: the arrays of each signal by its name.
@@ -205,6 +206,8 @@ def fit_recorded(
     fitted = dict(recorded)
     if CAMERA.name in fitted:
         fitted[CAMERA.name] = fit_camera(fitted[CAMERA.name], outer, size)
+    if OBJECTS.name in fitted:
+        fitted[OBJECTS.name] = fit_objects(fitted[OBJECTS.name], outer, size)
     return fitted
 
 

@@ -6,7 +6,10 @@ It steers no model; metrics compare generated videos with it. N objects move in 
 
 from __future__ import annotations
 
-from nemo_cosmos.controls.signal import Signal, SignalArray
+import numpy as np
+
+from nemo_cosmos.aliases import Array
+from nemo_cosmos.controls.signal import Signal, SignalArray, Values
 
 OBJECTS = Signal(
     "objects.npz",
@@ -45,3 +48,66 @@ OBJECTS = Signal(
         ),
     ),
 )
+
+
+def fit_objects(
+    values: Values, outer: tuple[int, int], size: tuple[int, int] | None = None
+) -> dict[str, Array]:
+    """The objects of frames that were resized, and then cropped or padded around their middle.
+
+    Args:
+        values: the arrays of ``objects.npz``.
+        outer: height and width that the frames were resized to.
+        size: height and width that were cut out of their middle, or that they were padded to; by
+            default all.
+    """
+    size = size or outer
+    mask_THW = _nearest(np.asarray(values["mask"]), outer)
+    # As video.resize crops and pads: whole pixels, an odd one at the far side.
+    top, left = (int((whole - kept) / 2) for whole, kept in zip(outer, size, strict=True))
+    cut_THW = _window(mask_THW, top, left, size)
+    num = len(values["mass_kg"])
+    before_TN, after_TN = (_areas(masks, num) for masks in (mask_THW, cut_THW))
+    kept_TN = after_TN / np.maximum(before_TN, 1)
+    border_THW = cut_THW.copy()
+    border_THW[:, 1:-1, 1:-1] = 0
+    # Of an uncut picture the recording knows better than the mask what the border cuts.
+    is_cut_TN = (_areas(border_THW, num) > 0) if tuple(size) != tuple(outer) else False
+    projection = np.array(values["projection"], np.float64)
+    for row, (whole, kept, corner) in enumerate(
+        ((outer[1], size[1], left), (outer[0], size[0], top))
+    ):
+        projection[row] = (projection[row] * whole - projection[2] * corner) / kept
+    return dict(values) | {
+        "mask": cut_THW,
+        "visible_fraction": np.asarray(values["visible_fraction"]) * kept_TN,
+        "is_whole": (np.asarray(values["is_whole"], bool) & ~np.asarray(is_cut_TN)).astype(
+            np.uint8
+        ),
+        "projection": projection,
+    }
+
+
+def _nearest(mask_THW: Array, size: tuple[int, int]) -> Array:
+    """Masks at another size."""
+    rows, columns = (
+        np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
+        for new, old in zip(size, mask_THW.shape[1:], strict=True)
+    )
+    return mask_THW[:, rows[:, None], columns]
+
+
+def _window(mask_THW: Array, top: int, left: int, size: tuple[int, int]) -> Array:
+    """A part of masks; beyond them no object."""
+    result = np.zeros((len(mask_THW), *size), mask_THW.dtype)
+    height, width = mask_THW.shape[1:]
+    into = (slice(max(-top, 0), min(height - top, size[0])),
+            slice(max(-left, 0), min(width - left, size[1])))  # fmt: skip
+    source = (slice(max(top, 0), top + into[0].stop), slice(max(left, 0), left + into[1].stop))
+    result[:, into[0], into[1]] = mask_THW[:, source[0], source[1]]
+    return result
+
+
+def _areas(mask_THW: Array, num: int) -> Array:
+    """Pixels of each object at each frame, ``(T, N)``."""
+    return np.stack([(mask_THW == number).sum((1, 2)) for number in range(1, num + 1)], axis=1)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.controls import Values
+from nemo_cosmos.controls.objects import fit_objects
 from nemo_cosmos.errors import SampleError
 from nemo_cosmos.evaluation.metric import Case, Frames
 
@@ -104,7 +105,8 @@ def see(case: Case) -> Scene:
         return _last[1]
     assert case.truth_THWC is not None, "every metric of this room needs the truth"
     known = case.recorded["objects"]
-    mask_THW = _fitted(np.asarray(known["mask"], np.uint8), case.truth_THWC)
+    known = _fitted(known, case.truth_THWC)
+    mask_THW = np.asarray(known["mask"], np.uint8)
     num = len(known["mass_kg"])
     size_px = _usual_size(mask_THW, np.asarray(known["is_whole"], bool), num)
     projection = np.asarray(known["projection"], np.float64)
@@ -215,21 +217,19 @@ def to_plane(picture_2: Floats, projection: Floats) -> Floats:
     return np.asarray(solved[..., 0])
 
 
-def _fitted(mask_THW: NDArray[np.uint8], frames_THWC: Frames) -> NDArray[np.uint8]:
-    """Masks at the size of the frames."""
-    (length, height, width), shape = mask_THW.shape, frames_THWC.shape
+def _fitted(known: Values, frames_THWC: Frames) -> Values:
+    """The objects at the size of the frames; whoever crops them cuts the masks, too."""
+    (length, height, width), shape = np.shape(known["mask"]), frames_THWC.shape
+    if (length, height, width) == shape[:3]:
+        return known
     stretch = (width * shape[1]) / (height * shape[2])
     if length != shape[0] or abs(stretch - 1) > _MAX_STRETCH:
         raise SampleError(
             f"The masks are {length} pictures of {height}x{width}, the frames {shape[0]} of "
             f"{shape[1]}x{shape[2]} (height x width). Compare at a size of the same aspect ratio "
-            "as that of the recording."
+            "as that of the recording, or cut both with nemo_cosmos.controls.fit_recorded."
         )
-    if (height, width) == shape[1:3]:
-        return mask_THW
-    size = (shape[2], shape[1])
-    resized = [cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in mask_THW]
-    return np.stack(resized).astype(np.uint8)
+    return fit_objects(known, (shape[1], shape[2]))
 
 
 def _usual_size(mask_THW: NDArray[np.uint8], is_whole_TN: Bools, num: int) -> Floats:
