@@ -26,6 +26,7 @@ from nemo_cosmos.evaluation.record import (
     as_record,
     make_record,
 )
+from nemo_cosmos.evaluation.recorded import signal_files
 from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.evaluation.report import write_report
 from nemo_cosmos.evaluation.run import Part, score_parts
@@ -175,7 +176,9 @@ def describe_folders(asked: Comparison) -> dict[str, Any]:
         "optional": sorted(asked.optional),
         "sha256": {
             name: [
-                file_sha256(file) for one in (pair, *pair.views().values()) for file in one.files
+                file_sha256(file)
+                for one in (pair, *pair.views().values())
+                for file in (*one.files, *signal_files(one.files[-1]))
             ]
             for name, pair in pairs.items()
         },

@@ -35,6 +35,19 @@ def files_beside(video: Path, names: Iterable[str]) -> list[Path]:
     return [file for file in candidates if file.is_file()]
 
 
+def signal_files(video: Path) -> list[Path]:
+    """The files of all signals that stand beside a video, in order of name.
+
+    Args:
+        video: the video.
+    """
+    return [
+        file
+        for file in sorted(video.parent.iterdir())
+        if file.suffix in _ENDINGS and file.stem.rpartition(".")[0] == video.stem
+    ]
+
+
 def read_recorded(
     names: Iterable[str],
     read: Callable[[str], bytes | None],

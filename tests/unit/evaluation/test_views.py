@@ -9,8 +9,14 @@ import pytest
 
 from nemo_cosmos.errors import ConfigError, VideoError
 from nemo_cosmos.evaluation import Alignment, evaluate_folders, match_videos
-from nemo_cosmos.evaluation.folders import Comparison, describe_folders, evaluation_checks
+from nemo_cosmos.evaluation.folders import (
+    Comparison,
+    describe_folders,
+    evaluation_checks,
+    repeat_folders,
+)
 from nemo_cosmos.evaluation.metric import CaseMetric
+from nemo_cosmos.evaluation.record import as_record, make_record
 from nemo_cosmos.evaluation.views import view_files, without_views
 from nemo_cosmos.testing.rooms import pinhole
 from nemo_cosmos.video import Video, encode_video
@@ -139,7 +145,18 @@ def test_a_changed_view_is_scored_again_and_recorded(folders):
         )
     assert len(seen) == 3, "two videos, and the changed one again"
     hashes = describe_folders(Comparison(folders / "generated", folders / "truth"))["sha256"]
-    assert len(hashes["a.mp4"]) == 6
+    # Three videos with their truth, and two camera files beside that.
+    assert len(hashes["a.mp4"]) == 8 and len(hashes["b.c.mp4"]) == 6
+
+
+def test_a_changed_signal_cannot_be_repeated(folders):
+    seen = []
+    found = evaluate(folders, seen, needs=("truth",))
+    inputs = describe_folders(Comparison(folders / "generated", folders / "truth"))
+    record = as_record(make_record(found, inputs), "the record")
+    np.savez(folders / "truth" / "a.left.camera.npz", poses=np.eye(4))
+    with pytest.raises(ConfigError, match=r"1 of 2 videos are not those.*'a\.mp4'"):
+        repeat_folders(record)
 
 
 def test_videos_without_views_are_told_how_to_give_them(folders):
