@@ -32,6 +32,7 @@ BUILTIN_METRICS = {
     "camera_pose_success": f"{_GEOMETRY}.camera_path:CAMERA_POSE_SUCCESS",
     "camera_rotation_error_deg": f"{_GEOMETRY}.camera_path:CAMERA_ROTATION_ERROR",
     "camera_translation_error": f"{_GEOMETRY}.camera_path:CAMERA_TRANSLATION_ERROR",
+    "camera_path_error": f"{_GEOMETRY}.camera_path:CAMERA_PATH_ERROR",
     "cross_view_sampson_sift": f"{_GEOMETRY}.cross_view:CROSS_VIEW_SAMPSON_SIFT",
     "cross_view_given_camera_sift": f"{_GEOMETRY}.cross_view:CROSS_VIEW_GIVEN_CAMERA_SIFT",
     "cross_view_agreement_sift": f"{_GEOMETRY}.cross_view:CROSS_VIEW_AGREEMENT_SIFT",

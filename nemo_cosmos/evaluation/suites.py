@@ -28,6 +28,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "camera_pose_success",
         "camera_rotation_error_deg",
         "camera_translation_error",
+        "camera_path_error",
         "psnr",
         "ssim",
         "motion_margin",

@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.controls import Values, fit_camera
 from nemo_cosmos.evaluation.geometry.reconstruction import CameraPath, describe_colmap, find_path
-from nemo_cosmos.evaluation.geometry.trajectory import rotation_errors_deg, translation_errors
+from nemo_cosmos.evaluation.geometry.trajectory import (
+    path_errors,
+    rotation_errors_deg,
+    translation_errors,
+)
 from nemo_cosmos.evaluation.metric import Case, CaseMetric
 
 MIN_FOUND = 0.9
@@ -63,6 +67,23 @@ def translation_error_curve(case: Case) -> NDArray[np.float64]:
     return np.interp(np.arange(len(given_T3)), path.frame_N, errors_N)
 
 
+def path_error_curve(case: Case) -> NDArray[np.float64]:
+    """Distance from the given positions as seen from the first camera, ``(T,)``, in path lengths.
+
+    Args:
+        case: a video with the signal ``camera``.
+
+    Raises:
+        VideoError: the given camera does not travel.
+    """
+    path, camera = _path(case)
+    given_T44 = np.asarray(camera["poses"], np.float64)
+    if not _is_found(path):
+        return path_errors(np.tile(np.eye(4), (len(given_T44), 1, 1)), given_T44)
+    errors_N = path_errors(path.poses_N44, given_T44[path.frame_N])
+    return np.interp(np.arange(len(given_T44)), path.frame_N, errors_N)
+
+
 def _path(case: Case) -> tuple[CameraPath, Values]:
     camera = fit_camera(case.recorded["camera"], case.generated_THWC.shape[1:3])
     return find_path(case.name, case.generated_THWC, camera), camera
@@ -96,5 +117,14 @@ CAMERA_TRANSLATION_ERROR = CaseMetric(
     description="distance of the camera found in the video from the given path, after Procrustes",
     needs=frozenset({"camera"}),
     per_frame=translation_error_curve,
+    describe_features=describe_colmap,
+)
+CAMERA_PATH_ERROR = CaseMetric(
+    name="camera_path_error",
+    unit="path lengths",
+    higher_is_better=False,
+    description="the same as seen from the first camera: a path in the wrong direction is far",
+    needs=frozenset({"camera"}),
+    per_frame=path_error_curve,
     describe_features=describe_colmap,
 )

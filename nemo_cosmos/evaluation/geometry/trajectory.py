@@ -88,6 +88,8 @@ def align(estimated_T3: Matrix, true_T3: Matrix) -> Matrix:
 def translation_errors(estimated_T3: Matrix, true_T3: Matrix) -> Matrix:
     """Distance of each aligned position from the true one, ``(T,)``, in lengths of the true path.
 
+    A path of the right form in a wrong direction has none; :func:`path_errors` sees that.
+
     Args:
         estimated_T3: positions in any unit and axes.
         true_T3: true positions in metres.
@@ -95,10 +97,39 @@ def translation_errors(estimated_T3: Matrix, true_T3: Matrix) -> Matrix:
     Raises:
         VideoError: the true camera does not travel.
     """
+    length_m = _length_m(true_T3)
+    return np.asarray(np.linalg.norm(align(estimated_T3, true_T3) - true_T3, axis=1) / length_m)
+
+
+def path_errors(estimated_T44: Matrix, true_T44: Matrix) -> Matrix:
+    """Distance of each position from the true one as seen from the first camera, ``(T,)``.
+
+    The first camera's place and axes are taken from both paths, so that only the scale is fitted,
+    and left is not right. In lengths of the true path.
+
+    Args:
+        estimated_T44: camera-to-world matrices of one path, in any unit.
+        true_T44: those of the true one, in metres.
+
+    Raises:
+        VideoError: the true camera does not travel.
+    """
+    length_m = _length_m(true_T44[:, :3, 3])
+    moved_T3, true_T3 = (
+        (one_T44[:, :3, 3] - one_T44[0, :3, 3]) @ one_T44[0, :3, :3]
+        for one_T44 in (estimated_T44, true_T44)
+    )
+    spread = float((moved_T3**2).sum())
+    scale = max(0.0, float((moved_T3 * true_T3).sum())) / spread if spread > 0 else 0.0
+    return np.asarray(np.linalg.norm(scale * moved_T3 - true_T3, axis=1) / length_m)
+
+
+def _length_m(true_T3: Matrix) -> float:
+    """Largest distance of a path from its start."""
     length_m = float(np.linalg.norm(true_T3 - true_T3[0], axis=1).max())
     if length_m < STILL_M:
         raise VideoError(
             "The given camera does not travel, so that its path has no length that an error could "
             "be a share of. Leave the metric out for videos of a camera that stands or only turns."
         )
-    return np.asarray(np.linalg.norm(align(estimated_T3, true_T3) - true_T3, axis=1) / length_m)
+    return length_m

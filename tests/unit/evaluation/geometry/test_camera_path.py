@@ -16,6 +16,7 @@ from nemo_cosmos.evaluation import choose_metrics, evaluate_cases
 from nemo_cosmos.evaluation.cases import score_cases
 from nemo_cosmos.evaluation.geometry import camera_path, reconstruction
 from nemo_cosmos.evaluation.geometry.camera_path import (
+    path_error_curve,
     pose_success,
     rotation_error_curve,
     translation_error_curve,
@@ -26,7 +27,12 @@ from nemo_cosmos.platform import has
 from nemo_cosmos.testing.rooms import draw, flight, pinhole
 
 METRICS = choose_metrics(
-    ["camera_pose_success", "camera_rotation_error_deg", "camera_translation_error"]
+    [
+        "camera_pose_success",
+        "camera_rotation_error_deg",
+        "camera_translation_error",
+        "camera_path_error",
+    ]
 )
 needs_colmap = pytest.mark.skipif(not has("pycolmap"), reason="pycolmap is not installed")
 
@@ -44,6 +50,7 @@ def test_the_path_of_a_flight_is_found(flown):
     assert scores.scores["camera_pose_success"].value == 1.0
     assert scores.scores["camera_rotation_error_deg"].value < 0.5
     assert scores.scores["camera_translation_error"].value < 0.01
+    assert scores.scores["camera_path_error"].value < 0.03
     assert len(scores.clips["flight"].curves["camera_rotation_error_deg"]) == 5
     # Told another path, the same pictures are far from it.
     camera = flown.recorded["camera"]
@@ -64,6 +71,8 @@ def test_a_video_that_shows_no_place_is_no_success_and_stands_still(flown):
     angles = Rotation.from_matrix(given_T44[0, :3, :3].T @ given_T44[:, :3, :3]).magnitude()
     np.testing.assert_allclose(rotation_error_curve(flat), np.degrees(angles), atol=1e-6)
     assert translation_error_curve(flat).max() < 1
+    travelled = np.linalg.norm(given_T44[:, :3, 3] - given_T44[0, :3, 3], axis=1)
+    np.testing.assert_allclose(path_error_curve(flat), travelled / travelled.max())
 
 
 def test_scale_and_axes_of_the_found_path_do_not_count(flown, monkeypatch):
@@ -75,6 +84,7 @@ def test_scale_and_axes_of_the_found_path_do_not_count(flown, monkeypatch):
     monkeypatch.setattr(camera_path, "find_path", found(flown, moved_T44))
     assert rotation_error_curve(flown).max() < 1e-6
     assert translation_error_curve(flown).max() < 1e-9
+    assert path_error_curve(flown).max() < 1e-9
 
 
 def test_frames_without_a_place_are_filled_and_too_many_are_no_success(flown, monkeypatch):
@@ -128,7 +138,7 @@ def test_without_colmap_a_suite_goes_on_and_a_metric_names_the_package(flown, mo
     with pytest.raises(MissingDependencyError, match="pycolmap"):
         score_cases([flown], METRICS)
     (scores,) = score_cases([flown], METRICS, optional={metric.name for metric in METRICS})
-    assert not scores.scores and len(scores.lacking) == 3
+    assert not scores.scores and len(scores.lacking) == len(METRICS)
 
 
 def test_pictures_of_a_fisheye_and_of_a_zoom_are_those_of_one_pinhole(tmp_path):

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.evaluation.geometry.trajectory import (
     align,
+    path_errors,
     rotation_errors_deg,
     translation_errors,
 )
@@ -76,3 +77,29 @@ def test_the_unit_is_the_length_of_the_path():
     np.testing.assert_allclose(still, [0.5, 0.25, 0, 0.25, 0.5])
     with pytest.raises(VideoError, match="does not travel"):
         translation_errors(line_T3, np.ones((5, 3)))
+
+
+def test_a_path_in_the_wrong_direction_is_far_from_the_first_cameras_view():
+    poses_T44 = np.tile(np.eye(4), (4, 1, 1))
+    poses_T44[:, 0, 3] = np.arange(4)  # to the right
+    poses_T44[:, 2, 3] = [0, 0.3, 0.3, 0]
+    left_T44 = poses_T44.copy()
+    left_T44[:, 0, 3] *= -1
+    positions = left_T44[:, :3, 3], poses_T44[:, :3, 3]
+    assert translation_errors(*positions).max() < 1e-9, "Procrustes turns it round"
+    assert path_errors(left_T44, poses_T44)[-1] > 0.99
+    world_44 = np.eye(4)
+    world_44[:3, :3], world_44[:3, 3] = WORLD, [3, 1, -2]
+    same_T44 = world_44 @ poses_T44
+    same_T44[:, :3, 3] *= 4.2
+    assert path_errors(same_T44, poses_T44).max() < 1e-9
+    # Twice as far sideways at the end: the best scale s of (1, 1, 4) for (1, 2, 3) is 15 / 18.
+    far_T44 = poses_T44.copy()
+    far_T44[:, :3, 3] = [[0, 0, 0], [1, 0, 0], [1, 0, 0], [4, 0, 0]]
+    line_T44 = poses_T44.copy()
+    line_T44[:, 2, 3] = 0
+    scale = 15 / 18
+    expected = np.abs(scale * np.array([0, 1, 1, 4]) - np.arange(4)) / 3
+    np.testing.assert_allclose(path_errors(far_T44, line_T44), expected)
+    with pytest.raises(VideoError, match="does not travel"):
+        path_errors(poses_T44, np.tile(np.eye(4), (4, 1, 1)))
