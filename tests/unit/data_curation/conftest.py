@@ -87,7 +87,9 @@ def build_clip(source: Path, name: str | None = None, span: tuple[int, int] | No
     return Clip(
         source=source,
         name=name or source.name,
-        arrays=tuple(p for p in source.parent.iterdir() if stem_of_array(p.name) == source.stem),
+        arrays=tuple(
+            p for p in sorted(source.parent.iterdir()) if stem_of_array(p.name) == source.stem
+        ),
         info=info,
         start_frame=start,
         end_frame=end,
