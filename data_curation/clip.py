@@ -23,7 +23,7 @@ class Clip:
             use it, so that they do not depend on where the folder lies.
         arrays: the array sidecars beside the source, by name; see :mod:`data_curation.sidecars`.
         stored: the objects to copy for a source in a bucket: the video and its sidecars.
-        info: the result of :func:`nemo_cosmos.video.probe`. Set by *probe*.
+        info: the result of :func:`nemo_cosmos.video.index.probe`. Set by *probe*.
         start_frame: first frame of the span. Set by *split*, as are the next three.
         end_frame: frame after the last one of the span.
         span_s: the span in seconds of the source.

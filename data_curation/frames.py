@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.video import FrameIndex, decode, index_frames, resize_frame
-from nemo_cosmos.video.backend_pyav import ForwardReader, RgbConverter
+from nemo_cosmos.video.backends.pyav import ForwardReader, RgbConverter
 from nemo_cosmos.video.decode import automatic_backend, upright
 
 if TYPE_CHECKING:

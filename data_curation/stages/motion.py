@@ -24,7 +24,7 @@ from data_curation.store import ClipStore
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.options import option
 from nemo_cosmos.video import FrameIndex, Source, decode, fitted_size, resize_frame
-from nemo_cosmos.video.backend_pyav import ForwardReader, RgbConverter
+from nemo_cosmos.video.backends.pyav import ForwardReader, RgbConverter
 from nemo_cosmos.video.decode import upright
 
 SAMPLE_FPS = 2.0

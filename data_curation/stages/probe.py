@@ -13,7 +13,7 @@ from data_curation.store import ClipStore
 from nemo_cosmos.errors import ConfigError, MissingFileError, VideoError
 from nemo_cosmos.options import option
 from nemo_cosmos.video import VideoInfo
-from nemo_cosmos.video.probe import declared_s
+from nemo_cosmos.video.index.probe import declared_s
 
 #: How much is read at either end of a file to find out why it cannot be decoded.
 _LOOK_BYTES = 4 * 1024 * 1024

@@ -79,7 +79,7 @@ class ClipRecord:
             if not (math.isfinite(value) and value > 0):
                 raise SampleError(
                     f"Sample '{self.key}' has {name} {value}; expected a positive number. Probe "
-                    "the clip again with nemo_cosmos.video.probe."
+                    "the clip again with nemo_cosmos.video.index.probe."
                 )
         if len(self.views) != 1 or not _KEY.fullmatch(self.views[0]):
             raise SampleError(

@@ -4,7 +4,7 @@ from nemo_cosmos.video.decode import BACKENDS, decode, preferred_backend
 from nemo_cosmos.video.encode import encode_video
 from nemo_cosmos.video.frames import Video
 from nemo_cosmos.video.image import is_image, read_image
-from nemo_cosmos.video.probe import FrameIndex, VideoInfo, index_frames, probe
+from nemo_cosmos.video.index.probe import FrameIndex, VideoInfo, index_frames, probe
 from nemo_cosmos.video.resize import (
     center_crop,
     fitted_size,

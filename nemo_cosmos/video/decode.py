@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.errors import InputError, VideoError, nearest_names
 from nemo_cosmos.platform.device import in_worker_process
-from nemo_cosmos.video import backend_dali, backend_pyav, backend_torchcodec
+from nemo_cosmos.video.backends import dali, pyav, torchcodec
 from nemo_cosmos.video.frames import Video
 from nemo_cosmos.video.image import is_image, read_image
-from nemo_cosmos.video.probe import FrameIndex, has_alpha, index_frames
+from nemo_cosmos.video.index.probe import FrameIndex, has_alpha, index_frames
 from nemo_cosmos.video.resize import resize_frame, resize_frames
 from nemo_cosmos.video.source import Source, source_name
 
 ReadFrames = Callable[[Source, FrameIndex, NDArray[np.int64]], Iterator[NDArray[np.uint8]]]
 
 BACKENDS: dict[str, ReadFrames] = {
-    "pyav": backend_pyav.read_frames,
-    "torchcodec": backend_torchcodec.read_frames,
-    "dali": backend_dali.read_frames,
+    "pyav": pyav.read_frames,
+    "torchcodec": torchcodec.read_frames,
+    "dali": dali.read_frames,
 }
 _preferred: ContextVar[str] = ContextVar("preferred_backend", default="auto")
 
@@ -145,7 +145,7 @@ def automatic_backend() -> str:
     if preferred != "auto":
         return preferred
     # Asked first: looking for a GPU fails in a worker that was forked after CUDA was used.
-    return "dali" if not in_worker_process() and backend_dali.decodes_on_gpu() else "pyav"
+    return "dali" if not in_worker_process() and dali.decodes_on_gpu() else "pyav"
 
 
 def _check_name(name: str) -> str:

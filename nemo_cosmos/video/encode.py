@@ -4,7 +4,7 @@ What is written is yuv420p with closed groups of pictures and the index at the f
 Colours use the BT.601 matrix in limited range and say so, because a decoder that ignores the tag
 (OpenCV, DALI on CPU) assumes just that. yuv420p needs even sizes: an odd side is padded by
 repeating its last pixel, and the true size is kept in the container tag ``nemo_cosmos_size``,
-which :func:`nemo_cosmos.video.decode` and :func:`~nemo_cosmos.video.probe` honour; other players
+which :func:`nemo_cosmos.video.decode` and :func:`nemo_cosmos.video.probe` honour; other players
 show the one repeated row or column.
 """
 
@@ -23,7 +23,7 @@ from nemo_cosmos.errors import VideoError
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video.encoders import encoder_options, working_encoders
 from nemo_cosmos.video.frames import Video
-from nemo_cosmos.video.probe import SIZE_KEY
+from nemo_cosmos.video.index.probe import SIZE_KEY
 
 # ITU-T H.273 code points.
 _SMPTE170M = 6

@@ -9,7 +9,7 @@ from data_curation import frames
 from data_curation.frames import OpenClip, index_source, spread
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.video import Video, decode, encode_video, preferred_backend
-from nemo_cosmos.video.backend_pyav import ForwardReader
+from nemo_cosmos.video.backends.pyav import ForwardReader
 
 #: What three stages ask for: frames, and the size that they want.
 ASKED = [

@@ -16,14 +16,14 @@ from nemo_cosmos.errors import InputError, VideoError
 from nemo_cosmos.platform import device
 from nemo_cosmos.video import (
     Video,
-    backend_dali,
     decode,
     encode_video,
     index_frames,
     preferred_backend,
     probe,
 )
-from nemo_cosmos.video.backend_pyav import ForwardReader
+from nemo_cosmos.video.backends import dali
+from nemo_cosmos.video.backends.pyav import ForwardReader
 from nemo_cosmos.video.decode import automatic_backend, stream_frames
 
 
@@ -290,9 +290,9 @@ def other_backend(request):
     if request.param == "dali":
         pytest.importorskip("nvidia.dali")
     else:
-        from nemo_cosmos.video import backend_torchcodec
+        from nemo_cosmos.video.backends import torchcodec
 
-        if not backend_torchcodec.available():
+        if not torchcodec.available():
             pytest.skip("torchcodec or FFmpeg's libraries are not installed")
     return request.param
 
@@ -393,7 +393,7 @@ class TestPreferredBackend:
         np.testing.assert_array_equal(shown, decode(path, backend="pyav").frames_THWC)
 
     def test_dali_is_left_to_processes_that_can_use_the_gpu(self, monkeypatch):
-        monkeypatch.setattr(backend_dali, "decodes_on_gpu", lambda: True)
+        monkeypatch.setattr(dali, "decodes_on_gpu", lambda: True)
         workers = {"num_workers": 1, "multiprocessing_context": "fork", "batch_size": None}
         assert automatic_backend() == "dali"
         assert list(DataLoader(AutomaticBackend(), **workers)) == ["pyav"]
@@ -445,9 +445,9 @@ def test_a_reader_that_was_closed_is_freed_at_once(clip):
 
 
 def test_a_gpu_decodes_only_with_a_dali_that_knows_numbered_frames(monkeypatch):
-    dali = pytest.importorskip("nvidia.dali.backend", reason="DALI is not installed")
-    assert not backend_dali.decodes_on_gpu()  # no GPU
-    monkeypatch.setattr(backend_dali, "_device_id", lambda: 0)
+    library = pytest.importorskip("nvidia.dali.backend", reason="DALI is not installed")
+    assert not dali.decodes_on_gpu()  # no GPU
+    monkeypatch.setattr(dali, "_device_id", lambda: 0)
     assert automatic_backend() == "dali"
-    monkeypatch.setattr(dali, "TryGetSchema", lambda name: None)  # as DALI 1 answers
+    monkeypatch.setattr(library, "TryGetSchema", lambda name: None)  # as DALI 1 answers
     assert automatic_backend() == "pyav"

@@ -15,7 +15,7 @@ from nemo_cosmos.errors import VideoError
 from nemo_cosmos.testing.pictures import INTERLACED, RATE, scenery, woven, write_video
 from nemo_cosmos.video import decode, encode_video, index_frames, probe
 from nemo_cosmos.video.frames import Video
-from nemo_cosmos.video.interlace import scan_of
+from nemo_cosmos.video.index.interlace import scan_of
 
 
 def by_ffmpeg(path: Path, *filters: tuple[str, str]) -> np.ndarray:

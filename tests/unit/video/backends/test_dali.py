@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from nemo_cosmos.errors import VideoError
-from nemo_cosmos.video import Video, backend_dali, decode, encode_video, index_frames
+from nemo_cosmos.video import Video, decode, encode_video, index_frames
 from nemo_cosmos.video import preferred_backend as preferred
+from nemo_cosmos.video.backends import dali
 
 pytest.importorskip("nvidia.dali", reason="DALI is not installed: pip install '.[dev]'")
 
@@ -25,19 +26,19 @@ def clip(tmp_path, moving_square_THWC):
 @pytest.fixture
 def built(monkeypatch):
     """The pipelines that were built, in order."""
-    pipelines, build = [], backend_dali.build_pipeline
+    pipelines, build = [], dali.build_pipeline
 
     def counted(device_id, matrix):
         pipelines.append(build(device_id, matrix))
         return pipelines[-1]
 
-    monkeypatch.setattr(backend_dali, "build_pipeline", counted)
+    monkeypatch.setattr(dali, "build_pipeline", counted)
     return pipelines
 
 
 def test_a_file_has_one_pipeline_however_many_runs_it_takes(clip, built, monkeypatch):
     whole = decode(clip, backend="dali").frames_THWC
-    monkeypatch.setattr(backend_dali, "BYTES_PER_RUN", 4 * whole[0].nbytes + 1)
+    monkeypatch.setattr(dali, "BYTES_PER_RUN", 4 * whole[0].nbytes + 1)
     in_runs = decode(clip, backend="dali").frames_THWC  # 4 frames a run, and 1 in the last
     np.testing.assert_array_equal(in_runs, whole)
     picked = decode(clip, backend="dali", frame_indices=[24, 2, 3, 11, 7, 5]).frames_THWC
@@ -47,15 +48,15 @@ def test_a_file_has_one_pipeline_however_many_runs_it_takes(clip, built, monkeyp
 
 def test_a_frame_larger_than_a_run_is_a_run_of_its_own(clip, monkeypatch):
     whole = decode(clip, backend="dali").frames_THWC
-    monkeypatch.setattr(backend_dali, "BYTES_PER_RUN", 1)
+    monkeypatch.setattr(dali, "BYTES_PER_RUN", 1)
     np.testing.assert_array_equal(decode(clip, backend="dali").frames_THWC, whole)
 
 
 def test_frames_kept_from_a_run_are_not_overwritten_by_the_next(clip, monkeypatch):
-    monkeypatch.setattr(backend_dali, "BYTES_PER_RUN", 1)
+    monkeypatch.setattr(dali, "BYTES_PER_RUN", 1)
     index = index_frames(clip)
-    kept = list(backend_dali.read_frames(clip, index, np.arange(6)))
-    copies = [frame.copy() for frame in backend_dali.read_frames(clip, index, np.arange(6))]
+    kept = list(dali.read_frames(clip, index, np.arange(6)))
+    copies = [frame.copy() for frame in dali.read_frames(clip, index, np.arange(6))]
     np.testing.assert_array_equal(np.stack(kept), np.stack(copies))
     assert len({frame.tobytes() for frame in kept}) == 6
 
@@ -64,12 +65,12 @@ def test_the_pipeline_corrects_colours_as_the_cpu_does(clip):
     from nvidia.dali import fn, pipeline_def, types
 
     frames_THWC = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
-    matrix = backend_dali._rgb_601_to(*backend_dali._KR_KB_709)
+    matrix = dali._rgb_601_to(*dali._KR_KB_709)
 
     @pipeline_def(batch_size=1, num_threads=1, device_id=None)
     def pipeline():
         frames = fn.external_source(name="frames", dtype=types.UINT8, ndim=4)
-        return backend_dali.correct_colors(frames, matrix)
+        return dali.correct_colors(frames, matrix)
 
     run = pipeline()
     run.build()
@@ -77,9 +78,9 @@ def test_the_pipeline_corrects_colours_as_the_cpu_does(clip):
     corrected = np.array(run.run()[0].as_array()[0])
     exact = np.clip(frames_THWC @ matrix.T.astype(float), 0, 255)
     assert np.abs(corrected - exact).max() <= 0.51
-    index = replace(index_frames(clip), color_space=backend_dali.BT709)
+    index = replace(index_frames(clip), color_space=dali.BT709)
     plain = decode(clip, backend="dali").frames_THWC
-    on_cpu = np.stack(list(backend_dali.read_frames(clip, index, np.arange(25))))
+    on_cpu = np.stack(list(dali.read_frames(clip, index, np.arange(25))))
     assert np.abs(on_cpu - np.clip(plain @ matrix.T.astype(float), 0, 255)).max() <= 1.51
 
 
@@ -89,12 +90,12 @@ class TestEngine:
     @pytest.fixture(autouse=True)
     def gpu(self, monkeypatch):
         """A GPU that must not be asked."""
-        monkeypatch.setattr(backend_dali, "_device_id", lambda: 0)
+        monkeypatch.setattr(dali, "_device_id", lambda: 0)
 
         def reached(device_id, matrix):
             raise AssertionError("the GPU was asked")
 
-        monkeypatch.setattr(backend_dali, "build_pipeline", reached)
+        monkeypatch.setattr(dali, "build_pipeline", reached)
 
     def write(self, path, codec, height, width, pixels="yuv420p"):
         grey_HWC = np.full((height, width, 3), 90, dtype=np.uint8)

@@ -19,9 +19,11 @@ from av.sidedata.sidedata import Type as SideData
 from numpy.typing import NDArray
 
 from nemo_cosmos.errors import VideoError
-from nemo_cosmos.video.interlace import Deinterlacer, Scan, find_scan
+from nemo_cosmos.video.index.interlace import Deinterlacer, Scan, find_scan
+from nemo_cosmos.video.index.length import frame_rate, length_s, lost_s, tidy
+from nemo_cosmos.video.index.order import ShownFrames, decoded_frames, timed_frames
+from nemo_cosmos.video.index.timestamps import Packets, read_packets, spread_damage
 from nemo_cosmos.video.source import Source, decode_packets, open_video, source_name
-from nemo_cosmos.video.timestamps import Packets, read_packets, spread_damage
 from nemo_cosmos.video.tone import HDR_TRANSFERS
 
 if TYPE_CHECKING:
@@ -34,10 +36,6 @@ SIZE_KEY = "nemo_cosmos_size"
 _MAX_PIXEL_ASPECT = 8
 #: Beginnings of the names of formats with transparency.
 _ALPHA_FORMATS = ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8")
-#: The last frame is shown as long as this many before it, in the middle.
-_LAST_STEPS = 5
-#: Containers that say how long the pictures are; others guess it, or count the sound.
-_DECLARING = frozenset(("mov", "mp4", "matroska", "webm", "avi"))
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,8 @@ class VideoInfo:
             Decoded frames are tone-mapped to standard range.
         pixel_aspect: width of a stored pixel over its height; 1 for square pixels. Decoded frames
             have square pixels, whatever it is.
-        scan: how it was scanned; see :data:`nemo_cosmos.video.interlace.Scan`. Decoded frames of
-            interlaced video are whole.
+        scan: how it was scanned; see :data:`~nemo_cosmos.video.index.interlace.Scan`. Decoded
+            frames of interlaced video are whole.
         lost_s: seconds that the container declares beyond the last frame: the end of a truncated
             file.
         mirrored: whether a player changes left and right, after the rotation.
@@ -115,7 +113,7 @@ class FrameIndex:
         color_space: FFmpeg's number of the YUV matrix (1 is BT.709, 2 unspecified).
         packet_T: ``(T,)`` place of each frame's packet in the stream.
         group_T: ``(T,)`` the frames that it refers to; see
-            :class:`nemo_cosmos.video.timestamps.Packets`.
+            :class:`nemo_cosmos.video.index.timestamps.Packets`.
         is_leading_T: ``(T,)`` whether it may refer to the group before as well.
         damaged_T: ``(T,)`` frames that cannot be decoded, as far as packets show it.
         section_T: ``(T,)`` number of times before each frame that timestamps began again.
@@ -174,7 +172,7 @@ class FrameIndex:
         if not self.info.variable_frame_rate or end - start < 2:
             return self.info.fps
         length_s = float(self.edges_s[end - 1] - self.edges_s[start])
-        return _tidy((end - 1 - start) / length_s) if length_s > 0 else self.info.fps
+        return tidy((end - 1 - start) / length_s) if length_s > 0 else self.info.fps
 
     def of_size(self, stored_size: tuple[int, int]) -> FrameIndex:
         """The same frames, for a part of the file whose pictures are stored in another size."""
@@ -231,9 +229,9 @@ def index_frames(source: Source, find_fields: bool = False) -> FrameIndex:
         )
     if not packets.is_timed:
         with open_video(source) as (container, stream):
-            frames = _decoded_frames(container, stream, packets)
+            frames = decoded_frames(container, stream, packets)
     else:
-        frames = _timed_frames(packets)
+        frames = timed_frames(packets)
     with open_video(source) as (container, stream):
         stream.thread_type = "SLICE"  # frame threads would each decode a frame in advance
         first = next(decode_packets(container, stream), None)
@@ -263,85 +261,11 @@ def declared_s(source: Source) -> float:
         return 0.0
 
 
-@dataclass(frozen=True)
-class _Frames:
-    """Frames in the order shown; see the attributes of the same names of :class:`FrameIndex`."""
-
-    pts: NDArray[np.int64]
-    packet_T: NDArray[np.int64]
-    group_T: NDArray[np.int64]
-    is_leading_T: NDArray[np.bool_]
-    is_bad_T: NDArray[np.bool_]
-    section_T: NDArray[np.int64]
-
-
-def _timed_frames(packets: Packets) -> _Frames:
-    """Frames in the order of their packets' timestamps."""
-    order = np.argsort(packets.pts_N, kind="stable")
-    pts = packets.pts_N[order]
-    if not packets.is_seekable:  # a tick for each of several frames with one timestamp
-        pts = np.maximum.accumulate(pts - np.arange(len(pts))) + np.arange(len(pts))
-    return _Frames(
-        pts,
-        packets.number_N[order],
-        packets.group_N[order],
-        packets.is_leading_N[order],
-        packets.is_corrupt_N[order],
-        packets.section_N[order],
-    )
-
-
-def _decoded_frames(
-    container: av.container.InputContainer, stream: av.VideoStream, packets: Packets
-) -> _Frames:
-    """Frames in the order in which they are decoded, where packets do not say how they are shown.
-
-    Their timestamps are kept where they are all different (sorted, since AVI's are the right set in
-    the wrong order), else a constant rate is assumed. Packets that the decoder refused are frames
-    that are missing.
-    """
-    refused: list[int] = []
-    shown = {
-        frame.pts: frame.is_corrupt
-        for frame in decode_packets(container, stream, refused=refused, is_counting=True)
-        if frame.pts is not None
-    }
-    place_of = {number: place for place, number in enumerate(packets.number_N.tolist())}
-    ordered = [number for number in shown if number in place_of]
-    if refused:
-        ordered = _with_missing(ordered, packets.number_N.tolist())
-    places = np.array([place_of[number] for number in ordered], dtype=np.int64)
-    pts = np.unique(packets.pts_N[places])
-    has_all = len(pts) == len(places) and bool((pts != np.iinfo(np.int64).min).all())
-    if packets.is_bare or not has_all:
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        step = max(1, round(1 / (rate * stream.time_base)))
-        pts = np.arange(len(places), dtype=np.int64) * step
-    is_bad = [shown.get(number, True) for number in ordered]
-    return _Frames(
-        pts,
-        packets.number_N[places],
-        packets.group_N[places],
-        packets.is_leading_N[places],
-        packets.is_corrupt_N[places] | np.array(is_bad, dtype=bool),
-        packets.section_N[places],
-    )
-
-
-def _with_missing(shown: list[int], numbers: list[int]) -> list[int]:
-    """Packets in the order shown; those that were not shown stand behind the ones before them."""
-    rank = {number: float(place) for place, number in enumerate(shown)}
-    last = -1.0
-    for number in numbers:
-        last = rank.setdefault(number, last + 0.5) if number not in rank else rank[number]
-    return sorted(numbers, key=lambda number: rank[number])
-
-
 def _summarise(
     container: av.container.InputContainer,
     stream: av.VideoStream,
     first: av.VideoFrame,
-    frames: _Frames,
+    frames: ShownFrames,
     packets: Packets,
     source: Source,
 ) -> FrameIndex:
@@ -350,9 +274,9 @@ def _summarise(
     shown_height, shown_width = _cropped_size(container.metadata, first.height, first.width)
     square_width = square_pixel_width(shown_width, stream.sample_aspect_ratio, source)
     pts = frames.pts
-    fps, variable = _frame_rate(pts, stream)
+    fps, variable = frame_rate(pts, stream)
     turned = rotation in (90, 270)
-    duration_s = _length_s(pts, fps, variable, stream)
+    duration_s = length_s(pts, fps, variable, stream)
     info = VideoInfo(
         codec=stream.codec_context.name,
         width=shown_height if turned else square_width,
@@ -367,7 +291,7 @@ def _summarise(
         pixel_format=str(stream.codec_context.pix_fmt),
         hdr=HDR_TRANSFERS.get(int(first.color_trc), ""),
         pixel_aspect=square_width / shown_width,
-        lost_s=_lost_s(container, stream, pts, duration_s),
+        lost_s=lost_s(container, stream, pts, duration_s),
         mirrored=mirrored,
     )
     return FrameIndex(
@@ -403,39 +327,6 @@ def _turn(first: av.VideoFrame) -> tuple[int, bool]:
     return round(degrees / 90) * 90 % 360, mirrored
 
 
-def _length_s(pts: NDArray[np.int64], fps: float, variable: bool, stream: av.VideoStream) -> float:
-    """Seconds from the first frame to the end of the last, which packets rarely state."""
-    if not variable:
-        return len(pts) / fps
-    steps = np.diff(pts)
-    return float((pts[-1] - pts[0] + np.median(steps[-_LAST_STEPS:])) * stream.time_base)
-
-
-def _lost_s(
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-    pts: NDArray[np.int64],
-    duration_s: float,
-) -> float:
-    """Seconds that the container declares for the stream and does not contain."""
-    if not _DECLARING & set(container.format.name.split(",")):
-        return 0.0
-    declared_s = 0.0
-    if "avi" in container.format.name:  # its length is guessed by the size of the file
-        declared_s = float(stream.frames / (stream.average_rate or 1))
-    elif stream.duration is not None:
-        declared_s = float(stream.duration * stream.time_base)
-    elif "DURATION" in stream.metadata:  # Matroska's statistics, as "00:00:10.000000000"
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        declared_s = 3600 * float(hours) + 60 * float(minutes) + float(seconds)
-    elif len(container.streams) == 1:
-        declared_s = float((container.duration or 0) / 1_000_000)
-    lost_s = declared_s - duration_s - max(0.0, float(pts[0] * stream.time_base))
-    # Durations are rounded, and may or may not include the last frame or the first time.
-    tolerance_s = 0.05 + 1.5 * duration_s / len(pts)
-    return round(lost_s, 6) if lost_s > tolerance_s else 0.0
-
-
 def _cropped_size(metadata: dict[str, str], height: int, width: int) -> tuple[int, int]:
     """Undo the padding of :func:`nemo_cosmos.video.encode_video`, never more than one pixel."""
     parts = metadata.get(SIZE_KEY, "").split("x")
@@ -465,31 +356,3 @@ def square_pixel_width(width: int, pixel_aspect: Fraction | None, source: Source
         )
     exact = width * pixel_aspect
     return width if abs(exact - width) < 1 else max(2, 2 * round(exact / 2))
-
-
-def _frame_rate(pts: NDArray[np.int64], stream: av.VideoStream) -> tuple[float, bool]:
-    """Return frames per second and whether the spacing varies.
-
-    Timestamps are integers, so a constant 24 fps in a millisecond time base jitters by a tick;
-    frames count as evenly spaced when each lies within a tick or a tenth of a frame of its place.
-    """
-    declared = float(stream.average_rate or stream.guessed_rate or 0)
-    if len(pts) < 2:
-        return declared or 24.0, False
-    spacing = (pts[-1] - pts[0]) / (len(pts) - 1)
-    tolerance = max(1.5, 0.1 * spacing)
-    drift = np.abs(pts - (pts[0] + spacing * np.arange(len(pts))))
-    measured = float(1 / (spacing * stream.time_base))
-    variable = bool(drift.max() > tolerance)
-    # A declared rate is believed when it puts the last frame where it is.
-    declared_span = (len(pts) - 1) / (declared * float(stream.time_base)) if declared else 0.0
-    agrees = abs(declared_span - (pts[-1] - pts[0])) <= max(tolerance, 0.5 * spacing)
-    return (declared if agrees and not variable else measured), variable
-
-
-def _tidy(fps: float) -> float:
-    """A rate that was measured on rounded timestamps, as the usual one that it stands for."""
-    for usual in (round(fps), round(fps * 1.001) / 1.001):
-        if abs(fps - usual) < 2e-4 * fps:
-            return float(usual)
-    return fps

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.video.image import on_background
-from nemo_cosmos.video.interlace import Deinterlacer
-from nemo_cosmos.video.probe import FrameIndex, has_alpha
+from nemo_cosmos.video.index.interlace import Deinterlacer
+from nemo_cosmos.video.index.probe import FrameIndex, has_alpha
 from nemo_cosmos.video.source import Source, decode_packets, explained, open_video, source_name
 from nemo_cosmos.video.tone import tone_map
 

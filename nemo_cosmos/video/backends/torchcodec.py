@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.errors import MissingDependencyError, VideoError
 from nemo_cosmos.storage import is_url
-from nemo_cosmos.video.probe import FrameIndex
+from nemo_cosmos.video.index.probe import FrameIndex
 from nemo_cosmos.video.source import Source, read_bytes, source_name
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def available() -> bool:
 def read_frames(
     source: Source, index: FrameIndex, wanted: NDArray[np.int64]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield the wanted frames as stored; see :func:`nemo_cosmos.video.backend_pyav.read_frames`.
+    """Yield the wanted frames as stored; see :func:`nemo_cosmos.video.backends.pyav.read_frames`.
 
     Raises:
         MissingDependencyError: torchcodec is not installed or finds no FFmpeg.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nemo_cosmos.video import decode, index_frames
-from nemo_cosmos.video.timestamps import _NONE, _packets_of
+from nemo_cosmos.video.index.timestamps import _NONE, _packets_of
 
 #: I, P and B frames: shown 0, 3, 1, 2, 6, 4, 5, 9, 7, 8, decoded in this order.
 SHOWN = (0, 3, 1, 2, 6, 4, 5, 9, 7, 8)

@@ -1,0 +1,1 @@
+"""Libraries that decode frames, each in one file with the same two functions."""
