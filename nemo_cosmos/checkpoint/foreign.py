@@ -38,7 +38,10 @@ NEMO = "nemo"
 VAE_FOLDER = "vae"
 """Where folders of diffusers hold the tokenizer."""
 
-_BUILTIN = {"diffusion": "nemo_cosmos.checkpoint.diffusion.formats:DIFFUSION_FORMATS"}
+_BUILTIN = {
+    "diffusion": "nemo_cosmos.checkpoint.diffusion.formats:DIFFUSION_FORMATS",
+    "autoregressive": "nemo_cosmos.checkpoint.autoregressive.formats:AUTOREGRESSIVE_FORMATS",
+}
 
 
 class ForeignWorld(Protocol):

@@ -21,6 +21,7 @@ from nemo_cosmos.checkpoint.formats.tensors import (
     TensorSpec,
     TensorStream,
     check_fit,
+    stream_of,
 )
 from nemo_cosmos.errors import CheckpointError
 
@@ -67,8 +68,35 @@ class _Fused:
         return [(self.num_blocks * rows, *shape[1:]) for rows in self.rows]
 
 
-def export_stream(source: TensorSource, config: ARConfig) -> TensorStream:
-    """Rename and split our weights into the original ones, one at a time.
+class UnfusedSource:
+    """Our weights under original names, one of which can be read alone.
+
+    Args:
+        source: the weights of a whole network.
+        table: our names, each with its parts.
+    """
+
+    def __init__(self, source: TensorSource, table: Mapping[str, _Fused]) -> None:
+        self.place = source.place
+        self._source, self._table = source, table
+        self._owner: dict[str, str] = {}
+        self.specs: dict[str, TensorSpec] = {}
+        for ours, fused in table.items():
+            spec = source.specs[ours]
+            for name, shape in zip(fused.parts, fused.shapes(spec.shape), strict=True):
+                self.specs[PREFIX + name] = TensorSpec(shape, spec.dtype)
+                self._owner[PREFIX + name] = ours
+
+    def read(self, name: str) -> torch.Tensor:
+        """Return one original weight."""
+        ours = self._owner[name]
+        fused = self._table[ours]
+        parts = dict(zip(fused.parts, fused.unfuse(self._source.read(ours)), strict=True))
+        return parts[name.removeprefix(PREFIX)].contiguous()
+
+
+def unfused(source: TensorSource, config: ARConfig) -> UnfusedSource:
+    """Return our weights under original names.
 
     Args:
         source: the weights of a whole network.
@@ -84,18 +112,18 @@ def export_stream(source: TensorSource, config: ARConfig) -> TensorStream:
             f"The autoregressive network's state lacks the weight '{missing[0]}'. Pass the state "
             "of a whole network (one pipeline stage, unsharded) of the same configuration."
         )
-    specs = {}
-    for ours, fused in table.items():
-        spec = source.specs[ours]
-        for name, shape in zip(fused.parts, fused.shapes(spec.shape), strict=True):
-            specs[PREFIX + name] = TensorSpec(shape, spec.dtype)
+    return UnfusedSource(source, table)
 
-    def tensors() -> Iterator[tuple[str, torch.Tensor]]:
-        for ours, fused in table.items():
-            for name, part in zip(fused.parts, fused.unfuse(source.read(ours)), strict=True):
-                yield PREFIX + name, part.contiguous()
 
-    return TensorStream(specs, tensors())
+def export_stream(source: TensorSource, config: ARConfig) -> TensorStream:
+    """Rename and split our weights into the original ones, one at a time.
+
+    The arguments are those of :func:`unfused`.
+
+    Raises:
+        CheckpointError: a weight is missing.
+    """
+    return stream_of(unfused(source, config))
 
 
 def import_stream(
