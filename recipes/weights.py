@@ -26,7 +26,11 @@ from recipes.config import parameters
 
 #: Changed by what training adds to given weights, not by the weights.
 _ADDED = frozenset({"control_channels"})
-_TASKS = ("Text2World", "Video2World")
+#: What a network's setting says of its task, without and with it.
+_TASKS = {
+    "condition_mask": ("Text2World", "Video2World"),
+    "context_channels": ("continuation", "text-conditioned"),
+}
 
 
 def take_from_weights(recipe: run.Partial, plain: run.Partial, words: Sequence[str]) -> None:
@@ -58,10 +62,8 @@ def take_from_weights(recipe: run.Partial, plain: run.Partial, words: Sequence[s
     network: JsonObject = content.get("network") or {}
     _check_task(recipe, network, source)
     _take(recipe.model, "config", {k: v for k, v in network.items() if k not in _ADDED}, said)
-    for section, values in (content.get("process") or {}).items():
-        changed = _changed(recipe.model.process, plain.model.process, section)
-        kept = {name: value for name, value in values.items() if name not in changed}
-        _take(recipe.model.process, section, kept, said, "model.process.")
+    process: JsonObject = content.get("process") or {}
+    _take_process(recipe, plain, process, said)
     for number, spec in enumerate(getattr(recipe.model, "controls", None) or ()):
         options = {one.name: one.options for one in world.controls}.get(spec.name)
         if options is not None and not _said(said, f"model.controls.{number}", "model.controls"):
@@ -70,17 +72,37 @@ def take_from_weights(recipe: run.Partial, plain: run.Partial, words: Sequence[s
         recipe.data.text_length = world.text_encoder["max_length"]
 
 
+def _take_process(
+    recipe: run.Partial, plain: run.Partial, process: JsonObject, said: Collection[str]
+) -> None:
+    """Set the process, whose settings are in sections or, in some families, at the top."""
+    own, there = recipe.model.process, plain.model.process
+    top = {name: value for name, value in process.items() if not isinstance(value, Mapping)}
+    kept = {
+        name: value for name, value in top.items() if getattr(own, name) == getattr(there, name)
+    }
+    _take(recipe.model, "process", kept, said)
+    for section in process.keys() - top.keys():
+        values = process[section]
+        changed = _changed(recipe.model.process, plain.model.process, section)
+        kept = {name: value for name, value in values.items() if name not in changed}
+        _take(recipe.model.process, section, kept, said, "model.process.")
+
+
 def _check_task(recipe: run.Partial, network: JsonObject, source: Path) -> None:
     """Refuse a recipe for another task than the weights': another recipe is meant."""
-    tasks = [
-        _TASKS[bool(given)]
-        for given in (network.get("condition_mask"), recipe.model.config.condition_mask)
-    ]
-    if tasks[0] != tasks[1] and MODEL not in recipe.resume.allow_mismatch:
-        raise ConfigError(
-            f"'{source}' is a {tasks[0]} model, but the recipe trains a {tasks[1]} model, which "
-            f"has another network. Use a recipe for {tasks[0]} ('nemo-cosmos finetune --list')."
+    for field, names in _TASKS.items():
+        if not hasattr(recipe.model.config, field):
+            continue  # another family's
+        task, own = (
+            names[bool(value)]
+            for value in (network.get(field), getattr(recipe.model.config, field))
         )
+        if task != own and MODEL not in recipe.resume.allow_mismatch:
+            raise ConfigError(
+                f"'{source}' is a {task} model, but the recipe trains a {own} model, which has "
+                f"another network. Use a recipe for {task} ('nemo-cosmos finetune --list')."
+            )
 
 
 def _take(

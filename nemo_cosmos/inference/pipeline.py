@@ -212,12 +212,12 @@ class WorldPipeline:
         context = {"model": self.world.folder.name, "seed": checked.options.seed}
         verdicts = self._check_prompt(checked.prompt, context)
         text = self._encode_text(checked)
-        frames_THWC = self._make(checked, text, progress)
+        frames_THWC, runs = self._make(checked, text, progress)
         # Guards keep a log and may call services: one rank asks, all get the answer.
         safe_THWC, video_verdicts = on_first_process(
             lambda: self.guards.check_video(frames_THWC, context, checked.fps)
         )
-        return self._result(checked, safe_THWC, [*verdicts, *video_verdicts])
+        return self._result(checked, safe_THWC, [*verdicts, *video_verdicts], runs)
 
     @cached_property
     def model_record(self) -> dict[str, object]:
@@ -253,8 +253,9 @@ class WorldPipeline:
 
     def _make(
         self, checked: CheckedRequest, text: tuple[Tensor, Tensor], progress: Progress | None
-    ) -> np.ndarray:
-        """Generate all chunks; return uint8 frames."""
+    ) -> tuple[np.ndarray, list[dict[str, object]]]:
+        """Generate all chunks; return uint8 frames, and what each chunk took."""
+        runs: list[dict[str, object]] = []
         video_THWC = tail_THWC = checked.given_THWC
         for chunk in range(checked.num_chunks):
             if video_THWC is not None and chunk:
@@ -274,15 +275,21 @@ class WorldPipeline:
             )
             made = self.generator.generate(shot, _part_of(progress, chunk, checked.num_chunks))
             made_THWC = tensor_to_frames(made[0])
+            if self.generator.last_run:
+                runs.append(dict(self.generator.last_run))
             if checked.task != "extend" or video_THWC is None or tail_THWC is None:
-                return made_THWC
+                return made_THWC, runs
             # A long video keeps the given frames themselves, not what the tokenizer makes of them.
             video_THWC = np.concatenate([video_THWC, made_THWC[len(tail_THWC) :]])
         assert video_THWC is not None
-        return video_THWC
+        return video_THWC, runs
 
     def _result(
-        self, checked: CheckedRequest, frames_THWC: np.ndarray, verdicts: list[Verdict]
+        self,
+        checked: CheckedRequest,
+        frames_THWC: np.ndarray,
+        verdicts: list[Verdict],
+        runs: list[dict[str, object]],
     ) -> Result:
         """Put video and provenance together."""
         record = make_record(
@@ -301,6 +308,7 @@ class WorldPipeline:
             verdicts=verdicts,
             frames_THWC=frames_THWC,
             fps=checked.fps,
+            runs=runs,
         )
         return Result(Video(frames_THWC, checked.fps), record)
 

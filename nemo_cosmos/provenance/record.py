@@ -34,6 +34,7 @@ def make_record(
     verdicts: Iterable[Any],
     frames_THWC: np.ndarray,
     fps: float,
+    runs: Sequence[Mapping[str, object]] = (),
 ) -> dict[str, object]:
     """Return the record of one generated video, ready for JSON.
 
@@ -49,6 +50,7 @@ def make_record(
         verdicts: the verdicts of all guards, each with ``to_dict``.
         frames_THWC: the frames of the returned video.
         fps: frame rate in Hz.
+        runs: what each run of the model took, such as its passes; a long video takes several.
     """
     num_frames, height, width = frames_THWC.shape[:3]
     return {
@@ -66,6 +68,7 @@ def make_record(
         ),
         "given_times_s": None if given_times_s is None else list(given_times_s),
         "control_sha256": {name: array_sha256(array) for name, array in control.items()},
+        **({"runs": [dict(one) for one in runs]} if runs else {}),
         "guards": [verdict.to_dict() for verdict in verdicts],
         "video": {
             "num_frames": num_frames,

@@ -18,7 +18,7 @@ from nemo_cosmos.checkpoint.autoregressive.shards import (
     shard_name,
 )
 from nemo_cosmos.checkpoint.foreign import FamilyFormats, ForeignWorld
-from nemo_cosmos.checkpoint.formats.tensors import TensorSource, TensorStream
+from nemo_cosmos.checkpoint.formats.tensors import Shapes, TensorSource, TensorStream
 from nemo_cosmos.checkpoint.formats.torch import TorchFileSource, write_torch_file
 from nemo_cosmos.checkpoint.tokenizer.files import MODEL_FILE, export_original_tokenizer
 from nemo_cosmos.checkpoint.world.config import (
@@ -70,7 +70,7 @@ class OriginalARWorld:
             _preset_of(self._source, preset), tokenizer
         )
 
-    def stream(self, expected: dict[str, tuple[int, ...]]) -> TensorStream:
+    def stream(self, expected: Shapes) -> TensorStream:
         """Return the weights under our names."""
         network = ar_settings(self.config.model).network_config()
         return import_stream(self._source, network, expected)

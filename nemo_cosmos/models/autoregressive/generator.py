@@ -7,6 +7,7 @@ C channels, T frames, H height, W width, P codes.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -63,11 +64,17 @@ class ARGenerator:
         self.net = net
         self.process = process
         self.tokenizer = tokenizer
+        self._last_run: dict[str, object] = {}
 
     @property
     def device(self) -> torch.device:
         """Where the network computes."""
         return next(self.net.parameters()).device
+
+    @property
+    def last_run(self) -> Mapping[str, object]:
+        """Strategy, window, passes of the network and codes of the last video."""
+        return self._last_run
 
     @property
     def needs_frames(self) -> bool:
@@ -129,7 +136,9 @@ class ARGenerator:
             sampling=self._sampling(shot.options),
             stream=shot.chunk,
         )
-        (codes_P,) = self._decode(shot, grid, job, on_all_ranks(progress)).codes
+        decoded = self._decode(shot, grid, job, on_all_ranks(progress))
+        self._last_run |= {"passes": decoded.num_passes, "codes": decoded.num_drawn}
+        (codes_P,) = decoded.codes
         codes_BTHW = codes_P.view(1, *grid).int()
         # Decoded once: GPUs may round differently, and ranks must begin the next chunk alike.
         return from_first_rank(lambda: self.tokenizer.decode(codes_BTHW))
@@ -147,8 +156,10 @@ class ARGenerator:
             text_BMC=shot.text_BLD if self.takes_text else None,
             **(guided if options.guidance else {}),  # type: ignore[arg-type]
         )
+        self._last_run = {"decoding": "plain" if is_plain else "jacobi"}
         if is_plain:
             return decode_plain(scorer, job, progress)
+        self._last_run |= {"window": window, "drafts": options.drafts}
         drafts = Drafts(options.drafts, grid, self.net.config.vocab_size)
         return decode_jacobi(scorer, job, window, drafts, progress)
 

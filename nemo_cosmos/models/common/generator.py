@@ -82,6 +82,11 @@ class Generator(Protocol):
         """Whether a prompt steers the video; where it does not, none is needed."""
         ...
 
+    @property
+    def last_run(self) -> Mapping[str, object]:
+        """What the last video took, for its provenance: plain values, or nothing."""
+        ...
+
     def legal_given(self, num_frames: int) -> list[int]:
         """Return the numbers of given frames that a video of this length may begin with.
 

@@ -6,7 +6,8 @@ C channels, T frames, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +48,7 @@ class DiffusionGenerator:
     """
 
     options_class = DiffusionOptions
+    last_run: Mapping[str, object] = MappingProxyType({})
 
     def __init__(self, net: WorldNetwork, process: DiffusionConfig, tokenizer: LatentCodec) -> None:
         self.net = net

@@ -62,6 +62,11 @@ ELSEWHERE = {
     "torchrun --nproc-per-node 8 -m nemo_cosmos evaluate": "the same",
     "nemo-cosmos simulate real --episodes": "thirty-two episodes; test_simulation.py films some",
     "nemo-cosmos simulate held_out --episodes": "the same",
+    "nemo-cosmos pretrain --factory tokenizer_nano_dv4x8x8": "64,000 codes take a while; "
+    "models/autoregressive/test_world.py walks this road",
+    "nemo-cosmos tokenize shards codes": "test_world.py, too",
+    "nemo-cosmos pretrain --factory ar_nano": "test_world.py, too",
+    "nemo-cosmos predict outputs/ar_nano": "test_world.py, too",
     "nemo cosmos finetune": "test_train.py, without NeMo-Run's question whether to go on",
     "docker ": "needs a registry and a GPU; tests/unit/test_gpu_image.py reads the Dockerfile",
     "export PIP_CONSTRAINT=": "inside the image",

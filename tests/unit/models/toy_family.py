@@ -121,6 +121,7 @@ class ToyGenerator:
     options_class = ToyOptions
     takes_frames = takes_text = True
     needs_frames = False
+    last_run: ClassVar[Mapping[str, object]] = {}
 
     def __init__(self, net: ToyNetwork, tokenizer: Any) -> None:
         self.net, self.tokenizer = net, tokenizer

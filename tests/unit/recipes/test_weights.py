@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from nemo_cosmos.checkpoint.world.config import read_config, write_config
+from nemo_cosmos.checkpoint.world.config import WorldConfig, read_config, write_config
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.launch import configure_recipe
+from nemo_cosmos.models.autoregressive.network.config import ARConfig
+from nemo_cosmos.models.autoregressive.process.config import ARProcess
+from nemo_cosmos.models.autoregressive.settings import ARSettings
 from nemo_cosmos.site import SITE_VARIABLE, compose_site
 from nemo_cosmos.testing.tiny import tiny_tokenizer, write_world
 
@@ -79,3 +82,21 @@ def test_a_tokenizers_network_comes_from_its_weights(tmp_path: Path) -> None:
 
 def test_weights_that_say_nothing_change_nothing(tmp_path: Path) -> None:
     assert configured("diffusion_nano_video2world", tmp_path).model.config.num_layers == 4
+
+
+def test_an_autoregressive_world_needs_no_retyping(tmp_path: Path) -> None:
+    sizes = {"num_layers": 2, "hidden_size": 48, "num_attention_heads": 4, "num_query_groups": 2}
+    network = ARConfig(**sizes, vocab_size=75)  # type: ignore[arg-type]
+    world = WorldConfig(
+        family="autoregressive",
+        model=ARSettings(network.architecture(), ARProcess(condition_latents=2, z_loss=0.01)),
+        text_encoder={"kind": "t5", "path": "nowhere", "max_length": 7, "dim": 20},
+        video={"num_frames": 9, "fps": 10.0, "height": 32, "width": 48},
+    )
+    write_config(tmp_path / "config.json", world)
+    recipe = configured("ar_nano", tmp_path, "model.process.z_loss=0.5")
+    assert (recipe.model.config.num_layers, recipe.model.config.vocab_size) == (2, 75)
+    assert (recipe.model.process.condition_latents, recipe.model.process.z_loss) == (2, 0.5)
+    assert recipe.data.text_length == 7
+    with pytest.raises(ConfigError, match="is a continuation model, but the recipe trains a text-"):
+        configured("ar_5b_video2world", tmp_path)

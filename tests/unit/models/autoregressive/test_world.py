@@ -128,14 +128,19 @@ def test_it_continues_frames_without_a_prompt(pipe: WorldPipeline) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     first = pipe.predict(None, frames, seed=3)
     assert first.video.frames_THWC.shape == (9, 32, 32, 3)
-    again = pipe.predict(None, frames, seed=3, decoding="plain").video.frames_THWC
-    assert np.array_equal(first.video.frames_THWC, again), "windows change nothing"
+    plain = pipe.predict(None, frames, seed=3, decoding="plain")
+    same = np.array_equal(first.video.frames_THWC, plain.video.frames_THWC)
+    assert same, "windows change nothing"
+    assert plain.provenance["runs"] == [{"decoding": "plain", "passes": 32, "codes": 32}]
+    (run,) = first.provenance["runs"]
+    assert run["decoding"] == "jacobi" and run["codes"] == 32 and run["passes"] <= 32
     other = pipe.predict(None, frames, seed=4).video.frames_THWC
     assert not np.array_equal(first.video.frames_THWC, other)
     two = pipe.predict(None, frames, num_condition_frames=5, window=4).video.frames_THWC
     assert two.shape == (9, 32, 32, 3)
-    long = pipe.extend(None, frames, 2, num_condition_frames=1).video.frames_THWC
-    assert long.shape == (17, 32, 32, 3)
+    long = pipe.extend(None, frames, 2, num_condition_frames=1)
+    assert long.video.frames_THWC.shape == (17, 32, 32, 3)
+    assert len(long.provenance["runs"]) == 2
 
 
 def test_what_it_cannot_do_is_refused(pipe: WorldPipeline, trained: Path) -> None:

@@ -1,0 +1,156 @@
+"""Decoding with an autoregressive world: windows of codes at once against one after the other.
+
+With ``--world`` and ``--codes`` (tokenised clips that it was not trained on), both sides continue
+the same clips with the same seeds and take turns; the codes are compared before anything is
+reported. Prints one JSON line for each window: how many times fewer passes of the network and less
+wall time, both above 1 where windows win.
+
+    python benchmarks/ar_decode.py --world runs/ar/export --codes codes/held_out [--windows 8 16 32]
+
+With ``--cost-curve``, how long a pass of 1 to 256 tokens takes behind a full cache, with random
+weights of a preset; needs no checkpoint, and a minute on a GPU. The roofline of 4B on one H200 in
+bfloat16: 8 GB of weights in about 2 ms, and 128 tokens' 1 TFLOP in about 2 ms more.
+
+    python benchmarks/ar_decode.py --cost-curve --preset ar_4b
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pairs import Pair, machine, summary, time_call
+
+from nemo_cosmos.checkpoint.world.folder import load_world
+from nemo_cosmos.data.loading.latent_dataset import LatentDataset
+from nemo_cosmos.data.loading.loader import SampleDraw
+from nemo_cosmos.models.autoregressive.decoding.drafts import Drafts
+from nemo_cosmos.models.autoregressive.decoding.loops import (
+    Decoded,
+    Job,
+    decode_jacobi,
+    decode_plain,
+)
+from nemo_cosmos.models.autoregressive.decoding.sampling import Sampling
+from nemo_cosmos.models.autoregressive.decoding.scorer import Scorer
+from nemo_cosmos.models.autoregressive.network.transformer import ARNetwork
+from nemo_cosmos.models.autoregressive.presets import get_ar_preset
+from nemo_cosmos.platform import by_device, default_device, ensure_model_parallel
+
+LENGTHS = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256)
+
+
+def read_codes(folder: Path, num_clips: int) -> list[torch.Tensor]:
+    """Return the codes (T,H,W) of the first tokenised windows of a folder, one a clip."""
+    dataset = LatentDataset([folder], codes=True)
+    found: dict[str, torch.Tensor] = {}
+    for bucket in dataset.corpus.counts:
+        for place in range(int(dataset.corpus.counts[bucket].sum())):
+            draw = SampleDraw(dataset.corpus.nth(bucket, place), bucket, place)
+            item = dataset[draw]
+            clip = item["key"].split("@")[0].rsplit("_", 1)[0]
+            found.setdefault(clip, item["codes"])
+    return list(found.values())[:num_clips]
+
+
+def compare(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure every window on all clips."""
+    world = load_world(args.world)
+    assert isinstance(world.net, ARNetwork)
+    net, sampling = world.net, Sampling(args.temperature, top_p=args.top_p)
+    clips = read_codes(Path(args.codes), args.clips)
+    return [measure(net, clips, window, sampling, args) for window in args.windows]
+
+
+def measure(
+    net: ARNetwork,
+    clips: list[torch.Tensor],
+    window: int,
+    sampling: Sampling,
+    args: argparse.Namespace,
+) -> dict[str, Any]:
+    """Continue every clip by both sides, in turns."""
+    pairs, passes, is_same = [], [], []
+    for seed, codes_THW in enumerate(clips):
+        frames, rows, columns = codes_THW.shape
+        grid = (frames, rows, columns)
+        job = Job([codes_THW[: args.given].flatten()], [codes_THW.numel()], [seed], sampling)
+        kept: dict[str, Decoded] = {}
+
+        def decode(name: str, job: Job = job, grid: Any = grid, kept: Any = kept) -> None:
+            scorer = Scorer(net, grid, spare=window)
+            if name == "plain":
+                kept[name] = decode_plain(scorer, job)
+            else:
+                drafts = Drafts(args.drafts, grid, net.config.vocab_size)
+                kept[name] = decode_jacobi(scorer, job, window, drafts)
+
+        fast_s, plain_s = (time_call(partial(decode, name)) for name in ("fast", "plain"))
+        pairs.append(Pair(fast_s, plain_s))
+        is_same.append(torch.equal(kept["fast"].codes[0], kept["plain"].codes[0]))
+        passes.append(kept["plain"].num_passes / kept["fast"].num_passes)
+    return {
+        "benchmark": "ar_decode",
+        "window": window,
+        "drafts": args.drafts,
+        "temperature": args.temperature,
+        "top_p": args.top_p,
+        "clips": len(clips),
+        "is_identical": all(is_same),
+        "passes_ratio_median": round(statistics.median(passes), 2),
+        "passes_ratio_min": round(min(passes), 2),
+        **summary(pairs),
+        **machine(),
+    }
+
+
+def cost_curve(preset: str, num_pairs: int) -> dict[str, Any]:
+    """Time a pass of each length behind a cache that is full but for 256 tokens."""
+    ensure_model_parallel()
+    dtype = by_device(torch.float32, torch.bfloat16)
+    config = get_ar_preset(preset).config(params_dtype=dtype)
+    net = ARNetwork(config).to(default_device()).eval().requires_grad_(False)
+    grid = (config.max_frames, config.max_height, config.max_width)
+    text = torch.zeros(1, 512, config.context_channels) if config.context_channels else None
+    scorer = Scorer(net, grid, spare=LENGTHS[-1], text_BMC=text)
+    full = math.prod(grid) - LENGTHS[-1]
+    curve = {}
+    for length in LENGTHS:
+        tokens_BL = torch.zeros(1, length, dtype=torch.int64, device=scorer.device)
+        times = []
+        for _ in range(num_pairs + 2):
+            scorer.cache.clear()
+            scorer.cache.advance(full)  # what it holds does not matter for the time
+            times.append(time_call(lambda tokens=tokens_BL: scorer.feed(tokens)).wall)
+        curve[length] = round(1e3 * statistics.median(times[2:]), 3)
+    return {"benchmark": "ar_decode_cost", "preset": preset, "ms": curve, **machine()}
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--world", help="a world folder of the family")
+    parser.add_argument("--codes", help="tokenised clips that it was not trained on")
+    parser.add_argument("--windows", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--clips", type=int, default=4)
+    parser.add_argument("--given", type=int, default=1, help="latent frames that are given")
+    parser.add_argument("--drafts", default="frame")
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--top-p", type=float, default=0.9)
+    parser.add_argument("--cost-curve", action="store_true")
+    parser.add_argument("--preset", default="ar_nano")
+    parser.add_argument("--pairs", type=int, default=5)
+    args = parser.parse_args()
+    lines = [cost_curve(args.preset, args.pairs)] if args.cost_curve else compare(args)
+    for line in lines:
+        print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
