@@ -152,7 +152,7 @@ def check_repetition(before: EvaluationRecord, now: EvaluationRecord) -> list[Re
             raise ConfigError(
                 f"The metric '{name}' looked through {features[0]}, here through {features[1]}: "
                 "its number cannot be repeated. Install the recorded version "
-                f"({before.content.get('versions', {}).get('nemo_cosmos')})."
+                f"({before.written_by})."
             )
         new = now.scores[name]
         is_equal = old.is_equal(new.value)

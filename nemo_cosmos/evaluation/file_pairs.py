@@ -12,6 +12,7 @@ from nemo_cosmos.evaluation.metric import Case, Frames, Metric, View
 from nemo_cosmos.evaluation.recorded import files_beside, read_recorded, recorded_needs
 from nemo_cosmos.evaluation.run import Source
 from nemo_cosmos.evaluation.views import check_view_files, view_files
+from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.storage import stamp_of
 from nemo_cosmos.video import decode, probe, resize_frames
 
@@ -30,6 +31,11 @@ class Alignment:
     skip_frames: int = 0
     trim: bool = False
     resize: bool = False
+
+    def __post_init__(self) -> None:
+        legal = {"skip_frames": (int, Range(least=0)), "trim": (bool, None), "resize": (bool, None)}
+        for name, (kind, range_) in legal.items():
+            object.__setattr__(self, name, check_value(name, getattr(self, name), kind, range_))
 
 
 @dataclass(frozen=True)

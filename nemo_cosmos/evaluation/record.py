@@ -10,6 +10,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +51,11 @@ class EvaluationRecord:
     inputs: Mapping[str, Any]
     skipped: Mapping[str, str] = field(default_factory=dict)
     content: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def written_by(self) -> str:
+        """The version of nemo_cosmos that wrote it, as far as it says."""
+        return _written_by(self.content)
 
 
 def make_record(
@@ -147,7 +153,7 @@ def read_record(path: Path) -> EvaluationRecord:
             f"There is no evaluation '{file}'. Name an {EVALUATION_FILE}, or the folder that "
             "'nemo-cosmos evaluate --out' wrote."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # lists within lists without end
         raise ConfigError(f"The evaluation '{file}' is damaged: {error}. {_AGAIN}") from error
     return as_record(content, str(file))
 
@@ -171,7 +177,7 @@ def as_record(content: object, place: str) -> EvaluationRecord:
         raise ConfigError(
             f"'{place}' is an evaluation of version {content.get('version')}; this nemo_cosmos "
             f"reads version {VERSION}. Evaluate again, or install the nemo_cosmos that wrote it: "
-            f"{content.get('versions', {}).get('nemo_cosmos', 'unknown')}."
+            f"{_written_by(content)}."
         )
     try:
         scores = {name: _score(found) for name, found in content["scores"].items()}
@@ -179,7 +185,7 @@ def as_record(content: object, place: str) -> EvaluationRecord:
             clip: {name: _finite(value) for name, value in numbers.items()}
             for clip, numbers in content["clips"].items()
         }
-        metrics = {name: dict(found) for name, found in content["metrics"].items()}
+        metrics = {name: _metric(name, found) for name, found in content["metrics"].items()}
         if set(metrics) != set(scores):
             raise ValueError("its 'metrics' and 'scores' name different metrics")
         skipped = {str(name): str(reason) for name, reason in content["skipped"].items()}
@@ -193,6 +199,21 @@ def as_record(content: object, place: str) -> EvaluationRecord:
 _AGAIN = "Evaluate again, or restore the file."
 
 
+def _written_by(content: Mapping[str, Any]) -> str:
+    """The version of nemo_cosmos that wrote a record, as far as it says."""
+    versions = content.get("versions")
+    return str(versions.get("nemo_cosmos")) if isinstance(versions, dict) else "unknown"
+
+
+def _metric(name: str, found: object) -> dict[str, Any]:
+    """What makes two numbers of a metric comparable."""
+    if not isinstance(found, dict):
+        raise ValueError(f"the metric '{name}' is {found!r:.40}")
+    if not isinstance(found["unit"], str) or not isinstance(found["higher_is_better"], bool):
+        raise ValueError(f"the metric '{name}' lacks its unit or direction")
+    return found
+
+
 def _score(found: Mapping[str, Any]) -> Score:
     ends = [None if found[end] is None else _finite(found[end]) for end in ("low", "high")]
     if isinstance(found["num"], bool) or not isinstance(found["num"], int) or found["num"] < 1:
@@ -201,6 +222,10 @@ def _score(found: Mapping[str, Any]) -> Score:
 
 
 def _finite(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} stands where a number must be")
-    return float(value)
+    number = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(OverflowError):  # a whole number may be larger than any float
+            number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r:.40} stands where a number must be")
+    return number

@@ -23,6 +23,7 @@ from nemo_cosmos.evaluation.run import Source
 from nemo_cosmos.inference.pipeline import WorldPipeline
 from nemo_cosmos.inference.request import Request
 from nemo_cosmos.inference.result import Result
+from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.video import encode_video, frames_to_tensor
 
 WORLD = "world"
@@ -75,6 +76,8 @@ class Trial:
     optional: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        check_value("limit", self.limit, int | None, Range(least=1))
+        check_value("seeds", self.seeds, tuple[int, ...])
         if "seed" in self.options:
             raise ConfigError("The options name a seed; a trial takes --seeds, one or more.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

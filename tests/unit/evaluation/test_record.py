@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nemo_cosmos.errors import ConfigError, MissingFileError
+from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, NemoCosmosError
 from nemo_cosmos.evaluation import Case, choose_metrics, evaluate_cases, make_record, read_record
-from nemo_cosmos.evaluation.record import write_record
+from nemo_cosmos.evaluation.comparison import check_repetition, compare
+from nemo_cosmos.evaluation.folders import repeat_folders
+from nemo_cosmos.evaluation.record import as_record, write_record
 
 
 def frames(value: int) -> np.ndarray:
@@ -53,7 +56,12 @@ def damage(content: dict, *path: str, value: object) -> dict:
         (("scores", "psnr", "value"), True, "stands where a number"),
         (("scores", "psnr", "num"), 0, "of 0 videos"),
         (("clips", "1", "psnr"), None, "None stands where a number"),
+        (("scores", "psnr", "value"), 10**400, "stands where a number"),
+        (("clips", "1", "psnr"), float("nan"), "nan stands where a number"),
         (("metrics",), {}, "name different metrics"),
+        (("metrics", "psnr"), ["dB"], "'psnr' is"),
+        (("metrics", "psnr"), {"unit": "dB"}, "'higher_is_better' is missing"),
+        (("metrics", "psnr", "unit"), 3, "lacks its unit"),
         (("skipped",), ["a"], "damaged"),
         (("inputs",), None, "damaged"),
     ],
@@ -69,6 +77,9 @@ def test_a_file_that_is_no_json_or_is_not_there(written, tmp_path):
     written.write_bytes(written.read_bytes()[:100])
     with pytest.raises(ConfigError, match="damaged"):
         read_record(written)
+    written.write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="damaged"):
+        read_record(written)
     written.write_text("[]")
     with pytest.raises(ConfigError, match="not an evaluation"):
         read_record(written)
@@ -77,3 +88,51 @@ def test_a_file_that_is_no_json_or_is_not_there(written, tmp_path):
         read_record(written)
     with pytest.raises(MissingFileError, match="no evaluation"):
         read_record(tmp_path / "nowhere.json")
+
+
+WRONG = (None, [], {}, "x", float("nan"), 10**400, -1, True, [1], {"a": 1}, 1.5)
+
+
+def changed(content: object) -> Iterator[object]:
+    """A record with each of its parts replaced by each wrong value, or left out."""
+    if not isinstance(content, dict):
+        return
+    for key, part in content.items():
+        yield {name: found for name, found in content.items() if name != key}
+        yield from ({**content, key: wrong} for wrong in WRONG)
+        yield from ({**content, key: inner} for inner in changed(part))
+
+
+def test_nothing_wrong_in_a_record_is_more_than_a_message(written):
+    content = json.loads(written.read_text())
+    good = read_record(written)
+    num_refused = 0
+    for wrong in changed(content):
+        try:
+            record = as_record(wrong, "wrong")
+            compare(record, good)
+            compare(good, record)
+            check_repetition(record, good)
+        except NemoCosmosError:
+            num_refused += 1
+    assert num_refused > 300
+
+
+def test_what_is_repeated_is_checked_before_it_is_done(written):
+    content = json.loads(written.read_text())
+    folder = str(written.parent)
+    inputs = {
+        "kind": "folders", "generated": folder, "truth": None, "prompts": None, "sha256": {},
+        "alignment": {}, "allow_mismatch": [],
+    }  # fmt: skip
+    for name, wrong, message in (
+        ("alignment", {"skip_frames": -1}, "skip_frames is -1"),
+        ("alignment", {"skip": 1}, "damaged"),
+        ("alignment", {"trim": "x"}, "trim is 'x'"),
+        ("sha256", 3, "damaged"),
+        ("generated", None, "damaged"),
+        ("generated", f"{folder}/gone", "no file or folder"),
+    ):
+        record = as_record({**content, "inputs": {**inputs, name: wrong}}, "wrong")
+        with pytest.raises(InputError, match=message):
+            repeat_folders(record)
