@@ -104,6 +104,11 @@ def open_video(source: Source) -> Iterator[tuple[av.container.InputContainer, av
             opened = os.fspath(source)
         container = stack.enter_context(av.open(opened, **_LENIENT))
         stream = chosen_stream(container)
+        if stream is None and any(each.codec_context is None for each in container.streams.video):
+            raise VideoError(
+                f"{source_name(source)} does not say how its video is coded: it was cut off in its "
+                "header, or its codec is unknown. Copy the file again, or leave it out."
+            )
         if stream is None:
             kinds = sorted({stream.type for stream in container.streams}) or ["no streams"]
             raise VideoError(
@@ -121,7 +126,12 @@ def chosen_stream(container: av.container.InputContainer) -> av.VideoStream | No
     Cover art and other pictures that are attached to a file are no video.
     """
     pictures = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-    streams = [each for each in container.streams.video if not each.disposition & pictures]
+    streams = [
+        each
+        for each in container.streams.video
+        # A file that was cut off in its header may name a stream and not how it is coded.
+        if not each.disposition & pictures and each.codec_context is not None
+    ]
     default = [each for each in streams if each.disposition & Disposition.default]
     return max(
         default or streams,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 
 from nemo_cosmos.errors import MissingFileError, VideoError
@@ -88,3 +89,15 @@ def test_url_is_read_like_a_path(tmp_path, moving_square_THWC):
         assert decode("memory://clips/a.mp4", frame_indices=[3]).num_frames == 1
     finally:
         memory.rm("/clips", recursive=True)
+
+
+def test_a_file_that_was_cut_off_in_its_header_is_a_video_error(tmp_path):
+    file = tmp_path / "whole.mp4"
+    encode_video(file, Video(np.zeros((8, 48, 64, 3), np.uint8), fps=10))
+    whole = file.read_bytes()
+    messages = set()
+    for length in range(0, 720, 6):
+        with pytest.raises(VideoError) as caught:
+            probe(whole[:length])
+        messages.add(str(caught.value).partition(">' ")[2][:40])
+    assert any("does not say how its video is coded" in one for one in messages)
