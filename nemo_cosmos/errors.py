@@ -77,7 +77,15 @@ class CheckpointError(NemoCosmosError):
 
 
 class GuardrailError(NemoCosmosError):
-    """A guard refused, or could not be asked, which counts as a refusal."""
+    """A guard refused, or could not be asked, which counts as a refusal.
+
+    Attributes:
+        violations: guard and category of each refusal, where verdicts were given.
+    """
+
+    def __init__(self, message: str, violations: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.violations = tuple(violations)
 
 
 class RequirementError(NemoCosmosError):

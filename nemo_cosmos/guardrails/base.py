@@ -57,7 +57,8 @@ class RefusedError(GuardrailError):
     """At least one guard refused; ``verdicts`` holds the answers of all guards that were asked."""
 
     def __init__(self, message: str, verdicts: list[Verdict]) -> None:
-        super().__init__(message)
+        refusals = [verdict for verdict in verdicts if not verdict.allowed]
+        super().__init__(message, [(refusal.guard, refusal.category) for refusal in refusals])
         self.verdicts = verdicts
 
 

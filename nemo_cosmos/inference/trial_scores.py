@@ -26,6 +26,7 @@ from nemo_cosmos.evaluation.obedience import (
 )
 from nemo_cosmos.evaluation.run import Scored
 from nemo_cosmos.evaluation.scoring import Evaluation, summarise
+from nemo_cosmos.inference.trial_guards import REFUSED, guard_numbers
 from nemo_cosmos.inference.trial_videos import MOTION_AMOUNT, NUM_GIVEN
 
 
@@ -54,8 +55,10 @@ def trial_evaluation(
         for scored in seeded
         for name, error in scored.refused.items()
     }
+    guarded, of_guards = guard_numbers(told[OWN.name])
     if len(told) == 1:
-        return replace(summarise(own, metrics, NUM_GIVEN, optional), skipped=skipped)
+        whole = summarise(_with(own, guarded), [*metrics, *of_guards], NUM_GIVEN, optional)
+        return replace(whole, skipped=skipped)
     compared = [metric for metric in metrics if is_compared(metric)]
     numbers, made = obedience(clips, compared, control)
     doses = [one.name for one in (OWN, *DOSES) if one.name in clips]
@@ -67,8 +70,20 @@ def trial_evaluation(
     complete = {
         name: replace(own[name], scores=own[name].scores | more) for name, more in numbers.items()
     }
-    whole = summarise(complete, [*metrics, *made], NUM_GIVEN, optional)
+    every = [*metrics, *of_guards, *made]
+    whole = summarise(_with(complete, guarded), every, NUM_GIVEN, optional)
     return replace(whole, skipped=skipped)
+
+
+def _with(
+    clips: Mapping[str, CaseScores], numbers: Mapping[str, Mapping[str, float]]
+) -> dict[str, CaseScores]:
+    """The scores with further numbers, also of episodes that have no other."""
+    return {
+        name: replace(clip, scores=clip.scores | dict(numbers.get(name, {})))
+        for name in (*clips, *(name for name in numbers if name not in clips))
+        for clip in (clips.get(name, CaseScores()),)
+    }
 
 
 def score_names(metrics: Sequence[Metric], control: str, told: Sequence[str]) -> list[str]:
@@ -79,7 +94,7 @@ def score_names(metrics: Sequence[Metric], control: str, told: Sequence[str]) ->
         control: the name of the model's control; empty for none.
         told: names of what the model is told besides its own control.
     """
-    names = [metric.name for metric in metrics]
+    names = [*(metric.name for metric in metrics), REFUSED.name]
     compared = [metric for metric in metrics if is_compared(metric)]
     names += [f"{metric.name}.{name}" for name in told for metric in compared]
     if OTHER.name in told:

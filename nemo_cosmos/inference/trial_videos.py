@@ -22,8 +22,11 @@ from nemo_cosmos.evaluation.recorded import cut_recorded
 from nemo_cosmos.evaluation.run import Source
 from nemo_cosmos.inference.pipeline import WorldPipeline
 from nemo_cosmos.inference.request import Request
-from nemo_cosmos.inference.result import Result
+from nemo_cosmos.inference.result import Result, notices
+from nemo_cosmos.inference.trial_guards import CHANGED
 from nemo_cosmos.options import Range, check_value
+from nemo_cosmos.platform.device import has_cuda
+from nemo_cosmos.platform.peak_memory import peak_memory
 from nemo_cosmos.video import encode_video, frames_to_tensor
 
 WORLD = "world"
@@ -52,7 +55,33 @@ MOTION_AMOUNT = MeasuredMetric(
     description="mean optical flow of the generated video",
     is_quality=False,
 )
-MEASURED = (LATENT_L2, MOTION_AMOUNT, DURATION)
+HOST_PEAK = MeasuredMetric(
+    name="host_peak_gb",
+    unit="GB",
+    higher_is_better=False,
+    description="largest resident memory of the process while it made the video, weights included",
+    is_quality=False,
+    is_repeatable=False,
+)
+DEVICE_PEAK = MeasuredMetric(
+    name="device_peak_gb",
+    unit="GB",
+    higher_is_better=False,
+    description="most memory that PyTorch held on the GPU while it made the video",
+    is_quality=False,
+    is_repeatable=False,
+)
+MEASURED = (
+    LATENT_L2,
+    MOTION_AMOUNT,
+    DURATION,
+    HOST_PEAK,
+    *((DEVICE_PEAK,) if has_cuda() else ()),
+    CHANGED,
+)
+"""What is measured of every video of a trial."""
+
+_GB_BYTES = 1e9
 
 
 @dataclass(frozen=True)
@@ -152,7 +181,8 @@ class VideoMaker:
             for name, values in control.items()
         }
         started_s = time.monotonic()
-        result = self.pipeline.run(request_for(recording, scaled, self.trial.options, seed))
+        with peak_memory() as peak:
+            result = self.pipeline.run(request_for(recording, scaled, self.trial.options, seed))
         duration_s = time.monotonic() - started_s
         made_THWC = result.video.frames_THWC
         self._keep(result, recording, episode.name, told, seed)
@@ -166,6 +196,9 @@ class VideoMaker:
                 DURATION.name: duration_s,
                 LATENT_L2.name: self._latent_l2(made_THWC, recording.truth_THWC),
                 MOTION_AMOUNT.name: motion_amount(made_THWC),
+                HOST_PEAK.name: peak.host_bytes / _GB_BYTES,
+                DEVICE_PEAK.name: peak.device_bytes / _GB_BYTES,
+                CHANGED.name: float(bool(notices(result.provenance))),
             },
             self._recorded(recording),
         )

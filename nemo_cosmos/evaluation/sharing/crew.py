@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from nemo_cosmos import errors
 from nemo_cosmos.errors import NemoCosmosError
@@ -122,13 +123,15 @@ class Crew:
             temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _as_json(error: NemoCosmosError) -> list[str]:
-    """The nearest class that every process knows, and the message."""
+def _as_json(error: NemoCosmosError) -> list[Any]:
+    """The nearest class that every process knows, and what it is made of."""
     kinds = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__]
-    return [kinds[0], str(error)]
+    violations = [error.violations] if isinstance(error, errors.GuardrailError) else []
+    return [kinds[0], str(error), *violations]
 
 
-def _from_json(plain: list[str]) -> NemoCosmosError:
-    kind, message = plain
-    found: NemoCosmosError = getattr(errors, kind)(message)
+def _from_json(plain: list[Any]) -> NemoCosmosError:
+    kind, message, *violations = plain
+    pairs = [[(guard, category) for guard, category in found] for found in violations]
+    found: NemoCosmosError = getattr(errors, kind)(message, *pairs)
     return found

@@ -15,7 +15,9 @@ from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
 from nemo_cosmos.evaluation import choose_metrics
+from nemo_cosmos.evaluation.obedience import OTHER
 from nemo_cosmos.evaluation.record import as_record, make_record
+from nemo_cosmos.evaluation.report import write_report
 from nemo_cosmos.guardrails.site import site_policy
 from nemo_cosmos.inference import trial as module
 from nemo_cosmos.inference.episodes import Shape, find_episodes
@@ -237,6 +239,29 @@ def test_names_of_scores_are_those_that_come_out(pipeline, recordings):
     told = [one.name for one in trial.told]
     metrics = [*choose_metrics(trial.metrics), *MEASURED]
     assert set(score_names(metrics, "action", told)) == set(evaluation.scores)
+
+
+def test_a_refused_video_counts_as_refused_and_has_no_other_score(pipeline, recordings, tmp_path):
+    (recordings / "b.json").write_text(json.dumps({"caption": "someone sharpens a knife"}))
+    for told in ((), (OTHER,)):
+        trial = Trial(("psnr",), options=QUICK, seeds=(1, 2), told=told)
+        evaluation, _ = try_world(pipeline, recordings, trial)
+        scores = evaluation.scores
+        assert (scores["psnr"].num, scores["guard_refused"].num) == (2, 3)
+        assert scores["guard_refused"].value == pytest.approx(1 / 3)
+        assert scores["guard_refused.no_knives.violence"].value == pytest.approx(1 / 3)
+        assert scores["guard_changed"].value == 0 and scores["guard_changed"].num == 3
+        assert "knife" in evaluation.skipped["b"] and scores["guard_refused"].low is not None
+        content = make_record(evaluation, {})
+        write_report(evaluation, tmp_path, content, {})
+        record = as_record(content, "a test")
+        assert record.clips["b"]["guard_refused"] == 1 and "psnr" not in record.clips["b"]
+
+
+def test_memory_and_time_are_measured(pipeline, recordings):
+    evaluation, _ = try_world(pipeline, recordings, Trial(("psnr",), options=QUICK, told=()))
+    assert 0.1 < evaluation.scores["host_peak_gb"].value < 100
+    assert evaluation.scores["generation_s"].value > 0
 
 
 def test_a_world_that_takes_no_frames_cannot_be_tried(

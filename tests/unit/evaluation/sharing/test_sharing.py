@@ -16,10 +16,12 @@ from nemo_cosmos.evaluation import Case, choose_metrics
 from nemo_cosmos.evaluation.folders import Comparison, compare_folders
 from nemo_cosmos.evaluation.run import Part, Source, score_parts
 from nemo_cosmos.evaluation.sharing import Crew, ShareDone, shared
+from nemo_cosmos.guardrails import Verdict
 from nemo_cosmos.guardrails.base import RefusedError
 from nemo_cosmos.storage.one_run import claimed
 
 NAMES = ("a", "b", "c", "d")
+NO = Verdict(False, "faces", "identity", "someone is seen")
 
 
 def part(read: list[str]) -> Part:
@@ -69,10 +71,11 @@ def test_what_one_process_took_no_other_takes(tmp_path):
     first, second = Crew(tmp_path, 0, 2), Crew(tmp_path, 1, 2)
     assert second.take("0-0") and not first.take("0-0")
     assert not first.is_finished("0-0")
-    second.finish("0-0", {"x": RefusedError("a guard said no", [])})
+    second.finish("0-0", {"x": RefusedError("a guard said no", [NO])})
     assert first.wait("0-0", lambda: None)
     refused = first.refused("0-0")["x"]
     assert str(refused) == "a guard said no" and type(refused).__name__ == "GuardrailError"
+    assert refused.violations == (("faces", "identity"),)
     second.fail(ConfigError("no such metric"))
     with pytest.raises(ConfigError, match="no such metric"):
         first.take("0-1")
