@@ -78,11 +78,11 @@ def trial_evaluation(
 def _with(
     clips: Mapping[str, CaseScores], numbers: Mapping[str, Mapping[str, float]]
 ) -> dict[str, CaseScores]:
-    """The scores with further numbers, also of episodes that have no other."""
+    """The scores with the guards' numbers, also of episodes that have no other."""
+    refused = [name for name in numbers if name not in clips and numbers[name][REFUSED.name] > 0]
     return {
         name: replace(clip, scores=clip.scores | dict(numbers.get(name, {})))
-        for name in (*clips, *(name for name in numbers if name not in clips))
-        for clip in (clips.get(name, CaseScores()),)
+        for name, clip in (*clips.items(), *((name, CaseScores()) for name in refused))
     }
 
 

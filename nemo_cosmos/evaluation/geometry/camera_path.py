@@ -84,6 +84,16 @@ def path_error_curve(case: Case) -> NDArray[np.float64]:
     return np.interp(np.arange(len(given_T44)), path.frame_N, errors_N)
 
 
+def find_path_of(case: Case) -> CameraPath | None:
+    """The path found in a video; None where almost all frames have no place in it.
+
+    Args:
+        case: a video with the signal ``camera``.
+    """
+    path, _ = _path(case)
+    return path if _is_found(path) else None
+
+
 def _path(case: Case) -> tuple[CameraPath, Values]:
     camera = fit_camera(case.recorded["camera"], case.generated_THWC.shape[1:3])
     return find_path(case.name, case.generated_THWC, camera), camera

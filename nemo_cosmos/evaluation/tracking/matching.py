@@ -34,7 +34,7 @@ MAX_COST = 6.0
 MIN_REACH_PX, MAX_REACH_PX = 4, 24
 """Steps from frame to frame, at the working size."""
 _FARTHEST_COST = 4.0
-SEEN_SHARE = 0.6
+SEEN_SHARE = 0.8
 """An object is seen where its picture differs from the best match by less than this share of what
 tells it from its surroundings."""
 _NOISE_LEVELS = 4.0
@@ -167,7 +167,7 @@ def follow(frames_THWC: Pictures, look: Look, start_2: Floats | None, reach_px: 
         x, y = (np.arange(size) + 0.5 for size in costs_THW.shape[:0:-1])
         middle_2 = start_2 + look.offset_2
         away_HW = (x[None] - middle_2[0]) ** 2 + (y[:, None] - middle_2[1]) ** 2
-        costs_THW[0] += np.minimum(weight * away_HW, 4 * MAX_COST)
+        costs_THW[0] += weight * away_HW
     places_T2 = _cheapest(costs_THW, weight, reach)
     found_T = np.sqrt(means_THW[np.arange(len(means_THW)), places_T2[:, 0], places_T2[:, 1]])
     points_T2 = np.stack(
