@@ -156,8 +156,7 @@ def check_repetition(before: EvaluationRecord, now: EvaluationRecord) -> list[Re
             )
         new = now.scores[name]
         is_equal = old.is_equal(new.value)
-        # A number of a whole set may lie outside its own interval, since resampled sets differ from
-        # it in kind: they hold some videos twice.
+        # A skewed interval of a number of a whole set can leave out the number itself.
         comes_out = is_equal or old.covers(new.value)
         found.append(Repetition(name, old, new, comes_out, is_equal))
     return found

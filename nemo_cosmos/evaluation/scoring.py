@@ -153,11 +153,7 @@ def _score(metric: Metric, results: Sequence[CaseScores]) -> Score:
 
 
 def _set_score(metric: SetMetric, results: Sequence[CaseScores]) -> Score:
-    """A set metric over all videos; resampling draws whole videos, not single rows.
-
-    The resampled sets hold some videos twice, and a distance between sets grows a little with that:
-    the interval lies high rather than low.
-    """
+    """A set metric over all videos; resampling draws whole videos, not single rows."""
     pairs = [one.features[metric.name] for one in results if metric.name in one.features]
     if not pairs:
         raise InputError(_why_none(metric, results))
@@ -169,11 +165,13 @@ def _set_score(metric: SetMetric, results: Sequence[CaseScores]) -> Score:
 
     num_rows = min(sum(len(pair[side]) for pair in pairs) for side in (0, 1))
     _check_rows(metric, num_rows, len(pairs))
-    return statistic_score(compare, len(pairs), num_resamples=metric.num_resamples)
+    return statistic_score(
+        compare, len(pairs), num_resamples=metric.num_resamples, grows_with_variety=True
+    )
 
 
 def _code_score(metric: CodeMetric, results: Sequence[CaseScores]) -> Score:
-    """A number of all codes. Resampled sets lack some videos, so that the interval lies low."""
+    """A number of all codes; resampling draws whole videos."""
     counts = [one.codes for one in results if one.codes is not None]
     if not counts:
         raise InputError(_why_none(metric, results))
@@ -181,7 +179,9 @@ def _code_score(metric: CodeMetric, results: Sequence[CaseScores]) -> Score:
     def compute(rows_N: NDArray[np.intp]) -> float:
         return metric.compute(add_counts([counts[row] for row in rows_N]))
 
-    return statistic_score(compute, len(counts), num_resamples=metric.num_resamples)
+    return statistic_score(
+        compute, len(counts), num_resamples=metric.num_resamples, grows_with_variety=True
+    )
 
 
 def _why_none(metric: Metric, results: Sequence[CaseScores]) -> str:

@@ -111,6 +111,7 @@ def statistic_score(
     num: int,
     seed: int = BOOTSTRAP_SEED,
     num_resamples: int = NUM_RESAMPLES,
+    grows_with_variety: bool = False,
 ) -> Score:
     """Any number of a whole set, such as a rank correlation, with its interval.
 
@@ -119,14 +120,21 @@ def statistic_score(
         num: how many videos there are.
         seed: seed of the resampling.
         num_resamples: how often to resample.
+        grows_with_variety: whether the number depends on how many different videos there are, as a
+            distance of two distributions does or the number of codes that occur. Resampled sets
+            hold some videos twice and others not at all, which moves all of them to one side; they
+            are moved back, so that their mean is the number itself.
     """
     value = float(statistic(np.arange(num)))
     if num == 1:
         return Score(value, None, None, 1)
-    resampled = [
-        statistic(rows_N) for rows_RN in _draws(num, seed, num_resamples) for rows_N in rows_RN
-    ]
-    return _with_interval(value, np.asarray(resampled, np.float64), num)
+    resampled_R = np.asarray(
+        [statistic(rows_N) for rows_RN in _draws(num, seed, num_resamples) for rows_N in rows_RN],
+        np.float64,
+    )
+    if grows_with_variety and np.isfinite(resampled_R).any():
+        resampled_R += value - np.nanmean(resampled_R)
+    return _with_interval(value, resampled_R, num)
 
 
 def paired_difference(

@@ -68,7 +68,6 @@ def test_what_cannot_be_compared():
 
 
 def test_the_same_number_comes_out_also_where_it_lies_outside_its_own_interval():
-    # As a Frechet distance does, which resampled sets make larger.
     scores = {"fvd": Score(10.0, 12.0, 18.0, 9)}
     before = dataclasses.replace(record("a", fvd=[1.0]), scores=scores)
     (found,) = check_repetition(before, before)

@@ -61,6 +61,10 @@ def test_any_statistic_of_a_set_has_an_interval_and_undefined_resamples_do_not_c
     values = np.array([1.0, 2.0, 3.0, 4.0, 100.0])
     score = statistic_score(lambda rows: float(np.median(values[rows])), 5)
     assert score.value == 3.0 and score.low < 3.0 < score.high
+    # How many videos differ: all five here, fewer in most resampled sets.
+    variety = statistic_score(lambda rows: float(len(set(rows))), 5, grows_with_variety=True)
+    assert variety.low < variety.value == 5 < variety.high
+    assert statistic_score(lambda rows: float(len(set(rows))), 5).high <= 5
     undefined = statistic_score(lambda rows: np.nan if len(set(rows)) < 5 else 1.0, 5)
     assert (undefined.value, undefined.low, undefined.high) == (1.0, 1.0, 1.0)
     assert statistic_score(lambda rows: 1.0, 1).low is None
