@@ -20,17 +20,14 @@ def show_all(as_json: bool) -> None:
     if as_json:
         show({"metrics": known, "suites": SUITES}, as_json)
         return
-    table = Table("metric", "of", "unit", "better", "needs", "looks through", "what it says")
+    table = Table("metric", "what it says", show_lines=True)
     table.columns[0].no_wrap = True
     for name, about in known.items():
-        direction = "higher" if about["higher_is_better"] else "lower"
-        needs = ", ".join(about["needs"])
-        looks = "\n".join(filter(None, (_features(about), _batching(about))))
-        table.add_row(
-            name, about["kind"], about["unit"], direction, needs, looks, about["description"]
-        )
+        notes = [_needs(about), _features(about), _batching(about)]
+        says = "\n".join([about["description"], *(f"[dim]{note}[/]" for note in notes if note)])
+        table.add_row(f"{name}\n[dim]{_form(about)}[/]", says)
     show(table, as_json)
-    suites = Table("suite", "metrics")
+    suites = Table("suite", "its metrics")
     for name, members in SUITES.items():
         suites.add_row(name, ", ".join(members))
     show(suites, as_json)
@@ -44,9 +41,19 @@ def _about(metric: Metric) -> dict[str, Any]:
         return describe(metric, with_features=False)
 
 
+def _form(about: Mapping[str, Any]) -> str:
+    """Kind, unit and direction."""
+    direction = "higher is better" if about["higher_is_better"] else "lower is better"
+    return ", ".join(filter(None, (about["kind"], about["unit"], direction)))
+
+
+def _needs(about: Mapping[str, Any]) -> str:
+    return f"needs {', '.join(about['needs'])}" if about["needs"] else ""
+
+
 def _features(about: Mapping[str, Any]) -> str:
     features = about["features"]
-    return f"{features['name']} {features['version']}" if features else ""
+    return f"looks through {features['name']} {features['version']}" if features else ""
 
 
 def _batching(about: Mapping[str, Any]) -> str:
