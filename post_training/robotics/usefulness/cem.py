@@ -36,14 +36,16 @@ class Budget:
         iterations: iterations.
         elites: candidates that give the next distribution.
         num_parts: parts of a chunk, each with a way of its own.
-        spread_m: standard deviation of the first ways.
+        spread: standard deviation of the first ways, as a share of the distance from the goal.
+        least_spread_m: the standard deviation near the goal.
     """
 
     candidates: int = 24
     iterations: int = 3
-    elites: int = 5
+    elites: int = 6
     num_parts: int = 1
-    spread_m: float = 0.12
+    spread: float = 0.5
+    least_spread_m: float = 0.03
 
     def __post_init__(self) -> None:
         if not 2 <= self.elites <= self.candidates or self.iterations < 1:
@@ -55,8 +57,13 @@ class Budget:
 
     @classmethod
     def of(cls, candidates: int, iterations: int) -> Self:
-        """Return a budget whose best fifth of candidates are the elites."""
-        return cls(candidates, iterations, max(2, round(candidates / 5)))
+        """Return a budget whose best quarter of candidates are the elites."""
+        return cls(candidates, iterations, max(2, candidates // 4))
+
+    def spread_m(self, distance_m: float) -> NDArray[np.float64]:
+        """Return the standard deviation ``(S, 3)`` of the first ways at a distance."""
+        spread_m = max(self.least_spread_m, self.spread * distance_m)
+        return np.full((self.num_parts, 3), spread_m)
 
     @property
     def num_rollouts(self) -> int:
@@ -70,12 +77,18 @@ class Budget:
             "iterations": self.iterations,
             "elites": self.elites,
             "num_parts": self.num_parts,
-            "spread_m": self.spread_m,
+            "spread": self.spread,
+            "least_spread_m": self.least_spread_m,
         }
 
 
 def search(
-    costs: Costs, budget: Budget, start_m: NDArray[np.float64], form: Form, rng: np.random.Generator
+    costs: Costs,
+    budget: Budget,
+    start_m: NDArray[np.float64],
+    goal_m: NDArray[np.float64],
+    form: Form,
+    rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Return the ways ``(S, 3)`` that the search ends with.
 
@@ -83,11 +96,12 @@ def search(
         costs: the cost of candidates.
         budget: how many are tried.
         start_m: where the gripper is, ``(3,)``.
+        goal_m: where it should be, of which the distance alone is used here.
         form: the form of a chunk, which limits the ways.
         rng: source of chance.
     """
-    mean_S3 = np.zeros((budget.num_parts, 3))
-    std_S3 = np.full_like(mean_S3, budget.spread_m)
+    std_S3 = budget.spread_m(float(np.linalg.norm(goal_m - start_m)))
+    mean_S3 = np.zeros_like(std_S3)
     for _ in range(budget.iterations):
         ways_NS3 = draw(mean_S3, std_S3, budget.candidates, start_m, form, rng)
         order_N = np.argsort(costs(ways_NS3), kind="stable")

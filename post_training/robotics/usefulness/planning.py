@@ -239,14 +239,13 @@ def reach(
     seen_m = eye.gripper_m(scene.frame_HWC[None])[0]
     for _ in range(trial.num_plans):
         if model is None:
-            zero_S3 = np.zeros((trial.budget.num_parts, 3))
-            spread_S3 = np.full_like(zero_S3, trial.budget.spread_m)
-            ways_S3 = draw(zero_S3, spread_S3, 1, seen_m, table.form, rng)[0]
+            spread_S3 = trial.budget.spread_m(float(np.linalg.norm(goal_m - seen_m)))
+            ways_S3 = draw(np.zeros_like(spread_S3), spread_S3, 1, seen_m, table.form, rng)[0]
         else:
             # A world model knows of the simulator what the camera shows, and nothing else.
             seen = moment if model is table else Moment(moment.frame_HWC)
             costs = _costs_of(model, eye, trial.seed, seen, scene.opening, goal_m)
-            ways_S3 = search(costs, trial.budget, seen_m, table.form, rng)
+            ways_S3 = search(costs, trial.budget, seen_m, goal_m, table.form, rng)
         actions_KA = actions_of(ways_S3, scene.opening, table.form)
         (moment,), _ = table.step([moment], actions_KA[None], every_frame=False)
         shown.append(moment.frame_HWC)

@@ -123,15 +123,15 @@ class Ranking:
         rows = [
             {
                 "policy": policy.name,
-                "fault": policy.description,
                 **{
                     environment: float(self.success_PN(environment)[number].mean())
                     for environment in (SIMULATOR, WORLD)
                 },
                 **{
-                    f"{environment}_end_cm": _median_cm(self.ends_m[environment][number])
+                    f"{environment}_cm": _median_cm(self.ends_m[environment][number])
                     for environment in (SIMULATOR, WORLD)
                 },
+                "what it does": policy.description,
             }
             for number, policy in enumerate(self.trial.policies)
         ]

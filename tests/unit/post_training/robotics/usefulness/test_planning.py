@@ -42,7 +42,7 @@ def test_the_search_finds_the_cheapest_way(num_parts: int) -> None:
     def costs(ways_NS3):
         return np.linalg.norm(START_M + ways_NS3.sum(1) - goal_m, axis=-1)
 
-    ways_S3 = search(costs, budget, START_M, Form(), np.random.default_rng(0))
+    ways_S3 = search(costs, budget, START_M, goal_m, Form(), np.random.default_rng(0))
     np.testing.assert_allclose(START_M + ways_S3.sum(0), goal_m, atol=0.015)
 
 
@@ -50,8 +50,14 @@ def test_the_search_passes_by_what_cannot_be_judged() -> None:
     def costs(ways_NS3):
         return np.where(ways_NS3[:, 0, 0] > 0, np.inf, np.abs(ways_NS3[:, 0, 1]))
 
-    ways_S3 = search(costs, Budget(), START_M, Form(), np.random.default_rng(0))
+    ways_S3 = search(costs, Budget(), START_M, START_M + 0.1, Form(), np.random.default_rng(0))
     assert ways_S3[0, 0] <= 0
+
+
+def test_the_search_is_narrow_near_the_goal() -> None:
+    budget = Budget(num_parts=2)
+    np.testing.assert_array_equal(budget.spread_m(0.2), np.full((2, 3), 0.1))
+    np.testing.assert_array_equal(budget.spread_m(0.0), np.full((2, 3), 0.03))
 
 
 def test_candidates_stay_where_the_robot_can_go() -> None:

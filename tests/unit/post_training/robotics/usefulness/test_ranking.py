@@ -143,4 +143,4 @@ def test_the_record_holds_what_a_repetition_needs(ranking: Ranking, tmp_path) ->
     assert record["scores"]["rank_correlation"]["num"] == 2
     assert len(record["rows"]) == len(NAMES)
     table = (tmp_path / "ranking.md").read_text("utf-8")
-    assert "| expert | heads straight for the goal | 1.000 |" in table
+    assert "| expert | 1.000 | 1.000 |" in table
