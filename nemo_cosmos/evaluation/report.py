@@ -17,6 +17,9 @@ from nemo_cosmos.storage import atomic_path
 MAX_REASONS = 10
 """How many reasons a table shows; the files hold all."""
 
+MAX_COLUMNS = 8
+"""Metrics that a terminal shows side by side."""
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -24,11 +27,15 @@ if TYPE_CHECKING:
 def scores_table(evaluation: Evaluation) -> Table:
     """A table with a row for each video and the mean, or the whole set's number, below.
 
+    Of more metrics than fit side by side it is :func:`metrics_table`.
+
     Args:
         evaluation: the scores.
     """
     from rich.table import Table
 
+    if len(evaluation.metrics) > MAX_COLUMNS:
+        return metrics_table(evaluation)
     table = Table(title=f"{len(evaluation.clips)} clips", show_footer=True)
     table.add_column("clip", footer="mean")
     for metric in evaluation.metrics:
@@ -50,12 +57,12 @@ def metrics_table(evaluation: Evaluation) -> Table:
 
     table = Table(title=f"{len(evaluation.clips)} clips")
     table.add_column("metric", no_wrap=True)
-    for header in ("unit", "value", "95 % interval", "better"):
+    for header in ("unit", "value", "95 % interval", "n", "better"):
         table.add_column(header)
     for metric in evaluation.metrics:
         score = evaluation.scores[metric.name]
         direction = "higher" if metric.higher_is_better else "lower"
-        row = (metric.name, metric.unit, f"{score.value:.3f}", score.interval)
+        row = (metric.name, metric.unit, f"{score.value:.3f}", score.interval, str(score.num))
         table.add_row(*row, direction if metric.is_quality else "")
     return table
 

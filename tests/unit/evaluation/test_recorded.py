@@ -135,3 +135,13 @@ def test_a_metric_is_the_mean_over_the_videos_that_it_applies_to(tmp_path):
 def test_a_metric_that_applies_to_no_video_says_so():
     with pytest.raises(InputError, match="'long' applies to none of the 1 video"):
         evaluate_cases([_clip("a", 2)], [_long_ones("long")])
+
+
+def test_many_metrics_are_shown_one_below_the_other_with_their_number_of_videos():
+    from nemo_cosmos.evaluation import scores_table
+
+    many = [_long_ones(f"long{index}") for index in range(9)]
+    table = scores_table(evaluate_cases([_clip("a", 2), _clip("b", 4)], many))
+    assert table.row_count == 9
+    (counts,) = [column for column in table.columns if column.header == "n"]
+    assert set(counts.cells) == {"1"}
