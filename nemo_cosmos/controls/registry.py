@@ -66,11 +66,14 @@ class Control:
         signals: the files that it reads.
         embedders: classes that embed the signals, by model family (``diffusion``): the class
             itself, or ``module:class``, which is imported only when a model is built.
+        following: the metric that says how well a video follows it; what a model's own control
+            gains in it is its sensitivity. A camera's is ``camera_path_error``.
     """
 
     name: str
     signals: tuple[Signal, ...]
     embedders: Mapping[str, str | type[Any]]
+    following: str = "motion_following"
 
     def embedder(self, family: str) -> type[Any]:
         """Return the class that embeds the signals for a model family.

@@ -20,12 +20,10 @@ import torch
 from nemo_cosmos.checkpoint.world.config import read_config
 from nemo_cosmos.controls import get_controls
 from nemo_cosmos.errors import ConfigError, InputError
-from nemo_cosmos.evaluation.metric import Metric
 from nemo_cosmos.evaluation.obedience import OTHER, OWN, Told, partners
 from nemo_cosmos.evaluation.page import Controls, Shown
 from nemo_cosmos.evaluation.record import EvaluationRecord, as_record, make_record
 from nemo_cosmos.evaluation.recorded import recorded_needs
-from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.evaluation.report import write_report
 from nemo_cosmos.evaluation.run import Part, score_parts
 from nemo_cosmos.evaluation.scoring import Evaluation
@@ -33,9 +31,14 @@ from nemo_cosmos.evaluation.sharing import Crew, shared
 from nemo_cosmos.guardrails import GuardPolicy
 from nemo_cosmos.inference.episodes import find_episodes, shape_of
 from nemo_cosmos.inference.pipeline import WorldPipeline
-from nemo_cosmos.inference.trial_scores import control_name, is_compared, trial_evaluation
+from nemo_cosmos.inference.trial_scores import (
+    control_name,
+    following_of,
+    is_compared,
+    trial_evaluation,
+    trial_metrics,
+)
 from nemo_cosmos.inference.trial_videos import (
-    MEASURED,
     NUM_GIVEN,
     Trial,
     VideoMaker,
@@ -163,7 +166,10 @@ def try_world(
             "with metrics of whole sets."
         )
     shape = shape_of(pipeline.world.config.video, trial.options)
-    metrics: list[Metric] = [*choose_metrics(trial.metrics or None), *MEASURED]
+    following = following_of(pipeline.world.config)
+    metrics = trial_metrics(trial.metrics, following)
+    # Nobody asked for it by name: an episode does without it rather than without any score.
+    optional = trial.optional if trial.metrics else trial.optional | {following}
     needs = recorded_needs(metrics)
     episodes = find_episodes(data, list(signals.values()), shape, trial.limit, needs)
     maker = VideoMaker(pipeline, trial, episodes, out)
@@ -176,7 +182,7 @@ def try_world(
         Part(
             {episode.name: maker.source(n, one, seed) for n, episode in enumerate(episodes)},
             metrics if one == OWN else compared,
-            trial.optional,
+            optional,
             NUM_GIVEN,
         )
         for one in told
@@ -185,7 +191,7 @@ def try_world(
     scored = iter(score_parts(parts, work=work, on_case=progress, crew=crew))
     by_told = {one.name: [next(scored) for _ in trial.seeds] for one in told}
     control = control_name(pipeline.world.config)
-    evaluation = trial_evaluation(by_told, metrics, control, trial.optional)
+    evaluation = trial_evaluation(by_told, metrics, control, optional, following)
     return evaluation, maker.describe(data)
 
 

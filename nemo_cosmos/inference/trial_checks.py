@@ -14,11 +14,15 @@ from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
 from nemo_cosmos.evaluation.obedience import OTHER, partners
 from nemo_cosmos.evaluation.record import EVALUATION_FILE
 from nemo_cosmos.evaluation.recorded import recorded_needs
-from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.inference.checks import fit_request, look_at_weights
 from nemo_cosmos.inference.episodes import find_episodes, shape_of
-from nemo_cosmos.inference.trial_scores import control_name, score_names
-from nemo_cosmos.inference.trial_videos import MEASURED, Trial, request_for
+from nemo_cosmos.inference.trial_scores import (
+    control_name,
+    following_of,
+    score_names,
+    trial_metrics,
+)
+from nemo_cosmos.inference.trial_videos import Trial, request_for
 from nemo_cosmos.storage import exported_folder
 from nemo_cosmos.storage.outputs import check_apart, check_output_file, check_output_folder
 
@@ -45,7 +49,7 @@ def trial_checks(
 
     def episodes() -> str:
         signals = [signal for control in controls() for signal in control.signals]
-        needs = recorded_needs(choose_metrics(trial.metrics or None))
+        needs = recorded_needs(trial_metrics(trial.metrics, following_of(config())))
         shape = shape_of(config().video, trial.options)
         found = find_episodes(data, signals, shape, trial.limit, needs)
         if signals and OTHER in trial.told:
@@ -65,9 +69,10 @@ def trial_checks(
         return f"'{out}' can be written"
 
     def metrics() -> str:
-        chosen = [*choose_metrics(trial.metrics or None), *MEASURED]
+        following = following_of(config())
+        chosen = trial_metrics(trial.metrics, following)
         told = [one.name for one in trial.told] if controls() else []
-        names = score_names(chosen, control_name(config()), told)
+        names = score_names(chosen, control_name(config()), told, following)
         for name in required:
             if name not in names:
                 raise ConfigError(

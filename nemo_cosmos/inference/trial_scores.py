@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from nemo_cosmos.checkpoint.world.config import WorldConfig
+from nemo_cosmos.controls import get_controls
 from nemo_cosmos.evaluation.cases import CaseScores
 from nemo_cosmos.evaluation.metric import (
     CaseMetric,
@@ -18,16 +19,18 @@ from nemo_cosmos.evaluation.metric import (
 )
 from nemo_cosmos.evaluation.obedience import (
     DOSES,
+    FOLLOWING,
     OTHER,
     OWN,
     dose_response,
     obedience,
     sensitivity_name,
 )
+from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.evaluation.run import Scored
 from nemo_cosmos.evaluation.scoring import Evaluation, summarise
 from nemo_cosmos.inference.trial_guards import REFUSED, guard_numbers
-from nemo_cosmos.inference.trial_videos import MOTION_AMOUNT, NUM_GIVEN
+from nemo_cosmos.inference.trial_videos import MEASURED, MOTION_AMOUNT, NUM_GIVEN
 
 
 def trial_evaluation(
@@ -35,6 +38,7 @@ def trial_evaluation(
     metrics: Sequence[Metric],
     control: str,
     optional: frozenset[str] = frozenset(),
+    following: str = FOLLOWING,
 ) -> Evaluation:
     """The scores of the own control, and beside them what the others show.
 
@@ -43,6 +47,7 @@ def trial_evaluation(
         metrics: the metrics of the own control.
         control: the name of the model's controls together.
         optional: names of metrics that may be left out where they cannot be computed.
+        following: the metric that says how well a video follows.
 
     Raises:
         InputError: there are too few episodes for a set metric.
@@ -60,7 +65,7 @@ def trial_evaluation(
         whole = summarise(_with(own, guarded), [*metrics, *of_guards], NUM_GIVEN, optional)
         return replace(whole, skipped=skipped)
     compared = [metric for metric in metrics if is_compared(metric)]
-    numbers, made = obedience(clips, compared, control)
+    numbers, made = obedience(clips, compared, control, following)
     doses = [one.name for one in (OWN, *DOSES) if one.name in clips]
     if len(doses) > 2:
         made.append(_dose_metric(control))
@@ -86,19 +91,24 @@ def _with(
     }
 
 
-def score_names(metrics: Sequence[Metric], control: str, told: Sequence[str]) -> list[str]:
+def score_names(
+    metrics: Sequence[Metric], control: str, told: Sequence[str], following: str = FOLLOWING
+) -> list[str]:
     """Names of all scores of a trial.
 
     Args:
         metrics: the metrics.
         control: the name of the model's control; empty for none.
         told: names of what the model is told besides its own control.
+        following: the metric that says how well a video follows.
     """
     names = [*(metric.name for metric in metrics), REFUSED.name]
     compared = [metric for metric in metrics if is_compared(metric)]
     names += [f"{metric.name}.{name}" for name in told for metric in compared]
     if OTHER.name in told:
-        names += [sensitivity_name(control, one.name) for one in compared if one.is_quality]
+        names += [
+            sensitivity_name(control, one.name, following) for one in compared if one.is_quality
+        ]
     if control and len(set(told) & {dose.name for dose in DOSES}) > 1:
         names.append(_dose_metric(control).name)
     return names
@@ -107,6 +117,25 @@ def score_names(metrics: Sequence[Metric], control: str, told: Sequence[str]) ->
 def control_name(world: WorldConfig) -> str:
     """The name of a world's controls together; empty for none."""
     return "_".join(spec.name for spec in world.controls)
+
+
+def following_of(world: WorldConfig) -> str:
+    """The metric that says how well a world's videos follow; of several controls, the motion."""
+    controls = get_controls(spec.name for spec in world.controls)
+    return controls[0].following if len(controls) == 1 else FOLLOWING
+
+
+def trial_metrics(names: Sequence[str], following: str) -> list[Metric]:
+    """The metrics of a trial: those that were chosen, else the default ones and the following.
+
+    Args:
+        names: names of metrics; none for the default ones.
+        following: the metric that says how well a video follows.
+    """
+    chosen = choose_metrics(names or None)
+    if not names and following not in {metric.name for metric in chosen}:
+        chosen += choose_metrics([following])
+    return [*chosen, *MEASURED]
 
 
 def is_compared(metric: Metric) -> bool:

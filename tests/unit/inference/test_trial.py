@@ -10,21 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nemo_cosmos.controls import CAMERA
+from nemo_cosmos.controls import CAMERA, Control
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
 from nemo_cosmos.evaluation import choose_metrics
+from nemo_cosmos.evaluation.cases import CaseScores
 from nemo_cosmos.evaluation.obedience import OTHER
 from nemo_cosmos.evaluation.record import as_record, make_record
 from nemo_cosmos.evaluation.report import write_report
+from nemo_cosmos.evaluation.run import Part, Scored
 from nemo_cosmos.guardrails.site import site_policy
 from nemo_cosmos.inference import trial as module
 from nemo_cosmos.inference.episodes import Shape, find_episodes
 from nemo_cosmos.inference.pipeline import WorldPipeline
 from nemo_cosmos.inference.trial import repeat_trial, try_world
 from nemo_cosmos.inference.trial_checks import trial_checks
-from nemo_cosmos.inference.trial_scores import score_names
+from nemo_cosmos.inference.trial_scores import score_names, trial_evaluation, trial_metrics
 from nemo_cosmos.inference.trial_videos import MEASURED, Trial
 from nemo_cosmos.video import Video, encode_video
 from post_training.robotics.signal import ACTION
@@ -298,3 +300,24 @@ def test_the_command(recordings, make_world, word_encoder, run_cli, tmp_path, mo
     assert "NAME=VALUE" in run_cli(*words, "--option", "steps").err
     assert "--trim takes effect only with" in run_cli(*words, "--trim").err
     assert "--option takes effect" in run_cli("evaluate", world, "--option", "steps=1").err
+
+
+def test_a_control_may_say_how_well_a_video_follows_it():
+    """A camera's sensitivity is what its own path gains, in path lengths of error."""
+    camera = Control("camera", (CAMERA,), {}, following="camera_path_error")
+    metrics = trial_metrics((), camera.following)
+    assert [metric.name for metric in metrics].count("camera_path_error") == 1
+    assert "camera_path_error" not in [one.name for one in trial_metrics((), "motion_following")]
+    assert "camera_path_error" not in [one.name for one in trial_metrics(("psnr",), "x")]
+    names = score_names(metrics, "camera", ["other"], camera.following)
+    assert {"camera_sensitivity", "camera_sensitivity_motion_following"} <= set(names)
+
+    def scored(error: float) -> Scored:
+        measured = dict.fromkeys([metric.name for metric in MEASURED], 0.0)
+        clips = {n: CaseScores({**measured, "camera_path_error": error}) for n in "ab"}
+        return Scored(Part({}, []), clips, {})
+
+    told = {"own": [scored(0.1)], "other": [scored(0.5)]}
+    path_error = choose_metrics(["camera_path_error"])
+    evaluation = trial_evaluation(told, path_error, "camera", frozenset(), camera.following)
+    assert evaluation.scores["camera_sensitivity"].value == pytest.approx(0.4)
