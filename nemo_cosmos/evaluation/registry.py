@@ -76,6 +76,7 @@ BUILTIN_METRICS = {
     "object_permanence": f"{_PHYSICS}.places:OBJECT_PERMANENCE",
     "counterfactual_margin": f"{_PHYSICS}.places:COUNTERFACTUAL_MARGIN",
     "prompt_following": f"{_ROOM}.judges.prompt_following:PROMPT_FOLLOWING",
+    "failure_judged": f"{_ROOM}.judges.failure:FAILURE_JUDGED",
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from nemo_cosmos.errors import ConfigError, ServiceError
 from nemo_cosmos.evaluation import Case, choose_metrics, evaluate_cases, make_record
-from nemo_cosmos.evaluation.judges import prompt_following as module
+from nemo_cosmos.evaluation.judges import vision as module
 from nemo_cosmos.services import NoAnswerError
 from nemo_cosmos.testing.chat_server import ChatServer, num_pictures, question_of, words
 
