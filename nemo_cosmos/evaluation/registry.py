@@ -29,6 +29,7 @@ BUILTIN_METRICS = {
     "flow_similarity": f"{_ROOM}.pair.motion:FLOW_SIMILARITY",
     "sampson_sift": f"{_ROOM}.single.sampson:SAMPSON_SIFT",
     "given_camera_sampson_sift": f"{_GEOMETRY}.given_camera:GIVEN_CAMERA_SAMPSON_SIFT",
+    "reconstruction_success": f"{_GEOMETRY}.camera_path:RECONSTRUCTION_SUCCESS",
     "camera_pose_success": f"{_GEOMETRY}.camera_path:CAMERA_POSE_SUCCESS",
     "camera_rotation_error_deg": f"{_GEOMETRY}.camera_path:CAMERA_ROTATION_ERROR",
     "camera_translation_error": f"{_GEOMETRY}.camera_path:CAMERA_TRANSLATION_ERROR",

@@ -35,6 +35,15 @@ def pose_success(case: Case) -> float:
     return float(_is_found(_path(case)[0]))
 
 
+def reconstruction_success(case: Case) -> float:
+    """As :func:`pose_success`, of a video whose camera nobody knows.
+
+    Args:
+        case: a video.
+    """
+    return float(_is_found(find_path(case.name, case.generated_THWC, None)))
+
+
 def rotation_error_curve(case: Case) -> NDArray[np.float64]:
     """Angle between the found and the given rotation since the first frame, ``(T,)`` in degrees.
 
@@ -103,6 +112,14 @@ def _is_found(path: CameraPath) -> bool:
     return len(path.frame_N) >= MIN_FOUND * path.num_asked
 
 
+RECONSTRUCTION_SUCCESS = CaseMetric(
+    name="reconstruction_success",
+    higher_is_better=True,
+    description="share of videos in which structure from motion finds a camera, its lens unknown",
+    needs=frozenset(),
+    compute=reconstruction_success,
+    describe_features=describe_colmap,
+)
 CAMERA_POSE_SUCCESS = CaseMetric(
     name="camera_pose_success",
     higher_is_better=True,

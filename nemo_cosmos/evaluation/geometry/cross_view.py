@@ -50,7 +50,7 @@ MIN_FITTING = 0.12
 random matches RANSAC makes some 5 to 9 % fit."""
 AGREES_PX = 2.0
 MAIN = "main"
-"""What messages call the camera without a name of its own."""
+"""Name of the camera whose file is the video's own."""
 
 Curve = NDArray[np.float64]
 
@@ -97,7 +97,7 @@ class Rig:
         is_truth: whether the true views are meant.
 
     Raises:
-        VideoError: there is a true view too few.
+        VideoError: the true views are meant, and one is missing.
     """
 
     def __init__(self, case: Case, *, is_truth: bool = False) -> None:
@@ -109,7 +109,7 @@ class Rig:
             if frames_THWC is None:
                 raise VideoError(
                     f"The view '{view_name}' of '{case.name}' has no true video to compare with. "
-                    f"Put it beside the others, or leave the metric out."
+                    "Put it beside the others, or leave the metric out."
                 )
             values = view.recorded.get("camera")
             if values is not None:

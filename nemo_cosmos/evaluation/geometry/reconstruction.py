@@ -58,8 +58,8 @@ def describe_colmap() -> Features:
         return Features("COLMAP", "pycolmap, not installed")
 
 
-def find_path(name: str, frames_THWC: Frames, camera: Values) -> CameraPath:
-    """Reconstruct the path of a camera whose lens is known.
+def find_path(name: str, frames_THWC: Frames, camera: Values | None) -> CameraPath:
+    """Reconstruct the path of a camera, and its focal length where the lens is not known.
 
     Several metrics ask for the same path, so the last few are kept.
 
@@ -67,7 +67,7 @@ def find_path(name: str, frames_THWC: Frames, camera: Values) -> CameraPath:
         name: the video's name, for messages.
         frames_THWC: uint8 RGB frames.
         camera: the arrays of ``camera.npz``, with ``size`` that of the frames; only its lens is
-            looked at.
+            looked at. None for an unknown one.
 
     Returns:
         The path, of no frame where the pictures give none.
@@ -81,7 +81,7 @@ def find_path(name: str, frames_THWC: Frames, camera: Values) -> CameraPath:
             f"'{name}' has {len(frames_THWC)} frames; a camera path needs at least {MIN_FRAMES}. "
             "Leave the metric out."
         )
-    lens = {key: camera[key] for key in camera if key != "poses"}
+    lens = {key: array for key, array in (camera or {}).items() if key != "poses"}
     digest = hashlib.sha256(frames_THWC.tobytes())
     for key, array in sorted(lens.items()):
         digest.update(f"{key}{np.asarray(array, np.float64).tolist()}".encode())
@@ -93,7 +93,7 @@ def find_path(name: str, frames_THWC: Frames, camera: Values) -> CameraPath:
     return _kept[about]
 
 
-def _reconstruct(name: str, frames_THWC: Frames, camera: Values) -> CameraPath:
+def _reconstruct(name: str, frames_THWC: Frames, camera: Values | None) -> CameraPath:
     if not has("pycolmap"):
         require("pycolmap")  # raises; where it is there, it must not be loaded beside OpenCV
     num_asked = min(len(frames_THWC), MAX_FRAMES)
@@ -102,7 +102,9 @@ def _reconstruct(name: str, frames_THWC: Frames, camera: Values) -> CameraPath:
         folder = Path(place)
         (folder / "pictures").mkdir()
         matrix_33 = _write_pictures(frames_THWC, camera, asked, folder / "pictures")
-        lens = [float(matrix_33[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2))]
+        lens = None
+        if matrix_33 is not None:
+            lens = [float(matrix_33[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2))]
         (folder / "task.json").write_text(json.dumps({"fx_fy_cx_cy": lens}), encoding="utf-8")
         poses = _run(name, folder)
     frames = sorted(int(Path(file).stem) for file in poses)
@@ -117,20 +119,19 @@ def _file_name(frame: int) -> str:
 
 
 def _write_pictures(
-    frames_THWC: Frames, camera: Values, asked: NDArray[np.int_], folder: Path
-) -> NDArray[np.float64]:
-    """Write frames as one pinhole sees them; return its matrix in their pixels."""
-    matrices_T33 = np.asarray(camera["intrinsics"], np.float64)
-    is_pinhole = "angle_polynomial" not in camera
-    is_one_lens = is_pinhole and bool(np.ptp(matrices_T33, axis=0).max() < 1e-6)
-    is_plain = is_one_lens and abs(matrices_T33[0, 0, 1]) < 1e-9
-    matrix_33 = matrices_T33[0] * [[1, 0, 1], [1, 1, 1], [1, 1, 1]]
-    size = frames_THWC.shape[1:3]
-    if not is_pinhole:
-        matrix_33, size = Lens(camera, 0).matrix_33, (540, 960)
+    frames_THWC: Frames, camera: Values | None, asked: NDArray[np.int_], folder: Path
+) -> NDArray[np.float64] | None:
+    """Write frames as one pinhole sees them; return its matrix in their pixels, if it is known."""
+    matrix_33, size, is_plain = None, frames_THWC.shape[1:3], True
+    if camera is not None:
+        matrices_T33 = np.asarray(camera["intrinsics"], np.float64)
+        matrix_33 = matrices_T33[0] * [[1, 0, 1], [1, 1, 1], [1, 1, 1]]
+        is_plain = bool(np.abs(matrices_T33 - matrix_33).max() < 1e-6)
+        if "angle_polynomial" in camera:
+            matrix_33, size, is_plain = Lens(camera, 0).matrix_33, (540, 960), False
     for frame in asked:
         picture_HWC = frames_THWC[frame]
-        if not is_plain:
+        if camera is not None and matrix_33 is not None and not is_plain:
             picture_HWC = _as_pinhole(picture_HWC, camera, int(frame), matrix_33, size)
         cv2.imwrite(
             str(folder / _file_name(int(frame))), cv2.cvtColor(picture_HWC, cv2.COLOR_RGB2BGR)

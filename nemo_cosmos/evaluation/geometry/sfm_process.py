@@ -28,9 +28,10 @@ def main(folder: Path) -> None:
     pycolmap.set_random_seed(_SEED)
     pycolmap.logging.minloglevel = 2
     database, pictures, models = folder / "colmap.db", folder / "pictures", folder / "models"
+    lens = task["fx_fy_cx_cy"]
     reader = pycolmap.ImageReaderOptions()
-    reader.camera_model = "PINHOLE"
-    reader.camera_params = ",".join(f"{number:.9g}" for number in task["fx_fy_cx_cy"])
+    reader.camera_model = "PINHOLE" if lens else "SIMPLE_PINHOLE"
+    reader.camera_params = ",".join(f"{number:.9g}" for number in lens or ())
     pycolmap.extract_features(
         database,
         pictures,
@@ -48,9 +49,9 @@ def main(folder: Path) -> None:
     options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = _SEED
     options.num_threads = options.mapper.num_threads = 1  # else sums come out in another order
     options.extract_colors = False
-    # The lens is given: what is left to find is the path.
-    options.ba_refine_focal_length = options.mapper.abs_pose_refine_focal_length = False
-    options.ba_refine_extra_params = options.mapper.abs_pose_refine_extra_params = False
+    if lens:  # what is left to find is the path
+        options.ba_refine_focal_length = options.mapper.abs_pose_refine_focal_length = False
+        options.ba_refine_extra_params = options.mapper.abs_pose_refine_extra_params = False
     models.mkdir()
     found = pycolmap.incremental_mapping(database, pictures, models, options)
     poses = {}

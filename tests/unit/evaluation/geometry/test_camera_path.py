@@ -23,8 +23,9 @@ from nemo_cosmos.evaluation.geometry.camera_path import (
 )
 from nemo_cosmos.evaluation.geometry.epipolar import Lens
 from nemo_cosmos.evaluation.geometry.reconstruction import CameraPath, find_path
+from nemo_cosmos.evaluation.geometry.trajectory import translation_errors
 from nemo_cosmos.platform import has
-from nemo_cosmos.testing.rooms import draw, flight, pinhole
+from nemo_cosmos.testing.rooms import ROOM, draw, flight, pinhole
 
 METRICS = choose_metrics(
     [
@@ -73,6 +74,16 @@ def test_a_video_that_shows_no_place_is_no_success_and_stands_still(flown):
     assert translation_error_curve(flat).max() < 1
     travelled = np.linalg.norm(given_T44[:, :3, 3] - given_T44[0, :3, 3], axis=1)
     np.testing.assert_allclose(path_error_curve(flat), travelled / travelled.max())
+
+
+@needs_colmap
+def test_a_video_without_a_camera_file_can_be_reconstructed(flown):
+    (metric,) = choose_metrics(["reconstruction_success"])
+    found = evaluate_cases([replace(flown, recorded={})], [metric])
+    assert not metric.needs and found.scores[metric.name].value == 1.0
+    path = find_path("flight", flown.generated_THWC, None)
+    given_T44 = flown.recorded["camera"]["poses"]
+    assert translation_errors(path.poses_N44[:, :3, 3], given_T44[:, :3, 3]).max() < 0.05
 
 
 def test_scale_and_axes_of_the_found_path_do_not_count(flown, monkeypatch):
@@ -153,14 +164,16 @@ def test_pictures_of_a_fisheye_and_of_a_zoom_are_those_of_one_pinhole(tmp_path):
     for name, camera in {"fisheye": fisheye, "zoom": zoom}.items():
         folder = tmp_path / name
         folder.mkdir()
-        matrix_33 = reconstruction._write_pictures(draw(camera), camera, np.arange(2), folder)
+        matrix_33 = reconstruction._write_pictures(
+            draw(camera, ROOM[:6]), camera, np.arange(2), folder
+        )
         written = cv2.imread(str(folder / "000001.png"))[..., ::-1]
         straight = {
             "poses": poses_T44[1:],
             "intrinsics": matrix_33[None],
             "size": np.array(written.shape[:2]),
         }
-        expected = draw(straight)[0]
+        expected = draw(straight, ROOM[:6])[0]
         seen = written.max(axis=-1) > 0
         difference = np.abs(written.astype(float) - expected)[seen]
         assert seen.mean() > 0.3 and np.median(difference) < 12, name
