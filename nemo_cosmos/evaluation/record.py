@@ -11,7 +11,7 @@ import math
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,24 @@ class EvaluationRecord:
     inputs: Mapping[str, Any]
     skipped: Mapping[str, str] = field(default_factory=dict)
     content: Mapping[str, Any] = field(default_factory=dict)
+
+    def at(self, places: Mapping[str, Path]) -> EvaluationRecord:
+        """The same record, of inputs that have moved.
+
+        Args:
+            places: where inputs are now, by their name in the record: ``world``, ``data``.
+
+        Raises:
+            ConfigError: the record has no such input.
+        """
+        for name in places:
+            if not isinstance(self.inputs.get(name), str):
+                raise ConfigError(
+                    f"'{self.place}' is an evaluation without '{name}', so that none can have "
+                    f"moved to '{places[name]}'. Leave it out."
+                )
+        moved = {name: str(place) for name, place in places.items()}
+        return replace(self, inputs={**self.inputs, **moved})
 
     @property
     def written_by(self) -> str:

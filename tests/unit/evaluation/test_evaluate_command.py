@@ -147,6 +147,12 @@ def test_compare_and_repeat(run, folders, tmp_path, moving_square_THWC):
     run(*folders, "-m", "psnr", "--out", before)
     repeated = run("--repeat", before / "evaluation.json", "--json")
     assert repeated.code == 0 and repeated.json[0]["is_equal"]
+    folders[0].rename(tmp_path / "moved")
+    gone = run("--repeat", before)
+    assert gone.code == 2 and "say where it is now" in gone.err
+    assert run("--repeat", before, tmp_path / "moved").code == 0
+    assert "without 'world'" in run("--repeat", before, "--model", tmp_path).err
+    (tmp_path / "moved").rename(folders[0])
     for name in ("a.mp4", "b.mp4"):
         encode_video(folders[0] / name, Video(moving_square_THWC, fps=10), crf=10)
     changed = run("--repeat", before)

@@ -55,7 +55,8 @@ def command(
     prepare the videos as those benchmarks do.
 
     --compare says which of two evaluations is better and where no difference is shown. --repeat
-    computes a recorded evaluation again and ends with code 1 where a score left its interval.
+    computes a recorded evaluation again and ends with code 1 where a score left its interval; what
+    has moved is named beside it (--model, --data, GENERATED TRUTH).
 
     Examples:
         nemo-cosmos evaluate outputs/generated data/test
@@ -68,6 +69,7 @@ def command(
         nemo-cosmos evaluate --tokenizer tokenizer/export --data videos --suite tokenizer --out O
         nemo-cosmos evaluate --compare before/evaluation.json after/evaluation.json
         nemo-cosmos evaluate --repeat outputs/evaluation/evaluation.json
+        nemo-cosmos evaluate --repeat outputs/trial/evaluation.json --model W --data D
         nemo-cosmos evaluate --list
     """
     from nemo_cosmos.cli.training.evaluate import folders, listing, records, world
@@ -81,9 +83,10 @@ def command(
             "--list": list_metrics,
             "--compare": compare is not None,
             "--repeat": repeat is not None,
-            "--model with --data": is_world,
-            "--tokenizer with --data": is_tokenizer,
-            "a folder of videos": generated is not None,
+            # With --repeat these say where the recorded inputs are now.
+            "--model with --data": is_world and repeat is None,
+            "--tokenizer with --data": is_tokenizer and repeat is None,
+            "a folder of videos": generated is not None and repeat is None,
         }
     )
     of_folders = {
@@ -101,7 +104,8 @@ def command(
     elif compare is not None:
         records.compare(*compare, as_json)
     elif repeat is not None:
-        records.repeat(repeat, as_json)
+        places = {"world": model, "data": data, "tokenizer": tokenizer}
+        records.repeat(repeat, {**places, "generated": generated, "truth": truth}, as_json)
     elif tokenizer is not None:
         _refuse_unused(of_folders, "two folders of videos")
         _refuse_unused({**of_world, "--training": training}, "a model (--model)")
