@@ -267,6 +267,9 @@ def trial(page: Page, root: Path, **smaller: str) -> None:
 def results(page: Page) -> None:
     smaller = {"steps=16": "steps=1", "action_sensitivity>0.2": "action_sensitivity>-9"}
     trial(page, Path("outputs/quickstart"), **smaller)
+    tiny_tokenizer().save("outputs/quickstart/tokenizer/export")
+    page.run("nemo-cosmos evaluate --tokenizer")
+    assert Path("outputs/reconstruction/evaluation.json").is_file()
 
 
 def generation(page: Page) -> None:
