@@ -125,15 +125,19 @@ def figure_names(trial: EngineTrial, num_episodes: int, num_actions: int) -> lis
 
 
 def read_steps(
-    sources: Sequence[EpisodeSource], skipped: dict[str, str]
+    sources: Sequence[EpisodeSource], place: str, skipped: dict[str, str]
 ) -> tuple[list[EpisodeSource], list[Steps]]:
     """Read recordings; one that cannot be read is left out, with its reason.
 
     Args:
         sources: the recordings.
-        skipped: gets the reasons by name.
+        place: their folder.
+        skipped: gets the reasons by place and name.
+
+    Raises:
+        InputError, NumericsError: none of them can be read; the reason of the first.
     """
-    kept, steps = [], []
+    kept, steps, wrong = [], [], []
     for source in sources:
         try:
             episode = source.read()
@@ -141,7 +145,10 @@ def read_steps(
             steps.append(Steps(see(episode.truth_THWC), actions_NA))
             kept.append(source)
         except (InputError, NumericsError) as error:
-            skipped[source.name] = str(error)
+            wrong.append(error)
+            skipped[f"{place}/{source.name}"] = str(error)
+    if not kept:
+        raise wrong[0]
     return kept, steps
 
 

@@ -29,7 +29,7 @@ from nemo_cosmos.progress import Progress
 from nemo_cosmos.storage import atomic_path, exported_folder
 from nemo_cosmos.storage.outputs import check_apart, check_output_folder
 from nemo_cosmos.storage.paths import real_path
-from nemo_cosmos.video.pictures import film_strip, png_bytes
+from nemo_cosmos.video.pictures import Frames, film_strip
 from post_training.robotics.signal import ACTION
 from post_training.robotics.usefulness.data_engine import (
     EngineTrial,
@@ -46,7 +46,7 @@ from post_training.robotics.usefulness.data_engine_findings import (
     REAL,
     Findings,
 )
-from post_training.robotics.usefulness.generated_episodes import EpisodeMaker, variants
+from post_training.robotics.usefulness.generated_episodes import OWN, EpisodeMaker, variants
 from post_training.robotics.usefulness.records import make_record, write_record
 
 KIND = "data_engine"
@@ -180,10 +180,8 @@ def try_data_engine(
     shape = shape_of(pipeline.world.config.video, trial.options)
     found, held = find_both(data, held_out, signals, shape, trial)
     skipped: dict[str, str] = {}
-    sources, real = read_steps(found, skipped)
-    tested_sources, tested = read_steps(held, skipped)
-    if not tested:
-        raise InputError(next(iter(skipped.values())))
+    sources, real = read_steps(found, str(data), skipped)
+    tested_sources, tested = read_steps(held, str(held_out), skipped)
     by_name = {source.name: steps for source, steps in zip(tested_sources, tested, strict=True)}
     learned = {source.name: steps for source, steps in zip(sources, real, strict=True)}
     check_no_leak(learned, by_name, (str(data), str(held_out)))
@@ -277,18 +275,30 @@ def write_scatter(file: Path, findings: Findings) -> None:
 
 
 def write_strips(file: Path, maker: EpisodeMaker) -> None:
-    """Draw film strips: each recording above what the world made from its first frame."""
-    rows = []
+    """Draw film strips: each recording above what the world made from its first frame.
+
+    Args:
+        file: the PNG.
+        maker: has made the episodes.
+    """
+    rows: list[tuple[str, Frames]] = []
     for index, source in enumerate(maker.sources[:_NUM_STRIPS]):
-        rows.append(film_strip(source.read().truth_THWC))
+        rows.append((source.name, film_strip(source.read().truth_THWC)))
         rows += [
-            film_strip(maker.film(variant, index))
+            ("told its actions" if variant.name == OWN else "told other actions", film_strip(film))
             for variant in variants(1)
             if f"{variant.name}/{source.name}" not in maker.refused
+            and (film := maker.film_if_made(variant, index)) is not None
         ]
-        rows.append(np.full((8, *rows[0].shape[1:]), 255, np.uint8))
-    with atomic_path(file) as temporary:
-        temporary.write_bytes(png_bytes(np.concatenate(rows[:-1])))
+    height, width = rows[0][1].shape[:2]
+    size_in = (8.0, (8.0 * height / width + 0.25) * len(rows))
+    picture = Picture(figsize=size_in, layout="constrained")
+    plots = np.atleast_1d(picture.subplots(len(rows), 1)).ravel()
+    for axes, (label, strip) in zip(plots, rows, strict=True):
+        axes.imshow(strip)
+        axes.set_axis_off()
+        axes.set_title(label, fontsize=8, loc="left", pad=2)
+    _save(picture, file)
 
 
 def _axes(size_in: tuple[float, float]) -> tuple[Picture, Axes]:

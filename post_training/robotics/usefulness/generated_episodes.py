@@ -114,8 +114,11 @@ class EpisodeMaker:
                     progress(done, total)
         return made
 
-    def film(self, variant: Variant, index: int) -> Frames:
-        """The frames of a kept episode."""
+    def film_if_made(self, variant: Variant, index: int) -> Frames | None:
+        """The frames of a kept episode; None where it was not asked for."""
+        return self._film(variant, index) if _video(self._stem(variant, index)).is_file() else None
+
+    def _film(self, variant: Variant, index: int) -> Frames:
         return decode(_video(self._stem(variant, index))).frames_THWC
 
     def _one(self, variant: Variant, index: int) -> Steps | None:
@@ -126,7 +129,7 @@ class EpisodeMaker:
             self._make(variant, index, teller)
             actions_NA = read_signal(_beside(self._stem(variant, index)))
             # Read back: what was kept and what is made now go through the same encoder.
-            return Steps(see(self.film(variant, index)), np.asarray(actions_NA, np.float32))
+            return Steps(see(self._film(variant, index)), np.asarray(actions_NA, np.float32))
         except (GuardrailError, InputError) as error:
             self.refused[f"{variant.name}/{self.sources[index].name}"] = error
             return None

@@ -158,9 +158,18 @@ def test_what_a_guard_refuses_or_cannot_be_read_is_left_out_and_named(
     record(real, "r1", 1, caption="a knife")
     record(real, "r3", 3)
     np.save(real / "r3.action.npy", np.full((8, 7), np.nan, np.float32))
+    record(held, "r3", 13)
     found = try_data_engine(world, real, held, tmp_path / "out", QUICK, guards=guards)
-    assert list(found["inputs"]["skipped"]) == ["r3"]
+    assert list(found["inputs"]["skipped"]) == [f"{real}/r3"]
     assert set(found["inputs"]["refused"]) == {"own/r1", "other_1/r1"}
+
+
+def test_where_nothing_can_be_read_the_reason_is_named(world, places, guards, tmp_path):
+    for n in range(2):
+        frames = np.zeros((4, 32, 48, 3), np.uint8)
+        encode_video(places[1] / f"h{n}.mp4", Video(frames, fps=10.0))
+    with pytest.raises(InputError, match=r"h0\.mp4 has 4 frames, but the model makes 9"):
+        try_data_engine(world, *places, tmp_path / "out", QUICK, guards=guards)
 
 
 def test_recordings_on_both_sides_are_refused_under_any_name(world, places, guards, tmp_path):
