@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nemo_cosmos.errors import ConfigError, InputError, WrongFrameCountError
 from nemo_cosmos.models.autoregressive.costs import grid_of
+from nemo_cosmos.models.autoregressive.decoding.coupled import decode_coupled
 from nemo_cosmos.models.autoregressive.decoding.drafts import Drafts
 from nemo_cosmos.models.autoregressive.decoding.loops import (
     Decoded,
@@ -156,12 +157,14 @@ class ARGenerator:
             text_BMC=shot.text_BLD if self.takes_text else None,
             **(guided if options.guidance else {}),  # type: ignore[arg-type]
         )
-        self._last_run = {"decoding": "plain" if is_plain else "jacobi"}
+        name = "jacobi" if options.decoding == "auto" else options.decoding
+        self._last_run = {"decoding": name}
         if is_plain:
             return decode_plain(scorer, job, progress)
         self._last_run |= {"window": window, "drafts": options.drafts}
         drafts = Drafts(options.drafts, grid, self.net.config.vocab_size)
-        return decode_jacobi(scorer, job, window, drafts, progress)
+        decode = decode_coupled if name == "coupled" else decode_jacobi
+        return decode(scorer, job, window, drafts, progress)
 
     def _sampling(self, options: AROptions) -> Sampling:
         top_p = self.process.top_p if options.top_p is None else options.top_p

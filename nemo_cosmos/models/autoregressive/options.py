@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nemo_cosmos.options import option
 
-DECODING_NAMES = ("auto", "plain", "jacobi")
+DECODING_NAMES = ("auto", "plain", "jacobi", "coupled")
 DRAFT_NAMES = ("frame", "row", "last", "random")
 
 
@@ -22,9 +22,10 @@ class AROptions:
         guidance: how strongly to follow the prompt, for models with text; 0 is without guidance
             and twice as fast.
         decoding: ``plain`` draws one code after the other, ``jacobi`` a window at once, with the
-            same result in float32; ``auto`` chooses.
-        window: codes that ``jacobi`` draws at once; by default as many as suit the machine.
-        drafts: what ``jacobi`` guesses first: the same place in the frame before (``frame``), the
+            same result in float32, and ``coupled`` a window at once, with another result of the
+            same probability; ``auto`` is ``jacobi``.
+        window: codes that are drawn at once; by default as many as suit the machine.
+        drafts: what is guessed first: the same place in the frame before (``frame``), the
             place above (``row``), the place before (``last``), or anything.
     """
 
@@ -39,7 +40,11 @@ class AROptions:
         0.0, "How strongly to follow the prompt; 0 is faster.", least=0, most=1000
     )
     decoding: str = option(
-        "auto", "plain, jacobi (same result, fewer passes), or auto.", choices=DECODING_NAMES
+        "auto",
+        "plain, jacobi (same result, fewer passes), coupled (as likely), or auto.",
+        choices=DECODING_NAMES,
     )
-    window: int | None = option(None, "Codes that jacobi draws at once.", least=1, most=10**6)
-    drafts: str = option("frame", "What jacobi guesses first.", choices=DRAFT_NAMES)
+    window: int | None = option(
+        None, "Codes that are drawn at once, but for plain.", least=1, most=10**6
+    )
+    drafts: str = option("frame", "What is guessed first.", choices=DRAFT_NAMES)

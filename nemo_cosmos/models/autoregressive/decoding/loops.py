@@ -69,7 +69,7 @@ def decode_plain(scorer: Scorer, job: Job, progress: Progress | None = None) -> 
         job: what to decode.
         progress: called after every pass with the codes done and wanted.
     """
-    sequences, noise, num_drawn = _begin(scorer, job)
+    sequences, noise, num_drawn = begin(scorer, job)
     prefilled = scorer.num_passes
     video_B = torch.arange(scorer.batch_size, device=scorer.device)
     for _ in range(max(sequences.remaining)):
@@ -102,7 +102,7 @@ def decode_jacobi(
         ConfigError: the window is no number of places of the video.
     """
     check_window(window, max(job.totals))
-    sequences, noise, num_drawn = _begin(scorer, job, spare=window)
+    sequences, noise, num_drawn = begin(scorer, job, spare=window)
     prefilled = scorer.num_passes
     while any(sequences.remaining):
         size = min(window, max(sequences.remaining))
@@ -129,7 +129,14 @@ def check_window(window: int, num_codes: int) -> None:
         )
 
 
-def _begin(scorer: Scorer, job: Job, spare: int = 1) -> tuple[Sequences, PlaceNoise, int]:
+def begin(scorer: Scorer, job: Job, spare: int = 1) -> tuple[Sequences, PlaceNoise, int]:
+    """Feed the given codes; return the videos, their noise and the number of codes to draw.
+
+    Args:
+        scorer: the network with an empty cache.
+        job: what to decode.
+        spare: places behind a video's end that guesses may be written to.
+    """
     config = scorer.net.config
     sequences = Sequences(
         job.given,
@@ -156,6 +163,18 @@ def _accept(
     video_N = torch.arange(batch, device=places_BL.device).repeat_interleave(size)
     logits_NV = logits_LBV.transpose(0, 1).flatten(0, 1)
     drawn_BL = draw(logits_NV, sampling, noise, video_N, places_BL.flatten()).view(batch, size)
+    return settle(sequences, places_BL, drawn_BL)
+
+
+def settle(sequences: Sequences, places_BL: Tensor, drawn_BL: Tensor) -> list[int]:
+    """Write what was drawn in the places of guesses; return how many became final, by video.
+
+    Args:
+        sequences: the videos; the places hold the guesses that the codes were drawn with.
+        places_BL: the next places of each video.
+        drawn_BL: what was drawn there.
+    """
+    size = places_BL.shape[1]
     is_same_BL = drawn_BL == sequences.codes_at(places_BL)
     num_same = is_same_BL.long().cumprod(1).sum(1).tolist()
     sequences.write(places_BL, drawn_BL)

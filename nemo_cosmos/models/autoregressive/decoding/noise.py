@@ -20,8 +20,8 @@ from torch import Tensor
 
 from nemo_cosmos.models.common.philox import NUM_WORDS, philox
 
-DRAWS, ACCEPTS, REDRAWS = 0, 1, 2
-"""Purposes of noise: the fourth word of the counter, so that no two share a number."""
+DRAWS = 0
+"""What noise is for, the fourth word of the counter; passes of a coupling take further numbers."""
 
 
 class PlaceNoise:

@@ -128,6 +128,8 @@ def test_it_continues_frames_without_a_prompt(pipe: WorldPipeline) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     first = pipe.predict(None, frames, seed=3)
     assert first.video.frames_THWC.shape == (9, 32, 32, 3)
+    coupled = pipe.predict(None, frames, seed=3, decoding="coupled")
+    assert coupled.provenance["runs"][0]["decoding"] == "coupled"
     plain = pipe.predict(None, frames, seed=3, decoding="plain")
     same = np.array_equal(first.video.frames_THWC, plain.video.frames_THWC)
     assert same, "windows change nothing"
