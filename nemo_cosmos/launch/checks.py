@@ -128,9 +128,9 @@ def _weights(recipe: run.Partial, here: bool) -> str:
     import fiddle as fdl
 
     from nemo_cosmos.training.checkpointing.resume import restore_source
-    from nemo_cosmos.training.initial_weights import check_own_weights
     from nemo_cosmos.training.matching import check_kind_of_weights
     from nemo_cosmos.training.run import check_restore
+    from nemo_cosmos.training.weights.initial import check_own_weights
 
     restore = getattr(recipe.resume, "restore_config", None)
     path = getattr(restore, "path", None)

@@ -28,7 +28,7 @@ from nemo_cosmos.models.common.family import WorldModel
 from nemo_cosmos.models.tokenizer.model import TokenizerModel
 from nemo_cosmos.provenance.belonging import Parts, check_together
 from nemo_cosmos.storage import is_url, resolve_from_folder
-from nemo_cosmos.training.initial_weights import is_exported
+from nemo_cosmos.training.weights.initial import is_exported
 
 
 def check_belonging(

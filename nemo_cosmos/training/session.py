@@ -37,16 +37,16 @@ from nemo_cosmos.training.callbacks.signals import StopOnSignal, StoppedError
 from nemo_cosmos.training.checkpointing.resume import RunResume, restore_source
 from nemo_cosmos.training.checkpointing.storage import check_writable, clear_storage_errors
 from nemo_cosmos.training.checks import check_run, check_trainers_machine
-from nemo_cosmos.training.export import check_exportable, export_model
 from nemo_cosmos.training.fingerprint import fingerprint
-from nemo_cosmos.training.initial_weights import InitialWeights, is_exported
 from nemo_cosmos.training.lifecycle import environment_of, fresh_globals
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.matching import check_belonging
 from nemo_cosmos.training.run_folder import FINISHED_FILE, exported_files, list_checkpoints
 from nemo_cosmos.training.stepping import SteppedFit
 from nemo_cosmos.training.trainer import WorldTrainer
-from nemo_cosmos.training.weights import read_weights, replace_weights
+from nemo_cosmos.training.weights.current import read_weights, replace_weights
+from nemo_cosmos.training.weights.export import check_exportable, export_model
+from nemo_cosmos.training.weights.initial import InitialWeights, is_exported
 
 logger = logging.getLogger(__name__)
 

@@ -96,10 +96,10 @@ def train(
     from nemo_cosmos.models.common.megatron.parts import whole_state
     from nemo_cosmos.training.callbacks.samples import SampleVideos
     from nemo_cosmos.training.fsdp.network import ShardedNetwork
-    from nemo_cosmos.training.initial_weights import InitialWeights
     from nemo_cosmos.training.lifecycle import fresh_globals
     from nemo_cosmos.training.strategy import WorldStrategy
     from nemo_cosmos.training.trainer import WorldTrainer
+    from nemo_cosmos.training.weights.initial import InitialWeights
 
     seen = Report([], [], [], [], {}, [])
 

@@ -32,7 +32,7 @@ from nemo.lightning.io.mixin import IOMixin
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.platform.sharded_runs import sharded_run
 from nemo_cosmos.training.checkpointing.sharded_state import load_sharded, saved_keys
-from nemo_cosmos.training.shares import Share, shares, spreading, temporary_weights
+from nemo_cosmos.training.weights.shares import Share, shares, spreading, temporary_weights
 
 if TYPE_CHECKING:
     from nemo_cosmos.training.strategy import WorldStrategy

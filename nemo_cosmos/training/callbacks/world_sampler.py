@@ -20,7 +20,7 @@ from nemo_cosmos.models.common.megatron.module import bare_network
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import default_device, on_first_process
 from nemo_cosmos.training.callbacks.ema import averaged_weights
-from nemo_cosmos.training.export import find_tokenizer
+from nemo_cosmos.training.weights.export import find_tokenizer
 from nemo_cosmos.video import Video, tensor_to_frames
 
 Sampler = Callable[[pl.LightningModule], dict[str, Video]]

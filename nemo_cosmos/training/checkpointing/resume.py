@@ -9,8 +9,8 @@ from nemo import lightning as nl
 from nemo.utils import AppState
 
 from nemo_cosmos.storage import exported_folder
-from nemo_cosmos.training.initial_weights import is_exported
 from nemo_cosmos.training.run_folder import list_checkpoints
+from nemo_cosmos.training.weights.initial import is_exported
 
 
 @dataclass(kw_only=True)

@@ -17,8 +17,8 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.training.callbacks.ema import EMA
 from nemo_cosmos.training.checkpointing.storage import check_room
-from nemo_cosmos.training.export import checkpoint_description
 from nemo_cosmos.training.run_folder import list_checkpoints
+from nemo_cosmos.training.weights.export import checkpoint_description
 
 FLOAT_BYTES, NUM_OPTIMIZER_STATES = 4, 3
 """The optimiser keeps a float32 weight and two moments of each parameter."""

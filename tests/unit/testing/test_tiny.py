@@ -10,7 +10,7 @@ import torch
 from nemo_cosmos.checkpoint.world.folder import load_world
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.testing.tiny import Clips, tiny_tokenizer, write_latents, write_world
-from nemo_cosmos.training.export import read_world_info
+from nemo_cosmos.training.weights.export import read_world_info
 
 
 def test_latents_load_and_name_their_tokenizer(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from nemo_cosmos.cli.main import Exit
 from nemo_cosmos.errors import CheckpointError, ConfigError
 from nemo_cosmos.launch import TorchrunLauncher
 from nemo_cosmos.testing.tiny import Clips, tiny_tokenizer, write_latents, write_world
-from nemo_cosmos.training.initial_weights import check_own_weights
+from nemo_cosmos.training.weights.initial import check_own_weights
 
 
 @pytest.fixture(autouse=True)

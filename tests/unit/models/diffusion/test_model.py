@@ -34,11 +34,11 @@ from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import ensure_model_parallel
-from nemo_cosmos.training.export import export_model
 from nemo_cosmos.training.lifecycle import fresh_globals
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.strategy import WorldStrategy
 from nemo_cosmos.training.trainer import WorldTrainer
+from nemo_cosmos.training.weights.export import export_model
 
 VIDEO, IMAGE = (2, 16, 3, 4, 4), (2, 16, 1, 4, 4)
 TEXT_DIM = 12

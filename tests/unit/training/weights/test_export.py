@@ -10,7 +10,7 @@ import pytest
 from nemo_cosmos.batch import DataSpec
 from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.models.common.family import WorldInfo
-from nemo_cosmos.training.export import check_exportable, read_world_info
+from nemo_cosmos.training.weights.export import check_exportable, read_world_info
 
 
 def test_world_info_comes_from_the_dataset(tmp_path: Path) -> None:

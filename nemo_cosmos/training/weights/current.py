@@ -19,7 +19,7 @@ from torch import Tensor
 from nemo_cosmos.errors import CheckpointError, ConfigError, nearest_names
 from nemo_cosmos.models.common.megatron.module import bare_networks
 from nemo_cosmos.models.common.megatron.parts import TensorPart, parts_of
-from nemo_cosmos.training.shares import optimizers_of, share_of, spreading
+from nemo_cosmos.training.weights.shares import optimizers_of, share_of, spreading
 
 if TYPE_CHECKING:
     from megatron.core.optimizer import MegatronOptimizer
