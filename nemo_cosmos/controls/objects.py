@@ -11,6 +11,51 @@ import numpy as np
 from nemo_cosmos.aliases import Array
 from nemo_cosmos.controls.signal import Signal, SignalArray, Values
 
+
+def find_objects_fault(values: Values) -> str | None:
+    """Say what is wrong with objects whose arrays have the right shapes; None where nothing is.
+
+    Args:
+        values: the arrays of ``objects.npz``.
+    """
+    num = len(values["mass_kg"])
+    counts = {name: np.shape(values[name])[1] for name in _BY_OBJECT}
+    counts["height_m"] = len(values["height_m"])
+    wrong = [name for name, count in counts.items() if count != num]
+    if wrong or not num:
+        return (
+            f"has {num} masses and {counts[wrong[0]] if wrong else 0} objects in "
+            f"'{wrong[0] if wrong else 'position_m'}'; expected one row for each object, and at "
+            "least one object. Write the file again, or leave it out."
+        )
+    if np.shape(values["other_position_m"])[1] not in (0, num):
+        return f"has no 'other_position_m' of all {num} objects, nor of none. Write all, or none."
+    if np.asarray(values["mask"]).max(initial=0) > num:
+        return f"has a mask of an object beyond the {num} that have masses. Number them from 1."
+    if (np.asarray(values["mass_kg"]) <= 0).any() or (np.asarray(values["height_m"]) <= 0).any():
+        return "has an object without mass or height; expected positive numbers of kg and m."
+    if (np.diff(values["time_s"]) <= 0).any():
+        return "has a 'time_s' that does not grow; expected seconds since the first frame."
+    projection = np.asarray(values["projection"], np.float64)
+    if abs(np.linalg.det(projection[:, [0, 2, 3]])) < _MIN_DETERMINANT:
+        return (
+            "has a degenerate 'projection', which sees the plane of motion from its edge; expected "
+            "the camera's matrix from the world to picture coordinates of 0 to 1."
+        )
+    return None
+
+
+_BY_OBJECT = (
+    "position_m",
+    "velocity_m_s",
+    "rotation_rad",
+    "energy_j",
+    "touches",
+    "visible_fraction",
+    "is_whole",
+)
+_MIN_DETERMINANT = 1e-9
+
 OBJECTS = Signal(
     "objects.npz",
     (
@@ -47,6 +92,7 @@ OBJECTS = Signal(
             "right",
         ),
     ),
+    find_objects_fault,
 )
 
 

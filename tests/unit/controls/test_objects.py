@@ -7,6 +7,7 @@ import pytest
 
 from nemo_cosmos.controls import fit_recorded
 from nemo_cosmos.controls.objects import OBJECTS, fit_objects
+from nemo_cosmos.errors import NemoCosmosError
 from nemo_cosmos.video import center_crop, resize_frames
 
 
@@ -63,3 +64,20 @@ def test_padding_adds_no_objects(size):
     assert fitted["mask"].shape == (2, *size)
     assert (fitted["mask"] == 1).sum() == (known["mask"] == 1).sum()
     np.testing.assert_array_equal(fitted["is_whole"][:, 0], 1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"position_m": np.zeros((2, 3, 3))}, "2 masses and 3 objects in 'position_m'"),
+        ({"height_m": np.ones(1)}, "1 objects in 'height_m'"),
+        ({"other_position_m": np.zeros((2, 1, 3))}, "Write all, or none"),
+        ({"mask": np.full((2, 4, 6), 3, np.uint8)}, "beyond the 2"),
+        ({"mass_kg": np.array([1.0, 0.0])}, "without mass"),
+        ({"time_s": np.zeros(2)}, "does not grow"),
+        ({"projection": np.zeros((3, 4))}, "degenerate 'projection'"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(changed, message):
+    with pytest.raises(NemoCosmosError, match=message):
+        OBJECTS.check(_known() | changed, 2, "a clip")
