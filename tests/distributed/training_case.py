@@ -35,6 +35,7 @@ CODES = ("codes", "codes_text")
 """Tasks of the autoregressive family: codes of videos, without and with a text."""
 NUM_CODES = 90
 """They are padded to 128, so that a tensor-parallel rank holds codes and what pads them."""
+DECODED_GRID = (3, 2, 4)
 PACKS = "packs"
 """A task of its own: as video2world, with samples of different shapes in packs of one to three."""
 
@@ -386,6 +387,31 @@ def codes_config(task: str, layout: Layout) -> Any:
         **(text if task == "codes_text" else {}),
         **layout.config,
     )
+
+
+def decode_codes(task: str, weights: str) -> list[list[int]]:
+    """The codes of two videos, plain and by windows; on every rank of the pool."""
+    from nemo_cosmos.checkpoint.world.folder import load_weights
+    from nemo_cosmos.models.autoregressive.build import build_network
+    from nemo_cosmos.models.autoregressive.decoding.drafts import Drafts
+    from nemo_cosmos.models.autoregressive.decoding.loops import Job, decode_jacobi, decode_plain
+    from nemo_cosmos.models.autoregressive.decoding.sampling import Sampling
+    from nemo_cosmos.models.autoregressive.decoding.scorer import Scorer
+    from nemo_cosmos.platform import ensure_model_parallel
+
+    tp = int(os.environ.get("WORLD_SIZE", "1"))
+    ensure_model_parallel(tp=tp)
+    config = codes_config(task, Layout(config={"tensor_model_parallel_size": tp}))
+    net = build_network(config).eval().requires_grad_(False)
+    load_weights([net], Path(weights) / "model.safetensors", "the test's network")
+    generator = torch.Generator().manual_seed(1)
+    text = torch.randn(2, 5, TEXT_DIM, generator=generator) if task == "codes_text" else None
+    given = [torch.randint(NUM_CODES, (n,), generator=generator) for n in (8, 3)]
+    job = Job(given, [24, 20], [4, 5], Sampling(top_p=0.9))
+    plain = decode_plain(Scorer(net, DECODED_GRID, 2, text_BMC=text), job)
+    drafts = Drafts("frame", DECODED_GRID, NUM_CODES)
+    windows = decode_jacobi(Scorer(net, DECODED_GRID, 2, spare=6, text_BMC=text), job, 6, drafts)
+    return [codes.tolist() for codes in (*plain.codes, *windows.codes)]
 
 
 def config_of(task: str, layout: Layout) -> Any:
