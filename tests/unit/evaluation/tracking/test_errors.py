@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,6 +14,7 @@ from nemo_cosmos.evaluation.metric import Case
 from nemo_cosmos.evaluation.recorded import recorded_needs
 from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.testing.squares import HEIGHT, NUM_FRAMES, WIDTH, film, line
+from nemo_cosmos.video import decode
 
 FOCAL_PX, DEPTH_M = 100.0, 2.0
 GRIPPER = choose_metrics(
@@ -104,3 +108,14 @@ def test_objects_that_move_and_that_stay():
 def test_a_camera_is_read_where_there_is_one_and_not_demanded():
     assert recorded_needs(IN_PIXELS) == ["camera", "state"]
     assert "camera" not in IN_PIXELS[0].needs
+
+
+def test_a_real_gripper_without_a_camera(samples_dir: Path):
+    """The whole picture moved aside by eight pixels is a gripper eight pixels aside."""
+    bridge = samples_dir / "robotics_bridge"
+    annotation = json.loads((bridge / "annotation" / "train" / "5873.json").read_text())
+    state = {"state": np.array(annotation["state"])}
+    video = decode(bridge / "videos" / "train" / "5873" / "rgb.mp4", size=(240, 320))
+    truth_THWC = video.frames_THWC
+    aside = Case("a", np.roll(truth_THWC, 8, axis=2), truth_THWC, recorded={"state": state})
+    assert scores(aside, IN_PIXELS)["gripper_error"] == pytest.approx(8, abs=1.5)
