@@ -25,7 +25,7 @@ def drive(samples_dir) -> Case:
     views = []
     for camera, name in (("front", "front"), ("front_left", "cross_left")):
         file = folder / f"sample_av_mv_input_hdmap_{camera}.mp4"
-        frames_THWC = decode(file, frame_indices=(0, 20, 40), size=SIZE).frames_THWC
+        frames_THWC = decode(file, frame_indices=(60, 90, 120), size=SIZE).frames_THWC
         lens, pose_44 = known[f"intrinsics_{name}"], known.get(f"pose_{name}", np.eye(4).tolist())
         poses_T44 = np.tile(np.array(pose_44), (3, 1, 1))
         size = (lens["height"], lens["width"])
