@@ -107,6 +107,26 @@ def _polynomial_fault(
     return None
 
 
+def scale_path(values: Values, scale: float) -> Values:
+    """A camera that moves and turns more or less from where it begins; 0 holds it still.
+
+    Each pose is taken relative to the first one; its translation and the angle of its rotation are
+    multiplied. The lens stays.
+
+    Args:
+        values: the arrays of ``camera.npz``.
+        scale: the factor.
+    """
+    from scipy.spatial.transform import Rotation
+
+    poses_T44 = np.asarray(values["poses"], np.float64)
+    relative_T44 = np.linalg.inv(poses_T44[0]) @ poses_T44
+    turns_T3 = Rotation.from_matrix(relative_T44[:, :3, :3]).as_rotvec()
+    relative_T44[:, :3, :3] = Rotation.from_rotvec(scale * turns_T3).as_matrix()
+    relative_T44[:, :3, 3] *= scale
+    return {**values, "poses": (poses_T44[0] @ relative_T44).astype(values["poses"].dtype)}
+
+
 CAMERA = Signal(
     "camera.npz",
     (
@@ -135,6 +155,7 @@ CAMERA = Signal(
         ),
     ),
     find_camera_fault,
+    scale_path,
 )
 
 

@@ -156,11 +156,14 @@ class Signal:
         arrays: what the file holds. An ``.npz`` may hold others, too, which models do not read.
         find_fault: says what is wrong with arrays that pass the checks of shape and size: one
             sentence with the fix, or None.
+        rescale: gives the arrays of more or less of the same, as :meth:`scaled` describes; None for
+            a signal whose zero is to do nothing, such as velocities.
     """
 
     suffix: str
     arrays: tuple[SignalArray, ...]
     find_fault: Callable[[Values], str | None] | None = None
+    rescale: Callable[[Values, float], Values] | None = None
 
     def __post_init__(self) -> None:
         if not self.suffix.endswith(_ENDINGS):
@@ -187,6 +190,23 @@ class Signal:
     def time_axes(self) -> dict[str, TimeAxis]:
         """The time axis of each array by name."""
         return {array.name: array.time for array in self.arrays}
+
+    def scaled(self, values: Values, scale: float) -> Values:
+        """More or less of the same: 0 is to do nothing, 0.5 half of it, 1 the same.
+
+        Args:
+            values: the arrays of the file.
+            scale: the factor.
+        """
+        if scale == 1.0:
+            return values
+        if self.rescale is not None:
+            return self.rescale(values, scale)
+        axes = self.time_axes
+        return {
+            name: (array * scale).astype(array.dtype) if axes.get(name) is not None else array
+            for name, array in values.items()
+        }
 
     def batch_key(self, array: SignalArray) -> str:
         """Name of an array in a batch: ``action``, or ``camera_poses`` of ``camera.npz``."""

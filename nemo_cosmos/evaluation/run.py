@@ -66,12 +66,22 @@ class Scored:
     results: dict[str, CaseScores]
     refused: dict[str, NemoCosmosError]
 
+    def require(self) -> None:
+        """Raise the first error where no video has a score.
+
+        Raises:
+            InputError, NumericsError, GuardrailError: so it is.
+        """
+        if not self.results:
+            raise next(iter(self.refused.values()))
+
     def summarise(self) -> Evaluation:
         """The numbers of all videos together.
 
         Raises:
-            InputError: there are too few videos for a set metric.
+            InputError: no video can be scored, or there are too few for a set metric.
         """
+        self.require()
         part = self.part
         evaluation = summarise(self.results, part.metrics, part.first_frame, part.optional)
         reasons = {name: str(error) for name, error in self.refused.items()}
@@ -97,7 +107,6 @@ def score_parts(
         the scores of each part; a video that cannot be scored is refused with its reason.
 
     Raises:
-        InputError: no video of a part can be scored.
         ServiceError: a judge cannot be asked.
         ShareDone: this is not the first process, and its share is scored.
     """
@@ -232,13 +241,7 @@ class _State:
         return {name: self.refused[name] for name in names if name in self.refused}
 
     def scored(self) -> Scored:
-        """All of it, in the part's order.
-
-        Raises:
-            InputError: no video can be scored.
-        """
-        if not self.results:
-            raise next(iter(self.refused.values()))
+        """All of it, in the part's order."""
         names = self.part.sources
         results = {name: self.results[name] for name in names if name in self.results}
         refused = {name: self.refused[name] for name in names if name in self.refused}

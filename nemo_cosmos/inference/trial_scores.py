@@ -50,8 +50,18 @@ def trial_evaluation(
         following: the metric that says how well a video follows.
 
     Raises:
-        InputError: there are too few episodes for a set metric.
+        InputError: no own video can be scored, or there are too few for a set metric.
     """
+    for scored in told[OWN.name]:
+        scored.require()
+    # What no episode could be told is left out; the rest shows what it can.
+    impossible = {
+        f"told {name}": str(next(iter(scored.refused.values())))
+        for name, seeded in told.items()
+        for scored in seeded
+        if not scored.results
+    }
+    told = {name: seeded for name, seeded in told.items() if f"told {name}" not in impossible}
     clips = {name: _mean_over_seeds(seeded) for name, seeded in told.items()}
     own = clips[OWN.name]
     skipped = {
@@ -63,7 +73,7 @@ def trial_evaluation(
     guarded, of_guards = guard_numbers(told[OWN.name])
     if len(told) == 1:
         whole = summarise(_with(own, guarded), [*metrics, *of_guards], NUM_GIVEN, optional)
-        return replace(whole, skipped=skipped)
+        return replace(whole, skipped=skipped, not_computed={**whole.not_computed, **impossible})
     compared = [metric for metric in metrics if is_compared(metric)]
     numbers, made = obedience(clips, compared, control, following)
     doses = [one.name for one in (OWN, *DOSES) if one.name in clips]
@@ -77,7 +87,7 @@ def trial_evaluation(
     }
     every = [*metrics, *of_guards, *made]
     whole = summarise(_with(complete, guarded), every, NUM_GIVEN, optional)
-    return replace(whole, skipped=skipped)
+    return replace(whole, skipped=skipped, not_computed={**whole.not_computed, **impossible})
 
 
 def _with(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nemo_cosmos.controls import Signal, Values
+from nemo_cosmos.controls import Values
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
 from nemo_cosmos.evaluation.metric import Case, Frames, MeasuredMetric
@@ -177,7 +177,7 @@ class VideoMaker:
         recording = episode.read()
         control = recording.control if partner is None else partner.read_control()
         scaled = {
-            name: _scaled(self.pipeline.signals[name], values, told.scale)
+            name: self.pipeline.signals[name].scaled(values, told.scale)
             for name, values in control.items()
         }
         started_s = time.monotonic()
@@ -275,15 +275,4 @@ def kept_videos(out: Path, names: Iterable[str]) -> dict[str, dict[str, Path]]:
             if (file := out / "videos" / folder / f"{name}.mp4").is_file()
         }
         for name in names
-    }
-
-
-def _scaled(signal: Signal, values: Values, scale: float) -> Values:
-    """The signal's arrays that have a time axis, multiplied."""
-    if scale == 1.0:
-        return values
-    axes = signal.time_axes
-    return {
-        name: (array * scale).astype(array.dtype) if axes.get(name) is not None else array
-        for name, array in values.items()
     }

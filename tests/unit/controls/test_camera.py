@@ -147,3 +147,24 @@ def test_a_resized_picture_has_the_same_rays():
 def test_a_polynomial_without_a_focal_length_is_refused():
     with pytest.raises(SampleError, match="linear part"):
         ftheta_camera(np.eye(4)[None], CENTRE, SIZE, (0.0, 0.0, 1.0))
+
+
+def test_less_of_a_camera_is_less_of_its_path_from_the_first_frame():
+    turns = Rotation.from_euler("y", [[20], [30], [50]], degrees=True)
+    poses_T44 = np.tile(np.eye(4), (3, 1, 1))
+    poses_T44[:, :3, :3] = turns.as_matrix()
+    poses_T44[:, :3, 3] = [[1, 2, 3], [1, 2, 4], [1, 2, 7]]
+    values = {
+        "poses": poses_T44.astype(np.float32),
+        "intrinsics": np.tile(np.diag([50.0, 50.0, 1.0]), (3, 1, 1)),
+        "size": np.array([32, 48]),
+    }
+    half, still, same = (CAMERA.scaled(values, scale) for scale in (0.5, 0.0, 1.0))
+    for scaled in (half, still, same):
+        CAMERA.check(scaled, 3, "a camera")
+    angles = Rotation.from_matrix(half["poses"][:, :3, :3]).as_euler("yxz", degrees=True)[:, 0]
+    assert angles == pytest.approx([20, 25, 35], abs=1e-3)
+    assert half["poses"][:, :3, 3] == pytest.approx(np.array([[1, 2, 3], [1, 2, 3.5], [1, 2, 5]]))
+    assert still["poses"] == pytest.approx(np.tile(values["poses"][0], (3, 1, 1)), abs=1e-6)
+    assert same is values
+    assert (half["intrinsics"] == values["intrinsics"]).all()

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nemo_cosmos.controls import CAMERA, Control
+from nemo_cosmos.controls import CAMERA, Control, Signal
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import ShardWriter
-from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
+from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, SampleError
 from nemo_cosmos.evaluation import choose_metrics
 from nemo_cosmos.evaluation.cases import CaseScores
 from nemo_cosmos.evaluation.obedience import OTHER
@@ -321,3 +321,28 @@ def test_a_control_may_say_how_well_a_video_follows_it():
     path_error = choose_metrics(["camera_path_error"])
     evaluation = trial_evaluation(told, path_error, "camera", frozenset(), camera.following)
     assert evaluation.scores["camera_sensitivity"].value == pytest.approx(0.4)
+
+
+def test_a_world_without_a_control_is_scored_and_told_nothing_else(
+    make_world, word_encoder, guards, monkeypatch, recordings
+):
+    monkeypatch.setattr(
+        "nemo_cosmos.inference.pipeline.load_text_encoder", lambda spec: word_encoder
+    )
+    world = WorldPipeline.from_folder(make_world(), guards)
+    evaluation, inputs = try_world(world, recordings, Trial(("psnr",), options=QUICK, limit=2))
+    assert {"psnr", "latent_l2"} <= set(evaluation.scores) and inputs["controls"] == []
+    assert not any("." in name or "sensitivity" in name for name in evaluation.scores)
+
+
+def test_what_no_episode_can_be_told_does_not_sink_the_rest(pipeline, recordings, monkeypatch):
+    def fussy(signal, values, scale):
+        if scale != 0.5:
+            return {name: array * np.float32(scale) for name, array in values.items()}
+        raise SampleError("half of it is no action")
+
+    monkeypatch.setattr(Signal, "scaled", fussy)
+    found, _ = try_world(pipeline, recordings, Trial(("psnr",), options=QUICK, limit=2))
+    assert found.not_computed == {"told x0.5": "half of it is no action"}
+    assert {"psnr.x0", "psnr.other", "action_sensitivity_psnr"} <= set(found.scores)
+    assert "psnr.x0.5" not in found.scores and len(found.clips) == 2
