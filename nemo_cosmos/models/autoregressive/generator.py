@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from nemo_cosmos.models.autoregressive.process.config import ARProcess
     from nemo_cosmos.models.common.latents import LatentCodec
 
-CPU_WINDOW, GPU_WINDOW = 16, 96
+CPU_WINDOW, GPU_WINDOW = 32, 96
 """Codes that are drawn at once by default: a GPU's pass costs about the same up to a hundred."""
 
 
@@ -158,7 +158,7 @@ class ARGenerator:
             **(guided if options.guidance else {}),  # type: ignore[arg-type]
         )
         name = "jacobi" if options.decoding == "auto" else options.decoding
-        self._last_run = {"decoding": name}
+        self._last_run = {"decoding": name, "top_p": job.sampling.top_p}
         if is_plain:
             return decode_plain(scorer, job, progress)
         self._last_run |= {"window": window, "drafts": options.drafts}

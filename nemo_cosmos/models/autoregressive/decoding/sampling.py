@@ -98,8 +98,17 @@ def keep(logits_NV: Tensor, sampling: Sampling) -> Kept:
         is_kept_NK = scores_NK >= last_N1
         is_all = num_kept == num_codes or bool(sampling.top_k)
         if is_all or not bool(is_kept_NK[:, -1].any()):
-            return Kept(scores_NK.masked_fill(~is_kept_NK, -math.inf), code_NK)
+            scores_NK = scores_NK.masked_fill(~is_kept_NK, -math.inf)
+            return _shortened(Kept(scores_NK, code_NK), is_kept_NK)
         num_kept = min(4 * num_kept, num_codes)
+
+
+def _shortened(kept: Kept, is_kept_NK: Tensor) -> Kept:
+    """Leave out what no place keeps, so that no noise is drawn for it; on a GPU it would wait."""
+    if by_device(cpu=False, cuda=True, device=is_kept_NK.device):
+        return kept
+    most = int(is_kept_NK.sum(-1).max())
+    return Kept(kept.scores_NK[:, :most], kept.code_NK[:, :most])
 
 
 def probabilities(logits_NV: Tensor, sampling: Sampling) -> Tensor:

@@ -133,7 +133,8 @@ def test_it_continues_frames_without_a_prompt(pipe: WorldPipeline) -> None:
     plain = pipe.predict(None, frames, seed=3, decoding="plain")
     same = np.array_equal(first.video.frames_THWC, plain.video.frames_THWC)
     assert same, "windows change nothing"
-    assert plain.provenance["runs"] == [{"decoding": "plain", "passes": 32, "codes": 32}]
+    (run,) = plain.provenance["runs"]
+    assert run == {"decoding": "plain", "top_p": 0.9, "passes": 32, "codes": 32}
     (run,) = first.provenance["runs"]
     assert run["decoding"] == "jacobi" and run["codes"] == 32 and run["passes"] <= 32
     other = pipe.predict(None, frames, seed=4).video.frames_THWC
