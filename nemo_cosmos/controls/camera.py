@@ -33,6 +33,16 @@ ROTATION_TOLERANCE = 1e-3
 """How far a rotation's columns may be from orthonormal; float16 files pass, scaled ones do not."""
 MAX_DISTANCE_M = 1e5
 """Farther from the origin float32, in which models read poses, does not resolve a centimetre."""
+OTHER_LENSES = (
+    "distortion",
+    "distortion_coefficients",
+    "dist_coeffs",
+    "bw_poly",
+    "fw_poly",
+    "model",
+    "camera_model",
+)
+"""Arrays by which other formats say that a camera is no pinhole; ignored, they would be wrong."""
 _MAX_ANGLE_RAD = np.pi / 2
 
 
@@ -65,6 +75,13 @@ def find_camera_fault(values: Values) -> str | None:
 
 def _lens_fault(values: Values) -> str | None:
     """What is wrong with the part of a camera that does not move."""
+    for name in OTHER_LENSES:
+        if name in values and not _says_pinhole(values[name]):
+            return (
+                f"has '{name}', a lens that this signal does not know; expected a pinhole, or an "
+                "f-theta lens as 'angle_polynomial' (nemo_cosmos.controls.camera.ftheta_camera). "
+                "Undistort the frames and write the pinhole that they then have."
+            )
     matrices_T33 = np.asarray(values["intrinsics"], np.float64)
     height, width = np.asarray(values["size"], np.float64)
     if not (height >= 1 and width >= 1):
@@ -86,6 +103,13 @@ def _lens_fault(values: Values) -> str | None:
     if "angle_polynomial" in values:
         return _polynomial_fault(values, matrices_T33, (float(height), float(width)))
     return None
+
+
+def _says_pinhole(array: Array) -> bool:
+    """Whether another format's array says that there is no distortion: zeros, or the word."""
+    if array.dtype.kind in "fiu":
+        return not array.any()
+    return all(str(word).lower() in ("pinhole", "simple_pinhole") for word in np.ravel(array))
 
 
 def _polynomial_fault(

@@ -78,6 +78,8 @@ def _at(index, value):
         ({"intrinsics": camera()["intrinsics"].transpose(0, 2, 1)}, "degenerate"),
         ({"intrinsics": np.tile(np.diag([0.8, 1.4, 1]), (3, 1, 1))}, "normalised ones"),
         ({"size": [0, 128]}, "size"),
+        ({"distortion": [0.1, -0.02, 0, 0]}, "'distortion', a lens.*Undistort"),
+        ({"model": "ftheta", "bw_poly": [0, 0.01]}, "ftheta_camera"),
         ({"angle_polynomial": [0.0]}, "fewer than two"),
         ({"angle_polynomial": [0.0, 1.0, -1.0]}, "does not grow.*ftheta_camera"),
     ],
@@ -86,6 +88,10 @@ def test_what_is_no_camera_is_refused_in_one_paragraph(changed, message):
     with pytest.raises(NemoCosmosError, match=message) as caught:
         CAMERA.check(camera(**changed), NUM_FRAMES, "'clip'")
     assert "'clip'" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_other_formats_may_say_that_it_is_a_pinhole():
+    CAMERA.check(camera(distortion=np.zeros(5), model="PINHOLE"), NUM_FRAMES)
 
 
 def test_a_missing_array_is_named():
