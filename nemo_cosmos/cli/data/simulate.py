@@ -49,7 +49,8 @@ def command(
     """Render robot episodes, or simple physics, in MuJoCo.
 
     robot: a Franka Panda reaches for, pushes and lifts coloured blocks on a table, and moves about.
-    Each episode is an mp4, its 7-D actions and states as npy, and a JSON with its instruction.
+    Each episode is an mp4, its 7-D actions and states as npy, the camera and the blocks' places as
+    npz, and a JSON with its instruction.
 
     physics: things fall, slide, collide, swing, roll, topple, bounce and are pushed. Each episode
     is an mp4, a JSON with its caption, and an npz with masks, positions, velocities and energies of
