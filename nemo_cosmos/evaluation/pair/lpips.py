@@ -1,7 +1,7 @@
 """LPIPS (Zhang et al., CVPR 2018), version 0.1: how different two frames look to a person.
 
 On VGG16 (the one that tokenizers report) and on AlexNet (the authors' choice for comparing
-pictures, and thirty times faster). The weights come from a pinned package; there is no substitute
+pictures, and twenty times faster). The weights come from a pinned package; there is no substitute
 for them. Frames are compared at their own size, as the reference does.
 """
 
