@@ -481,6 +481,7 @@ def evaluate_world(
     seeds: Sequence[int] = (1,),
     limit: int | None = None,
     out: Folder | None = None,
+    workers: int = 1,
     progress: Progress | None = None,
     **options: object,
 ) -> EvaluationRecord:
@@ -493,6 +494,8 @@ def evaluate_world(
         seeds: seeds of the noise; an episode's numbers are their mean.
         limit: how many episodes at most; None for all.
         out: a folder for ``evaluation.json``, curves, pictures and videos; None to keep nothing.
+        workers: how many processes make videos and score them. A script that asks for several does
+            so below ``if __name__ == "__main__":``, since each new process imports it.
         progress: called with the videos done and the videos in all.
         **options: options of the generation, such as ``steps`` and ``guidance``.
 
@@ -509,5 +512,7 @@ def evaluate_world(
 
     folder = None if out is None else Path(out)
     asked = Trial(tuple(metrics), tuple(seeds), limit=limit, options=options)
-    _, record = trial.evaluate_world(world, data, asked, out=folder, progress=progress)
+    _, record = trial.evaluate_world(
+        world, data, asked, out=folder, workers=workers, progress=progress
+    )
     return as_record(record, str(folder or world))

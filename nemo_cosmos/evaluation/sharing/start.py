@@ -17,6 +17,7 @@ from typing import Protocol
 
 from nemo_cosmos.errors import ConfigError, NemoCosmosError
 from nemo_cosmos.evaluation.sharing.crew import Crew, ShareDone
+from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.platform.children import end_with_parent, take_share_of_machine
 from nemo_cosmos.platform.ranks import alone, num_processes
 from nemo_cosmos.storage.one_run import WORK_FOLDER, claimed
@@ -52,6 +53,7 @@ def shared(
     Raises:
         ConfigError: another run works in the folder, or the processes cannot share one.
     """
+    check_value("workers", workers, int, Range(1, most=MAX_WORKERS))
     num_ranks = num_processes() if launched else 1
     if num_ranks > 1 and workers > 1:
         raise ConfigError(
