@@ -84,7 +84,7 @@ def track_objects(case: Case) -> list[Tracked]:
 
     Raises:
         VideoError: the true video shows none.
-        ConfigError: ``things`` has no ``position_m`` of shape (T, N, 3).
+        ConfigError: ``things`` has no ``position_m`` of shape (T, N, 3), or another ``half_m``.
     """
     things, truth_THWC = case.recorded["things"], _truth(case)
     positions_TN3 = np.asarray(things.get("position_m", np.zeros(0)), np.float64)
@@ -95,6 +95,11 @@ def track_objects(case: Case) -> list[Tracked]:
         )
     count = positions_TN3.shape[1]
     half_N = np.asarray(things.get("half_m", np.full(count, OBJECT_HALF_M)), np.float64)
+    if half_N.shape != (count,) or not (half_N > 0).all():
+        raise ConfigError(
+            f"'things' of '{case.name}' has 'half_m' of shape {half_N.shape}; expected ({count},), "
+            "half the size of each thing in metres, above zero."
+        )
     found = [
         project(
             positions_TN3[:, n],

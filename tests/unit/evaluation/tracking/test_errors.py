@@ -101,6 +101,9 @@ def test_objects_that_move_and_that_stay():
     found = scores(case(film(OTHER, seed=1), things=things, camera=camera()), OBJECTS)
     assert found["object_error"] == pytest.approx(AWAY.mean() / 2, abs=0.4)
     assert found["object_end_error_cm"] == pytest.approx(2 * AWAY[-1] / 2, abs=0.5)
+    wrong = things | {"half_m": np.ones(3)}
+    with pytest.raises(ConfigError, match=r"'half_m' of shape \(3,\); expected \(2,\)"):
+        scores(case(film(OTHER), things=wrong, camera=camera()), OBJECTS)
     with pytest.raises(ConfigError, match=r"expected \(9, N, 3\)"):
         scores(case(film(OTHER), things={"place": still}, camera=camera()), OBJECTS)
 
@@ -119,3 +122,12 @@ def test_a_real_gripper_without_a_camera(samples_dir: Path):
     truth_THWC = video.frames_THWC
     aside = Case("a", np.roll(truth_THWC, 8, axis=2), truth_THWC, recorded={"state": state})
     assert scores(aside, IN_PIXELS)["gripper_error"] == pytest.approx(8, abs=1.5)
+
+
+def test_a_clip_of_one_frame():
+    truth_THWC = film(TRUTH)[:1]
+    one_frame = {name: value[:1] if value.ndim > 1 else value for name, value in camera().items()}
+    recorded = {"state": {"state": positions(TRUTH)[:1]}, "camera": one_frame}
+    assert scores(Case("a", truth_THWC, truth_THWC, recorded=recorded), IN_PIXELS) == {
+        "gripper_error": pytest.approx(0, abs=0.2)
+    }
