@@ -47,9 +47,7 @@ Require = Annotated[
     ),
 ]
 
-Workers = Annotated[
-    int, number("Processes that score; more need as much memory each.", least=1, most=1024)
-]
+Workers = Annotated[int, number("Processes that score; each needs as much memory as one.", least=1)]
 
 # How two folders are compared.
 SkipFrames = Annotated[
