@@ -62,6 +62,15 @@ ELSEWHERE = {
     "torchrun --nproc-per-node 8 -m nemo_cosmos evaluate": "the same",
     "nemo-cosmos simulate real --episodes": "thirty-two episodes; test_simulation.py films some",
     "nemo-cosmos simulate held_out --episodes": "the same",
+    "nemo-cosmos evaluate --model outputs/quickstart/action_world/export --data held_out": "of "
+    "those episodes; the trial before it is the same command",
+    "nemo-cosmos simulate raw/physics --scene": "the tests of post_training/physics film some",
+    "nemo-cosmos simulate raw/held_out --scene": "the same",
+    "nemo-cosmos evaluate --model world/export --data raw/physics": "of those films; their tests",
+    "nemo-cosmos evaluate GENERATED raw/physics": "the same",
+    "python benchmarks/tracking.py": "measures for minutes; the tests of evaluation/tracking",
+    "python benchmarks/physics.py": "measures for minutes; the tests of evaluation/physics",
+    "NEMO_COSMOS_SAMPLES=samples python benchmarks": "of videos that no package carries",
     "nemo-cosmos pretrain --factory tokenizer_nano_dv4x8x8": "64,000 codes take a while; "
     "models/autoregressive/test_world.py walks this road",
     "nemo-cosmos tokenize shards codes": "test_world.py, too",
