@@ -153,7 +153,8 @@ def planning(
 
     "success_world" is the share of episodes that truly end within 5 cm of the goal;
     "success_simulator" that of the same search in the simulator with the same budget, and
-    "success_random" that of chunks drawn at random. "success_ratio" compares the first two. --out
+    "success_random" that of chunks drawn at random. "success_ratio" compares the first two. With
+    --goal picture, distances are across the line of sight: a picture hardly shows depth. --out
     gets planning.json, planning.md, planning.png and pictures of each episode.
 
     Examples:

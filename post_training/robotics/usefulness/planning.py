@@ -4,7 +4,9 @@ Model-predictive control: from what the camera sees, a search (:mod:`.cem`) find
 whose imagined end is nearest to the goal; the simulator carries it out, and the next plan begins at
 what the camera sees then. The goal is a picture of the arm somewhere else, or the place itself.
 The same search in the simulator, with as many rollouts, says how good a plan can be, and a chunk
-drawn at random how good none is. Success is the simulator's truth, not what is seen.
+drawn at random how good none is. Success is the simulator's truth, not what is seen. A goal picture
+hardly shows how far from the camera the gripper should be, so that its distances are across the
+line of sight.
 
 Shape suffixes: N candidates, S parts of a chunk, E episodes, K actions, H height, W width, C
 colours.
@@ -27,7 +29,7 @@ from post_training.robotics.usefulness.cem import LOW_M, Budget, Costs, actions_
 from post_training.robotics.usefulness.environment import Environment, Moment, Scene
 from post_training.robotics.usefulness.ranking import SIMULATOR, WORLD, visible_scenes
 from post_training.robotics.usefulness.records import Figure, Journal
-from post_training.robotics.usefulness.seeing import Eye, distance_m
+from post_training.robotics.usefulness.seeing import Eye, across_m, distance_m
 from post_training.robotics.usefulness.simulated import SimulatedTable, pose_above
 
 GOAL_KINDS = ("pose", "picture")
@@ -67,6 +69,11 @@ class PlanningTrial:
                 "more for a narrow one."
             )
 
+    def apart_m(self, first_N3: np.ndarray, place_3: np.ndarray) -> np.ndarray:
+        """Return distances from a goal as far as it says where it is: a picture lacks depth."""
+        measure = distance_m if self.goal == "pose" else across_m
+        return measure(first_N3, place_3)
+
     def describe(self) -> dict[str, Any]:
         """Return plain data for the record."""
         return {
@@ -98,7 +105,8 @@ class Planning:
 
     Attributes:
         trial: what was tried.
-        ends_m: true distance from the goal after each episode ``(E,)`` by planner.
+        ends_m: true distance from the goal after each episode ``(E,)`` by planner, as
+            :meth:`PlanningTrial.apart_m` measures it.
         starts_m: distance before it.
     """
 
@@ -109,7 +117,8 @@ class Planning:
     def figures(self) -> dict[str, Figure]:
         """Return the numbers of the trial by name."""
         success = {name: (e <= self.trial.success_m) * 1.0 for name, e in self.ends_m.items()}
-        within = f"share of episodes that end within {100 * self.trial.success_m:g} cm"
+        across = "" if self.trial.goal == "pose" else " across the line of sight"
+        within = f"share of episodes that end within {100 * self.trial.success_m:g} cm{across}"
         words = {
             WORLD: "planned in the world model",
             SIMULATOR: "planned in the simulator with the same budget",
@@ -135,7 +144,9 @@ class Planning:
         )
         for name in PLANNERS:
             found[f"end_{name}"] = Figure(
-                mean_score(100 * self.ends_m[name]), f"distance from the goal; {words[name]}", "cm"
+                mean_score(100 * self.ends_m[name]),
+                f"distance from the goal{across}; {words[name]}",
+                "cm",
             )
         return found
 
@@ -202,7 +213,7 @@ def plan_episodes(
             if progress is not None:
                 progress(done, total)
     starts_m = [
-        float(np.linalg.norm(scene.gripper_m - goal.position_m))
+        float(trial.apart_m(scene.gripper_m, goal.position_m))
         for scene, goal in zip(scenes, goals, strict=True)
     ]
     found = {name: np.array(values) for name, values in ends.items()}
@@ -244,14 +255,14 @@ def reach(
         else:
             # A world model knows of the simulator what the camera shows, and nothing else.
             seen = moment if model is table else Moment(moment.frame_HWC)
-            costs = _costs_of(model, eye, trial.seed, seen, scene.opening, goal_m)
+            costs = _costs_of(model, eye, trial, seen, scene.opening, goal_m)
             ways_S3 = search(costs, trial.budget, seen_m, goal_m, table.form, rng)
         actions_KA = actions_of(ways_S3, scene.opening, table.form)
         (moment,), _ = table.step([moment], actions_KA[None], every_frame=False)
         shown.append(moment.frame_HWC)
         now_m = eye.gripper_m(moment.frame_HWC[None])[0]
         seen_m = np.where(np.isfinite(now_m), now_m, seen_m)
-    end_m = float(np.linalg.norm(table.gripper_m(moment) - goal.position_m))
+    end_m = float(trial.apart_m(table.gripper_m(moment), goal.position_m))
     return end_m, [*shown, goal.picture_HWC]
 
 
@@ -268,7 +279,7 @@ def draw_goal(table: SimulatedTable, scene: Scene, seed: int) -> Goal:
 def _costs_of(
     model: Environment,
     eye: Eye,
-    seed: int,
+    trial: PlanningTrial,
     moment: Moment,
     opening: float,
     goal_m: NDArray[np.float64],
@@ -278,7 +289,9 @@ def _costs_of(
     def costs(ways_NS3: NDArray[np.float64]) -> NDArray[np.float64]:
         actions_NKA = np.stack([actions_of(w, opening, model.form) for w in ways_NS3])
         # One seed for all: candidates differ by their actions, not by their noise.
-        _, frames_NKHWC = model.step([moment] * len(ways_NS3), actions_NKA, seed, every_frame=False)
-        return distance_m(eye.gripper_m(frames_NKHWC[:, -1]), goal_m)
+        _, frames_NKHWC = model.step(
+            [moment] * len(ways_NS3), actions_NKA, trial.seed, every_frame=False
+        )
+        return trial.apart_m(eye.gripper_m(frames_NKHWC[:, -1]), goal_m)
 
     return costs

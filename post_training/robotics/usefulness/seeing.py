@@ -230,3 +230,15 @@ def distance_m(first_N3: np.ndarray, second_N3: Sequence[float] | np.ndarray) ->
     """Return distances in metres; infinite where a position is not seen."""
     distances = np.linalg.norm(np.asarray(first_N3) - np.asarray(second_N3), axis=-1)
     return np.where(np.isfinite(distances), distances, np.inf)
+
+
+def across_m(first_N3: np.ndarray, place_3: np.ndarray) -> np.ndarray:
+    """Return distances from a place across the camera's line of sight to it, in metres.
+
+    It is what a picture shows of a distance; how far away a thing is, one picture hardly shows.
+    Infinite where a position is not seen.
+    """
+    sight_3 = place_3 - np.array(CAMERA.position_m)
+    sight_3 = sight_3 / np.linalg.norm(sight_3)
+    away_N3 = np.asarray(first_N3) - place_3
+    return distance_m(away_N3 - (away_N3 @ sight_3)[..., None] * sight_3, np.zeros(3))

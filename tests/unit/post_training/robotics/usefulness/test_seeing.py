@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from post_training.robotics.simulation.scene import COLORS, Block
+from post_training.robotics.simulation.scene import CAMERA, COLORS, Block
 from post_training.robotics.usefulness import seeing
 from post_training.robotics.usefulness.environment import Form
 from post_training.robotics.usefulness.policies import to_actions
-from post_training.robotics.usefulness.seeing import Eye, distance_m
+from post_training.robotics.usefulness.seeing import Eye, across_m, distance_m
 from post_training.robotics.usefulness.simulated import SimulatedTable, pose_above
 
 
@@ -53,6 +53,16 @@ def test_sees_nothing_where_nothing_is(eye: Eye) -> None:
     assert np.isnan(eye.gripper_m(np.stack([noise_HWC, black_HWC]))).all()
     assert eye.block_m(black_HWC, "red") is None
     assert distance_m(eye.gripper_m(black_HWC[None]), [0, 0, 0])[0] == np.inf
+
+
+def test_measures_across_the_line_of_sight(eye: Eye) -> None:
+    place_m = np.array([0.5, 0.0, 0.2])
+    sight = place_m - np.array(CAMERA.position_m)
+    sight /= np.linalg.norm(sight)
+    right_m, up_m = 0.03 * CAMERA.axes()[0], np.cross(0.04 * CAMERA.axes()[0], sight)
+    behind_m = np.stack([place_m + 0.2 * sight, place_m + right_m, place_m + right_m + up_m])
+    np.testing.assert_allclose(across_m(behind_m, place_m), [0, 0.03, 0.05], atol=2e-3)
+    assert across_m(np.full((1, 3), np.nan), place_m)[0] == np.inf
 
 
 def test_remembers_what_it_saw_while_the_simulator_draws_the_same(
