@@ -188,7 +188,7 @@ def plan_episodes(
         progress: called with the episodes done and the episodes in all.
     """
     scenes = visible_scenes(table, eye, trial.num_episodes)
-    goals = [draw_goal(table, scene, trial.seed) for scene in scenes]
+    goals = [draw_goal(table, scene, trial) for scene in scenes]
     models: dict[str, Environment | None] = {WORLD: world, SIMULATOR: table, RANDOM: None}
     ends: dict[str, list[float]] = {name: [] for name in models}
     done, total = 0, len(models) * len(scenes)
@@ -266,11 +266,11 @@ def reach(
     return end_m, [*shown, goal.picture_HWC]
 
 
-def draw_goal(table: SimulatedTable, scene: Scene, seed: int) -> Goal:
+def draw_goal(table: SimulatedTable, scene: Scene, trial: PlanningTrial) -> Goal:
     """Draw a place that one chunk can just about reach, and a picture of the arm there."""
-    rng = np.random.default_rng([seed, scene.number, 2])
+    rng = np.random.default_rng([trial.seed, scene.number, 2])
     position_m = rng.uniform(LOW_M, WORKSPACE_HIGH_M)
-    while not _NEAREST_M <= np.linalg.norm(position_m - scene.gripper_m) <= _FARTHEST_M:
+    while not _NEAREST_M <= trial.apart_m(scene.gripper_m, position_m) <= _FARTHEST_M:
         position_m = rng.uniform(LOW_M, WORKSPACE_HIGH_M)
     picture_HWC = table.picture(scene.blocks, pose_above(position_m), scene.opening)
     return Goal(position_m, picture_HWC)

@@ -86,6 +86,12 @@ ELSEWHERE = {
     "torchrun --nproc-per-node 2": "on two processes of a pool in tests/distributed",
     "python -m nemo_cosmos.guardrails.text.train_classifier": "writes the classifier that the "
     "package carries; tests/unit/guardrails/text/test_train_classifier.py, elsewhere",
+    # The quickstart's own commands on more episodes, for a longer time.
+    "nemo-cosmos simulate more/raw": "tests/e2e/test_quickstart.py walks the road",
+    "nemo-cosmos curate more/raw": "so it does",
+    "nemo-cosmos tokenize more/shards": "so it does",
+    "nemo-cosmos finetune --factory diffusion_nano_action --from outputs/quickstart": "so it does",
+    "nemo-cosmos finetune --factory diffusion_nano_action --from more/": "so it does",
 }
 
 
