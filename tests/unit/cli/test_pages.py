@@ -56,10 +56,8 @@ ELSEWHERE = {
     "nemo-cosmos pretrain --factory diffusion_7b_text2world --conf": "a dry run; so does it",
     "nemo-cosmos finetune --factory diffusion_14b_video2world --conf": "lays out eight GPUs; "
     "test_examples.py resolves it",
-    "nemo-cosmos evaluate GENERATED TRUTH --workers": "starts processes, whose tests have a pool",
     "nemo-cosmos evaluate GENERATED TRUTH --suite": "of videos with cameras beside them, which the "
     "tests of evaluation/geometry write",
-    "torchrun --nproc-per-node 8 -m nemo_cosmos evaluate": "the same",
     "nemo-cosmos simulate real --episodes": "thirty-two episodes; test_simulation.py films some",
     "nemo-cosmos simulate held_out --episodes": "the same",
     "nemo-cosmos evaluate --model outputs/quickstart/action_world/export --data held_out": "of "
