@@ -14,7 +14,8 @@ from nemo_cosmos.cli.kit.options import AsJson
 def command(
     as_json: AsJson = False,
     family: Annotated[
-        str | None, typer.Option("--family", help="Only 'diffusion' or 'tokenizer'.")
+        str | None,
+        typer.Option("--family", help="Only 'diffusion', 'autoregressive' or 'tokenizer'."),
     ] = None,
 ) -> None:
     """List every preset with its number of parameters, counted on the meta device.

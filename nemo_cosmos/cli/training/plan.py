@@ -131,7 +131,7 @@ def print_plan(plan: JsonObject) -> None:
     if "paper_accounting" in plan:
         paper = plan["paper_accounting"]
         console.print(
-            f"The paper's accounting (20 bytes a parameter; 15 values a token and layer): "
+            "The accounting of the family's paper: "
             f"{paper['model_state_gb']:.0f} GB of model state and {paper['activation_gb']:.0f} GB "
             "of activations for one sample",
             style="dim",
