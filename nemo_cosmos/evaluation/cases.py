@@ -5,7 +5,8 @@ Shape suffixes: T frames, H height, W width, C channels, N rows of features, D f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -94,7 +95,8 @@ def score_cases(
             if metric.name in optional:
                 _try(metric, cases[batch], results[batch], shared)
             else:
-                _compute(metric, cases[batch], results[batch], shared)
+                with blamed_on(metric):
+                    _compute(metric, cases[batch], results[batch], shared)
     return results
 
 
@@ -160,17 +162,42 @@ def _try(
         except InputError as error:
             result.lacking[metric.name] = str(error)
     try:
-        _compute(metric, [case for case, _ in able], [result for _, result in able], shared)
+        with blamed_on(metric):
+            _compute(metric, [case for case, _ in able], [result for _, result in able], shared)
         return
     except _CANNOT:
         pass  # one of them is at fault: each alone
     for case, result in able:
         try:
-            _compute(metric, [case], [result], shared)
+            with blamed_on(metric):
+                _compute(metric, [case], [result], shared)
         except _CANNOT as error:
             for found in (result.scores, result.curves, result.reasons):
                 found.pop(metric.name, None)
             result.lacking[metric.name] = str(error)
+
+
+@contextmanager
+def blamed_on(metric: Metric) -> Iterator[None]:
+    """Say which metric failed, where its own code raises something that is no error of ours.
+
+    Args:
+        metric: a metric, perhaps of someone else's package.
+
+    Raises:
+        NumericsError: its code raised, or gave something else than a number.
+    """
+    try:
+        yield
+    except (NemoCosmosError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if "out of memory" in str(error).lower():
+            raise
+        raise NumericsError(
+            f"The metric '{metric.name}' failed: {type(error).__name__}: {error}. Mend it "
+            "(NEMO_COSMOS_DEBUG=1 shows where), or leave it out."
+        ) from error
 
 
 def _compute(

@@ -164,6 +164,7 @@ def check_repetition(before: EvaluationRecord, now: EvaluationRecord) -> list[Re
 
 def differences_table(differences: list[Difference]) -> Table:
     """A table with a row for each metric that two evaluations share."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("metric", "first", "second", "second - first", title="Paired by video")
@@ -171,18 +172,19 @@ def differences_table(differences: list[Difference]) -> Table:
     for one in differences:
         name = f"{one.metric}, {one.unit}" if one.unit else one.metric
         cells = map(in_cell, (one.first, one.second, one.difference))
-        table.add_row(name, *cells, one.verdict)
+        table.add_row(escape(name), *cells, one.verdict)
     return table
 
 
 def repetition_table(repetitions: list[Repetition]) -> Table:
     """A table that shows which recorded scores came out again."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("metric", "recorded", "now", "", title="Computed again")
     for one in repetitions:
         sign = "the same" if one.is_equal else "within" if one.comes_out else "[red]outside[/red]"
-        table.add_row(one.metric, in_cell(one.before), in_cell(one.now), sign)
+        table.add_row(escape(one.metric), in_cell(one.before), in_cell(one.now), sign)
     return table
 
 

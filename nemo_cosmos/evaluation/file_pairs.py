@@ -13,7 +13,7 @@ from nemo_cosmos.evaluation.recorded import files_beside, read_recorded, recorde
 from nemo_cosmos.evaluation.run import Source
 from nemo_cosmos.evaluation.views import check_view_files, view_files
 from nemo_cosmos.options import Range, check_value
-from nemo_cosmos.storage import stamp_of
+from nemo_cosmos.storage.ranges import stamp_or_none
 from nemo_cosmos.video import decode, probe, resize_frames
 
 
@@ -136,7 +136,7 @@ def file_source(
         for one in (pair, *views.values())
         for file in (*one.files, *files_beside(one.files[-1], needs.signals))
     ]
-    about = [name, [list(stamp_of(file)) for file in files], asdict(alignment), prompt]
+    about = [name, [stamp_or_none(file) for file in files], asdict(alignment), prompt]
 
     def read() -> Case:
         if needs.views is not None:

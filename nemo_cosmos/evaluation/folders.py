@@ -33,7 +33,7 @@ from nemo_cosmos.evaluation.run import Part, score_parts
 from nemo_cosmos.evaluation.scoring import Evaluation
 from nemo_cosmos.evaluation.sharing import Crew, shared
 from nemo_cosmos.progress import Progress
-from nemo_cosmos.provenance.hashes import file_sha256
+from nemo_cosmos.provenance.hashes import sha256_or_none
 from nemo_cosmos.storage.outputs import (
     check_apart,
     check_output_file,
@@ -176,7 +176,7 @@ def describe_folders(asked: Comparison) -> dict[str, Any]:
         "optional": sorted(asked.optional),
         "sha256": {
             name: [
-                file_sha256(file)
+                sha256_or_none(file)
                 for one in (pair, *pair.views().values())
                 for file in (*one.files, *signal_files(one.files[-1]))
             ]
@@ -197,6 +197,12 @@ def repeat_folders(record: EvaluationRecord, progress: Progress | None = None) -
         MissingFileError: a file is gone.
     """
     inputs = record.inputs
+    if inputs.get("kind") != FOLDERS:
+        raise ConfigError(
+            f"'{record.place}' is an evaluation of the kind {inputs.get('kind')!r:.40}, which this "
+            "nemo_cosmos cannot repeat. Evaluate again, or install the nemo_cosmos that wrote it: "
+            f"{record.written_by}."
+        )
     try:
         places = {
             name: None if inputs[name] is None else Path(inputs[name])
@@ -213,7 +219,8 @@ def repeat_folders(record: EvaluationRecord, progress: Progress | None = None) -
         hashes = dict(inputs["sha256"])
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"The inputs in '{record.place}' are damaged: {error}. Evaluate the folders again."
+            f"The inputs in '{record.place}' are damaged: {str(error).rstrip('.')}. "
+            "Evaluate the folders again."
         ) from error
     again = describe_folders(asked)
     changed = [name for name in hashes if again["sha256"].get(name) != hashes[name]]

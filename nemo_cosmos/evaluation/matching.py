@@ -10,6 +10,7 @@ from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, NemoCo
 from nemo_cosmos.evaluation.file_pairs import FilePair
 from nemo_cosmos.evaluation.views import without_views
 from nemo_cosmos.provenance.belonging import Parts, check_kinds, check_together
+from nemo_cosmos.storage.paths import mp4_files
 from nemo_cosmos.video import probe
 
 
@@ -62,9 +63,7 @@ def match_videos(generated: Path, truth: Path | None) -> dict[str, FilePair]:
             )
     if generated.is_file() and truth is not None and truth.is_file():
         return {generated.name: FilePair(generated, truth)}
-    generated_files = (
-        [generated] if generated.is_file() else without_views(sorted(generated.glob("*.mp4")))
-    )
+    generated_files = [generated] if generated.is_file() else without_views(mp4_files(generated))
     if not generated_files:
         raise MissingFileError(
             f"The folder '{generated}' contains no .mp4 file. Generate some first, for example "
@@ -99,7 +98,7 @@ def read_prompts(file: Path) -> dict[str, str]:
             f"There is no file of prompts '{file}'. Name a JSON file such as "
             '{"video.mp4": "a robot waves"}.'
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # lists within lists without end
         raise ConfigError(
             f"The prompts in '{file}' cannot be read: {error}. Expected a JSON object such as "
             '{"video.mp4": "a robot waves"}.'

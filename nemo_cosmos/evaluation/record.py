@@ -191,7 +191,7 @@ def as_record(content: object, place: str) -> EvaluationRecord:
             f"'{place}' is not an evaluation: its \"format\" is not '{FORMAT}'. Name a file that "
             "'nemo-cosmos evaluate --out' wrote."
         )
-    if content.get("version") != VERSION:
+    if content.get("version") != VERSION or content.get("version") is True:
         raise ConfigError(
             f"'{place}' is an evaluation of version {content.get('version')}; this nemo_cosmos "
             f"reads version {VERSION}. Evaluate again, or install the nemo_cosmos that wrote it: "
@@ -206,6 +206,8 @@ def as_record(content: object, place: str) -> EvaluationRecord:
         metrics = {name: _metric(name, found) for name, found in content["metrics"].items()}
         if set(metrics) != set(scores):
             raise ValueError("its 'metrics' and 'scores' name different metrics")
+        if not scores:
+            raise ValueError("it holds no score")
         skipped = {str(name): str(reason) for name, reason in content["skipped"].items()}
         inputs = dict(content["inputs"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -236,6 +238,8 @@ def _score(found: Mapping[str, Any]) -> Score:
     ends = [None if found[end] is None else _finite(found[end]) for end in ("low", "high")]
     if isinstance(found["num"], bool) or not isinstance(found["num"], int) or found["num"] < 1:
         raise ValueError(f"a score is of {found['num']!r} videos")
+    if (ends[0] is None) != (ends[1] is None) or (ends[0] or 0.0) > (ends[1] or 0.0):
+        raise ValueError(f"a score's interval is {ends[0]} to {ends[1]}")
     return Score(_finite(found["value"]), ends[0], ends[1], found["num"])
 
 

@@ -85,21 +85,28 @@ def metrics() -> dict[str, Metric]:
     """All known metrics by name, built-in ones first. No network is loaded.
 
     Raises:
-        ConfigError: an entry point names something else than a metric.
+        ConfigError: an entry point names something else than a metric, or cannot be loaded.
     """
     found: dict[str, Metric] = {}
     for name, place in BUILTIN_METRICS.items():
         module, _, attribute = place.partition(":")
         found[name] = getattr(import_module(module), attribute)
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        metric = point.load()
+        try:
+            metric = point.load()
+        except Exception as error:  # whatever the module of a stranger raises
+            raise ConfigError(
+                f"The metric '{point.name}' ({point.value}) cannot be loaded: "
+                f"{type(error).__name__}: {error}. Mend the package that declares it in the entry "
+                f"points of {ENTRY_POINT_GROUP}, or uninstall it."
+            ) from error
         if not isinstance(metric, Metric):
             raise ConfigError(
                 f"The entry point '{point.name}' of {ENTRY_POINT_GROUP} names a "
                 f"{type(metric).__name__}, not a metric. Make it a PairMetric, SetMetric or "
                 "JudgeMetric, or uninstall the package that declares it."
             )
-        found.setdefault(point.name, metric)
+        found.setdefault(metric.name, metric)
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nemo_cosmos.errors import counted
 from nemo_cosmos.evaluation.comparison import in_cell
 from nemo_cosmos.evaluation.metric import Metric
 from nemo_cosmos.evaluation.page import Shown, write_page
@@ -32,18 +33,21 @@ def scores_table(evaluation: Evaluation) -> Table:
     Args:
         evaluation: the scores.
     """
+    from rich.markup import escape
     from rich.table import Table
 
     if len(evaluation.metrics) > MAX_COLUMNS:
         return metrics_table(evaluation)
-    table = Table(title=f"{len(evaluation.clips)} clips", show_footer=True)
+    table = Table(title=counted(len(evaluation.clips), "clip"), show_footer=True)
     table.add_column("clip", footer="mean")
     for metric in evaluation.metrics:
         footer = in_cell(evaluation.scores[metric.name])
         table.add_column(_header(metric), footer=footer, justify="right")
     for name, clip in evaluation.clips.items():
         numbers = [clip.scores.get(metric.name) for metric in evaluation.metrics]
-        table.add_row(name, *("" if number is None else f"{number:.3f}" for number in numbers))
+        table.add_row(
+            escape(name), *("" if number is None else f"{number:.3f}" for number in numbers)
+        )
     return table
 
 
@@ -55,7 +59,7 @@ def metrics_table(evaluation: Evaluation) -> Table:
     """
     from rich.table import Table
 
-    table = Table(title=f"{len(evaluation.clips)} clips")
+    table = Table(title=counted(len(evaluation.clips), "clip"))
     table.add_column("metric", no_wrap=True)
     for header in ("unit", "value", "95 % interval", "n", "better"):
         table.add_column(header)

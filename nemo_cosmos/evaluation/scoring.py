@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.errors import ConfigError, InputError, NumericsError, counted
-from nemo_cosmos.evaluation.cases import CaseScores, score_cases
+from nemo_cosmos.evaluation.cases import CaseScores, blamed_on, score_cases
 from nemo_cosmos.evaluation.codes.counts import add_counts
 from nemo_cosmos.evaluation.metric import (
     Case,
@@ -124,11 +124,19 @@ def summarise(
 
     Raises:
         InputError: there are too few frames for a set metric, or no metric has a number.
+        NumericsError: a metric fails, or gives NaN or infinity.
     """
     evaluation = Evaluation([], dict(results), first_frame=first_frame)
     for metric in metrics:
         try:
-            evaluation.scores[metric.name] = _score(metric, list(results.values()))
+            with blamed_on(metric):
+                score = _score(metric, list(results.values()))
+            if not np.isfinite(score.value):
+                raise NumericsError(
+                    f"The metric '{metric.name}' of all videos is {score.value}. Leave it out, or "
+                    "report it together with the videos."
+                )
+            evaluation.scores[metric.name] = score
             evaluation.metrics.append(metric)
         except (InputError, NumericsError) as error:
             if metric.name not in optional:

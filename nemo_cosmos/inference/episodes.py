@@ -25,6 +25,7 @@ from nemo_cosmos.evaluation.recorded import files_beside, read_recorded
 from nemo_cosmos.evaluation.views import without_views
 from nemo_cosmos.provenance.belonging import is_same_rate
 from nemo_cosmos.storage import stamp_of
+from nemo_cosmos.storage.paths import mp4_files
 from nemo_cosmos.video import center_crop, decode, index_frames
 from nemo_cosmos.video.resize import covering_size
 
@@ -84,7 +85,7 @@ def find_episodes(
         SampleError: a shard is damaged.
     """
     folder = Path(place)
-    videos = without_views(sorted(folder.glob("*.mp4")))
+    videos = without_views(mp4_files(folder))
     if videos:
         found = [
             _of_files(video.with_suffix(""), signals, shape, recorded) for video in videos[:limit]

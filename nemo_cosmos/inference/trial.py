@@ -226,7 +226,8 @@ def repeat_trial(
         dtype = getattr(torch, str(inputs["dtype"]).removeprefix("torch."))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
-            f"The inputs in '{record.place}' are damaged: {error}. Evaluate the model again."
+            f"The inputs in '{record.place}' are damaged: {str(error).rstrip('.')}. "
+            "Evaluate the model again."
         ) from error
     pipeline = WorldPipeline.from_folder(world, guards, dtype)
     for name, before in hashes.items():

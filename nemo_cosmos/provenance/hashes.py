@@ -27,6 +27,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def sha256_or_none(path: Path) -> str | None:
+    """The SHA-256 of a file's content; None of a file that cannot be read."""
+    try:
+        return file_sha256(path)
+    except OSError:
+        return None
+
+
 def files_sha256(paths: Sequence[Path]) -> str:
     """Return the SHA-256 of a file; of several files, that of their concatenated hashes."""
     hashes = [file_sha256(path) for path in paths]

@@ -23,6 +23,19 @@ def real_path(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.realpath(path))
 
 
+def mp4_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The mp4 files of a folder, in order of name; links to nowhere are among them.
+
+    Hidden ones are left out, such as the ``._name.mp4`` that macOS puts beside each file of a
+    foreign disk.
+    """
+    return sorted(
+        file
+        for file in Path(folder).glob("*.mp4")
+        if not file.name.startswith(".") and not file.is_dir()
+    )
+
+
 def path_from_folder(location: str | os.PathLike[str], folder: str | os.PathLike[str]) -> str:
     """What to write into a file of ``folder`` to name another place.
 

@@ -55,6 +55,14 @@ def stamp_of(location: str | os.PathLike[str]) -> FileStamp:
     return FileStamp(int(info["size"]), _time_ns(info))
 
 
+def stamp_or_none(location: str | os.PathLike[str]) -> FileStamp | None:
+    """Size and time of a file; None of a link to nowhere, whose reader says what is wrong."""
+    try:
+        return stamp_of(location)
+    except MissingFileError:
+        return None
+
+
 def read_ranges(location: str, stamp: FileStamp, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     """Read parts of a file.
 

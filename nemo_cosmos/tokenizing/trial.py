@@ -266,7 +266,8 @@ def repeat_tokenizer(
         weights, videos = inputs["model"]["weights_sha256"], dict(inputs["sha256"])
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"The inputs in '{record.place}' are damaged: {error}. Evaluate the tokenizer again."
+            f"The inputs in '{record.place}' are damaged: {str(error).rstrip('.')}. "
+            "Evaluate the tokenizer again."
         ) from error
     now = {
         "weights": file_sha256(exported_folder(folder) / WEIGHTS_FILE),

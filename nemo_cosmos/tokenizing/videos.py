@@ -11,8 +11,9 @@ from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards.index import load_index
 from nemo_cosmos.data.shards.writer import list_shards
 from nemo_cosmos.errors import MissingFileError
-from nemo_cosmos.provenance.hashes import file_sha256
-from nemo_cosmos.storage import stamp_of
+from nemo_cosmos.provenance.hashes import sha256_or_none
+from nemo_cosmos.storage.paths import mp4_files
+from nemo_cosmos.storage.ranges import stamp_or_none
 from nemo_cosmos.video import Video, decode
 
 
@@ -24,13 +25,13 @@ class VideoSource:
         name: its name, unique in its set.
         stamp: changes when the video does; anything that JSON can hold.
         read: decodes it.
-        sha256: gives the checksum of its file.
+        sha256: gives the checksum of its file; None of one that cannot be read.
     """
 
     name: str
     stamp: object
     read: Callable[[], Video]
-    sha256: Callable[[], str]
+    sha256: Callable[[], str | None]
 
 
 def find_videos(place: str | PathLike[str], limit: int | None = None) -> list[VideoSource]:
@@ -46,7 +47,7 @@ def find_videos(place: str | PathLike[str], limit: int | None = None) -> list[Vi
     """
     folder = Path(place)
     files = [folder] if folder.suffix == ".mp4" and folder.is_file() else []
-    files = files or sorted(folder.glob("*.mp4"))
+    files = files or mp4_files(folder)
     if files:
         return [_of_file(file) for file in files[:limit]]
     try:
@@ -66,9 +67,9 @@ def find_videos(place: str | PathLike[str], limit: int | None = None) -> list[Vi
 def _of_file(file: Path) -> VideoSource:
     return VideoSource(
         file.stem,
-        list(stamp_of(file)),
+        stamp_or_none(file),
         lambda: decode(file, find_fields=True),
-        lambda: file_sha256(file),
+        lambda: sha256_or_none(file),
     )
 
 

@@ -200,3 +200,41 @@ def test_list_and_modes(run, folders):
     assert "nearest are 'tokenizer'" in run(*folders, "--suite", "tokeniser").err
     assert run().code == 2 and "got none" in run().err
     assert "got --list and a folder" in run(*folders, "--list").err
+
+
+def test_what_is_no_video_to_open_is_one_reason_and_hidden_files_and_folders_are_none(
+    run, folders, tmp_path
+):
+    generated = folders[0]
+    (generated / "unused.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (generated / "._a.mp4").write_bytes(b"\0\5\26\7")
+    (generated / "folder.mp4").mkdir()
+    out = tmp_path / "out"
+    found = run(*folders, "-m", "psnr", "--json", "--out", out).json
+    assert found["num_clips"] == 2 and list(found["skipped"]) == ["unused.mp4"]
+    assert run("--repeat", out).code == 0
+
+
+def test_options_without_effect_are_refused_above_all_the_gate(run, folders, tmp_path):
+    out = tmp_path / "out"
+    assert run(*folders, "-m", "psnr", "--out", out).code == 0
+    for mode in (("--repeat", out), ("--compare", out, out), ("--list",)):
+        refused = run(*mode, "--require", "psnr>99")
+        assert refused.code == 2 and "--require takes effect only with" in refused.err
+        for option in (("--metric", "ssim"), ("--out", out), ("--workers", 2), ("--suite", "x")):
+            refused = run(*mode, *option)
+            assert refused.code == 2 and f"{option[0]} takes effect only with" in refused.err
+
+
+@pytest.mark.parametrize("name", ["[red]a.mp4", "[b].mp4"])
+def test_names_with_brackets_are_shown_as_they_are(run, folders, name):
+    for folder in folders:
+        (folder / "a.mp4").rename(folder / name)
+    assert name in run(*folders, "-m", "psnr").out
+
+
+def test_prompts_nested_without_end_are_one_paragraph(run, folders, tmp_path):
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text("[" * 100_000)
+    refused = run(*folders, "-m", "psnr", "--prompts", prompts)
+    assert refused.code == 2 and "cannot be read" in refused.err

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
 
-from nemo_cosmos.errors import ConfigError, VideoError, WrongSizeError
+from nemo_cosmos.errors import ConfigError, NumericsError, VideoError, WrongSizeError
 from nemo_cosmos.evaluation import (
+    Case,
     PairMetric,
+    SetMetric,
     choose_metrics,
+    evaluate_cases,
     evaluate_pair,
     psnr,
     psnr_per_frame,
@@ -118,6 +122,61 @@ def test_a_plug_in_that_is_no_metric_is_an_error(monkeypatch):
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     with pytest.raises(ConfigError, match=r"'mine'.*not a metric"):
         choose_metrics()
+
+
+def test_a_plug_in_that_cannot_be_loaded_is_an_error_that_names_it(monkeypatch):
+    point = EntryPoint("mine", "no_such_module:MINE", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    with pytest.raises(
+        ConfigError, match=r"'mine' \(no_such_module:MINE\) cannot be loaded: Module"
+    ):
+        choose_metrics()
+
+
+def test_a_metric_is_known_by_its_own_name_whatever_its_entry_is_called(monkeypatch):
+    points = [EntryPoint(name, "unused:unused", registry.ENTRY_POINT_GROUP) for name in ("a", "b")]
+    loaded = {"a": MINE, "b": replace(MINE, name="psnr")}
+    monkeypatch.setattr(EntryPoint, "load", lambda self: loaded[self.name])
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    known = registry.metrics()
+    assert known["mine"] is MINE and "a" not in known and "b" not in known
+    assert known["psnr"].description != MINE.description
+
+
+def boom(generated: np.ndarray, truth: np.ndarray) -> float:
+    raise ValueError("boom")
+
+
+@pytest.mark.parametrize(
+    ("compute", "said"),
+    [
+        (boom, "'mine' failed: ValueError: boom"),
+        (lambda generated, truth: None, "'mine' failed: TypeError"),
+        (lambda generated, truth: "abc", "'mine' failed: ValueError"),
+        (lambda generated, truth: float("nan"), "'mine' of .* is nan"),
+    ],
+)
+def test_a_metric_that_fails_is_named(compute, said):
+    with pytest.raises(NumericsError, match=said):
+        evaluate_pair(noise(0), noise(1), [replace(MINE, compute=compute)])
+
+
+@pytest.mark.parametrize(
+    ("compare", "said"),
+    [(boom, "'mine' failed: ValueError: boom"), (lambda a, b: np.nan, "is nan")],
+)
+def test_a_number_of_a_whole_set_that_fails_is_named(compare, said):
+    metric = SetMetric(
+        name="mine",
+        description="a plugged-in metric",
+        higher_is_better=False,
+        extract=lambda frames_THWC: frames_THWC.reshape(len(frames_THWC), -1)[:, :3],
+        compare=compare,
+        min_rows=1,
+    )
+    cases = [Case(str(n), noise(n), noise(n + 1)) for n in range(2)]
+    with pytest.raises(NumericsError, match=said):
+        evaluate_cases(cases, [metric])
 
 
 @pytest.mark.parametrize("name", registry.BUILTIN_METRICS)

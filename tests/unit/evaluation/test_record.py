@@ -63,6 +63,9 @@ def damage(content: dict, *path: str, value: object) -> dict:
         (("metrics", "psnr"), {"unit": "dB"}, "'higher_is_better' is missing"),
         (("metrics", "psnr", "unit"), 3, "lacks its unit"),
         (("skipped",), ["a"], "damaged"),
+        (("version",), True, "version True"),
+        (("scores", "psnr", "low"), 1e9, "interval is"),
+        (("scores", "psnr", "high"), None, "interval is"),
         (("inputs",), None, "damaged"),
     ],
 )

@@ -161,7 +161,7 @@ def folders(tmp_path: Path, moving_square_THWC) -> tuple[Path, Path]:
     return tmp_path / "generated", tmp_path / "truth"
 
 
-class StoppedError(Exception):
+class StoppedError(BaseException):
     pass
 
 

@@ -62,6 +62,17 @@ def test_a_discrete_tokenizer_is_scored_with_its_codes_and_all_to_repeat(
     assert run("--repeat", out / "evaluation.json").code == 0
 
 
+def test_what_is_no_video_to_open_is_one_reason(run, tokenizers, videos, tmp_path):
+    (videos / "d.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (videos / "._a.mp4").write_bytes(b"\0\5\26\7")
+    (videos / "e.mp4").mkdir()
+    out = tmp_path / "out"
+    words = ("--tokenizer", tokenizers["cv"], "--data", videos, "-m", "psnr", "--out", out)
+    found = run(*words, "--json").json
+    assert list(found["skipped"]) == ["d"] and found["num_clips"] == 3
+    assert run("--repeat", out).code == 0
+
+
 def test_a_repetition_of_other_weights_or_videos_is_refused(run, tokenizers, videos, tmp_path):
     out = tmp_path / "out"
     run("--tokenizer", tokenizers["cv"], "--data", videos, "--out", out)

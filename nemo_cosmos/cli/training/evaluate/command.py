@@ -97,6 +97,22 @@ def command(
     }
     of_world = {"--option": option, "--disable-guard": disable_guard}
     of_tokenizers = {"--window-frames": window_frames, "--max-frames": max_frames}
+    of_scoring = {
+        "--require": require,
+        "--metric": metric,
+        "--suite": suite,
+        "--out": out,
+        "--workers": workers if workers != 1 else None,
+        "--training": training,
+        "--limit": limit,
+        "--allow-mismatch": allow_mismatch,
+        "--check": check,
+        **of_folders,
+        **of_world,
+        **of_tokenizers,
+    }
+    if list_metrics or compare is not None or repeat is not None:
+        _refuse_unused(of_scoring, "an evaluation of videos, a model or a tokenizer")
     required = tuple(require or ())
     asked = Asked(listed(metric), suite, out, required, check, as_json, workers, training)
     if list_metrics:
