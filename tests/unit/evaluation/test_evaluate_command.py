@@ -238,3 +238,9 @@ def test_prompts_nested_without_end_are_one_paragraph(run, folders, tmp_path):
     prompts.write_text("[" * 100_000)
     refused = run(*folders, "-m", "psnr", "--prompts", prompts)
     assert refused.code == 2 and "cannot be read" in refused.err
+
+
+def test_curves_that_are_asked_for_must_be_there(run, folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(READ, lambda *_: pytest.fail("decoded"))
+    refused = run(*folders, "--training", tmp_path / "nowhere")
+    assert refused.code == 2 and "no training curves" in refused.err

@@ -100,7 +100,7 @@ def test_a_suite_leaves_out_what_the_videos_do_not_allow(
     assert "at least 256 rows" in record["not_computed"]["fvd_i3d"]
     assert {row["benchmark"] for row in record["published"]["rows"]} == {"TokenBench", "DAVIS"}
     markdown = (out / "evaluation.md").read_text()
-    assert "- not computed fvd_i3d" in markdown and "Cosmos-CV8x8x8" in markdown
+    assert "1 not computed: fvd_i3d" in markdown and "Cosmos-CV8x8x8" in markdown
     assert read_record(out / "evaluation.json").scores.keys() == record["scores"].keys()
     # By name it is an error.
     named = run(*words, "-m", "kvd_i3d")

@@ -75,6 +75,7 @@ def command(
     from nemo_cosmos.cli.training.evaluate import folders, listing, records, world
     from nemo_cosmos.cli.training.evaluate import tokenizer as of_tokenizer
     from nemo_cosmos.cli.training.evaluate.showing import Asked
+    from nemo_cosmos.storage.run_curves import check_curves
 
     is_tokenizer = tokenizer is not None
     is_world = model is not None or (data is not None and not is_tokenizer)
@@ -114,6 +115,8 @@ def command(
     if list_metrics or compare is not None or repeat is not None:
         _refuse_unused(of_scoring, "an evaluation of videos, a model or a tokenizer")
     required = tuple(require or ())
+    if training is not None:
+        check_curves(training)
     asked = Asked(listed(metric), suite, out, required, check, as_json, workers, training)
     if list_metrics:
         listing.show_all(as_json)
@@ -161,4 +164,7 @@ def _refuse_unused(options: Mapping[str, object], owner: str) -> None:
     """
     given = [name for name, value in options.items() if value]
     if given:
-        raise ConfigError(f"{' and '.join(given)} takes effect only with {owner}. Leave it out.")
+        takes, it = ("takes", "it") if len(given) == 1 else ("take", "them")
+        raise ConfigError(
+            f"{' and '.join(given)} {takes} effect only with {owner}. Leave {it} out."
+        )
