@@ -293,8 +293,10 @@ def check_instance(name: str, value: object, kind: type[Any], advice: str) -> No
         ConfigError: it is something else.
     """
     if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
         raise ConfigError(
-            f"{name} is {value!r:.80} ({type(value).__name__}); it must be a {kind.__name__}. "
+            f"{name} is {value!r:.80} ({type(value).__name__}); it must be {article} "
+            f"{kind.__name__}. "
             f"{advice}"
         )
 

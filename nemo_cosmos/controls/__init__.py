@@ -5,6 +5,7 @@ that embed them live with each model family (``nemo_cosmos.models.diffusion.cont
 """
 
 from nemo_cosmos.controls.camera import CAMERA, fit_camera, fit_recorded
+from nemo_cosmos.controls.change import PictureChange
 from nemo_cosmos.controls.registry import (
     MAX_ACTION,
     Control,
@@ -24,6 +25,7 @@ from nemo_cosmos.controls.signal import (
     encode_arrays,
     infer_signal,
     read_signal,
+    unaffected,
     undeclared_axes,
 )
 
@@ -32,6 +34,7 @@ __all__ = [
     "MAX_ACTION",
     "Control",
     "ControlSpec",
+    "PictureChange",
     "Signal",
     "SignalArray",
     "TimeAxes",
@@ -47,5 +50,6 @@ __all__ = [
     "infer_signal",
     "known_signal",
     "read_signal",
+    "unaffected",
     "undeclared_axes",
 ]

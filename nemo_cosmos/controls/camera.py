@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.aliases import Array
+from nemo_cosmos.controls.change import PictureChange
+from nemo_cosmos.controls.mirror import mirror_poses
 from nemo_cosmos.controls.objects import OBJECTS, fit_objects
 from nemo_cosmos.controls.signal import Signal, SignalArray, Values
 from nemo_cosmos.errors import SampleError
@@ -151,6 +153,29 @@ def scale_path(values: Values, scale: float) -> Values:
     return {**values, "poses": (poses_T44[0] @ relative_T44).astype(values["poses"].dtype)}
 
 
+def follow_picture(values: Values, change: PictureChange) -> Values:
+    """The camera of pictures that are cut, and of the mirrored world where they are mirrored.
+
+    A point mirrored with the world is seen where the mirrored picture shows it. A lens is the same
+    from its axis to either side, so that its polynomial stays.
+
+    Args:
+        values: the arrays of ``camera.npz``.
+        change: what becomes of the pictures.
+    """
+    scale_2 = np.array(change.size[::-1]) / np.asarray(values["size"], np.float64)[::-1]
+    top, left, _, _ = change.box
+    matrices_T33 = np.array(values["intrinsics"], np.float64)
+    matrices_T33[:, :2] *= scale_2[:, None]
+    matrices_T33[:, :2, 2] -= (left, top)
+    changed = {"intrinsics": matrices_T33, "size": np.asarray(change.kept_size, np.float64)}
+    if change.mirror_axis is not None:
+        matrices_T33[:, 0, 2] = change.kept_size[1] - matrices_T33[:, 0, 2]
+        matrices_T33[:, 0, 1] *= -1
+        changed["poses"] = mirror_poses(np.asarray(values["poses"]), change.mirror_axis)
+    return dict(values) | changed
+
+
 CAMERA = Signal(
     "camera.npz",
     (
@@ -180,6 +205,7 @@ CAMERA = Signal(
     ),
     find_camera_fault,
     scale_path,
+    follow_picture,
 )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from nemo_cosmos.aliases import Array
+from nemo_cosmos.controls.change import PictureChange
+from nemo_cosmos.controls.mirror import mirror_points
 from nemo_cosmos.controls.signal import Signal, SignalArray, Values
 
 
@@ -55,6 +57,82 @@ _BY_OBJECT = (
     "is_whole",
 )
 _MIN_DETERMINANT = 1e-9
+_X = 0
+
+
+def fit_objects(
+    values: Values, outer: tuple[int, int], size: tuple[int, int] | None = None
+) -> dict[str, Array]:
+    """The objects of frames that were resized, and then cropped or padded around their middle.
+
+    Args:
+        values: the arrays of ``objects.npz``.
+        outer: height and width that the frames were resized to.
+        size: height and width that were cut out of their middle, or that they were padded to; by
+            default all.
+    """
+    size = size or outer
+    # As video.resize crops and pads: whole pixels, an odd one at the far side.
+    top, left = (int((whole - kept) / 2) for whole, kept in zip(outer, size, strict=True))
+    return _cut(values, outer, top, left, size)
+
+
+def follow_picture(values: Values, change: PictureChange) -> Values:
+    """The objects in pictures that are cut, or of the mirrored world.
+
+    The plane of motion is ``y = 0``, so that the world can be mirrored in x alone.
+
+    Args:
+        values: the arrays of ``objects.npz``.
+        change: what becomes of the pictures.
+    """
+    top, left, _, _ = change.box
+    cut = _cut(values, change.size, top, left, change.kept_size)
+    if not change.is_mirrored:
+        return cut
+    mirrored = {
+        name: mirror_points(cut[name], _X)
+        for name in ("position_m", "velocity_m_s", "other_position_m")
+    }
+    projection = cut["projection"].copy()
+    projection[0] = projection[2] - projection[0]  # from the left becomes from the right
+    projection[:, _X] *= -1
+    support_N2 = np.asarray(cut["support_m"])[::-1] * [-1, 1]
+    return cut | mirrored | {
+        "rotation_rad": -np.asarray(cut["rotation_rad"]),
+        "mask": np.ascontiguousarray(cut["mask"][:, :, ::-1]),
+        "support_m": support_N2.astype(cut["support_m"].dtype),
+        "projection": projection,
+    }  # fmt: skip
+
+
+def _cut(
+    values: Values, outer: tuple[int, int], top: int, left: int, size: tuple[int, int]
+) -> dict[str, Array]:
+    """The objects of frames that were resized to ``outer``, and of which a part is kept."""
+    mask_THW = _nearest(np.asarray(values["mask"]), outer)
+    cut_THW = _window(mask_THW, top, left, size)
+    num = len(values["mass_kg"])
+    before_TN, after_TN = (_areas(masks, num) for masks in (mask_THW, cut_THW))
+    kept_TN = after_TN / np.maximum(before_TN, 1)
+    border_THW = cut_THW.copy()
+    border_THW[:, 1:-1, 1:-1] = 0
+    # Of an uncut picture the recording knows better than the mask what the border cuts.
+    is_cut_TN = (_areas(border_THW, num) > 0) if tuple(size) != tuple(outer) else False
+    projection = np.array(values["projection"], np.float64)
+    for row, (whole, kept, corner) in enumerate(
+        ((outer[1], size[1], left), (outer[0], size[0], top))
+    ):
+        projection[row] = (projection[row] * whole - projection[2] * corner) / kept
+    return dict(values) | {
+        "mask": cut_THW,
+        "visible_fraction": np.asarray(values["visible_fraction"]) * kept_TN,
+        "is_whole": (np.asarray(values["is_whole"], bool) & ~np.asarray(is_cut_TN)).astype(
+            np.uint8
+        ),
+        "projection": projection,
+    }
+
 
 OBJECTS = Signal(
     "objects.npz",
@@ -93,45 +171,8 @@ OBJECTS = Signal(
         ),
     ),
     find_objects_fault,
+    in_picture=follow_picture,
 )
-
-
-def fit_objects(
-    values: Values, outer: tuple[int, int], size: tuple[int, int] | None = None
-) -> dict[str, Array]:
-    """The objects of frames that were resized, and then cropped or padded around their middle.
-
-    Args:
-        values: the arrays of ``objects.npz``.
-        outer: height and width that the frames were resized to.
-        size: height and width that were cut out of their middle, or that they were padded to; by
-            default all.
-    """
-    size = size or outer
-    mask_THW = _nearest(np.asarray(values["mask"]), outer)
-    # As video.resize crops and pads: whole pixels, an odd one at the far side.
-    top, left = (int((whole - kept) / 2) for whole, kept in zip(outer, size, strict=True))
-    cut_THW = _window(mask_THW, top, left, size)
-    num = len(values["mass_kg"])
-    before_TN, after_TN = (_areas(masks, num) for masks in (mask_THW, cut_THW))
-    kept_TN = after_TN / np.maximum(before_TN, 1)
-    border_THW = cut_THW.copy()
-    border_THW[:, 1:-1, 1:-1] = 0
-    # Of an uncut picture the recording knows better than the mask what the border cuts.
-    is_cut_TN = (_areas(border_THW, num) > 0) if tuple(size) != tuple(outer) else False
-    projection = np.array(values["projection"], np.float64)
-    for row, (whole, kept, corner) in enumerate(
-        ((outer[1], size[1], left), (outer[0], size[0], top))
-    ):
-        projection[row] = (projection[row] * whole - projection[2] * corner) / kept
-    return dict(values) | {
-        "mask": cut_THW,
-        "visible_fraction": np.asarray(values["visible_fraction"]) * kept_TN,
-        "is_whole": (np.asarray(values["is_whole"], bool) & ~np.asarray(is_cut_TN)).astype(
-            np.uint8
-        ),
-        "projection": projection,
-    }
 
 
 def _nearest(mask_THW: Array, size: tuple[int, int]) -> Array:

@@ -16,6 +16,12 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from nemo_cosmos.controls.camera import CAMERA
+from nemo_cosmos.controls.mirror import (
+    join_motions,
+    mirrored_motions,
+    mirrored_states,
+    mirrored_trajectory,
+)
 from nemo_cosmos.controls.objects import OBJECTS
 from nemo_cosmos.controls.signal import Signal, SignalArray
 from nemo_cosmos.controls.things import THINGS
@@ -30,9 +36,13 @@ MAX_ACTION = 1e3
 """No unit in use (m, mm, rad, degrees, an opening of 0 to 1 or 255) gives a larger step."""
 
 SIGNALS = (
-    Signal("action.npy", (SignalArray("action", "step", max_abs=MAX_ACTION),)),
-    Signal("state.npy", (SignalArray("state", "frame"),)),
-    Signal("trajectory.npy", (SignalArray("trajectory", "frame"),)),
+    Signal(
+        "action.npy",
+        (SignalArray("action", "step", max_abs=MAX_ACTION, join=join_motions),),
+        in_picture=mirrored_motions,
+    ),
+    Signal("state.npy", (SignalArray("state", "frame"),), in_picture=mirrored_states),
+    Signal("trajectory.npy", (SignalArray("trajectory", "frame"),), in_picture=mirrored_trajectory),
     CAMERA,
     OBJECTS,
     THINGS,

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.aliases import Array
+from nemo_cosmos.controls.change import PictureChange
 from nemo_cosmos.errors import (
     ConfigError,
     MissingFileError,
@@ -61,6 +62,8 @@ class SignalArray:
         max_abs: largest magnitude that is plausible; a larger one is an error of scale or units.
         is_numeric: whether it holds numbers; no model reads others, such as texts and flags.
         is_required: whether a file without it is damaged.
+        join: makes one row of several steps in a row, ``(T, S, ...)`` to ``(T, ...)``, given the
+            sample's JSON; None where steps cannot be joined.
     """
 
     name: str
@@ -71,6 +74,7 @@ class SignalArray:
     max_abs: float | None = None
     is_numeric: bool = True
     is_required: bool = True
+    join: Callable[[Array, Mapping[str, Any]], Array] | None = None
 
     def __post_init__(self) -> None:
         if self.time not in _TIME_AXES:
@@ -88,6 +92,39 @@ class SignalArray:
         if self.time is None:
             return array
         return array[first_frame : first_frame + self.num_rows(num_frames)]
+
+    def pick(
+        self,
+        array: Array,
+        first_frame: int,
+        num_frames: int,
+        speed: int,
+        record: Mapping[str, Any],
+    ) -> Array:
+        """Return the rows of every ``speed``-th frame; the steps between two are joined.
+
+        Args:
+            array: the array of a whole clip.
+            first_frame: the first frame that is picked.
+            num_frames: how many are picked.
+            speed: frames from one to the next.
+            record: the sample's JSON.
+
+        Raises:
+            SampleError: nobody has said how steps are joined.
+        """
+        if self.time is None or speed == 1:
+            return self.cut(array, first_frame, num_frames)
+        end = first_frame + (num_frames - 1) * speed
+        if self.time == "frame":
+            return array[first_frame : end + 1 : speed]
+        if self.join is None:
+            raise SampleError(
+                f"has steps in '{self.name}' that nobody knows how to join into longer ones. "
+                "Declare SignalArray(join=...), tokenize at speed 1, or leave the file out."
+            )
+        steps = array[first_frame:end]
+        return self.join(steps.reshape(num_frames - 1, speed, *array.shape[1:]), record)
 
     def check(self, array: Array, num_frames: int, label: str) -> None:
         """Check rows, shape and values.
@@ -158,12 +195,16 @@ class Signal:
             sentence with the fix, or None.
         rescale: gives the arrays of more or less of the same, as :meth:`scaled` describes; None for
             a signal whose zero is to do nothing, such as velocities.
+        in_picture: gives the arrays of the clip whose pictures are cut or mirrored, as
+            :meth:`follow` describes; None where nobody knows. :func:`unaffected` for what is true
+            of any part of a picture and of its mirror image.
     """
 
     suffix: str
     arrays: tuple[SignalArray, ...]
     find_fault: Callable[[Values], str | None] | None = None
     rescale: Callable[[Values, float], Values] | None = None
+    in_picture: Callable[[Values, PictureChange], Values] | None = None
 
     def __post_init__(self) -> None:
         if not self.suffix.endswith(_ENDINGS):
@@ -293,6 +334,50 @@ class Signal:
             for array in self._present(values)
         }
 
+    def pick(
+        self,
+        values: Values,
+        first_frame: int,
+        num_frames: int,
+        speed: int,
+        record: Mapping[str, Any],
+    ) -> dict[str, Array]:
+        """Return the part of each array that belongs to every ``speed``-th frame of a window.
+
+        Args:
+            values: the arrays of the clip, as :meth:`check` accepts them. Those that the signal
+                does not declare are left out.
+            first_frame: the first frame that is picked.
+            num_frames: how many are picked.
+            speed: frames from one to the next; at 1, this is :meth:`cut`.
+            record: the sample's JSON.
+
+        Raises:
+            SampleError: an array has steps that cannot be joined.
+        """
+        return {
+            array.name: array.pick(values[array.name], first_frame, num_frames, speed, record)
+            for array in self._present(values)
+        }
+
+    def follow(self, values: Values, change: PictureChange) -> Values:
+        """Return the arrays that are true of changed pictures.
+
+        Args:
+            values: the arrays of the file.
+            change: what becomes of the pictures.
+
+        Raises:
+            SampleError: nobody has said what becomes of this signal, or not of such arrays.
+        """
+        if self.in_picture is None:
+            raise SampleError(
+                "belongs to pictures that are to be cut or mirrored, and nobody has said what "
+                "becomes of it then. Declare Signal(in_picture=...), tokenize without crop and "
+                "flip, or leave the file out."
+            )
+        return self.in_picture(values, change)
+
     def batch(
         self, values: Values, first_frame: int, num_frames: int
     ) -> dict[str, NDArray[np.float32]]:
@@ -312,6 +397,11 @@ class Signal:
     def _present(self, values: Values) -> list[SignalArray]:
         """The arrays that a file may leave out are checked and cut where they are there."""
         return [array for array in self.arrays if array.is_required or array.name in values]
+
+
+def unaffected(values: Values, change: PictureChange) -> Values:
+    """The ``in_picture`` of a signal that no crop and no mirror changes, such as a speed."""
+    return values
 
 
 def infer_signal(

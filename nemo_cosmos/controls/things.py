@@ -5,7 +5,22 @@ It steers no model; metrics follow the things in generated videos.
 
 from __future__ import annotations
 
-from nemo_cosmos.controls.signal import Signal, SignalArray
+from nemo_cosmos.controls.change import PictureChange
+from nemo_cosmos.controls.mirror import mirror_points
+from nemo_cosmos.controls.signal import Signal, SignalArray, Values
+
+
+def follow_picture(values: Values, change: PictureChange) -> Values:
+    """Where the things of a mirrored world are; a crop leaves them where they are.
+
+    Args:
+        values: the arrays of ``things.npz``.
+        change: what becomes of the pictures.
+    """
+    if change.mirror_axis is None:
+        return values
+    return {**values, "position_m": mirror_points(values["position_m"], change.mirror_axis)}
+
 
 THINGS = Signal(
     "things.npz",
@@ -19,4 +34,5 @@ THINGS = Signal(
         ),
         SignalArray("half_m", None, (None,), units="m", convention="half the size of each"),
     ),
+    in_picture=follow_picture,
 )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
+import fiddle as fdl
 import numpy as np
 
 from nemo_cosmos.batch import DataSpec
+from nemo_cosmos.data.augmentation.settings import Augmentation
 from nemo_cosmos.data.loading.buckets import ANY_SHAPE, Bucket, Size
 from nemo_cosmos.data.loading.clip_cache import ClipCache
 from nemo_cosmos.data.loading.latent_dataset import LatentDataset
@@ -29,7 +32,7 @@ from nemo_cosmos.data.order.stream import (
 )
 from nemo_cosmos.data.shard_module import Folders, ShardDataModule, as_list
 from nemo_cosmos.errors import ConfigError, SampleError
-from nemo_cosmos.options import Range, check_size, check_value
+from nemo_cosmos.options import Range, check_instance, check_size, check_value
 
 
 class LatentDataModule(ShardDataModule[LatentDataset]):
@@ -241,6 +244,8 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
             beside one; the order does not depend on it.
         shuffle_window: samples that are shuffled among each other.
         max_bad_shards: number of shards that may be missing, truncated or damaged.
+        augment: what may be changed about a training window: mirror, scale of the crop, colours,
+            speed. Validation shows clips as they are.
 
     Raises:
         ConfigError: batch sizes or the ratio are impossible, or a checkpoint is of another order.
@@ -264,6 +269,7 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
         num_workers: int | None = None,
         shuffle_window: int = DEFAULT_WINDOW,
         max_bad_shards: int = 0,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(
             path,
@@ -276,18 +282,22 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
             max_bad_shards=max_bad_shards,
         )
         check_image_ratio(image_ratio)
+        if augment is not None:
+            check_instance("augment", augment, Augmentation, "Write Augmentation(flip=0.5, ...).")
         several = isinstance(num_frames, Sequence) and not isinstance(num_frames, str)
         lengths: Any = num_frames if several else (num_frames,)
         self.lengths = tuple(check_value("num_frames", n, int, Range(least=1)) for n in lengths)
         self.sizes = _as_sizes(size)
         self.image_ratio = image_ratio
         self.cache_bytes, self.cache_dir = cache_bytes, cache_dir
+        self.augment = augment
         self._remember(
             num_frames=list(self.lengths),
             size=[list(size) for size in self.sizes],
             image_ratio=image_ratio,
             cache_bytes=cache_bytes,
             cache_dir=cache_dir,
+            augment=None if augment is None else fdl.Config(type(augment), **asdict(augment)),
         )
 
     @property
@@ -311,6 +321,7 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
             seed=self.seed,
             bad=self.bad_shards,
             excluded=excluded,
+            augment=self.augment if for_training else None,
         )
 
     def make_source(self, dataset: VideoDataset, state: State) -> BatchSource:

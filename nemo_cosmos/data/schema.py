@@ -18,6 +18,9 @@ MAX_KEY_LENGTH = 80  # "{key}.trajectory.npy" must fit the 100 characters of a p
 PADDING_BOX = "content_box"
 """Entry of a record with the box (top, left, bottom, right) that is picture, not padding."""
 
+AUGMENTATION = "augmentation"
+"""Entry of a record with what was done to a changed copy; others have none."""
+
 TIME_AXES = "time_axes"
 """Entry of a record with the time axes of arrays that no signal declares, by suffix and name."""
 

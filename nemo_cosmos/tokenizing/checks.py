@@ -89,7 +89,8 @@ def tokenize_checks(
 
 def _num_windows(shard: str, config: TokenizeConfig) -> int:
     lengths = (clip.record.num_frames for clip in read_shard(shard, ("json",)))
-    return sum(
+    copies = 1 if config.variants is None else 1 + config.variants.number
+    return copies * sum(
         1 + -(-(length - config.window_frames) // config.window_stride)
         for length in lengths
         if length >= config.window_frames

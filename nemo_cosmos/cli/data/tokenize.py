@@ -10,13 +10,24 @@ from typing import Annotated, Any
 import typer
 
 from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
-from nemo_cosmos.cli.kit.options import AllowMismatch, AsJson, Work, listed, number, parse_size
+from nemo_cosmos.cli.kit.options import (
+    AllowMismatch,
+    AsJson,
+    Work,
+    listed,
+    number,
+    parse_size,
+    with_options,
+)
+from nemo_cosmos.data.augmentation.settings import Variants
 from nemo_cosmos.errors import counted
+from nemo_cosmos.options import build_options
 from nemo_cosmos.progress import show_progress
 
 DEFAULT_SIZE = "96x128"
 
 
+@with_options(**{"Changed copies": Variants})
 def command(
     shards: Annotated[
         list[str], typer.Argument(help="Curated shards, or folders of them; or buckets' URLs.")
@@ -45,6 +56,7 @@ def command(
     work: Work = None,
     check: CheckOnly = False,
     as_json: AsJson = False,
+    **options: object,
 ) -> None:
     """Encode clips into latents and captions into embeddings, once, for training.
 
@@ -59,10 +71,12 @@ def command(
         nemo-cosmos tokenize data/a data/b latents --tokenizer tok --window-frames 121 --size 704x1280
         nemo-cosmos tokenize s3://data/a s3://data/latents --tokenizer tok --size 96x128,128x96
         nemo-cosmos tokenize data/a images --tokenizer tok --window-frames 1 --window-stride 24
+        nemo-cosmos tokenize data/robot latents --tokenizer tok --variants 2 --flip 0.5 --crop 0.1
     """  # noqa: E501 - a command stays on one line
     from nemo_cosmos import api
     from nemo_cosmos.data.tokenize.config import TokenizeConfig
 
+    given = {name: value for name, value in options.items() if value not in (None, [])}
     sizes = tuple(parse_size(each) for each in listed(size) or (DEFAULT_SIZE,))
     config = TokenizeConfig(
         window_frames=window_frames,
@@ -71,6 +85,7 @@ def command(
         more_sizes=sizes[1:],
         batch_size=batch_size,
         keep_video=keep_video,
+        variants=build_options(Variants, given) if given else None,
     )
     if check:
         from nemo_cosmos.tokenizing.checks import tokenize_checks

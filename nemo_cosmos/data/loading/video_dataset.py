@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from nemo_cosmos.batch import VideoSample, Views
+from nemo_cosmos.data.augmentation.change import Change, draw_change, speeds_that_fit
+from nemo_cosmos.data.augmentation.settings import Augmentation
 from nemo_cosmos.data.loading.buckets import Bucket, Size, longest_fit, nearest_size
 from nemo_cosmos.data.loading.clip_cache import ClipCache
 from nemo_cosmos.data.loading.corpus import Corpus
@@ -19,6 +21,7 @@ from nemo_cosmos.data.loading.loader import SampleDraw, ShardDataset
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards.bad_shards import BadShards
 from nemo_cosmos.errors import SampleError
+from nemo_cosmos.video import resize_frames
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ class VideoDataset(ShardDataset):
         seed: seed of the random places.
         bad: counts shards that cannot be read.
         excluded: names of shards to leave out; see :class:`Corpus`.
+        augment: what may be changed about a window; nothing by default.
 
     Attributes:
         videos: buckets of videos.
@@ -57,8 +61,10 @@ class VideoDataset(ShardDataset):
         seed: int = 0,
         bad: BadShards | None = None,
         excluded: Iterable[str] | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         self.cache = cache
+        self.augment = augment
         corpus = Corpus(
             folders,
             required=("json", "mp4"),
@@ -86,9 +92,19 @@ class VideoDataset(ShardDataset):
     def decode(self, sample: Sample, draw: SampleDraw) -> dict[str, Any]:
         """Return ``video (3, T, H, W)`` uint8 and where it was taken from."""
         bucket = draw.bucket
-        frames_THWC = self.cache.get(sample, (bucket.height, bucket.width))
+        size = (bucket.height, bucket.width)
+        change = Change()
+        wanted, covered = (bucket.num_frames, *size), size
+        if self.augment is not None:
+            # A source of chance of its own: without augmentation, windows stay where they were.
+            chance = np.random.default_rng([self.seed, draw.position, 1])
+            speeds = speeds_that_fit(self.augment, bucket.num_frames, sample.record.num_frames)
+            change = draw_change(self.augment, chance, speeds)
+            covered = _larger(size, 1 / (1 - self.augment.crop))
+            kept = _larger(size, change.kept / (1 - self.augment.crop))
+            wanted = ((bucket.num_frames - 1) * change.speed + 1, *kept)
+        frames_THWC = self.cache.get(sample, covered)
         random = np.random.default_rng([self.seed, draw.position])
-        wanted = (bucket.num_frames, bucket.height, bucket.width)
         starts = [
             int(random.integers(have - want + 1))
             for have, want in zip(frames_THWC.shape[:3], wanted, strict=True)
@@ -96,14 +112,22 @@ class VideoDataset(ShardDataset):
         window = tuple(
             slice(start, start + want) for start, want in zip(starts, wanted, strict=True)
         )
-        video_CTHW = np.ascontiguousarray(frames_THWC[window].transpose(3, 0, 1, 2))
+        picked_THWC = change.colours(resize_frames(frames_THWC[window][:: change.speed], size))
+        if change.is_mirrored:
+            picked_THWC = picked_THWC[:, :, ::-1]
+        video_CTHW = np.ascontiguousarray(picked_THWC.transpose(3, 0, 1, 2))
         item: VideoSample = {
             "key": f"{sample.key}@{draw.position}",
             "views": sample.record.views,
             "video": torch.from_numpy(video_CTHW),
-            "fps": torch.tensor(sample.record.fps, dtype=torch.float32),
+            "fps": torch.tensor(sample.record.fps / change.speed, dtype=torch.float32),
         }
         return {**item}
+
+
+def _larger(size: Size, factor: float) -> Size:
+    """A size times a factor of at least 1."""
+    return max(size[0], round(size[0] * factor)), max(size[1], round(size[1] * factor))
 
 
 def _video_and_image(

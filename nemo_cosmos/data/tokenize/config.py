@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
+from nemo_cosmos.data.augmentation.settings import Variants
 from nemo_cosmos.data.loading.buckets import Size, nearest_size
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.options import check_fields, check_size, limited
+from nemo_cosmos.options import check_fields, check_instance, check_size, limited
 
 LATENT_DTYPES = {
     "float16": torch.float16,
@@ -31,6 +32,7 @@ class TokenizeConfig:
         batch_size: windows encoded at once.
         keep_video: whether to write the window's frames as mp4, too.
         latent_dtype: type on disk: ``float16``, ``bfloat16`` or ``float32``.
+        variants: changed copies of each window, beside the window itself; none by default.
     """
 
     window_frames: int = limited(17, least=1)
@@ -40,9 +42,12 @@ class TokenizeConfig:
     batch_size: int = limited(4, least=1)
     keep_video: bool = False
     latent_dtype: str = "float16"
+    variants: Variants | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.variants is not None:
+            check_instance("variants", self.variants, Variants, "Write Variants(flip=0.5, ...).")
         for size in self.sizes:
             check_size("size", size)
         if self.latent_dtype not in LATENT_DTYPES:

@@ -25,6 +25,7 @@ from nemo_cosmos.data.sample import Sample, sha256_of
 from nemo_cosmos.data.shards.layout import shard_name
 from nemo_cosmos.data.shards.writer import ShardWriter
 from nemo_cosmos.data.tokenize.config import LATENT_DTYPES, TokenizeConfig
+from nemo_cosmos.data.tokenize.variants import cut_variants, mirrored_caption
 from nemo_cosmos.data.tokenize.windows import Window, cut_signals, cut_windows
 from nemo_cosmos.errors import SampleError
 from nemo_cosmos.storage import atomic_path
@@ -111,7 +112,7 @@ class ShardEncoder:
         """
         report = ShardReport(source, num_clips=len(clips))
         if self.encode_text is not None:
-            self._embed({clip.record.caption: clip.where for clip in clips}, self.encode_text)
+            self._embed(self._texts(clips), self.encode_text)
         windows = self._windows(clips, report, on_clip)
         with ShardWriter(folder, first=place, max_bytes=1 << 62) as writer:
             for batch in _by_size(windows, self.config.batch_size):
@@ -137,11 +138,21 @@ class ShardEncoder:
                 report.count(TOO_SHORT)
             size = self.config.size_of(clip)
             yield from cut_windows(clip, self.config.window_frames, self.config.window_stride, size)
+            if (variants := self.config.variants) is not None:
+                yield from cut_variants(clip, self.config, variants, self.encode_text is None)
             on_clip(number + 1)
+
+    def _texts(self, clips: Sequence[Sample]) -> dict[str, str]:
+        """The captions to encode, also those of mirrored copies, and where each was met."""
+        texts = {clip.record.caption: clip.where for clip in clips}
+        if (variants := self.config.variants) is not None and variants.flip:
+            mirrored = {mirrored_caption(clip.record, False): clip.where for clip in clips}
+            texts |= {text: where for text, where in mirrored.items() if text is not None}
+        return texts
 
     def _add(self, writer: ShardWriter, window: Window, latent_CTHW: torch.Tensor) -> None:
         where = f"window {window.start} of {window.clip.where}"
-        files = {TEXT_SUFFIX: self._text_of(window.clip)}
+        files = {TEXT_SUFFIX: self._text_of(window)}
         if latent_CTHW.is_floating_point():
             dtype = LATENT_DTYPES[self.config.latent_dtype]
             files[LATENT_SUFFIX] = pack_latent(latent_CTHW, dtype, where)
@@ -154,10 +165,11 @@ class ShardEncoder:
             record = record.with_changes(sha256=sha256_of(files["mp4"]))
         writer.add(record, files)
 
-    def _text_of(self, clip: Sample) -> bytes:
-        """The packed embedding of a clip's caption, encoded here or stored with the clip."""
+    def _text_of(self, window: Window) -> bytes:
+        """The packed embedding of a window's caption, encoded here or stored with the clip."""
+        clip = window.clip
         if self.encode_text is not None:
-            return self._captions[clip.record.caption]
+            return self._captions[window.record.caption]
         embedding_LD = torch.from_numpy(clip.text_embedding())
         dim = self._text_dim = self._text_dim or embedding_LD.shape[1]
         if embedding_LD.shape[1] != dim:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.controls import (
+    Signal,
     TimeAxes,
+    Values,
     decode_arrays,
     encode_arrays,
     fit_recorded,
@@ -17,6 +19,7 @@ from nemo_cosmos.controls import (
     known_signal,
     undeclared_axes,
 )
+from nemo_cosmos.data.augmentation.change import Change
 from nemo_cosmos.data.loading.buckets import Size, content_box
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.schema import PADDING_BOX, TIME_AXES, ClipRecord
@@ -36,12 +39,14 @@ class Window:
         record: the window's own record.
         start: number of its first frame in the clip.
         frames_THWC: ``(N, H, W, 3)`` uint8.
+        change: what was done to the frames, of a changed copy.
     """
 
     clip: Sample
     record: ClipRecord
     start: int
     frames_THWC: NDArray[np.uint8]
+    change: Change | None = None
 
 
 def window_starts(num_frames: int, window_frames: int, stride: int) -> list[int]:
@@ -78,19 +83,36 @@ def cut_windows(clip: Sample, window_frames: int, stride: int, size: Size) -> It
     while starts:
         group = [start for start in starts if start + window_frames <= starts[0] + frames_at_once]
         numbers = np.arange(group[0], group[-1] + window_frames)
-        try:
-            frames = decode(encoded, frame_indices=numbers, size=inner).frames_THWC
-        except VideoError as error:
-            raise SampleError(
-                f"The mp4 of {clip.where} cannot be cut into windows: {error}"
-            ) from error
-        fitted_THWC, mask_HW = resize_and_pad(frames, size)
+        fitted_THWC, mask_HW = resize_and_pad(
+            decode_frames(encoded, numbers, inner, clip.where), size
+        )
         for start in group:
             place = start - group[0]
             window_THWC = fitted_THWC[place : place + window_frames]
-            changed = _window_record(record, start, window_frames, size, mask_HW)
+            cut = window_record(record, start, window_frames, size)
+            changed = cut.with_changes(**{PADDING_BOX: list(content_box(mask_HW))})
             yield Window(clip, changed, start, window_THWC)
         starts = starts[len(group) :]
+
+
+def decode_frames(
+    encoded: bytes, numbers: NDArray[np.int64], size: Size | None, where: str
+) -> NDArray[np.uint8]:
+    """Decode some frames of a clip.
+
+    Args:
+        encoded: the clip's mp4.
+        numbers: numbers of the frames.
+        size: height and width to resize them to; None for their own.
+        where: the sample, for messages.
+
+    Raises:
+        SampleError: the clip is damaged, or has fewer frames.
+    """
+    try:
+        return decode(encoded, frame_indices=numbers, size=size).frames_THWC
+    except VideoError as error:
+        raise SampleError(f"The mp4 of {where} cannot be cut into windows: {error}") from error
 
 
 def cut_signals(window: Window) -> tuple[ClipRecord, dict[str, bytes]]:
@@ -106,7 +128,9 @@ def cut_signals(window: Window) -> tuple[ClipRecord, dict[str, bytes]]:
     """
     clip, num_frames = window.clip, window.clip.record.num_frames
     size = (window.record.height, window.record.width)
-    inner = fitted_size(clip.record.height, clip.record.width, size)
+    source = (clip.record.height, clip.record.width)
+    shown = source if window.change is None else window.change.picture(source).kept_size
+    inner = fitted_size(*shown, size)
     contents: dict[str, bytes] = {}
     axes: dict[str, TimeAxes] = {}
     for suffix in clip.members:
@@ -116,30 +140,69 @@ def cut_signals(window: Window) -> tuple[ClipRecord, dict[str, bytes]]:
         values = decode_arrays(suffix, clip.read(suffix), clip.where)
         signal = infer_signal(suffix, values, num_frames, declared, recorded)
         signal.check(values, num_frames, clip.where)
-        cut = signal.cut(values, window.start, window.record.num_frames)
+        undeclared = undeclared_axes(signal, declared)
+        cut = _cut(signal, values, window, undeclared)
         fitted = fit_recorded({signal.name: cut}, inner, size)[signal.name]
         contents[suffix] = encode_arrays(suffix, fitted)
-        if undeclared := undeclared_axes(signal, declared):
+        if undeclared:
             axes[suffix] = undeclared
     record = window.record.with_changes(**{TIME_AXES: axes}) if axes else window.record
     return record, contents
 
 
-def _window_record(
-    record: ClipRecord,
-    start: int,
-    window_frames: int,
-    size: Size,
-    mask_HW: NDArray[np.uint8],
+def _cut(signal: Signal, values: Values, window: Window, undeclared: Iterable[str]) -> Values:
+    """The part of a signal that belongs to a window, changed as its pictures were.
+
+    Args:
+        signal: what the file holds.
+        values: its arrays, of the whole clip.
+        window: the window.
+        undeclared: names of arrays that the file holds beside those of its signal.
+
+    Raises:
+        SampleError: nobody has said what becomes of it then.
+    """
+    num_frames, change = window.record.num_frames, window.change
+    if change is None:
+        return signal.cut(values, window.start, num_frames)
+    clip = window.clip
+    picture = change.picture((clip.record.height, clip.record.width))
+    try:
+        record = clip.record.extra
+        picked = signal.pick(values, window.start, num_frames, change.speed, record)
+        if not picture.is_mirrored and picture.kept_size == picture.size:
+            return picked
+        if signal.in_picture is not None and (others := ", ".join(undeclared)):
+            raise SampleError(
+                f"also holds {others}, and nobody has said what becomes of that when pictures are "
+                "cut or mirrored. Move it into a file of its own, or tokenize without crop and "
+                "flip."
+            )
+        return signal.follow(picked, picture)
+    except SampleError as error:
+        raise SampleError(f"'{signal.suffix}' of {clip.where} {error}") from error
+
+
+def window_record(
+    record: ClipRecord, start: int, window_frames: int, size: Size, speed: int = 1
 ) -> ClipRecord:
+    """The record of a window.
+
+    Args:
+        record: the clip's.
+        start: number of the first frame.
+        window_frames: number of frames.
+        size: height and width of the window.
+        speed: frames of the clip from one to the next.
+    """
     begin_s = record.span_s[0] + start / record.fps
     return record.with_changes(
         key=f"{record.key}-w{start:06d}",
-        span_s=(begin_s, begin_s + window_frames / record.fps),
+        span_s=(begin_s, begin_s + ((window_frames - 1) * speed + 1) / record.fps),
+        fps=record.fps / speed,
         num_frames=window_frames,
         height=size[0],
         width=size[1],
         clip_key=record.key,
         start_frame=start,
-        **{PADDING_BOX: list(content_box(mask_HW))},
     )

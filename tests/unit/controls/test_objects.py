@@ -10,33 +10,11 @@ from nemo_cosmos.controls.objects import OBJECTS, fit_objects
 from nemo_cosmos.errors import NemoCosmosError
 from nemo_cosmos.video import center_crop, resize_frames
 
-
-def _known(height=40, width=60):
-    """Two objects: one in the middle, one at the right border."""
-    mask = np.zeros((2, height, width), np.uint8)
-    mask[:, 15:25, 20:30] = 1
-    mask[:, 10:20, 50:58] = 2
-    projection = np.array([[1 / 3, 0, 0, 0.5], [0, 0, -1 / 2, 0.8], [0, 0.2, 0, 1.0]])
-    return {
-        "time_s": np.arange(2) / 10,
-        "position_m": np.zeros((2, 2, 3)),
-        "velocity_m_s": np.zeros((2, 2, 3)),
-        "rotation_rad": np.zeros((2, 2)),
-        "energy_j": np.zeros((2, 2, 3)),
-        "touches": np.ones((2, 2)),
-        "mask": mask,
-        "visible_fraction": np.ones((2, 2)),
-        "is_whole": np.ones((2, 2), np.uint8),
-        "other_position_m": np.zeros((2, 0, 3)),
-        "mass_kg": np.ones(2),
-        "height_m": np.ones(2),
-        "support_m": np.array([[-1, 0], [1, 0]]),
-        "projection": projection,
-    }
+from .conftest import known_objects
 
 
 def test_they_follow_a_resize_and_a_crop_as_pixels_do():
-    known = _known()
+    known = known_objects()
     OBJECTS.check(known, 2)
     pictures = np.repeat(known["mask"][..., None] * 100, 3, axis=-1).astype(np.uint8)
     expected = center_crop(resize_frames(pictures, (80, 120)), (80, 81))[..., 0] // 100
@@ -50,16 +28,16 @@ def test_they_follow_a_resize_and_a_crop_as_pixels_do():
 
 
 def test_what_a_crop_cuts_is_not_whole():
-    fitted = fit_objects(_known(), (40, 60), (40, 46))
+    fitted = fit_objects(known_objects(), (40, 60), (40, 46))
     np.testing.assert_array_equal(fitted["is_whole"], [[1, 0], [1, 0]])
     np.testing.assert_allclose(fitted["visible_fraction"], [[1, 3 / 8], [1, 3 / 8]])
-    same = fit_objects(_known(), (40, 60))
+    same = fit_objects(known_objects(), (40, 60))
     np.testing.assert_array_equal(same["is_whole"], 1)
 
 
 @pytest.mark.parametrize("size", [(50, 60), (40, 71), (30, 90)])
 def test_padding_adds_no_objects(size):
-    known = _known()
+    known = known_objects()
     fitted = fit_objects(known, (40, 60), size)
     assert fitted["mask"].shape == (2, *size)
     assert (fitted["mask"] == 1).sum() == (known["mask"] == 1).sum()
@@ -80,4 +58,4 @@ def test_padding_adds_no_objects(size):
 )
 def test_what_does_not_fit_together_is_refused(changed, message):
     with pytest.raises(NemoCosmosError, match=message):
-        OBJECTS.check(_known() | changed, 2, "a clip")
+        OBJECTS.check(known_objects() | changed, 2, "a clip")

@@ -116,6 +116,29 @@ def test_shards_to_batches(shards, tokenizer_folder, tmp_path, text_encoder):
     assert batch["t5_text_embeddings"][0, :4, 0].tolist() == [6, 2, 6, 7]
 
 
+def test_changed_copies_are_asked_for_by_their_options(
+    shards, tokenizer_folder, tmp_path, text_encoder
+):
+    options = ["--tokenizer", tokenizer_folder, "--window-frames", 5, "--size", "32x48", "--json"]
+    copies = ["--variants", 2, "--flip", 1, "--crop", 0.1, "--speed", 1, "--speed", 2]
+    result = invoke(shards, tmp_path / "out", *options, *copies, "--mirror-axis", "x")
+    assert result.exit_code == 0, result.output
+    dataset = json.loads(result.stdout.strip().splitlines()[-1])
+    chosen = {"flip": 1.0, "crop": 0.1, "colour": 0.0, "speed": [1, 2], "mirror_axis": "x"}
+    assert dataset["window"]["variants"] == {**chosen, "number": 2, "seed": 0}
+    told = [sample.record.extra.get("augmentation") for sample in read_samples(tmp_path / "out")]
+    assert len(told) == 3 * told.count(None)
+    assert all(one["mirrored"] and one["mirror_axis"] == "x" for one in told if one)
+
+
+def test_copies_that_change_nothing_are_refused(shards, tokenizer_folder, tmp_path, run_cli):
+    call = ["tokenize", shards, tmp_path / "out", "--tokenizer", tokenizer_folder]
+    refused = run_cli(*call, "--variants", 2)
+    assert refused.code == 2 and "changes nothing" in refused.err
+    refused = run_cli(*call, "--flip", 2)
+    assert refused.code == 2 and "--flip is 2.0" in refused.err
+
+
 def test_from_a_bucket_into_a_bucket(shards, tokenizer_folder, tmp_path, text_encoder, bucket):
     mirror_folder(shards, f"{bucket}/shards", "v0/wdinfo_list.csv")
     options = ["--tokenizer", tokenizer_folder, "--window-frames", 5, "--size", "32x48,48x32"]
