@@ -44,13 +44,22 @@ RECIPES: dict[str, RecipeEntry] = {
     "diffusion_nano_action": RecipeEntry(
         _DIFFUSION, "nano Video2World, post-trained on robot actions", pretrains=False
     ),
+    "diffusion_nano_camera": RecipeEntry(
+        _DIFFUSION, "nano Video2World, post-trained on camera paths", pretrains=False
+    ),
     "diffusion_7b_text2world": RecipeEntry(_DIFFUSION, "Text2World, 7B"),
     "diffusion_7b_video2world": RecipeEntry(_DIFFUSION, "Video2World, 7B"),
     "diffusion_7b_action": RecipeEntry(
         _DIFFUSION, "7B Video2World, post-trained on robot actions", pretrains=False
     ),
+    "diffusion_7b_camera": RecipeEntry(
+        _DIFFUSION, "7B Video2World, post-trained on camera paths", pretrains=False
+    ),
     "diffusion_14b_text2world": RecipeEntry(_DIFFUSION, "Text2World, 14B"),
     "diffusion_14b_video2world": RecipeEntry(_DIFFUSION, "Video2World, 14B"),
+    "diffusion_14b_camera": RecipeEntry(
+        _DIFFUSION, "14B Video2World, post-trained on camera paths", pretrains=False
+    ),
     "ar_nano": RecipeEntry(_AUTOREGRESSIVE, "next code, in minutes on a CPU"),
     "ar_1b": RecipeEntry(_AUTOREGRESSIVE, "next code, 1B"),
     "ar_4b": RecipeEntry(_AUTOREGRESSIVE, "next code, 4B"),

@@ -111,7 +111,7 @@ COMMANDS: dict[str, CommandEntry] = {
         "data.simulate:command", DATA, "Render robot episodes, or simple physics, in MuJoCo."
     ),
     "convert": CommandEntry(
-        "data.robot_data:CONVERT", DATA, "Convert robot data sets (Bridge, LeRobot) for curate."
+        "data.robot_data:CONVERT", DATA, "Convert robots' data sets and known cameras for curate."
     ),
     "curate": CommandEntry("data.curate:curate", DATA, "Turn raw video into training shards."),
     "transcode": CommandEntry(
@@ -144,6 +144,11 @@ COMMANDS: dict[str, CommandEntry] = {
     ),
     "extend": CommandEntry(
         "generation.generate:extend", GENERATION, "Continue a video chunk by chunk."
+    ),
+    "camera": CommandEntry(
+        "generation.camera:CAMERA_GROUP",
+        GENERATION,
+        "Make a camera's path from moves, or draw one.",
     ),
     "guard": CommandEntry(
         "generation.guard:GUARD", GENERATION, "Ask the guards about a prompt or a video."

@@ -29,7 +29,10 @@ from nemo_cosmos.errors import ConfigError, nearest_names
 
 ENTRY_POINT_GROUP = "nemo_cosmos.controls"
 
-BUILT_IN: Mapping[str, str] = {"action": "post_training.robotics.signal:ACTION_CONTROL"}
+BUILT_IN: Mapping[str, str] = {
+    "action": "post_training.robotics.signal:ACTION_CONTROL",
+    "camera": "post_training.camera.signal:CAMERA_CONTROL",
+}
 """Our own controls, as ``module:object``; they are imported only when they are asked for."""
 
 MAX_ACTION = 1e3

@@ -10,13 +10,14 @@ control has a sensitivity around zero, whatever its pictures look like.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from nemo_cosmos.controls import get_controls
 from nemo_cosmos.errors import InputError
 from nemo_cosmos.evaluation.cases import CaseScores
 from nemo_cosmos.evaluation.metric import MeasuredMetric, Metric
@@ -109,6 +110,16 @@ def obedience(
         gained = {name: sign * (own[name] - other[name]) for name in own if name in other}
         add(_sensitivity_metric(metric, control, following), gained)
     return numbers, made
+
+
+def following_of(controls: Iterable[str]) -> str:
+    """The metric that says how well a model's videos follow; of several controls, the motion.
+
+    Args:
+        controls: names of the model's controls.
+    """
+    found = get_controls(controls)
+    return found[0].following if len(found) == 1 else FOLLOWING
 
 
 def dose_response(amounts: Mapping[str, float]) -> float:

@@ -8,6 +8,7 @@ Shape suffixes: T frames, H height, W width, C colours.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import TypeAlias
@@ -15,7 +16,15 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_cosmos.errors import ConfigError, InputError, VideoError, WrongFrameCountError, counted
+from nemo_cosmos.controls import CAMERA, Values, fit_camera
+from nemo_cosmos.errors import (
+    ConfigError,
+    InputError,
+    SampleError,
+    VideoError,
+    WrongFrameCountError,
+    counted,
+)
 from nemo_cosmos.provenance.belonging import is_same_rate
 from nemo_cosmos.video import FrameIndex, Video, center_crop, decode, index_frames, is_image
 from nemo_cosmos.video.resize import covering_size
@@ -25,6 +34,8 @@ FrameSource: TypeAlias = "np.ndarray | Video | str | PathLike[str]"
 
 MAX_FRAMES = 10**9
 """No video has as many: more than a year of them."""
+SAME_ASPECT = 0.02
+"""How far two aspects may be apart: what rounding to whole pixels makes of one."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,14 @@ class GivenFrames:
                 "-vf bwdif=deint=all OUT'."
             )
         return cls(index.pts_s, info.fps, info.variable_frame_rate, path=source, index=index)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the source in pixels."""
+        if self.video is not None:
+            return self.video.height, self.video.width
+        assert self.index is not None
+        return self.index.info.height, self.index.info.width
 
     def is_resampled(self, fps: float) -> bool:
         """Whether frames at this rate are not simply consecutive frames of the source."""
@@ -156,6 +175,38 @@ class GivenFrames:
         else:
             times_s = np.arange(first, count) / fps
         return _nearest(self.pts_s, times_s)
+
+
+def fit_cameras(
+    values: Mapping[str, Values], given: GivenFrames | None, size_hw: tuple[int, int]
+) -> dict[str, Values]:
+    """Scale and crop the camera among some signals as given frames are scaled and cropped.
+
+    A camera's picture may be that of the input, which is cropped, or that of the video to make.
+
+    Args:
+        values: the arrays of each signal by its name.
+        given: the frames to continue; None where a video begins without any.
+        size_hw: height and width of the video to make.
+
+    Raises:
+        SampleError: the camera's picture has the aspect of neither.
+    """
+    if CAMERA.name not in values:
+        return dict(values)
+    camera = values[CAMERA.name]
+    height, width = (float(side) for side in camera["size"])
+    possible = {"the video": size_hw} | ({} if given is None else {"the input": given.size_hw})
+    aspects = [size[1] / size[0] for size in possible.values()]
+    if min(abs(width / height / aspect - 1) for aspect in aspects) > SAME_ASPECT:
+        wanted = " or ".join(f"{size[0]}x{size[1]} of {name}" for name, size in possible.items())
+        raise SampleError(
+            f"The control 'camera' is of a picture of {height:g}x{width:g} (height x width), which "
+            f"has another aspect than the {wanted}. Give 'size' and 'intrinsics' of one of them."
+        )
+    # Whole pixels: as large as frames of that size would be before they are cropped.
+    outer = covering_size(round(height), round(width), size_hw)
+    return {**values, CAMERA.name: fit_camera(camera, outer, size_hw)}
 
 
 def parse_begin(begin: str | int | None) -> str | int | None:

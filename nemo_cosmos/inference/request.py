@@ -26,7 +26,7 @@ from nemo_cosmos.errors import (
     WrongFrameCountError,
     counted,
 )
-from nemo_cosmos.inference.given import FrameSource, GivenFrames, parse_begin
+from nemo_cosmos.inference.given import FrameSource, GivenFrames, fit_cameras, parse_begin
 from nemo_cosmos.inference.options import GenerationOptions
 from nemo_cosmos.options import (
     build_options,
@@ -214,7 +214,8 @@ def check_request(
         WrongFrameCountError: a length or a number of given frames that it cannot take.
         WrongSizeError: a height or width that it cannot make.
         PromptError: no prompt where nothing else steers.
-        SampleError: control arrays of another number of rows than the video needs.
+        SampleError: control arrays of another number of rows than the video needs, or a camera of
+            a picture of another aspect.
         InputError: controls that are not the model's, or frames for a model that takes none.
     """
     options, family_options = _options(request, generator, trained)
@@ -237,7 +238,11 @@ def check_request(
         num_given, overlap = _num_given(request, generator, num_frames, available)
     chunks = request.num_chunks if request.task == "extend" else 1
     total_frames = chunks * (num_frames - overlap) + overlap
-    values = _check_control(request.control, signals, total_frames, request.task)
+    values = fit_cameras(
+        _check_control(request.control, signals, total_frames, request.task),
+        given if isinstance(given, GivenFrames) else None,
+        (height, width),
+    )
     given_THWC = times_s = None
     if isinstance(given, GivenFrames):
         numbers = given.choose(num_given, options.fps or 0, begin)

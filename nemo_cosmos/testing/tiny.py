@@ -47,6 +47,7 @@ class Clips:
         temporal_factor: pixel frames of a latent frame, but for the first.
         spatial_factor: pixels of a latent row or column.
         with_actions: whether each has an action between any two frames.
+        with_camera: whether each has a camera that turns and goes.
         num_codes: codes of a discrete tokenizer to write in place of latents; 0 for latents.
         seed: seed of latents, embeddings and actions.
     """
@@ -61,6 +62,7 @@ class Clips:
     temporal_factor: int = 4
     spatial_factor: int = 8
     with_actions: bool = False
+    with_camera: bool = False
     num_codes: int = 0
     seed: int = 0
 
@@ -130,6 +132,8 @@ def write_latents(
                 files["action.npy"] = encode_arrays(
                     "action.npy", {"action": actions.numpy().astype(np.float32)}
                 )
+            if clips.with_camera:
+                files["camera.npz"] = encode_arrays("camera.npz", _camera(clips, number))
             writer.add(clips.record(number), files)
     if tokenizer is None:
         kind = "d" if clips.num_codes else "c"
@@ -142,6 +146,21 @@ def write_latents(
     }
     (folder / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
     return folder
+
+
+def _camera(clips: Clips, number: int) -> dict[str, np.ndarray]:
+    """A camera that turns about its vertical and goes on, each sample's at a speed of its own."""
+    turned_T = 0.02 * (number + 1) * np.arange(clips.num_frames)
+    poses_T44 = np.tile(np.eye(4), (clips.num_frames, 1, 1))
+    poses_T44[:, 0, 0] = poses_T44[:, 2, 2] = np.cos(turned_T)
+    poses_T44[:, 0, 2], poses_T44[:, 2, 0] = np.sin(turned_T), -np.sin(turned_T)
+    poses_T44[:, 2, 3] = 3 * turned_T
+    lens_33 = np.array([[40.0, 0, clips.width / 2], [0, 40, clips.height / 2], [0, 0, 1]])
+    return {
+        "poses": poses_T44,
+        "intrinsics": np.tile(lens_33, (clips.num_frames, 1, 1)),
+        "size": np.array([clips.height, clips.width]),
+    }
 
 
 def _content(clips: Clips, generator: torch.Generator) -> dict[str, bytes]:

@@ -29,7 +29,7 @@ STEPS = 3
 GLOBAL_BATCH = 4
 TASKS = ("text2world", "video2world", "mixed")
 STEERED = "steered"
-"""A task of its own: as video2world, with actions that steer every latent frame."""
+"""A task of its own: as video2world, with actions that steer every latent frame, and a camera."""
 ACTIONS_A_FRAME = 2
 CODES = ("codes", "codes_text")
 """Tasks of the autoregressive family: codes of videos, without and with a text."""
@@ -436,7 +436,7 @@ def controls_of(task: str) -> dict[str, Any]:
     from nemo_cosmos.controls import ControlSpec
     from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 
-    controls = [ControlSpec("action")] if task == STEERED else []
+    controls = [ControlSpec("action"), ControlSpec("camera")] if task == STEERED else []
     return {"controls": controls, "tokenizer": TokenizerFacts(ACTIONS_A_FRAME)}
 
 
@@ -506,6 +506,20 @@ class Packs(Samples):
         return collate_pack(samples)
 
 
+def camera_of(shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:
+    """A camera that goes about, for latents of a shape."""
+    num_frames = ACTIONS_A_FRAME * (shape[1] - 1) + 1
+    poses = torch.eye(4).repeat(num_frames, 1, 1)
+    poses[:, :3, 3] = torch.randn(num_frames, 3, generator=generator)
+    height, width = 8.0 * shape[2], 8.0 * shape[3]
+    lens = torch.tensor([[40.0, 0, width / 2], [0, 40, height / 2], [0, 0, 1]])
+    return {
+        "camera_poses": poses,
+        "camera_intrinsics": lens.repeat(num_frames, 1, 1),
+        "camera_size": torch.tensor([height, width]),
+    }
+
+
 def make_sample(index: int, shape: tuple[int, ...]) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(index)
     padding = torch.zeros(1, 8 * shape[2], 8 * shape[3])
@@ -516,6 +530,7 @@ def make_sample(index: int, shape: tuple[int, ...]) -> dict[str, Any]:
         "fps": torch.tensor(10.0 + index),
         "padding_mask": padding,
         "action": torch.randn(ACTIONS_A_FRAME * (shape[1] - 1), 7, generator=generator),
+        **camera_of(shape, generator),
         "key": f"clip-{index}",
     }
 

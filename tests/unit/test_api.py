@@ -12,12 +12,14 @@ from safetensors.torch import load_file
 
 import nemo_cosmos.api as api
 from data_curation import OPTIONAL_STAGES, CurateSettings, MotionSettings, SplitSettings
+from nemo_cosmos.controls import encode_arrays
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import CuratedWriter
 from nemo_cosmos.data.tokenize.config import TokenizeConfig
 from nemo_cosmos.data.tokenize.run import tokenize_shards
 from nemo_cosmos.storage.run_curves import read_curves
 from nemo_cosmos.video import Video, encode_video
+from post_training.camera.moves import camera_path, camera_signal, parse_move
 from recipes.overrides import apply_overrides
 from recipes.registry import get_recipe
 
@@ -55,7 +57,10 @@ def clips(tmp_path_factory):
             frames = generator.integers(0, 255, (NUM_FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)
             encode_video(root / "clip.mp4", Video(frames, fps=8.0))
             actions = npy(np.full((NUM_FRAMES - 1, 7), number, np.float32))
-            files = {"mp4": (root / "clip.mp4").read_bytes(), "action.npy": actions}
+            path = camera_path([parse_move(f"dolly:{number}")], NUM_FRAMES)
+            camera = encode_arrays("camera.npz", camera_signal(path, (HEIGHT, WIDTH)))
+            files = {"action.npy": actions, "camera.npz": camera}
+            files["mp4"] = (root / "clip.mp4").read_bytes()
             writer.add(record(f"clip{number}"), files)
     return root / "shards"
 
@@ -140,11 +145,12 @@ def test_a_world_recipe_exports_a_world(world):
     assert line["consumed_samples"] == 12
 
 
-def test_actions_are_added_in_post_training(world, latents, tmp_path):
+@pytest.mark.parametrize("control", ["action", "camera"])
+def test_a_control_is_added_in_post_training(control, world, latents, tmp_path):
     from nemo_cosmos.checkpoint.world.folder import load_world
 
     tuned = train(
-        "diffusion_nano_action",
+        f"diffusion_nano_{control}",
         latents,
         tmp_path,
         "trainer.max_steps=2",
@@ -153,8 +159,8 @@ def test_actions_are_added_in_post_training(world, latents, tmp_path):
         post_training=True,
     )
     loaded = load_world(tuned / "export")
-    assert [control.name for control in loaded.config.controls] == ["action"]
-    assert "action" in loaded.net.controls
+    assert [spec.name for spec in loaded.config.controls] == [control]
+    assert control in loaded.net.controls
 
 
 def test_training_goes_on_to_more_steps(world, latents):

@@ -106,6 +106,7 @@ def build_embedders(
         context_size=config.crossattn_emb_channels,
         temporal_factor=factors.temporal_factor,
         spatial_factor=factors.spatial_factor,
+        patch_thw=config.patch_thw,
     )
     embedders: dict[str, ControlEmbedder] = {}
     for spec in controls:

@@ -3,7 +3,8 @@
 A control's signals are declared in ``nemo_cosmos.controls``; this is the part that needs torch. A
 new embedder subclasses :class:`ControlEmbedder` and is named by its
 :class:`~nemo_cosmos.controls.Control` under ``diffusion``. A model has any number of controls: what
-their embedders add to the noise level is summed, channels and context tokens are concatenated.
+their embedders add to the noise level and to the tokens is summed; channels and context tokens are
+concatenated.
 """
 
 from __future__ import annotations
@@ -67,12 +68,14 @@ class NetworkDims:
         context_size: channels of the cross-attention context.
         temporal_factor: pixel frames per latent frame, except for the first.
         spatial_factor: pixels per latent row or column.
+        patch_thw: latent frames, rows and columns of a token.
     """
 
     hidden_size: int
     context_size: int
     temporal_factor: int
     spatial_factor: int
+    patch_thw: tuple[int, int, int] = (1, 2, 2)
 
 
 class ControlEmbedder(nn.Module, ABC):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 from nemo.lightning.io.mixin import IOMixin
 
-from nemo_cosmos.errors import RequirementError
-from nemo_cosmos.evaluation.obedience import partners
+from nemo_cosmos.controls import ControlSpec, Values, get_controls
+from nemo_cosmos.errors import RequirementError, VideoError
+from nemo_cosmos.evaluation.metric import Case, CaseMetric
+from nemo_cosmos.evaluation.obedience import following_of, partners
 from nemo_cosmos.evaluation.pair.motion import motion_following
+from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.evaluation.statistics import Score, paired_difference
+from nemo_cosmos.platform import on_first_process
 from nemo_cosmos.training.callbacks.sampling import SamplingCallback
 from nemo_cosmos.training.callbacks.world_sampler import (
     ExampleMaker,
@@ -20,14 +25,19 @@ from nemo_cosmos.training.callbacks.world_sampler import (
     set_for_sampling,
 )
 
+Follow = Callable[[np.ndarray, np.ndarray, Mapping[str, Any]], float]
+"""From a video, the true one and its example to how well it follows the example's control."""
+
 
 class Obedience(SamplingCallback, IOMixin):
     """Measure the sensitivity to the control every N steps.
 
     Examples of the validation data (of the training data where there are none) are generated from
     their first frame, told their own control and another example's; the sensitivity is what the own
-    gains in motion following (:mod:`nemo_cosmos.evaluation.obedience`). A loss may fall for days
-    while the model ignores its control; this number stays at zero.
+    gains in following it (:mod:`nemo_cosmos.evaluation.obedience`): in motion following, or in the
+    metric that the control names, such as a camera's path error. A loss may fall for days while the
+    model ignores its control; this number stays at zero. Examples that the metric cannot say
+    anything of, such as a camera that stands still, are left out.
 
     Logged: ``{control}_sensitivity`` with the ends ``_low`` and ``_high`` of its interval, to
     TensorBoard and, where the step is one that is logged, to ``metrics.jsonl``. The hooks are those
@@ -76,24 +86,78 @@ class Obedience(SamplingCallback, IOMixin):
             raise RequirementError(_advice(step, name, score))
 
     def sample(self, trainer: pl.Trainer, model: pl.LightningModule) -> tuple[str, Score] | None:
-        """The sensitivity's name and score; None for a model without a control."""
+        """The sensitivity's name and score; None for a model without a control.
+
+        Raises:
+            VideoError: the metric says nothing of any example.
+        """
         with set_for_sampling(trainer, model):
             maker = ExampleMaker(model, self.seed, self.options)
             controls = maker.described.controls
             if not controls:
                 return None
             examples = _of_one_shape(maker.examples(self.num_episodes))
-            following: list[tuple[float, float]] = []
+            follow = _follower(controls)
+            following: list[list[float]] = []
+            reason = ""
             for example, number in zip(examples, partners(len(examples)), strict=True):
-                truth_THWC = maker.truth(example)[1:]
-                own, other = (
-                    motion_following(maker.video(example, told)[1:], truth_THWC)
-                    for told in (None, controls_of(examples[number]))
-                )
-                following.append((own, other))
+                told = (None, controls_of(examples[number]))
+                made = [maker.video(example, control) for control in told]
+                found, reason = _measured(follow, made, maker.truth(example), example)
+                following += [found] if found else []
+            if not following:
+                raise VideoError(reason)
         own_N, other_N = zip(*following, strict=True)
         name = "_".join(spec.name for spec in controls)
         return f"{name}_sensitivity", paired_difference(own_N, other_N)
+
+
+def _measured(
+    follow: Follow, made: Sequence[np.ndarray], truth_THWC: np.ndarray, example: Mapping[str, Any]
+) -> tuple[list[float], str]:
+    """How well each video follows; none, and why, where the metric says nothing of the example."""
+
+    def measure() -> tuple[list[float], str]:
+        try:
+            return [follow(one, truth_THWC, example) for one in made], ""
+        except VideoError as error:
+            return [], str(error)
+
+    # Structure from motion takes seconds and all cores, so one rank measures for all.
+    return on_first_process(measure)
+
+
+def _follower(controls: Sequence[ControlSpec]) -> Follow:
+    """What says how well a video follows an example's own control; more is better.
+
+    Args:
+        controls: those of the model.
+    """
+    (metric,) = choose_metrics([following_of(spec.name for spec in controls)])
+    if not isinstance(metric, CaseMetric):
+        # The first frame is given, so that it says nothing.
+        return lambda made, truth, _: motion_following(made[1:], truth[1:])
+    sign = 1 if metric.higher_is_better else -1
+
+    def follow(made: np.ndarray, truth: np.ndarray, example: Mapping[str, Any]) -> float:
+        case = Case(str(example["key"]), made, truth, recorded=_recorded(controls, example))
+        return sign * metric.measure(case)[0]
+
+    return follow
+
+
+def _recorded(controls: Sequence[ControlSpec], example: Mapping[str, Any]) -> dict[str, Values]:
+    """The example's own signals by name, as metrics take them."""
+    told = controls_of(example)
+    return {
+        signal.name: {
+            array.name: told[signal.batch_key(array)]
+            for array in signal.arrays
+            if signal.batch_key(array) in told
+        }
+        for control in get_controls(spec.name for spec in controls)
+        for signal in control.signals
+    }
 
 
 def _of_one_shape(examples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -79,6 +79,22 @@ def test_predict_from_an_image_with_actions(
     )
 
 
+def test_a_camera_made_of_moves_steers(
+    run: Callable[..., dict[str, Any]], make_world: Callable[..., Path], image: Path, tmp_path: Path
+) -> None:
+    for name, move in (("pan", "pan:40"), ("dolly", "dolly:0.5")):
+        words = ["--move", move, "--frames", "9", "--size", "32x48"]
+        assert run("camera", "move", f"{name}.camera.npz", *words)["code"] == 0
+        assert (tmp_path / f"{name}.camera.png").is_file()
+    call = ["predict", make_world(control="camera"), "--input", image, *QUICK]
+    videos = {}
+    for out, name in (("pan", "pan"), ("again", "pan"), ("dolly", "dolly")):
+        run(*call, "--control", f"camera={name}.camera.npz", "--out", f"{out}.mp4")
+        videos[out] = decode(tmp_path / f"{out}.mp4").frames_THWC
+    assert np.array_equal(videos["pan"], videos["again"])
+    assert not np.array_equal(videos["pan"], videos["dolly"])
+
+
 def test_extend_a_clip_and_say_so_in_words(
     run: Callable[..., dict[str, Any]], make_world: Callable[..., Path], clip: Path
 ) -> None:

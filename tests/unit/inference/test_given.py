@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nemo_cosmos.controls.camera import pixel_rays
 from nemo_cosmos.errors import (
     ConfigError,
     InputError,
     MissingFileError,
+    SampleError,
     VideoError,
     WrongFrameCountError,
 )
 from nemo_cosmos.inference import given as module
-from nemo_cosmos.inference.given import GivenFrames, parse_begin
+from nemo_cosmos.inference.given import GivenFrames, fit_cameras, parse_begin
 from nemo_cosmos.testing.pictures import scenery, woven, write_video
 from nemo_cosmos.video import Video, encode_video
 
@@ -171,3 +173,39 @@ def test_no_frame_is_held_in_its_full_size(tmp_path, monkeypatch):
 def test_a_beginning_that_cannot_be(begin):
     with pytest.raises(ConfigError, match="begin is"):
         parse_begin(begin)
+
+
+def pinhole(height: int, width: int) -> dict[str, np.ndarray]:
+    """A camera whose focal length is the picture's width."""
+    lens = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
+    return {
+        "poses": np.eye(4)[None],
+        "intrinsics": lens[None],
+        "size": np.array([height, width]),
+    }
+
+
+def test_a_camera_is_cropped_as_the_frames_are() -> None:
+    """A pixel of the input and the ray through it are found together in the new video."""
+    frames_THWC = np.zeros((1, 60, 160, 3), np.uint8)
+    frames_THWC[:, 20:24, 100:104] = 255  # around (102, 22)
+    given = GivenFrames.open(frames_THWC)
+    camera = pinhole(60, 160)
+    fitted = fit_cameras({"camera": camera, "speed": {}}, given, (30, 40))["camera"]
+    rows, columns = np.nonzero(given.read(np.array([0]), (30, 40))[0, ..., 0] > 127)
+    pixel = np.array([[columns.mean() + 0.5, rows.mean() + 0.5]])
+    np.testing.assert_allclose(pixel, [[31, 11]])
+    np.testing.assert_allclose(
+        pixel_rays(fitted, 0, pixel), pixel_rays(camera, 0, np.array([[102.0, 22.0]]))
+    )
+    assert fitted["size"].tolist() == [30, 40]
+
+
+def test_a_camera_of_the_video_to_make_stays_and_another_aspect_is_refused() -> None:
+    given = GivenFrames.open(np.zeros((1, 60, 160, 3), np.uint8))
+    own = fit_cameras({"camera": pinhole(60, 80)}, given, (30, 40))["camera"]
+    np.testing.assert_allclose(own["intrinsics"][0], pinhole(30, 40)["intrinsics"][0])
+    with pytest.raises(
+        SampleError, match=r"60x60 .*aspect.* 30x40 of the video or 60x160 of the in"
+    ):
+        fit_cameras({"camera": pinhole(60, 60)}, given, (30, 40))

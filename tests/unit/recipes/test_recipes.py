@@ -121,6 +121,23 @@ def test_actions_enter_model_and_data():
     assert action.data.controls == ["action"]
 
 
+@pytest.mark.parametrize("size", ["nano", "7b", "14b"])
+def test_a_camera_enters_model_and_data(size):
+    recipe = get_recipe(f"diffusion_{size}_camera", post_training=True)
+    assert [control.name for control in recipe.model.controls] == ["camera"]
+    assert recipe.data.controls == ["camera"] and recipe.log.name == f"diffusion_{size}_camera"
+    assert recipe.model.tokenizer.temporal_factor == (4 if size == "nano" else 8)
+    assert recipe.model.process.conditioning.min_condition_latents == 1
+    plain = get_recipe(f"diffusion_{size}_video2world", post_training=True)
+    names = [
+        {fdl.get_callable(each).__name__ for each in one.trainer.callbacks}
+        for one in (recipe, plain)
+    ]
+    assert names[0] - names[1] == {"Obedience"}
+    apply_overrides(recipe, ["model.controls.0.options={unit_m: 2}"])
+    assert recipe.model.controls[0].options == {"unit_m": 2}
+
+
 def test_registry_lists_without_heavy_imports():
     code = (
         "import recipes.registry, sys;"

@@ -11,7 +11,8 @@ import torch
 from nemo_cosmos import api
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.data.modules import LatentDataModule
-from nemo_cosmos.errors import RequirementError
+from nemo_cosmos.errors import RequirementError, VideoError
+from nemo_cosmos.evaluation.metric import Case, CaseMetric
 from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.storage.run_curves import read_curves
@@ -92,3 +93,36 @@ def test_videos_that_cannot_be_made_are_a_warning(data, tmp_path, caplog):
     one = Obedience(2, num_episodes=1, options={"steps": 1})
     run = train(tmp_path, data, one, "action")
     assert "at least two" in caplog.text and len(read_curves(run)) == 4
+
+
+def test_a_camera_is_measured_by_its_own_metric(tmp_path, monkeypatch):
+    """Each video against the example's own path, whichever it was told; lower is better."""
+    torch.manual_seed(1)
+    data = write_latents(tmp_path / "data", Clips(with_camera=True, width=48))
+    seen: list[Case] = []
+
+    def error(case: Case) -> float:
+        seen.append(case)
+        if case.recorded["camera"]["poses"][-1, 2, 3] < 0.5:  # the first example's
+            raise VideoError("the camera does not travel")
+        return [1.0, 4.0][len(seen) % 2]  # the second and third examples: own, then another's
+
+    metric = CaseMetric(
+        name="camera_path_error",
+        description="a path error",
+        higher_is_better=False,
+        needs=frozenset({"camera"}),
+        compute=error,
+    )
+    asked = []
+    monkeypatch.setattr(module, "choose_metrics", lambda names: asked.append(names) or [metric])
+    (line,) = [
+        line
+        for line in read_curves(train(tmp_path, data, measuring(), "camera"))
+        if line["step"] == 2
+    ]
+    assert asked[0] == ["camera_path_error"]
+    assert line["camera_sensitivity"] == 3.0
+    assert seen[1].recorded["camera"]["poses"].shape == (9, 4, 4)
+    own, other = (case.recorded["camera"]["poses"] for case in seen[1:3])
+    np.testing.assert_array_equal(own, other)

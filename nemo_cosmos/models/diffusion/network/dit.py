@@ -27,7 +27,7 @@ from megatron.core.utils import get_pg_rank, get_pg_size
 from torch import nn
 from torch.nn import functional as F
 
-from nemo_cosmos.errors import ConfigError, WrongFrameCountError
+from nemo_cosmos.errors import ConfigError, WrongFrameCountError, WrongSizeError
 from nemo_cosmos.models.common.attention.core import KeysValues
 from nemo_cosmos.models.common.fused import modulate
 from nemo_cosmos.models.common.megatron.extra_state import (
@@ -182,6 +182,7 @@ class DiT(MegatronModule):
 
         Raises:
             WrongFrameCountError: noise levels or a control have another number of frames.
+            WrongSizeError: a control has another number of tokens.
             ConfigError: the text has another width than the network was built for.
         """
         control = inputs.control or ControlEmbedding()
@@ -203,6 +204,7 @@ class DiT(MegatronModule):
             rope_sin_LB1D=places.rope.sin_LB1D,
             position_L1E=places.position_L1E,
             context_MBC=None if isinstance(text, TextKeysValues) else self._context(text, control),
+            added_LBE=self._added(control, grid_thw) if self.pre_process else None,
         )
 
     def run_layers(
@@ -226,6 +228,9 @@ class DiT(MegatronModule):
         if x_LBE is not None:
             x_LBE = self.sequence.scatter(x_LBE)
         layer_inputs = own_layer_inputs(layer_inputs, self.sequence)
+        if x_LBE is not None and layer_inputs.added_LBE is not None:
+            x_LBE = x_LBE + layer_inputs.added_LBE
+        layer_inputs = layer_inputs._replace(added_LBE=None)
         x_LBE = self.blocks(x_LBE, layer_inputs, keys_values, packing)
         if not self.post_process:
             return x_LBE
@@ -276,6 +281,21 @@ class DiT(MegatronModule):
         parts = [text_BMC] if control.context_BLD is None else [text_BMC, control.context_BLD]
         context_BMC = torch.cat([part.to(self.dtype) for part in parts], dim=1)
         return context_BMC.transpose(0, 1).contiguous()
+
+    def _added(
+        self, control: ControlEmbedding, grid_thw: tuple[int, int, int]
+    ) -> torch.Tensor | None:
+        """What controls add to the tokens, tokens first; None where they add nothing."""
+        tokens_BDthw = control.tokens_BDthw
+        if tokens_BDthw is None:
+            return None
+        if tokens_BDthw.shape[2:] != grid_thw:
+            raise WrongSizeError(
+                f"A control adds to {' x '.join(map(str, tokens_BDthw.shape[2:]))} tokens, but the "
+                f"latent has {' x '.join(map(str, grid_thw))} (time, height, width). Embed it for "
+                "the latent's shape and the network's patch."
+            )
+        return tokens_BDthw.to(self.dtype).flatten(2).permute(2, 0, 1)
 
     @property
     def dtype(self) -> torch.dtype:

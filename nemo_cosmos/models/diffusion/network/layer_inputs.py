@@ -24,6 +24,7 @@ class LayerInputs(NamedTuple):
             values instead.
         row_L: in a packed sequence, which of the T modulations each token takes; None where the
             tokens are T equal frames.
+        added_LBE: what controls add to the tokens before the first layer; None for nothing.
     """
 
     activated_TBE: torch.Tensor
@@ -33,3 +34,4 @@ class LayerInputs(NamedTuple):
     position_L1E: torch.Tensor | None
     context_MBC: torch.Tensor | None
     row_L: torch.Tensor | None = None
+    added_LBE: torch.Tensor | None = None

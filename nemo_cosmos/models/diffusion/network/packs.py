@@ -117,6 +117,7 @@ def pack_layer_inputs(
         row_lengths += [length // num_rows] * num_rows
     row_lengths[-1] += num_padding  # any row will do: nothing reads these tokens
     device = parts[0].rope_cos_LB1D.device
+    added = [part.added_LBE for part in parts]
     contexts = [part.context_MBC for part in parts if part.context_MBC is not None]
     layer_inputs = LayerInputs(
         activated_TBE=torch.cat([activated for activated, _ in rows]),
@@ -132,6 +133,7 @@ def pack_layer_inputs(
         row_L=upload(
             torch.arange(len(row_lengths)).repeat_interleave(torch.tensor(row_lengths)), device
         ),
+        added_LBE=None if added[0] is None else _cat_and_pad(added, num_padding),
     )
     packing = Packing.of(lengths, [len(context) for context in contexts], device, num_padding)
     return layer_inputs, packing

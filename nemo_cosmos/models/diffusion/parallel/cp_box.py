@@ -97,15 +97,24 @@ class LatentBox:
         mask_B1HW = F.interpolate(padding_mask_B1HW.float(), size=self.whole_thw[1:])
         return self.cut(mask_B1HW[:, :, None])[:, :, 0]
 
+    def cut_tokens(self, tokens_BDthw: Tensor) -> Tensor:
+        """Cut a tensor with a value for each token of the whole latent."""
+        for axis, ((_, start, size), patch) in enumerate(
+            zip(self._axes(), self.patch_thw, strict=True), start=2
+        ):
+            tokens_BDthw = tokens_BDthw.narrow(axis, start // patch, size // patch)
+        return tokens_BDthw.contiguous()
+
     def cut_control(self, embedding: ControlEmbedding) -> ControlEmbedding:
         """Cut what a control adds to the latent and to the noise level; its context stays whole."""
         latent, timestep = embedding.latent_channels_BCTHW, embedding.timestep_BTD
-        lora = embedding.adaln_lora_BT3D
+        lora, tokens = embedding.adaln_lora_BT3D, embedding.tokens_BDthw
         return replace(
             embedding,
             latent_channels_BCTHW=None if latent is None else self.cut(latent),
             timestep_BTD=None if timestep is None else self.cut_frames(timestep),
             adaln_lora_BT3D=None if lora is None else self.cut_frames(lora),
+            tokens_BDthw=None if tokens is None else self.cut_tokens(tokens),
         )
 
     def loss_weight_B(self, num_counted_B: Tensor, num_counted_here_B: Tensor) -> Tensor:

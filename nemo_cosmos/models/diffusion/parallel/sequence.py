@@ -34,6 +34,8 @@ def own_layer_inputs(c: LayerInputs, sequence: SequenceParallel) -> LayerInputs:
             shared_TB3E=_own_frames(c.shared_TB3E, sequence),
         )
     return c._replace(
+        # A plain slice: what embeds controls sums its gradients over the ranks.
+        added_LBE=None if c.added_LBE is None else sequence.chunk(c.added_LBE),
         position_L1E=None if c.position_L1E is None else sequence.scatter(c.position_L1E),
         context_MBC=None if c.context_MBC is None else sequence.scatter(c.context_MBC),
     )

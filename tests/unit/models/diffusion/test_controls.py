@@ -127,12 +127,14 @@ def test_levels_are_summed_and_channels_and_tokens_are_concatenated_in_order() -
         latent_channels_BCTHW=torch.zeros(1, 1, 2, 4, 4),
         timestep_BTD=torch.ones(1, 1, 3),
         context_BLD=torch.zeros(1, 2, 3),
+        tokens_BDthw=torch.ones(1, 3, 2, 2, 2),
     )
     each_frame = ControlEmbedding(
         latent_channels_BCTHW=torch.ones(1, 2, 2, 4, 4),
         timestep_BTD=torch.tensor([[[1.0] * 3, [2.0] * 3]]),
         adaln_lora_BT3D=torch.ones(1, 2, 9),
         context_BLD=torch.ones(1, 1, 3),
+        tokens_BDthw=torch.ones(1, 3, 2, 2, 2),
     )
     both = combine([whole_video, each_frame])
     assert both.latent_channels_BCTHW is not None and both.timestep_BTD is not None
@@ -140,6 +142,7 @@ def test_levels_are_summed_and_channels_and_tokens_are_concatenated_in_order() -
     assert both.latent_channels_BCTHW[0, :, 0, 0, 0].tolist() == [0, 1, 1]
     assert both.timestep_BTD[0, :, 0].tolist() == [2, 3]
     assert both.context_BLD[0, :, 0].tolist() == [0, 0, 1]
+    assert both.tokens_BDthw is not None and (both.tokens_BDthw == 2).all()
 
 
 def test_masking_zeroes_every_part_of_the_dropped_samples() -> None:

@@ -174,10 +174,35 @@ def test_every_control_enters_and_receives_a_gradient() -> None:
         timestep_BTD=torch.randn(2, FRAMES, WIDTH, requires_grad=True),
         adaln_lora_BT3D=torch.randn(2, 1, 3 * WIDTH, requires_grad=True),
         context_BLD=torch.randn(2, 2, TEXT, requires_grad=True),
+        tokens_BDthw=torch.randn(2, WIDTH, FRAMES, 3, 4, requires_grad=True),
     )
     net(NetworkInput(**batch, control=control)).square().mean().backward()
     for field in vars(control).values():
         assert field.grad.abs().max() > 0
+
+
+@torch.no_grad()
+def test_channels_of_the_latent_and_a_linear_branch_of_the_tokens_are_the_same() -> None:
+    """A branch needs no wider network, so that the weights of a pre-trained one load."""
+    wide, batch = make_net(control_channels=6), inputs()
+    narrow, rays = make_net(), torch.randn(2, 6, FRAMES, 6, 8)
+    state = wide.state_dict()
+    weight = state["patch_embed.proj.weight"].unflatten(1, (-1, 4))
+    state["patch_embed.proj.weight"] = weight[:, [*range(16), *range(22, weight.shape[1])]].flatten(
+        1
+    )
+    narrow.load_state_dict(state)
+    patches = rays.reshape(2, 6, FRAMES, 3, 2, 4, 2).permute(0, 2, 3, 5, 1, 4, 6).flatten(4)
+    tokens = patches @ weight[:, 16:22].flatten(1).t()
+    stacked = wide(NetworkInput(**batch, control=ControlEmbedding(latent_channels_BCTHW=rays)))
+    branch = ControlEmbedding(tokens_BDthw=tokens.permute(0, 4, 1, 2, 3))
+    torch.testing.assert_close(narrow(NetworkInput(**batch, control=branch)), stacked)
+
+
+def test_a_control_of_other_tokens() -> None:
+    control = ControlEmbedding(tokens_BDthw=torch.zeros(2, WIDTH, FRAMES, 6, 8))
+    with pytest.raises(WrongSizeError, match=r"4 x 6 x 8 tokens.*4 x 3 x 4"):
+        make_net()(NetworkInput(**inputs(), control=control))
 
 
 def test_a_control_of_another_length() -> None:

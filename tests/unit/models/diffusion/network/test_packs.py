@@ -68,6 +68,20 @@ def make_config(**overrides: Any) -> DiTConfig:
     return DiTConfig(**{**values, **overrides})
 
 
+def make_camera(shape: tuple[int, int, int], generator: torch.Generator) -> dict[str, Any]:
+    """A camera that goes about, for latents of a shape."""
+    num_frames = 1 + 4 * (shape[0] - 1)
+    poses = torch.eye(4).repeat(num_frames, 1, 1)
+    poses[:, :3, 3] = torch.randn(num_frames, 3, generator=generator)
+    height, width = 8.0 * shape[1], 8.0 * shape[2]
+    lens = torch.tensor([[40.0, 0, width / 2], [0, 40, height / 2], [0, 0, 1]])
+    return {
+        "camera_poses": poses,
+        "camera_intrinsics": lens.repeat(num_frames, 1, 1),
+        "camera_size": torch.tensor([height, width]),
+    }
+
+
 def make_pack() -> dict[str, Any]:
     generator = torch.Generator().manual_seed(2)
     samples = []
@@ -82,6 +96,7 @@ def make_pack() -> dict[str, Any]:
                 "fps": torch.tensor(fps),
                 "padding_mask": mask,
                 "action": torch.randn(4 * (shape[0] - 1), 7, generator=generator),
+                **make_camera(shape, generator),
             }
         )
     return collate_pack(samples)
@@ -95,7 +110,7 @@ def losses_and_gradients(net: Any, batch: dict[str, Any]) -> tuple[torch.Tensor,
     return loss_B.detach(), {name: p.grad for name, p in net.named_parameters()}
 
 
-@pytest.mark.parametrize("controls", [(), (ControlSpec("action"),)])
+@pytest.mark.parametrize("controls", [(), (ControlSpec("action"),), (ControlSpec("camera"),)])
 @pytest.mark.parametrize(
     "recompute",
     [

@@ -71,12 +71,22 @@ def test_a_control_is_cut_where_it_has_frames_or_positions() -> None:
             timestep_BTD=frames,
             adaln_lora_BT3D=frames[:, :1],
             context_BLD=torch.zeros(1, 4, 3),
+            tokens_BDthw=frames[:, None, :, :, None].expand(1, 3, 4, 1, 1),
         )
     )
     assert embedding.latent_channels_BCTHW[0, 0, :, 0, 0].tolist() == [2.0, 3.0]
     assert embedding.timestep_BTD.flatten().tolist() == [2.0, 3.0]
     assert embedding.adaln_lora_BT3D.shape[1] == 1, "one value for all frames stays"
     assert embedding.context_BLD.shape[1] == 4, "the context is whole everywhere"
+    assert embedding.tokens_BDthw[0, 0].flatten().tolist() == [2.0, 3.0]
+
+
+def test_what_is_added_to_tokens_is_cut_on_their_grid() -> None:
+    tokens = torch.arange(12.0).reshape(1, 1, 1, 3, 4)
+    window = LatentBox.of((1, 6, 8), (1, 2, 2), 3, 1)
+    assert window.start_thw == (0, 2, 0) and window.size_thw == (1, 2, 8)
+    cut = window.cut_control(ControlEmbedding(tokens_BDthw=tokens))
+    assert cut.tokens_BDthw.flatten().tolist() == [4.0, 5.0, 6.0, 7.0]
 
 
 @pytest.mark.parametrize("num_parts", [2, 3, 6])

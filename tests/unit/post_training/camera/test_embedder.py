@@ -1,0 +1,130 @@
+"""The camera's branch: it starts without an effect, and then each part of it counts."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from nemo_cosmos.controls import ControlSpec, get_control
+from nemo_cosmos.errors import ConfigError, SampleError
+from nemo_cosmos.models.diffusion.build import WorldNetwork, build_network
+from nemo_cosmos.models.diffusion.controls import TokenizerFacts, mask_embedding
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
+from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+from nemo_cosmos.platform import ensure_model_parallel
+from post_training.camera.embedder import CameraEmbedder
+
+HIDDEN, FACTOR, SHAPE = 24, 4, (2, 16, 3, 4, 6)
+
+
+def batch(num_frames: int = 9, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    poses = torch.eye(4).repeat(2, num_frames, 1, 1)
+    poses[:, :, :3, 3] = torch.randn(2, num_frames, 3, generator=generator).cumsum(dim=1)
+    lens = torch.tensor([[50.0, 0, 24], [0, 50, 16], [0, 0, 1]])
+    return {
+        "camera_poses": poses,
+        "camera_intrinsics": lens.repeat(2, num_frames, 1, 1),
+        "camera_size": torch.tensor([[32.0, 48.0]]).repeat(2, 1),
+    }
+
+
+@pytest.fixture
+def embedder() -> CameraEmbedder:
+    torch.manual_seed(0)
+    return CameraEmbedder(HIDDEN, FACTOR)
+
+
+def trained(embedder: CameraEmbedder) -> CameraEmbedder:
+    torch.nn.init.normal_(embedder.last.weight)
+    return embedder
+
+
+def test_it_starts_without_an_effect_but_can_learn(embedder: CameraEmbedder) -> None:
+    tokens = embedder(batch(), SHAPE).tokens_BDthw
+    assert tokens.shape == (2, HIDDEN, 3, 2, 3) and not tokens.any()
+    tokens.sum().backward()
+    assert embedder.last.weight.grad.any()
+
+
+def test_a_pose_belongs_to_its_latent_frame(embedder: CameraEmbedder) -> None:
+    given = batch()
+    given["camera_poses"][:, 8, 0, 3] = 50.0  # the farthest, which the others are scaled by
+    before = trained(embedder)(given, SHAPE).tokens_BDthw
+    given["camera_poses"][:, 6, 1, 3] += 1  # the second of frames 5 to 8
+    moved = (embedder(given, SHAPE).tokens_BDthw != before).flatten(3).any(dim=3).any(dim=1)
+    assert moved.tolist() == [[False, False, True]] * 2
+
+
+def test_a_lens_and_a_place_in_the_picture_count(embedder: CameraEmbedder) -> None:
+    given = batch()
+    before = trained(embedder)(given, SHAPE).tokens_BDthw
+    assert not torch.allclose(before[..., 0], before[..., 1])
+    given["camera_intrinsics"][:, :, 0, 0] *= 2
+    assert not torch.allclose(embedder(given, SHAPE).tokens_BDthw, before)
+
+
+def test_weights_of_half_precision_see_turns_of_a_hundredth_of_a_degree() -> None:
+    half, given = CameraEmbedder(HIDDEN, FACTOR).bfloat16(), batch()
+    exact = copy.deepcopy(half).double()  # the same weights
+    before = half.rays(given, SHAPE)
+    sine = torch.tensor(0.01).deg2rad().sin()
+    given["camera_poses"][:, 6, 0, 2], given["camera_poses"][:, 6, 2, 0] = sine, -sine
+    after = half.rays(given, SHAPE)
+    made = half.hidden(after) - half.hidden(before)
+    patches = exact._patches(after) - exact._patches(before)
+    expected = patches @ exact.first.weight.T
+    assert expected.abs().max() > 1e-6
+    torch.testing.assert_close(made.double(), expected, rtol=0, atol=1e-6)
+    assert made.abs().max() > 1e-5
+
+
+def test_an_image_needs_no_camera(embedder: CameraEmbedder) -> None:
+    tokens = trained(embedder)({}, (2, 16, 1, 4, 6)).tokens_BDthw
+    assert tokens.shape == (2, HIDDEN, 1, 2, 3) and not tokens.any()
+    tokens.sum().backward()
+    assert all(weight.grad is not None for weight in embedder.parameters())
+
+
+def test_what_does_not_fit_is_refused(embedder: CameraEmbedder) -> None:
+    with pytest.raises(SampleError, match=r"no 'camera_poses'.*'camera.npz'"):
+        embedder({}, SHAPE)
+    with pytest.raises(SampleError, match=r"8 poses and 8 intrinsics; 3 latent frames.*need 9"):
+        embedder(batch(8), SHAPE)
+    with pytest.raises(ConfigError, match="unit_m is 0"):
+        CameraEmbedder(HIDDEN, FACTOR, unit_m=0)
+
+
+def make_network(**options: object) -> WorldNetwork:
+    ensure_model_parallel()
+    torch.manual_seed(0)
+    config = DiTConfig(
+        num_layers=1, hidden_size=HIDDEN, num_attention_heads=2, crossattn_emb_channels=12,
+        adaln_lora_dim=8, layer_spec="local",
+    )  # fmt: skip
+    specs = [ControlSpec("camera", options)]
+    return build_network(config, DiffusionConfig(), specs, TokenizerFacts(temporal_factor=FACTOR))
+
+
+@torch.no_grad()
+def test_a_world_with_the_camera_starts_as_the_world_and_then_obeys() -> None:
+    net = make_network(unit_m=2.0)
+    assert get_control("camera").following == "camera_path_error"
+    for name, weight in net.named_parameters():
+        if not name.startswith("controls."):
+            weight.normal_(std=0.2)
+    x_BCTHW, shape = torch.randn(SHAPE), SHAPE
+
+    def output(control: object) -> torch.Tensor:
+        return net(NetworkInput(x_BCTHW, torch.zeros(2), torch.zeros(2, 4, 12), control=control))
+
+    without = output(None)
+    assert torch.equal(output(net.embed_controls(batch(), shape)), without)
+    net.controls["camera"].last.weight.normal_()
+    own = net.embed_controls(batch(), shape)
+    assert not torch.allclose(output(own), without)
+    assert not torch.allclose(output(own), output(net.embed_controls(batch(seed=1), shape)))
+    torch.testing.assert_close(output(mask_embedding(own, torch.zeros(2))), without)
