@@ -1,4 +1,4 @@
-"""``nemo-cosmos convert``: robot data sets of others to the layout that curation reads."""
+"""``nemo-cosmos convert``: data sets of others to the layout that curation reads."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ if TYPE_CHECKING:
     from post_training.robotics.conversion import ConversionReport
 
 CONVERT = CommandGroup(
-    """Convert a robot data set to videos with their instructions, actions and states beside them.
+    """Convert a data set to videos with instructions and actions, or with cameras, beside them.
 
     [bold]nemo-cosmos curate[/bold] cuts these files along with the video.
 
     Examples:
         nemo-cosmos convert bridge data/bridge data/bridge_episodes
         nemo-cosmos convert lerobot data/aloha data/aloha_episodes --camera top
+        nemo-cosmos convert cameras data/garden data/recordings
     """,
     {
         "bridge": CommandEntry("data.robot_data:bridge", DATA, "Convert a Bridge data set."),
         "lerobot": CommandEntry("data.robot_data:lerobot", DATA, "Convert a LeRobot data set."),
+        "cameras": CommandEntry(
+            "data.cameras:cameras", DATA, "Convert COLMAP, transforms.json, RealEstate10K."
+        ),
     },
 )
 
