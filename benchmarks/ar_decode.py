@@ -7,6 +7,8 @@ wall time, both above 1 where windows win.
 
     python benchmarks/ar_decode.py --world runs/ar/export --codes codes/held_out [--windows 8 16 32]
 
+With ``--trees``, trees of so many guesses by the world's heads (``nemo-cosmos heads``) besides.
+
 With ``--cost-curve``, how long a pass of 1 to 256 tokens takes behind a full cache, with random
 weights of a preset; needs no checkpoint, and a minute on a GPU. The roofline of 4B on one H200 in
 bfloat16: 8 GB of weights in about 2 ms, and 128 tokens' 1 TFLOP in about 2 ms more.
@@ -37,8 +39,11 @@ from nemo_cosmos.models.autoregressive.decoding.loops import (
     decode_jacobi,
     decode_plain,
 )
+from nemo_cosmos.models.autoregressive.decoding.medusa import decode_medusa
 from nemo_cosmos.models.autoregressive.decoding.sampling import Sampling
 from nemo_cosmos.models.autoregressive.decoding.scorer import Scorer
+from nemo_cosmos.models.autoregressive.decoding.tree import grow_tree
+from nemo_cosmos.models.autoregressive.heads.file import SavedHeads, load_heads
 from nemo_cosmos.models.autoregressive.network.transformer import ARNetwork
 from nemo_cosmos.models.autoregressive.presets import get_ar_preset
 from nemo_cosmos.platform import by_device, default_device, ensure_model_parallel
@@ -65,7 +70,20 @@ def compare(args: argparse.Namespace) -> list[dict[str, Any]]:
     assert isinstance(world.net, ARNetwork)
     net, sampling = world.net, Sampling(args.temperature, top_p=args.top_p)
     clips = read_codes(Path(args.codes), args.clips)
-    return [measure(net, clips, window, sampling, args) for window in args.windows]
+    needs_heads = args.trees or args.drafts == "heads"
+    saved = (
+        load_heads(world.folder, net.config.hidden_size, dtype=torch.float32, device=device_of(net))
+        if needs_heads
+        else None
+    )
+    windows = [measure(net, clips, size, sampling, args, saved) for size in args.windows]
+    trees = [measure(net, clips, size, sampling, args, saved, "tree") for size in args.trees]
+    return [*windows, *trees]
+
+
+def device_of(net: ARNetwork) -> torch.device:
+    """Where the network computes."""
+    return next(net.parameters()).device
 
 
 def measure(
@@ -74,8 +92,12 @@ def measure(
     window: int,
     sampling: Sampling,
     args: argparse.Namespace,
+    saved: SavedHeads | None = None,
+    shape: str = "window",
 ) -> dict[str, Any]:
     """Continue every clip by both sides, in turns."""
+    tree = grow_tree(saved.acceptance, window) if saved and shape == "tree" else None
+    by_heads = saved.heads if saved and args.drafts == "heads" else None
     pairs, passes, is_same = [], [], []
     for seed, codes_THW in enumerate(clips):
         frames, rows, columns = codes_THW.shape
@@ -87,9 +109,11 @@ def measure(
             scorer = Scorer(net, grid, spare=window)
             if name == "plain":
                 kept[name] = decode_plain(scorer, job)
+            elif saved and tree:
+                kept[name] = decode_medusa(scorer, job, saved.heads, lambda _: tree)
             else:
                 drafts = Drafts(args.drafts, grid, net.config.vocab_size)
-                kept[name] = decode_jacobi(scorer, job, window, drafts)
+                kept[name] = decode_jacobi(scorer, job, window, drafts, heads=by_heads)
 
         fast_s, plain_s = (time_call(partial(decode, name)) for name in ("fast", "plain"))
         pairs.append(Pair(fast_s, plain_s))
@@ -97,8 +121,8 @@ def measure(
         passes.append(kept["plain"].num_passes / kept["fast"].num_passes)
     return {
         "benchmark": "ar_decode",
-        "window": window,
-        "drafts": args.drafts,
+        shape: tree.num_nodes if tree else window,
+        **({"heads": len(saved.acceptance)} if saved and tree else {"drafts": args.drafts}),
         "temperature": args.temperature,
         "top_p": args.top_p,
         "clips": len(clips),
@@ -138,6 +162,7 @@ def main() -> None:
     parser.add_argument("--world", help="a world folder of the family")
     parser.add_argument("--codes", help="tokenised clips that it was not trained on")
     parser.add_argument("--windows", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--trees", type=int, nargs="*", default=[])
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--given", type=int, default=1, help="latent frames that are given")
     parser.add_argument("--drafts", default="frame")

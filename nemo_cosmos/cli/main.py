@@ -127,6 +127,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "finetune": CommandEntry(
         "training.train:finetune", TRAINING, "Post-train a model with a recipe."
     ),
+    "heads": CommandEntry(
+        "training.heads:command", TRAINING, "Train heads that guess ahead (Medusa)."
+    ),
     "plan": CommandEntry(
         "training.plan:command", TRAINING, "Report what a training run needs, and its best layout."
     ),

@@ -121,7 +121,8 @@ def fit_request(
     with torch.device("meta"):
         tokenizer = VideoTokenizer(TokenizerNetwork(described))
     net = meta_network(config, described)
-    generator = get_family(config.family).make_generator(net, config.model, tokenizer)
+    folder = Path(tokenizer_folder).parent
+    generator = get_family(config.family).make_generator(net, config.model, tokenizer, folder)
     controls = get_controls(spec.name for spec in config.controls)
     signals = {signal.name: signal for control in controls for signal in control.signals}
     return check_request(request, generator, config.video, signals, decode=False)

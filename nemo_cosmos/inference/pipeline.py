@@ -63,7 +63,7 @@ class WorldPipeline:
         self.text_encoder = text_encoder
         self.guards = guards
         self.generator = get_family(world.config.family).make_generator(
-            world.net, world.config.model, world.tokenizer
+            world.net, world.config.model, world.tokenizer, world.folder
         )
 
     @classmethod

@@ -73,6 +73,23 @@ class KeyRanges(NamedTuple):
         return seen if seen.dim() == 2 else seen[:, None]
 
 
+class KeyTable(NamedTuple):
+    """The keys that each query sees, where they are no run.
+
+    Attributes:
+        seen: True where a query sees a key: (L, M), or (B, 1, L, M) where samples differ.
+        is_triangle: always False.
+    """
+
+    seen: torch.Tensor
+    is_triangle: bool = False
+
+    def mask(self, num_keys: int) -> torch.Tensor:
+        """The table, whose last axis has ``num_keys`` entries."""
+        assert self.seen.shape[-1] == num_keys
+        return self.seen
+
+
 def attention(
     q_LBHD: torch.Tensor,
     k_MBGD: torch.Tensor,
@@ -80,11 +97,12 @@ def attention(
     *,
     scale: float | None = None,
     dropout: float = 0.0,
-    key_ranges: KeyRanges | None = None,
+    key_ranges: KeyRanges | KeyTable | None = None,
 ) -> torch.Tensor:
     """Softmax attention; the memory grows with L + M, not with their product.
 
-    Only a mask that differs between samples, or is no triangle on CUDA, is laid out as L x M bools.
+    Only a mask that differs between samples, shows keys that are no run, or is no triangle on CUDA
+    is laid out as L x M bools.
 
     Args:
         q_LBHD: queries.
@@ -101,7 +119,9 @@ def attention(
     same = q_LBHD.dtype == k_MBGD.dtype == v_MBGD.dtype
     known = q_LBHD.dtype in (torch.float32, torch.bfloat16)
     plain = not dropout and _is_plain_cpu(q_LBHD)
-    one_range = key_ranges is None or key_ranges.first.dim() == 1
+    one_range = not isinstance(key_ranges, KeyTable) and (
+        key_ranges is None or key_ranges.first.dim() == 1
+    )
     ours = num_scores >= _MANY_SCORES and same and known and plain and one_range
     if ours and _onednn_is_faster(_attention_class(num_scores, q_LBHD.dtype)):
         scale = q_LBHD.shape[-1] ** -0.5 if scale is None else scale

@@ -7,6 +7,7 @@
       model.safetensors    weights of the network and its controls (the average, if EMA was on),
                            or shards of them with an index
       tokenizer/           the tokenizer's folder, so that the world is complete
+      ...                  what a family adds later, such as heads that guess ahead
 
 A folder is written whole or not at all, one tensor in memory at a time. It is read strictly: a
 weight that is missing, unknown, of another shape, NaN or infinite is one clear error. Nothing in it

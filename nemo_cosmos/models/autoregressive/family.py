@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -98,11 +99,15 @@ class AutoregressiveFamily:
         return build_network(config, controls)
 
     def make_generator(
-        self, net: nn.Module, settings: FamilySettings, tokenizer: LatentCodec
+        self,
+        net: nn.Module,
+        settings: FamilySettings,
+        tokenizer: LatentCodec,
+        folder: Path | None = None,
     ) -> Generator:
         """Return what makes videos with a built network."""
         assert isinstance(net, ARNetwork)
-        return ARGenerator(net, ar_settings(settings).process, tokenizer)
+        return ARGenerator(net, ar_settings(settings).process, tokenizer, folder)
 
     def share_weights(self, net: nn.Module) -> None:
         """Refuse: gathering every layer again for every token would take longer than the token.

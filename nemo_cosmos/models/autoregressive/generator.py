@@ -7,13 +7,15 @@ C channels, T frames, H height, W width, P codes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from nemo_cosmos.errors import ConfigError, InputError, WrongFrameCountError
+from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, WrongFrameCountError
 from nemo_cosmos.models.autoregressive.costs import grid_of
 from nemo_cosmos.models.autoregressive.decoding.coupled import decode_coupled
 from nemo_cosmos.models.autoregressive.decoding.drafts import Drafts
@@ -24,8 +26,16 @@ from nemo_cosmos.models.autoregressive.decoding.loops import (
     decode_jacobi,
     decode_plain,
 )
+from nemo_cosmos.models.autoregressive.decoding.medusa import decode_medusa
 from nemo_cosmos.models.autoregressive.decoding.sampling import Sampling
 from nemo_cosmos.models.autoregressive.decoding.scorer import Scorer
+from nemo_cosmos.models.autoregressive.decoding.tree import Tree, grow_tree
+from nemo_cosmos.models.autoregressive.decoding.window import (
+    best_tree,
+    pass_seconds,
+    tried_sizes,
+)
+from nemo_cosmos.models.autoregressive.heads.file import SavedHeads, load_heads
 from nemo_cosmos.models.autoregressive.network.places import Grid, check_grid
 from nemo_cosmos.models.autoregressive.options import AROptions
 from nemo_cosmos.models.common.generator import Shot, from_first_rank, on_all_ranks
@@ -48,6 +58,7 @@ class ARGenerator:
         net: the network in evaluation mode, or this tensor-parallel rank's part of it.
         process: the training that it had.
         tokenizer: pixels to codes and back.
+        folder: the world's folder, where its heads are; None where there is none.
 
     Raises:
         ConfigError: the tokenizer has another codebook.
@@ -56,7 +67,13 @@ class ARGenerator:
     options_class = AROptions
     takes_frames = True
 
-    def __init__(self, net: ARNetwork, process: ARProcess, tokenizer: LatentCodec) -> None:
+    def __init__(
+        self,
+        net: ARNetwork,
+        process: ARProcess,
+        tokenizer: LatentCodec,
+        folder: Path | None = None,
+    ) -> None:
         if tokenizer.config.num_codes != net.config.vocab_size:
             raise ConfigError(
                 f"The model was trained on {net.config.vocab_size} codes, but its tokenizer has "
@@ -65,12 +82,32 @@ class ARGenerator:
         self.net = net
         self.process = process
         self.tokenizer = tokenizer
+        self.folder = folder
         self._last_run: dict[str, object] = {}
+        self._seconds: list[float] = []  # of a pass of each size, once measured
 
     @property
     def device(self) -> torch.device:
         """Where the network computes."""
         return next(self.net.parameters()).device
+
+    @cached_property
+    def saved_heads(self) -> SavedHeads:
+        """The world's heads.
+
+        Raises:
+            MissingFileError: it has none.
+            CheckpointError: they are damaged, or another model's.
+        """
+        if self.folder is None:
+            raise MissingFileError(
+                "A network without a world's folder has no heads that guess ahead. Decode with "
+                "decoding='jacobi', or load the world from its folder."
+            )
+        config = self.net.config
+        return load_heads(
+            self.folder, config.hidden_size, dtype=config.params_dtype, device=self.device
+        )
 
     @property
     def last_run(self) -> Mapping[str, object]:
@@ -99,7 +136,9 @@ class ARGenerator:
         Raises:
             WrongFrameCountError: a length that the tokenizer or the network cannot take.
             WrongSizeError: a size that it cannot take.
-            ConfigError: guidance without text, or a window longer than the video.
+            ConfigError: guidance without text, a window longer than the video, or guesses by heads
+                for a decoding that takes none.
+            MissingFileError, CheckpointError: heads are asked for, which the world lacks.
         """
         most = self.tokenizer.config.num_pixel_frames(self.net.config.max_frames)
         if num_frames > most:  # first, so that the nearest legal lengths below are legal here
@@ -116,6 +155,14 @@ class ARGenerator:
             )
         if options.window is not None:
             check_window(options.window, num_codes)
+        by_heads = options.drafts == "heads"
+        if by_heads and options.decoding not in ("auto", "jacobi"):
+            raise ConfigError(
+                f"drafts='heads' guesses for decoding='jacobi', not for '{options.decoding}'. "
+                "Leave it out, or choose that decoding."
+            )
+        if by_heads or options.decoding == "medusa":
+            _ = self.saved_heads  # before anything is computed
 
     @torch.no_grad()
     def generate(self, shot: Shot, progress: Progress | None = None) -> Tensor:
@@ -148,7 +195,10 @@ class ARGenerator:
         options: AROptions = shot.options
         usual = by_device(CPU_WINDOW, GPU_WINDOW, self.device)
         window = options.window or min(usual, job.totals[0])
-        is_plain = options.decoding == "plain"
+        is_plain, is_medusa = options.decoding == "plain", options.decoding == "medusa"
+        sizes = tuple(min(size, job.totals[0]) for size in tried_sizes(self.device))
+        if is_medusa and options.window is None:
+            window = max(sizes)
         guided = {"negative_BMC": shot.negative_text_BLD, "guidance": options.guidance}
         scorer = Scorer(
             self.net,
@@ -161,10 +211,27 @@ class ARGenerator:
         self._last_run = {"decoding": name, "top_p": job.sampling.top_p}
         if is_plain:
             return decode_plain(scorer, job, progress)
+        if is_medusa:
+            heads = self.saved_heads.heads
+            choose = partial(self._tree, sizes=sizes, window=options.window)
+            return decode_medusa(scorer, job, heads, choose, progress)
         self._last_run |= {"window": window, "drafts": options.drafts}
         drafts = Drafts(options.drafts, grid, self.net.config.vocab_size)
-        decode = decode_coupled if name == "coupled" else decode_jacobi
-        return decode(scorer, job, window, drafts, progress)
+        if name == "coupled":
+            return decode_coupled(scorer, job, window, drafts, progress)
+        by_heads = self.saved_heads.heads if options.drafts == "heads" else None
+        return decode_jacobi(scorer, job, window, drafts, progress, by_heads)
+
+    def _tree(self, scorer: Scorer, sizes: Sequence[int], window: int | None) -> Tree:
+        """Return the tree of a number of nodes, or the fastest one here, measured once."""
+        acceptance = self.saved_heads.acceptance
+        if window is not None:
+            tree = grow_tree(acceptance, window)
+        else:
+            self._seconds = self._seconds or pass_seconds(scorer, sizes)
+            tree = best_tree(acceptance, sizes, self._seconds)
+        self._last_run |= {"window": tree.num_nodes, "heads": len(acceptance)}
+        return tree
 
     def _sampling(self, options: AROptions) -> Sampling:
         top_p = self.process.top_p if options.top_p is None else options.top_p

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from nemo_cosmos.options import option
 
-DECODING_NAMES = ("auto", "plain", "jacobi", "coupled")
-DRAFT_NAMES = ("frame", "row", "last", "random")
+DECODING_NAMES = ("auto", "plain", "jacobi", "coupled", "medusa")
+DRAFT_NAMES = ("frame", "row", "last", "random", "heads")
+
+USUAL_HEADS, MOST_HEADS = 9, 12
+"""Codes ahead of the next one that heads guess."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,14 @@ class AROptions:
             and twice as fast.
         decoding: ``plain`` draws one code after the other, ``jacobi`` a window at once, with the
             same result in float32, and ``coupled`` a window at once, with another result of the
-            same probability; ``auto`` is ``jacobi``.
-        window: codes that are drawn at once; by default as many as suit the machine.
+            same probability; ``medusa`` draws a tree of guesses by the world's heads, with the same
+            result in float32; ``auto`` is ``jacobi``.
+        window: codes that are drawn at once, for ``medusa`` the nodes of the tree; by default as
+            many as suit the machine, which ``medusa`` measures.
         drafts: what is guessed first: the same place in the frame before (``frame``), the
-            place above (``row``), the place before (``last``), or anything.
+            place above (``row``), the place before (``last``), or anything (``random``). With
+            ``heads``, which ``jacobi`` takes, the world's heads guess the next places anew after
+            every pass, and the frame before the others.
     """
 
     temperature: float = option(
@@ -41,7 +48,7 @@ class AROptions:
     )
     decoding: str = option(
         "auto",
-        "plain, jacobi (same result, fewer passes), coupled (as likely), or auto.",
+        "plain, jacobi or medusa (same result, fewer passes), coupled (as likely), or auto.",
         choices=DECODING_NAMES,
     )
     window: int | None = option(

@@ -21,6 +21,8 @@ from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError, nearest_names
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from megatron.core.transformer.transformer_config import TransformerConfig
     from torch import nn
@@ -197,7 +199,11 @@ class WorldFamily(Protocol):
         ...
 
     def make_generator(
-        self, net: nn.Module, settings: FamilySettings, tokenizer: LatentCodec
+        self,
+        net: nn.Module,
+        settings: FamilySettings,
+        tokenizer: LatentCodec,
+        folder: Path | None = None,
     ) -> Generator:
         """Return what makes videos with a built network.
 
@@ -205,6 +211,8 @@ class WorldFamily(Protocol):
             net: what :meth:`build_network` gave, with its weights, in evaluation mode.
             settings: the settings that it was built with.
             tokenizer: pixels to latents and back.
+            folder: the world's folder, for what a family keeps beside the weights; None where the
+                network is in training.
         """
         ...
 

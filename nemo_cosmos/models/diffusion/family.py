@@ -28,6 +28,8 @@ from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.settings import DiffusionSettings, diffusion_settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nemo_cosmos.models.common.costs import Size3, StepInputs
     from nemo_cosmos.models.diffusion.model import DiffusionModel
 
@@ -97,7 +99,11 @@ class DiffusionFamily:
         return build_network(config, diffusion.process, controls, TokenizerFacts.of(tokenizer))
 
     def make_generator(
-        self, net: nn.Module, settings: FamilySettings, tokenizer: LatentCodec
+        self,
+        net: nn.Module,
+        settings: FamilySettings,
+        tokenizer: LatentCodec,
+        folder: Path | None = None,
     ) -> Generator:
         """Return what makes videos with a built network."""
         assert isinstance(net, WorldNetwork)

@@ -71,7 +71,7 @@ class ImaginedTable:
         self.how = how or Imagination()
         self.form = form_of(world.config, str(world.folder))
         self._generator = get_family(world.config.family).make_generator(
-            world.net, world.config.model, world.tokenizer
+            world.net, world.config.model, world.tokenizer, world.folder
         )
         if not self._generator.takes_frames:
             raise InputError(

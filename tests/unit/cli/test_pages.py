@@ -74,6 +74,7 @@ ELSEWHERE = {
     "models/autoregressive/test_world.py walks this road",
     "nemo-cosmos tokenize shards codes": "test_world.py, too",
     "nemo-cosmos pretrain --factory ar_nano": "test_world.py, too",
+    "nemo-cosmos heads outputs/ar_nano": "test_world.py, too",
     "nemo-cosmos predict outputs/ar_nano": "test_world.py, too",
     "nemo cosmos finetune": "test_train.py, without NeMo-Run's question whether to go on",
     "docker ": "needs a registry and a GPU; tests/unit/test_gpu_image.py reads the Dockerfile",

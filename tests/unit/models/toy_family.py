@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -235,7 +236,9 @@ class ToyFamily:
     ) -> ToyNetwork:
         return ToyNetwork(ToyModel(settings).config, settings).to(dtype)
 
-    def make_generator(self, net: ToyNetwork, settings: ToySettings, tokenizer: Any) -> Any:
+    def make_generator(
+        self, net: ToyNetwork, settings: ToySettings, tokenizer: Any, folder: Path | None = None
+    ) -> Any:
         return ToyGenerator(net, tokenizer)
 
     def share_weights(self, net: ToyNetwork) -> None:

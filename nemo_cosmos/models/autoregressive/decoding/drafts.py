@@ -10,7 +10,7 @@ from nemo_cosmos.models.autoregressive.options import DRAFT_NAMES
 from nemo_cosmos.models.common.philox import philox
 
 DRAFTS = DRAFT_NAMES
-"""The same place in the frame before, the place above, the place before, or any code."""
+"""The same place in the frame before, the place above, the place before, any code, or a head's."""
 
 
 class Drafts:
@@ -18,14 +18,16 @@ class Drafts:
 
     Args:
         kind: one of :data:`DRAFTS`. Where there is no frame before, the row above is taken, and
-            where there is none, the place before.
+            where there is none, the place before. Where heads guess, they guess the next places,
+            and the frame before the others.
         grid_thw: latent frames, rows and columns of the videos.
         num_codes: size of the codebook.
     """
 
     def __init__(self, kind: str, grid_thw: Grid, num_codes: int) -> None:
         _, rows, columns = grid_thw
-        strides = {"frame": (rows * columns, columns, 1), "row": (columns, 1), "last": (1,)}
+        before = (rows * columns, columns, 1)
+        strides = {"frame": before, "heads": before, "row": (columns, 1), "last": (1,)}
         self.strides = strides.get(kind, ())
         self.num_codes = num_codes
 

@@ -20,10 +20,12 @@ from torch import Tensor
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.autoregressive.decoding.drafts import Drafts
+from nemo_cosmos.models.autoregressive.decoding.guesses import Guesser
 from nemo_cosmos.models.autoregressive.decoding.noise import PlaceNoise
 from nemo_cosmos.models.autoregressive.decoding.sampling import Sampling, draw
 from nemo_cosmos.models.autoregressive.decoding.scorer import Scorer
 from nemo_cosmos.models.autoregressive.decoding.sequences import Sequences
+from nemo_cosmos.models.autoregressive.heads.module import Heads
 from nemo_cosmos.progress import Progress
 
 
@@ -87,7 +89,12 @@ def decode_plain(scorer: Scorer, job: Job, progress: Progress | None = None) -> 
 
 
 def decode_jacobi(
-    scorer: Scorer, job: Job, window: int, drafts: Drafts, progress: Progress | None = None
+    scorer: Scorer,
+    job: Job,
+    window: int,
+    drafts: Drafts,
+    progress: Progress | None = None,
+    heads: Heads | None = None,
 ) -> Decoded:
     """Draw a window of codes at once; the codes are those of :func:`decode_plain`.
 
@@ -97,6 +104,7 @@ def decode_jacobi(
         window: places that are drawn in a pass.
         drafts: guesses for places that were never drawn.
         progress: called after every pass with the codes done and wanted.
+        heads: guess the next places anew after every pass, where given.
 
     Raises:
         ConfigError: the window is no number of places of the video.
@@ -104,13 +112,17 @@ def decode_jacobi(
     check_window(window, max(job.totals))
     sequences, noise, num_drawn = begin(scorer, job, spare=window)
     prefilled = scorer.num_passes
+    guesser = None if heads is None else Guesser(scorer, heads, job.sampling, noise)
     while any(sequences.remaining):
         size = min(window, max(sequences.remaining))
         drafts.fill(sequences, size)
         places_BL = sequences.places(size)
-        logits_LBV = scorer.feed(sequences.tokens_before(places_BL))
+        x_LBE = scorer.run(sequences.tokens_before(places_BL))
+        logits_LBV = scorer.score(x_LBE)
         accepted = _accept(sequences, logits_LBV, places_BL, job.sampling, noise)
         scorer.roll_back([size - count for count in accepted])
+        if guesser is not None:
+            guesser.fill(x_LBE, [max(count - 1, 0) for count in accepted], sequences, window)
         if progress is not None:
             progress(num_drawn - sum(sequences.remaining), num_drawn)
     return Decoded(sequences.results(), scorer.num_passes - prefilled, num_drawn)

@@ -73,6 +73,33 @@ def draw(
     return code_NK.gather(-1, best_N[:, None])[:, 0]
 
 
+def draw_best(
+    logits_NV: Tensor,
+    sampling: Sampling,
+    noise: PlaceNoise,
+    video_N: Tensor,
+    place_N: Tensor,
+    num: int,
+) -> Tensor:
+    """Return the codes nearest to being drawn at each place, (N, num) int64, the drawn one first.
+
+    Where fewer can be drawn, the drawn one fills the rest. See :func:`draw` for the arguments.
+    """
+    if sampling.temperature == 0:
+        code_NK = logits_NV.topk(min(num, logits_NV.shape[1])).indices
+    elif sampling.keeps_all:
+        scores_NV = logits_NV.float() / sampling.temperature
+        scores_NV = scores_NV + noise.gumbel_of_all(video_N, place_N, logits_NV.shape[1])
+        code_NK = scores_NV.topk(min(num, logits_NV.shape[1])).indices
+    else:
+        scores_NK, code_NK = keep(logits_NV, sampling)
+        scores_NK = scores_NK + noise.gumbel(video_N, place_N, code_NK)
+        best_NK = scores_NK.topk(min(num, scores_NK.shape[1])).indices
+        code_NK = code_NK.gather(1, best_NK)
+    missing = num - code_NK.shape[1]
+    return torch.cat([code_NK, code_NK[:, :1].expand(-1, missing)], dim=1) if missing else code_NK
+
+
 def keep(logits_NV: Tensor, sampling: Sampling) -> Kept:
     """Leave the codes that top-k and then top-p keep.
 

@@ -12,9 +12,12 @@ from megatron.core.tensor_parallel.mappings import gather_from_tensor_model_para
 from torch import Tensor
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.autoregressive.decoding.tree import Tree
+from nemo_cosmos.models.autoregressive.heads.module import Heads
 from nemo_cosmos.models.autoregressive.network.places import Grid, check_grid
 from nemo_cosmos.models.autoregressive.network.transformer import ARNetwork, TokenInput
 from nemo_cosmos.models.common.attention.cache import KeyValueCache
+from nemo_cosmos.models.common.attention.masks import TreeMask
 
 PREFILL_TOKENS = 512
 """Tokens of the given frames that are fed at once: enough to fill a device, and little memory."""
@@ -89,17 +92,51 @@ class Scorer:
         Returns:
             logits_LBV of all codes.
         """
+        x_LBE = self.run(tokens_BL)
+        return self.score(x_LBE) if is_scored else x_LBE
+
+    @torch.no_grad()
+    def run(self, tokens_BL: Tensor, tree: Tree | None = None) -> Tensor:
+        """Run the layers over new tokens, and append them to the cache.
+
+        Args:
+            tokens_BL: the tokens behind those that were fed.
+            tree: the tree whose nodes they are; by default they are in a row.
+
+        Returns:
+            What the last layer gives, (L, B, E); with guidance, B counts every video twice.
+        """
         num_new = tokens_BL.shape[1]
         first_1B = torch.tensor(self.cache.lengths, device=self.device)[None]
-        index_LB = first_1B + torch.arange(num_new, device=self.device)[:, None]
+        depths = range(num_new) if tree is None else tree.depths
+        index_LB = first_1B + torch.tensor(depths, device=self.device)[:, None]
         places = self.table.at(index_LB.clamp(max=len(self.table.cos_PD) - 1))
         tokens = tokens_BL.repeat(2, 1) if self.guidance else tokens_BL
-        inputs = TokenInput(tokens, places, self.text, self.cache, is_scored=is_scored)
-        logits_LBV: Tensor = self.net(inputs)
+        mask = None if tree is None else TreeMask(tree.parents)
+        inputs = TokenInput(tokens, places, self.text, self.cache, mask, is_scored=False)
+        x_LBE: Tensor = self.net(inputs)
         self.cache.advance(num_new)
         self.num_passes += 1
-        if not is_scored:
-            return logits_LBV
+        return x_LBE
+
+    @torch.no_grad()
+    def score(self, x_LBE: Tensor) -> Tensor:
+        """Return logits_LBV of the code behind each token of what :meth:`run` gave, guided."""
+        return self._score(self.net.norm(x_LBE))
+
+    @torch.no_grad()
+    def score_ahead(self, x_1BE: Tensor, heads: Heads) -> Tensor:
+        """Return logits_KBV of the K codes behind the next one, of one token of each video."""
+        return self._score(heads(self.net.norm(x_1BE)[0]))
+
+    @torch.no_grad()
+    def score_by(self, x_LBE: Tensor, heads: Heads, head: int) -> Tensor:
+        """Return logits_LBV of one head, counted from 0, of each token."""
+        return self._score(heads.one(self.net.norm(x_LBE), head))
+
+    def _score(self, h_LBE: Tensor) -> Tensor:
+        logits_LBV: Tensor
+        logits_LBV, _ = self.net.output(h_LBE)
         logits_LBV = gather_from_tensor_model_parallel_region(logits_LBV, group=self.net.tp_group)
         logits_LBV = logits_LBV[..., : self.net.config.vocab_size]
         if self.guidance:
@@ -111,6 +148,16 @@ class Scorer:
         """Forget the last tokens of each video."""
         if any(counts):
             self.cache.roll_back([*counts, *counts] if self.guidance else counts)
+
+    def tokens_at(self, x_LBE: Tensor, numbers: Sequence[int]) -> Tensor:
+        """Return one token of each video of what :meth:`run` gave, (1, B, E)."""
+        numbers = [*numbers, *numbers] if self.guidance else numbers
+        index_B = torch.tensor(numbers, device=self.device)
+        return x_LBE[index_B, torch.arange(len(index_B), device=self.device)][None]
+
+    def keep(self, num_tokens: int, kept: Sequence[Sequence[int]]) -> None:
+        """Of the last tokens, the nodes of a tree, remember those of each video's path."""
+        self.cache.keep(num_tokens, [*kept, *kept] if self.guidance else kept)
 
     def prefill(self, codes: Sequence[Tensor]) -> None:
         """Feed all tokens but the last of each video: the first pass of a decoder feeds that.

@@ -84,6 +84,17 @@ class Sequences:
         """Write codes, known or guessed."""
         self._store.scatter_(1, places_BL + 1, codes_BL)
 
+    def accept(self, paths: Sequence[Sequence[int]], drawn_BL: Tensor) -> None:
+        """Write the codes that became final.
+
+        Args:
+            paths: numbers of a row's codes for each video, in the order of its next places.
+            drawn_BL: what was drawn.
+        """
+        for row, known, path, drawn_L in zip(self._store, self.known, paths, drawn_BL, strict=True):
+            row[1 + known : 1 + known + len(path)] = drawn_L[list(path)]
+        self.known = [known + len(path) for known, path in zip(self.known, paths, strict=True)]
+
     def codes(self, video: int) -> Tensor:
         """Return all codes of a video with their places, to look guesses up and write them."""
         return self._store[video, 1:]

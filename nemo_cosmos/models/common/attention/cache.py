@@ -128,6 +128,31 @@ class KeyValueCache:
             )
         self._lengths = [have - count for have, count in pairs]
 
+    def keep(self, num_tokens: int, kept: Sequence[Sequence[int]]) -> None:
+        """Of the last tokens, keep some of each sample, and move them together.
+
+        Args:
+            num_tokens: number of last tokens, the nodes of a tree.
+            kept: numbers of those to keep, rising, for each sample.
+
+        Raises:
+            ConfigError: a sample has fewer tokens, or a number is not among them.
+        """
+        rises = all(list(rows) == sorted(set(rows)) for rows in kept)
+        inside = all(0 <= row < num_tokens for rows in kept for row in rows)
+        if len(kept) != len(self._lengths) or not (rises and inside):
+            raise ConfigError(
+                f"{[list(rows) for rows in kept]!s:.80} are not the tokens to keep of the last "
+                f"{num_tokens} of {len(self._lengths)} samples. Give rising numbers for each."
+            )
+        self.roll_back(num_tokens)
+        for sample, (rows, first) in enumerate(zip(kept, self._lengths, strict=True)):
+            room = self.store_N2BGMD[:, :, sample]
+            if list(rows) != list(range(len(rows))):  # the index copies before it is written
+                index = torch.tensor(rows, device=room.device) + first
+                room[:, :, :, first : first + len(rows)] = room[:, :, :, index]
+        self._lengths = [first + len(rows) for first, rows in zip(self._lengths, kept, strict=True)]
+
     def clear(self) -> None:
         """Forget all tokens, to decode other samples in the same memory."""
         self._lengths = [0] * len(self._lengths)

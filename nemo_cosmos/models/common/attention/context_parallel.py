@@ -30,7 +30,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.attention.core import LocalCoreAttention
-from nemo_cosmos.models.common.attention.masks import FULL, Mask
+from nemo_cosmos.models.common.attention.masks import FULL, Mask, RunMask, TreeMask
 from nemo_cosmos.models.common.attention.ring import ring_attention
 from nemo_cosmos.models.common.packed import Boundaries
 
@@ -130,7 +130,7 @@ class ContextParallelAttention(LocalCoreAttention):
                 "Packed samples cannot be spread over context-parallel ranks by the 'local' "
                 "layer spec. Set context_parallel_size to 1, or do not pack."
             )
-        if tuple(offsets) != (0,):
+        if isinstance(mask, TreeMask) or tuple(offsets) != (0,):
             raise ConfigError(
                 "A cache of keys and values cannot be spread over context-parallel ranks. Decode "
                 "with context_parallel_size=1; tensor parallelism shares out the cache's heads."
@@ -144,7 +144,7 @@ class ContextParallelAttention(LocalCoreAttention):
         return self._attend_all_to_all(q_LBHD, k_MBGD, v_MBGD, mask)
 
     def _attend_all_to_all(
-        self, q_LBHD: torch.Tensor, k_LBGD: torch.Tensor, v_LBGD: torch.Tensor, mask: Mask
+        self, q_LBHD: torch.Tensor, k_LBGD: torch.Tensor, v_LBGD: torch.Tensor, mask: RunMask
     ) -> torch.Tensor:
         """Attend with this rank's share of the heads to all tokens."""
         group = self.cp_group
@@ -210,7 +210,7 @@ def check_zigzag(num_own: int, group: dist.ProcessGroup) -> None:
         )
 
 
-def own_spans(mask: Mask, num_own: int, group: dist.ProcessGroup) -> list[list[range]]:
+def own_spans(mask: RunMask, num_own: int, group: dist.ProcessGroup) -> list[list[range]]:
     """Positions of every rank's tokens, as runs; one run a rank where their order is no matter.
 
     Raises:

@@ -1,8 +1,9 @@
 """Which keys a query sees: descriptions of masks that every attention core understands.
 
-Tokens have positions, 0 for the first of a sequence. Under each of these masks a query sees one run
-of positions, so a mask is two numbers for each query and never a matrix of tokens by tokens: cores
-skip blocks that are hidden, leave blocks alone that are visible, and compare positions in the rest.
+Tokens have positions, 0 for the first of a sequence. Under each of these masks but a tree's a query
+sees one run of positions, so a mask is two numbers for each query and never a matrix of tokens by
+tokens: cores skip blocks that are hidden, leave blocks alone that are visible, and compare
+positions in the rest.
 
 Shape suffixes: L queries, M keys, B batch.
 """
@@ -13,13 +14,14 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias, TypeVar
 
 import torch
 from megatron.core.transformer.enums import AttnMaskType
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.platform.kernels import KeyRanges
+from nemo_cosmos.platform.kernels import KeyRanges, KeyTable
 
 Position = TypeVar("Position", int, torch.Tensor)
 UNBOUNDED = 2**62
@@ -127,7 +129,54 @@ class BlockCausalMask(MaskBase):
         return (position // self.block_size + 1) * self.block_size
 
 
-Mask: TypeAlias = FullMask | CausalMask | BlockCausalMask
+@dataclass(frozen=True)
+class TreeMask:
+    """Queries are a tree behind a sequence: each sees the sequence, its ancestors and itself.
+
+    It serves decoders, which append a tree of guesses to a cache.
+
+    Attributes:
+        parents: number of each node's parent, below its own; -1 for a root.
+    """
+
+    parents: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for node, parent in enumerate(self.parents):
+            if not -1 <= parent < node:
+                raise ConfigError(
+                    f"Node {node} of a tree has the parent {parent}; it must be a node before it, "
+                    "or -1 for a root."
+                )
+
+    def table(self, num_keys: int, offsets: Sequence[int], device: torch.device | None) -> KeyTable:
+        """Among all keys; see :func:`key_ranges`."""
+        num_nodes = len(self.parents)
+        first_B1 = torch.tensor(offsets, device=device)[:, None]
+        node_BM = torch.arange(num_keys, device=device) - first_B1  # below 0 in the sequence
+        seen_LL = _ancestors(self.parents, device)
+        among_BLM = seen_LL[:, node_BM.clamp(0, num_nodes - 1)].transpose(0, 1)
+        among_BLM = among_BLM & (node_BM < num_nodes)[:, None]
+        seen_BLM = among_BLM | (node_BM < 0)[:, None]
+        return KeyTable(seen_BLM[0] if len(set(offsets)) == 1 else seen_BLM[:, None])
+
+
+@lru_cache(maxsize=64)
+def _ancestors(parents: tuple[int, ...], device: torch.device | None) -> torch.Tensor:
+    """Among the nodes of a tree: (L, L), True where the query sees the key.
+
+    Every layer of every pass asks for it.
+    """
+    seen_LL = torch.eye(len(parents), dtype=torch.bool)
+    for node, parent in enumerate(parents):
+        if parent >= 0:
+            seen_LL[node] |= seen_LL[parent]
+    return seen_LL.to(device)
+
+
+RunMask: TypeAlias = FullMask | CausalMask | BlockCausalMask
+"""A mask under which a query sees one run of positions."""
+Mask: TypeAlias = RunMask | TreeMask
 
 FULL = FullMask()
 CAUSAL = CausalMask()
@@ -156,7 +205,7 @@ def key_ranges(
     num_keys: int,
     offsets: Sequence[int] = (0,),
     device: torch.device | None = None,
-) -> KeyRanges | None:
+) -> KeyRanges | KeyTable | None:
     """Return what the platform's attention needs of a mask; None where every key is seen.
 
     Args:
@@ -166,8 +215,18 @@ def key_ranges(
         offsets: position of the first query, one for each sample or one for all. A sample's keys
             end with its last query; what is behind them, in a longer sample's room, is hidden.
         device: where attention runs.
+
+    Raises:
+        ConfigError: the queries are not the nodes of the mask's tree.
     """
     same = len(set(offsets)) == 1
+    if isinstance(mask, TreeMask):
+        if len(mask.parents) != num_queries:
+            raise ConfigError(
+                f"A tree of {len(mask.parents)} nodes masks {num_queries} queries. Feed the nodes "
+                "of the tree, all at once."
+            )
+        return mask.table(num_keys, offsets, device)
     if mask == FULL and same:
         return None  # also where queries and keys are of two sequences
     queries = range(offsets[0], offsets[0] + num_queries)

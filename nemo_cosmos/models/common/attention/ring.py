@@ -26,7 +26,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nemo_cosmos.models.common.attention.masks import CAUSAL, Mask, Visibility
+from nemo_cosmos.models.common.attention.masks import CAUSAL, RunMask, Visibility
 from nemo_cosmos.platform import autocast, flash
 
 TILE = 1024
@@ -41,7 +41,7 @@ def ring_attention(
     v_LBGD: Tensor,
     *,
     scale: float,
-    mask: Mask,
+    mask: RunMask,
     spans: Sequence[Sequence[range]],
     group: dist.ProcessGroup,
 ) -> Tensor:
@@ -72,7 +72,7 @@ class _Ring:
     """What stays the same in every step."""
 
     scale: float
-    mask: Mask
+    mask: RunMask
     spans: Sequence[Sequence[range]]
     group: dist.ProcessGroup
 
@@ -175,7 +175,7 @@ class _Tile:
     q: slice
     k: slice
     scale: float
-    mask: Mask | None
+    mask: RunMask | None
     queries: range
     keys: range
 

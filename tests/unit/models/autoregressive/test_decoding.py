@@ -146,14 +146,15 @@ def test_a_still_video_takes_few_passes(build) -> None:
     net = build()
     scorer = Scorer(net, GRID, spare=12)
 
-    def repeats(tokens_BL: torch.Tensor, is_scored: bool = True) -> torch.Tensor:
+    def repeats(tokens_BL: torch.Tensor) -> torch.Tensor:
         (length,) = scorer.cache.lengths
         scorer.cache.advance(tokens_BL.shape[1])
         scorer.num_passes += 1
         places = length + 1 + torch.arange(tokens_BL.shape[1])
         return 30.0 * torch.eye(net.config.vocab_size)[given[0][places % 12]][:, None]
 
-    scorer.feed = repeats  # type: ignore[method-assign]
+    scorer.run = repeats  # type: ignore[method-assign]
+    scorer.score = lambda scores: scores  # type: ignore[method-assign]
     given = prompts(net, 12)
     drafts = Drafts("frame", GRID, net.config.vocab_size)
     found = decode_jacobi(scorer, Job(given, [NUM_CODES], [4], Sampling()), 12, drafts)

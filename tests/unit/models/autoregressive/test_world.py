@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import typer
 from nemo import lightning as nl
 
 from nemo_cosmos.api import finetune, pretrain
 from nemo_cosmos.checkpoint.world.config import read_config
 from nemo_cosmos.checkpoint.world.folder import load_world
+from nemo_cosmos.cli.training.heads import command as heads_command
 from nemo_cosmos.data.modules import CodesDataModule, LatentDataModule
-from nemo_cosmos.errors import ConfigError, InputError, SampleError, WrongFrameCountError
+from nemo_cosmos.errors import (
+    CheckpointError,
+    ConfigError,
+    InputError,
+    MissingFileError,
+    SampleError,
+    WrongFrameCountError,
+)
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.guardrails.audit import AuditLog
 from nemo_cosmos.inference import WorldPipeline
+from nemo_cosmos.models.autoregressive.heads.training import HeadsTraining
 from nemo_cosmos.models.autoregressive.model import ARModel
 from nemo_cosmos.models.autoregressive.network.config import ARConfig
 from nemo_cosmos.models.common.family import get_family
@@ -29,6 +40,7 @@ from nemo_cosmos.training.checkpointing.resume import RunResume
 from nemo_cosmos.training.checkpointing.step_checkpoint import StepCheckpoint
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.trainer import WorldTrainer
+from post_training.heads import HeadsJob, give_heads
 from recipes.presets import list_presets
 
 NUM_STEPS = 20
@@ -144,6 +156,71 @@ def test_it_continues_frames_without_a_prompt(pipe: WorldPipeline) -> None:
     long = pipe.extend(None, frames, 2, num_condition_frames=1)
     assert long.video.frames_THWC.shape == (17, 32, 32, 3)
     assert len(long.provenance["runs"]) == 2
+
+
+@pytest.fixture
+def guessing(trained: Path, data: Path, tmp_path: Path) -> Path:
+    """The world with heads that know little."""
+    world = tmp_path / "world"
+    shutil.copytree(trained / "export", world)
+    job = HeadsJob(HeadsTraining(num_heads=3, num_steps=4), num_measured=2)
+    record = give_heads(world, data, job)
+    assert record["heads"] == 3 and len(record["acceptance"]) == 3
+    return world
+
+
+def test_heads_change_no_frame_of_a_continuation(
+    guessing: Path, pipe: WorldPipeline, trained: Path, tmp_path: Path
+) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    plain = pipe.predict(None, frames, seed=3, decoding="plain").video.frames_THWC
+    for choice in ({"decoding": "medusa"}, {"decoding": "medusa", "window": 7}):
+        by_heads = WorldPipeline(load_world(guessing), NoEncoder(), pipe.guards)
+        found = by_heads.predict(None, frames, seed=3, **choice)
+        assert np.array_equal(found.video.frames_THWC, plain)
+        (run,) = found.provenance["runs"]
+        assert run["decoding"] == "medusa" and run["heads"] == 3 and run["passes"] <= 32
+        assert run["window"] <= choice.get("window", 48)
+    drafted = by_heads.predict(None, frames, seed=3, drafts="heads")
+    assert np.array_equal(drafted.video.frames_THWC, plain)
+    with pytest.raises(ConfigError, match="drafts='heads'"):
+        by_heads.predict(None, frames, decoding="medusa", drafts="heads")
+    bare = WorldPipeline(load_world(trained / "export"), NoEncoder(), pipe.guards)
+    with pytest.raises(MissingFileError, match="nemo-cosmos heads"):
+        bare.predict(None, frames, decoding="medusa")
+
+
+def test_the_command_trains_heads_and_looks_first(
+    trained: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = tmp_path / "world"
+    shutil.copytree(trained / "export", world)
+    with pytest.raises(typer.Exit) as stop:
+        heads_command(world, data, layers=3, check=True)
+    assert stop.value.exit_code == 2 and not (world / "heads.safetensors").exists()
+    capsys.readouterr()
+    heads_command(world, data, heads=2, steps=2, measured=1, as_json=True)
+    record = json.loads(capsys.readouterr().out)
+    assert record["file"] == str(world / "heads.safetensors") and record["steps"] == 2
+    assert (world / "heads.safetensors").is_file()
+
+
+def test_layers_that_learn_with_the_heads_make_another_world(
+    guessing: Path, pipe: WorldPipeline, data: Path, tmp_path: Path
+) -> None:
+    how = HeadsTraining(num_heads=2, num_steps=2, trained_layers=1)
+    with pytest.raises(ConfigError, match="--out"):
+        give_heads(guessing, data, HeadsJob(how, num_measured=1))
+    out = tmp_path / "new"
+    record = give_heads(guessing, data, HeadsJob(how, num_measured=1), out=out)
+    assert record["file"] == str(out / "heads.safetensors")
+    new, old = load_world(out).net, load_world(guessing).net
+    assert not torch.equal(new.output.weight, old.output.weight)
+    assert torch.equal(new.embedding.weight, old.embedding.weight)
+    shutil.copy(out / "heads.safetensors", guessing)
+    with pytest.raises(CheckpointError, match="other weights"):
+        by_heads = WorldPipeline(load_world(guessing), NoEncoder(), pipe.guards)
+        by_heads.predict(None, np.zeros((1, 32, 32, 3), np.uint8), decoding="medusa")
 
 
 def test_what_it_cannot_do_is_refused(pipe: WorldPipeline, trained: Path) -> None:

@@ -143,6 +143,23 @@ def test_samples_may_accept_different_numbers(decoder: Decoder, tokens: torch.Te
     assert_equal(found[:, 1], whole[3:7, 1])
 
 
+def test_kept_tokens_move_together(decoder: Decoder, tokens: torch.Tensor) -> None:
+    """Of six new tokens each sample keeps others; the rest and their order are as given."""
+    cache = make_cache(decoder)
+    decoder(tokens[:4], cache)
+    decoder(tokens[4:10], cache)
+    before = cache.store_N2BGMD.clone()
+    kept = [[0, 2, 5], []]
+    cache.keep(6, kept)
+    assert cache.lengths == (7, 4)
+    moved = before[:, :, 0][..., [0, 1, 2, 3, 4, 6, 9], :]
+    assert torch.equal(cache.store_N2BGMD[:, :, 0, :, :7], moved)
+    assert torch.equal(cache.store_N2BGMD[:, :, 1], before[:, :, 1])
+    for wrong in ([[0]], [[6], []], [[1, 0], []], [[1, 1], []]):
+        with pytest.raises(ConfigError, match="not the tokens to keep"):
+            cache.keep(2, wrong)
+
+
 def test_a_cleared_cache_is_a_new_one(decoder: Decoder, tokens: torch.Tensor) -> None:
     cache = make_cache(decoder)
     decoder(tokens.flip(0), cache)
