@@ -1,4 +1,7 @@
-"""The formats in which autoregressive models come and go: original files, whole or in parts."""
+"""The formats in which autoregressive models come and go.
+
+Original files, whole or in parts, go both ways; a folder of transformers is written only.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from nemo_cosmos.checkpoint.autoregressive.keys import (
     import_stream,
     unfused,
 )
+from nemo_cosmos.checkpoint.autoregressive.qwen3_vl import write_qwen3_vl
 from nemo_cosmos.checkpoint.autoregressive.shards import (
     ShardedSource,
     rank_stream,
@@ -40,6 +44,7 @@ from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 
 COSMOS: Final = "cosmos"
+TRANSFORMERS: Final = "transformers"
 IN_PARTS: Final = {f"cosmos-tp{size}": size for size in (2, 4, 8)}
 """Formats with a file for each tensor-parallel rank, and their number of ranks."""
 _QUERIES = "layers.0.attention.wq.weight"
@@ -77,9 +82,9 @@ class OriginalARWorld:
 
 
 class AutoregressiveFormats:
-    """The original ``model.pt``, and its parts for 2, 4 or 8 tensor-parallel ranks."""
+    """The original ``model.pt``, its parts for 2, 4 or 8 tensor-parallel ranks, transformers'."""
 
-    names = (COSMOS, *IN_PARTS)
+    names = (COSMOS, *IN_PARTS, TRANSFORMERS)
 
     def recognises(self, place: Path) -> bool:
         """Whether a place is a ``model.pt``, or a folder of parts, with an AR model's layers."""
@@ -107,14 +112,17 @@ class AutoregressiveFormats:
         source: TensorSource,
         tokenizer: VideoTokenizer,
     ) -> None:
-        """Write ``model.pt`` or its parts, with the tokenizer beside them.
+        """Write the weights, with the tokenizer beside them.
 
         Raises:
-            ConfigError: the weights do not divide over the ranks.
+            ConfigError: the weights do not divide over the ranks, or transformers has no class
+                that computes the network.
         """
         network = ar_settings(config.model).network_config()
         export_original_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
-        if format == COSMOS:
+        if format == TRANSFORMERS:
+            write_qwen3_vl(folder, network, source)
+        elif format == COSMOS:
             write_torch_file(folder / MODEL_FILE, export_stream(source, network))
         else:
             whole, size = unfused(source, network), IN_PARTS[format]

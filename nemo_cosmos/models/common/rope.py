@@ -110,7 +110,7 @@ class Rope3D(nn.Module):
         if fps_B is not None:
             fps_B1 = fps_B.to(device=device, dtype=torch.float32).reshape(-1, 1)
             position_Bt = position_Bt / fps_B1 * self.base_fps
-        freq_t, freq_h, freq_w = self._frequencies(device)
+        freq_t, freq_h, freq_w = self.frequencies(device)
         num_samples = position_Bt.shape[0]
         angles = torch.cat(
             [
@@ -129,7 +129,8 @@ class Rope3D(nn.Module):
         angles_LB1D = angles.reshape(time * height * width, num_samples, 1, -1)
         return RopeTable(angles_LB1D.cos(), angles_LB1D.sin())
 
-    def _frequencies(self, device: torch.device) -> list[torch.Tensor]:
+    def frequencies(self, device: torch.device) -> list[torch.Tensor]:
+        """Return the angles of one step along time, height and width, (D/2 of each axis,)."""
         frequencies = []
         for axis, (dim, ratio) in enumerate(zip(self.dims_thw, self.ratios_thw, strict=True)):
             exponent = torch.arange(0, dim, 2, dtype=torch.float32, device=device) / dim

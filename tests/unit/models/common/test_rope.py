@@ -76,7 +76,7 @@ def test_yarn_divides_slow_frequencies_and_keeps_fast_ones() -> None:
     plain = Rope3D(48, theta=500_000.0)
     longer = Rope3D(48, theta=500_000.0, yarn=Yarn((3, 40, 64)))
     for axis, length in enumerate((3, 40, 40)):
-        before, after = plain._frequencies(CPU)[axis], longer._frequencies(CPU)[axis]
+        before, after = plain.frequencies(CPU)[axis], longer.frequencies(CPU)[axis]
         turns = before * length / (2 * torch.pi)
         torch.testing.assert_close(after[turns <= 1], before[turns <= 1] / 2)
         torch.testing.assert_close(after[turns >= 4], before[turns >= 4])
