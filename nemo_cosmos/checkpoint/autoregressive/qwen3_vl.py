@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -59,7 +60,7 @@ _OUTSIDE: Final = {
 _TURNED: Final = ("wq", "wk", "q_norm", "k_norm")
 """Weights of what the rotary embedding turns."""
 _PADDED: Final = ("tok_embeddings", "output")
-"""Weights with rows that pad the vocabulary, which are left out: nothing would hide their scores."""
+"""Weights with rows that pad the vocabulary, which stay here: nothing would hide their scores."""
 _VISION_WIDTH: Final = 4
 
 
@@ -202,16 +203,15 @@ def _stream(source: TensorSource, config: ARConfig) -> TensorStream:
     specs: dict[str, TensorSpec] = {}
     readers: dict[str, Callable[[], torch.Tensor]] = {}
     for name, spec in original.specs.items():
-        theirs, part = _renamed(name.removeprefix(PREFIX))
-        shape = spec.shape
-        if part in _PADDED:
+        theirs, shape = _renamed(name.removeprefix(PREFIX)), spec.shape
+        if name.split(".")[-2] in _PADDED:
             shape = (config.vocab_size, *shape[1:])
         specs[theirs] = TensorSpec(shape, spec.dtype)
-        readers[theirs] = lambda name=name, part=part: _arranged(original.read(name), part, config)
+        readers[theirs] = partial(_read, original, name, config)
     dtype = next(iter(specs.values())).dtype
     for theirs, shape in _vision_shapes(config.hidden_size).items():
         specs[theirs] = TensorSpec(shape, dtype)
-        readers[theirs] = lambda shape=shape: torch.zeros(shape, dtype=dtype)
+        readers[theirs] = partial(torch.zeros, shape, dtype=dtype)
 
     def tensors() -> Iterator[tuple[str, torch.Tensor]]:
         for name, read in readers.items():
@@ -220,16 +220,17 @@ def _stream(source: TensorSource, config: ARConfig) -> TensorStream:
     return TensorStream(specs, tensors())
 
 
-def _renamed(original: str) -> tuple[str, str]:
-    """Return a weight's name in transformers, and the last part of its original one."""
-    part = original.split(".")[-2]
+def _renamed(original: str) -> str:
+    """Return a weight's name in transformers."""
     if original in _OUTSIDE:
-        return _OUTSIDE[original], part
+        return _OUTSIDE[original]
     _, number, rest = original.split(".", 2)
-    return f"{_MODEL}layers.{number}.{_LAYER[rest.removesuffix('.weight')]}.weight", part
+    return f"{_MODEL}layers.{number}.{_LAYER[rest.removesuffix('.weight')]}.weight"
 
 
-def _arranged(tensor: torch.Tensor, part: str, config: ARConfig) -> torch.Tensor:
+def _read(original: TensorSource, name: str, config: ARConfig) -> torch.Tensor:
+    """Return an original weight, arranged as the class has it."""
+    tensor, part = original.read(name), name.split(".")[-2]
     if part in _PADDED:
         return tensor[: config.vocab_size]
     if part not in _TURNED:

@@ -77,6 +77,37 @@ def test_queries_see_the_keys_of_their_range_alone(
         assert (got.double() - right).norm() <= 2e-6 * right.norm()
 
 
+@pytest.mark.parametrize("kind", ["all", "last queries", "by sample"])
+@pytest.mark.parametrize("num_queries", [1, 3])
+def test_few_queries_read_the_keys_of_their_group_once(
+    num_queries: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_keys = kernels._MANY_KEY_VALUES // 16
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, g = (
+        torch.randn(length, 2, heads, 16, generator=generator).requires_grad_()
+        for length, heads in ((num_queries, 6), (num_keys, 2), (num_keys, 2), (num_queries, 6))
+    )
+    end = torch.arange(num_queries) + 1 + num_keys - num_queries
+    if kind == "by sample":
+        end = torch.stack([end, end - 90])
+    ranges = None if kind == "all" else kernels.KeyRanges(end * 0, end)
+    shapes, torchs = [], F.scaled_dot_product_attention
+
+    def spied(*args: torch.Tensor, **options: Any) -> torch.Tensor:
+        shapes.append([tuple(x.shape[1:3]) for x in args])
+        return torchs(*args, **options)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spied)
+    out = kernels.attention(q, k, v, key_ranges=ranges)
+    assert shapes == [[(2, 3 * num_queries), (2, num_keys), (2, num_keys)]]
+    found = (out, *torch.autograd.grad(out, (q, k, v), g))
+    expected = attended(q, k, v, g, None if ranges is None else ranges.mask(num_keys))
+    for got, right in zip(found, expected, strict=True):
+        assert got.shape == right.shape
+        assert (got.double() - right).norm() <= 2e-6 * right.norm()
+
+
 @pytest.mark.parametrize("onednn", [True, False])
 def test_large_scores_do_not_overflow(onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_onednn_is_faster", lambda _: onednn)

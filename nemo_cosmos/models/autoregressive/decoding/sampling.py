@@ -114,12 +114,13 @@ def keep(logits_NV: Tensor, sampling: Sampling) -> Kept:
     num_codes = scores_NV.shape[1]
     first = by_device(FIRST_KEPT, num_codes, logits_NV.device)
     num_kept = min(sampling.top_k or (num_codes if sampling.keeps_all else first), num_codes)
+    log_z_N1 = None if sampling.top_k else scores_NV.logsumexp(-1, keepdim=True)
     while True:
         scores_NK, code_NK = scores_NV.topk(num_kept)
         if sampling.top_p >= 1.0:
             return Kept(scores_NK, code_NK)
-        whole_NX = scores_NK if sampling.top_k else scores_NV
-        share_NK = (scores_NK - whole_NX.logsumexp(-1, keepdim=True)).exp()
+        whole_N1 = scores_NK.logsumexp(-1, keepdim=True) if log_z_N1 is None else log_z_N1
+        share_NK = (scores_NK - whole_N1).exp()
         is_kept_NK = share_NK.cumsum(-1) - share_NK < sampling.top_p
         last_N1 = scores_NK.masked_fill(~is_kept_NK, math.inf).amin(-1, keepdim=True)
         is_kept_NK = scores_NK >= last_N1
