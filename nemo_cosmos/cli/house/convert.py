@@ -66,15 +66,19 @@ def import_(
 def export(
     source: Annotated[Path, typer.Argument(help="A world folder or a tokenizer folder.")],
     target: Annotated[Path, typer.Argument(help="The new folder.")],
-    format: Annotated[str, typer.Option("--format", help="diffusers, cosmos or nemo.")],
+    format: Annotated[
+        str, typer.Option("--format", help="diffusers, cosmos, transformers or nemo.")
+    ],
     check: CheckOnly = False,
 ) -> None:
     """Convert a world folder, such as <run>/export, to another format.
 
     diffusers: for CosmosTextToWorldPipeline or CosmosVideoToWorldPipeline (give it a T5 text
-    encoder and a safety checker). cosmos: model.pt under the original names. nemo: a distributed
-    checkpoint that NeMo loads into any parallel layout. 'nemo-cosmos import' converts each of them
-    back with identical weights.
+    encoder and a safety checker). cosmos: model.pt under the original names; autoregressive ones
+    also in parts, as cosmos-tp2, -tp4 or -tp8. transformers: an autoregressive model without text,
+    for Qwen3VLForConditionalGeneration. nemo: a distributed checkpoint that NeMo loads into any
+    parallel layout. 'nemo-cosmos import' converts each of them but transformers' back with
+    identical weights.
 
     Examples:
         nemo-cosmos export outputs/my_run/export my_world_hf --format diffusers
