@@ -9,13 +9,16 @@ import pytest
 import torch
 
 from nemo_cosmos.checkpoint.autoregressive.keys import export_ar_state
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.errors import ConfigError, WrongSizeError
+from nemo_cosmos.models.autoregressive.costs import grid_of
+from nemo_cosmos.models.autoregressive.network.places import check_grid
 from nemo_cosmos.models.autoregressive.network.transformer import ARNetwork
 from nemo_cosmos.models.autoregressive.presets import (
     AUTOREGRESSIVE,
     count_parameters,
     get_ar_preset,
 )
+from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.platform.distributed import single_process_groups
 
 PUBLISHED = {
@@ -40,6 +43,21 @@ def test_published_sizes(name: str, published: tuple[int, int]) -> None:
     assert len(state) == num_keys
     assert state["model.output.weight"].shape == (64_000, config.hidden_size)
     assert state["model.layers.0.attention.wk.weight"].shape == (1024, config.hidden_size)
+
+
+@pytest.mark.parametrize(("size", "num_codes"), [((640, 1024), 12_800), ((320, 512), 3_200)])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_models_take_both_published_sizes(
+    name: str, size: tuple[int, int], num_codes: int
+) -> None:
+    preset = AUTOREGRESSIVE[name]
+    tokenizer = TOKENIZERS[preset.tokenizer]
+    config = preset.config()
+    assert check_grid(grid_of((33, *size), tokenizer), config) == num_codes
+    given = [grid_of((frames, *size), tokenizer)[0] for frames in (1, 9)]
+    assert given == [1, 2], "what is given fills whole latent frames"
+    with pytest.raises(WrongSizeError, match="height"):
+        check_grid(grid_of((33, 656, size[1]), tokenizer), config)
 
 
 def test_nano_is_nano() -> None:
