@@ -18,6 +18,7 @@ from nemo_cosmos.models.autoregressive.network.places import Grid, check_grid
 from nemo_cosmos.models.autoregressive.network.transformer import ARNetwork, TokenInput
 from nemo_cosmos.models.common.attention.cache import KeyValueCache
 from nemo_cosmos.models.common.attention.masks import TreeMask
+from nemo_cosmos.platform import upload
 
 PREFILL_TOKENS = 512
 """Tokens of the given frames that are fed at once: enough to fill a device, and little memory."""
@@ -107,9 +108,9 @@ class Scorer:
             What the last layer gives, (L, B, E); with guidance, B counts every video twice.
         """
         num_new = tokens_BL.shape[1]
-        first_1B = torch.tensor(self.cache.lengths, device=self.device)[None]
+        first_1B = upload(torch.tensor(self.cache.lengths), self.device)[None]
         depths = range(num_new) if tree is None else tree.depths
-        index_LB = first_1B + torch.tensor(depths, device=self.device)[:, None]
+        index_LB = first_1B + upload(torch.tensor(depths), self.device)[:, None]
         places = self.table.at(index_LB.clamp(max=len(self.table.cos_PD) - 1))
         tokens = tokens_BL.repeat(2, 1) if self.guidance else tokens_BL
         mask = None if tree is None else TreeMask(tree.parents)

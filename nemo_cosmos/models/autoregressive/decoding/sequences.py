@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.platform import upload
 
 
 class Sequences:
@@ -69,7 +70,7 @@ class Sequences:
 
     def places(self, num_places: int) -> Tensor:
         """Return the numbers of the next places, (B, L)."""
-        first_B1 = torch.tensor(self.known, device=self._store.device)[:, None]
+        first_B1 = upload(torch.tensor(self.known), self._store.device)[:, None]
         return first_B1 + torch.arange(num_places, device=self._store.device)
 
     def tokens_before(self, places_BL: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ import torch
 from megatron.core.transformer.enums import AttnMaskType
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.platform import upload
 from nemo_cosmos.platform.kernels import KeyRanges, KeyTable
 
 Position = TypeVar("Position", int, torch.Tensor)
@@ -232,7 +233,9 @@ def key_ranges(
     queries = range(offsets[0], offsets[0] + num_queries)
     if same and mask.visibility(queries, range(num_keys)) is Visibility.ALL:
         return None  # such as one query behind all keys, the step of a decoder
-    first_B1 = torch.tensor(offsets[:1] if same else offsets, device=device)[:, None]
+    first_B1 = torch.tensor(offsets[:1] if same else offsets)[:, None]
+    if device is not None:
+        first_B1 = upload(first_B1, device)
     position_BL = first_B1 + torch.arange(num_queries, device=device)
     first_BL = mask.first_of(position_BL)
     end_BL = torch.minimum(mask.end_of(position_BL), first_B1 + num_queries)

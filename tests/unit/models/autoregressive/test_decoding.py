@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.autoregressive.decoding import scorer as scorer_module
@@ -71,6 +74,35 @@ def test_the_cache_changes_no_score(build, text: bool) -> None:
     with torch.no_grad():
         whole = net(TokenInput(tokens_BL, places, texts(net, 1, 0.0).get("text_BMC")))  # type: ignore[arg-type]
     torch.testing.assert_close(fed, whole[..., : net.config.vocab_size], atol=1e-4, rtol=1e-4)
+
+
+class Waits(TorchFunctionMode):
+    """Counts what would make the host wait for a GPU: values it reads, and pageable copies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        options = kwargs or {}
+        name = getattr(func, "__name__", "")
+        copies = func is torch.tensor and options.get("device") is not None
+        if copies or name in ("item", "tolist", "__bool__", "__int__", "nonzero", "cpu"):
+            self.found.append(name)
+        return func(*args, **options)
+
+
+@pytest.mark.parametrize("given", [(12, 12), (12, 5)])
+def test_the_host_never_waits_for_a_plain_step(build, given: tuple[int, int]) -> None:
+    net, waits = build(), []
+    for more in (2, 9):
+        totals = [count + more for count in given]
+        with Waits() as seen:
+            decode(net, Job(prompts(net, *given), totals, [1, 2], Sampling()))
+        waits.append(len(seen.found))
+    assert waits[0] == waits[1] > 0, "only what comes before the first code may wait"
 
 
 def test_given_codes_are_fed_in_chunks(build, monkeypatch: pytest.MonkeyPatch) -> None:
