@@ -257,11 +257,16 @@ def count_parameters(config: ARConfig) -> ParameterCounts:
 
 
 def usual_clip(config: ARConfig, tokenizer: LatentGrid) -> Size3:
-    """Return the largest usual size of a training video, in pixels, that a network takes."""
-    frames, rows, columns = grid_of(PUBLISHED_CLIP_THW, tokenizer)
-    limits = (config.max_frames, config.max_height, config.max_width)
-    fits = all(size <= most for size, most in zip((frames, rows, columns), limits, strict=True))
-    return PUBLISHED_CLIP_THW if fits else NANO_CLIP_THW
+    """Return the largest usual size of a training video, in pixels, that a network takes.
+
+    A network of fewer latent frames, such as one of an early stage, takes a shorter video.
+    """
+    num_frames, height, width = PUBLISHED_CLIP_THW
+    _, rows, columns = grid_of(PUBLISHED_CLIP_THW, tokenizer)
+    if rows > config.max_height or columns > config.max_width:
+        return NANO_CLIP_THW
+    most = 1 + (config.max_frames - 1) * tokenizer.temporal_factor
+    return min(num_frames, most), height, width
 
 
 def grid_of(clip_thw: Size3, tokenizer: LatentGrid) -> Grid:

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.models.autoregressive.costs import ARWorkload
+from nemo_cosmos.models.autoregressive.costs import NANO_CLIP_THW, ARWorkload, usual_clip
 from nemo_cosmos.models.autoregressive.network.config import ARConfig
 from nemo_cosmos.models.autoregressive.network.transformer import ARNetwork, TokenInput
 from nemo_cosmos.models.autoregressive.presets import AUTOREGRESSIVE
 from nemo_cosmos.models.autoregressive.process.config import ARProcess
 from nemo_cosmos.models.autoregressive.process.training_step import make_targets, next_code_loss
 from nemo_cosmos.models.common.costs import Precision, Split
+from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.planning.counted import KeptBytes
 from nemo_cosmos.platform import ensure_model_parallel
 from nemo_cosmos.platform.distributed import single_process_groups
@@ -65,3 +66,19 @@ def test_layouts_that_do_not_divide_are_refused() -> None:
     with pytest.raises(ConfigError, match="num_query_groups=2"):
         workload.check_split(Split(tp=4))
     workload.check_split(Split(pp=3))
+
+
+@pytest.mark.parametrize(
+    ("name", "max_frames", "expected"),
+    [
+        ("ar_4b", 5, (33, 640, 1024)),
+        ("ar_4b", 3, (17, 640, 1024)),
+        ("ar_nano", 16, NANO_CLIP_THW),
+    ],
+)
+def test_a_network_is_planned_for_the_longest_usual_clip_that_it_takes(
+    name: str, max_frames: int, expected: tuple[int, int, int]
+) -> None:
+    preset = AUTOREGRESSIVE[name]
+    tokenizer = TOKENIZERS[preset.tokenizer]
+    assert usual_clip(preset.config(max_frames=max_frames), tokenizer) == expected
