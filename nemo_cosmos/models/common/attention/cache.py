@@ -211,14 +211,14 @@ class LayerCache:
                 f"cache of {kept_batch}, {groups} and {head_dim}. Make the cache for this batch."
             )
         self.cache.check_room(num_new)
-        new_2BGLD = torch.stack([k_LBGD, v_LBGD]).detach().permute(0, 2, 3, 1, 4)
         offsets = self.offsets
-        if len(set(offsets)) == 1:
-            self.store_2BGMD[:, :, :, offsets[0] : offsets[0] + num_new] = new_2BGLD
-        else:
+        for store_BGMD, new_LBGD in zip(self.store_2BGMD, (k_LBGD, v_LBGD), strict=True):
+            new_BGLD = new_LBGD.detach().permute(1, 2, 0, 3)
+            if len(set(offsets)) == 1:
+                store_BGMD[:, :, offsets[0] : offsets[0] + num_new] = new_BGLD
+                continue
             for sample, offset in enumerate(offsets):
-                room = self.store_2BGMD[:, sample, :, offset : offset + num_new]
-                room.copy_(new_2BGLD[:, sample])
+                store_BGMD[sample, :, offset : offset + num_new] = new_BGLD[sample]
         kept_2BGMD = self.store_2BGMD[:, :, :, : max(offsets) + num_new].to(k_LBGD.dtype)
         k_MBGD, v_MBGD = kept_2BGMD.permute(0, 3, 1, 2, 4)
         return k_MBGD, v_MBGD
