@@ -18,10 +18,19 @@ from nemo_cosmos.models.autoregressive.process.config import ARProcess
 from recipes import common
 from recipes.config import Config, as_recipe
 
+PRE_TRAINING_LR = 1e-3
 POST_TRAINING_LR = 5e-5
 POST_TRAINING_STEPS = 1000
 PAPER_Z_LOSS = 3e-4
 PER_NODE = 8
+LAYOUTS = {
+    "ar_1b": (1, 4),
+    "ar_4b": (2, 16),
+    "ar_12b": (8, 32),
+    "ar_5b_video2world": (2, 16),
+    "ar_13b_video2world": (8, 32),
+}
+"""Tensor-parallel ranks, as published, and nodes of pre-training, which are ours."""
 # A save of a nano model takes about a second; every 150 s keeps that under 1 %.
 NANO_SAVE_INTERVAL_S = 150.0
 
@@ -50,36 +59,44 @@ def ar_nano(post_training: bool) -> run.Partial:
 @as_recipe
 def ar_1b(post_training: bool) -> run.Partial:
     """Continuation, 1B: 16 layers of width 2048."""
-    return _large("ar_1b", post_training, tp=1, num_nodes=4)
+    return large("ar_1b", post_training)
 
 
 @as_recipe
 def ar_4b(post_training: bool) -> run.Partial:
     """Continuation, 4B: 16 layers of width 4096; tensor-parallel over 2 GPUs, as published."""
-    return _large("ar_4b", post_training, tp=2, num_nodes=16)
+    return large("ar_4b", post_training)
 
 
 @as_recipe
 def ar_12b(post_training: bool) -> run.Partial:
     """Continuation, 12B: 40 layers of width 5120, with YaRN; over 8 GPUs, as published."""
-    return _large("ar_12b", post_training, tp=8, num_nodes=32)
+    return large("ar_12b", post_training)
 
 
 @as_recipe
 def ar_5b_video2world(post_training: bool) -> run.Partial:
     """Video and text, 5B: the 4B model with cross-attention in every layer."""
-    return _large("ar_5b_video2world", post_training, tp=2, num_nodes=16)
+    return large("ar_5b_video2world", post_training)
 
 
 @as_recipe
 def ar_13b_video2world(post_training: bool) -> run.Partial:
     """Video and text, 13B: the 12B model with cross-attention in every layer."""
-    return _large("ar_13b_video2world", post_training, tp=8, num_nodes=32)
+    return large("ar_13b_video2world", post_training)
 
 
-def _large(preset: str, post_training: bool, *, tp: int, num_nodes: int) -> run.Partial:
-    """On GPUs of 80 GB; post-training takes one node."""
-    nodes = 1 if post_training else num_nodes
+def large(preset: str, post_training: bool, *, is_stage: bool = False) -> run.Partial:
+    """A large model, on GPUs of 80 GB.
+
+    Args:
+        preset: the model's preset.
+        post_training: ``finetune`` instead of ``pretrain``; on one node, but for a stage.
+        is_stage: whether it is a stage of pre-training, which may start from weights, too.
+    """
+    tp, num_nodes = LAYOUTS[preset]
+    is_short = post_training and not is_stage
+    nodes = 1 if is_short else num_nodes
     model = _model(preset)
     model.process.z_loss = PAPER_Z_LOSS
     model.config.recompute_granularity = "full"
@@ -91,10 +108,10 @@ def _large(preset: str, post_training: bool, *, tp: int, num_nodes: int) -> run.
             CodesDataModule,
             path="",
             micro_batch_size=1,
-            global_batch_size=nodes * PER_NODE // tp * (1 if post_training else 4),
+            global_batch_size=nodes * PER_NODE // tp * (1 if is_short else 4),
         ),
         trainer=common.trainer(
-            POST_TRAINING_STEPS if post_training else 100_000,
+            POST_TRAINING_STEPS if is_short else 100_000,
             num_nodes=nodes,
             devices=PER_NODE,
             samples=_samples(every_n_steps=500),
@@ -103,8 +120,8 @@ def _large(preset: str, post_training: bool, *, tp: int, num_nodes: int) -> run.
             ckpt_async_save=True,
         ),
         optim=common.adamw(
-            POST_TRAINING_LR if post_training else 1e-3,
-            warmup_steps=0 if post_training else 5000,
+            POST_TRAINING_LR if is_short else PRE_TRAINING_LR,
+            warmup_steps=0 if is_short else 5000,
             weight_decay=0.05,
             betas=(0.9, 0.95),
             min_lr=1e-8,

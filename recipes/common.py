@@ -8,7 +8,11 @@ from collections.abc import Mapping
 import nemo_run as run
 from megatron.core.optimizer import OptimizerConfig
 from nemo import lightning as nl
-from nemo.lightning.pytorch.optim import CosineAnnealingScheduler, WarmupPolicyScheduler
+from nemo.lightning.pytorch.optim import (
+    CosineAnnealingScheduler,
+    PolynomialDecayAnnealingScheduler,
+    WarmupPolicyScheduler,
+)
 
 from nemo_cosmos import api
 from nemo_cosmos.training.callbacks.ema import EMA
@@ -167,6 +171,15 @@ def adamw(
         use_distributed_optimizer=True,
     )
     return Config(nl.MegatronOptimizerModule, config=config, lr_scheduler=schedule)
+
+
+def decay_to_zero(optim: run.Config) -> None:
+    """Let the learning rate of an optimiser fall in a line, to 0 at the last step.
+
+    Args:
+        optim: the configuration, changed in place.
+    """
+    optim.lr_scheduler = Config(PolynomialDecayAnnealingScheduler, power=1.0, min_lr=0.0)
 
 
 def log(

@@ -36,6 +36,7 @@ class RecipeEntry:
 
 _DIFFUSION = "recipes.diffusion"
 _AUTOREGRESSIVE = "recipes.autoregressive"
+_STAGES = "recipes.autoregressive_stages"
 _TOKENIZER = "recipes.tokenizer"
 
 RECIPES: dict[str, RecipeEntry] = {
@@ -66,6 +67,32 @@ RECIPES: dict[str, RecipeEntry] = {
     "ar_12b": RecipeEntry(_AUTOREGRESSIVE, "next code, 12B"),
     "ar_5b_video2world": RecipeEntry(_AUTOREGRESSIVE, "next code with a text, 5B"),
     "ar_13b_video2world": RecipeEntry(_AUTOREGRESSIVE, "next code with a text, 13B"),
+    "ar_4b_stage_1": RecipeEntry(_STAGES, "4B, stage 1: 17 frames"),
+    "ar_4b_stage_1_1": RecipeEntry(
+        _STAGES, "4B, stage 1.1: 33 frames; from stage 1", pretrains=False
+    ),
+    "ar_4b_cool_down": RecipeEntry(
+        _STAGES, "4B, cool-down: the learning rate falls to 0", pretrains=False
+    ),
+    "ar_12b_stage_1": RecipeEntry(_STAGES, "12B, stage 1: 17 frames"),
+    "ar_12b_stage_1_1": RecipeEntry(
+        _STAGES, "12B, stage 1.1: 33 frames, with YaRN; from stage 1", pretrains=False
+    ),
+    "ar_12b_cool_down": RecipeEntry(
+        _STAGES, "12B, cool-down: the learning rate falls to 0", pretrains=False
+    ),
+    "ar_5b_video2world_stage_2": RecipeEntry(
+        _STAGES, "5B, stage 2: a text, and images; from 4B", pretrains=False
+    ),
+    "ar_5b_video2world_cool_down": RecipeEntry(
+        _STAGES, "5B, cool-down: the learning rate falls to 0", pretrains=False
+    ),
+    "ar_13b_video2world_stage_2": RecipeEntry(
+        _STAGES, "13B, stage 2: a text, and images; from 12B", pretrains=False
+    ),
+    "ar_13b_video2world_cool_down": RecipeEntry(
+        _STAGES, "13B, cool-down: the learning rate falls to 0", pretrains=False
+    ),
     **{name: RecipeEntry(_TOKENIZER, f"{name}, by its preset") for name in TOKENIZERS},
 }
 

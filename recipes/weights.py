@@ -59,16 +59,20 @@ def take_from_weights(recipe: run.Partial, plain: run.Partial, words: Sequence[s
     if world is None or getattr(fdl.get_callable(recipe.model), "family", None) != world.family:
         return  # refused where everything is compared
     content = world.to_dict()
+    # What the recipe goes on from on purpose stays the recipe's, too.
+    kept = {*_ADDED, *(getattr(recipe.model, "extends", None) or ())}
     network: JsonObject = content.get("network") or {}
-    _check_task(recipe, network, source)
-    _take(recipe.model, "config", {k: v for k, v in network.items() if k not in _ADDED}, said)
+    _check_task(recipe, network, source, kept)
+    _take(recipe.model, "config", {k: v for k, v in network.items() if k not in kept}, said)
     process: JsonObject = content.get("process") or {}
+    process = {k: v for k, v in process.items() if k not in kept}
     _take_process(recipe, plain, process, said)
     for number, spec in enumerate(getattr(recipe.model, "controls", None) or ()):
         options = {one.name: one.options for one in world.controls}.get(spec.name)
         if options is not None and not _said(said, f"model.controls.{number}", "model.controls"):
             spec.options = dict(options)
-    if "data.text_length" not in said and world.text_encoder.get("max_length"):
+    own_text = {"data.text_length", "text_length"} & {*said, *kept}
+    if not own_text and world.text_encoder.get("max_length"):
         recipe.data.text_length = world.text_encoder["max_length"]
 
 
@@ -89,11 +93,13 @@ def _take_process(
         _take(recipe.model.process, section, kept, said, "model.process.")
 
 
-def _check_task(recipe: run.Partial, network: JsonObject, source: Path) -> None:
+def _check_task(
+    recipe: run.Partial, network: JsonObject, source: Path, kept: Collection[str]
+) -> None:
     """Refuse a recipe for another task than the weights': another recipe is meant."""
     for field, names in _TASKS.items():
-        if not hasattr(recipe.model.config, field):
-            continue  # another family's
+        if field in kept or not hasattr(recipe.model.config, field):
+            continue  # a task to go on from, or another family's
         task, own = (
             names[bool(value)]
             for value in (network.get(field), getattr(recipe.model.config, field))

@@ -26,7 +26,12 @@ from nemo_cosmos.data.tokenize.dataset_info import parts_of_data, read_dataset_i
 from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.models.common.family import WorldModel
 from nemo_cosmos.models.tokenizer.model import TokenizerModel
-from nemo_cosmos.provenance.belonging import Parts, check_together
+from nemo_cosmos.provenance.belonging import (
+    TEXT_ENCODER,
+    TEXT_LENGTH,
+    Parts,
+    check_together,
+)
 from nemo_cosmos.storage import is_url, resolve_from_folder
 from nemo_cosmos.training.weights.initial import is_exported
 
@@ -62,15 +67,17 @@ def check_belonging(
     here = _of_model(model, text_length)
     if here is None:
         return check_together([], allowed)
+    extended: Collection[str] = getattr(model, "extends", ())
     before = [
-        parts
-        for folder in (weights, checkpoint)
+        _without(parts, changed)
+        for folder, changed in ((weights, extended), (checkpoint, ()))
         if folder is not None and (parts := parts_of_weights(folder)) is not None
     ]
     for parts in before:
         _check_controls(here, parts)
     if weights is not None and before and not is_exported(weights):
         _check_nothing_new(here, before[0])
+        _check_same_modules(model, before[0])
     if here.family == TOKENIZER_FAMILY:  # trained on pixels, which no encoder made
         return check_together([*before, here], allowed)
     data = [parts for folder in folders if (parts := parts_of_data(folder)) is not None]
@@ -146,6 +153,32 @@ def _check_nothing_new(model: Parts, checkpoint: Parts) -> None:
         raise ConfigError(
             f"'{checkpoint.place}' is a checkpoint without the control '{new[0]}', which this run "
             "adds; a control is added to a world folder. Make one of the checkpoint and start from "
+            f"that: nemo-cosmos import {checkpoint.place} WORLD, then --from WORLD. Nothing has "
+            "been done."
+        )
+
+
+def _without(parts: Parts, settings: Collection[str]) -> Parts:
+    """Leave out settings in which a model goes on from its weights on purpose."""
+    return replace(
+        parts,
+        model={name: value for name, value in parts.model.items() if name not in settings},
+        text_encoder={} if TEXT_ENCODER in settings else parts.text_encoder,
+        text_length=None if TEXT_LENGTH in settings else parts.text_length,
+    )
+
+
+def _check_same_modules(model: object, checkpoint: Parts) -> None:
+    """Require a NeMo checkpoint to hold every module: NeMo restores all parameters or none.
+
+    Raises:
+        ConfigError: the model adds some; names the command that makes a world of it.
+    """
+    added = sorted(getattr(model, "new_modules", ()))
+    if added:
+        raise ConfigError(
+            f"'{checkpoint.place}' is a checkpoint, but this run adds the module '{added[0]}' to "
+            "its weights, which takes a world folder. Make one of the checkpoint and start from "
             f"that: nemo-cosmos import {checkpoint.place} WORLD, then --from WORLD. Nothing has "
             "been done."
         )

@@ -55,7 +55,7 @@ from nemo_cosmos.checkpoint.world.config import (
 )
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.models.common.family import get_family
-from nemo_cosmos.models.common.megatron.parts import parts_of
+from nemo_cosmos.models.common.megatron.parts import TensorPart, parts_of
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import default_device, ensure_model_parallel
@@ -255,6 +255,7 @@ def load_weights(
     model: str,
     *,
     may_be_new: Callable[[str], bool] | None = None,
+    may_be_longer: Collection[str] = (),
 ) -> list[str]:
     """Copy a safetensors file, or its shards, into a network, strictly.
 
@@ -267,6 +268,8 @@ def load_weights(
         model: what the weights are loaded into, for messages.
         may_be_new: whether a parameter that the file lacks may keep its initial value, by its
             name; by default none may.
+        may_be_longer: parameters that may have more rows than the file's tensor; these rows keep
+            their initial values.
 
     Returns:
         Names of the parameters that the file lacks.
@@ -282,19 +285,41 @@ def load_weights(
     expected = _on_all_ranks({part.name: part.whole_shape for part in parts})
     missing = expected.keys() - weights.specs.keys()
     new = {name for name in missing if may_be_new is not None and may_be_new(name)}
+    found = shapes_of(weights.specs)
+    longer = {
+        name: found[name][0]
+        for name in may_be_longer
+        if name in expected and _is_longer(expected[name], found.get(name, ()))
+    }
+    expected |= {name: found[name] for name in longer}
     check_fit(
         {name: shape for name, shape in expected.items() if name not in new},
-        shapes_of(weights.specs),
+        found,
         weights.place,
         model,
         "The two are of different models: use the recipe or the configuration that the weights "
         "were trained with, or export the folder again.",
     )
     here = [part for part in parts if part.name not in new]
+    here = [_up_to(part, longer[part.name]) if part.name in longer else part for part in here]
+    here = [part for part in here if part.tensor.numel()]
     read = ((part.name, weights.read_part(part.name, part.slices)) for part in here)
     for part, (_, tensor) in zip(here, finite(read, f"'{file}'"), strict=True):
         part.tensor.copy_(tensor)
     return sorted(new)
+
+
+def _is_longer(expected: tuple[int, ...], found: tuple[int, ...]) -> bool:
+    """Whether a weight has more rows than the file's, and is like it otherwise."""
+    return expected[1:] == found[1:] and expected[:1] > found[:1] != ()
+
+
+def _up_to(part: TensorPart, num_rows: int) -> TensorPart:
+    """The rows of a part that a file of so many has; a later rank's may lie behind them all."""
+    rows = part.slices[0]
+    first, end = min(rows.start, num_rows), min(rows.stop, num_rows)
+    kept = part.tensor[: end - first]
+    return replace(part, tensor=kept, slices=(slice(first, end), *part.slices[1:]))
 
 
 def open_weights(file: Path) -> SafetensorsSource:

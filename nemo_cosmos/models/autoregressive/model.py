@@ -6,7 +6,7 @@ them to NeMo's hooks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -17,7 +17,7 @@ from nemo.lightning.pytorch.optim import OptimizerModule
 from torch import Tensor, nn
 
 from nemo_cosmos.batch import CodesBatch, DataSpec, spec_of
-from nemo_cosmos.errors import ConfigError, SampleError
+from nemo_cosmos.errors import ConfigError, SampleError, nearest_names
 from nemo_cosmos.models.autoregressive.build import build_network
 from nemo_cosmos.models.autoregressive.network.config import ARConfig
 from nemo_cosmos.models.autoregressive.network.flops import ar_flops
@@ -36,6 +36,20 @@ from nemo_cosmos.models.common.megatron.layer_choice import check_fused_gradient
 from nemo_cosmos.models.common.megatron.module import MegatronLightningModule, to_device
 from nemo_cosmos.options import check_instance
 
+TEXT_SETTINGS = (
+    "context_channels",
+    "absolute_positions",
+    "begin_token",
+    "condition_latents",
+    "text_encoder",
+    "text_length",
+)
+"""What tells a model with text from the one without that it goes on from."""
+_REACH = ("max_frames", "max_height", "max_width")
+_YARN = ("yarn_lengths_thw", "yarn_scale", "yarn_beta_fast", "yarn_beta_slow")
+EXTENSIONS = (*_REACH, *_YARN, *TEXT_SETTINGS, "top_p")
+"""Settings in which training can go on from weights that were trained with others."""
+
 
 class ARModel(MegatronLightningModule):
     """An autoregressive model under NeMo's trainer.
@@ -49,6 +63,9 @@ class ARModel(MegatronLightningModule):
         world: tokenizer, text encoder and video size that the export records; by default they are
             read from the ``dataset.json`` of the training data.
         model_transform: changes the built network, such as adding adapters.
+        extends: settings of network, process and text in which training goes on from its starting
+            weights on purpose, such as ``("max_frames",)`` for longer videos. Those of
+            :data:`TEXT_SETTINGS` add a text: the weights may lack what attends to it.
     """
 
     family: ClassVar[str] = FAMILY
@@ -61,6 +78,7 @@ class ARModel(MegatronLightningModule):
         preset: str | None = None,
         world: WorldInfo | None = None,
         model_transform: Callable[[nn.Module], nn.Module] | None = None,
+        extends: Sequence[str] = (),
     ) -> None:
         check_instance("config", config, ARConfig, "Write ARConfig(num_layers=..., ...).")
         if process is not None:
@@ -72,7 +90,19 @@ class ARModel(MegatronLightningModule):
         self.preset = preset
         self.world = world
         self.model_transform = model_transform
+        self.extends = _checked_extensions(extends)
         self._fps: float | None = None  # of the first batch, for the description
+
+    @property
+    def new_modules(self) -> frozenset[str]:
+        """Modules that the starting weights may lack."""
+        adds_text = "context_channels" in self.extends
+        return frozenset({"cross_attention", "cross_attention_norm"} if adds_text else ())
+
+    @property
+    def longer_weights(self) -> frozenset[str]:
+        """Weights that may have more rows here than in the starting weights."""
+        return frozenset({"embedding.weight"} if "begin_token" in self.extends else ())
 
     def setup(self, stage: str) -> None:
         """Before anything is built, require the data to fit the layout and the network."""
@@ -108,6 +138,7 @@ class ARModel(MegatronLightningModule):
             preset=self.preset,
             world=self.world,
             model_transform=self.model_transform,
+            extends=self.extends,
         )
         part.trainer = self.trainer
         return part
@@ -167,3 +198,20 @@ class ARModel(MegatronLightningModule):
             preset=self.preset,
             fps=self._fps,
         )
+
+
+def _checked_extensions(names: Sequence[str]) -> tuple[str, ...]:
+    """Require names of settings in which training can go on.
+
+    Raises:
+        ConfigError: one is another, such as a size that the weights fix.
+    """
+    if isinstance(names, str):
+        raise ConfigError(f"extends is '{names}'; it must be a list of names, such as ['{names}'].")
+    for name in names:
+        if name not in EXTENSIONS:
+            raise ConfigError(
+                f"extends has '{name}', in which a model cannot go on from its weights. The "
+                f"nearest are {nearest_names(name, EXTENSIONS)}."
+            )
+    return tuple(names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -54,9 +55,11 @@ def check_own_weights(folder: Path) -> None:
 class InitialWeights(pl.Callback, IOMixin):
     """Load an exported model's weights before the first step.
 
-    The export may lack the parameters of what training adds, such as a control; these keep their
-    initial values and are named in the log. Any other difference is an error: a network of another
-    depth would be trained from half random weights. Each rank reads only its part of a tensor.
+    The export may lack the parameters of what training adds, such as a control, or what a model
+    names as ``new_modules``; these keep their initial values and are named in the log. So do the
+    rows that one of its ``longer_weights`` has beyond the export's. Any other difference is an
+    error: a network of another depth would be trained from half random weights. Each rank reads
+    only its part of a tensor.
 
     Hooks:
 
@@ -82,13 +85,20 @@ class InitialWeights(pl.Callback, IOMixin):
             return
         file = Path(self.folder) / WEIGHTS_FILE
         networks = bare_networks(trainer)
-        self.new_names = load_weights(networks, file, "this model", may_be_new=is_addition)
+        added = NEW_MODULES | getattr(pl_module, "new_modules", frozenset())
+        self.new_names = load_weights(
+            networks,
+            file,
+            "this model",
+            may_be_new=lambda name: is_addition(name, added),
+            may_be_longer=getattr(pl_module, "longer_weights", frozenset()),
+        )
         # The optimiser holds float32 copies that were made of the initial weights.
         trainer.strategy.weights_written(step_from_them=True)
         if self.new_names:
             logger.info("New parameters, not in '%s': %s", self.folder, ", ".join(self.new_names))
 
 
-def is_addition(name: str) -> bool:
-    """Whether a parameter, by its name, belongs to what training may add to given weights."""
-    return not NEW_MODULES.isdisjoint(name.split("."))
+def is_addition(name: str, modules: Collection[str] = NEW_MODULES) -> bool:
+    """Whether a parameter, by its name, belongs to modules that training may add to weights."""
+    return not set(modules).isdisjoint(name.split("."))

@@ -100,3 +100,40 @@ def test_an_autoregressive_world_needs_no_retyping(tmp_path: Path) -> None:
     assert recipe.data.text_length == 7
     with pytest.raises(ConfigError, match="is a continuation model, but the recipe trains a text-"):
         configured("ar_5b_video2world", tmp_path)
+
+
+def stage_1(folder: Path, **network: Any) -> Path:
+    """The description of a tiny world after stage 1."""
+    sizes = {"num_layers": 2, "hidden_size": 48, "num_attention_heads": 4, "num_query_groups": 2}
+    config = ARConfig(**{**sizes, "vocab_size": 75, "max_frames": 3, **network})
+    world = WorldConfig(
+        family="autoregressive",
+        model=ARSettings(config.architecture(), ARProcess(condition_latents=1, z_loss=0.01)),
+        text_encoder={"kind": "embedded", "path": None, "max_length": 7, "dim": 20},
+        video={"num_frames": 17, "fps": 10.0, "height": 32, "width": 48},
+    )
+    write_config(folder / "config.json", world)
+    return folder
+
+
+def test_a_later_stage_extends_positions_and_keeps_the_rest(tmp_path: Path) -> None:
+    recipe = configured("ar_12b_stage_1_1", stage_1(tmp_path))
+    network = recipe.model.config
+    assert (network.num_layers, network.vocab_size) == (2, 75), "sizes are the weights'"
+    assert (network.max_frames, network.yarn_lengths_thw) == (5, (3, 40, 64))
+    assert recipe.model.process.z_loss == 0.01 and recipe.data.text_length == 7
+    cool_down = configured("ar_12b_cool_down", stage_1(tmp_path, max_frames=4))
+    assert cool_down.model.config.max_frames == 4, "a cool-down changes nothing of the network"
+    assert cool_down.model.config.yarn_lengths_thw is None
+
+
+def test_stage_2_adds_a_text_to_weights_without(tmp_path: Path) -> None:
+    recipe = configured("ar_5b_video2world_stage_2", stage_1(tmp_path))
+    network = recipe.model.config
+    assert (network.num_layers, network.vocab_size) == (2, 75)
+    assert network.context_channels == 1024
+    assert network.begin_token and network.absolute_positions
+    assert recipe.model.process.condition_latents == 0
+    assert recipe.model.process.z_loss == 0.01
+    assert recipe.data.text_length == 512, "the text is new"
+    assert 0 < recipe.data.image_ratio < 1
