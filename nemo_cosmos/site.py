@@ -15,7 +15,8 @@ from nemo_cosmos.storage.paths import expand_home
 
 SITE_VARIABLE = "NEMO_COSMOS_SITE"
 CONFIG_NAME = "config"
-OPEN_GROUPS = ("cluster.env_vars.",)
+CLUSTER = "cluster"
+OPEN_GROUPS = ("cluster.env_vars.", "cluster.sbatch.")
 """Where a setting's name is the site's to choose."""
 
 
@@ -28,11 +29,18 @@ def conf_folder() -> Path:
 
 def groups() -> dict[str, list[str]]:
     """Return every group of settings with the names of its options."""
-    return {
-        folder.name: sorted(option.stem for option in folder.glob("*.yaml"))
-        for folder in sorted(conf_folder().iterdir())
+    found = {
+        folder.name: {option.stem for option in folder.glob("*.yaml")}
+        for folder in conf_folder().iterdir()
         if folder.is_dir()
     }
+    found[CLUSTER] |= {option.stem for option in own_clusters().glob("*.yaml")}
+    return {group: sorted(options) for group, options in sorted(found.items())}
+
+
+def own_clusters() -> Path:
+    """Return the folder of the user's own cluster files, beside the kept choices."""
+    return site_file().parent / CLUSTER
 
 
 def site_file() -> Path:
@@ -62,6 +70,16 @@ def keep_choices(words: Sequence[str]) -> list[str]:
     return choices
 
 
+def choices_for_jobs() -> list[str]:
+    """Return the kept choices for a process that a launcher starts: all but where it runs."""
+    return [word for word in kept_choices() if not is_of_cluster(word)]
+
+
+def is_of_cluster(word: str) -> bool:
+    """Whether a word says where things run: ``cluster=slurm`` or ``cluster.account=robotics``."""
+    return _key(word) == CLUSTER or word.startswith(f"{CLUSTER}.")
+
+
 def compose_site(words: Sequence[str] = (), with_kept: bool = True) -> dict[str, Any]:
     """Compose the site's configuration.
 
@@ -78,19 +96,29 @@ def compose_site(words: Sequence[str] = (), with_kept: bool = True) -> dict[str,
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
+    from yaml import YAMLError
 
     all_words = _merge(kept_choices() if with_kept else (), words)
     _check_options(all_words)
+    overrides = [*_own_places(), *(_for_hydra(word) for word in all_words)]
     try:
         with initialize_config_dir(str(conf_folder().absolute()), version_base="1.3"):
-            composed = compose(CONFIG_NAME, overrides=[_for_hydra(word) for word in all_words])
-    except HydraException as error:
+            composed = compose(CONFIG_NAME, overrides=overrides)
+    except (HydraException, YAMLError) as error:
         raise ConfigError(
             f"The site's settings {all_words} do not compose: {str(error).splitlines()[0]} Groups "
             f"and options are {groups()}. 'nemo-cosmos configure' shows what is in force."
         ) from error
     plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     return {key: _expanded(value) for key, value in plain.items()}
+
+
+def _own_places() -> list[str]:
+    """Return where Hydra also looks for options: the user's own clusters, if there are any."""
+    if not own_clusters().is_dir():
+        return []
+    place = str(own_clusters().parent.absolute()).replace("'", r"\'")
+    return [f"hydra.searchpath=['file://{place}']"]
 
 
 def _expanded(value: Any) -> Any:

@@ -176,6 +176,9 @@ COMMANDS: dict[str, CommandEntry] = {
     ),
 }
 
+#: Key of a context's ``meta`` under which the words after a command's name are kept.
+WORDS = "nemo_cosmos.words"
+
 #: Other words for a command, which the overview does not list.
 ALIASES = {"train": "pretrain", "fine-tune": "finetune", "process": "transcode"}
 
@@ -208,6 +211,7 @@ class LazyCommands(TyperGroup):
                 f"There is no command '{name}'. The nearest are {nearest_names(name, self.table)}. "
                 f"'{ctx.command_path} --help' lists them all."
             )
+        ctx.meta[WORDS] = tuple(rest)  # for launchers; the parser takes its words out of the list
         quiet_libraries()  # before the command imports torch, NeMo or Megatron
         target = self.table[name].load()
         command = typer.main.get_command(_build(name, target))

@@ -9,11 +9,14 @@ A :class:`Job` says what runs and what it needs; a :class:`Launcher` runs it::
 Imports nothing heavy; a launcher imports NeMo-Run when it runs.
 """
 
-from nemo_cosmos.launch.job import Job, Launcher, Resources
+from nemo_cosmos.launch.chain import chain_scripts, run_chain
+from nemo_cosmos.launch.job import Job, Launcher, Resources, Started
 from nemo_cosmos.launch.local import LocalLauncher
 from nemo_cosmos.launch.recipe import configure_recipe
 from nemo_cosmos.launch.select import LAUNCHERS, launcher_for
-from nemo_cosmos.launch.slurm import SlurmLauncher, SlurmSettings
+from nemo_cosmos.launch.slurm import SlurmLauncher
+from nemo_cosmos.launch.slurm_settings import SlurmSettings
+from nemo_cosmos.launch.sweep import sweep_variants
 from nemo_cosmos.launch.torchrun import TorchrunLauncher
 
 __all__ = [
@@ -24,7 +27,11 @@ __all__ = [
     "Resources",
     "SlurmLauncher",
     "SlurmSettings",
+    "Started",
     "TorchrunLauncher",
+    "chain_scripts",
     "configure_recipe",
     "launcher_for",
+    "run_chain",
+    "sweep_variants",
 ]

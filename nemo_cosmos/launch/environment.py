@@ -41,6 +41,28 @@ def layout_of(job: Job) -> GpuLayout | None:
     return None if strategy is None else GpuLayout.of(strategy, job.resources.num_processes)
 
 
+def fabric_variables(interface: str | None, ib_devices: str | None) -> dict[str, str]:
+    """Return what NCCL, Gloo and UCX read of a cluster's network.
+
+    Args:
+        interface: the network interface that processes meet through, such as ``bond0``; None lets
+            each library choose.
+        ib_devices: InfiniBand devices of the compute network with commas between; None lets each
+            library choose.
+    """
+    variables: dict[str, str] = {}
+    if interface:
+        variables |= {"NCCL_SOCKET_IFNAME": interface, "GLOO_SOCKET_IFNAME": interface}
+    if ib_devices:
+        names = [name.strip() for name in ib_devices.split(",")]
+        variables["NCCL_IB_HCA"] = ",".join(names)
+        # UCX wants the port as well; NCCL takes all of a device.
+        variables["UCX_NET_DEVICES"] = ",".join(
+            name if ":" in name else f"{name}:1" for name in names
+        )
+    return variables
+
+
 def _as_text(variables: Mapping[str, object]) -> dict[str, str]:
     """A site's file may hold numbers."""
     return {name: str(value) for name, value in variables.items()}

@@ -52,14 +52,19 @@ class Job:
 
     Attributes:
         name: its name in logs and queues.
-        recipe: a configured recipe; None where the job is a command.
-        command: the words after ``nemo-cosmos``; empty where the job is a recipe.
+        recipe: a configured recipe; None where the job is a command alone.
+        command: the words after ``nemo-cosmos``. Beside a recipe, those that run the same recipe in
+            another process; empty where only Python knows how the recipe was changed.
         resources: its machines.
         mounts: ``HOST_PATH:CONTAINER_PATH`` of folders that a container sees.
         env: environment variables that are set for it.
+        retries: how often it starts again after a failure, where a queue can start it again.
+        after: the job that must have ended well before this one starts: its number in the queue, or
+            its name where it has run here.
+        variants: of a sweep, the words that each run adds to the command; empty for a single run.
 
     Raises:
-        ConfigError: neither a recipe nor a command, or both.
+        ConfigError: neither a recipe nor a command, variants without a command, or retries below 0.
     """
 
     name: str
@@ -68,25 +73,55 @@ class Job:
     resources: Resources = Resources()
     mounts: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    retries: int = 0
+    after: str | None = None
+    variants: Sequence[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
-        """Check that there is one thing to run."""
-        if (self.recipe is None) == (not self.command):
+        """Check that there is something to run."""
+        if self.recipe is None and not self.command:
+            raise ConfigError(f"The job '{self.name}' must have a recipe or a command.")
+        if self.variants and not self.command:
             raise ConfigError(
-                f"The job '{self.name}' must have either a recipe or a command; it has "
-                f"{'neither' if self.recipe is None else 'both'}."
+                f"The job '{self.name}' has {counted(len(self.variants), 'variant')} and no "
+                "command that their words could be added to. Give it one."
+            )
+        if self.retries < 0:
+            raise ConfigError(
+                f"The job '{self.name}' has {self.retries} retries; they must be 0 or more."
             )
 
     @classmethod
-    def for_recipe(cls, recipe: run.Partial) -> Self:
-        """Make the job of a configured recipe, on the devices that its trainer names."""
+    def for_recipe(cls, recipe: run.Partial, command: Sequence[str] = ()) -> Self:
+        """Make the job of a configured recipe, on the devices that its trainer names.
+
+        Args:
+            recipe: the recipe.
+            command: the words after ``nemo-cosmos`` that run the same recipe.
+        """
         trainer = recipe.trainer
-        return cls(recipe.log.name, recipe, resources=Resources(trainer.num_nodes, trainer.devices))
+        resources = Resources(trainer.num_nodes, trainer.devices)
+        return cls(recipe.log.name, recipe, tuple(command), resources)
 
     @classmethod
     def for_command(cls, command: Sequence[str], resources: Resources | None = None) -> Self:
         """Make the job of a command line, such as ``["curate", "raw", "shards"]``."""
         return cls(command[0], command=tuple(command), resources=resources or Resources())
+
+
+@dataclass(frozen=True)
+class Started:
+    """What became of a job that a launcher took.
+
+    Attributes:
+        folder: the run's folder where a recipe ran in this process.
+        number: the job's number where it waits in a queue.
+        log: where its output goes where it waits in a queue.
+    """
+
+    folder: Path | None = None
+    number: str | None = None
+    log: Path | None = None
 
 
 class Launcher(Protocol):
@@ -100,14 +135,37 @@ class Launcher(Protocol):
         """
         ...
 
-    def run(self, job: Job) -> Path | None:
-        """Run a job; on this machine, until it ends.
+    def script(self, job: Job) -> str:
+        """Return a shell script that runs the job here, which a person can read and start.
 
-        Returns:
-            the run's folder where a recipe ran in this process; None elsewhere.
+        Raises:
+            ConfigError: the errors of :meth:`check`, or a recipe that no command runs.
+        """
+        ...
+
+    def run(self, job: Job) -> Started:
+        """Run a job; on this machine, until it ends.
 
         Raises:
             ConfigError: the errors of :meth:`check`.
             JobFailedError: it ended with an error.
         """
         ...
+
+    def withdraw(self, started: Started) -> None:
+        """Take back a job that has not ended, because one that belongs to it was refused."""
+        ...
+
+
+def command_of(job: Job) -> Sequence[str]:
+    """Return the words that run a job in another process.
+
+    Raises:
+        ConfigError: it is a recipe that was changed in Python.
+    """
+    if not job.command:
+        raise ConfigError(
+            f"The job '{job.name}' is a recipe without the command that runs it, so no script can. "
+            "Give Job.for_recipe the words after 'nemo-cosmos' as well."
+        )
+    return job.command

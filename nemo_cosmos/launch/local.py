@@ -11,7 +11,8 @@ from pathlib import Path
 
 from nemo_cosmos.errors import ConfigError, JobFailedError
 from nemo_cosmos.launch.environment import job_environment
-from nemo_cosmos.launch.job import COMMAND_MODULE, Job
+from nemo_cosmos.launch.job import COMMAND_MODULE, Job, Started, command_of
+from nemo_cosmos.launch.script import command_lines, file_name, render
 
 
 class LocalLauncher:
@@ -22,7 +23,7 @@ class LocalLauncher:
         env_vars: environment variables of every job.
     """
 
-    def __init__(self, is_rank: bool = False, env_vars: Mapping[str, object] | None = None) -> None:
+    def __init__(self, is_rank: bool = False, env_vars: Mapping[str, str] | None = None) -> None:
         self.is_rank = is_rank
         self.env_vars = dict(env_vars or {})
 
@@ -34,24 +35,45 @@ class LocalLauncher:
                 "launcher has one. Use torchrun, or a cluster."
             )
 
-    def run(self, job: Job) -> Path | None:
-        """Run the job to its end."""
+    def script(self, job: Job) -> str:
+        """Return the command of each run."""
+        self.check(job)
+        words = command_of(job)
+        return render(
+            "local.sh.j2",
+            name=file_name(job.name),
+            environment=sorted(job_environment(job, self.env_vars).items()),
+            commands=[
+                command_lines(sys.executable, [*words, *more]) for more in job.variants or [()]
+            ],
+        )
+
+    def run(self, job: Job) -> Started:
+        """Run the job to its end; the runs of a sweep one after the other.
+
+        A recipe after another job is read again by its command: it may start from weights that were
+        not there when it was configured.
+        """
         self.check(job)
         variables = job_environment(job, self.env_vars)
-        if job.recipe is None:
-            words = [sys.executable, "-m", COMMAND_MODULE, *job.command]
+        if job.recipe is not None and not job.variants and job.after is None:
+            import fiddle as fdl
+
+            with _environment(variables):
+                folder: Path = fdl.build(job.recipe)()
+            return Started(folder)
+        for more in job.variants or [()]:
+            words = [sys.executable, "-m", COMMAND_MODULE, *job.command, *more]
             ended = subprocess.run(words, env={**os.environ, **variables}, check=False)
             if ended.returncode:
                 raise JobFailedError(
                     f"The job '{job.name}' ended with exit code {ended.returncode}; its output "
                     "says why."
                 )
-            return None
-        import fiddle as fdl
+        return Started()
 
-        with _environment(variables):
-            folder: Path = fdl.build(job.recipe)()
-        return folder
+    def withdraw(self, started: Started) -> None:
+        """Do nothing: the job has ended."""
 
 
 @contextmanager

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any
 
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.launch.job import Job, Launcher
 from nemo_cosmos.launch.local import LocalLauncher
-from nemo_cosmos.launch.slurm import SlurmLauncher, SlurmSettings
+from nemo_cosmos.launch.settings import LocalSettings, check_variables, read_settings
+from nemo_cosmos.launch.slurm import SlurmLauncher
+from nemo_cosmos.launch.slurm_settings import SlurmSettings
 from nemo_cosmos.launch.torchrun import TorchrunLauncher
-from nemo_cosmos.options import check_names
 from nemo_cosmos.platform.ranks import is_rank
 
 
 def _on_this_machine(job: Job, settings: Mapping[str, Any]) -> Launcher:
-    check_names(settings, ["env_vars"])
-    env_vars = settings.get("env_vars", {})
+    env_vars = read_settings(LocalSettings, settings).env_vars
+    check_variables(env_vars)
     alone = job.resources.num_processes == 1
     return LocalLauncher(env_vars=env_vars) if alone else TorchrunLauncher(env_vars)
 
 
 def _on_slurm(job: Job, settings: Mapping[str, Any]) -> Launcher:
-    check_names(settings, [item.name for item in fields(SlurmSettings)])
-    return SlurmLauncher(SlurmSettings(**settings))
+    return SlurmLauncher(read_settings(SlurmSettings, settings))
 
 
 #: Launchers by the key ``executor`` of a file in ``conf/cluster/``; called with the job and the
@@ -43,10 +42,10 @@ def launcher_for(job: Job, cluster: Mapping[str, Any]) -> Launcher:
         cluster: the site's ``cluster`` group.
 
     Raises:
-        ConfigError: there is no such launcher.
+        ConfigError: there is no such launcher, or a setting of it is wrong.
     """
     settings = dict(cluster)
-    name = settings.pop("executor")
+    name = settings.pop("executor", None)
     if name not in LAUNCHERS:
         raise ConfigError(
             f"There is no executor '{name}' for cluster.executor. The nearest are "

@@ -1,46 +1,26 @@
-"""A Slurm cluster, through NeMo-Run."""
+"""A Slurm cluster: a script that a person can read, put into the queue with sbatch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import shlex
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.launch.environment import job_environment
-from nemo_cosmos.launch.job import Job
+from nemo_cosmos.launch.job import Job, Started, command_of
+from nemo_cosmos.launch.sbatch import cancel, require_containers, submit
+from nemo_cosmos.launch.script import command_lines, file_name, render
+from nemo_cosmos.launch.slurm_settings import SlurmSettings, check_slurm_job, interpreter
+from nemo_cosmos.site import choices_for_jobs
+from nemo_cosmos.storage import atomic_path
 
 if TYPE_CHECKING:
     from nemo_run import SlurmExecutor
 
-
-@dataclass(frozen=True, kw_only=True)
-class SlurmSettings:
-    """The keys of ``conf/cluster/slurm.yaml``.
-
-    Attributes:
-        account: the account that is charged; required.
-        partition: the queue.
-        time: the time limit, ``HH:MM:SS``.
-        container_image: the image of every process, which must hold this package; required.
-        container_mounts: ``HOST_PATH:CONTAINER_PATH`` of folders that every job sees.
-        mem: memory of a machine; ``"0"`` takes all of it.
-        exclusive: whether the job has its machines to itself.
-        job_dir: folder of scripts and logs.
-        env_vars: environment variables of every job, besides those of its layout
-            (:mod:`nemo_cosmos.platform.gpu_environment`), which they replace.
-    """
-
-    account: str | None = None
-    partition: str = "batch"
-    time: str = "04:00:00"
-    container_image: str | None = None
-    container_mounts: Sequence[str] = ()
-    mem: str = "0"
-    exclusive: bool = True
-    job_dir: str = "outputs/slurm"
-    env_vars: Mapping[str, object] = field(default_factory=dict)
+TEMPLATE = "slurm.sbatch.j2"
 
 
 class SlurmLauncher:
@@ -54,46 +34,168 @@ class SlurmLauncher:
         self.settings = settings
 
     def check(self, job: Job) -> None:
-        """Require an account, and an image, since no published one holds this package."""
-        if not self.settings.account:
-            raise ConfigError(
-                "Slurm needs an account. Set it once with 'nemo-cosmos configure cluster=slurm "
-                "cluster.account=NAME', or give --conf cluster.account=NAME."
-            )
-        if not self.settings.container_image:
-            raise ConfigError(
-                "Slurm needs a container image with nemo_cosmos: the image you built from our "
-                "Dockerfile and pushed to a registry that the cluster reaches. Set it once with "
-                "'nemo-cosmos configure cluster.container_image=REGISTRY/IMAGE:TAG', or give "
-                "--conf cluster.container_image=REGISTRY/IMAGE:TAG."
-            )
+        """Refuse what the cluster would refuse hours later."""
+        check_slurm_job(self.settings, job)
 
-    def run(self, job: Job) -> Path | None:
-        """Put the job into the queue and return."""
+    def script(self, job: Job) -> str:
+        """Return the script that ``sbatch`` takes."""
         self.check(job)
-        from nemo_cosmos.launch.experiment import run_experiment
+        settings, resources = self.settings, job.resources
+        kept = choices_for_jobs()
+        return render(
+            TEMPLATE,
+            name=file_name(job.name),
+            flags=self._flags(job),
+            log_folder=str(settings.job_folder),
+            secrets=settings.secrets,
+            setup=settings.setup,
+            environment=sorted(job_environment(job, settings.variables).items()),
+            kept=kept,
+            variants=job.variants,
+            num_processes=resources.num_processes,
+            devices_per_node=resources.devices_per_node,
+            srun_flags=self._srun_flags(job),
+            command=command_lines(
+                interpreter(settings, sys.executable),
+                command_of(job),
+                '"${run[@]}"' if job.variants else "",
+            ),
+            retries=max(job.retries, settings.retries),
+        )
 
-        run_experiment(job, self.executor(job), detach=True)
-        return None
+    def run(self, job: Job) -> Started:
+        """Put the job into the queue and return.
+
+        A recipe that was changed in Python has no command; NeMo-Run carries it to the cluster.
+        """
+        if not job.command:
+            self._run_recipe(job)
+            return Started()
+        script = self.script(job)
+        if self.settings.container_image:
+            require_containers()
+        folder = self.settings.job_folder
+        # Slurm does not make the folder of the log: the job would end without a word.
+        folder.mkdir(parents=True, exist_ok=True)
+        path = _new_file(folder, job.name)
+        with atomic_path(path) as temporary:
+            temporary.write_text(script, encoding="utf-8")
+        number = submit(path, job.after)
+        log = self._log_name(job)
+        for sign, meaning in {"%j": number, "%A": number, "%a": "*"}.items():
+            log = log.replace(sign, meaning)
+        return Started(number=number, log=folder / log)
+
+    def withdraw(self, started: Started) -> None:
+        """Take the job out of the queue."""
+        if started.number is not None:
+            cancel(started.number)
 
     def executor(self, job: Job) -> SlurmExecutor:
-        """Describe the machines, the container and the queue to NeMo-Run."""
+        """Describe the machines, the container and the queue to NeMo-Run.
+
+        Raises:
+            ConfigError: no account or image, both of which NeMo-Run needs.
+        """
         import nemo_run as run
 
         settings = self.settings
+        if not settings.account or not settings.container_image:
+            raise ConfigError(
+                f"The job '{job.name}' is a recipe without a command, which NeMo-Run carries to "
+                "the cluster; for that set cluster.account=NAME and cluster.container_image=IMAGE, "
+                "the image you built from our Dockerfile. Or give Job.for_recipe the command."
+            )
         return run.SlurmExecutor(
             account=settings.account,
             partition=settings.partition,
             time=settings.time,
             nodes=job.resources.num_nodes,
             ntasks_per_node=job.resources.devices_per_node,
-            gpus_per_node=job.resources.devices_per_node,
+            gpus_per_node=job.resources.devices_per_node if settings.gpus_per_node else None,
             mem=settings.mem,
             exclusive=settings.exclusive,
             container_image=settings.container_image,
             container_mounts=[*settings.container_mounts, *job.mounts],
-            env_vars=job_environment(job, settings.env_vars),
-            tunnel=run.LocalTunnel(job_dir=str(Path(settings.job_dir).absolute())),
+            env_vars=job_environment(job, settings.variables),
+            tunnel=run.LocalTunnel(job_dir=str(settings.job_folder)),
             packager=run.Packager(),
             launcher="torchrun",
         )
+
+    def _run_recipe(self, job: Job) -> None:
+        self.check(job)
+        executor = self.executor(job)
+        from nemo_cosmos.launch.experiment import run_experiment
+
+        run_experiment(job, executor, detach=True)
+
+    def _flags(self, job: Job) -> list[str]:
+        """The options of sbatch, one a line."""
+        settings, resources = self.settings, job.resources
+        named: dict[str, object] = {
+            "job-name": file_name(job.name),
+            "account": settings.account,
+            "partition": settings.partition,
+            "qos": settings.qos,
+            "reservation": settings.reservation,
+            "constraint": settings.constraint,
+            "time": settings.time,
+            "nodes": resources.num_nodes,
+            "ntasks-per-node": resources.devices_per_node,
+            "gpus-per-node": self._gpus(job),
+            "cpus-per-task": settings.cpus_per_task,
+            "mem": settings.mem,
+            "exclusive": "" if settings.exclusive else None,
+            "chdir": str(Path.cwd()),
+            "output": str(settings.job_folder).replace("%", "%%") + f"/{self._log_name(job)}",
+            "array": self._array(job),
+            # A job that starts again writes on in the same log.
+            "open-mode": "append",
+            "requeue": "" if max(job.retries, settings.retries) else None,
+            **settings.sbatch,
+        }
+        return [
+            f"--{name}={shlex.quote(str(value))}" if value != "" else f"--{name}"
+            for name, value in named.items()
+            if value is not None
+        ]
+
+    def _gpus(self, job: Job) -> int | None:
+        """GPUs of a machine: all of it where it is the job's alone, else one a process."""
+        settings = self.settings
+        if not settings.gpus_per_node:
+            return None
+        return settings.gpus_per_node if settings.exclusive else job.resources.devices_per_node
+
+    def _array(self, job: Job) -> str | None:
+        if not job.variants:
+            return None
+        most = self.settings.sweep_at_once
+        return f"0-{len(job.variants) - 1}" + (f"%{most}" if most else "")
+
+    def _log_name(self, job: Job) -> str:
+        """The log's name; of a sweep each run has its own."""
+        return f"{file_name(job.name)}-{'%A_%a' if job.variants else '%j'}.log"
+
+    def _srun_flags(self, job: Job) -> list[str]:
+        """The options of srun, one a line."""
+        settings = self.settings
+        # Slurm binds a task to one core unless it is told how many it has; and srun does not take
+        # the number from sbatch.
+        cores = settings.cpus_per_task
+        flags = [f"--cpus-per-task={cores}" if cores else "--cpu-bind=none"]
+        if settings.container_image:
+            flags += [
+                f"--container-image={shlex.quote(settings.container_image)}",
+                f"--container-mounts={shlex.quote(','.join(settings.mounts(job)))}",
+                f"--container-workdir={shlex.quote(str(Path.cwd()))}",
+            ]
+        return flags
+
+
+def _new_file(folder: Path, name: str) -> Path:
+    """A file that is not there yet, named after the job and the time."""
+    stem = f"{file_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    paths = (folder / f"{stem}{f'-{n}' if n else ''}.sbatch" for n in range(1000))
+    return next(path for path in paths if not path.exists())

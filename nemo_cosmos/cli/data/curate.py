@@ -14,6 +14,7 @@ from data_curation.reporting.hints import hints
 from data_curation.settings import CurateSettings, optional_stages
 from nemo_cosmos.cli.data.dataset import open_site_catalogue
 from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
+from nemo_cosmos.cli.kit.launching import launchable
 from nemo_cosmos.cli.kit.options import AsJson, Work, listed, number, settings_from, with_settings
 from nemo_cosmos.errors import counted
 from nemo_cosmos.storage import is_url, work_folder_of
@@ -73,6 +74,7 @@ VideosOnly = Annotated[
 VideoOutput = Annotated[str, typer.Argument(help="Folder for the videos; or a bucket's URL.")]
 
 
+@launchable(shared=False)
 @with_settings(CurateSettings)
 def curate(
     source: Source,
@@ -112,6 +114,7 @@ def curate(
         nemo-cosmos curate raw/ outputs/curated --vlm-url http://localhost:8000/v1 --vlm-model Qwen/Qwen2.5-VL-7B-Instruct
         nemo-cosmos curate /shared/raw /shared/curated --executor ray --address auto
         nemo-cosmos curate s3://videos/raw s3://videos/curated --work /scratch/curated
+        nemo-cosmos curate raw/ shards --on slurm --then 'tokenize shards latents --tokenizer tok'
         nemo-cosmos curate 'raw/**/*.mp4' outputs/curated --split stride --stride-s 5 --short-side 720
     """  # noqa: E501 - a command stays on one line
     from data_curation.checks import curation_checks
@@ -148,6 +151,7 @@ def curate(
             typer.echo(f"Uploaded to {output}")
 
 
+@launchable(shared=False)
 @with_settings(CurateSettings, ("probe", "transcode"))
 def transcode(
     source: Source,

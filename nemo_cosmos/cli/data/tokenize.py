@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
+from nemo_cosmos.cli.kit.launching import launchable
 from nemo_cosmos.cli.kit.options import (
     AllowMismatch,
     AsJson,
@@ -27,6 +28,7 @@ from nemo_cosmos.progress import show_progress
 DEFAULT_SIZE = "96x128"
 
 
+@launchable(shared=False)
 @with_options(**{"Changed copies": Variants})
 def command(
     shards: Annotated[

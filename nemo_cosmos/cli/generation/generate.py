@@ -17,6 +17,7 @@ import typer
 
 from nemo_cosmos.checklist import Check
 from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
+from nemo_cosmos.cli.kit.launching import launchable
 from nemo_cosmos.cli.kit.options import (
     AllowMismatch,
     AsJson,
@@ -95,6 +96,7 @@ _with_video_options = with_options(
 )
 
 
+@launchable(shared=True)
 @_with_video_options
 def generate(
     model: Model,
@@ -125,6 +127,7 @@ def generate(
     _generate(model, asked, out, setting, check, as_json)
 
 
+@launchable(shared=True)
 @_with_video_options
 def predict(
     model: Model,
@@ -162,6 +165,7 @@ def predict(
     _generate(model, asked, out, setting, check, as_json)
 
 
+@launchable(shared=True)
 @_with_video_options
 def extend(
     model: Model,

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nemo_cosmos.checklist import require
 from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
+from nemo_cosmos.cli.kit.launching import (
+    Devices,
+    Nodes,
+    On,
+    Sweep,
+    Then,
+    Where,
+    is_following,
+    launch,
+)
 from nemo_cosmos.cli.kit.options import AllowMismatch, Conf, Overrides, listed
 
 if TYPE_CHECKING:
     import nemo_run as run
+
+    from nemo_cosmos.launch import Job
 
 Factory = Annotated[
     str | None, typer.Option("--factory", "-f", help="Name of a recipe; --list shows them.")
@@ -21,7 +34,8 @@ Factory = Annotated[
 Dryrun = Annotated[
     bool,
     typer.Option(
-        "--dryrun", help="Print the resolved configuration, if its values are legal, and stop."
+        "--dryrun",
+        help="Print the resolved configuration, or with --on the script; if it is legal.",
     ),
 ]
 ListRecipes = Annotated[bool, typer.Option("--list", help="List the recipes and stop.")]
@@ -38,6 +52,11 @@ def pretrain(
     factory: Factory = None,
     conf: Conf = None,
     allow_mismatch: AllowMismatch = None,
+    on: On = None,
+    nodes: Nodes = None,
+    devices: Devices = None,
+    sweep: Sweep = None,
+    then: Then = None,
     dryrun: Dryrun = False,
     check: CheckOnly = False,
     list_recipes: ListRecipes = False,
@@ -51,12 +70,14 @@ def pretrain(
         nemo-cosmos pretrain --factory tokenizer_nano_cv4x8x8 data.path=shards
         nemo-cosmos pretrain --factory diffusion_nano_text2world data.path=latents
         nemo-cosmos pretrain --factory diffusion_7b_text2world --conf parallel=tp8_cp2 --dryrun
-    """
+        nemo-cosmos pretrain --factory diffusion_7b_text2world data.path=latents --on slurm --nodes 32 --dryrun
+    """  # noqa: E501 - a command stays on one line
     if list_recipes:
         print_recipes(post_training=False)
         return
     words = [*allowed_words(allow_mismatch), *(overrides or ())]
-    run_training(factory, words, conf or [], post_training=False, dryrun=dryrun, only_check=check)
+    where = Where(on, nodes, devices, sweep or (), then or (), dryrun)
+    run_training(factory, words, conf or [], post_training=False, where=where, only_check=check)
 
 
 def finetune(
@@ -65,6 +86,11 @@ def finetune(
     weights: Weights = None,
     conf: Conf = None,
     allow_mismatch: AllowMismatch = None,
+    on: On = None,
+    nodes: Nodes = None,
+    devices: Devices = None,
+    sweep: Sweep = None,
+    then: Then = None,
     dryrun: Dryrun = False,
     check: CheckOnly = False,
     list_recipes: ListRecipes = False,
@@ -78,13 +104,15 @@ def finetune(
         nemo-cosmos finetune --factory diffusion_nano_action --from outputs/world/export data.path=latents
         nemo-cosmos finetune --factory diffusion_7b_video2world --from worlds/7b data.path=latents trainer.max_steps=100 optim.config.lr=1e-6
         nemo-cosmos finetune --factory diffusion_7b_video2world --dryrun trainer.max_steps=3
+        nemo-cosmos finetune --factory diffusion_7b_video2world --from worlds/7b data.path=latents --on dgx_h100 --sweep optim.config.lr=1e-6,1e-5
     """  # noqa: E501 - a command stays on one line
     if list_recipes:
         print_recipes(post_training=True)
         return
     words = [f"resume.restore_config.path={weights}"] if weights else []
     words += [*allowed_words(allow_mismatch), *(overrides or ())]
-    run_training(factory, words, conf or [], post_training=True, dryrun=dryrun, only_check=check)
+    where = Where(on, nodes, devices, sweep or (), then or (), dryrun)
+    run_training(factory, words, conf or [], post_training=True, where=where, only_check=check)
 
 
 def allowed_words(names: list[str] | None) -> list[str]:
@@ -115,17 +143,17 @@ def run_training(
     conf: Sequence[str],
     *,
     post_training: bool,
-    dryrun: bool,
+    where: Where,
     only_check: bool = False,
 ) -> None:
-    """Configure a recipe and run it, print it or check it.
+    """Configure a recipe and run it, launch it, print it or check it.
 
     Args:
         factory: the recipe's name; the site's where None.
         overrides: ``key=value`` words for the recipe.
         conf: ``group=option`` words for the site.
         post_training: ``finetune`` instead of ``pretrain``.
-        dryrun: print the resolved configuration instead of training.
+        where: where it runs, how often, and what follows.
         only_check: go through the checklist instead of training.
 
     Raises:
@@ -136,30 +164,58 @@ def run_training(
     from nemo_cosmos.platform.accelerator.findings import check_python
 
     check_python()  # before the first import of what may be missing
-    from nemo_cosmos.launch import Job, configure_recipe, launcher_for
+    from nemo_cosmos.launch import configure_recipe
     from nemo_cosmos.launch.checks import training_checks, value_checks
     from nemo_cosmos.platform import is_first_process
     from nemo_cosmos.site import compose_site, kept_choices, site_file
 
+    conf, words = [*conf, *where.conf], [*overrides, *where.size]
     site = compose_site(conf)
-    recipe = configure_recipe(factory or site["recipe"], overrides, site, post_training)
-    if dryrun:
+    name = factory or site["recipe"]
+    recipe = configure_recipe(name, words, site, post_training)
+    if where.dryrun and not where.is_elsewhere:
         require(value_checks(recipe))
         from nemo_run.core.serialization.yaml import YamlSerializer
 
-        _show_origins([*conf, *overrides])
+        _show_origins([*conf, *words])
         _show_environment(recipe, site["cluster"])
         typer.echo(YamlSerializer().serialize(recipe), nl=False)
         return
     if (kept := kept_choices()) and is_first_process():
         typer.echo(f"Kept in {site_file()}: {shlex.join(kept)}", err=True)
-    # On a cluster, folders are looked at where the job runs.
-    here = site["cluster"]["executor"] == "local"
+    # On a cluster, folders are looked at where the job runs; a script may go anywhere, and what
+    # follows may read what is not written yet.
+    is_local = site["cluster"].get("executor") == "local"
+    here = is_local and not where.dryrun and not is_following()
     look_first(training_checks(recipe, post_training, here=here), only_check)
-    job = Job.for_recipe(recipe)
-    folder = launcher_for(job, site["cluster"]).run(job)
+    command = ["finetune" if post_training else "pretrain", "--factory", name]
+    job = _job(recipe, [*command, *_conf_words(conf), *words], where)
+    done = launch(job, site["cluster"], where)
+    folder = done[0].folder if done else None
     if folder is not None and is_first_process():
         typer.echo(f"Done: the model is in '{folder / 'export'}'.")
+
+
+def _job(recipe: run.Partial, command: Sequence[str], where: Where) -> Job:
+    """Return the job of a recipe, once or with each value of a sweep."""
+    from copy import deepcopy
+
+    from nemo_cosmos.launch import Job, sweep_variants
+    from recipes.overrides import apply_overrides
+
+    job = Job.for_recipe(recipe, command)
+    variants = sweep_variants(where.sweep, job.name)
+    for word in dict.fromkeys(word for variant in variants for word in variant):
+        apply_overrides(deepcopy(recipe), [word])  # a wrong key or value is found here, not there
+    return replace(job, variants=variants)
+
+
+def _conf_words(conf: Sequence[str]) -> list[str]:
+    """Return the site's words for a process that a launcher starts: it runs where it is."""
+    from nemo_cosmos.site import is_of_cluster
+
+    words = [*(word for word in conf if not is_of_cluster(word)), "cluster=local"]
+    return [part for word in words for part in ("--conf", word)]
 
 
 def _show_environment(recipe: run.Partial, cluster: Mapping[str, Any]) -> None:

@@ -346,6 +346,12 @@ def install(page: Page) -> None:
     assert "registry.example.com" in Path("site.txt").read_text(encoding="utf-8")
 
 
+def launch(page: Page) -> None:
+    page.run("nemo-cosmos configure")
+    while page.left:
+        page.run("nemo-cosmos ")
+
+
 def robot_data(page: Page) -> None:
     if not has("pyarrow"):
         pytest.skip("pyarrow is not installed (extra 'curation')")
@@ -365,6 +371,7 @@ STORIES: dict[str, Callable[[Page], None]] = {
     "gpu_training.md": gpu_training,
     "guardrails.md": guardrails,
     "install.md": install,
+    "launch.md": launch,
     "results.md": results,
     "robot_data.md": robot_data,
 }

@@ -16,9 +16,12 @@ from nemo_cosmos.launch import (
     Resources,
     SlurmLauncher,
     SlurmSettings,
+    Started,
     TorchrunLauncher,
+    chain_scripts,
     configure_recipe,
     launcher_for,
+    run_chain,
 )
 from recipes.registry import get_recipe
 
@@ -43,11 +46,13 @@ def test_a_recipe_brings_its_machines_and_its_name(large):
     assert large.name == "diffusion_7b_text2world"
 
 
-def test_a_job_is_either_a_recipe_or_a_command(large):
-    with pytest.raises(ConfigError, match="neither"):
+def test_a_job_has_something_to_run(large):
+    with pytest.raises(ConfigError, match="a recipe or a command"):
         Job("empty")
-    with pytest.raises(ConfigError, match="both"):
-        Job("two", recipe=large.recipe, command=("models",))
+    with pytest.raises(ConfigError, match="no command"):
+        Job("sweep", recipe=large.recipe, variants=[("trainer.max_steps=1",)])
+    with pytest.raises(ConfigError, match="0 or more"):
+        Job("never", command=("models",), retries=-1)
     with pytest.raises(ConfigError, match="1 or more"):
         Resources(num_nodes=0)
 
@@ -97,7 +102,7 @@ def test_slurm_gets_the_jobs_machines_mounts_and_variables(large):
     settings = SlurmSettings(
         account="robotics",
         container_image="registry/nemo-cosmos:1",
-        container_mounts=["/a:/a"],
+        container_mounts=("/a:/a",),
         env_vars={"A": "1"},
     )
     job = Job("small", large.recipe, (), Resources(2, 8), ["/data:/data"], {"B": "2"})
@@ -117,15 +122,39 @@ def test_a_recipe_runs_here_with_its_environment(monkeypatch, tmp_path):
         return tmp_path
 
     recipe = run.Partial(fake)
-    assert LocalLauncher().run(Job("fake", recipe, env={"COLOUR": "blue"})) == tmp_path
+    job = Job("fake", recipe, env={"COLOUR": "blue"})
+    assert LocalLauncher().run(job).folder == tmp_path
     assert seen == ["blue"] and "COLOUR" not in os.environ
 
 
 def test_a_command_runs_in_a_process_of_its_own_and_reports_its_failure(capfd):
-    assert LocalLauncher().run(Job.for_command(["configure"])) is None
+    assert LocalLauncher().run(Job.for_command(["configure"])) == Started()
     assert "executor: local" in capfd.readouterr().out
     with pytest.raises(JobFailedError, match="exit code 2"):
         LocalLauncher().run(Job.for_command(["configure", "parallel=tp88"]))
+
+
+def test_a_chain_here_ends_with_its_first_failure(capfd):
+    lines = (["configure"], ["configure", "parallel=tp88"], ["models"])
+    with pytest.raises(JobFailedError, match="exit code 2"):
+        run_chain([Job.for_command(line) for line in lines], LOCAL)
+    printed = capfd.readouterr().out
+    assert "executor: local" in printed and "diffusion_7b" not in printed
+
+
+def test_a_recipe_that_only_python_knows_has_no_script_and_no_chain(large):
+    for jobs in ([large], [large, large]):
+        with pytest.raises(ConfigError, match=r"Job\.for_recipe"):
+            chain_scripts(jobs, {"executor": "slurm"})
+
+
+def test_after_another_job_a_recipe_is_read_again(capfd):
+    def stale():
+        raise AssertionError("the recipe was configured before its weights were there")
+
+    job = Job("world", run.Partial(stale), ["configure"], after="before")
+    assert LocalLauncher().run(job) == Started()
+    assert "executor: local" in capfd.readouterr().out
 
 
 @pytest.mark.slow

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nemo_cosmos.cli.kit.checking import CheckOnly
+from nemo_cosmos.cli.kit.launching import launchable
 from nemo_cosmos.cli.kit.options import AllowMismatch, AsJson, DisableGuard, listed
 from nemo_cosmos.cli.training.evaluate import options as of
 from nemo_cosmos.errors import ConfigError
 
 
+@launchable(shared=True)
 def command(
     generated: of.Generated = None,
     truth: of.Truth = None,

@@ -12,7 +12,7 @@ import recipes.diffusion  # noqa: F401 - NeMo does not import while standard out
 from nemo_cosmos import api, site
 from nemo_cosmos.cli.main import Exit
 from nemo_cosmos.errors import CheckpointError, ConfigError
-from nemo_cosmos.launch import TorchrunLauncher
+from nemo_cosmos.launch import Started, TorchrunLauncher
 from nemo_cosmos.testing.tiny import Clips, tiny_tokenizer, write_latents, write_world
 from nemo_cosmos.training.weights.initial import check_own_weights
 
@@ -229,7 +229,9 @@ def test_one_process_trains_here(run_cli, latents, fake_pretrain, tmp_path):
 
 def test_several_devices_are_launched(monkeypatch, run_cli, tmp_path):
     launched = []
-    monkeypatch.setattr(TorchrunLauncher, "run", lambda self, job: launched.append(job))
+    monkeypatch.setattr(
+        TorchrunLauncher, "run", lambda self, job: launched.append(job) or Started()
+    )
     monkeypatch.setattr("nemo_cosmos.launch.checks._room", lambda recipe: "a large disk")
     clips = Clips(num_samples=2, height=64, width=64, text_dim=1024)
     data = write_latents(tmp_path / "latents", clips)

@@ -1,0 +1,101 @@
+"""A cluster's settings, checked against the fields of a dataclass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.options import check_names, check_value
+
+SettingsT = TypeVar("SettingsT")
+
+_VARIABLE = re.compile(r"[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSettings:
+    """The keys of ``conf/cluster/local.yaml``.
+
+    Attributes:
+        env_vars: environment variables of every job.
+    """
+
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_settings(cls: type[SettingsT], values: Mapping[str, Any]) -> SettingsT:
+    """Build a cluster's settings from its file.
+
+    Args:
+        cls: the dataclass, whose fields are text, numbers, booleans, lists of text, or mappings of
+            text; each of them may also be None.
+        values: the file's keys, without ``executor``.
+
+    Raises:
+        ConfigError: an unknown key, with the nearest ones, or a value of another type.
+    """
+    hints = get_type_hints(cls)
+    check_names(values, [item.name for item in fields(cls)])  # type: ignore[arg-type]
+    return cls(**{name: _read(f"cluster.{name}", values[name], hints[name]) for name in values})
+
+
+def check_variables(variables: Mapping[str, str]) -> None:
+    """Refuse names that no shell takes.
+
+    Raises:
+        ConfigError: names the variable.
+    """
+    for name in variables:
+        if not _VARIABLE.fullmatch(name):
+            raise ConfigError(
+                f"'{name}' is no name of an environment variable; it must consist of letters, "
+                "digits and underscores, and not begin with a digit."
+            )
+
+
+def _read(name: str, value: Any, kind: Any) -> Any:
+    origin = get_origin(kind)
+    if origin is Mapping:
+        return _read_mapping(name, value)
+    if origin is tuple and value is None:  # a key without a value in YAML
+        return ()
+    plain = next(k for k in get_args(kind) if k is not NoneType) if origin is UnionType else kind
+    _check_text(name, value, plain is str)
+    read = check_value(name, value, kind)
+    for text in read if isinstance(read, tuple) else (read,):
+        _check_text(name, text, False)
+    return read
+
+
+def _read_mapping(name: str, value: Any) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} is {value!r:.80}; it must map names to values.")
+    for key, inner in value.items():
+        place = f"{name}.{key}"
+        if inner is None or isinstance(inner, bool | Mapping | list | tuple):
+            raise ConfigError(
+                f"{place} is {inner!r:.80}; it must be text or a number. Write it in quotation "
+                "marks where it is text, or take it out."
+            )
+        _check_text(place, inner, False)
+    return {str(key): str(inner) for key, inner in value.items()}
+
+
+def _check_text(name: str, value: Any, wanted: bool) -> None:
+    """Refuse a number where text is wanted, and text that would end a line of a script.
+
+    YAML reads 12:00:00 as a number to the base of 60, and 0 as a number.
+    """
+    if wanted and isinstance(value, int | float):
+        raise ConfigError(
+            f"{name} is {value!r} ({type(value).__name__}); it must be text. Write it in "
+            'quotation marks, such as "12:00:00".'
+        )
+    if isinstance(value, str) and not value.isprintable():
+        raise ConfigError(f"{name} is {value!r:.80}; it must be a single line of printable text.")

@@ -1,0 +1,214 @@
+"""What a Slurm cluster's file may say, and what is looked at before a job is submitted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nemo_cosmos.errors import ConfigError, MissingFileError, counted
+from nemo_cosmos.launch.environment import fabric_variables
+from nemo_cosmos.launch.job import Job
+from nemo_cosmos.launch.settings import check_variables
+from nemo_cosmos.site import choices_for_jobs
+
+_TIME = re.compile(r"\d+(:[0-5]\d){0,2}|\d+-\d+(:[0-5]\d){0,2}|UNLIMITED|INFINITE")
+_IMAGE_PYTHON = "/opt/venv/bin/python"
+_SECRET_NAME = re.compile(r"(^|_)(API)?(TOKEN|SECRET|PASSWORD|PASSWD|KEY)S?(_|$)", re.IGNORECASE)
+_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmSettings:
+    """The keys of ``conf/cluster/slurm.yaml``; None leaves a choice to the cluster.
+
+    Attributes:
+        account: the account that is charged.
+        partition: the queue.
+        qos: the quality of service.
+        reservation: a reservation to run in.
+        constraint: features that the machines must have.
+        time: the time limit, as Slurm writes it: ``HH:MM:SS`` or ``D-HH:MM:SS``.
+        max_nodes: the most machines that a job may have.
+        gpus_per_node: GPUs of a machine; 0 where Slurm counts none.
+        cpus_per_task: cores of each process.
+        mem: memory of a machine; ``"0"`` takes all of it.
+        exclusive: whether a job has its machines to itself.
+        sbatch: further options of sbatch by name, such as ``{licenses: "fs:1"}``; an empty value
+            makes a flag.
+        container_image: the image of every process, which must hold this package; without one, jobs
+            run in a Python environment that all machines see.
+        container_mounts: ``HOST_PATH:CONTAINER_PATH`` of folders that every job sees, besides the
+            working folder and that of logs.
+        python: the interpreter; by default that of our image in a container, else this one.
+        setup: lines of shell that every script runs first, such as ``module load cuda``.
+        interface: the network interface that processes meet through.
+        ib_devices: InfiniBand devices of the compute network, such as ``mlx5_0,mlx5_3``.
+        env_vars: environment variables of every job, besides those of its layout
+            (:mod:`nemo_cosmos.platform.gpu_environment`), which they replace.
+        secrets: names of variables that a job needs from the shell that submits it.
+        retries: how often a job starts again after a failure.
+        sweep_at_once: the most runs of a sweep at a time.
+        check_paths: whether this machine sees the paths above, so that a missing one is refused.
+        job_dir: folder of scripts and logs, which all machines see.
+
+    Raises:
+        ConfigError: a time that Slurm does not read, or a number that is too small.
+    """
+
+    account: str | None = None
+    partition: str | None = None
+    qos: str | None = None
+    reservation: str | None = None
+    constraint: str | None = None
+    time: str = "04:00:00"
+    max_nodes: int | None = None
+    gpus_per_node: int = 8
+    cpus_per_task: int | None = None
+    mem: str | None = "0"
+    exclusive: bool = True
+    sbatch: Mapping[str, str] = field(default_factory=dict)
+    container_image: str | None = None
+    container_mounts: tuple[str, ...] = ()
+    python: str | None = None
+    setup: tuple[str, ...] = ()
+    interface: str | None = None
+    ib_devices: str | None = None
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    retries: int = 0
+    sweep_at_once: int | None = None
+    check_paths: bool = True
+    job_dir: str = "outputs/slurm"
+
+    def __post_init__(self) -> None:
+        """Check what types do not say."""
+        if not _TIME.fullmatch(self.time):
+            raise ConfigError(
+                f"cluster.time is '{self.time}', which Slurm does not read. Write minutes, "
+                '"HH:MM:SS" or "D-HH:MM:SS".'
+            )
+        for name, least in {
+            "max_nodes": 1,
+            "gpus_per_node": 0,
+            "cpus_per_task": 1,
+            "retries": 0,
+            "sweep_at_once": 1,
+        }.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"cluster.{name} is {value}; it must be {least} or more.")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The site's environment variables: those of its network, and its own."""
+        return {**fabric_variables(self.interface, self.ib_devices), **self.env_vars}
+
+    @property
+    def job_folder(self) -> Path:
+        """The folder of scripts and logs."""
+        return Path(self.job_dir).absolute()
+
+    def mounts(self, job: Job) -> list[str]:
+        """Return all mounts of a job's container.
+
+        Relative paths of its command must mean the same inside: the working folder is there, and
+        the folder that holds the site's settings.
+        """
+        own = [f"{folder}:{folder}" for folder in (Path.cwd(), self.job_folder)]
+        return list(dict.fromkeys([*self.container_mounts, *job.mounts, *own]))
+
+
+def check_slurm_job(settings: SlurmSettings, job: Job) -> None:
+    """Refuse what Slurm or its machines would refuse later, as far as it can be seen here.
+
+    Raises:
+        ConfigError: too many machines or devices, a wrong mount, or a secret that would be written
+            into the script.
+        MissingFileError: a path that is not there.
+    """
+    _check_size(settings, job)
+    check_variables({**settings.env_vars, **job.env})
+    check_variables(dict.fromkeys(settings.secrets, ""))
+    variants = (word for words in job.variants for word in words)
+    written = [*job.command, *variants, *settings.setup, *choices_for_jobs()]
+    _check_secrets({**settings.env_vars, **job.env}, written)
+    for mount in (*settings.container_mounts, *job.mounts):
+        _check_mount(mount, settings.check_paths)
+    if settings.check_paths:
+        _check_there(settings)
+
+
+def interpreter(settings: SlurmSettings, here: str) -> str:
+    """Return the Python that runs the job.
+
+    Args:
+        settings: the cluster's.
+        here: the Python of this process.
+    """
+    if settings.python:
+        return settings.python
+    return _IMAGE_PYTHON if settings.container_image else here
+
+
+def _check_size(settings: SlurmSettings, job: Job) -> None:
+    nodes, devices = job.resources.num_nodes, job.resources.devices_per_node
+    if settings.max_nodes is not None and nodes > settings.max_nodes:
+        raise ConfigError(
+            f"The job '{job.name}' asks for {counted(nodes, 'machine')}; a job has at most "
+            f"{settings.max_nodes} here (cluster.max_nodes). Give --nodes, with a layout that fits."
+        )
+    if 0 < settings.gpus_per_node < devices:
+        raise ConfigError(
+            f"The job '{job.name}' asks for {counted(devices, 'GPU')} a machine; the cluster's "
+            f"machines have {settings.gpus_per_node} (cluster.gpus_per_node). Give "
+            "--devices, with a layout that fits."
+        )
+
+
+def _check_secrets(variables: Mapping[str, str], words: Sequence[str]) -> None:
+    """Keep secrets out of scripts, which others may read."""
+    for name in variables:
+        if _SECRET_NAME.search(name):
+            raise ConfigError(
+                f"The variable '{name}' looks like a secret, and its value would be written into "
+                f"the job's script. Name it in cluster.secrets=[{name}] instead, and set it in the "
+                "shell that submits the job."
+            )
+    for word in (*variables.values(), *words):
+        if _PASSWORD.search(word):
+            shown = _PASSWORD.sub("://...@", word)
+            raise ConfigError(
+                f"'{shown}' holds a password, which would be written into the job's script. Give "
+                "the URL without it, and let its client read the password from a variable that "
+                "cluster.secrets names, or from its own file."
+            )
+
+
+def _check_mount(mount: str, on_this_machine: bool) -> None:
+    host, colon, inside = mount.partition(":")
+    if not colon or not host or not inside.startswith("/") or "," in mount:
+        raise ConfigError(
+            f"The mount '{mount}' is not of the form HOST_PATH:/CONTAINER_PATH, without commas."
+        )
+    if on_this_machine and not Path(host).exists():
+        raise MissingFileError(
+            f"The mount '{mount}' begins with a path that is not there. Correct it; or where only "
+            "the cluster's machines have it, set cluster.check_paths=false."
+        )
+
+
+def _check_there(settings: SlurmSettings) -> None:
+    """Require an image in a file, and an interpreter outside of containers."""
+    image = settings.container_image
+    is_file = image is not None and (image.startswith(("/", ".")) or image.endswith(".sqsh"))
+    paths: dict[str, str | None] = {"container_image": image} if is_file else {}
+    if image is None and settings.python is not None and "/" in settings.python:
+        paths["python"] = settings.python
+    for name, path in paths.items():
+        if path is not None and not Path(path).exists():
+            raise MissingFileError(
+                f"cluster.{name} is '{path}', which is not there. Correct it; or where only the "
+                "cluster's machines have it, set cluster.check_paths=false."
+            )
