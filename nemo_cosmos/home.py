@@ -80,3 +80,10 @@ def private_temporary_folder() -> Path:
 
 def _temporary_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"nemo-cosmos-{os.geteuid()}"
+
+
+def conf_folder() -> Path:
+    """Return ``conf/`` of a checkout, or of the installed package."""
+    package = Path(__file__).parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nemo_cosmos
 from nemo_cosmos.errors import ConfigError, nearest_names
-from nemo_cosmos.home import expanded, user_folder
+from nemo_cosmos.home import conf_folder, expanded, user_folder
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.storage.paths import expand_home
 
@@ -18,13 +17,6 @@ CONFIG_NAME = "config"
 CLUSTER = "cluster"
 OPEN_GROUPS = ("cluster.env_vars.", "cluster.sbatch.")
 """Where a setting's name is the site's to choose."""
-
-
-def conf_folder() -> Path:
-    """Return ``conf/`` of a checkout, or of the installed package."""
-    package = Path(nemo_cosmos.__file__).parent
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parent / "conf"
 
 
 def groups() -> dict[str, list[str]]:

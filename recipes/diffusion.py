@@ -39,7 +39,7 @@ POST_TRAINING_SAVE_STEPS = 200
 NANO_SAVE_INTERVAL_S = 150.0
 # Actions in Bridge's scale (20 times metres or radians a frame) lie within [-1, 1] but are mostly
 # small; unnormalised, a model needs many more steps to notice them. These are the simulator's,
-# rounded; ``post_training.robotics.action.action_stats`` measures those of other data.
+# rounded; ``nemo-cosmos dataset inspect`` measures those of other data.
 ACTION_STATS = {
     "mean": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.45),
     "std": (0.25, 0.25, 0.25, 0.1, 0.1, 0.2, 0.5),
@@ -230,9 +230,8 @@ def _add_actions(
         preset: the model's preset.
         action_stats: ``mean`` and ``std`` that normalise the actions.
     """
-    _add_control(
-        recipe, preset, "action", {name: list(values) for name, values in action_stats.items()}
-    )
+    stats = {name: list(values) for name, values in action_stats.items()}
+    _add_control(recipe, preset, "action", {"embodiment": "bridge_7", **stats})
 
 
 def _add_camera(recipe: run.Partial, preset: str) -> None:

@@ -160,7 +160,7 @@ COMMANDS: dict[str, CommandEntry] = {
         "generation.guard:AUDIT", HOUSE, "Check the log of the guards' verdicts."
     ),
     "models": CommandEntry(
-        "house.models:command", HOUSE, "List every preset with its parameter count."
+        "house.models:command", HOUSE, "List every preset, or describe a world."
     ),
     "status": CommandEntry(
         "house.status:command", HOUSE, "Show runs, their checkpoints, and what guards refused."

@@ -6,14 +6,18 @@ that embed them live with each model family (``nemo_cosmos.models.diffusion.cont
 
 from nemo_cosmos.controls.camera import CAMERA, fit_camera, fit_recorded
 from nemo_cosmos.controls.change import PictureChange
+from nemo_cosmos.controls.embodiment import Embodiment, find_embodiment
 from nemo_cosmos.controls.registry import (
     MAX_ACTION,
     Control,
     ControlSpec,
     available_controls,
+    comparable_options,
+    controls_of,
     get_control,
     get_controls,
     known_signal,
+    settled,
 )
 from nemo_cosmos.controls.signal import (
     Signal,
@@ -34,6 +38,7 @@ __all__ = [
     "MAX_ACTION",
     "Control",
     "ControlSpec",
+    "Embodiment",
     "PictureChange",
     "Signal",
     "SignalArray",
@@ -41,8 +46,11 @@ __all__ = [
     "TimeAxis",
     "Values",
     "available_controls",
+    "comparable_options",
+    "controls_of",
     "decode_arrays",
     "encode_arrays",
+    "find_embodiment",
     "fit_camera",
     "fit_recorded",
     "get_control",
@@ -50,6 +58,7 @@ __all__ = [
     "infer_signal",
     "known_signal",
     "read_signal",
+    "settled",
     "unaffected",
     "undeclared_axes",
 ]

@@ -9,8 +9,8 @@ write a file with a :class:`Control` and register it in your package::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -81,12 +81,20 @@ class Control:
             itself, or ``module:class``, which is imported only when a model is built.
         following: the metric that says how well a video follows it; what a model's own control
             gains in it is its sensitivity. A camera's is ``camera_path_error``.
+        settle: completes the options that a model is made with, such as a name by its record, so
+            that a world folder needs nothing else; None where they are complete.
+        signals_of: the signals as a model's options make them; None where they are always the same.
+        comparable: what of a model's options must agree with those of other weights, in one form
+            for all releases; None for all of them as they are.
     """
 
     name: str
     signals: tuple[Signal, ...]
     embedders: Mapping[str, str | type[Any]]
     following: str = "motion_following"
+    settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    signals_of: Callable[[Mapping[str, Any]], tuple[Signal, ...]] | None = None
+    comparable: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
     def embedder(self, family: str) -> type[Any]:
         """Return the class that embeds the signals for a model family.
@@ -145,6 +153,44 @@ def get_controls(names: Iterable[str]) -> list[Control]:
             raise ConfigError(f"The control '{name}' is given twice; give it once.")
         controls[name] = get_control(name)
     return list(controls.values())
+
+
+def settled(spec: ControlSpec) -> ControlSpec:
+    """Return a control's specification with complete options, as world folders hold them.
+
+    Raises:
+        ConfigError: the control is unknown, or an option is wrong.
+    """
+    settle = get_control(spec.name).settle
+    options = spec.options if settle is None else settle(spec.options)
+    return spec if options is spec.options else replace(spec, options=options)
+
+
+def comparable_options(spec: ControlSpec) -> Mapping[str, Any]:
+    """Return what of a control's options must agree with those of other weights.
+
+    Args:
+        spec: the control of a model; one that is not installed is compared as it is.
+    """
+    control = get_control(spec.name) if spec.name in available_controls() else None
+    if control is None or control.comparable is None:
+        return spec.options
+    return control.comparable(spec.options)
+
+
+def controls_of(specs: Iterable[ControlSpec]) -> list[Control]:
+    """Return the controls of a model, whose signals are as wide as its options say.
+
+    Raises:
+        ConfigError: a control is unknown or given twice, or an option is wrong.
+    """
+    specs = list(specs)
+    return [
+        control
+        if control.signals_of is None
+        else replace(control, signals=control.signals_of(spec.options))
+        for control, spec in zip(get_controls(spec.name for spec in specs), specs, strict=True)
+    ]
 
 
 def known_signal(suffix: str) -> Signal | None:

@@ -64,6 +64,7 @@ class SignalArray:
         is_required: whether a file without it is damaged.
         join: makes one row of several steps in a row, ``(T, S, ...)`` to ``(T, ...)``, given the
             sample's JSON; None where steps cannot be joined.
+        columns: the name of each number of a row, for messages.
     """
 
     name: str
@@ -75,6 +76,7 @@ class SignalArray:
     is_numeric: bool = True
     is_required: bool = True
     join: Callable[[Array, Mapping[str, Any]], Array] | None = None
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.time not in _TIME_AXES:
@@ -151,8 +153,8 @@ class SignalArray:
             rows_first = () if self.time is None else (self.num_rows(num_frames),)
             sizes = ("any" if size is None else str(size) for size in (*rows_first, *self.shape))
             raise SampleError(
-                f"{label} has shape {array.shape}; expected ({', '.join(sizes)}). Write the "
-                "recording again in that form, or leave it out."
+                f"{label} has shape {array.shape}; expected ({', '.join(sizes)})"
+                f"{self._in_words()}. Write the recording again in that form, or leave it out."
             )
         if (problem := self.bad_values(array)) is not None:
             raise NumericsError(
@@ -171,17 +173,29 @@ class SignalArray:
         if array.dtype.kind not in "fiu" and self.is_numeric:
             return f"is of type {array.dtype}, not numbers"
         if not np.isfinite(array).all():
-            return "holds NaN or infinity"
+            return f"holds NaN or infinity{self._row_of(~np.isfinite(array))}"
         largest = _largest(array)
         if largest > _FLOAT32_MAX and self.is_numeric:
             return f"reaches a magnitude of {largest:g}, which float32 cannot hold"
         if self.max_abs is not None and largest > self.max_abs:
             units = f" {self.units}" if self.units else ""
             return (
-                f"reaches a magnitude of {largest:g}; expected at most {self.max_abs:g}{units}, "
-                "so its units or its scale are others"
+                f"reaches a magnitude of {largest:g}{self._row_of(np.abs(array) == largest)}; "
+                f"expected at most {self.max_abs:g}{units}, so its units or its scale are others"
             )
         return None
+
+    def _in_words(self) -> str:
+        """The numbers of a row by name, where they have names."""
+        return f": {', '.join(self.columns)}" if self.columns else ""
+
+    def _row_of(self, is_bad: Array) -> str:
+        """Where the first bad value is, in words; empty for an array without rows."""
+        if self.time is None or not is_bad.any():
+            return ""
+        row, *place = (int(number) for number in np.argwhere(is_bad)[0])
+        name = f" ({self.columns[place[0]]})" if len(place) == 1 and self.columns else ""
+        return f" in row {row}{name}"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import fiddle as fdl
 import numpy as np
 
 from nemo_cosmos.batch import DataSpec
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.data.augmentation.settings import Augmentation
 from nemo_cosmos.data.loading.buckets import ANY_SHAPE, Bucket, Size
 from nemo_cosmos.data.loading.clip_cache import ClipCache
@@ -109,6 +110,7 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         self.image_ratio = image_ratio
         self.text_length = text_length
         self.controls = tuple(controls)
+        self._specs: dict[str, ControlSpec] = {}
         self.packing = packing
         self._remember(
             image_ratio=image_ratio,
@@ -116,6 +118,16 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
             controls=list(controls),
             packing=packing,
         )
+
+    def fit_controls(self, specs: Iterable[ControlSpec]) -> None:
+        """Check the signals as a model takes them, such as actions of its embodiment's width.
+
+        Args:
+            specs: the model's controls. The names to load stay those that were given.
+        """
+        self._specs = {spec.name: spec for spec in specs}
+        for name in ("_train_dataset", "_val_dataset"):
+            self.__dict__.pop(name, None)
 
     def data_spec(self) -> DataSpec:
         """Return what a model must know before it is built."""
@@ -161,7 +173,7 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         return LatentDataset(
             folders,
             text_length=self.text_length,
-            controls=self.controls,
+            controls=[self._specs.get(name, name) for name in self.controls],
             codes=self.reads_codes,
             packed=for_training and self.packing is not None,
             bad=self.bad_shards,

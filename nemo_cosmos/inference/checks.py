@@ -21,7 +21,7 @@ from nemo_cosmos.checkpoint.world.config import (
     read_config,
 )
 from nemo_cosmos.checkpoint.world.folder import check_tokenizer, check_weights, meta_network
-from nemo_cosmos.controls import get_controls
+from nemo_cosmos.controls import controls_of
 from nemo_cosmos.errors import counted
 from nemo_cosmos.inference.request import CheckedRequest, Request, check_request
 from nemo_cosmos.inference.result import check_output
@@ -123,6 +123,6 @@ def fit_request(
     net = meta_network(config, described)
     folder = Path(tokenizer_folder).parent
     generator = get_family(config.family).make_generator(net, config.model, tokenizer, folder)
-    controls = get_controls(spec.name for spec in config.controls)
+    controls = controls_of(config.controls)
     signals = {signal.name: signal for control in controls for signal in control.signals}
     return check_request(request, generator, config.video, signals, decode=False)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from nemo_cosmos.checkpoint.world.folder import World
 from nemo_cosmos.checkpoint.world.folder import model_record as describe_weights
-from nemo_cosmos.controls import Signal, get_controls
+from nemo_cosmos.controls import Signal, controls_of
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.inference.given import FrameSource
 from nemo_cosmos.inference.loading import load_shared_world
@@ -227,7 +227,7 @@ class WorldPipeline:
     @cached_property
     def signals(self) -> dict[str, Signal]:
         """The signals of the model's controls by name."""
-        controls = get_controls(spec.name for spec in self.world.config.controls)
+        controls = controls_of(self.world.config.controls)
         return {signal.name: signal for control in controls for signal in control.signals}
 
     def _check_prompt(self, prompt: str | None, context: dict[str, object]) -> list[Verdict]:

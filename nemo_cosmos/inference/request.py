@@ -326,13 +326,17 @@ def _check_control(
         name: signal.values(control[name]) for name, signal in signals.items()
     }
     for name, signal in signals.items():
-        _check_rows(signal, values[name], num_frames, task)
-        _check_numbers(signal, values[name])
-        signal.check(values[name], num_frames)
+        given = control[name]
+        where = f" of '{given}'" if isinstance(given, str | PathLike) else ""
+        _check_rows(signal, values[name], num_frames, task, where)
+        _check_numbers(signal, values[name], where)
+        signal.check(values[name], num_frames, where.removeprefix(" of "))
     return values
 
 
-def _check_rows(signal: Signal, values: Values, num_frames: int, task: Task) -> None:
+def _check_rows(
+    signal: Signal, values: Values, num_frames: int, task: Task, where: str = ""
+) -> None:
     """Refuse missing and surplus rows in words that fit a generation."""
     longer = (
         "another num_frames or number of chunks"
@@ -345,18 +349,18 @@ def _check_rows(signal: Signal, values: Values, num_frames: int, task: Task) -> 
         rows, expected = len(values[array.name]), array.num_rows(num_frames)
         if rows != expected:
             raise SampleError(
-                f"The control '{array.name}' has {counted(rows, 'row')}, but this video of "
+                f"The control '{array.name}'{where} has {counted(rows, 'row')}, but this video of "
                 f"{num_frames} frames takes {expected}, the first of them for the first given "
                 f"frame. Give {expected} rows, or ask for {longer}."
             )
 
 
-def _check_numbers(signal: Signal, values: Values) -> None:
+def _check_numbers(signal: Signal, values: Values, where: str = "") -> None:
     """Refuse numbers that cannot be meant: what a person gave is wrong, not our arithmetic."""
     for array in signal.arrays:
         if array.name in values and (problem := array.bad_values(values[array.name])) is not None:
             raise SampleError(
-                f"The control '{array.name}' {problem}. Give the numbers that the model was "
+                f"The control '{array.name}'{where} {problem}. Give the numbers that the model was "
                 "trained on."
             )
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from nemo_cosmos.checkpoint.world.config import read_config
-from nemo_cosmos.controls import get_controls
+from nemo_cosmos.controls import controls_of
 from nemo_cosmos.errors import ConfigError, InputError
 from nemo_cosmos.evaluation.obedience import OTHER, OWN, Told, partners
 from nemo_cosmos.evaluation.page import Controls, Shown
@@ -103,9 +103,7 @@ def _controls(
 ) -> Controls | None:
     """What gives the control that an episode was told; None for a world without one."""
     config = read_config(exported_folder(world))
-    signals = [
-        s for control in get_controls(c.name for c in config.controls) for s in control.signals
-    ]
+    signals = [signal for control in controls_of(config.controls) for signal in control.signals]
     episodes = find_episodes(data, signals, shape_of(config.video, trial.options), trial.limit)
     by_name = {episode.name: episode for episode in episodes}
     return (lambda name: by_name[name].read_control()) if signals else None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nemo_cosmos.checklist import Check
 from nemo_cosmos.checkpoint.world.config import TOKENIZER_FOLDER, read_config
-from nemo_cosmos.controls import get_controls
+from nemo_cosmos.controls import controls_of
 from nemo_cosmos.errors import ConfigError, InputError, counted, nearest_names
 from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
 from nemo_cosmos.evaluation.obedience import OTHER, partners
@@ -45,7 +45,7 @@ def trial_checks(
     """
     folder = exported_folder(world)
     config = cache(lambda: read_config(folder))
-    controls = cache(lambda: get_controls(spec.name for spec in config().controls))
+    controls = cache(lambda: controls_of(config().controls))
 
     def episodes() -> str:
         signals = [signal for control in controls() for signal in control.signals]

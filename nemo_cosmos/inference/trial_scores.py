@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from nemo_cosmos.checkpoint.world.config import WorldConfig
-from nemo_cosmos.controls import get_controls
+from nemo_cosmos.controls import controls_of
 from nemo_cosmos.evaluation.cases import CaseScores
 from nemo_cosmos.evaluation.metric import (
     CaseMetric,
@@ -131,7 +131,7 @@ def control_name(world: WorldConfig) -> str:
 
 def following_of(world: WorldConfig) -> str:
     """The metric that says how well a world's videos follow; of several controls, the motion."""
-    controls = get_controls(spec.name for spec in world.controls)
+    controls = controls_of(world.controls)
     return controls[0].following if len(controls) == 1 else FOLLOWING
 
 

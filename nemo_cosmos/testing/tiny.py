@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from nemo_cosmos.controls.signal import encode_arrays
+from nemo_cosmos.controls import ControlSpec, encode_arrays
 from nemo_cosmos.data.loading.latents import pack_codes, pack_embedding, pack_latent
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import ShardWriter
@@ -199,7 +199,7 @@ def tiny_network(**changes: Any) -> DiTConfig:
 def write_world(
     folder: str | PathLike[str],
     *,
-    controls: Sequence[str] = (),
+    controls: Sequence[str | ControlSpec] = (),
     text_encoder: Mapping[str, object] | None = None,
     std: float = 0.1,
     **network: object,
@@ -208,7 +208,7 @@ def write_world(
 
     Args:
         folder: a former one is replaced.
-        controls: names of what steers it.
+        controls: names of what steers it, or with options.
         text_encoder: the encoder that it was trained with; by default the embedded one.
         std: spread of the weights; the published initialisation would begin at zero output.
         **network: fields of its configuration to change; with ``condition_mask=False`` it makes
@@ -219,7 +219,6 @@ def write_world(
     """
     from nemo_cosmos.checkpoint.world.config import WorldConfig
     from nemo_cosmos.checkpoint.world.folder import save_world
-    from nemo_cosmos.controls import ControlSpec
     from nemo_cosmos.models.diffusion.build import build_network
     from nemo_cosmos.models.diffusion.controls import TokenizerFacts
     from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
@@ -232,7 +231,7 @@ def write_world(
     config = tiny_network(**network)
     given = 2 if config.condition_mask else 0
     process = DiffusionConfig(conditioning=ConditioningConfig(max_condition_latents=given))
-    specs = tuple(ControlSpec(name) for name in controls)
+    specs = tuple(ControlSpec(one) if isinstance(one, str) else one for one in controls)
     tokenizer = tiny_tokenizer()
     net = build_network(config, process, specs, TokenizerFacts.of(tokenizer.config))
     for weight in net.parameters():

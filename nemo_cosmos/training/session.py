@@ -28,7 +28,9 @@ import lightning.pytorch as pl
 from nemo import lightning as nl
 
 from nemo_cosmos.batch import spec_of
+from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.errors import ConfigError, NemoCosmosError, NumericsError
+from nemo_cosmos.models.common.family import WorldModel
 from nemo_cosmos.models.common.megatron.parts import TensorPart
 from nemo_cosmos.options import check_instance
 from nemo_cosmos.storage import EXPORT_FOLDER, atomic_path
@@ -113,6 +115,8 @@ class TrainingSession:
         resume = resume if resume is not None else RunResume()
         folder = run_folder_of(log)
         check_trainers_machine(trainer)
+        if isinstance(data, LatentDataModule) and isinstance(model, WorldModel):
+            data.fit_controls(model.describe().controls)
         check_run(model, data, trainer)
         check_writable(folder)
         check_exportable(model, data)

@@ -1,36 +1,36 @@
 """The action control's embedder: a robot's commands decide what the next frames show.
 
-Cosmos paper, section 6.2 (action-based next-frame prediction), extended to clips. An action is
-seven numbers: the change of the gripper's position (3) and of its rotation (3), and its opening.
-Row t of a clip's actions moves frame t to frame t+1. The tokenizer makes one latent frame of
-``temporal_factor`` pixel frames, so that many actions lead to each latent frame after the first;
-they are concatenated. The first frame is where the robot starts: nothing led to it, and its
-embedding is zero. Two MLPs put the actions into the timestep embedding (7f -> 4D -> D) and into
-the shared AdaLN-LoRA vector (7f -> 4D -> 3D).
+Cosmos paper, section 6.2 (action-based next-frame prediction), extended to clips and to any
+embodiment. An action is A numbers, such as the change of a gripper's position (3) and of its
+rotation (3), and its opening (A = 7). Row t of a clip's actions moves frame t to frame t+1. The
+tokenizer makes one latent frame of f pixel frames, so that f actions lead to each latent frame
+after the first; they are concatenated. The first frame is where the robot starts: nothing led to
+it, and its embedding is zero. Two MLPs put the actions into the timestep embedding
+(A f -> 4D -> D) and into the shared AdaLN-LoRA vector (A f -> 4D -> 3D).
 
 The gripper's position at a latent frame is the sum of all actions up to it. With ``cumulative``,
-each latent frame also receives that sum (7f + 6 inputs), which a small model would otherwise have
-to gather by attention over the frames. The sum is exact while the gripper keeps its orientation,
-and first-order otherwise.
+each latent frame also receives the sums of those numbers that add up (A f + S inputs; six of the
+seven above), which a small model would otherwise have to gather by attention over the frames. The
+sum is exact while the gripper keeps its orientation, and first-order otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nemo_cosmos.controls.embodiment import Given
 from nemo_cosmos.errors import ConfigError, SampleError
 from nemo_cosmos.models.diffusion.controls import ControlEmbedder, ControlEmbedding, NetworkDims
-from post_training.robotics.signal import ACTION, ACTION_DIM, MOTION_DIM
+from post_training.robotics.signal import ACTION, embodiment_of
 
 
 class ActionEmbedder(ControlEmbedder):
-    """Embeds 7-D robot actions per latent frame.
+    """Embeds the actions of one embodiment per latent frame.
 
     The statistics that normalise the actions are buffers: they are saved with the weights, so that
     a loaded model takes actions in the robot's own units.
@@ -44,42 +44,51 @@ class ActionEmbedder(ControlEmbedder):
         self,
         hidden_size: int,
         temporal_factor: int,
-        mean: Sequence[float] = (0.0,) * ACTION_DIM,
-        std: Sequence[float] = (1.0,) * ACTION_DIM,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         cumulative: bool = False,
+        embodiment: Given | None = None,
     ) -> None:
         """Make the two MLPs.
 
         Args:
             hidden_size: D, the network's width.
             temporal_factor: pixel frames per latent frame.
-            mean: mean of each number over the training actions.
-            std: standard deviation of each number.
+            mean: mean of each number over the training actions; 0 by default.
+            std: standard deviation of each number; 1 by default.
             cumulative: whether each latent frame also receives the motion since the first frame.
+            embodiment: what the numbers mean: a name of the table, a file or a record; ``bridge_7``
+                by default. Its own statistics come before ``mean`` and ``std``.
         """
         super().__init__()
-        if len(mean) != ACTION_DIM or len(std) != ACTION_DIM or min(std) <= 0:
-            raise ConfigError(
-                f"Action statistics must be {ACTION_DIM} means and {ACTION_DIM} positive standard "
-                f"deviations; got {list(mean)} and {list(std)}. 'action_stats' computes them."
-            )
+        given = {"embodiment": embodiment, "mean": mean, "std": std}
+        self.embodiment = embodiment_of({n: each for n, each in given.items() if each is not None})
         self.temporal_factor = temporal_factor
         self.cumulative = cumulative
+        width = self.embodiment.width
+        self._adds_up = list(self.embodiment.adds_up)
+        if cumulative and not self._adds_up:
+            raise ConfigError(
+                f"'cumulative' sums the steps of an action, but no number of the embodiment "
+                f"'{self.embodiment.name}' is a step that adds up. Leave it out, or correct "
+                "'relation' in the embodiment."
+            )
+        mean, std = self.embodiment.mean or (0.0,) * width, self.embodiment.std or (1.0,) * width
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
-        num_inputs = ACTION_DIM * temporal_factor + MOTION_DIM * cumulative
+        num_inputs = width * temporal_factor + len(self._adds_up) * cumulative
         self.timestep = _mlp(num_inputs, 4 * hidden_size, hidden_size)
         self.adaln_lora = _mlp(num_inputs, 4 * hidden_size, 3 * hidden_size)
 
     @classmethod
     def build(cls, dims: NetworkDims, **options: Any) -> Self:
-        """Make the control; ``options`` may hold ``mean``, ``std`` and ``cumulative``."""
+        """Make the control; ``options`` are the arguments but for the sizes."""
         return cls(dims.hidden_size, dims.temporal_factor, **options)
 
     def forward(
         self, batch: Mapping[str, Tensor], latent_shape_BCTHW: tuple[int, ...]
     ) -> ControlEmbedding:
-        """Embed ``batch["action"]`` (B, T_pixels - 1, 7) for latents of T frames.
+        """Embed ``batch["action"]`` (B, T_pixels - 1, A) for latents of T frames.
 
         An image, T = 1, has no action and needs no such entry.
 
@@ -89,7 +98,7 @@ class ActionEmbedder(ControlEmbedder):
         batch_size, _, num_latent_frames = latent_shape_BCTHW[:3]
         action_BNA = batch.get("action")
         if num_latent_frames == 1:
-            action_BNA = self.mean.new_zeros(batch_size, 0, ACTION_DIM)
+            action_BNA = self.mean.new_zeros(batch_size, 0, self.embodiment.width)
         elif action_BNA is None:
             raise SampleError(
                 "The batch has no 'action', which the model's action control needs. Read shards "
@@ -106,52 +115,32 @@ class ActionEmbedder(ControlEmbedder):
         """Normalise the actions and concatenate those that lead to each latent frame.
 
         Args:
-            action_BNA: (B, temporal_factor * (T - 1), 7) actions in the robot's units.
+            action_BNA: (B, temporal_factor * (T - 1), A) actions in the robot's units.
             num_latent_frames: T.
 
         Returns:
-            (B, T - 1, 7 * temporal_factor) float32, with 6 more columns if ``cumulative``: the
-            normalised motion since the first frame, in actions a latent frame.
+            (B, T - 1, A * temporal_factor) float32, with a column more for each number that adds
+            up if ``cumulative``: the normalised motion since the first frame, in actions a latent
+            frame.
 
         Raises:
             SampleError: the number of actions, or of numbers per action, is wrong.
         """
         num_actions = self.temporal_factor * (num_latent_frames - 1)
-        if action_BNA.shape[1:] != (num_actions, ACTION_DIM):
+        if action_BNA.shape[1:] != (num_actions, self.embodiment.width):
             raise SampleError(
                 f"The actions have shape {tuple(action_BNA.shape[1:])}; {num_latent_frames} latent "
                 f"frames of {self.temporal_factor} pixel frames need ({num_actions}, "
-                f"{ACTION_DIM}): one action between every two pixel frames."
+                f"{self.embodiment.width}): one action between every two pixel frames, of "
+                f"{', '.join(self.embodiment.names)}."
             )
         normalised = (action_BNA.float() - self.mean.float()) / self.std.float()
         groups_BTNA = normalised.unflatten(1, (num_latent_frames - 1, self.temporal_factor))
         grouped_BTA = groups_BTNA.flatten(2)
         if not self.cumulative:
             return grouped_BTA
-        so_far_BTA = groups_BTNA[..., :MOTION_DIM].mean(dim=2).cumsum(dim=1)
+        so_far_BTA = groups_BTNA[..., self._adds_up].mean(dim=2).cumsum(dim=1)
         return torch.cat([grouped_BTA, so_far_BTA], dim=-1)
-
-
-def action_stats(episodes: Iterable[np.ndarray]) -> dict[str, list[float]]:
-    """Return mean and standard deviation of each of the seven numbers over all actions.
-
-    A number that never changes gets standard deviation 1, so that it passes unscaled.
-
-    Args:
-        episodes: arrays (N, 7) of actions.
-
-    Raises:
-        SampleError: there is no action.
-    """
-    collected = [np.asarray(episode, dtype=np.float64) for episode in episodes]
-    if not sum(len(episode) for episode in collected):
-        raise SampleError("There are no actions to take statistics of; give at least one episode.")
-    actions = np.concatenate(collected)
-    std = actions.std(axis=0)
-    return {
-        "mean": actions.mean(axis=0).tolist(),
-        "std": np.where(std > 1e-6, std, 1.0).tolist(),
-    }
 
 
 def _mlp(num_inputs: int, num_hidden: int, num_outputs: int) -> nn.Sequential:

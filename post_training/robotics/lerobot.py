@@ -5,8 +5,7 @@ camera. Version 3 puts many episodes into a file: rows and seconds say where eac
 ``meta/info.json`` names the rate, the features and the files.
 
 An action of LeRobot is a command at a frame, in whatever numbers the robot takes: joint angles, or
-a motion of the gripper. Only the second can steer our action-conditioned models, and no file says
-which it is; the caller must.
+a motion of the gripper. No file says which it is; the caller must, with an embodiment.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.aliases import JsonObject
+from nemo_cosmos.controls.embodiment import Embodiment, Given, find_embodiment
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, SampleError, nearest_names
 from nemo_cosmos.platform.dependencies import require
 from nemo_cosmos.storage.outputs import check_apart
@@ -31,7 +31,7 @@ from nemo_cosmos.video import Video, decode, index_frames
 from nemo_cosmos.video.resize import resize_frames
 from post_training.robotics.conversion import ConversionReport, convert_all
 from post_training.robotics.episodes import write_files
-from post_training.robotics.signal import ACTION_DIM
+from post_training.robotics.signal import DEFAULT_EMBODIMENT
 
 if TYPE_CHECKING:
     import pyarrow
@@ -258,6 +258,7 @@ def convert_lerobot(
     camera: str | None = None,
     as_action: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    embodiment: Given | None = None,
 ) -> ConversionReport:
     """Convert a whole data set; damaged episodes are left out, each with its reason.
 
@@ -271,14 +272,16 @@ def convert_lerobot(
         size: height and width to resize the frames to; by default unchanged.
         camera: the camera to take; the first one by default.
         as_action: whether the actions are motions of the gripper seen from the gripper, and its
-            opening last: seven numbers, which our action control takes. They become
-            ``{key}.action.npy``, without the command at the last frame, which leads to no other.
+            opening last: those of ``bridge_7``. They become ``{key}.action.npy``, without the
+            command at the last frame, which leads to no other.
         progress: called with the number of episodes done and the number in all.
+        embodiment: what the actions are instead, as :func:`find_embodiment` takes it; they become
+            ``{key}.action.npy`` as well.
 
     Raises:
         MissingFileError, SampleError: it is no data set that can be read.
-        ConfigError: there is no such camera, the actions are not seven numbers, or the folder holds
-            episodes of other settings.
+        ConfigError: there is no such camera or embodiment, the actions are of another width, or
+            the folder holds episodes of other settings.
         InputError: ``out`` is the data set's folder or lies inside it.
         StorageFullError: no space left; finished episodes are intact.
         MissingDependencyError: pyarrow is not installed.
@@ -287,11 +290,14 @@ def convert_lerobot(
     data = LeRobotData(folder)
     chosen = data.camera(camera)
     width = int(np.prod(data.info["features"].get(ACTION, {}).get("shape") or [0]))
-    if as_action and width != ACTION_DIM:
+    told = None
+    if as_action or embodiment is not None:
+        told = find_embodiment(DEFAULT_EMBODIMENT if embodiment is None else embodiment)
+    if told is not None and width != told.width:
         raise ConfigError(
-            f"The actions of '{data.folder}' are {width} numbers, but the action control takes "
-            f"{ACTION_DIM}: the change of the gripper's position (3) and rotation (3), and its "
-            "opening. Leave --as-action out; the numbers are kept as 'robot_action.npy'."
+            f"The actions of '{data.folder}' are {width} numbers, but the embodiment '{told.name}' "
+            f"has {told.width}: {', '.join(told.names)}. Name their embodiment (--embodiment), or "
+            "leave it and --as-action out; the numbers are then kept as 'robot_action.npy'."
         )
 
     def writer(episode: LeRobotEpisode, key: str) -> Callable[[], None]:
@@ -299,9 +305,11 @@ def convert_lerobot(
             arrays = data.arrays(episode)
             video = data.frames(episode, chosen, size)
             named = {f"robot_{name.rpartition('.')[2]}.npy": rows for name, rows in arrays.items()}
-            if as_action:
+            if told is not None:
                 named["action.npy"] = named.pop("robot_action.npy")[:-1]
-            write_files(out, key, video, named, _record(data, episode, video, chosen, as_action))
+                if (fault := told.find_row_fault(named["action.npy"])) is not None:
+                    raise SampleError(f"'action' of episode {episode.index} {fault}")
+            write_files(out, key, video, named, _record(data, episode, video, chosen, told))
 
         return write
 
@@ -309,6 +317,8 @@ def convert_lerobot(
     settings = {
         "source": "lerobot", "fps": data.fps, "size": size, "camera": chosen, "as_action": as_action
     }  # fmt: skip
+    if embodiment is not None and told is not None:
+        settings["embodiment"] = told.to_dict()
     recordings = {
         key: (f"episode {each.index}", writer(each, key)) for key, each in episodes.items()
     }
@@ -316,7 +326,11 @@ def convert_lerobot(
 
 
 def _record(
-    data: LeRobotData, episode: LeRobotEpisode, video: Video, camera: str, as_action: bool
+    data: LeRobotData,
+    episode: LeRobotEpisode,
+    video: Video,
+    camera: str,
+    embodiment: Embodiment | None,
 ) -> dict[str, object]:
     words = ". ".join(dict.fromkeys(episode.tasks))
     return {
@@ -330,10 +344,10 @@ def _record(
         "robot": data.info.get("robot_type"),
         "action": {
             "names": data.names_of(ACTION),
-            "meaning": "change of the gripper's pose seen from the gripper, and its opening, as "
-            "whoever converted it stated"
-            if as_action
-            else "as the robot takes it",
+            "meaning": "as the robot takes it"
+            if embodiment is None
+            else f"{embodiment.title}, as whoever converted it stated",
+            **({} if embodiment is None else {"embodiment": embodiment.name}),
         },
         "state": {"names": data.names_of(STATE)},
     }

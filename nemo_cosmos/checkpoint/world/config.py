@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.checkpoint.formats.json_files import read_object, write_object
-from nemo_cosmos.controls import ControlSpec
+from nemo_cosmos.controls import ControlSpec, comparable_options
 from nemo_cosmos.errors import CheckpointError, ConfigError, MissingFileError
 from nemo_cosmos.models.common.family import (
     FamilySettings,
@@ -154,7 +154,7 @@ def parts_of_model(
         place=place,
         family=family,
         model={**known.fixed_settings(settings), **known.data_settings(settings)},
-        controls={spec.name: spec.options for spec in controls},
+        controls={spec.name: comparable_options(spec) for spec in controls},
         **more,
     )
 

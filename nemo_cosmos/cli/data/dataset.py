@@ -40,7 +40,7 @@ Conditions = Annotated[
 
 #: The group ``nemo-cosmos dataset``.
 DATASET = CommandGroup(
-    """List, search, compare, export and delete versions of curated data.
+    """List, search, compare, inspect, export and delete versions of curated data.
 
     A version never changes. [bold]nemo-cosmos curate[/bold] adds one when it ends. The catalogue is
     the file that the site names (storage.catalogue), by default
@@ -57,6 +57,9 @@ DATASET = CommandGroup(
         "diff": CommandEntry("data.dataset:diff", DATA, "Compare two versions."),
         "query": CommandEntry("data.dataset:query", DATA, "Search clips by caption and scores."),
         "export": CommandEntry("data.dataset:export", DATA, "Copy what a search finds."),
+        "inspect": CommandEntry(
+            "data.inspection:inspect", DATA, "Find faults in a robot data set's actions."
+        ),
         "add": CommandEntry("data.dataset:add", DATA, "Add a curated folder as a version."),
         "retain": CommandEntry("data.dataset:retain", DATA, "Delete files past their time."),
     },

@@ -86,24 +86,34 @@ def lerobot(
             "its opening last: take them as the action control.",
         ),
     ] = False,
+    embodiment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What the actions are instead: a name of the table, or FILE.yaml:NAME.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Convert a LeRobot data set of version 2.0, 2.1 or 3.0; needs pyarrow.
 
     Each episode becomes an mp4 at the data set's rate, a JSON with its task and the names of its
     numbers, and its actions and states, a row for each frame, as robot_action.npy and
-    robot_state.npy. With --as-action the actions are written as action.npy, which the
-    action-conditioned models take. Damaged episodes are left out and listed. A second run makes
+    robot_state.npy. With --as-action or --embodiment the actions are written as action.npy, which
+    the action-conditioned models take. Damaged episodes are left out and listed. A second run makes
     what is missing.
 
     Examples:
         nemo-cosmos convert lerobot data/aloha data/aloha_episodes --camera top
         nemo-cosmos convert lerobot data/bridge_lerobot data/episodes --as-action --size 240x320
+        nemo-cosmos convert lerobot data/aloha data/episodes --embodiment robots.yaml:aloha_14
     """
     from post_training.robotics.lerobot import convert_lerobot
 
     with show_progress("Converting", "episodes", "json" if as_json else "people") as update:
-        report = convert_lerobot(source, out, _size(size), camera, as_action, update)
+        report = convert_lerobot(
+            source, out, _size(size), camera, as_action, update, embodiment=embodiment
+        )
     _report(report, as_json)
 
 

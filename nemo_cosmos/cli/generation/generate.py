@@ -60,7 +60,9 @@ Out = Annotated[
 ]
 Actions = Annotated[
     Path | None,
-    typer.Option(help="Robot actions, a .npy of (frames - 1, 7); short for --control action=PATH."),
+    typer.Option(
+        help="Robot actions, a .npy with a row for each step; short for --control action=PATH."
+    ),
 ]
 Controls = Annotated[
     list[str] | None,
@@ -314,7 +316,7 @@ def _generate(
 
 
 def read_controls(actions: Path | None, controls: list[str] | None) -> dict[str, Any]:
-    """Read signals from ``--actions`` and ``--control NAME=PATH``.
+    """Return the signal files of ``--actions`` and ``--control NAME=PATH``, which can be read.
 
     Raises:
         ConfigError: an entry is not NAME=PATH, or a name is given twice.
@@ -335,7 +337,9 @@ def read_controls(actions: Path | None, controls: list[str] | None) -> dict[str,
     for name, path in pairs:
         if name in signals:
             raise ConfigError(f"The control '{name}' is given twice; give it once.")
-        signals[name] = read_signal(expanded(path))
+        file = expanded(path)
+        read_signal(file)  # what is no signal is refused before a world is looked at
+        signals[name] = file  # not what it holds: messages about it name the file
     return signals
 
 

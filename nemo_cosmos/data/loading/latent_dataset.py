@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from nemo_cosmos.batch import SampleFacts, Views
-from nemo_cosmos.controls import get_controls
+from nemo_cosmos.controls import ControlSpec, controls_of
 from nemo_cosmos.data.controls import read_control
 from nemo_cosmos.data.loading.buckets import ANY_SHAPE, Bucket, padding_mask
 from nemo_cosmos.data.loading.corpus import Corpus
@@ -34,7 +34,8 @@ class LatentDataset(ShardDataset):
     Args:
         folders: folders of tokenised shards.
         text_length: tokens L that text embeddings are padded to, with zeros.
-        controls: names of the registered controls whose signals to load.
+        controls: names of the registered controls whose signals to load, or how a model has them,
+            which says how wide they are.
         codes: whether to read the codes of a discrete tokenizer instead of latents.
         packed: whether to put samples of all shapes into one bucket.
         bad: counts shards that cannot be read.
@@ -51,7 +52,7 @@ class LatentDataset(ShardDataset):
         folders: Sequence[str | os.PathLike[str]],
         *,
         text_length: int = 512,
-        controls: Sequence[str] = (),
+        controls: Sequence[str | ControlSpec] = (),
         codes: bool = False,
         packed: bool = False,
         bad: BadShards | None = None,
@@ -59,7 +60,9 @@ class LatentDataset(ShardDataset):
         seed: int = 0,
     ) -> None:
         self.text_length = text_length
-        self.controls = get_controls(controls)
+        self.controls = controls_of(
+            ControlSpec(one) if isinstance(one, str) else one for one in controls
+        )
         sidecars = [signal.suffix for control in self.controls for signal in control.signals]
         self.codes = codes
         content = CODES_SUFFIX if codes else LATENT_SUFFIX

@@ -17,7 +17,7 @@ from nemo.lightning.pytorch.optim import OptimizerModule
 from torch import Tensor, nn
 
 from nemo_cosmos.batch import DataSpec, LatentBatch, spec_of
-from nemo_cosmos.controls import ControlSpec
+from nemo_cosmos.controls import ControlSpec, settled
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
 from nemo_cosmos.models.common.megatron.fp8 import check_fp8_packs
@@ -83,7 +83,7 @@ class DiffusionModel(MegatronLightningModule):
         self.process = process or DiffusionConfig(
             conditioning=ConditioningConfig(max_condition_latents=2 if config.condition_mask else 0)
         )
-        self.controls = tuple(controls)
+        self.controls = tuple(settled(spec) for spec in controls)
         self.tokenizer = tokenizer or TokenizerFacts()
         self.preset = preset
         self.world = world

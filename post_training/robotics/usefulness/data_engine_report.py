@@ -15,7 +15,7 @@ from matplotlib.figure import Figure as Picture
 
 from nemo_cosmos.checklist import Check
 from nemo_cosmos.checkpoint.world.config import TOKENIZER_FOLDER, read_config
-from nemo_cosmos.controls import Signal, get_controls
+from nemo_cosmos.controls import Signal, controls_of
 from nemo_cosmos.errors import ConfigError, InputError, counted, nearest_names
 from nemo_cosmos.evaluation.episode import EpisodeSource
 from nemo_cosmos.evaluation.gate import Requirement
@@ -82,7 +82,7 @@ def engine_checks(
     config = cache(lambda: read_config(folder))
 
     def signals() -> list[Signal]:
-        controls = get_controls(spec.name for spec in config().controls)
+        controls = controls_of(config().controls)
         return _with_actions([one for c in controls for one in c.signals], str(folder))
 
     def output() -> str:

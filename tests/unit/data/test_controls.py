@@ -40,7 +40,7 @@ CAMERA = Control(
 @pytest.fixture
 def registered(monkeypatch):
     known = {"camera": CAMERA}
-    monkeypatch.setattr(latent_dataset, "get_controls", lambda names: [known[one] for one in names])
+    monkeypatch.setattr(latent_dataset, "controls_of", lambda specs: [known[s.name] for s in specs])
 
 
 def write(folder, record, **files):

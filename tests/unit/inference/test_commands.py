@@ -110,7 +110,7 @@ def test_extend_a_clip_and_say_so_in_words(
         (["--actions", "first.png"], "ending .npy or .npz"),
         (["--actions", "many.npz"], "is one array"),
         (["--actions", "few.npy"], "has 3 rows, but this video of 9 frames takes 8"),
-        (["--actions", "nan.npy"], "'action' holds NaN"),
+        (["--actions", "nan.npy"], "'action' of 'nan.npy' holds NaN or infinity in row"),
         (["--actions", "huge.npy"], "reaches a magnitude of 1e+06"),
         (["--actions", "more.npy"], "has 11 rows, but this video of 9 frames takes 8"),
         (["--actions", "few.npy", "--control", "action=few.npy"], "given twice"),

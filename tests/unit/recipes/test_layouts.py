@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from nemo_cosmos.cli.main import Exit
+from nemo_cosmos.home import conf_folder
 from nemo_cosmos.planning.hardware import GB
 from nemo_cosmos.planning.layout import is_trainable
 from nemo_cosmos.planning.planner import Plan
 from nemo_cosmos.planning.search import Search, Way
-from nemo_cosmos.site import conf_folder
 from recipes.layouts import (
     CLOSE,
     FREE_MEMORY,

@@ -11,7 +11,7 @@ def test_counts_are_the_published_ones(run_cli):
     assert rows["diffusion_14b_video2world"]["parameters"] == 14_267_169_792
     assert rows["tokenizer_cv8x8x8"]["parameters"] == 105_653_696
     assert rows["tokenizer_di16x16"]["parameters"] == 83_723_958
-    assert {row["family"] for row in rows.values()} == {"diffusion", "tokenizer"}
+    assert {row["family"] for row in rows.values()} == {"autoregressive", "diffusion", "tokenizer"}
 
 
 def test_the_table_names_every_model_of_a_family(run_cli):
@@ -21,5 +21,41 @@ def test_the_table_names_every_model_of_a_family(run_cli):
 
 
 def test_unknown_family(run_cli):
-    ran = run_cli("models", "--family", "autoregressive")
-    assert ran.code == Exit.WRONG_USE and "'diffusion' and 'tokenizer'" in ran.err
+    ran = run_cli("models", "--family", "difusion")
+    assert ran.code == Exit.WRONG_USE and "'diffusion'" in ran.err
+
+
+def test_a_world_says_what_its_actions_are(run_cli, tmp_path):
+    from nemo_cosmos.testing.tiny import write_world
+
+    world = write_world(tmp_path / "world", controls=("action",))
+    told = run_cli("models", world, "--json").json["embodiments"]["action"]
+    assert told["name"] == "bridge_7" and told["numbers"][0]["names"] == ["dx", "dy", "dz"]
+    shown = run_cli("models", world).out
+    assert "droll" in shown and "made before it was recorded" in shown
+    ran = run_cli("models", world, "--family", "diffusion")
+    assert ran.code == Exit.WRONG_USE
+
+
+def test_a_world_of_another_width_takes_its_own_actions_alone(run_cli, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    from nemo_cosmos.controls import ControlSpec, settled
+    from nemo_cosmos.testing.tiny import write_world
+
+    spec = settled(ControlSpec("action", {"embodiment": "two_arms_20", "cumulative": True}))
+    world = write_world(tmp_path / "world", controls=(spec,))
+    assert "left_gripper" in run_cli("models", world).out
+    Image.new("RGB", (48, 32)).save(tmp_path / "a.png")
+    np.save(tmp_path / "seven.npy", np.zeros((8, 7)))
+    words = ("predict", world, "--input", tmp_path / "a.png", "--out", tmp_path / "a.mp4")
+    ran = run_cli(*words, "--actions", tmp_path / "seven.npy", "--steps", "1")
+    assert ran.code == Exit.WRONG_USE
+    said = " ".join(ran.err.split())
+    assert "seven.npy" in said and "expected (8, 20): left_dx" in said
+    actions = np.zeros((8, 20))
+    actions[:, [3, 7, 13, 17]] = 1
+    np.save(tmp_path / "twenty.npy", actions)
+    made = run_cli(*words, "--actions", tmp_path / "twenty.npy", "--steps", "1", "--check")
+    assert made.code == Exit.DONE, made.err

@@ -144,6 +144,24 @@ def test_motions_of_the_gripper_become_the_action_control(tmp_path):
         convert_lerobot(make_v2(tmp_path / "v2"), tmp_path / "other", as_action=True)
 
 
+def test_actions_of_an_embodiment_become_the_action_control_whatever_their_width(tmp_path):
+    numbers = [
+        {"part": "arm", "kind": "joints", "names": [f"j{n}" for n in range(6)], "units": "rad",
+         "relation": "absolute"},
+    ]  # fmt: skip
+    six = {"name": "six", "title": "six joints", "numbers": numbers}
+    out = tmp_path / "out"
+    convert_lerobot(make_v2(tmp_path / "set"), out, embodiment=six)
+    assert np.load(out / "lerobot_000000.action.npy").shape == (LENGTHS[0] - 1, 6)
+    record = json.loads((out / "lerobot_000000.json").read_text())
+    assert record["action"]["embodiment"] == "six"
+    assert "six joints" in record["action"]["meaning"]
+    report = convert_lerobot(tmp_path / "set", out, embodiment=six)
+    assert report.num_reused == 2, "the same settings"
+    with pytest.raises(ConfigError, match=r"6 numbers.*'arm_10' has 10: dx"):
+        convert_lerobot(tmp_path / "set", tmp_path / "other", embodiment="arm_10")
+
+
 def test_pictures_within_the_table_are_read(tmp_path):
     data = make_v2(tmp_path / "set")
     info = json.loads((data / "meta/info.json").read_text())
