@@ -320,6 +320,6 @@ def test_no_command_breaks_an_example_without_a_backslash(run_cli, monkeypatch, 
     ran = run_cli("tokenize", "--help")
     examples = ran.out.split("Examples")[1].split("╭")[0].splitlines()
     begun = [line.strip() for line in examples if line.strip()]
-    assert sum(line.startswith("nemo-cosmos") for line in begun) == 4
+    assert sum(line.startswith("nemo-cosmos") for line in begun) == 5
     for before, line in itertools.pairwise(begun):
         assert line.startswith("nemo-cosmos") != before.endswith("\\")
