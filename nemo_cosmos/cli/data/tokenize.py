@@ -73,7 +73,7 @@ def command(
         nemo-cosmos tokenize data/a data/b latents --tokenizer tok --window-frames 121 --size 704x1280
         nemo-cosmos tokenize s3://data/a s3://data/latents --tokenizer tok --size 96x128,128x96
         nemo-cosmos tokenize data/a images --tokenizer tok --window-frames 1 --window-stride 24
-        nemo-cosmos tokenize data/robot latents --tokenizer tok --variants 2 --flip 0.5 --crop 0.1
+        nemo-cosmos tokenize data/a latents --tokenizer tok --flip 0.5 --crop 0.1
     """  # noqa: E501 - a command stays on one line
     from nemo_cosmos import api
     from nemo_cosmos.data.tokenize.config import TokenizeConfig
