@@ -205,9 +205,8 @@ def _compute(
 ) -> None:
     """Write what a metric says of a batch into its results."""
     name = metric.name
-    if isinstance(metric, CaseMetric) and metric.applies is not None:
-        able = [pair for pair in zip(cases, results, strict=True) if metric.applies(pair[0])]
-        cases, results = [case for case, _ in able], [result for _, result in able]
+    able = [pair for pair in zip(cases, results, strict=True) if _applies(metric, pair[0])]
+    cases, results = [case for case, _ in able], [result for _, result in able]
     if not cases:
         return
     if isinstance(metric, JudgeMetric):
@@ -232,6 +231,13 @@ def _compute(
                 result.curves[name] = curve
     for case, result in zip(cases, results, strict=True):
         _check_finite(name, case.name, result.scores[name])
+
+
+def _applies(metric: Metric, case: Case) -> bool:
+    """Whether a video shows what the metric measures; a single picture shows no motion."""
+    if len(case.generated_THWC) < metric.min_frames:
+        return False
+    return not isinstance(metric, CaseMetric) or metric.applies is None or metric.applies(case)
 
 
 def _number(metric: Metric, case: Case) -> tuple[float, list[float]]:

@@ -56,7 +56,8 @@ def compare(first: EvaluationRecord, second: EvaluationRecord) -> list[Differenc
         second: what is compared with it.
 
     Raises:
-        ConfigError: they share no metric or no video, or a metric looks through other features.
+        ConfigError: they share no metric or no video, a metric looks through other features, or a
+            video was compared with two different truths.
     """
     shared = [name for name in first.scores if name in second.scores]
     clips = [name for name in first.clips if name in second.clips]
@@ -71,6 +72,13 @@ def compare(first: EvaluationRecord, second: EvaluationRecord) -> list[Differenc
             f"{places} share no video, so that no pair can be compared. Evaluate both on the same "
             "files."
         )
+    for clip in clips:
+        truths = {first.truth_sha256(clip), second.truth_sha256(clip)} - {None}
+        if len(truths) > 1:
+            raise ConfigError(
+                f"'{clip}' was compared with one true video in '{first.place}' and with another in "
+                f"'{second.place}'. Evaluate both against the same truth."
+            )
     for name in shared:
         features = [record.metrics[name].get("features") for record in (first, second)]
         if features[0] != features[1]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from nemo_cosmos.evaluation.record import (
     make_record,
 )
 from nemo_cosmos.evaluation.recorded import signal_files
-from nemo_cosmos.evaluation.registry import choose_metrics
+from nemo_cosmos.evaluation.registry import as_metrics, choose_metrics, default_motion
 from nemo_cosmos.evaluation.report import write_report
 from nemo_cosmos.evaluation.run import Part, score_parts
 from nemo_cosmos.evaluation.scoring import Evaluation
@@ -113,9 +114,9 @@ def compare_folders(
 
 
 def evaluate_folders(
-    generated: Path,
-    truth: Path | None,
-    chosen: Iterable[Metric] | None = None,
+    generated: str | PathLike[str],
+    truth: str | PathLike[str] | None,
+    chosen: Iterable[Metric | str] | None = None,
     alignment: Alignment | None = None,
     prompts: Mapping[str, str] | None = None,
     work: Path | None = None,
@@ -129,7 +130,7 @@ def evaluate_folders(
     Args:
         generated: a folder of mp4 files, or one file.
         truth: a folder with files of the same names, or one file; None for metrics that need none.
-        chosen: metrics; by default those that :func:`choose_metrics` gives.
+        chosen: metrics, or their names; by default those that :func:`choose_metrics` gives.
         alignment: how a pair is made comparable; by default not at all.
         prompts: the prompt of each generated video, by file name or stem.
         work: a folder that keeps the scores of each video, so that the same call resumes.
@@ -146,7 +147,8 @@ def evaluate_folders(
         InputError: none of the videos can be compared, or there are too few for a set metric.
         ConfigError: so of none because of what was chosen, such as a metric that needs prompts.
     """
-    metrics = list(chosen) if chosen is not None else choose_metrics()
+    metrics = as_metrics(chosen)
+    generated, truth = Path(generated), None if truth is None else Path(truth)
     alignment = alignment or Alignment()
     pairs = match_videos(generated, truth)
     meant, skipped = compare_frame_rates(pairs, allow_mismatch)
@@ -155,7 +157,8 @@ def evaluate_folders(
         name: file_source(name, pair, alignment, prompt_of(name, prompts or {}), needs)
         for name, pair in pairs.items()
     }
-    part = Part(sources, metrics, frozenset(optional), alignment.skip_frames, skipped)
+    may_lack = frozenset(optional) | (default_motion() if chosen is None else frozenset())
+    part = Part(sources, metrics, may_lack, alignment.skip_frames, skipped)
     (scored,) = score_parts([part], work=work, on_case=on_pair, crew=crew)
     return replace(scored.summarise(), allowed_mismatch=meant)
 

@@ -115,6 +115,7 @@ class Metric:
         describe_features: gives the network that it looks through; None for a metric without one.
         batch_size: the number of videos that are handed over at once. Only a judge and a set metric
             with ``extract_many`` gain from more than one.
+        min_frames: fewest frames that show what it measures; a shorter video has no number.
         frames_per_call: frames that the network sees at once, on a CPU and on a GPU; None for a
             metric without a network.
     """
@@ -131,6 +132,7 @@ class Metric:
     is_repeatable: bool = True
     describe_features: Callable[[], Features] | None = None
     batch_size: int = 1
+    min_frames: int = 1
     frames_per_call: tuple[int, int] | None = None
 
     @property

@@ -52,6 +52,15 @@ class EvaluationRecord:
     skipped: Mapping[str, str] = field(default_factory=dict)
     content: Mapping[str, Any] = field(default_factory=dict)
 
+    def truth_sha256(self, clip: str) -> str | None:
+        """Hash of the true video that a clip was compared with; None where it is not recorded."""
+        hashes = self.inputs.get("sha256")
+        found = hashes.get(clip) if isinstance(hashes, Mapping) else None
+        if isinstance(found, list):  # of two folders: the generated file, then the true one
+            has_truth = self.inputs.get("truth") is not None and len(found) > 1
+            found = found[1] if has_truth else None
+        return found if isinstance(found, str) else None
+
     def at(self, places: Mapping[str, Path]) -> EvaluationRecord:
         """The same record, of inputs that have moved.
 

@@ -110,6 +110,25 @@ def metrics() -> dict[str, Metric]:
     return found
 
 
+def as_metrics(chosen: Iterable[Metric | str] | None = None) -> list[Metric]:
+    """Metrics that are given themselves or by name; by default those of :func:`choose_metrics`.
+
+    Args:
+        chosen: metrics and names.
+
+    Raises:
+        ConfigError: a name is unknown, or it is a name alone in place of a list.
+    """
+    if chosen is None or isinstance(chosen, str):
+        return choose_metrics(chosen)
+    return [one if isinstance(one, Metric) else choose_metrics([one])[0] for one in chosen]
+
+
+def default_motion() -> frozenset[str]:
+    """Names of default metrics that have no number where all videos are single pictures."""
+    return frozenset(metric.name for metric in choose_metrics() if metric.min_frames > 1)
+
+
 def choose_metrics(names: Iterable[str] | None = None) -> list[Metric]:
     """The metrics of these names; by default all that need no weights, server or large set.
 

@@ -24,7 +24,7 @@ from nemo_cosmos.evaluation.metric import (
     PairMetric,
     SetMetric,
 )
-from nemo_cosmos.evaluation.registry import choose_metrics
+from nemo_cosmos.evaluation.registry import as_metrics, default_motion
 from nemo_cosmos.evaluation.statistics import Score, mean_score, statistic_score
 
 
@@ -62,21 +62,21 @@ class Evaluation:
 
 
 def evaluate_pair(
-    generated_THWC: Frames, truth_THWC: Frames, chosen: Iterable[Metric] | None = None
+    generated_THWC: Frames, truth_THWC: Frames, chosen: Iterable[Metric | str] | None = None
 ) -> dict[str, float]:
     """Every chosen metric of one pair of videos.
 
     Args:
         generated_THWC: uint8 RGB frames.
         truth_THWC: uint8 RGB frames of the same shape.
-        chosen: pair metrics; by default those that :func:`choose_metrics` gives.
+        chosen: pair metrics, or their names; by default those that :func:`choose_metrics` gives.
 
     Raises:
         VideoError: the two are not videos of the same number of frames.
         WrongSizeError: the frames have different sizes.
         ConfigError: a metric is not one of a pair.
     """
-    metrics = list(chosen) if chosen is not None else choose_metrics()
+    metrics = as_metrics(chosen)
     other = [metric.name for metric in metrics if not isinstance(metric, PairMetric)]
     if other:
         raise ConfigError(
@@ -87,25 +87,29 @@ def evaluate_pair(
     return result.scores
 
 
-def evaluate_cases(cases: Sequence[Case], chosen: Iterable[Metric] | None = None) -> Evaluation:
+def evaluate_cases(
+    cases: Sequence[Case], chosen: Iterable[Metric | str] | None = None
+) -> Evaluation:
     """Every chosen metric, of any kind, of videos in memory.
 
     Args:
         cases: the videos, with names of their own.
-        chosen: metrics; by default those that :func:`choose_metrics` gives.
+        chosen: metrics, or their names; by default those that :func:`choose_metrics` gives.
 
     Raises:
         ConfigError: a metric needs something that a case lacks, or two cases share a name.
         InputError: there are too few videos for a set metric, or a pair cannot be compared.
     """
-    metrics = list(chosen) if chosen is not None else choose_metrics()
+    metrics = as_metrics(chosen)
     names = [case.name for case in cases]
     if len(set(names)) < len(names) or not names:
         raise ConfigError(
             f"Expected at least one video and a name of its own for each, got {len(names)} videos "
             f"with {len(set(names))} different names."
         )
-    return summarise(dict(zip(names, score_cases(cases, metrics), strict=True)), metrics)
+    optional = default_motion() if chosen is None else frozenset[str]()
+    found = score_cases(cases, metrics, optional)
+    return summarise(dict(zip(names, found, strict=True)), metrics, optional=optional)
 
 
 def summarise(
@@ -197,7 +201,8 @@ def _why_none(metric: Metric, results: Sequence[CaseScores]) -> str:
     reasons = (one.lacking.get(metric.name) for one in results)
     otherwise = (
         f"The metric '{metric.name}' applies to none of the {counted(len(results), 'video')}: none "
-        "shows what it measures. Choose other metrics, or other videos."
+        f"shows what it measures, in {counted(metric.min_frames, 'frame')} or more. Choose other "
+        "metrics, or other videos."
     )
     return next(filter(None, reasons), otherwise)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.evaluation.benchmarks.protocols import METRICS as BENCHMARK_METRICS
 from nemo_cosmos.evaluation.benchmarks.protocols import PROTOCOLS
-from nemo_cosmos.evaluation.registry import choose_metrics
+from nemo_cosmos.evaluation.registry import choose_metrics, default_motion
 
 SUITES: Mapping[str, tuple[str, ...]] = {
     "visual": ("psnr", "ssim", "lpips_vgg", "lpips_alex"),
@@ -100,8 +100,8 @@ class Chosen:
 
     Attributes:
         names: their names; none for the default ones.
-        optional: those that only a suite named. A suite asks a question, and answers it with what
-            can be computed of the data; a metric that was named itself must be.
+        optional: those that only a suite named, or nobody. A suite asks a question, and answers it
+            with what can be computed of the data; a metric that was named itself must be.
     """
 
     names: tuple[str, ...]
@@ -125,6 +125,8 @@ def chosen_names(
     asked = [*of_suite, *names]
     if not asked and required:
         asked = [metric.name for metric in choose_metrics()]
+        of_suite = tuple(default_motion())
     must = {*names, *required}
-    optional = frozenset(name for name in of_suite if name not in must)
+    # Nobody named the default ones, either.
+    optional = (frozenset(of_suite) if asked else default_motion()) - must
     return Chosen(tuple(dict.fromkeys([*asked, *required])), optional)

@@ -64,12 +64,11 @@ def trial_evaluation(
     told = {name: seeded for name, seeded in told.items() if f"told {name}" not in impossible}
     clips = {name: _mean_over_seeds(seeded) for name, seeded in told.items()}
     own = clips[OWN.name]
-    skipped = {
-        name: str(error) if len(told) == 1 else f"{one}: {error}"
-        for one, seeded in told.items()
-        for scored in seeded
-        for name, error in scored.refused.items()
-    }
+    skipped: dict[str, str] = {}
+    for one in (OWN.name, *told):  # what is wrong with its own video is wrong with the recording
+        for scored in told[one]:
+            for name, error in scored.refused.items():
+                skipped.setdefault(name, str(error) if one == OWN.name else f"{one}: {error}")
     guarded, of_guards = guard_numbers(told[OWN.name])
     if len(told) == 1:
         whole = summarise(_with(own, guarded), [*metrics, *of_guards], NUM_GIVEN, optional)

@@ -27,6 +27,7 @@ MOTION_MARGIN = PairMetric(
     unit="dB",
     higher_is_better=True,
     description="nearer to the truth than to its own first frame repeated; negative for a copy",
+    min_frames=2,
     compute=motion_margin,
     is_default=False,
 )

@@ -142,11 +142,13 @@ MOTION_FOLLOWING = PairMetric(
     name="motion_following",
     higher_is_better=True,
     description="agreement of the moving object's step-by-step displacement; 1 the same, 0 still",
+    min_frames=2,
     compute=motion_following,
 )
 FLOW_SIMILARITY = PairMetric(
     name="flow_similarity",
     higher_is_better=True,
     description="agreement of the optical flow at every pixel; 1 the same, 0 still",
+    min_frames=2,
     compute=flow_similarity,
 )

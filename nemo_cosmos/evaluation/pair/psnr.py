@@ -56,6 +56,7 @@ PSNR_REPEAT_FIRST = PairMetric(
     unit="dB",
     higher_is_better=True,
     description="baseline: the true first frame, repeated; a model that predicts motion beats it",
+    min_frames=2,
     compute=repeat_first_frame_psnr,
     is_quality=False,
 )

@@ -54,6 +54,19 @@ def test_a_number_of_a_whole_set_has_no_pairs():
     assert found.difference is None and "whole set" in found.verdict
 
 
+def test_two_truths_are_no_pair():
+    def of(place, truth, kind="folders"):
+        hashes = {"v0": ["aa", truth]} if kind == "folders" else {"v0": truth}
+        inputs = {"truth": "somewhere" if kind == "folders" else None, "sha256": hashes}
+        return dataclasses.replace(record(place, psnr=[1.0, 2.0]), inputs=inputs)
+
+    assert compare(of("a", "t"), of("b", "t"))
+    assert compare(of("a", "t"), record("b", psnr=[1.0, 2.0]))
+    for kind in ("folders", "tokenizer"):
+        with pytest.raises(ConfigError, match="'v0' was compared with one true video in 'a'"):
+            compare(of("a", "t", kind), of("b", "u", kind))
+
+
 def test_what_cannot_be_compared():
     base = record("a", psnr=[1.0, 2.0])
     with pytest.raises(ConfigError, match="share no metric: psnr against ssim"):

@@ -6,7 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from nemo_cosmos.evaluation import flow_similarity, motion_following
+from nemo_cosmos.errors import InputError
+from nemo_cosmos.evaluation import (
+    Case,
+    evaluate_cases,
+    evaluate_pair,
+    flow_similarity,
+    motion_following,
+)
 from nemo_cosmos.evaluation.pair import motion
 
 
@@ -45,8 +52,14 @@ def test_motion_to_the_side_is_unrelated(moving_square_THWC):
     assert abs(motion_following(turned, truth)) < 0.5
 
 
-def test_a_video_of_one_frame_has_no_motion(moving_square_THWC):
-    assert motion_following(moving_square_THWC[:1], moving_square_THWC[:1]) == 1
+def test_a_video_of_one_frame_has_no_number(moving_square_THWC):
+    one, two = moving_square_THWC[:1], moving_square_THWC[:2]
+    assert evaluate_pair(one, one).keys() == {"psnr", "ssim"}
+    found = evaluate_cases([Case("one", one, one), Case("two", two, two)])
+    assert found.scores["motion_following"].num == 1
+    assert found.scores["psnr"].num == 2
+    with pytest.raises(InputError, match="2 frames or more"):
+        evaluate_cases([Case("one", one, one)], ["motion_following"])
 
 
 def test_two_metrics_of_a_video_compute_its_flow_once(moving_square_THWC, monkeypatch):
