@@ -61,7 +61,7 @@ def calibrated(folder: Path, camera: str, num_frames: int) -> Values:
         camera: its name in the calibration.
         num_frames: frames of the clip.
     """
-    known = json.loads((folder / "av22_calibration.json").read_text())
+    known = json.loads((folder / "av22_calibration.json").read_text(encoding="utf-8"))
     lens = known[f"intrinsics_{camera}"]
     pose_44 = np.array(known.get(f"pose_{camera}", np.eye(4)))
     size = (lens["height"], lens["width"])

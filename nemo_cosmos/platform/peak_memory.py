@@ -36,7 +36,7 @@ def peak_memory() -> Iterator[PeakMemory]:
     """Measure the block. Blocks inside each other would reset each other's peaks."""
     found = PeakMemory()
     with suppress(OSError):  # then it is the peak since the process began
-        _RESET.write_text(_RESET_PEAK)
+        _RESET.write_text(_RESET_PEAK, encoding="ascii")
     if has_cuda():
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -49,7 +49,7 @@ def peak_memory() -> Iterator[PeakMemory]:
 
 def _host_peak_bytes() -> int:
     try:
-        lines = _STATUS.read_text().splitlines()
+        lines = _STATUS.read_text(encoding="utf-8").splitlines()
     except OSError:
         largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return largest if sys.platform == "darwin" else largest * 1024

@@ -10,6 +10,7 @@ zlib. So this file is run as a script, imports nothing of this package, and talk
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -22,11 +23,11 @@ def main(folder: Path) -> None:
     Args:
         folder: the task and its pictures; what is made on the way goes there, too.
     """
+    os.environ["GLOG_minloglevel"] = "2"  # noqa: SIM112 - COLMAP tells every step
     import pycolmap
 
     task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
     pycolmap.set_random_seed(_SEED)
-    pycolmap.logging.minloglevel = 2
     database, pictures, models = folder / "colmap.db", folder / "pictures", folder / "models"
     lens = task["fx_fy_cx_cy"]
     reader = pycolmap.ImageReaderOptions()

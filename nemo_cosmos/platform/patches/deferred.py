@@ -19,7 +19,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from itertools import accumulate
@@ -233,11 +233,28 @@ class _Code:
                 return
             self._thread = threading.get_ident()
             try:
-                self._loader.exec_module(self._module)
+                with _errors_go_to_a_file():
+                    self._loader.exec_module(self._module)
             finally:
                 self._thread = None
             if is_deferred(name):  # unless the code brought its own __getattr__
                 del self._module.__getattr__
+
+
+@contextmanager
+def _errors_go_to_a_file() -> Iterator[None]:
+    """Let code run that needs the number of the error stream's file.
+
+    Megatron-Core's inference enables Python's fault handler when it is imported, and a stream that
+    is captured in memory has no number. Where the code runs late, nobody expects that there.
+    """
+    try:
+        sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        with redirect_stderr(sys.__stderr__):
+            yield
+    else:
+        yield
 
 
 def _enter_code(module: ModuleType, loader: Loader) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import pickle
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import redirect_stderr
 
 import pytest
 import torch
@@ -196,3 +198,11 @@ def test_settings_of_a_deferred_package_can_be_imported_first():
         "import nemo_cosmos, torch, torch._dynamo.config as c; assert c.__spec__.name == c.__name__"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_late_code_may_ask_for_the_file_of_captured_errors():
+    captured = io.StringIO()
+    with redirect_stderr(captured), deferred._errors_go_to_a_file():
+        assert sys.stderr.fileno() == sys.__stderr__.fileno()
+    with redirect_stderr(sys.__stderr__), deferred._errors_go_to_a_file():
+        assert sys.stderr is sys.__stderr__
