@@ -68,6 +68,7 @@ ELSEWHERE = {
     "nemo-cosmos evaluate GENERATED raw/physics": "the same",
     "python benchmarks/tracking.py": "measures for minutes; the tests of evaluation/tracking",
     "python benchmarks/physics.py": "measures for minutes; the tests of evaluation/physics",
+    "python benchmarks/ar_decode.py": "wants a trained world; test_decoding.py compares the codes",
     "NEMO_COSMOS_SAMPLES=samples python benchmarks": "of videos that no package carries",
     "nemo-cosmos pretrain --factory tokenizer_nano_dv4x8x8": "64,000 codes take a while; "
     "models/autoregressive/test_world.py walks this road",
@@ -209,6 +210,7 @@ def readme(page: Page) -> None:
 def the_whole_road(page: Page) -> None:
     small = ["--frames", "17", "--size", "32x48", "--workers", "0", "--renderer", "software"]
     page.run("nemo-cosmos simulate", *small, **{"200": "1"})
+    page.run("nemo-cosmos simulate data/physics", "--episodes", "1", *small[:-2])
     Path("raw").symlink_to("data/robot")
     page.run("nemo-cosmos curate", *WHOLE, *CURATION)
     page.run("nemo-cosmos transcode", "--executor", "inline")
@@ -229,6 +231,9 @@ def the_whole_road(page: Page) -> None:
     for name in ("generated", "truth"):
         clip(f"{name}/a.mp4")
     page.run("nemo-cosmos evaluate", "--metric", "psnr")
+    world("MODEL", "action")
+    recordings(Path("episodes"))
+    page.run("nemo-cosmos evaluate --model", "--option", "steps=1", "--option", "guidance=0")
     page.run("nemo-cosmos models")
     page.run("nemo-cosmos status")
     page.run("nemo-cosmos export")
@@ -270,12 +275,16 @@ def evaluation(page: Page) -> None:
 def trial(page: Page, root: Path, **smaller: str) -> None:
     """A world on trial; it has not been trained, and obeys by chance."""
     world(str(root / "action_world/export"), "action")
-    episodes = root / "raw/held_out"
+    recordings(root / "raw/held_out")
+    page.run("nemo-cosmos evaluate --model", **smaller)
+
+
+def recordings(episodes: Path) -> None:
+    """Two episodes with their actions."""
     for number, name in enumerate(("a", "b")):
         clip(str(episodes / f"{name}.mp4"))
         (episodes / f"{name}.json").write_text('{"caption": "the arm moves"}')
         np.save(episodes / f"{name}.action.npy", np.full((8, 7), number, np.float32))
-    page.run("nemo-cosmos evaluate --model", **smaller)
 
 
 def results(page: Page) -> None:
