@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import recipes.diffusion  # noqa: F401 - NeMo does not import while standard output is captured
@@ -26,6 +27,7 @@ from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.site import SITE_VARIABLE
 from nemo_cosmos.testing.tiny import Clips, write_latents, write_world
 from nemo_cosmos.video import Video, decode, encode_video
+from tests.parity.test_ar_checkpoints import GRID, build
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -128,15 +130,25 @@ def checkpoints(page: Page, request: pytest.FixtureRequest) -> None:
     export_for_diffusers(request.getfixturevalue("monkeypatch"))
     page.run(0, checker=Checker(), t5=None, words=None)
     assert type(page.names["pipe"]).__name__ == "CosmosVideoToWorldPipeline"
+    export_for_transformers()
+    codes = torch.zeros((1, *GRID), dtype=torch.long)
+    page.run(1, codes=codes)
+    assert page.names["logits"].shape[:2] == (1, codes.numel())
     toy = request.getfixturevalue("toy")
     page.run(
-        1,
+        2,
         ("advance(100)", "advance(1)"),
         **toy.arguments(Path("runs"), 2),
         average=lambda mine, others: mine,
         others=[],
     )
     assert (page.names["folder"] / "export").is_dir()
+
+
+def export_for_transformers() -> None:
+    from nemo_cosmos import api
+
+    api.export_ckpt(build(Path("codes_world")), "my_codes", "transformers")
 
 
 def export_for_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
