@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from nemo_cosmos.controls import get_controls
+from nemo_cosmos.controls import ControlSpec, controls_of
 from nemo_cosmos.errors import InputError
 from nemo_cosmos.evaluation.cases import CaseScores
 from nemo_cosmos.evaluation.metric import MeasuredMetric, Metric
@@ -112,13 +112,13 @@ def obedience(
     return numbers, made
 
 
-def following_of(controls: Iterable[str]) -> str:
+def following_of(controls: Iterable[ControlSpec]) -> str:
     """The metric that says how well a model's videos follow; of several controls, the motion.
 
     Args:
-        controls: names of the model's controls.
+        controls: the model's controls.
     """
-    found = get_controls(controls)
+    found = controls_of(controls)
     return found[0].following if len(found) == 1 else FOLLOWING
 
 

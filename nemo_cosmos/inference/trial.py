@@ -20,7 +20,7 @@ import torch
 from nemo_cosmos.checkpoint.world.config import read_config
 from nemo_cosmos.controls import controls_of
 from nemo_cosmos.errors import ConfigError, InputError
-from nemo_cosmos.evaluation.obedience import OTHER, OWN, Told, partners
+from nemo_cosmos.evaluation.obedience import OTHER, OWN, Told, following_of, partners
 from nemo_cosmos.evaluation.page import Controls, Shown
 from nemo_cosmos.evaluation.record import EvaluationRecord, as_record, make_record
 from nemo_cosmos.evaluation.recorded import recorded_needs
@@ -33,7 +33,6 @@ from nemo_cosmos.inference.episodes import find_episodes, shape_of
 from nemo_cosmos.inference.pipeline import WorldPipeline
 from nemo_cosmos.inference.trial_scores import (
     control_name,
-    following_of,
     is_compared,
     trial_evaluation,
     trial_metrics,
@@ -164,7 +163,7 @@ def try_world(
             "with metrics of whole sets."
         )
     shape = shape_of(pipeline.world.config.video, trial.options)
-    following = following_of(pipeline.world.config)
+    following = following_of(pipeline.world.config.controls)
     metrics = trial_metrics(trial.metrics, following)
     # Nobody asked for it by name: an episode does without it rather than without any score.
     optional = trial.optional if trial.metrics else trial.optional | {following}

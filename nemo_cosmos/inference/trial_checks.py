@@ -11,14 +11,13 @@ from nemo_cosmos.checkpoint.world.config import TOKENIZER_FOLDER, read_config
 from nemo_cosmos.controls import controls_of
 from nemo_cosmos.errors import ConfigError, InputError, counted, nearest_names
 from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
-from nemo_cosmos.evaluation.obedience import OTHER, partners
+from nemo_cosmos.evaluation.obedience import OTHER, following_of, partners
 from nemo_cosmos.evaluation.record import EVALUATION_FILE
 from nemo_cosmos.evaluation.recorded import recorded_needs
 from nemo_cosmos.inference.checks import fit_request, look_at_weights
 from nemo_cosmos.inference.episodes import find_episodes, shape_of
 from nemo_cosmos.inference.trial_scores import (
     control_name,
-    following_of,
     score_names,
     trial_metrics,
 )
@@ -49,7 +48,7 @@ def trial_checks(
 
     def episodes() -> str:
         signals = [signal for control in controls() for signal in control.signals]
-        needs = recorded_needs(trial_metrics(trial.metrics, following_of(config())))
+        needs = recorded_needs(trial_metrics(trial.metrics, following_of(config().controls)))
         shape = shape_of(config().video, trial.options)
         found = find_episodes(data, signals, shape, trial.limit, needs)
         if signals and OTHER in trial.told:
@@ -69,7 +68,7 @@ def trial_checks(
         return f"'{out}' can be written"
 
     def metrics() -> str:
-        following = following_of(config())
+        following = following_of(config().controls)
         chosen = trial_metrics(trial.metrics, following)
         told = [one.name for one in trial.told] if controls() else []
         names = score_names(chosen, control_name(config()), told, following)

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from nemo_cosmos.checkpoint.world.config import WorldConfig
-from nemo_cosmos.controls import controls_of
 from nemo_cosmos.evaluation.cases import CaseScores
 from nemo_cosmos.evaluation.metric import (
     CaseMetric,
@@ -126,12 +125,6 @@ def score_names(
 def control_name(world: WorldConfig) -> str:
     """The name of a world's controls together; empty for none."""
     return "_".join(spec.name for spec in world.controls)
-
-
-def following_of(world: WorldConfig) -> str:
-    """The metric that says how well a world's videos follow; of several controls, the motion."""
-    controls = controls_of(world.controls)
-    return controls[0].following if len(controls) == 1 else FOLLOWING
 
 
 def trial_metrics(names: Sequence[str], following: str) -> list[Metric]:

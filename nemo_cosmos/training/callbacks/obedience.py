@@ -133,7 +133,7 @@ def _follower(controls: Sequence[ControlSpec]) -> Follow:
     Args:
         controls: those of the model.
     """
-    (metric,) = choose_metrics([following_of(spec.name for spec in controls)])
+    (metric,) = choose_metrics([following_of(controls)])
     if not isinstance(metric, CaseMetric):
         # The first frame is given, so that it says nothing.
         return lambda made, truth, _: motion_following(made[1:], truth[1:])
