@@ -5,9 +5,9 @@ and ``write_report`` shows the result. The room knows no world model: whoever ge
 """
 
 from nemo_cosmos.evaluation.cases import CaseScores, score_cases
-from nemo_cosmos.evaluation.file_pairs import Alignment
-from nemo_cosmos.evaluation.folders import Comparison, compare_folders, evaluate_folders
-from nemo_cosmos.evaluation.matching import match_videos, read_prompts
+from nemo_cosmos.evaluation.files.folders import Comparison, compare_folders, evaluate_folders
+from nemo_cosmos.evaluation.files.matching import match_videos, read_prompts
+from nemo_cosmos.evaluation.files.pairs import Alignment
 from nemo_cosmos.evaluation.metric import (
     Case,
     CaseMetric,

@@ -23,6 +23,7 @@ from nemo_cosmos.errors import (
     WrongSizeError,
 )
 from nemo_cosmos.evaluation.codes.counts import CodeCounts
+from nemo_cosmos.evaluation.files.views import check_views
 from nemo_cosmos.evaluation.metric import (
     Case,
     CaseMetric,
@@ -35,7 +36,6 @@ from nemo_cosmos.evaluation.metric import (
     SetMetric,
     VideoMetric,
 )
-from nemo_cosmos.evaluation.views import check_views
 
 Rows = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Features of a generated and of the true video, each ``(N, D)``."""

@@ -20,9 +20,9 @@ from nemo_cosmos.data.shards.index import load_index
 from nemo_cosmos.data.shards.writer import list_shards
 from nemo_cosmos.errors import MissingFileError, SampleError, VideoError
 from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
+from nemo_cosmos.evaluation.files.recorded import files_beside, read_recorded
+from nemo_cosmos.evaluation.files.views import without_views
 from nemo_cosmos.evaluation.metric import Frames
-from nemo_cosmos.evaluation.recorded import files_beside, read_recorded
-from nemo_cosmos.evaluation.views import without_views
 from nemo_cosmos.provenance.belonging import is_same_rate
 from nemo_cosmos.storage import stamp_of
 from nemo_cosmos.storage.paths import mp4_files

@@ -20,10 +20,10 @@ import torch
 from nemo_cosmos.checkpoint.world.config import read_config
 from nemo_cosmos.controls import controls_of
 from nemo_cosmos.errors import ConfigError, InputError
+from nemo_cosmos.evaluation.files.recorded import recorded_needs
 from nemo_cosmos.evaluation.obedience import OTHER, OWN, Told, following_of, partners
 from nemo_cosmos.evaluation.page import Controls, Shown
 from nemo_cosmos.evaluation.record import EvaluationRecord, as_record, make_record
-from nemo_cosmos.evaluation.recorded import recorded_needs
 from nemo_cosmos.evaluation.report import write_report
 from nemo_cosmos.evaluation.run import Part, score_parts
 from nemo_cosmos.evaluation.scoring import Evaluation

@@ -11,9 +11,9 @@ from nemo_cosmos.checkpoint.world.config import TOKENIZER_FOLDER, read_config
 from nemo_cosmos.controls import controls_of
 from nemo_cosmos.errors import ConfigError, InputError, counted, nearest_names
 from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
+from nemo_cosmos.evaluation.files.recorded import recorded_needs
 from nemo_cosmos.evaluation.obedience import OTHER, following_of, partners
 from nemo_cosmos.evaluation.record import EVALUATION_FILE
-from nemo_cosmos.evaluation.recorded import recorded_needs
 from nemo_cosmos.inference.checks import fit_request, look_at_weights
 from nemo_cosmos.inference.episodes import find_episodes, shape_of
 from nemo_cosmos.inference.trial_scores import (

@@ -15,10 +15,10 @@ import torch
 from nemo_cosmos.controls import Values
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
+from nemo_cosmos.evaluation.files.recorded import cut_recorded
 from nemo_cosmos.evaluation.metric import Case, Frames, MeasuredMetric
 from nemo_cosmos.evaluation.obedience import DOSES, OTHER, OWN, Told
 from nemo_cosmos.evaluation.pair.motion import motion_amount
-from nemo_cosmos.evaluation.recorded import cut_recorded
 from nemo_cosmos.evaluation.run import Source
 from nemo_cosmos.inference.pipeline import WorldPipeline
 from nemo_cosmos.inference.request import Request

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nemo_cosmos.evaluation.folders import Comparison, compare_folders
+from nemo_cosmos.evaluation.files.folders import Comparison, compare_folders
 from nemo_cosmos.testing.processes import ProcessPool
 from nemo_cosmos.video import Video, encode_video
 

@@ -12,7 +12,7 @@ from nemo_cosmos.evaluation.suites import SUITES
 from nemo_cosmos.testing.chat_server import ChatServer
 from nemo_cosmos.video import Video, encode_video
 
-READ = "nemo_cosmos.evaluation.file_pairs.read_pair"
+READ = "nemo_cosmos.evaluation.files.pairs.read_pair"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, NemoCosmosError
 from nemo_cosmos.evaluation import Case, choose_metrics, evaluate_cases, make_record, read_record
 from nemo_cosmos.evaluation.comparison import check_repetition, compare
-from nemo_cosmos.evaluation.folders import repeat_folders
+from nemo_cosmos.evaluation.files.folders import repeat_folders
 from nemo_cosmos.evaluation.record import as_record, write_record
 
 

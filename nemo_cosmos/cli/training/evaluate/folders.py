@@ -8,7 +8,7 @@ from typing import NamedTuple
 from nemo_cosmos.cli.kit.checking import look_first
 from nemo_cosmos.cli.training.evaluate.showing import Asked, first_reports, hold, show_scores
 from nemo_cosmos.evaluation import Alignment, scores_table
-from nemo_cosmos.evaluation.folders import Comparison, compare_folders, evaluation_checks
+from nemo_cosmos.evaluation.files.folders import Comparison, compare_folders, evaluation_checks
 from nemo_cosmos.evaluation.suites import chosen_names
 from nemo_cosmos.progress import show_progress
 

@@ -11,7 +11,7 @@ from nemo_cosmos.cli.main import Exit
 from nemo_cosmos.cli.training.evaluate.showing import show
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.evaluation import comparison
-from nemo_cosmos.evaluation.folders import repeat_folders
+from nemo_cosmos.evaluation.files.folders import repeat_folders
 from nemo_cosmos.evaluation.record import read_record
 from nemo_cosmos.progress import show_progress
 

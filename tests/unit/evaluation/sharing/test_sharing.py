@@ -13,7 +13,7 @@ import pytest
 
 from nemo_cosmos.errors import ConfigError, VideoError
 from nemo_cosmos.evaluation import Case, choose_metrics
-from nemo_cosmos.evaluation.folders import Comparison, compare_folders
+from nemo_cosmos.evaluation.files.folders import Comparison, compare_folders
 from nemo_cosmos.evaluation.run import Part, Source, score_parts
 from nemo_cosmos.evaluation.sharing import Crew, ShareDone, shared
 from nemo_cosmos.guardrails import Verdict

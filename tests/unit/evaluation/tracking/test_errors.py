@@ -10,8 +10,8 @@ import pytest
 
 from nemo_cosmos.errors import ConfigError, VideoError
 from nemo_cosmos.evaluation.cases import score_cases
+from nemo_cosmos.evaluation.files.recorded import recorded_needs
 from nemo_cosmos.evaluation.metric import Case
-from nemo_cosmos.evaluation.recorded import recorded_needs
 from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.testing.squares import HEIGHT, NUM_FRAMES, WIDTH, film, line
 from nemo_cosmos.video import decode

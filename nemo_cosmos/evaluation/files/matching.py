@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, NemoCosmosError
-from nemo_cosmos.evaluation.file_pairs import FilePair
-from nemo_cosmos.evaluation.views import without_views
+from nemo_cosmos.evaluation.files.pairs import FilePair
+from nemo_cosmos.evaluation.files.views import without_views
 from nemo_cosmos.provenance.belonging import Parts, check_kinds, check_together
 from nemo_cosmos.storage.paths import mp4_files
 from nemo_cosmos.video import probe

@@ -9,15 +9,15 @@ import pytest
 
 from nemo_cosmos.errors import ConfigError, VideoError
 from nemo_cosmos.evaluation import Alignment, evaluate_folders, match_videos
-from nemo_cosmos.evaluation.folders import (
+from nemo_cosmos.evaluation.files.folders import (
     Comparison,
     describe_folders,
     evaluation_checks,
     repeat_folders,
 )
+from nemo_cosmos.evaluation.files.views import view_files, without_views
 from nemo_cosmos.evaluation.metric import CaseMetric
 from nemo_cosmos.evaluation.record import as_record, make_record
-from nemo_cosmos.evaluation.views import view_files, without_views
 from nemo_cosmos.testing.rooms import pinhole
 from nemo_cosmos.video import Video, encode_video
 

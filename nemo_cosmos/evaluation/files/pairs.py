@@ -8,10 +8,10 @@ from pathlib import Path
 
 from nemo_cosmos.controls import Values, fit_recorded
 from nemo_cosmos.errors import VideoError
+from nemo_cosmos.evaluation.files.recorded import files_beside, read_recorded, recorded_needs
+from nemo_cosmos.evaluation.files.views import check_view_files, view_files
 from nemo_cosmos.evaluation.metric import Case, Frames, Metric, View
-from nemo_cosmos.evaluation.recorded import files_beside, read_recorded, recorded_needs
 from nemo_cosmos.evaluation.run import Source
-from nemo_cosmos.evaluation.views import check_view_files, view_files
 from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.storage.ranges import stamp_or_none
 from nemo_cosmos.video import decode, probe, resize_frames

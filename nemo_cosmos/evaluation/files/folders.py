@@ -12,13 +12,14 @@ from typing import Any
 
 from nemo_cosmos.checklist import Check
 from nemo_cosmos.errors import ConfigError, counted
-from nemo_cosmos.evaluation.file_pairs import Alignment, FileNeeds, file_source
-from nemo_cosmos.evaluation.matching import (
+from nemo_cosmos.evaluation.files.matching import (
     compare_frame_rates,
     match_videos,
     prompt_of,
     read_prompts,
 )
+from nemo_cosmos.evaluation.files.pairs import Alignment, FileNeeds, file_source
+from nemo_cosmos.evaluation.files.recorded import signal_files
 from nemo_cosmos.evaluation.metric import Metric
 from nemo_cosmos.evaluation.page import Shown
 from nemo_cosmos.evaluation.record import (
@@ -27,7 +28,6 @@ from nemo_cosmos.evaluation.record import (
     as_record,
     make_record,
 )
-from nemo_cosmos.evaluation.recorded import signal_files
 from nemo_cosmos.evaluation.registry import as_metrics, choose_metrics, default_motion
 from nemo_cosmos.evaluation.report import write_report
 from nemo_cosmos.evaluation.run import Part, score_parts

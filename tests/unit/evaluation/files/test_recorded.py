@@ -7,8 +7,8 @@ import pytest
 
 from nemo_cosmos.errors import ConfigError, InputError
 from nemo_cosmos.evaluation import Case, evaluate_cases, evaluate_folders
+from nemo_cosmos.evaluation.files.recorded import cut_recorded
 from nemo_cosmos.evaluation.metric import CaseMetric
-from nemo_cosmos.evaluation.recorded import cut_recorded
 from nemo_cosmos.video import Video, encode_video
 
 NUM_FRAMES = 6

@@ -1,0 +1,1 @@
+"""Read what is evaluated from files: folders of videos, and what lies beside a video."""
