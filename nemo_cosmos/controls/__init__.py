@@ -19,19 +19,9 @@ from nemo_cosmos.controls.registry import (
     known_signal,
     settled,
 )
-from nemo_cosmos.controls.signal import (
-    Signal,
-    SignalArray,
-    TimeAxes,
-    TimeAxis,
-    Values,
-    decode_arrays,
-    encode_arrays,
-    infer_signal,
-    read_signal,
-    unaffected,
-    undeclared_axes,
-)
+from nemo_cosmos.controls.signal import Signal, TimeAxes, infer_signal, unaffected, undeclared_axes
+from nemo_cosmos.controls.signal_array import SignalArray, TimeAxis
+from nemo_cosmos.controls.signal_files import Values, decode_arrays, encode_arrays, read_signal
 
 __all__ = [
     "CAMERA",

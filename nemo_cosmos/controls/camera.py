@@ -26,7 +26,9 @@ from nemo_cosmos.aliases import Array
 from nemo_cosmos.controls.change import PictureChange
 from nemo_cosmos.controls.mirror import mirror_poses
 from nemo_cosmos.controls.objects import OBJECTS, fit_objects
-from nemo_cosmos.controls.signal import Signal, SignalArray, Values
+from nemo_cosmos.controls.signal import Signal
+from nemo_cosmos.controls.signal_array import SignalArray
+from nemo_cosmos.controls.signal_files import Values
 from nemo_cosmos.errors import SampleError
 
 Matrix = NDArray[np.float64]

@@ -11,7 +11,9 @@ import numpy as np
 from nemo_cosmos.aliases import Array
 from nemo_cosmos.controls.change import PictureChange
 from nemo_cosmos.controls.mirror import mirror_points
-from nemo_cosmos.controls.signal import Signal, SignalArray, Values
+from nemo_cosmos.controls.signal import Signal
+from nemo_cosmos.controls.signal_array import SignalArray
+from nemo_cosmos.controls.signal_files import Values
 
 
 def find_objects_fault(values: Values) -> str | None:

@@ -23,7 +23,8 @@ from nemo_cosmos.controls.mirror import (
     mirrored_trajectory,
 )
 from nemo_cosmos.controls.objects import OBJECTS
-from nemo_cosmos.controls.signal import Signal, SignalArray
+from nemo_cosmos.controls.signal import Signal
+from nemo_cosmos.controls.signal_array import SignalArray
 from nemo_cosmos.controls.things import THINGS
 from nemo_cosmos.errors import ConfigError, nearest_names
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from nemo_cosmos.controls.change import PictureChange
 from nemo_cosmos.controls.mirror import mirror_points
-from nemo_cosmos.controls.signal import Signal, SignalArray, Values
+from nemo_cosmos.controls.signal import Signal
+from nemo_cosmos.controls.signal_array import SignalArray
+from nemo_cosmos.controls.signal_files import Values
 
 
 def follow_picture(values: Values, change: PictureChange) -> Values:

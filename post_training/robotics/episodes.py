@@ -25,7 +25,7 @@ import numpy as np
 
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.controls import CAMERA, Values, read_signal
-from nemo_cosmos.controls.signal import name_of
+from nemo_cosmos.controls.signal_files import name_of
 from nemo_cosmos.controls.things import THINGS
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.video import Video, decode
