@@ -17,7 +17,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
@@ -27,6 +27,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from nemo_cosmos import __version__
+from nemo_cosmos.cli.kit.help import help_text
+from nemo_cosmos.cli.kit.places import check_no_empty_place
 from nemo_cosmos.errors import (
     Cancelled,
     ConfigError,
@@ -45,8 +47,6 @@ DEBUG_FLAG = "--debug"
 DEBUG_VARIABLE = "NEMO_COSMOS_DEBUG"
 _HOME_WORD = re.compile(r"~(?:/|$)|[\w.-]+=(?:\[|~|.*,~)")
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
-#: Of the help: two columns that typer leaves free, and the indentation of an example.
-_HELP_MARGIN = 4
 #: Settings of every typer application here.
 _TYPER: dict[str, Any] = {
     "rich_markup_mode": "rich",
@@ -236,88 +236,6 @@ def _build(name: str, target: Callable[..., None] | CommandGroup) -> typer.Typer
     )
     group.callback()(lambda: None)
     return group
-
-
-def help_text(docstring: str) -> str:
-    """Convert a docstring to Rich markup with each paragraph on one line: the terminal wraps it.
-
-    Args:
-        docstring: cleaned of its indentation. The lines of its section ``Examples:`` stay apart;
-            one wider than the terminal goes on after a backslash, as a shell takes it.
-    """
-    from rich.console import Console
-    from rich.markup import escape
-
-    prose, _, examples = docstring.partition("\nExamples:\n")
-    paragraphs = [" ".join(text.split()) for text in re.split(r"\n\s*\n", prose.strip())]
-    if examples:
-        # A line that begins with markup keeps its indentation.
-        width = Console().width - _HELP_MARGIN
-        shown = (part for line in examples.splitlines() for part in folded(line.strip(), width))
-        lines = [f"[cyan]  {escape(line)}[/cyan]" for line in shown]
-        paragraphs.append("\n".join(["[bold]Examples[/bold]", *lines]))
-    return "\n\n".join(paragraphs)
-
-
-#: Names of options and arguments that are paths or URLs, and therefore text.
-_URLS = frozenset({"source", "output", "out", "shards", "catalogue", "known", "from_"})
-
-
-def check_no_empty_place(
-    command: Callable[..., None], params: Sequence[Any], words: Sequence[str]
-) -> None:
-    """Refuse an empty path: it would be the working folder, where a shell's variable is not set.
-
-    Args:
-        command: the command's function.
-        params: its options and arguments, as typer made them.
-        words: what a person gave.
-
-    Raises:
-        ConfigError: names the option.
-    """
-    signature = inspect.signature(command, eval_str=True).parameters
-    places = {
-        item.name
-        for item in params
-        if item.name in _URLS or "Path" in str(signature[item.name].annotation)
-    }
-    options = {word: item for item in params for word in (*item.opts, *item.secondary_opts)}
-    arguments = [item.name for item in params if item.param_type_name == "argument"]
-    for before, word in zip(["", *words], words, strict=False):
-        flag, is_joined, value = word.partition("=")
-        if word == "":
-            option = options.get(before)
-            of_option = option is not None and not getattr(option, "is_flag", False)
-            names = [option.name] if option is not None and of_option else arguments
-            flag = before if of_option else "An argument"
-        elif is_joined and not value and flag in options:
-            names = [options[flag].name]
-        else:
-            continue
-        if not places.isdisjoint(names):
-            raise ConfigError(
-                f"{flag} is empty; it must be a path. Is a variable of the shell not set? The "
-                "working folder is written as '.'."
-            )
-
-
-def folded(line: str, width: int) -> list[str]:
-    """Fold a command line as a shell takes it: each part but the last ends in a backslash.
-
-    Args:
-        line: the command line; what stands in quotation marks stays together.
-        width: the most characters of a part; a longer word has a part of its own.
-    """
-    word = r"""(?:"[^"]*"|'[^']*'|\S)+"""
-    parts: list[str] = []
-    for words in re.findall(rf"-[^\s=]+ (?!-){word}|{word}", line):  # an option with its value
-        if parts and len(f"{parts[-1]} {words} \\") > width:
-            parts[-1] += " \\"
-            parts.append(f"    {words}")
-        else:
-            parts[-1:] = [f"{parts[-1]} {words}" if parts else words]
-    return parts
 
 
 app = typer.Typer(cls=LazyCommands, no_args_is_help=True, **_TYPER)

@@ -3,7 +3,6 @@
 import errno
 import itertools
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import warnings
 
 import pytest
 import typer
-from rich.text import Text
 
 from nemo_cosmos import __version__
 from nemo_cosmos.cli import main as cli
@@ -247,23 +245,6 @@ def test_every_command_has_help_with_examples_that_wrap_as_a_whole(name, monkeyp
     assert lines and all(line.startswith(("nemo-cosmos ", "torchrun ")) for line in lines)
 
 
-def test_paragraphs_of_help_are_one_line_and_examples_one_each():
-    docstring = """Do it.
-
-Long words that
-go over two lines.
-
-Examples:
-    nemo-cosmos do a[0]
-    nemo-cosmos do --not
-"""
-    first, second, examples = cli.help_text(docstring).split("\n\n")
-    assert (first, second) == ("Do it.", "Long words that go over two lines.")
-    assert Text.from_markup(examples).plain.splitlines() == [
-        "Examples", "  nemo-cosmos do a[0]", "  nemo-cosmos do --not",
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
@@ -301,17 +282,6 @@ def test_an_empty_path_is_not_the_working_folder(run_cli, words, named):
 def test_an_empty_text_is_no_path(run_cli, tmp_path):
     ran = run_cli("generate", tmp_path, "-p", "x", "--negative-prompt", "")
     assert "is empty" not in ran.err
-
-
-def test_an_example_is_folded_as_a_shell_takes_it():
-    line = "nemo-cosmos generate outputs/world/export --prompt 'a red block on a table' --json"
-    parts = cli.folded(line, 46)
-    assert all(len(part) <= 46 for part in parts) and len(parts) == 2
-    assert all(part.startswith("    ") for part in parts[1:])
-    whole = "\n".join(parts).replace("\\\n", "")
-    assert shlex.split(whole) == shlex.split(line)
-    assert cli.folded(line, 100) == [line]
-    assert cli.folded("", 80) == []
 
 
 @pytest.mark.parametrize("columns", [80, 120])
