@@ -76,6 +76,7 @@ class LatentBatch(TypedDict, total=False):
 
     Attributes:
         box: this rank's part of the latents under context parallelism; the model sets it.
+        relative_motion: (B, T, H, W) how much each place of the box moves; set with it.
     """
 
     key: list[str]
@@ -89,6 +90,7 @@ class LatentBatch(TypedDict, total=False):
     padding_mask: Tensor
     is_finite: list[bool]
     box: Any
+    relative_motion: Tensor
 
 
 class CodesBatch(TypedDict, total=False):

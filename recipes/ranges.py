@@ -69,6 +69,7 @@ RANGES: dict[str, Range] = {
         _SHARE,
     ),
     **dict.fromkeys(("base_fps", "sigma_data", "layernorm_epsilon"), Range(above=0)),
+    "motion_weight": Range(least=0),
 }
 
 

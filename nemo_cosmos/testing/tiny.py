@@ -202,6 +202,7 @@ def write_world(
     controls: Sequence[str | ControlSpec] = (),
     text_encoder: Mapping[str, object] | None = None,
     std: float = 0.1,
+    control_dropout: float = 0.0,
     **network: object,
 ) -> Path:
     """Write a world folder of random weights: 9 frames of 32x48 pixels.
@@ -211,6 +212,7 @@ def write_world(
         controls: names of what steers it, or with options.
         text_encoder: the encoder that it was trained with; by default the embedded one.
         std: spread of the weights; the published initialisation would begin at zero output.
+        control_dropout: share of samples that it was trained on without its control.
         **network: fields of its configuration to change; with ``condition_mask=False`` it makes
             video from text alone.
 
@@ -230,7 +232,8 @@ def write_world(
     torch.manual_seed(0)
     config = tiny_network(**network)
     given = 2 if config.condition_mask else 0
-    process = DiffusionConfig(conditioning=ConditioningConfig(max_condition_latents=given))
+    conditioning = ConditioningConfig(max_condition_latents=given, control_dropout=control_dropout)
+    process = DiffusionConfig(conditioning=conditioning)
     specs = tuple(ControlSpec(one) if isinstance(one, str) else one for one in controls)
     tokenizer = tiny_tokenizer()
     net = build_network(config, process, specs, TokenizerFacts.of(tokenizer.config))

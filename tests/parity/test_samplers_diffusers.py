@@ -111,7 +111,7 @@ def test_video2world_equals_the_loop_of_diffusers(augment_sigma: float) -> None:
             frames.keep(c_skip * composed + c_out * network(c_in * composed + shift, c_noise))
             for shift in (0.0, 0.4)
         )
-        return guide(cond, uncond, 7.0)
+        return guide(cond, (7.0, uncond))
 
     ours = sample(guided, noise, sampler="edm_euler", num_steps=12)
     theirs = video2world_of_diffusers(noise, given, condition.given_B1T11, augment_sigma)

@@ -88,7 +88,8 @@ class DiffusionGenerator:
         Raises:
             WrongFrameCountError: a length that the tokenizer or the network cannot take.
             WrongSizeError: a size that it cannot take.
-            ConfigError: too few steps for the sampler.
+            ConfigError: too few steps for the sampler, or guidance on a control that the model
+                lacks or was always trained with.
         """
         tokenizer, network = self.tokenizer.config, self.net.config
         most = tokenizer.num_pixel_frames(network.max_frames)
@@ -109,6 +110,22 @@ class DiffusionGenerator:
             raise ConfigError(
                 f"{options.steps} sampling steps are too few: '{options.sampler}' needs {least} "
                 "or more, and 35 are usual."
+            )
+        if options.guide_control or options.control_guidance:
+            self._check_control_guidance()
+
+    def _check_control_guidance(self) -> None:
+        """Require a model that has learned what a video without its control looks like."""
+        if not self.net.controls:
+            raise ConfigError(
+                "This model has no control, so that no guidance can strengthen it. Leave out "
+                "'control_guidance' and 'guide_control', or use a model with a control."
+            )
+        if not self.process.conditioning.control_dropout:
+            raise ConfigError(
+                "This model was never trained without its control, so that guidance on it has "
+                "nothing to move away from. Leave out 'control_guidance' and 'guide_control', or "
+                "train with model.process.conditioning.control_dropout=0.1."
             )
 
     def generate(self, shot: Shot, progress: Progress | None = None) -> Tensor:
@@ -142,6 +159,7 @@ class DiffusionGenerator:
             control=self._embed_controls(shots, noise_BCTHW.shape),
             guide_frames=options.guide_frames,
             guide_control=options.guide_control,
+            control_guidance=options.control_guidance,
         )
         x0_BCTHW = sample_on_all(
             self.net,

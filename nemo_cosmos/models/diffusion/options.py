@@ -18,8 +18,9 @@ class DiffusionOptions:
         steps: sampling steps.
         sampler: ``res_2ab`` or ``edm_euler``.
         guide_frames: whether guidance strengthens the given frames, too.
-        guide_control: whether guidance strengthens the control, too; the model must have been
-            trained with ``control_dropout``.
+        guide_control: whether guidance strengthens the control, too.
+        control_guidance: how strongly to follow the control, on its own; 0 is faster. Both need a
+            model that was trained with ``control_dropout``.
     """
 
     guidance: float = option(
@@ -29,3 +30,6 @@ class DiffusionOptions:
     sampler: str = option("res_2ab", "res_2ab or edm_euler.", choices=SAMPLER_NAMES)
     guide_frames: bool = option(False, "Let guidance strengthen the given frames, too.")
     guide_control: bool = option(False, "Let guidance strengthen the control, too.")
+    control_guidance: float = option(
+        0.0, "How strongly to follow the control; 0 is faster.", least=0, most=1000
+    )

@@ -67,17 +67,21 @@ def guards(tmp_path: Path) -> GuardPolicy:
 @pytest.fixture(scope="session")
 def make_world(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Build each kind of world once."""
-    made: dict[tuple[str, str | None], Path] = {}
+    made: dict[tuple[str, str | None, float], Path] = {}
 
-    def make(task: str = "video2world", control: str | None = None) -> Path:
-        if (task, control) not in made:
+    def make(
+        task: str = "video2world", control: str | None = None, control_dropout: float = 0.0
+    ) -> Path:
+        kind = (task, control, control_dropout)
+        if kind not in made:
             folder = tmp_path_factory.mktemp("worlds") / f"{task}_{control}"
-            made[task, control] = write_world(
+            made[kind] = write_world(
                 folder,
                 controls=() if control is None else (control,),
                 text_encoder=TEXT_ENCODER,
                 condition_mask=task == "video2world",
+                control_dropout=control_dropout,
             )
-        return made[task, control]
+        return made[kind]
 
     return make

@@ -166,14 +166,28 @@ def test_progress_stops_a_long_video_and_the_pipeline_works_afterwards(
 def test_guidance_on_frames_and_control_changes_the_video(
     make_pipe: MakePipe, frames: np.ndarray
 ) -> None:
-    pipe = make_pipe(control="action")
+    pipe = make_pipe(control="action", control_dropout=0.1)
     call = {"control": {"action": np.ones((8, 7), np.float32)}, **QUICK}
-    videos = [
-        pipe.predict("go", frames, **call, **extra).video.frames_THWC
-        for extra in ({}, {"guide_frames": True}, {"guide_control": True})
-    ]
-    assert not np.array_equal(videos[0], videos[1])
-    assert not np.array_equal(videos[0], videos[2])
+    ways = ({}, {"guide_frames": True}, {"guide_control": True}, {"control_guidance": 2.0})
+    first, *others = [pipe.predict("go", frames, **call, **way).video.frames_THWC for way in ways]
+    assert all(not np.array_equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ({"control": "action"}, "never trained without its control"),
+        ({"control_dropout": 0.1}, "has no control"),
+    ],
+)
+@pytest.mark.parametrize("way", [{"control_guidance": 2.0}, {"guide_control": True}])
+def test_guidance_on_a_control_needs_a_world_that_knows_its_absence(
+    make_pipe: MakePipe, frames: np.ndarray, kind: Any, message: str, way: Any
+) -> None:
+    pipe = make_pipe(**kind)
+    control = {"action": np.ones((8, 7), np.float32)} if "control" in kind else {}
+    with pytest.raises(ConfigError, match=message):
+        pipe.predict("go", frames, control=control, **QUICK, **way)
 
 
 def test_extend_continues_chunk_by_chunk(make_pipe: MakePipe, frames: np.ndarray) -> None:

@@ -8,7 +8,8 @@ preconditioning, which is the same equation solved for F.) Once the sampler's no
 augmentation's, the given frames are denoised along with the rest.
 
 **Guidance** (Ho and Salimans, arXiv 2207.12598), in the Cosmos convention:
-``x0 = cond + g (cond - uncond)``, so that g = 0 is none.
+``x0 = cond + g (cond - uncond)``, so that g = 0 is none. A control may have a guidance of its own,
+which adds ``c (cond - without_control)``: one that a model hears, but too faintly, is amplified.
 """
 
 from __future__ import annotations
@@ -149,9 +150,17 @@ class FrameCondition:
         return self.mask_B1T11.expand(-1, -1, -1, height, width)
 
 
-def guide(cond: Tensor, uncond: Tensor, guidance: float) -> Tensor:
-    """Push the conditional estimate away from the unconditional one."""
-    return cond + guidance * (cond - uncond)
+def guide(cond: Tensor, *contrasts: tuple[float, Tensor]) -> Tensor:
+    """Push the conditional estimate away from others, each with a strength of its own.
+
+    Args:
+        cond: the estimate under all conditions.
+        contrasts: strength and estimate of each branch that lacks some of them.
+    """
+    guided = cond
+    for strength, away in contrasts:
+        guided = guided + strength * (cond - away)
+    return guided
 
 
 def augment_sigma_for_chunk(chunk: int) -> float:

@@ -37,8 +37,13 @@ class DiffusionConfig:
         sections = {"edm": EDMConfig, "conditioning": ConditioningConfig}
         check_record(data, "process", sections, required=sections)
         return cls(
-            edm=build_from_file(EDMConfig, data["edm"], "process.edm"),
+            edm=build_from_file(EDMConfig, _with_later_fields(data["edm"]), "process.edm"),
             conditioning=build_from_file(
                 ConditioningConfig, data["conditioning"], "process.conditioning"
             ),
         )
+
+
+def _with_later_fields(edm: object) -> object:
+    """Add the fields that worlds of earlier releases lack, as they were trained."""
+    return {"motion_weight": 0.0, **edm} if isinstance(edm, Mapping) else edm

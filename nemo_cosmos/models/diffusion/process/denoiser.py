@@ -31,6 +31,7 @@ class SamplingInputs:
         control: what the controls add to the network's input.
         guide_frames: whether the unconditional branch also lacks the given frames.
         guide_control: whether the unconditional branch also lacks the controls.
+        control_guidance: strength of a guidance on the controls alone; 0 saves an evaluation.
         origin_thw: position of the first token, where this is a rank's box of a larger video.
     """
 
@@ -43,6 +44,7 @@ class SamplingInputs:
     control: ControlEmbedding | None = None
     guide_frames: bool = False
     guide_control: bool = False
+    control_guidance: float = 0.0
     origin_thw: tuple[int, int, int] = (0, 0, 0)
 
     def unconditional(self) -> SamplingInputs:
@@ -50,9 +52,25 @@ class SamplingInputs:
         frames, control = self.frames, self.control
         if frames is not None and self.guide_frames:
             frames = frames.hidden()
-        if control is not None and self.guide_control:
-            control = mask_embedding(control, self.text_BLD.new_zeros(self.text_BLD.shape[0]))
+        if self.guide_control:
+            control = self.without_control().control
         return replace(self, text_BLD=self.uncond_text_BLD, frames=frames, control=control)
+
+    def without_control(self) -> SamplingInputs:
+        """Return the inputs of the branch that guidance on the controls moves away from."""
+        if self.control is None:
+            return self
+        none_B = self.text_BLD.new_zeros(self.text_BLD.shape[0])
+        return replace(self, control=mask_embedding(self.control, none_B))
+
+    def contrasts(self) -> list[tuple[float, SamplingInputs]]:
+        """Return the branches that guidance moves away from, each with its strength."""
+        branches = []
+        if self.guidance:
+            branches.append((self.guidance, self.unconditional()))
+        if self.control_guidance and self.control is not None:
+            branches.append((self.control_guidance, self.without_control()))
+        return branches
 
 
 def make_denoiser(
@@ -70,11 +88,10 @@ def make_denoiser(
     """
     with torch.no_grad():
         text = net.encode_text(given.text_BLD, given.control)
-        unconditional = given.unconditional()
-        guided = given.guidance != 0
-        unconditional_text = (
-            net.encode_text(unconditional.text_BLD, unconditional.control) if guided else None
-        )
+        contrasts = [
+            (strength, other, net.encode_text(other.text_BLD, other.control))
+            for strength, other in given.contrasts()
+        ]
 
     places: Places | None = None
 
@@ -87,10 +104,13 @@ def make_denoiser(
                 )
                 places = net.encode_places(seen)
         cond = _denoise(net, x_BCTHW, sigma_B, text, places, given, config)
-        if unconditional_text is None:
-            return cond
-        uncond = _denoise(net, x_BCTHW, sigma_B, unconditional_text, places, unconditional, config)
-        return guide(cond, uncond, given.guidance)
+        return guide(
+            cond,
+            *(
+                (strength, _denoise(net, x_BCTHW, sigma_B, other_text, places, other, config))
+                for strength, other, other_text in contrasts
+            ),
+        )
 
     return denoise
 

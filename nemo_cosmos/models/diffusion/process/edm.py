@@ -36,6 +36,8 @@ class EDMConfig:
             of latent frames: neighbouring frames are alike, so the same noise hides less (14B).
         learned_variance: weigh the loss by a learned function of the noise level
             (Karras et al., arXiv 2312.02696, equation 21); the network owns ``logvar``.
+        motion_weight: how much more places count in the loss where the video moves
+            (:mod:`~nemo_cosmos.models.diffusion.process.motion`); 0 counts all alike.
     """
 
     sigma_data: float = 0.5
@@ -44,12 +46,15 @@ class EDMConfig:
     loss_scale: float = 10.0
     adjust_video_noise: bool = False
     learned_variance: bool = False
+    motion_weight: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("sigma_data", "p_std", "loss_scale"):
             value = getattr(self, name)
             if not value > 0:
                 raise ConfigError(f"{name} is {value}; it must be a positive number.")
+        if not self.motion_weight >= 0:
+            raise ConfigError(f"motion_weight is {self.motion_weight}; it must be 0 or more.")
 
 
 class Scaling(NamedTuple):
@@ -116,6 +121,7 @@ def edm_loss(
     config: EDMConfig,
     *,
     counted_B1T11: Tensor | None = None,
+    place_weight_BTHW: Tensor | None = None,
     logvar_B: Tensor | None = None,
 ) -> Tensor:
     """Return the weighted denoising error of every sample.
@@ -127,12 +133,15 @@ def edm_loss(
         config: the process constants.
         counted_B1T11: 1 where a latent frame counts, 0 where it was given as a condition. The mean
             runs over the counted frames, so the loss does not shrink with the number of conditions.
+        place_weight_BTHW: weight of each place, with a mean of 1; None counts all alike.
         logvar_B: the learned log-variance of each sample's noise level; None leaves it out.
 
     Returns:
         loss_B, already multiplied by ``config.loss_scale``, float32.
     """
     error_BCTHW = (x0_pred_BCTHW.float() - x0_BCTHW.float()) ** 2
+    if place_weight_BTHW is not None:
+        error_BCTHW = error_BCTHW * place_weight_BTHW[:, None]
     weight = broadcast_sigma(loss_weight(sigma.float(), config.sigma_data))
     error_BT = (weight * error_BCTHW).mean(dim=(1, 3, 4))
     if counted_B1T11 is None:

@@ -25,6 +25,7 @@ from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.process.conditioning import FrameCondition
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import broadcast_sigma, edm_loss, scaling
+from nemo_cosmos.models.diffusion.process.motion import motion_weights, relative_motion
 from nemo_cosmos.models.diffusion.process.step_noise import StepNoise, draw_step_noise
 
 
@@ -39,6 +40,7 @@ class TrainingStep:
         sigma_B: the noise levels.
         frames: the given frames; None for Text2World.
         config: the diffusion process.
+        place_weight_BTHW: weight of each place in the loss; None counts all alike.
         loss_weight_B: weight of this rank's mean loss in that of the whole video, where ranks share
             it; the weights of all ranks add up to 1.
     """
@@ -49,6 +51,7 @@ class TrainingStep:
     sigma_B: Tensor
     frames: FrameCondition | None
     config: DiffusionConfig
+    place_weight_BTHW: Tensor | None = None
     loss_weight_B: Tensor | None = None
 
     @property
@@ -63,7 +66,13 @@ class TrainingStep:
         x0_pred = scale.c_skip * self.composed_BCTHW + scale.c_out * output_BCTHW.float()
         counted = None if self.frames is None else 1 - self.frames.given_B1T11
         loss_B = edm_loss(
-            x0_pred, self.x0_BCTHW, self.sigma_B, edm, counted_B1T11=counted, logvar_B=logvar_B
+            x0_pred,
+            self.x0_BCTHW,
+            self.sigma_B,
+            edm,
+            counted_B1T11=counted,
+            place_weight_BTHW=self.place_weight_BTHW,
+            logvar_B=logvar_B,
         )
         return loss_B if self.loss_weight_B is None else loss_B * self.loss_weight_B
 
@@ -115,7 +124,9 @@ def make_training_step(
         condition_mask_B1THW=mask_B1THW,
         control=embedding,
     )
-    step = TrainingStep(inputs, x0_BCTHW, noisy_BCTHW, noise.sigma_B, frames, config)
+    motion = config.edm.motion_weight
+    weight_BTHW = motion_weights(_motion_of(batch), motion) if motion else None
+    step = TrainingStep(inputs, x0_BCTHW, noisy_BCTHW, noise.sigma_B, frames, config, weight_BTHW)
     return step if box is None else _in_box(step, box, noise.num_given_B)
 
 
@@ -133,12 +144,25 @@ def _in_box(step: TrainingStep, box: LatentBox, num_given_B: Tensor) -> Training
     )
 
 
-def cut_batch(batch: LatentBatch, box: LatentBox) -> LatentBatch:
-    """Keep this rank's box of a batch's latents and padding, and the box itself under ``"box"``."""
+def cut_batch(batch: LatentBatch, box: LatentBox, weigh_motion: bool = False) -> LatentBatch:
+    """Keep this rank's box of a batch's latents and padding, and the box itself under ``"box"``.
+
+    Args:
+        batch: a batch with whole latents.
+        box: this rank's part of them.
+        weigh_motion: whether the loss weighs motion, which is measured in whole latents.
+    """
     cut: LatentBatch = {**batch, "box": box, "latent": box.cut(batch["latent"])}
+    if weigh_motion:
+        cut["relative_motion"] = box.cut(relative_motion(batch["latent"]))
     if batch.get("padding_mask") is not None:
         cut["padding_mask"] = box.cut_padding(batch["padding_mask"])
     return cut
+
+
+def _motion_of(batch: LatentBatch) -> Tensor:
+    """How much each place moves, where this rank holds a box of the video as where it is whole."""
+    return batch["relative_motion"] if "box" in batch else relative_motion(batch["latent"])
 
 
 def whole_latent_shape(batch: LatentBatch) -> tuple[int, ...]:

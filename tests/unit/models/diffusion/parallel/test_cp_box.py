@@ -89,11 +89,14 @@ def test_what_is_added_to_tokens_is_cut_on_their_grid() -> None:
     assert cut.tokens_BDthw.flatten().tolist() == [4.0, 5.0, 6.0, 7.0]
 
 
+@pytest.mark.parametrize("motion_weight", [0.0, 3.0])
 @pytest.mark.parametrize("num_parts", [2, 3, 6])
-def test_the_losses_of_the_parts_add_up_to_that_of_the_whole(num_parts: int) -> None:
+def test_the_losses_of_the_parts_add_up_to_that_of_the_whole(
+    num_parts: int, motion_weight: float
+) -> None:
     """Also where a part holds given frames alone, and counts nothing."""
     config = DiffusionConfig(
-        edm=EDMConfig(learned_variance=True),
+        edm=EDMConfig(learned_variance=True, motion_weight=motion_weight),
         conditioning=ConditioningConfig(max_condition_latents=3, min_condition_latents=1),
     )
     generator = torch.Generator().manual_seed(0)
@@ -110,7 +113,8 @@ def test_the_losses_of_the_parts_add_up_to_that_of_the_whole(num_parts: int) -> 
 
     parts = []
     for part in range(num_parts):
-        cut = cut_batch(batch, LatentBox.of((6, 4, 4), (1, 2, 2), num_parts, part))
+        box = LatentBox.of((6, 4, 4), (1, 2, 2), num_parts, part)
+        cut = cut_batch(batch, box, weigh_motion=motion_weight > 0)
         assert whole_latent_shape(cut) == (5, 16, 6, 4, 4)
         parts.append(loss(cut))
     torch.testing.assert_close(torch.stack(parts).sum(0), loss(batch), rtol=1e-5, atol=1e-5)

@@ -89,8 +89,9 @@ def test_invisible_samples_are_hidden_in_training() -> None:
 
 def test_guidance_zero_is_the_conditional_estimate() -> None:
     cond, uncond = torch.tensor([2.0]), torch.tensor([1.0])
-    assert guide(cond, uncond, 0.0).item() == 2
-    assert guide(cond, uncond, 7.0).item() == 9
+    assert guide(cond, (0.0, uncond)).item() == 2
+    assert guide(cond, (7.0, uncond)).item() == 9
+    assert guide(cond, (7.0, uncond), (2.0, cond - 3)).item() == 15
 
 
 def test_augmentation_of_a_long_video_follows_the_reference_list() -> None:
