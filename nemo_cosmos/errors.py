@@ -17,6 +17,8 @@
     ├── RequirementError               a score does not have the value that someone requires
     ├── ServiceError                   a server that was asked gave no answer, however often
     ├── Cancelled                      someone asked for the work to stop
+    ├── Preempted                      the machines were asked for; all work is saved
+    ├── MachineError                   a machine computes wrong numbers
     ├── JobFailedError                 a job that was launched elsewhere ended with an error
     ├── StorageFullError (OSError)     no space left; what was written before is intact
     ├── MissingDependencyError (ImportError)   an optional package is not installed
@@ -98,6 +100,14 @@ class ServiceError(NemoCosmosError):
 
 class Cancelled(NemoCosmosError):  # noqa: N818  what happened, not what went wrong
     """Someone asked for the work to stop; what was written before is intact."""
+
+
+class Preempted(NemoCosmosError):  # noqa: N818  what happened, not what went wrong
+    """The time limit or the queue asked for the machines; the same command continues the work."""
+
+
+class MachineError(NemoCosmosError):
+    """A machine computes wrong numbers; nothing has been trained on it."""
 
 
 class JobFailedError(NemoCosmosError):

@@ -22,6 +22,7 @@ from nemo_cosmos.training.callbacks.world_sampler import WorldSampler
 from nemo_cosmos.training.checkpointing.resume import RunResume
 from nemo_cosmos.training.checkpointing.step_checkpoint import StepCheckpoint
 from nemo_cosmos.training.logger import RunLogger
+from nemo_cosmos.training.resilience.settings import Resilience
 from nemo_cosmos.training.strategy import WorldStrategy
 from nemo_cosmos.training.trainer import WorldTrainer
 from recipes.config import Config, Partial
@@ -100,6 +101,7 @@ def trainer(
         devices=devices,
         strategy=Config(WorldStrategy, **strategy),
         callbacks=[callback for callback in (ema, samples) if callback is not None],
+        resilience=Config(Resilience),
         log_every_n_steps=log_every_n_steps,
     )
 

@@ -19,7 +19,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from enum import IntEnum
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
@@ -34,10 +33,14 @@ from nemo_cosmos.errors import (
     ConfigError,
     GuardrailError,
     InputError,
+    MachineError,
     NemoCosmosError,
+    Preempted,
     RequirementError,
     nearest_names,
 )
+from nemo_cosmos.exits import Exit as Exit
+from nemo_cosmos.exits import note_exit
 from nemo_cosmos.home import expanded, lend_a_home
 from nemo_cosmos.platform.encoding import utf8_by_default
 from nemo_cosmos.platform.quiet import quiet_libraries
@@ -53,16 +56,6 @@ _TYPER: dict[str, Any] = {
     "pretty_exceptions_enable": False,
     "context_settings": _HELP_OPTIONS,
 }
-
-
-class Exit(IntEnum):
-    """The exit codes of every command."""
-
-    DONE = 0
-    FAILED = 1  # a check that did not hold, or an error that is not the user's
-    WRONG_USE = 2  # an option, file or value that a person gave
-    REFUSED = 3  # a guard refused, or could not be asked
-    STOPPED = 130  # Ctrl-C, or SIGTERM after a save
 
 
 class CommandEntry(NamedTuple):
@@ -260,7 +253,8 @@ def root(
 
     Start with [bold]nemo-cosmos quickstart[/bold]: from a simulated robot to a controllable world.
 
-    Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by a guard, 130 stopped.
+    Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by a guard, 75 saved and to be continued,
+    76 hung, 77 a machine computes wrong numbers, 130 stopped.
     """
 
 
@@ -289,7 +283,7 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         _print_error(error)
-        sys.exit(exit_code(error))
+        _leave(exit_code(error))
     except OSError as error:
         from nemo_cosmos.storage.system_errors import said_by_the_system
 
@@ -299,10 +293,12 @@ def main(arguments: list[str] | None = None) -> None:
         if debug or said is None:
             raise
         _print_error(said)
-        sys.exit(exit_code(said))
+        _leave(exit_code(said))
     except SystemExit as stop:
         if stop.code == Exit.STOPPED:  # typer turns Ctrl-C into this code, without a word
             _stop()
+        if isinstance(stop.code, int) and stop.code in (Exit.WRONG_USE, Exit.REFUSED):
+            note_exit(stop.code)
         raise
     except BaseException:
         # Ctrl-C while a library is imported leaves as whatever the library makes of it.
@@ -337,7 +333,12 @@ def _noticed(interrupts: list[int]) -> Iterator[None]:
 
 def _stop() -> NoReturn:
     typer.echo("Stopped. Run the same command again to resume.", err=True)
-    sys.exit(Exit.STOPPED)
+    _leave(Exit.STOPPED)
+
+
+def _leave(code: Exit) -> NoReturn:
+    note_exit(code)
+    sys.exit(code)
 
 
 def _expand_home(word: str) -> str:
@@ -351,6 +352,10 @@ def exit_code(error: NemoCosmosError) -> Exit:
     """Return the exit code of an error."""
     if isinstance(error, Cancelled):
         return Exit.STOPPED
+    if isinstance(error, Preempted):
+        return Exit.SAVED
+    if isinstance(error, MachineError):
+        return Exit.BAD_MACHINE
     if isinstance(error, GuardrailError | RequirementError):
         return Exit.REFUSED
     return Exit.WRONG_USE if isinstance(error, InputError) else Exit.FAILED

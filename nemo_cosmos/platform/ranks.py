@@ -57,6 +57,19 @@ def num_local_processes() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_torchrun_rank() else 1
 
 
+def launched_layout(devices: int, num_nodes: int) -> tuple[int, int]:
+    """Processes of each machine, and machines, as the launcher started them.
+
+    Args:
+        devices: processes of each machine where no launcher started this process.
+        num_nodes: machines where no launcher started this process.
+    """
+    if not is_torchrun_rank():
+        return devices, num_nodes
+    per_node = num_local_processes()
+    return per_node, max(num_processes() // per_node, 1)
+
+
 def is_first_process() -> bool:
     """Whether this rank is the one that writes files and prints."""
     if not is_torchrun_rank():

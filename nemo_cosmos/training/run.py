@@ -41,6 +41,7 @@ def train(
 
     Raises:
         StoppedError: a signal stopped the run after it saved.
+        Preempted: the machines were asked for (SIGUSR1); the run saved and is to be continued.
         ConfigError: the folder holds a finished run of other arguments, or cannot be written, or
             the arguments do not fit each other.
         CheckpointError: the checkpoint to resume from is damaged or of another model.

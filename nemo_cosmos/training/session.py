@@ -22,14 +22,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import lightning.pytorch as pl
 from nemo import lightning as nl
 
 from nemo_cosmos.batch import spec_of
 from nemo_cosmos.data.modules import LatentDataModule
-from nemo_cosmos.errors import ConfigError, NemoCosmosError, NumericsError
+from nemo_cosmos.errors import ConfigError, NemoCosmosError, NumericsError, Preempted
 from nemo_cosmos.models.common.family import WorldModel
 from nemo_cosmos.models.common.megatron.parts import TensorPart
 from nemo_cosmos.options import check_instance
@@ -167,6 +167,7 @@ class TrainingSession:
 
         Raises:
             StoppedError: a signal stopped the run after it saved.
+            Preempted: the machines were asked for (SIGUSR1); the run saved and is to be continued.
             NumericsError: training diverged.
             StorageFullError: the disk is full.
             ConfigError: the data module yields no batch.
@@ -178,15 +179,11 @@ class TrainingSession:
                 if not fit.step():
                     break
                 self._check_loss()
-            if self.step < target and self._stopped_by_signal():
+            if self.step < target and self._stop() is not None:
                 fit.end()  # saves
-        if self.step < target and self._stopped_by_signal():
+        if self.step < target and self._stop() is not None:
             self.close()
-            saved = list_checkpoints(self.folder)
-            raise StoppedError(
-                f"Training stopped on a signal; step {saved[-1][1] if saved else 0} is saved in "
-                f"'{self.folder}'. Run the same command again to resume."
-            )
+            self._raise_stopped()
         if self.step == 0 < target:
             self.close()
             raise ConfigError(
@@ -283,9 +280,22 @@ class TrainingSession:
         if not math.isfinite(loss):
             raise NumericsError(self._divergence(f"the loss is {loss}"))
 
-    def _stopped_by_signal(self) -> bool:
+    def _stop(self) -> StopOnSignal | None:
+        """The callback that has stopped the run on a signal."""
         stops = [one for one in self.trainer.callbacks if isinstance(one, StopOnSignal)]
-        return any(stop.received for stop in stops)
+        return next((stop for stop in stops if stop.received), None)
+
+    def _raise_stopped(self) -> NoReturn:
+        stop, saved = self._stop(), list_checkpoints(self.folder)
+        place = f"step {saved[-1][1] if saved else 0} is saved in '{self.folder}'"
+        if stop is not None and stop.is_preempted:
+            raise Preempted(
+                f"Training stopped because its machines were asked for; {place}. The queue starts "
+                "it again; by hand, run the same command again to continue."
+            )
+        raise StoppedError(
+            f"Training stopped on a signal; {place}. Run the same command again to resume."
+        )
 
     def _mark_finished(self) -> None:
         """Write the marker that a later call looks for, after everything else is in place."""

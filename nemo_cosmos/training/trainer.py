@@ -26,6 +26,7 @@ from nemo_cosmos.training.callbacks.throughput import Throughput
 from nemo_cosmos.training.checkpointing.random_state import RandomState
 from nemo_cosmos.training.checks import check_processes, check_steps
 from nemo_cosmos.training.precision import megatron_precision
+from nemo_cosmos.training.resilience.settings import Resilience
 from nemo_cosmos.training.strategy import WorldStrategy
 
 
@@ -54,6 +55,7 @@ class WorldTrainer(nl.Trainer):
         strategy: the parallel layout; one process where None.
         callbacks: callbacks besides those that every run has: random state, stop on signals,
             buffers of tensor overlap, throughput, memory, loss curves, progress.
+        resilience: what the run does about faults; the defaults of :class:`Resilience` where None.
         **kwargs: further arguments of Lightning's trainer.
 
     Attributes:
@@ -78,6 +80,7 @@ class WorldTrainer(nl.Trainer):
         devices: int = 1,
         strategy: WorldStrategy | None = None,
         callbacks: Sequence[pl.Callback] | None = None,
+        resilience: Resilience | None = None,
         accelerator: str = "auto",
         log_every_n_steps: int = 10,
         limit_val_batches: int | float = 0,
@@ -91,6 +94,13 @@ class WorldTrainer(nl.Trainer):
             advice = "Write WorldStrategy(tensor_model_parallel_size=...)."
             check_instance("trainer.strategy", strategy, WorldStrategy, advice)
         check_instance("trainer.callbacks", callbacks or [], Sequence, "Give a list.")
+        self.resilience = resilience if resilience is not None else Resilience()
+        advice = "Write Resilience(hang_minutes=...)."
+        check_instance("trainer.resilience", self.resilience, Resilience, advice)
+        if self.resilience.elastic:
+            devices, kwargs["num_nodes"] = ranks.launched_layout(
+                devices, kwargs.get("num_nodes", 1)
+            )
         if "plugins" not in kwargs:
             kwargs["plugins"] = megatron_precision(
                 str(precision),

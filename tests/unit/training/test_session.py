@@ -8,6 +8,7 @@ import weakref
 from dataclasses import replace
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from megatron.core.distributed import DistributedDataParallelConfig
@@ -15,7 +16,13 @@ from nemo import lightning as nl
 from safetensors.torch import load_file
 
 from nemo_cosmos import api
-from nemo_cosmos.errors import CheckpointError, ConfigError, NemoCosmosError, NumericsError
+from nemo_cosmos.errors import (
+    CheckpointError,
+    ConfigError,
+    NemoCosmosError,
+    NumericsError,
+    Preempted,
+)
 from nemo_cosmos.models.common.megatron.parts import TensorPart
 from nemo_cosmos.storage.run_curves import read_curves
 from nemo_cosmos.training.checkpointing.resume import RunResume
@@ -257,3 +264,34 @@ def test_data_without_a_batch_is_an_error(toy, tmp_path):
     with pytest.raises(ConfigError, match="yields no batch"):
         api.pretrain(**toy.arguments(tmp_path, 3, limit_train_batches=0))
     assert signal.getsignal(signal.SIGTERM) == handler
+
+
+class SignalAt(pl.Callback):
+    """Sends a signal to its own process after a step."""
+
+    def __init__(self, step: int, *numbers: int) -> None:
+        self.step, self.numbers = step, numbers
+
+    def on_train_batch_end(self, trainer, *_) -> None:
+        if trainer.global_step == self.step:
+            for number in self.numbers:
+                signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("then", [(), (signal.SIGTERM,)])
+def test_a_preempted_run_saves_and_asks_to_be_continued(whole, toy, tmp_path, then):
+    """Also where the queue sends SIGTERM before the step has ended."""
+    handler = signal.getsignal(signal.SIGUSR1)
+    arguments = toy.arguments(tmp_path, STEPS)
+    arguments["trainer"].callbacks.insert(0, SignalAt(3, signal.SIGUSR1, *then))
+    with pytest.raises(Preempted, match=r"step 3 is saved"):
+        api.pretrain(**arguments)
+    assert signal.getsignal(signal.SIGUSR1) == handler
+    assert [step for _, step in list_checkpoints(tmp_path / "toy")] == [3]
+    assert_same(exported(api.pretrain(**toy.arguments(tmp_path, STEPS))), exported(whole))
+
+
+def test_a_preemption_in_the_last_step_ends_as_a_finished_run(whole, toy, tmp_path):
+    arguments = toy.arguments(tmp_path, STEPS)
+    arguments["trainer"].callbacks.insert(0, SignalAt(STEPS, signal.SIGUSR1))
+    assert_same(exported(api.pretrain(**arguments)), exported(whole))

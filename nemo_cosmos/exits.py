@@ -1,0 +1,82 @@
+"""How a command ends, in one number, and what whoever started it does next.
+
+Scripts of a queue, Kubernetes and the launchers here read this table alone. A rank that has a
+reason writes its code down with :func:`note_exit`: what ``srun`` or torchrun return is that of the
+rank that was killed last, which hides the reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from enum import Enum, IntEnum
+from types import MappingProxyType
+
+EXIT_FILE_VARIABLE = "NEMO_COSMOS_EXIT_FILE"
+"""Names the file for the code of the first rank that ends with a reason; a launcher sets it."""
+
+
+class Exit(IntEnum):
+    """The exit codes of every command.
+
+    75 is the ``EX_TEMPFAIL`` of BSD's ``sysexits.h``, "try again later"; its neighbours are free.
+    """
+
+    DONE = 0
+    FAILED = 1  # a check that did not hold, or an error that is not the user's
+    WRONG_USE = 2  # an option, file or value that a person gave
+    REFUSED = 3  # a guard refused, or could not be asked
+    SAVED = 75  # the time limit or the queue asked for the machines; all work is saved
+    HUNG = 76  # no progress for too long
+    BAD_MACHINE = 77  # a machine computes wrong numbers
+    STOPPED = 130  # Ctrl-C, or SIGTERM after a save
+
+
+class Then(Enum):
+    """What a launcher does after an exit code."""
+
+    NOTHING = "nothing"  # done, or the same command would end the same way
+    CONTINUE = "continue"  # start the same command again, however often that was done
+    RETRY = "retry"  # start it again, as often as the retries allow
+    RETRY_ELSEWHERE = "retry elsewhere"  # the same, without the machine that was named
+
+
+THEN: Mapping[Exit, Then] = MappingProxyType(
+    {
+        Exit.DONE: Then.NOTHING,
+        Exit.FAILED: Then.RETRY,
+        Exit.WRONG_USE: Then.NOTHING,
+        Exit.REFUSED: Then.NOTHING,
+        Exit.SAVED: Then.CONTINUE,
+        Exit.HUNG: Then.RETRY,
+        Exit.BAD_MACHINE: Then.RETRY_ELSEWHERE,
+        Exit.STOPPED: Then.NOTHING,
+    }
+)
+
+
+def what_then(code: int) -> Then:
+    """What a launcher does after an exit code; after one that is not ours, such as 137, retry."""
+    return THEN.get(Exit(code), Then.RETRY) if code in THEN else Then.RETRY
+
+
+def codes(then: Then) -> tuple[int, ...]:
+    """The exit codes that a script treats alike, for ``case $code in ...``."""
+    return tuple(int(code) for code, wanted in THEN.items() if wanted is then)
+
+
+def note_exit(code: int) -> None:
+    """Write an exit code down for the launcher; the first of all ranks counts.
+
+    Does nothing where no launcher asks for it, and where the file cannot be written.
+    """
+    path = os.environ.get(EXIT_FILE_VARIABLE)
+    if not path:
+        return
+    with suppress(OSError):  # there already, or the folder is gone
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            os.write(descriptor, f"{int(code)}\n".encode())
+        finally:
+            os.close(descriptor)

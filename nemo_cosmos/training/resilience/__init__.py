@@ -1,0 +1,1 @@
+"""Runs that look after themselves: hangs, bad steps, slow ranks, lost machines."""
