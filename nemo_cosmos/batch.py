@@ -16,7 +16,20 @@ if TYPE_CHECKING:
 
 Views = tuple[str, ...]
 DEFAULT_VIEWS: Views = ("main",)
-"""One camera. Its file is ``{key}.mp4``; those of further views would be ``{key}.{view}.mp4``."""
+"""One camera. Its file is ``{key}.mp4``; those of further views are ``{key}.{view}.mp4``."""
+MAX_VIEWS = 7
+"""The most synchronous cameras of a sample: those of a car."""
+
+
+def view_suffix(views: Views, view: str, ending: str = "mp4") -> str:
+    """What follows the key in the name of one camera's file: ``mp4``, or ``left.mp4``.
+
+    Args:
+        views: all cameras of the sample; the first one's file has no name of its own.
+        view: one of them.
+        ending: the file's ending, such as ``layout.mp4``.
+    """
+    return ending if view == views[0] else f"{view}.{ending}"
 
 
 class SampleFacts(TypedDict):
@@ -30,7 +43,7 @@ class SampleFacts(TypedDict):
         t5_text_embeddings: ``(L, D)``, zero beyond the text.
         t5_text_mask: ``(L,)``, 1 on the text.
         fps: frames per second.
-        num_frames: pixel frames.
+        num_frames: pixel frames of each camera.
         image_size: ``(4,)``: height and width in pixels, twice.
         padding_mask: ``(1, H_px, W_px)``, 1 on padding.
     """
@@ -49,7 +62,8 @@ class LatentSample(SampleFacts):
     """One sample of a continuous tokenizer.
 
     Attributes:
-        latent: ``(C, T, H, W)`` float32, normalised.
+        latent: ``(C, V T, H, W)`` float32, normalised: V cameras of T latent frames each, one
+            after another along the time axis, in the order of ``views``.
         is_finite: that whoever read the latent found no NaN or infinity in it, so that a step need
             not look again.
     """

@@ -4,7 +4,7 @@ Nothing here imports torch, so that curation and the command line read signals q
 that embed them live with each model family (``nemo_cosmos.models.diffusion.controls``).
 """
 
-from nemo_cosmos.controls.camera import CAMERA, fit_camera, fit_recorded
+from nemo_cosmos.controls.camera import CAMERA, fit_camera
 from nemo_cosmos.controls.change import PictureChange
 from nemo_cosmos.controls.embodiment import Embodiment, find_embodiment
 from nemo_cosmos.controls.registry import (
@@ -19,13 +19,17 @@ from nemo_cosmos.controls.registry import (
     known_signal,
     settled,
 )
+from nemo_cosmos.controls.resized import fit_recorded
+from nemo_cosmos.controls.rig import LAYOUT, RIG
 from nemo_cosmos.controls.signal import Signal, TimeAxes, infer_signal, unaffected, undeclared_axes
 from nemo_cosmos.controls.signal_array import SignalArray, TimeAxis
 from nemo_cosmos.controls.signal_files import Values, decode_arrays, encode_arrays, read_signal
 
 __all__ = [
     "CAMERA",
+    "LAYOUT",
     "MAX_ACTION",
+    "RIG",
     "Control",
     "ControlSpec",
     "Embodiment",

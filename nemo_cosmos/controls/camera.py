@@ -17,7 +17,7 @@ Shape suffixes: T frames, N points; 33 and 44 matrices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from nemo_cosmos.aliases import Array
 from nemo_cosmos.controls.change import PictureChange
 from nemo_cosmos.controls.mirror import mirror_poses
-from nemo_cosmos.controls.objects import OBJECTS, fit_objects
 from nemo_cosmos.controls.signal import Signal
 from nemo_cosmos.controls.signal_array import SignalArray
 from nemo_cosmos.controls.signal_files import Values
@@ -264,24 +263,6 @@ def fit_camera(
     matrices_T33[:, :2] *= scale_2[:, None]
     matrices_T33[:, :2, 2] -= corner_2
     return dict(values) | {"intrinsics": matrices_T33, "size": np.asarray(size, np.float64)}
-
-
-def fit_recorded(
-    recorded: Mapping[str, Values], outer: tuple[int, int], size: tuple[int, int] | None = None
-) -> dict[str, Values]:
-    """The signals of frames that were resized and cropped: camera and objects count pixels.
-
-    Args:
-        recorded: the arrays of each signal by its name.
-        outer: height and width that the frames were resized to.
-        size: as :func:`fit_camera` takes it.
-    """
-    fitted = dict(recorded)
-    if CAMERA.name in fitted:
-        fitted[CAMERA.name] = fit_camera(fitted[CAMERA.name], outer, size)
-    if OBJECTS.name in fitted:
-        fitted[OBJECTS.name] = fit_objects(fitted[OBJECTS.name], outer, size)
-    return fitted
 
 
 def pixel_rays(values: Values, frame: int, points_N2: Matrix) -> Matrix:

@@ -23,6 +23,7 @@ from nemo_cosmos.controls.mirror import (
     mirrored_trajectory,
 )
 from nemo_cosmos.controls.objects import OBJECTS
+from nemo_cosmos.controls.rig import LAYOUT, RIG
 from nemo_cosmos.controls.signal import Signal
 from nemo_cosmos.controls.signal_array import SignalArray
 from nemo_cosmos.controls.things import THINGS
@@ -33,11 +34,18 @@ ENTRY_POINT_GROUP = "nemo_cosmos.controls"
 BUILT_IN: Mapping[str, str] = {
     "action": "post_training.robotics.signal:ACTION_CONTROL",
     "camera": "post_training.camera.signal:CAMERA_CONTROL",
+    "driving": "post_training.driving.signal:DRIVING_CONTROL",
+    "layout": "post_training.driving.signal:LAYOUT_CONTROL",
 }
 """Our own controls, as ``module:object``; they are imported only when they are asked for."""
 
 MAX_ACTION = 1e3
 """No unit in use (m, mm, rad, degrees, an opening of 0 to 1 or 255) gives a larger step."""
+
+TRAJECTORY = Signal(
+    "trajectory.npy", (SignalArray("trajectory", "frame"),), in_picture=mirrored_trajectory
+)
+"""The path of a vehicle or a camera: positions (T, 3) in metres, or poses (T, 4, 4)."""
 
 SIGNALS = (
     Signal(
@@ -46,8 +54,10 @@ SIGNALS = (
         in_picture=mirrored_motions,
     ),
     Signal("state.npy", (SignalArray("state", "frame"),), in_picture=mirrored_states),
-    Signal("trajectory.npy", (SignalArray("trajectory", "frame"),), in_picture=mirrored_trajectory),
+    TRAJECTORY,
     CAMERA,
+    RIG,
+    LAYOUT,
     OBJECTS,
     THINGS,
 )

@@ -242,6 +242,7 @@ class Signal:
         return {
             self.batch_key(array): np.ascontiguousarray(cut[array.name], np.float32)
             for array in self._present(cut)
+            if array.is_numeric
         }
 
     def _present(self, values: Values) -> list[SignalArray]:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.aliases import Array
+from nemo_cosmos.batch import view_suffix
 from nemo_cosmos.controls import decode_arrays
 from nemo_cosmos.data.loading.latents import TEXT_SUFFIX, unpack_embedding
-from nemo_cosmos.data.schema import ClipRecord
+from nemo_cosmos.data.schema import VIEW_CHECKSUMS, ClipRecord
 from nemo_cosmos.data.shards.index import ShardIndex
 from nemo_cosmos.data.shards.t5_pickle import parse_t5_pickle
 from nemo_cosmos.data.shards.tar import Member
@@ -112,17 +113,21 @@ class Sample:
         return embedding
 
     def verify(self) -> None:
-        """Compare the mp4 with the checksum in the JSON.
+        """Compare the video of each view with its checksum in the JSON.
 
         Raises:
-            SampleError: they differ.
+            SampleError: one is missing, or they differ.
         """
-        found = sha256_of(self.read("mp4"))
-        if self.record.sha256 and found != self.record.sha256:
-            raise SampleError(
-                f"The mp4 of {self.where} has sha256 {found}, expected {self.record.sha256}. The "
-                "shard is damaged; copy or write it again."
-            )
+        record = self.record
+        expected = {record.views[0]: record.sha256, **(record.extra.get(VIEW_CHECKSUMS) or {})}
+        for view in record.views:
+            suffix = view_suffix(record.views, view)
+            found, wanted = sha256_of(self.read(suffix)), expected.get(view)
+            if wanted and found != wanted:
+                raise SampleError(
+                    f"The {suffix} of {self.where} has sha256 {found}, expected {wanted}. The "
+                    "shard is damaged; copy or write it again."
+                )
 
 
 _REMEDIES = {

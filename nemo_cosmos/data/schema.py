@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
-from nemo_cosmos.batch import DEFAULT_VIEWS, Views
+from nemo_cosmos.batch import DEFAULT_VIEWS, MAX_VIEWS, Views
 from nemo_cosmos.controls import TimeAxes
 from nemo_cosmos.data.shards.cosmos_curate import own_fields
 from nemo_cosmos.errors import SampleError
 
-MAX_KEY_LENGTH = 80  # "{key}.trajectory.npy" must fit the 100 characters of a plain tar header
+MAX_NAME_LENGTH = 100  # characters of a plain tar header
+MAX_KEY_LENGTH = 80  # "{key}.trajectory.npy" must fit
 PADDING_BOX = "content_box"
 """Entry of a record with the box (top, left, bottom, right) that is picture, not padding."""
 
@@ -23,6 +24,11 @@ AUGMENTATION = "augmentation"
 
 TIME_AXES = "time_axes"
 """Entry of a record with the time axes of arrays that no signal declares, by suffix and name."""
+
+VIEW_CHECKSUMS = "view_sha256"
+"""Entry of a record with the checksums of the further views' videos by the view's name."""
+RESERVED_VIEWS = frozenset({"layout", "mp4", "json"})
+"""Names that stand in file names for something else: ``{key}.layout.mp4`` is no camera's video."""
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -44,7 +50,8 @@ class ClipRecord:
         caption_source: writer of the caption, for example ``template`` or a model's name.
         scores: results of filters, by name.
         sha256: checksum of the sample's mp4 (of the whole clip's, for a window).
-        views: names of the cameras that show the clip; this release reads one a sample.
+        views: names of the synchronous cameras that show the clip, one to seven, in the order in
+            which models take them. All share ``fps``, ``num_frames``, ``width`` and ``height``.
         extra: all other entries of the JSON, unchanged.
 
     Raises:
@@ -84,10 +91,13 @@ class ClipRecord:
                     f"Sample '{self.key}' has {name} {value}; expected a positive number. Probe "
                     "the clip again with nemo_cosmos.video.index.probe."
                 )
-        if len(self.views) != 1 or not _KEY.fullmatch(self.views[0]):
+        if (fault := find_views_fault(self.views)) is not None:
+            raise SampleError(f"Sample '{self.key}' has the views {list(self.views)}, {fault}")
+        longest = max(self.views[1:], key=len, default="")
+        if longest and len(f"{self.key}.{longest}.layout.mp4") > MAX_NAME_LENGTH:
             raise SampleError(
-                f"Sample '{self.key}' has the views {list(self.views)}; expected one name of "
-                "letters, digits, '_' or '-', such as 'main'. Write each camera as its own sample."
+                f"The key '{self.key}' and the view '{longest}' make file names of over "
+                f"{MAX_NAME_LENGTH} characters, which a tar cannot hold. Shorten one of them."
             )
         start_s, end_s = self.span_s
         if not 0 <= start_s < end_s < math.inf:
@@ -196,6 +206,25 @@ class ClipRecord:
 
 _FIELDS = tuple(item.name for item in fields(ClipRecord))
 _REQUIRED = ("key", "source", "span_s", "fps", "num_frames", "width", "height", "caption")
+
+
+def find_views_fault(views: Views) -> str | None:
+    """Say what is wrong with the names of a sample's cameras; None where nothing is.
+
+    Args:
+        views: the names.
+    """
+    if not 1 <= len(views) <= MAX_VIEWS:
+        return f"{len(views)} of them; expected 1 to {MAX_VIEWS}. Leave cameras out."
+    if len(set(views)) < len(views):
+        return "of which two are the same; expected each camera once."
+    for view in views:
+        if not _KEY.fullmatch(view) or view in RESERVED_VIEWS:
+            return (
+                f"and '{view}' cannot name a camera; expected letters, digits, '_' or '-', such as "
+                f"'front_left', and none of {', '.join(sorted(RESERVED_VIEWS))}. Rename it."
+            )
+    return None
 
 
 def views_of(data: Mapping[str, Any]) -> Views:

@@ -23,6 +23,7 @@ from nemo_cosmos.controls import CAMERA
 from nemo_cosmos.errors import ConfigError, SampleError
 from nemo_cosmos.models.diffusion.controls import ControlEmbedder, ControlEmbedding, NetworkDims
 from post_training.camera.plucker import camera_rays, frames_of_latents, plucker, relative_poses
+from post_training.patches import token_patches
 
 NUM_COORDINATES = 6
 
@@ -135,15 +136,6 @@ class CameraEmbedder(ControlEmbedder):
         Args:
             rays_BCTHW: Plücker coordinates of the latent's cells.
         """
-        patches = self._patches(rays_BCTHW.float())
+        patches = token_patches(rays_BCTHW.float(), self.patch_thw)
         with torch.autocast(rays_BCTHW.device.type, enabled=False):
             return F.linear(patches, self.first.weight.float(), self.first.bias.float())
-
-    def _patches(self, rays_BCTHW: Tensor) -> Tensor:
-        """The coordinates of each token's cells, ``(B, t, h, w, 6 * cells)``."""
-        batch, channels, *size = rays_BCTHW.shape
-        (t, pt), (h, ph), (w, pw) = (
-            (length // patch, patch) for length, patch in zip(size, self.patch_thw, strict=True)
-        )
-        split = rays_BCTHW.reshape(batch, channels, t, pt, h, ph, w, pw)
-        return split.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_cosmos.batch import view_suffix
 from nemo_cosmos.data.loading.buckets import Size
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.errors import SampleError, VideoError
@@ -32,19 +33,25 @@ class ClipCache:
         self._clips: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
         self._used_bytes = 0
 
-    def get(self, sample: Sample, size: Size) -> NDArray[np.uint8]:
+    def get(self, sample: Sample, size: Size, view: str | None = None) -> NDArray[np.uint8]:
         """Return frames ``(T, h, w, 3)`` in the clip's aspect ratio, h and w at least ``size``.
+
+        Args:
+            sample: the sample.
+            size: height and width to cover.
+            view: which of its cameras; by default the first.
 
         Raises:
             SampleError: the clip cannot be decoded, or has fewer frames than its JSON says.
         """
-        name = _name(sample, size)
+        suffix = "mp4" if view is None else view_suffix(sample.record.views, view)
+        name = _name(sample, size, suffix)
         if name in self._clips:
             self._clips.move_to_end(name)
             return self._clips[name]
         frames = self._from_disk(name)
         if frames is None:
-            frames = _decode_to_cover(sample, size)
+            frames = _decode_to_cover(sample, size, suffix)
             self._to_disk(name, frames)
         self._keep(name, frames)
         return frames
@@ -72,13 +79,15 @@ class ClipCache:
             np.save(handle, frames, allow_pickle=False)
 
 
-def _name(sample: Sample, size: Size) -> str:
+def _name(sample: Sample, size: Size, suffix: str) -> str:
     """Name of a decoded clip: by content where the checksum is known, else by place."""
     identity = sample.record.sha256 or f"{sample.shard}/{sample.key}"
+    if suffix != "mp4":
+        identity = f"{identity} {suffix}"
     return hashlib.sha256(f"{identity} {size[0]}x{size[1]}".encode()).hexdigest()[:32]
 
 
-def _decode_to_cover(sample: Sample, size: Size) -> NDArray[np.uint8]:
+def _decode_to_cover(sample: Sample, size: Size, suffix: str) -> NDArray[np.uint8]:
     record = sample.record
     scale = max(size[0] / record.height, size[1] / record.width)
     covering = (
@@ -86,12 +95,12 @@ def _decode_to_cover(sample: Sample, size: Size) -> NDArray[np.uint8]:
         max(size[1], round(record.width * scale)),
     )
     try:
-        frames = decode(sample.read("mp4"), size=covering).frames_THWC
+        frames = decode(sample.read(suffix), size=covering).frames_THWC
     except VideoError as error:
-        raise SampleError(f"The mp4 of {sample.where} is damaged. {error}") from error
+        raise SampleError(f"The {suffix} of {sample.where} is damaged. {error}") from error
     if len(frames) != record.num_frames:
         raise SampleError(
-            f"The mp4 of {sample.where} has {len(frames)} frames, but its JSON says "
+            f"The {suffix} of {sample.where} has {len(frames)} frames, but its JSON says "
             f"{record.num_frames}. Curate the clip again."
         )
     return frames

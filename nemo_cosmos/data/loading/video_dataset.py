@@ -103,7 +103,8 @@ class VideoDataset(ShardDataset):
             covered = _larger(size, 1 / (1 - self.augment.crop))
             kept = _larger(size, change.kept / (1 - self.augment.crop))
             wanted = ((bucket.num_frames - 1) * change.speed + 1, *kept)
-        frames_THWC = self.cache.get(sample, covered)
+        view = _drawn_view(sample.record.views, self.seed, draw.position)
+        frames_THWC = self.cache.get(sample, covered, view)
         random = np.random.default_rng([self.seed, draw.position])
         starts = [
             int(random.integers(have - want + 1))
@@ -118,11 +119,17 @@ class VideoDataset(ShardDataset):
         video_CTHW = np.ascontiguousarray(picked_THWC.transpose(3, 0, 1, 2))
         item: VideoSample = {
             "key": f"{sample.key}@{draw.position}",
-            "views": sample.record.views,
+            "views": (view,),
             "video": torch.from_numpy(video_CTHW),
             "fps": torch.tensor(sample.record.fps / change.speed, dtype=torch.float32),
         }
         return {**item}
+
+
+def _drawn_view(views: Views, seed: int, position: int) -> str:
+    """The camera that a window is taken from: any of them, so that a tokenizer sees them all."""
+    chance = np.random.default_rng([seed, position, 2])  # places are drawn as of one camera
+    return views[int(chance.integers(len(views)))]
 
 
 def _larger(size: Size, factor: float) -> Size:

@@ -46,7 +46,8 @@ class OpenShard:
     def _kind(self, suffix: str) -> str:
         if "" in self._archives:
             return ""
-        wanted = {"mp4": VIDEO, TEXT_SUFFIX: TEXT}.get(suffix, METAS)
+        is_video = suffix.rpartition(".")[2] == "mp4"  # of further views, too
+        wanted = VIDEO if is_video else {TEXT_SUFFIX: TEXT}.get(suffix, METAS)
         return wanted if wanted in self._archives else METAS
 
     def finish(self) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from nemo_cosmos.batch import view_suffix
 from nemo_cosmos.data.sample import Sample, sha256_of
-from nemo_cosmos.data.schema import ClipRecord
+from nemo_cosmos.data.schema import VIEW_CHECKSUMS, ClipRecord
 from nemo_cosmos.data.shards.index import INDEX_SUFFIX, load_index
 from nemo_cosmos.data.shards.layout import MAX_SHARD_BYTES, TEXT_SUFFIX, bin_folder, shard_name
 from nemo_cosmos.data.shards.open_shard import METAS, TEXT, VIDEO, OpenShard
@@ -137,11 +138,14 @@ class CuratedWriter:
 
     def add(self, record: ClipRecord, files: Mapping[str, bytes]) -> str:
         """Append a sample to its bin and return the bin's folder; see :meth:`ShardWriter.add`."""
-        if "mp4" not in files:
-            raise SampleError(
-                f"Sample '{record.key}' has no mp4 (it has: {', '.join(files) or 'nothing'}). "
-                "Pass the encoded clip as files['mp4']."
-            )
+        suffixes = {view: view_suffix(record.views, view) for view in record.views}
+        for suffix in suffixes.values():
+            if suffix not in files:
+                raise SampleError(
+                    f"Sample '{record.key}' has no {suffix} (it has: "
+                    f"{', '.join(files) or 'nothing'}). Pass the encoded clip as "
+                    f"files['{suffix}']."
+                )
         folder = bin_folder(record.width, record.height, record.duration_s)
         if folder not in self._writers:
             self._writers[folder] = ShardWriter(
@@ -149,7 +153,7 @@ class CuratedWriter:
             )
         checked = record
         if not record.sha256:
-            checked = record.with_changes(sha256=sha256_of(files["mp4"]))
+            checked = with_checksums(record, files)
         self._writers[folder].add(checked, files)
         return folder
 
@@ -178,6 +182,18 @@ class CuratedWriter:
             if error is not None:
                 raise error
             self.close()
+
+
+def with_checksums(record: ClipRecord, files: Mapping[str, bytes]) -> ClipRecord:
+    """A record with the checksums of its videos.
+
+    Args:
+        record: the record.
+        files: contents by suffix, with the video of each view.
+    """
+    sums = {view: sha256_of(files[view_suffix(record.views, view)]) for view in record.views}
+    first = sums.pop(record.views[0])
+    return record.with_changes(sha256=first, **({VIEW_CHECKSUMS: sums} if sums else {}))
 
 
 def list_shards(location: str | os.PathLike[str]) -> list[str]:

@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 
 from nemo_cosmos.aliases import JsonObject
@@ -121,7 +122,7 @@ def sample_videos(
 ) -> Iterator[torch.Tensor]:
     """Yield one window as ``video_BCTHW`` of each of some clips, spread over all shards.
 
-    Latent statistics are measured on these.
+    Latent statistics are measured on these. Of several cameras each is a video of its own.
 
     Raises:
         SampleError: no clip is long enough.
@@ -138,7 +139,8 @@ def sample_videos(
     for clip in clips[::step][:max_videos]:
         size = config.size_of(clip)
         windows = cut_windows(clip, config.window_frames, clip.record.num_frames, size)
-        yield frames_to_tensor(next(windows).frames_THWC)[None]
+        for view_THWC in np.split(next(windows).frames_THWC, len(clip.record.views)):
+            yield frames_to_tensor(view_THWC)[None]
 
 
 def stored_text_dim(shards: Location | Sequence[Location]) -> int:

@@ -9,8 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from nemo_cosmos.batch import view_suffix
+from nemo_cosmos.controls import encode_arrays
+from nemo_cosmos.controls.rig import LAYOUT
 from nemo_cosmos.data.loading.buckets import Size
 from nemo_cosmos.data.loading.latents import (
     CODES_SUFFIX,
@@ -21,9 +26,9 @@ from nemo_cosmos.data.loading.latents import (
     pack_embedding,
     pack_latent,
 )
-from nemo_cosmos.data.sample import Sample, sha256_of
+from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards.layout import shard_name
-from nemo_cosmos.data.shards.writer import ShardWriter
+from nemo_cosmos.data.shards.writer import ShardWriter, with_checksums
 from nemo_cosmos.data.tokenize.config import LATENT_DTYPES, TokenizeConfig
 from nemo_cosmos.data.tokenize.variants import cut_variants, mirrored_caption
 from nemo_cosmos.data.tokenize.windows import Window, cut_signals, cut_windows
@@ -116,19 +121,48 @@ class ShardEncoder:
         windows = self._windows(clips, report, on_clip)
         with ShardWriter(folder, first=place, max_bytes=1 << 62) as writer:
             for batch in _by_size(windows, self.config.batch_size):
-                video_BCTHW = torch.stack(
-                    [frames_to_tensor(window.frames_THWC) for window in batch]
-                )
-                for window, latent_CTHW in zip(batch, self.encode(video_BCTHW), strict=True):
-                    if latent_CTHW.is_floating_point() and not is_plausible(latent_CTHW):
+                latents = self._encode_views(batch, [window.frames_THWC for window in batch])
+                layouts = self._encode_layouts(batch)
+                for window, latent_CTHW, layout_CTHW in zip(batch, latents, layouts, strict=True):
+                    given = [one for one in (latent_CTHW, layout_CTHW) if one is not None]
+                    if not all(is_plausible(one) for one in given if one.is_floating_point()):
                         report.count(OUT_OF_RANGE)
                         continue
-                    self._add(writer, window, latent_CTHW)
+                    self._add(writer, window, latent_CTHW, layout_CTHW)
                     report.latent_shape = report.latent_shape or list(latent_CTHW.shape)
                     report.num_windows += 1
         with atomic_path(report_path(folder, place)) as temporary:
             temporary.write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
         return report
+
+    def _encode_views(
+        self, batch: Sequence[Window], frames: Sequence[NDArray[np.uint8]]
+    ) -> list[torch.Tensor]:
+        """Encode each view of each window for itself, and join those of a window along time.
+
+        Args:
+            batch: the windows.
+            frames: their frames, ``(V N, H, W, 3)`` each.
+        """
+        counts = [len(window.record.views) for window in batch]
+        videos = [
+            frames_to_tensor(view_THWC)
+            for frames_THWC, count in zip(frames, counts, strict=True)
+            for view_THWC in np.split(frames_THWC, count)
+        ]
+        latents: list[torch.Tensor] = []
+        for begin in range(0, len(videos), self.config.batch_size):
+            latents += self.encode(torch.stack(videos[begin : begin + self.config.batch_size]))
+        each = iter(latents)
+        # The time axis of codes (T, H, W) is the third from behind, too.
+        return [torch.cat([next(each) for _ in range(count)], dim=-3) for count in counts]
+
+    def _encode_layouts(self, batch: Sequence[Window]) -> list[torch.Tensor | None]:
+        """The layout videos of windows as latents; None for a window without them."""
+        drawn = [window for window in batch if window.layout_THWC is not None]
+        frames = [window.layout_THWC for window in drawn if window.layout_THWC is not None]
+        latents = iter(self._encode_views(drawn, frames))
+        return [None if window.layout_THWC is None else next(latents) for window in batch]
 
     def _windows(
         self, clips: Sequence[Sample], report: ShardReport, on_clip: Callable[[int], None]
@@ -150,7 +184,13 @@ class ShardEncoder:
             texts |= {text: where for text, where in mirrored.items() if text is not None}
         return texts
 
-    def _add(self, writer: ShardWriter, window: Window, latent_CTHW: torch.Tensor) -> None:
+    def _add(
+        self,
+        writer: ShardWriter,
+        window: Window,
+        latent_CTHW: torch.Tensor,
+        layout_CTHW: torch.Tensor | None,
+    ) -> None:
         where = f"window {window.start} of {window.clip.where}"
         files = {TEXT_SUFFIX: self._text_of(window)}
         if latent_CTHW.is_floating_point():
@@ -160,10 +200,25 @@ class ShardEncoder:
             files[CODES_SUFFIX] = pack_codes(latent_CTHW, where)
         record, signals = cut_signals(window)
         files |= signals
+        if layout_CTHW is not None:
+            files[LAYOUT.suffix] = self._pack_layout(layout_CTHW, where)
         if self.config.keep_video:
-            files["mp4"] = _to_mp4(window)
-            record = record.with_changes(sha256=sha256_of(files["mp4"]))
+            views = np.split(window.frames_THWC, len(record.views))
+            for view, frames_THWC in zip(record.views, views, strict=True):
+                files[view_suffix(record.views, view)] = _to_mp4(frames_THWC, record.fps)
+            record = with_checksums(record, files)
         writer.add(record, files)
+
+    def _pack_layout(self, layout_CTHW: torch.Tensor, where: str) -> bytes:
+        """The latent of the layout videos as the file of a signal, which has no bfloat16."""
+        if not layout_CTHW.is_floating_point():
+            raise SampleError(
+                f"{where} has layout videos, which become latents, but the tokenizer gives codes. "
+                "Choose a continuous tokenizer, or leave the layout videos out."
+            )
+        dtype = torch.float32 if self.config.latent_dtype == "float32" else torch.float16
+        array = layout_CTHW.detach().cpu().to(dtype).numpy()
+        return encode_arrays(LAYOUT.suffix, {LAYOUT.name: array})
 
     def _text_of(self, window: Window) -> bytes:
         """The packed embedding of a window's caption, encoded here or stored with the clip."""
@@ -203,10 +258,10 @@ def _by_size(windows: Iterable[Window], batch_size: int) -> Iterator[list[Window
     yield from waiting.values()
 
 
-def _to_mp4(window: Window) -> bytes:
+def _to_mp4(frames_THWC: NDArray[np.uint8], fps: float) -> bytes:
     with tempfile.TemporaryDirectory(prefix="nemo-cosmos-") as folder:
         path = Path(folder) / "window.mp4"
-        encode_video(path, Video(window.frames_THWC, fps=window.record.fps))
+        encode_video(path, Video(frames_THWC, fps=fps))
         return path.read_bytes()
 
 

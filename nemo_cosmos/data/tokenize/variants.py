@@ -33,6 +33,7 @@ from nemo_cosmos.data.tokenize.windows import (
     window_record,
     window_starts,
 )
+from nemo_cosmos.errors import SampleError
 from nemo_cosmos.video import resize_and_pad
 
 
@@ -53,6 +54,11 @@ def cut_variants(
             signal that cannot follow.
     """
     record = clip.record
+    if len(record.views) > 1:
+        raise SampleError(
+            f"{clip.where} has {len(record.views)} cameras, of which no changed copies are made: a "
+            "mirrored car has its left cameras on the right. Tokenize without --variants."
+        )
     num_frames = config.window_frames
     starts = window_starts(record.num_frames, num_frames, config.window_stride)
     caption = mirrored_caption(record, texts_are_stored)

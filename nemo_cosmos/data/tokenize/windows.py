@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_cosmos.batch import view_suffix
 from nemo_cosmos.controls import (
     Signal,
     TimeAxes,
@@ -19,6 +20,7 @@ from nemo_cosmos.controls import (
     known_signal,
     undeclared_axes,
 )
+from nemo_cosmos.controls.rig import LAYOUT_VIDEO, RIG
 from nemo_cosmos.data.augmentation.change import Change
 from nemo_cosmos.data.loading.buckets import Size, content_box
 from nemo_cosmos.data.sample import Sample
@@ -38,8 +40,9 @@ class Window:
         clip: the sample that it was cut from.
         record: the window's own record.
         start: number of its first frame in the clip.
-        frames_THWC: ``(N, H, W, 3)`` uint8.
+        frames_THWC: ``(V N, H, W, 3)`` uint8: the N frames of each view, one view after another.
         change: what was done to the frames, of a changed copy.
+        layout_THWC: the frames of the layout videos in the same order; None without them.
     """
 
     clip: Sample
@@ -47,6 +50,7 @@ class Window:
     start: int
     frames_THWC: NDArray[np.uint8]
     change: Change | None = None
+    layout_THWC: NDArray[np.uint8] | None = None
 
 
 def window_starts(num_frames: int, window_frames: int, stride: int) -> list[int]:
@@ -77,26 +81,44 @@ def cut_windows(clip: Sample, window_frames: int, stride: int, size: Size) -> It
     starts = window_starts(record.num_frames, window_frames, stride)
     if not starts:
         return
-    encoded = clip.read("mp4")
+    names = [view_suffix(record.views, view) for view in record.views]
+    if has_layout := LAYOUT_VIDEO in clip.members:
+        names += [view_suffix(record.views, view, LAYOUT_VIDEO) for view in record.views]
+    encoded = dict(zip(names, clip.read_files(names), strict=True))
     inner = fitted_size(record.height, record.width, size)
-    frames_at_once = max(window_frames, MAX_DECODED_BYTES // (3 * size[0] * size[1]))
+    most_frames = MAX_DECODED_BYTES // (3 * size[0] * size[1] * len(names))
+    frames_at_once = max(window_frames, most_frames)
     while starts:
         group = [start for start in starts if start + window_frames <= starts[0] + frames_at_once]
         numbers = np.arange(group[0], group[-1] + window_frames)
-        fitted_THWC, mask_HW = resize_and_pad(
-            decode_frames(encoded, numbers, inner, clip.where), size
-        )
+        fitted = [
+            resize_and_pad(decode_frames(content, numbers, inner, clip.where, name), size)
+            for name, content in encoded.items()
+        ]
+        _, mask_HW = fitted[0]
         for start in group:
             place = start - group[0]
-            window_THWC = fitted_THWC[place : place + window_frames]
             cut = window_record(record, start, window_frames, size)
             changed = cut.with_changes(**{PADDING_BOX: list(content_box(mask_HW))})
-            yield Window(clip, changed, start, window_THWC)
+            shown = [frames_THWC[place : place + window_frames] for frames_THWC, _ in fitted]
+            views, layouts = shown[: len(record.views)], shown[len(record.views) :]
+            yield Window(
+                clip,
+                changed,
+                start,
+                _joined(views),
+                layout_THWC=_joined(layouts) if has_layout else None,
+            )
         starts = starts[len(group) :]
 
 
+def _joined(views: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The frames of all views, one view after another."""
+    return views[0] if len(views) == 1 else np.concatenate(views)
+
+
 def decode_frames(
-    encoded: bytes, numbers: NDArray[np.int64], size: Size | None, where: str
+    encoded: bytes, numbers: NDArray[np.int64], size: Size | None, where: str, name: str = "mp4"
 ) -> NDArray[np.uint8]:
     """Decode some frames of a clip.
 
@@ -105,6 +127,7 @@ def decode_frames(
         numbers: numbers of the frames.
         size: height and width to resize them to; None for their own.
         where: the sample, for messages.
+        name: the suffix of its file.
 
     Raises:
         SampleError: the clip is damaged, or has fewer frames.
@@ -112,7 +135,7 @@ def decode_frames(
     try:
         return decode(encoded, frame_indices=numbers, size=size).frames_THWC
     except VideoError as error:
-        raise SampleError(f"The mp4 of {where} cannot be cut into windows: {error}") from error
+        raise SampleError(f"The {name} of {where} cannot be cut into windows: {error}") from error
 
 
 def cut_signals(window: Window) -> tuple[ClipRecord, dict[str, bytes]]:
@@ -140,6 +163,8 @@ def cut_signals(window: Window) -> tuple[ClipRecord, dict[str, bytes]]:
         values = decode_arrays(suffix, clip.read(suffix), clip.where)
         signal = infer_signal(suffix, values, num_frames, declared, recorded)
         signal.check(values, num_frames, clip.where)
+        if suffix == RIG.suffix:
+            _check_rig(values, clip)
         undeclared = undeclared_axes(signal, declared)
         cut = _cut(signal, values, window, undeclared)
         fitted = fit_recorded({signal.name: cut}, inner, size)[signal.name]
@@ -148,6 +173,18 @@ def cut_signals(window: Window) -> tuple[ClipRecord, dict[str, bytes]]:
             axes[suffix] = undeclared
     record = window.record.with_changes(**{TIME_AXES: axes}) if axes else window.record
     return record, contents
+
+
+def _check_rig(values: Values, clip: Sample) -> None:
+    """Require a rig's rows to be those of the clip's views."""
+    views = clip.record.views
+    names = tuple(str(name) for name in values.get("names", views))
+    if len(values["poses"]) != len(views) or names != views:
+        raise SampleError(
+            f"The rig of {clip.where} has {len(values['poses'])} cameras ({', '.join(names)}), "
+            f"the clip the views {', '.join(views)}; expected the same in the same order. Write "
+            "the rig again."
+        )
 
 
 def _cut(signal: Signal, values: Values, window: Window, undeclared: Iterable[str]) -> Values:

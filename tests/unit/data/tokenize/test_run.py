@@ -228,26 +228,29 @@ class TestOtherSidecars:
 
     def test_per_step_arrays_in_an_npz_stay_aligned(self, tmp_path, make_record, mp4, encoders):
         content = encode_arrays(
-            "rig.npz", {"steer": np.arange(24.0), "pose": np.arange(25.0), "lens": np.arange(3.0)}
+            "sensors.npz",
+            {"steer": np.arange(24.0), "pose": np.arange(25.0), "lens": np.arange(3.0)},
         )
         run(
-            self.write(tmp_path, make_record, mp4, {"rig.npz": content}), tmp_path / "out", encoders
+            self.write(tmp_path, make_record, mp4, {"sensors.npz": content}),
+            tmp_path / "out",
+            encoders,
         )
         sample = read_samples(tmp_path / "out")[1]
-        arrays = decode_arrays("rig.npz", sample.read("rig.npz"), sample.where)
+        arrays = decode_arrays("sensors.npz", sample.read("sensors.npz"), sample.where)
         assert arrays["steer"].tolist() == list(range(8, 16))
         assert arrays["pose"].tolist() == list(range(8, 17))
         assert arrays["lens"].tolist() == [0, 1, 2]
-        assert sample.record.time_axes("rig.npz") == {
+        assert sample.record.time_axes("sensors.npz") == {
             "steer": "step",
             "pose": "frame",
             "lens": None,
         }
 
     def test_nan_inside_an_npz_is_found(self, tmp_path, make_record, mp4, encoders):
-        content = encode_arrays("rig.npz", {"pose": np.full(25, np.nan)})
-        shards = self.write(tmp_path, make_record, mp4, {"rig.npz": content})
-        with pytest.raises(NumericsError, match=r"'pose' in 'rig\.npz' of sample 'a'.*NaN"):
+        content = encode_arrays("sensors.npz", {"pose": np.full(25, np.nan)})
+        shards = self.write(tmp_path, make_record, mp4, {"sensors.npz": content})
+        with pytest.raises(NumericsError, match=r"'pose' in 'sensors\.npz' of sample 'a'.*NaN"):
             run(shards, tmp_path / "out", encoders)
 
     @pytest.mark.parametrize("rows", [25, 23])

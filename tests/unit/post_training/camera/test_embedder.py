@@ -16,6 +16,7 @@ from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.platform import ensure_model_parallel
 from post_training.camera.embedder import CameraEmbedder
+from post_training.patches import token_patches
 
 HIDDEN, FACTOR, SHAPE = 24, 4, (2, 16, 3, 4, 6)
 
@@ -75,7 +76,7 @@ def test_weights_of_half_precision_see_turns_of_a_hundredth_of_a_degree() -> Non
     given["camera_poses"][:, 6, 0, 2], given["camera_poses"][:, 6, 2, 0] = sine, -sine
     after = half.rays(given, SHAPE)
     made = half.hidden(after) - half.hidden(before)
-    patches = exact._patches(after) - exact._patches(before)
+    patches = token_patches(after, (1, 2, 2)) - token_patches(before, (1, 2, 2))
     expected = patches @ exact.first.weight.T
     assert expected.abs().max() > 1e-6
     torch.testing.assert_close(made.double(), expected, rtol=0, atol=1e-6)

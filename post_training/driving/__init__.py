@@ -1,0 +1,1 @@
+"""Driving: several synchronous cameras on a car, its path, and drawn layouts as conditions."""
