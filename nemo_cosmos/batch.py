@@ -8,6 +8,7 @@ D text channels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
@@ -88,6 +89,10 @@ class LatentBatch(TypedDict, total=False):
     In a *pack* of samples of different shapes, ``latent``, ``padding_mask`` and the signals are
     lists of B tensors.
 
+    All samples of a batch have as many views as the first. A latent holds them one after another
+    along T, each of the same length; ``fps`` and ``num_frames`` are those of each view. The text
+    may be one for all views, or ``(B, V, L, D)``, one a view.
+
     Attributes:
         box: this rank's part of the latents under context parallelism; the model sets it.
         relative_motion: (B, T, H, W) how much each place of the box moves; set with it.
@@ -105,6 +110,16 @@ class LatentBatch(TypedDict, total=False):
     is_finite: list[bool]
     box: Any
     relative_motion: Tensor
+
+
+def batch_views(batch: Mapping[str, Any]) -> list[Views]:
+    """Return the names of the cameras of each sample of a batch; one camera where it names none."""
+    return [tuple(names) for names in batch.get("views") or [DEFAULT_VIEWS]]
+
+
+def num_views_of(batch: Mapping[str, Any]) -> int:
+    """Return the number of views that each sample of a batch has."""
+    return len(batch_views(batch)[0])
 
 
 class CodesBatch(TypedDict, total=False):

@@ -92,6 +92,7 @@ class Rope3D(nn.Module):
         fps_B: torch.Tensor | None,
         device: torch.device,
         origin_thw: tuple[int, int, int] = (0, 0, 0),
+        period: int | None = None,
     ) -> RopeTable:
         """Compute the table for a grid.
 
@@ -100,12 +101,15 @@ class Rope3D(nn.Module):
             fps_B: frame rate of each sample in Hz, or ``None`` for the base rate (images).
             device: device of the table.
             origin_thw: position of the grid's first token.
+            period: tokens after which time begins again, as with each of several views.
         """
         time, height, width = grid_thw
         position_t, position_h, position_w = (
             torch.arange(first, first + size, dtype=torch.float32, device=device)
             for first, size in zip(origin_thw, grid_thw, strict=True)
         )
+        if period is not None:
+            position_t = position_t % period
         position_Bt = position_t[None]
         if fps_B is not None:
             fps_B1 = fps_B.to(device=device, dtype=torch.float32).reshape(-1, 1)

@@ -66,7 +66,7 @@ def build_network(
     Raises:
         ConfigError: network, process and controls do not fit each other.
     """
-    if config.condition_mask != process.conditioning.takes_frames:
+    if config.condition_mask != process.takes_frames:
         raise ConfigError(
             f"The network has condition_mask={config.condition_mask}, but the process gives "
             f"max_condition_latents={process.conditioning.max_condition_latents}. Video2World "

@@ -65,7 +65,7 @@ class DiffusionFamily:
         fixed = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in diffusion.network.items()
-            if name != "control_channels"
+            if name not in ("control_channels", "view_slots")
         }
         return {**fixed, "sigma_data": diffusion.process.edm.sigma_data}
 

@@ -63,7 +63,7 @@ class DiffusionGenerator:
     @property
     def takes_frames(self) -> bool:
         """Whether the network was trained with given frames (Video2World)."""
-        return self.process.conditioning.takes_frames
+        return self.process.takes_frames
 
     @property
     def needs_frames(self) -> bool:

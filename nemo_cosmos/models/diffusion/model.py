@@ -6,6 +6,7 @@ connects them to NeMo's hooks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, cast
 
@@ -29,6 +30,7 @@ from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.flops import dit_flops
 from nemo_cosmos.models.diffusion.network.inputs import token_grid
 from nemo_cosmos.models.diffusion.network.packs import is_pack, split_pack
+from nemo_cosmos.models.diffusion.network.views import check_views
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.parallel.divisibility import Sharing
 from nemo_cosmos.models.diffusion.parallel.tensor_overlap import buffer_tokens
@@ -117,7 +119,11 @@ class DiffusionModel(MegatronLightningModule):
             # samples, not over its packs, and pipeline stages cannot expect one length.
             self.config.calculate_per_token_loss = True
             self.config.variable_seq_lengths = True
-        grids = [token_grid(latent_thw, self.config) for latent_thw in spec.latents_thw]
+        # How many views share a latent, its batch says; no more than the network takes.
+        grids = [
+            token_grid(latent_thw, self.config, self.config.max_views)
+            for latent_thw in spec.latents_thw
+        ]
         sharing.check(grids, spec.num_text_tokens)
         self.buffer_tokens = buffer_tokens(self.config, grids, spec.packed)
         check_fused_gradients(self.config, sharded)
@@ -158,6 +164,8 @@ class DiffusionModel(MegatronLightningModule):
         """
         batch: LatentBatch = self.next_batch(dataloader_iter)
         check_batch(batch)
+        for sample in split_pack(batch) if is_pack(batch) else [batch]:
+            check_views(sample, self.config, sample["latent"].shape[2])
         if self._fps is None and "fps" in batch:
             self._fps = float(torch.as_tensor(batch["fps"], dtype=torch.float32).median())
         batch = self._own_part(batch)
@@ -169,7 +177,13 @@ class DiffusionModel(MegatronLightningModule):
         network = self.network()
         keys = sample_keys(batch, prefix=self.next_micro_batch())
         step = prepare_step(
-            batch, keys, self.run_seed, self.step_number, self.process, network.embed_controls
+            batch,
+            keys,
+            self.run_seed,
+            self.step_number,
+            self.process,
+            network.embed_controls,
+            self.config,
         )
         output = self(step.inputs)
         if not parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=self.vp_stage):
@@ -184,9 +198,16 @@ class DiffusionModel(MegatronLightningModule):
             return sum(flops for flops, _ in parts), sum(tokens for _, tokens in parts)
         size, _, *latent_thw = whole_latent_shape(batch)
         frames, height, width = latent_thw
-        num_text_tokens = batch["t5_text_embeddings"].shape[1]
+        text_shape = batch["t5_text_embeddings"].shape
         per_frame = frames if self.controls else 1
-        flops = dit_flops(self.config, (frames, height, width), num_text_tokens, size, per_frame)
+        flops = dit_flops(
+            self.config,
+            (frames, height, width),
+            text_shape[-2],
+            size,
+            per_frame,
+            num_texts=math.prod(text_shape[1:-2]),
+        )
         return float(flops.training), size * frames * height * width // self.config.patch_volume
 
     def describe(self) -> ModelDescription:

@@ -26,8 +26,9 @@ from nemo_cosmos.models.tokenizer.tokenizer import read_tokenizer_config
 
 logger = logging.getLogger(__name__)
 
-NEW_MODULES = frozenset({"controls", "adapter", "logvar"})
-"""Modules that training may add to given weights: controls, adapters, the learned variance."""
+NEW_MODULES = frozenset({"controls", "adapter", "logvar", "view_embed"})
+"""Modules that training may add to given weights: controls, adapters, the learned variance, the
+embedding of several cameras."""
 
 
 def is_exported(folder: str | os.PathLike[str]) -> bool:

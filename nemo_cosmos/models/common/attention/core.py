@@ -278,6 +278,9 @@ class ContextAttention(Attention):
     ) -> torch.Tensor:
         """Attend to the context, or to its keys and values from :meth:`project_context`.
 
+        A context of V times the samples that the tokens have holds one for each of V equal
+        stretches of the tokens, a stretch's samples together.
+
         Args:
             x_LBE: tokens.
             context_MBC: the context.
@@ -292,7 +295,10 @@ class ContextAttention(Attention):
             q_LBHD, k_MBHD, v_MBHD = self.get_query_key_value_tensors(x_LBE, context_MBC)
         else:
             q_LBHD, (k_MBHD, v_MBHD) = self._queries(x_LBE), keys_values
-        return _attend_and_project(self, q_LBHD, k_MBHD, v_MBHD, boundaries)
+        num_stretches = k_MBHD.shape[1] // q_LBHD.shape[1]
+        return _attend_and_project(
+            self, q_LBHD, k_MBHD, v_MBHD, boundaries, num_stretches=num_stretches
+        )
 
     def _queries(self, x_LBE: torch.Tensor) -> torch.Tensor:
         q, _ = self.linear_q(x_LBE)
@@ -319,7 +325,11 @@ def _attend_and_project(
     boundaries: Boundaries | None,
     mask: Mask | None = None,
     offsets: Sequence[int] = (0,),
+    num_stretches: int = 1,
 ) -> torch.Tensor:
+    batch = q_LBHD.shape[1]
+    if num_stretches > 1:  # each as samples of their own
+        q_LBHD = q_LBHD.unflatten(0, (num_stretches, -1)).transpose(0, 1).flatten(1, 2)
     if boundaries is not None:  # Megatron's convention: packed samples have no batch axis
         q_LBHD, k_MBGD, v_MBGD = (x.squeeze(1) for x in (q_LBHD, k_MBGD, v_MBGD))
     attend = partial(
@@ -332,5 +342,7 @@ def _attend_and_project(
         out = attend(q_LBHD, k_MBGD, v_MBGD)
     if boundaries is not None:
         out = out.reshape(out.shape[0], 1, -1)
+    if num_stretches > 1:
+        out = out.unflatten(1, (num_stretches, batch)).transpose(0, 1).flatten(0, 1)
     projected, _ = attention.linear_proj(out)
     return projected

@@ -10,6 +10,7 @@ import torch
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch.nn import functional as F
 
+from nemo_cosmos.batch import MAX_VIEWS
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.models.common.fused import check_mode
 from nemo_cosmos.models.common.megatron.fp8 import check_fp8
@@ -45,6 +46,8 @@ _ARCHITECTURE_FIELDS = (
     "max_height",
     "max_width",
 )
+# Recorded where they are set, so that a network without them is recorded as it always was.
+_OPTIONAL_FIELDS = ("view_slots",)
 
 
 @dataclass
@@ -69,6 +72,9 @@ class DiTConfig(TransformerConfig):
         max_frames: most latent frames.
         max_height: most latent rows.
         max_width: most latent columns.
+        view_slots: names of the cameras that have an embedding of their own, where the network
+            takes several (:mod:`~nemo_cosmos.models.diffusion.network.views`); all other names
+            share one. Empty for a network of one camera.
         passthrough_init: whether a fresh network passes the negative of its latent on to its
             output (:func:`~nemo_cosmos.models.diffusion.network.embeddings.patch_basis`).
         layer_spec: ``"local"``, ``"transformer_engine"``, or ``"auto"`` for Transformer Engine
@@ -92,6 +98,7 @@ class DiTConfig(TransformerConfig):
     max_frames: int = 128
     max_height: int = 240
     max_width: int = 240
+    view_slots: tuple[str, ...] = ()
     passthrough_init: bool = False
     layer_spec: str = "auto"
     fused: str = "auto"
@@ -122,6 +129,7 @@ class DiTConfig(TransformerConfig):
         """Check the sizes, then complete Megatron's fields."""
         self._check_numbers()
         self.rope_ratios_thw = tuple(self.rope_ratios_thw)  # type: ignore[assignment]
+        self.view_slots = _checked_slots(self.view_slots)
         if self.first_last_layers_bf16 is None:
             self.first_last_layers_bf16 = bool(self.fp8) and self.fp8_recipe != "delayed"
         check_fp8(self, self.layer_spec)
@@ -193,6 +201,11 @@ class DiTConfig(TransformerConfig):
         return self.in_channels + masks + self.control_channels
 
     @property
+    def max_views(self) -> int:
+        """Most views of a sample."""
+        return MAX_VIEWS if self.view_slots else 1
+
+    @property
     def patch_thw(self) -> tuple[int, int, int]:
         """Latent frames, rows and columns of a patch."""
         return self.patch_temporal, self.patch_spatial, self.patch_spatial
@@ -205,7 +218,8 @@ class DiTConfig(TransformerConfig):
     def architecture(self) -> dict[str, object]:
         """Return what is saved beside the weights: plain values for :meth:`from_architecture`."""
         values = {name: getattr(self, name) for name in _ARCHITECTURE_FIELDS}
-        return {**values, "rope_ratios_thw": list(self.rope_ratios_thw)}
+        views = {"view_slots": list(self.view_slots)} if self.view_slots else {}
+        return {**values, "rope_ratios_thw": list(self.rope_ratios_thw), **views}
 
     @classmethod
     def from_architecture(cls, values: Mapping[str, Any], **overrides: Any) -> DiTConfig:
@@ -218,7 +232,8 @@ class DiTConfig(TransformerConfig):
         Raises:
             ConfigError: a name that is unknown or missing, or an impossible value.
         """
-        check_record(values, "network", _ARCHITECTURE_FIELDS, required=_ARCHITECTURE_FIELDS)
+        known_fields = (*_ARCHITECTURE_FIELDS, *_OPTIONAL_FIELDS)
+        check_record(values, "network", known_fields, required=_ARCHITECTURE_FIELDS)
         known = {f.name for f in fields(cls)}
         for name in overrides:
             if name not in known:
@@ -227,3 +242,21 @@ class DiTConfig(TransformerConfig):
                     f"{nearest_names(name, known)}."
                 )
         return cls(**{**values, **overrides})
+
+
+def _checked_slots(names: object) -> tuple[str, ...]:
+    """The names of cameras as a tuple.
+
+    Raises:
+        ConfigError: they are not a list of different names.
+    """
+    if not isinstance(names, tuple | list) or not all(
+        isinstance(name, str) and name for name in names
+    ):
+        raise ConfigError(
+            f"view_slots is {names!r:.80}; expected a list of the cameras' names, such as "
+            "[front, front_left, front_right]."
+        )
+    if len(set(names)) < len(names):
+        raise ConfigError(f"view_slots names a camera twice: {', '.join(names)}. Name it once.")
+    return tuple(names)

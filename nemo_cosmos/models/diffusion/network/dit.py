@@ -57,12 +57,12 @@ from nemo_cosmos.models.diffusion.network.inputs import (
     Places,
     TextKeysValues,
     stack_channels,
-    token_grid,
 )
 from nemo_cosmos.models.diffusion.network.layer_inputs import LayerInputs
 from nemo_cosmos.models.diffusion.network.layer_specs import dit_layer_spec
 from nemo_cosmos.models.diffusion.network.layers import DiTStack
 from nemo_cosmos.models.diffusion.network.modulation import AdaLNLoRA
+from nemo_cosmos.models.diffusion.network.views import CameraViews, ViewEmbedding, texts_by_view
 from nemo_cosmos.models.diffusion.parallel.sequence import own_layer_inputs
 
 
@@ -124,6 +124,8 @@ class DiT(MegatronModule):
 
         if pre_process:
             self.patch_embed = PatchEmbed(config)
+            if config.view_slots:
+                self.view_embed = ViewEmbedding(config)
         # Every stage embeds noise level and position itself, from weights that start equal.
         with same_on_all_stages(self.pp_group):
             self.timestep_embed = TimestepEmbedding(config)
@@ -160,7 +162,7 @@ class DiT(MegatronModule):
                 levels or a control have another.
             ConfigError: an input does not fit the configuration.
         """
-        grid_thw = token_grid(inputs.x_BCTHW.shape[2:], self.config)
+        grid_thw = inputs.token_grid(self.config)
         layer_inputs = self.embed_conditions(inputs, grid_thw)
         # A later pipeline stage gets its tokens from the stage before, by set_input_tensor.
         x_LBE = self.embed_latent(inputs) if self.pre_process else None
@@ -204,7 +206,7 @@ class DiT(MegatronModule):
             rope_sin_LB1D=places.rope.sin_LB1D,
             position_L1E=places.position_L1E,
             context_MBC=None if isinstance(text, TextKeysValues) else self._context(text, control),
-            added_LBE=self._added(control, grid_thw) if self.pre_process else None,
+            added_LBE=self._added(inputs, grid_thw) if self.pre_process else None,
         )
 
     def run_layers(
@@ -248,7 +250,7 @@ class DiT(MegatronModule):
         """Compute the text's keys and values for all layers, to be used at every sampling step.
 
         Args:
-            text_BMC: text embedding, zero beyond its length.
+            text_BMC: text embedding, zero beyond its length; (B, V, M, C) for a text a view.
             control: its ``context_BLD`` is appended to the text; give the same to ``forward``.
         """
         context_MBC = self._context(text_BMC, control or ControlEmbedding())
@@ -265,10 +267,12 @@ class DiT(MegatronModule):
     # Forward calls this and not encode_places: where ranks share the weights, encode_places drops
     # the gathered weights at its end, and forward still needs them.
     def _places(self, inputs: NetworkInput) -> Places:
-        grid_thw = token_grid(inputs.x_BCTHW.shape[2:], self.config)
-        rope = self.rope(grid_thw, inputs.fps_B, inputs.x_BCTHW.device, inputs.origin_thw)
-        position = self.position_embed
-        return Places(rope, None if position is None else position(grid_thw, inputs.origin_thw))
+        grid_thw, origin_thw = inputs.token_grid(self.config), inputs.origin_thw
+        views, position = inputs.views, self.position_embed
+        # Time begins again with each view.
+        period = None if views is None else views.num_frames // self.config.patch_temporal
+        rope = self.rope(grid_thw, inputs.fps_B, inputs.x_BCTHW.device, origin_thw, period)
+        return Places(rope, None if position is None else position(grid_thw, origin_thw, period))
 
     def _context(self, text_BMC: torch.Tensor, control: ControlEmbedding) -> torch.Tensor:
         """What cross-attention attends to: the text's tokens, then the control's; tokens first."""
@@ -278,14 +282,38 @@ class DiT(MegatronModule):
                 f"crossattn_emb_channels={self.config.crossattn_emb_channels}. Use the text "
                 "encoder that the model was trained with."
             )
-        parts = [text_BMC] if control.context_BLD is None else [text_BMC, control.context_BLD]
-        context_BMC = torch.cat([part.to(self.dtype) for part in parts], dim=1)
-        return context_BMC.transpose(0, 1).contiguous()
+        text, added_BLD = text_BMC.to(self.dtype), control.context_BLD
+        if text.dim() == 4:  # every view attends to its own text, and to the controls' tokens
+            if added_BLD is not None:
+                added = added_BLD.to(self.dtype)[:, None].expand(-1, text.shape[1], -1, -1)
+                text = torch.cat([text, added], dim=2)
+            return texts_by_view(text).contiguous()
+        if added_BLD is not None:
+            text = torch.cat([text, added_BLD.to(self.dtype)], dim=1)
+        return text.transpose(0, 1).contiguous()
 
-    def _added(
+    def _added(self, inputs: NetworkInput, grid_thw: tuple[int, int, int]) -> torch.Tensor | None:
+        """What controls and views add to the tokens, tokens first; None where nothing is added."""
+        control = None if inputs.control is None else self._of_controls(inputs.control, grid_thw)
+        views = inputs.views
+        if views is None:
+            return control
+        of_views = self._of_views(views, grid_thw, inputs.origin_thw[0])
+        return of_views if control is None else of_views + control
+
+    def _of_views(
+        self, views: CameraViews, grid_thw: tuple[int, int, int], first: int
+    ) -> torch.Tensor:
+        """The embedding of each token's view."""
+        time, height, width = grid_thw
+        view_of_frame_T = views.view_of_frame(first, time, self.config.patch_temporal)
+        added_TBE = self.view_embed(views, view_of_frame_T)
+        return added_TBE[:, None].expand(-1, height * width, -1, -1).flatten(0, 1)
+
+    def _of_controls(
         self, control: ControlEmbedding, grid_thw: tuple[int, int, int]
     ) -> torch.Tensor | None:
-        """What controls add to the tokens, tokens first; None where they add nothing."""
+        """What controls add to the tokens; None where they add nothing."""
         tokens_BDthw = control.tokens_BDthw
         if tokens_BDthw is None:
             return None

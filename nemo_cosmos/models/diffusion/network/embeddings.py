@@ -175,19 +175,27 @@ class LearnedPositionEmbedding(nn.Module):
             self.register_parameter(f"pos_emb_{axis}", table)
 
     def forward(
-        self, grid_thw: tuple[int, int, int], origin_thw: tuple[int, int, int] = (0, 0, 0)
+        self,
+        grid_thw: tuple[int, int, int],
+        origin_thw: tuple[int, int, int] = (0, 0, 0),
+        period: int | None = None,
     ) -> torch.Tensor:
         """Return the embedding (L, 1, E) of a grid's tokens.
 
         Args:
             grid_thw: tokens along time, height and width.
             origin_thw: position of the first token.
+            period: tokens after which time begins again, as with each of several views.
         """
         t, h, w = (
             slice(first, first + size) for first, size in zip(origin_thw, grid_thw, strict=True)
         )
+        along_time = self.pos_emb_t[t]
+        if period is not None:
+            step_t = torch.arange(t.start, t.stop, device=self.pos_emb_t.device) % period
+            along_time = self.pos_emb_t[step_t]
         emb = (
-            self.pos_emb_t[t, None, None]
+            along_time[:, None, None]
             + self.pos_emb_h[None, h, None]
             + self.pos_emb_w[None, None, w]
         ).flatten(0, 2)

@@ -64,6 +64,7 @@ def dit_flops(
     num_text_tokens: int = 512,
     batch_size: int = 1,
     noise_levels: int = 1,
+    num_texts: int = 1,
 ) -> DiTFlops:
     """Count a forward pass.
 
@@ -81,10 +82,11 @@ def dit_flops(
 
     Args:
         config: the network's configuration.
-        latent_thw: latent frames, rows and columns.
+        latent_thw: latent frames of all views, rows and columns.
         num_text_tokens: number of text tokens, padding included (it is attended to).
         batch_size: number of samples.
         noise_levels: number of noise levels a sample: 1, or the number of latent frames.
+        num_texts: number of texts a sample: 1, or the number of views.
 
     Returns:
         The parts; ``.forward`` and ``.training`` are their sums. The 7B model at 121 frames of
@@ -94,7 +96,7 @@ def dit_flops(
     tokens = frames * rows * columns // config.patch_volume
     width, ffn, rank = config.hidden_size, config.ffn_hidden_size, config.adaln_lora_dim
     layers, context = config.num_layers, config.crossattn_emb_channels
-    text_projections = 4 * num_text_tokens * context * width
+    text_projections = 4 * num_texts * num_text_tokens * context * width
     layer_modulation = 3 * (2 * width * rank + 2 * rank * 3 * width)
     once = 2 * width * width + 2 * width * 3 * width + 2 * width * rank + 2 * rank * 2 * width
     values_in = config.input_channels * config.patch_volume

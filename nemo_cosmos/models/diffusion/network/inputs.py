@@ -17,6 +17,7 @@ from nemo_cosmos.models.common.attention.core import KeysValues
 from nemo_cosmos.models.common.rope import RopeTable
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding
+from nemo_cosmos.models.diffusion.network.views import CameraViews
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,16 @@ class NetworkInput:
         x_BCTHW: noisy latent, already scaled by the preconditioning's ``c_in``.
         c_noise: a quarter of the noise level's natural logarithm, (B,) or, with a noise level for
             each latent frame, (B, T).
-        text: text embedding (B, M, C), zero beyond its length, or its keys and values.
+        text: text embedding (B, M, C), zero beyond its length, or its keys and values; (B, V, M, C)
+            where each view that ``x_BCTHW`` holds has a text of its own.
         fps_B: frame rate of each sample in Hz; None counts time at the base rate (images).
         padding_mask_B1HW: 1 where the picture is padding, at any resolution; None for no padding.
         condition_mask_B1THW: 1 on the latent frames that are given; None where none is.
         control: what the controls add; None without any.
         origin_thw: position of the first token, where the latent is a context-parallel rank's box
             of a larger one (:mod:`~nemo_cosmos.models.diffusion.parallel.cp_box`).
+        views: the cameras, where the latent holds those of several one after another along time;
+            None for a network of one.
         places: of the latent's tokens at ``fps_B`` and ``origin_thw``; computed where None.
     """
 
@@ -76,6 +80,16 @@ class NetworkInput:
     control: ControlEmbedding | None = None
     origin_thw: tuple[int, int, int] = (0, 0, 0)
     places: Places | None = None
+    views: CameraViews | None = None
+
+    @property
+    def num_views(self) -> int:
+        """Number of views of the whole latent."""
+        return 1 if self.views is None else self.views.num_views
+
+    def token_grid(self, config: DiTConfig) -> tuple[int, int, int]:
+        """Tokens along time, height and width; see :func:`token_grid`."""
+        return token_grid(self.x_BCTHW.shape[2:], config, self.num_views)
 
 
 def stack_channels(inputs: NetworkInput, config: DiTConfig, dtype: torch.dtype) -> torch.Tensor:
@@ -115,22 +129,27 @@ def stack_channels(inputs: NetworkInput, config: DiTConfig, dtype: torch.dtype) 
     return stacked
 
 
-def token_grid(latent_thw: Sequence[int], config: DiTConfig) -> tuple[int, int, int]:
+def token_grid(
+    latent_thw: Sequence[int], config: DiTConfig, num_views: int = 1
+) -> tuple[int, int, int]:
     """Tokens along time, height and width, after a check that the latent divides into patches.
 
     Args:
-        latent_thw: latent frames, rows and columns.
+        latent_thw: latent frames of all views, rows and columns.
         config: the network's configuration.
+        num_views: number of views.
 
     Raises:
         WrongFrameCountError: the network does not take this number of frames.
         WrongSizeError: the network does not take this height or width.
     """
     time, height, width = latent_thw
-    if time % config.patch_temporal or not 0 < time <= config.max_frames:
+    if time % config.patch_temporal or not 0 < time <= config.max_frames * num_views:
+        of_views = f" of {num_views} views" if num_views > 1 else ""
         raise WrongFrameCountError(
-            f"The latent has {time} frames, but this network takes up to {config.max_frames}, "
-            f"in steps of {config.patch_temporal}. Generate a shorter video, or extend one."
+            f"The latent has {time} frames{of_views}, but this network takes up to "
+            f"{config.max_frames * num_views}, in steps of {config.patch_temporal}. Generate a "
+            "shorter video, or extend one."
         )
     for name, size, limit in (
         ("height", height, config.max_height),

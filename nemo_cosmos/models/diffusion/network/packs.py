@@ -16,10 +16,11 @@ import torch
 from torch.nn import functional as F
 
 from nemo_cosmos.batch import LatentBatch
+from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.megatron.fp8 import check_fp8_packs
 from nemo_cosmos.models.common.packed import Packing
 from nemo_cosmos.models.diffusion.network.dit import DiT
-from nemo_cosmos.models.diffusion.network.inputs import NetworkInput, token_grid
+from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.network.layer_inputs import LayerInputs
 from nemo_cosmos.platform import upload
 
@@ -53,7 +54,7 @@ class PackedDiT(DiT):
 
     def _forward_pack(self, samples: list[NetworkInput]) -> list[torch.Tensor] | torch.Tensor:
         check_fp8_packs(self.config)
-        grids = [token_grid(sample.x_BCTHW.shape[2:], self.config) for sample in samples]
+        grids = [sample.token_grid(self.config) for sample in samples]
         lengths = [math.prod(grid) for grid in grids]
         num_padding = self.sequence.num_padding(sum(lengths))
         layer_inputs, packing = pack_layer_inputs(
@@ -109,6 +110,9 @@ def pack_layer_inputs(
     Returns:
         The layers' inputs for the pack, with as many modulation rows as its samples have together,
         and the samples' boundaries.
+
+    Raises:
+        ConfigError: a sample has several texts.
     """
     rows, row_lengths = [], []
     for part, length in zip(parts, lengths, strict=True):
@@ -119,6 +123,11 @@ def pack_layer_inputs(
     device = parts[0].rope_cos_LB1D.device
     added = [part.added_LBE for part in parts]
     contexts = [part.context_MBC for part in parts if part.context_MBC is not None]
+    if any(context.shape[1] > 1 for context in contexts):
+        raise ConfigError(
+            "A sample with a text for each view cannot be packed. Train without data.packing, or "
+            "give one text for all views."
+        )
     layer_inputs = LayerInputs(
         activated_TBE=torch.cat([activated for activated, _ in rows]),
         shared_TB3E=torch.cat([shared for _, shared in rows]),

@@ -86,6 +86,23 @@ class LatentBox:
                 x_BCTHW = x_BCTHW.narrow(axis, start, size)
         return x_BCTHW.contiguous()
 
+    def whole_views(self, num_views: int) -> range:
+        """Return the views that the box holds, where it holds whole ones or lies within one.
+
+        Raises:
+            ConfigError: it holds parts of several views, which have texts of their own.
+        """
+        length, first, size = self.whole_thw[0] // num_views, self.start_thw[0], self.size_thw[0]
+        views = range(first // length, (first + size - 1) // length + 1)
+        if len(views) > 1 and (first % length or size % length):
+            raise ConfigError(
+                f"Context parallelism would cut {num_views} views of {length} latent frames into "
+                f"boxes of {size}, but each view has a text of its own. Set "
+                f"context_parallel_size to a divisor or a multiple of {num_views}, or give one "
+                "text for all views."
+            )
+        return views
+
     def cut_frames(self, x_BTD: Tensor) -> Tensor:
         """Cut a tensor with a value for each latent frame, or for all of them."""
         if x_BTD.shape[1] != self.whole_thw[0]:

@@ -20,7 +20,6 @@ from nemo_cosmos.models.diffusion.network.inputs import (
     NetworkInput,
     Places,
     TextKeysValues,
-    token_grid,
 )
 
 
@@ -62,15 +61,16 @@ class PipelinedDiT:
                 self.stage.set_input_tensor(result)
                 result = self.stage(inputs).contiguous()
             else:
-                result = self._empty(inputs.x_BCTHW, is_last=number == group.size() - 1)
+                result = self._empty(inputs, is_last=number == group.size() - 1)
             dist.broadcast(result, dist.get_global_rank(group, number), group=group)
         return result
 
-    def _empty(self, x_BCTHW: Tensor, is_last: bool) -> Tensor:
+    def _empty(self, inputs: NetworkInput, is_last: bool) -> Tensor:
         """Memory for another stage's result: its tokens, or the prediction."""
-        config, (batch, _, *latent_thw) = self.stage.config, x_BCTHW.shape
+        config, x_BCTHW = self.stage.config, inputs.x_BCTHW
+        batch, _, *latent_thw = x_BCTHW.shape
         if is_last:
             return x_BCTHW.new_empty(batch, config.out_channels, *latent_thw)
-        num_tokens = math.prod(token_grid(latent_thw, config)) // self.stage.sequence.num_ranks
+        num_tokens = math.prod(inputs.token_grid(config)) // self.stage.sequence.num_ranks
         size = (num_tokens, batch, config.hidden_size)
         return torch.empty(size, dtype=self.stage.dtype, device=x_BCTHW.device)

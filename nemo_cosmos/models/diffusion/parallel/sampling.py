@@ -15,6 +15,7 @@ from megatron.core import parallel_state
 from torch import Tensor
 
 from nemo_cosmos.models.diffusion.network.dit import DiT
+from nemo_cosmos.models.diffusion.network.views import own_texts
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.parallel.pipelined import PipelinedDiT
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
@@ -71,6 +72,12 @@ def sample_on_all(
 def _cut(given: SamplingInputs, box: LatentBox) -> SamplingInputs:
     """What belongs to this rank's box of the video."""
     frames, control, padding = given.frames, given.control, given.padding_mask_B1HW
+    text, uncond_text = given.text_BLD, given.uncond_text_BLD
+    if given.views is not None:
+        text, uncond_text = (
+            one if one.dim() == 3 else own_texts(one, box.whole_views(given.views.num_views))
+            for one in (text, uncond_text)
+        )
     if frames is not None:
         frames = replace(
             frames,
@@ -81,6 +88,8 @@ def _cut(given: SamplingInputs, box: LatentBox) -> SamplingInputs:
         )
     return replace(
         given,
+        text_BLD=text,
+        uncond_text_BLD=uncond_text,
         frames=frames,
         control=None if control is None else box.cut_control(control),
         padding_mask_B1HW=None if padding is None else box.cut_padding(padding),

@@ -70,6 +70,31 @@ class ConditioningConfig:
 
 
 @dataclass(frozen=True)
+class ViewConditioning:
+    """What is drawn in training of the views of a sample, where it has several.
+
+    Attributes:
+        max_given: largest number of views that are given as a whole, the others being generated
+            (one to many). Which ones is drawn, too.
+        name_dropout: share of views whose names are hidden, so that the network knows a view that
+            it has no name for by its camera.
+    """
+
+    max_given: int = 0
+    name_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.max_given < 0:
+            raise ConfigError(
+                f"views.max_given is {self.max_given}; it is a number of views, 0 or more."
+            )
+        if not 0 <= self.name_dropout <= 1:
+            raise ConfigError(
+                f"views.name_dropout is {self.name_dropout}; it is a share, from 0 to 1."
+            )
+
+
+@dataclass(frozen=True)
 class FrameCondition:
     """Given latent frames, and how the network sees them.
 
@@ -108,8 +133,28 @@ class FrameCondition:
             first_frame: number of the latents' first frame, where they are a part of the video.
         """
         frame_T = first_frame + torch.arange(x0_BCTHW.shape[2], device=x0_BCTHW.device)
-        given_BT = (frame_T[None] < num_given_B[:, None]).to(x0_BCTHW.dtype)
-        given_B1T11 = given_BT[:, None, :, None, None]
+        given_BT = frame_T[None] < num_given_B[:, None]
+        return cls.frames(x0_BCTHW, given_BT, noise_BCTHW, augment_sigma_B, visible_B)
+
+    @classmethod
+    def frames(
+        cls,
+        x0_BCTHW: Tensor,
+        given_BT: Tensor,
+        noise_BCTHW: Tensor,
+        augment_sigma_B: Tensor,
+        visible_B: Tensor | None = None,
+    ) -> FrameCondition:
+        """Give any latent frames.
+
+        Args:
+            x0_BCTHW: clean latents.
+            given_BT: whether each latent frame is given.
+            noise_BCTHW: standard normal noise.
+            augment_sigma_B: noise level of the augmentation.
+            visible_B: 0 where the given frames are hidden from the network; None shows all.
+        """
+        given_B1T11 = given_BT.to(x0_BCTHW.dtype)[:, None, :, None, None]
         visible = 1.0 if visible_B is None else broadcast_sigma(visible_B.to(x0_BCTHW.dtype))
         return cls(x0_BCTHW, given_B1T11, given_B1T11 * visible, noise_BCTHW, augment_sigma_B)
 
@@ -148,6 +193,20 @@ class FrameCondition:
         """Return the mask channel, spread over the latent's rows and columns."""
         height, width = self.x0_BCTHW.shape[-2:]
         return self.mask_B1T11.expand(-1, -1, -1, height, width)
+
+
+def given_frames(num_frames: int, num_given_B: Tensor, given_views_BV: Tensor) -> Tensor:
+    """Return which latent frames are given (B, T): the first of each view, and whole views.
+
+    Args:
+        num_frames: latent frames of all views together.
+        num_given_B: number of given first latent frames of each view.
+        given_views_BV: 1 at views that are given as a whole.
+    """
+    length = num_frames // given_views_BV.shape[1]
+    step_T = torch.arange(num_frames, device=num_given_B.device) % length
+    first_BT = step_T[None] < num_given_B[:, None]
+    return first_BT | (given_views_BV > 0).repeat_interleave(length, dim=1)
 
 
 def guide(cond: Tensor, *contrasts: tuple[float, Tensor]) -> Tensor:

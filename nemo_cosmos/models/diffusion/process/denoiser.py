@@ -10,6 +10,7 @@ from torch import Tensor
 from nemo_cosmos.models.diffusion.controls import ControlEmbedding, mask_embedding
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput, Places, TextKeysValues
+from nemo_cosmos.models.diffusion.network.views import CameraViews
 from nemo_cosmos.models.diffusion.parallel.pipelined import PipelinedDiT
 from nemo_cosmos.models.diffusion.process.conditioning import FrameCondition, guide
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
@@ -33,6 +34,7 @@ class SamplingInputs:
         guide_control: whether the unconditional branch also lacks the controls.
         control_guidance: strength of a guidance on the controls alone; 0 saves an evaluation.
         origin_thw: position of the first token, where this is a rank's box of a larger video.
+        views: the cameras; None for a network of one.
     """
 
     text_BLD: Tensor
@@ -46,6 +48,7 @@ class SamplingInputs:
     guide_control: bool = False
     control_guidance: float = 0.0
     origin_thw: tuple[int, int, int] = (0, 0, 0)
+    views: CameraViews | None = None
 
     def unconditional(self) -> SamplingInputs:
         """Return the inputs of the guidance's unconditional branch."""
@@ -100,7 +103,12 @@ def make_denoiser(
         if places is None:
             with torch.no_grad():
                 seen = NetworkInput(
-                    x_BCTHW, sigma_B, text, fps_B=given.fps_B, origin_thw=given.origin_thw
+                    x_BCTHW,
+                    sigma_B,
+                    text,
+                    fps_B=given.fps_B,
+                    origin_thw=given.origin_thw,
+                    views=given.views,
                 )
                 places = net.encode_places(seen)
         cond = _denoise(net, x_BCTHW, sigma_B, text, places, given, config)
@@ -143,6 +151,7 @@ def _denoise(
             control=given.control,
             origin_thw=given.origin_thw,
             places=places,
+            views=given.views,
         )
     )
     x0_BCTHW = scale.c_skip * x_BCTHW + scale.c_out * output_BCTHW.float()

@@ -20,19 +20,21 @@ import torch
 from torch import Tensor
 
 
-def relative_motion(latent_BCTHW: Tensor) -> Tensor:
+def relative_motion(latent_BCTHW: Tensor, num_views: int = 1) -> Tensor:
     """Return r_BTHW: how much each place has changed since the first frame, with a mean of 1.
 
     The first frame has r = 1, and so has every place of a video that stands still.
 
     Args:
         latent_BCTHW: clean latents of the whole video.
+        num_views: number of views, one after another along the time axis, each with a first frame.
     """
-    latent_BCTHW = latent_BCTHW.float()
-    change_BTHW = (latent_BCTHW[:, :, 1:] - latent_BCTHW[:, :, :1]).abs().mean(dim=1)
-    mean_B111 = change_BTHW.mean(dim=(1, 2, 3), keepdim=True)
-    later_BTHW = torch.where(mean_B111 > 0, change_BTHW / mean_B111, 1.0)
-    return torch.cat([torch.ones_like(latent_BCTHW[:, 0, :1]), later_BTHW], dim=1)
+    latent_BCVTHW = latent_BCTHW.float().unflatten(2, (num_views, -1))
+    change_BVTHW = (latent_BCVTHW[:, :, :, 1:] - latent_BCVTHW[:, :, :, :1]).abs().mean(dim=1)
+    mean_B1111 = change_BVTHW.mean(dim=(1, 2, 3, 4), keepdim=True)
+    later_BVTHW = torch.where(mean_B1111 > 0, change_BVTHW / mean_B1111, 1.0)
+    first_BV1HW = torch.ones_like(latent_BCVTHW[:, 0, :, :1])
+    return torch.cat([first_BV1HW, later_BVTHW], dim=2).flatten(1, 2)
 
 
 def motion_weights(relative_BTHW: Tensor, motion_weight: float) -> Tensor:

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
+from nemo_cosmos.models.diffusion.process.conditioning import ViewConditioning
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.counter_noise import normal_noise
 from nemo_cosmos.models.diffusion.process.edm import training_sigma
@@ -42,12 +43,14 @@ class StepNoise:
     Attributes:
         sigma_B: noise levels.
         noise_BCTHW: standard normal noise.
-        num_given_B: number of given first latent frames.
+        num_given_B: number of given first latent frames, of each view.
         augment_sigma_B: noise levels of the given frames.
         augment_noise_BCTHW: their standard normal noise; zero in the other frames.
         keep_text_B: 0 where the text is dropped.
         keep_frames_B: 0 where the given frames are hidden.
         keep_control_B: 0 where all controls are dropped.
+        given_views_BV: 1 at views that are given as a whole.
+        keep_names_BV: 0 where a view's name is hidden.
     """
 
     sigma_B: Tensor
@@ -58,6 +61,8 @@ class StepNoise:
     keep_text_B: Tensor
     keep_frames_B: Tensor
     keep_control_B: Tensor
+    given_views_BV: Tensor
+    keep_names_BV: Tensor
 
 
 class SampleDraws:
@@ -149,6 +154,7 @@ def draw_step_noise(
     device: torch.device = CPU,
     box: LatentBox | None = None,
     source: NoiseSource | None = None,
+    num_views: int = 1,
 ) -> StepNoise:
     """Draw the randomness of a batch, every sample's from its own seed.
 
@@ -161,6 +167,7 @@ def draw_step_noise(
         device: where it is needed.
         box: the part of the latents that this rank holds; by default the whole.
         source: what draws the noise; by default the one for the device.
+        num_views: number of views, one after another along the latents' time axis.
 
     Returns:
         Float32 tensors on the device, those of noise in the box's shape.
@@ -169,16 +176,21 @@ def draw_step_noise(
     source = source or by_device(host_noise, counter_noise, device)
     box = box or LatentBox.whole(shape_CTHW[1:])
     conditioning, frames = config.conditioning, shape_CTHW[1]
-    max_given = min(conditioning.max_condition_latents, frames - 1)
+    max_given = min(conditioning.max_condition_latents, frames // num_views - 1)
     min_given = min(conditioning.min_condition_latents, max_given)
-    normal, uniform, noise, augment_noise = [], [], [], []
+    num_augmented = max_given  # frames that may be given
+    if num_views > 1:
+        num_augmented = frames if config.takes_frames else 0
+    normal, uniform, noise, augment_noise, views = [], [], [], [], []
     for key in keys:
         draws = SampleDraws(_seed_of(seed, step, key))
         # The order of these draws decides the numbers of every run; new ones go to the end.
         normal.append(torch.randn(2, generator=draws.host))
         uniform.append(torch.rand(4, generator=draws.host))
+        if num_views > 1:
+            views.append(_draw_views(draws.host, num_views, config.views))
         noise.append(source(draws, shape_CTHW, frames, box, device, stream=0))
-        augment_noise.append(source(draws, shape_CTHW, max_given, box, device, stream=1))
+        augment_noise.append(source(draws, shape_CTHW, num_augmented, box, device, stream=1))
     normal_2B, uniform_4B = torch.stack(normal, dim=1), torch.stack(uniform, dim=1)
     augment_log_B = conditioning.augment_log_mean + conditioning.augment_log_std * normal_2B[1]
     numbers = {
@@ -191,11 +203,26 @@ def draw_step_noise(
     }
     # One small copy to the device for all of them.
     rows = upload(torch.stack(list(numbers.values())), device).unbind()
+    if views:
+        given_BV, keep_BV = upload(torch.stack(views, dim=1), device).unbind()
+    else:  # one view is neither given nor hidden
+        given_BV, keep_BV = rows[0].new_zeros(len(keys), 1), rows[0].new_ones(len(keys), 1)
     return StepNoise(
         noise_BCTHW=torch.stack(noise),
         augment_noise_BCTHW=torch.stack(augment_noise),
         **dict(zip(numbers, rows, strict=True)),
+        given_views_BV=given_BV,
+        keep_names_BV=keep_BV,
     )
+
+
+def _draw_views(host: torch.Generator, num_views: int, config: ViewConditioning) -> Tensor:
+    """Draw which views are given as a whole, and whose names are kept, (2, V)."""
+    most = min(config.max_given, num_views - 1)  # one is left to generate
+    num_given = int(torch.rand((), generator=host) * (most + 1))
+    order_V = torch.randperm(num_views, generator=host)
+    keep_V = torch.rand(num_views, generator=host) >= config.name_dropout
+    return torch.stack([order_V < num_given, keep_V]).float()
 
 
 def _fill_up(noise_CTHW: Tensor, num_frames: int) -> Tensor:

@@ -16,13 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nemo_cosmos.batch import LatentBatch
+from nemo_cosmos.batch import LatentBatch, num_views_of
 from nemo_cosmos.errors import NumericsError, SampleError
 from nemo_cosmos.models.diffusion.controls import EmbedControls, mask_embedding
+from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.network.packs import is_pack, split_pack
+from nemo_cosmos.models.diffusion.network.views import camera_views, own_texts
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
-from nemo_cosmos.models.diffusion.process.conditioning import FrameCondition
+from nemo_cosmos.models.diffusion.process.conditioning import FrameCondition, given_frames
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import broadcast_sigma, edm_loss, scaling
 from nemo_cosmos.models.diffusion.process.motion import motion_weights, relative_motion
@@ -82,6 +84,7 @@ def make_training_step(
     noise: StepNoise,
     config: DiffusionConfig,
     controls: EmbedControls | None = None,
+    network: DiTConfig | None = None,
 ) -> TrainingStep:
     """Add noise to a batch and gather the network's input.
 
@@ -91,43 +94,52 @@ def make_training_step(
         noise: the randomness, on that device and of the same box.
         config: the diffusion process.
         controls: embeds the batch's signals; None for a model without controls.
+        network: the network's configuration, which knows the views' names; None for one camera.
     """
     latent_BCTHW = batch["latent"].float()
     x0_BCTHW = latent_BCTHW * config.edm.sigma_data
     noisy_BCTHW = x0_BCTHW + broadcast_sigma(noise.sigma_B) * noise.noise_BCTHW
     box: LatentBox | None = batch.get("box")
     frames, mask_B1THW = None, None
-    if config.conditioning.takes_frames:
-        frames = FrameCondition.first_frames(
+    whole_BCTHW = whole_latent_shape(batch)
+    given_BT = given_frames(whole_BCTHW[2], noise.num_given_B, noise.given_views_BV)
+    if config.takes_frames:
+        frames = FrameCondition.frames(
             x0_BCTHW,
-            noise.num_given_B,
+            given_BT if box is None else box.cut_frames(given_BT),
             noise.augment_noise_BCTHW,
             noise.augment_sigma_B,
             visible_B=noise.keep_frames_B,
-            first_frame=0 if box is None else box.start_thw[0],
         )
         noisy_BCTHW = frames.compose(noisy_BCTHW, noise.sigma_B, config.edm.sigma_data)
         mask_B1THW = frames.mask_B1THW()
     # Signals count frames of the whole video, so they are embedded whole and cut afterwards.
-    embedding = None if controls is None else controls(batch, whole_latent_shape(batch))
+    embedding = None if controls is None else controls(batch, whole_BCTHW)
     if embedding is not None:
         embedding = mask_embedding(embedding, noise.keep_control_B)
         embedding = embedding if box is None else box.cut_control(embedding)
+    views = None
+    if network is not None:
+        views = camera_views(batch, network, whole_BCTHW[2], latent_BCTHW.device)
+        if views is not None:
+            views = views.hide_names(noise.keep_names_BV, network)
+    text = batch["t5_text_embeddings"]
     scale = scaling(noise.sigma_B, config.edm.sigma_data)
     inputs = NetworkInput(
         scale.c_in * noisy_BCTHW,
         scale.c_noise,
         # Dropped text is zeros, as padding is; in sampling, zeros stand for "no prompt".
-        batch["t5_text_embeddings"] * noise.keep_text_B[:, None, None],
+        text * noise.keep_text_B.view(-1, *(1,) * (text.dim() - 1)),
         fps_B=batch.get("fps"),
         padding_mask_B1HW=batch.get("padding_mask"),
         condition_mask_B1THW=mask_B1THW,
         control=embedding,
+        views=views,
     )
     motion = config.edm.motion_weight
     weight_BTHW = motion_weights(_motion_of(batch), motion) if motion else None
     step = TrainingStep(inputs, x0_BCTHW, noisy_BCTHW, noise.sigma_B, frames, config, weight_BTHW)
-    return step if box is None else _in_box(step, box, noise.num_given_B)
+    return step if box is None else _in_box(step, box, given_BT.sum(dim=1).float())
 
 
 def _in_box(step: TrainingStep, box: LatentBox, num_given_B: Tensor) -> TrainingStep:
@@ -147,22 +159,32 @@ def _in_box(step: TrainingStep, box: LatentBox, num_given_B: Tensor) -> Training
 def cut_batch(batch: LatentBatch, box: LatentBox, weigh_motion: bool = False) -> LatentBatch:
     """Keep this rank's box of a batch's latents and padding, and the box itself under ``"box"``.
 
+    Of texts for each view, the views' in the box are kept.
+
     Args:
         batch: a batch with whole latents.
         box: this rank's part of them.
         weigh_motion: whether the loss weighs motion, which is measured in whole latents.
+
+    Raises:
+        ConfigError: views have texts of their own, and the box holds parts of several.
     """
     cut: LatentBatch = {**batch, "box": box, "latent": box.cut(batch["latent"])}
     if weigh_motion:
-        cut["relative_motion"] = box.cut(relative_motion(batch["latent"]))
+        cut["relative_motion"] = box.cut(relative_motion(batch["latent"], num_views_of(batch)))
     if batch.get("padding_mask") is not None:
         cut["padding_mask"] = box.cut_padding(batch["padding_mask"])
+    text = batch["t5_text_embeddings"]
+    if text.dim() == 4:
+        cut["t5_text_embeddings"] = own_texts(text, box.whole_views(num_views_of(batch)))
     return cut
 
 
 def _motion_of(batch: LatentBatch) -> Tensor:
     """How much each place moves, where this rank holds a box of the video as where it is whole."""
-    return batch["relative_motion"] if "box" in batch else relative_motion(batch["latent"])
+    if "box" in batch:
+        return batch["relative_motion"]
+    return relative_motion(batch["latent"], num_views_of(batch))
 
 
 def whole_latent_shape(batch: LatentBatch) -> tuple[int, ...]:
@@ -210,6 +232,7 @@ def prepare_step(
     step: int,
     config: DiffusionConfig,
     controls: EmbedControls | None = None,
+    network: DiTConfig | None = None,
 ) -> TrainingStep | PackedTrainingStep:
     """Draw a batch's randomness and make it ready for the network.
 
@@ -220,10 +243,11 @@ def prepare_step(
         step: number of the optimiser's step.
         config: the diffusion process.
         controls: embeds the batch's signals; None for a model without controls.
+        network: the network's configuration, which knows the views' names; None for one camera.
     """
     if is_pack(batch):
         samples = [
-            prepare_step(sample, [key], seed, step, config, controls)
+            prepare_step(sample, [key], seed, step, config, controls, network)
             for sample, key in zip(split_pack(batch), keys, strict=True)
         ]
         return PackedTrainingStep([one for one in samples if isinstance(one, TrainingStep)])
@@ -235,8 +259,9 @@ def prepare_step(
         config,
         device=batch["latent"].device,
         box=batch.get("box"),
+        num_views=num_views_of(batch),
     )
-    return make_training_step(batch, noise, config, controls)
+    return make_training_step(batch, noise, config, controls, network)
 
 
 def check_batch(batch: LatentBatch) -> None:
@@ -250,12 +275,14 @@ def check_batch(batch: LatentBatch) -> None:
         for sample in split_pack(batch):
             check_batch(sample)
         return
-    for name, num_dims in (("latent", 5), ("t5_text_embeddings", 3)):
+    by_view = num_views_of(batch) > 1  # a text a view
+    for name, legal in (("latent", (5,)), ("t5_text_embeddings", (3, 4) if by_view else (3,))):
         tensor: Any = batch.get(name)
-        if tensor is None or tensor.dim() != num_dims:
+        if tensor is None or tensor.dim() not in legal:
             found = "nothing" if tensor is None else f"shape {tuple(tensor.shape)}"
             raise SampleError(
-                f"The batch has {found} under '{name}'; expected {num_dims} axes. Run "
+                f"The batch has {found} under '{name}'; expected "
+                f"{' or '.join(map(str, legal))} axes. Run "
                 "'nemo-cosmos tokenize' on the shards, which writes latents and embeddings."
             )
     if all(batch.get("is_finite", [False])):  # our readers look, in their worker processes

@@ -27,7 +27,7 @@ from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
 from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
-from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig, ViewConditioning
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
@@ -86,10 +86,18 @@ class Batches(pl.LightningDataModule):
         )
 
     def train_dataloader(self) -> Any:
-        return torch.utils.data.DataLoader(Rows(self.batches))
+        # Names of views would be mixed over samples by torch's own way to make a batch.
+        make = cameras_of if "views" in self.batches[0] else None
+        return torch.utils.data.DataLoader(Rows(self.batches), collate_fn=make)
 
     def val_dataloader(self) -> Any:
         return WrappedDataLoader(mode="validation", dataset=Rows(self.batches[:2]))
+
+
+def cameras_of(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch of samples with views."""
+    views = [sample.pop("views") for sample in samples]
+    return {**torch.utils.data.default_collate(samples), "views": views}
 
 
 class Rows(torch.utils.data.Dataset):
@@ -314,6 +322,39 @@ def test_pretrain_then_post_train_with_actions_then_load_without_nemo(tmp_path: 
     assert 0 < moved < 0.05, "post-training went on from the pre-trained weights"
 
 
+def test_trains_on_any_number_of_views_from_the_weights_of_one_camera(tmp_path: Path) -> None:
+    """Samples of one, two and three cameras; names, rigs, given views and texts of each view."""
+    slots = ("front", "left", "right")
+    process = DiffusionConfig(
+        conditioning=ConditioningConfig(max_condition_latents=1),
+        views=ViewConditioning(max_given=2, name_dropout=0.3),
+    )
+    model = DiffusionModel(replace(tiny_config(), view_slots=slots), process, optim=optimiser(3e-3))
+    batches = []
+    for index in range(24):
+        num_views = 1 + index % 3
+        batch = make_batch((2, 16, 3 * num_views, 4, 4), index % 6)
+        batch["views"] = [slots[:num_views]] * 2
+        batch["rig_poses"] = torch.eye(4).repeat(2, num_views, 1, 1)
+        batch["rig_intrinsics"] = torch.eye(3).repeat(2, num_views, 1, 1)
+        batch["rig_size"] = torch.full((2, num_views, 2), 2.0)
+        if index % 2 and num_views > 1:
+            text = batch["t5_text_embeddings"]
+            batch["t5_text_embeddings"] = text[:, None].repeat(1, num_views, 1, 1)
+        batches.append(batch)
+    losses = fit(model, batches, tmp_path).train
+    assert sum(losses[-8:]) < 0.95 * sum(losses[:8])
+    embed = model.network().view_embed
+    assert embed.names.abs().amax(dim=1).min() > 0, "all rows are trained, the free one, too"
+    assert embed.rig_2.weight.abs().max() > 0
+
+
+def test_several_views_need_a_network_that_takes_them(tmp_path: Path) -> None:
+    batch = {**make_batch((2, 16, 4, 4, 4), 0), "views": [("front", "left")] * 2}
+    with pytest.raises(ConfigError, match="built for one camera"):
+        fit(DiffusionModel(tiny_config()), [batch], tmp_path)
+
+
 def test_export_needs_to_know_the_tokenizer(tmp_path: Path) -> None:
     model = DiffusionModel(tiny_config())
     batches = [make_batch(VIDEO, 0)]
@@ -327,3 +368,15 @@ def test_operations_and_tokens_of_a_batch() -> None:
     model = DiffusionModel(tiny_config())
     flops, tokens = model.flops_and_tokens(make_batch(VIDEO, 0))
     assert tokens == 2 * 3 * 2 * 2 and flops > 0
+
+
+def test_operations_and_tokens_of_a_batch_of_views() -> None:
+    """All tokens attend to all; texts of each view are projected for each."""
+    model = DiffusionModel(replace(tiny_config(), view_slots=("front",)))
+    batch = {**make_batch((2, 16, 6, 4, 4), 0), "views": [("front", "left")] * 2}
+    shared, tokens = model.flops_and_tokens(batch)
+    assert tokens == 2 * 6 * 2 * 2
+    text = batch["t5_text_embeddings"]
+    batch["t5_text_embeddings"] = text[:, None].repeat(1, 2, 1, 1)
+    by_view, _ = model.flops_and_tokens(batch)
+    assert by_view - shared == 3 * 2 * 2 * 4 * 5 * TEXT_DIM * 48  # training, samples, layers

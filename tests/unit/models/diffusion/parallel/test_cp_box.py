@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox, cuts_of
-from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig, ViewConditioning
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig
 from nemo_cosmos.models.diffusion.process.training_step import (
+    TrainingStep,
     cut_batch,
     prepare_step,
     whole_latent_shape,
@@ -118,3 +119,53 @@ def test_the_losses_of_the_parts_add_up_to_that_of_the_whole(
         assert whole_latent_shape(cut) == (5, 16, 6, 4, 4)
         parts.append(loss(cut))
     torch.testing.assert_close(torch.stack(parts).sum(0), loss(batch), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_parts", [2, 3, 4, 6])
+def test_the_losses_of_parts_of_several_views_add_up(num_parts: int) -> None:
+    """Parts hold whole views (2), parts of two (3: 4 frames of 6), or lie within one (4, 6)."""
+    config = DiffusionConfig(
+        conditioning=ConditioningConfig(max_condition_latents=2),
+        views=ViewConditioning(max_given=1),
+    )
+    generator = torch.Generator().manual_seed(0)
+    batch = {
+        "latent": torch.randn(5, 16, 12, 4, 4, generator=generator),
+        "t5_text_embeddings": torch.randn(5, 2, 8, generator=generator),
+        "key": list("abcde"),
+        "views": [("front", "rear")] * 5,
+    }
+
+    def step_of(batch: dict) -> TrainingStep:
+        step = prepare_step(batch, batch["key"], seed=1, step=2, config=config)
+        assert isinstance(step, TrainingStep)
+        return step
+
+    whole = step_of(batch)
+    assert whole.frames.given_B1T11[:, 0, 6:].amax() > 0, "frames of the second view are given"
+    losses, masks = [], []
+    for part in range(num_parts):
+        step = step_of(cut_batch(batch, LatentBox.of((12, 4, 4), (1, 2, 2), num_parts, part)))
+        losses.append(step.loss(step.inputs.x_BCTHW.sin()))
+        masks.append(step.inputs.condition_mask_B1THW)
+    expected = whole.loss(whole.inputs.x_BCTHW.sin())
+    torch.testing.assert_close(torch.stack(losses).sum(0), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(torch.cat(masks, dim=2), whole.inputs.condition_mask_B1THW)
+
+
+def test_texts_of_views_go_with_the_views_of_a_part() -> None:
+    text = torch.arange(6.0).view(1, 6, 1, 1)
+    batch = {
+        "latent": torch.zeros(1, 16, 12, 4, 4),
+        "t5_text_embeddings": text,
+        "views": [tuple("abcdef")],
+    }
+
+    def texts(num_parts: int, part: int) -> list[float]:
+        cut = cut_batch(batch, LatentBox.of((12, 4, 4), (1, 2, 2), num_parts, part))
+        kept: list[float] = cut["t5_text_embeddings"].flatten().tolist()
+        return kept
+
+    assert texts(3, 1) == [2.0, 3.0] and texts(12, 5) == [2.0]
+    with pytest.raises(ConfigError, match="cut 6 views of 2 latent frames into boxes of 3"):
+        texts(4, 0)

@@ -7,7 +7,9 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.process.conditioning import (
     ConditioningConfig,
     FrameCondition,
+    ViewConditioning,
     augment_sigma_for_chunk,
+    given_frames,
     guide,
 )
 from nemo_cosmos.models.diffusion.process.edm import scaling
@@ -115,3 +117,16 @@ def test_impossible_configuration(bad: dict[str, float]) -> None:
 def test_only_a_model_with_condition_frames_takes_frames() -> None:
     assert ConditioningConfig(max_condition_latents=2).takes_frames
     assert not ConditioningConfig().takes_frames
+
+
+def test_the_first_frames_of_every_view_are_given_and_whole_views() -> None:
+    given = given_frames(6, torch.tensor([1.0, 0.0]), torch.tensor([[0.0, 0.0], [0.0, 1.0]]))
+    assert given.int().tolist() == [[1, 0, 0, 1, 0, 0], [0, 0, 0, 1, 1, 1]]
+    one = given_frames(3, torch.tensor([2.0]), torch.zeros(1, 1))
+    assert one.int().tolist() == [[1, 1, 0]]
+
+
+@pytest.mark.parametrize("values", [{"max_given": -1}, {"name_dropout": 1.5}])
+def test_impossible_conditions_on_views(values: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"views.{next(iter(values))}"):
+        ViewConditioning(**values)

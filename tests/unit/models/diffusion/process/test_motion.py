@@ -35,6 +35,12 @@ def test_what_moves_counts_more_and_all_together_as_much() -> None:
     assert motion_weights(relative_BTHW, 0.0).unique().tolist() == [1.0]
 
 
+def test_every_view_moves_from_its_own_first_frame() -> None:
+    other = make_latent() + 7.0  # another camera's pictures differ; that is no motion
+    relative_BTHW = relative_motion(torch.cat([make_latent(), other], dim=2), num_views=2)
+    assert torch.equal(relative_BTHW, relative_motion(make_latent()).repeat(1, 2, 1, 1))
+
+
 @pytest.mark.parametrize("frames", [1, 3])
 def test_a_picture_and_a_video_that_stands_still_count_everywhere_alike(frames: int) -> None:
     relative_BTHW = relative_motion(torch.ones(2, 16, frames, 4, 4, dtype=torch.bfloat16))

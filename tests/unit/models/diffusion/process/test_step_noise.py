@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
-from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig, ViewConditioning
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.step_noise import (
     CPU,
@@ -140,3 +141,21 @@ def test_samples_steps_and_streams_are_not_related(source: NoiseSource) -> None:
     noises += [noise[:, :11].flatten() for one in steps for noise in one.augment_noise_BCTHW]
     for left, right in itertools.combinations(noises, 2):
         assert abs(torch.corrcoef(torch.stack([left, right]))[0, 1]) < 0.1
+
+
+@both_sources
+def test_views_are_given_and_hidden_by_their_shares(source: NoiseSource) -> None:
+    """Never all of them; the first frames are those of each view, and all may be corrupted."""
+    config = replace(VIDEO2WORLD, views=ViewConditioning(max_given=5, name_dropout=0.25))
+    keys = [str(i) for i in range(300)]
+    drawn = draw_step_noise((300, 1, 9, 2, 2), keys, 0, 0, config, source=source, num_views=3)
+    num_given = drawn.given_views_BV.sum(dim=1)
+    assert sorted(set(num_given.tolist())) == [0, 1, 2]
+    assert (drawn.given_views_BV.mean(dim=0) - 1 / 3).abs().max() < 0.1, "any of the views"
+    assert abs(drawn.keep_names_BV.mean() - 0.75) < 0.05
+    assert drawn.num_given_B.max() == 2, "as many as leave one of a view's frames"
+    assert drawn.augment_noise_BCTHW.abs().amin(dim=(0, 1, 3, 4)).min() > 0
+    one = draw_step_noise((300, 1, 9, 2, 2), keys, 0, 0, config, source=source)
+    assert torch.equal(one.sigma_B, drawn.sigma_B), "views change no other draw"
+    assert one.given_views_BV.tolist() == [[0.0]] * 300
+    assert one.keep_names_BV.tolist() == [[1.0]] * 300

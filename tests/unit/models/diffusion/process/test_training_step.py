@@ -11,7 +11,7 @@ from nemo_cosmos.errors import ConfigError, NumericsError, SampleError
 from nemo_cosmos.models.diffusion.controls import ControlEmbedding
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
-from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig, ViewConditioning
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import EDMConfig, LogVariance
 from nemo_cosmos.models.diffusion.process.step_noise import draw_step_noise
@@ -91,6 +91,12 @@ def test_configuration_survives_json() -> None:
     assert DiffusionConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ConfigError, match="colour"):
         DiffusionConfig.from_dict({**config.to_dict(), "edm": {"colour": 1}})
+
+
+def test_a_process_of_one_camera_is_recorded_as_it_always_was() -> None:
+    assert "views" not in DiffusionConfig().to_dict()
+    config = DiffusionConfig(views=ViewConditioning(max_given=5, name_dropout=0.2))
+    assert DiffusionConfig.from_dict(config.to_dict()) == config and config.takes_frames
 
 
 def test_process_of_the_published_models() -> None:
