@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from nemo_cosmos.controls.camera import CAMERA
+from nemo_cosmos.controls.depth import SCENE_DEPTH
 from nemo_cosmos.controls.mirror import (
     join_motions,
     mirrored_motions,
@@ -60,6 +61,7 @@ SIGNALS = (
     LAYOUT,
     OBJECTS,
     THINGS,
+    SCENE_DEPTH,
 )
 """Files whose rows mean the same in every data set."""
 

@@ -1,4 +1,4 @@
-"""``nemo-cosmos simulate``: render a robot's episodes, or simple physics with its ground truth."""
+"""``nemo-cosmos simulate``: render a robot, simple physics or a moving camera, with the truth."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from nemo_cosmos.checklist import Check
     from post_training.rendering import FilmReport
 
-FPS = {"robot": 10.0, "physics": 20.0}
+FPS = {"robot": 10.0, "physics": 20.0, "rooms": 10.0}
 """Scenes, and the frame rate of each by default."""
 
 
 def command(
     out: Annotated[Path, typer.Argument(help="Folder for the episodes; may contain some already.")],
-    scene: Annotated[str, typer.Option(help="robot or physics.")] = "robot",
+    scene: Annotated[str, typer.Option(help="robot, physics or rooms.")] = "robot",
     episodes: Annotated[
         int, number("Episodes that the folder is filled up to.", least=1, most=1e6)
     ] = 200,
     frames: Annotated[int, number("Frames of each episode.", least=2, most=100000)] = 33,
     fps: Annotated[
         float | None,
-        number("Frames per second; 10 for the robot, 20 for physics.", least=1, most=1000),
+        number("Frames per second; 20 for physics, else 10.", least=1, most=1000),
     ] = None,
     size: Annotated[str, typer.Option(help="Height x width in pixels, even.")] = "96x128",
     scenario: Annotated[
@@ -46,7 +46,7 @@ def command(
     check: CheckOnly = False,
     as_json: AsJson = False,
 ) -> None:
-    """Render robot episodes, or simple physics, in MuJoCo.
+    """Render robot episodes or simple physics in MuJoCo, or rooms that a camera moves through.
 
     robot: a Franka Panda reaches for, pushes and lifts coloured blocks on a table, and moves about.
     Each episode is an mp4, its 7-D actions and states as npy, the camera and the blocks' places as
@@ -56,16 +56,20 @@ def command(
     is an mp4, a JSON with its caption, and an npz with masks, positions, velocities and energies of
     its objects. Where there is a push, two episodes share their first frame and not their push.
 
+    rooms: a camera moves through painted rooms in which nothing else does. Each episode is an mp4,
+    a JSON, its camera at each frame and the depth of each pixel as npz. Every room is a new one.
+
     Every tenth episode (or pair of rounds) is for validation. The same settings give the same
     episodes; a second run makes what is missing.
 
-    Needs the package's extra "sim". The robot (157 MB) is downloaded once.
+    The robot and physics need the package's extra "sim". The robot (157 MB) is downloaded once.
 
     Examples:
         nemo-cosmos simulate data/robot
         nemo-cosmos simulate data/robot --episodes 500 --workers 8 --seed 7
         nemo-cosmos simulate data/large --size 256x320 --frames 57 --renderer software --json
         nemo-cosmos simulate data/physics --scene physics --episodes 320
+        nemo-cosmos simulate data/rooms --scene rooms --episodes 1000 --frames 17 --size 64x96
         nemo-cosmos simulate data/balls --scene physics --scenario bouncing,collision --check
     """
     if scene not in FPS:
@@ -76,15 +80,17 @@ def command(
     asked = _Asked(
         out, episodes, frames, fps or FPS[scene], *parse_size(size), seed, workers, renderer
     )
+    if scenario and scene != "physics":
+        raise ConfigError(
+            "--scenario chooses among the scenarios of '--scene physics', and the scene is "
+            f"'{scene}'. Leave one of the two out."
+        )
     if scene == "robot":
-        if scenario:
-            raise ConfigError(
-                "--scenario chooses among the scenarios of '--scene physics', and the scene is "
-                "'robot'. Leave one of the two out."
-            )
         job = _robot(asked)
-    else:
+    elif scene == "physics":
         job = _physics(asked, listed(scenario))
+    else:
+        job = _rooms(asked)
     look_first(job.checks, check, as_json)
     with show_progress("Rendering", "episodes", "json" if as_json else "people") as update:
         report = job.run(update)
@@ -178,3 +184,26 @@ def _physics(asked: _Asked, scenarios: tuple[str, ...]) -> _Job:
         return check_renderer(asked.renderer)
 
     return _Job(film_checks(PHYSICS, asked.out, asked.episodes, settings, find_renderer), run)
+
+
+def _rooms(asked: _Asked) -> _Job:
+    from post_training.rendering import film_checks
+    from post_training.rooms import ROOMS, RoomSettings, simulate_rooms
+    from post_training.rooms.generate import check_renderer
+
+    settings = RoomSettings(asked.frames, asked.fps, asked.height, asked.width, asked.seed)
+
+    def run(update: Progress) -> FilmReport:
+        return simulate_rooms(
+            asked.out,
+            asked.episodes,
+            settings,
+            workers=asked.workers,
+            renderer=asked.renderer,
+            progress=update,
+        )
+
+    def find_renderer() -> str:
+        return check_renderer(asked.renderer)
+
+    return _Job(film_checks(ROOMS, asked.out, asked.episodes, settings, find_renderer), run)
