@@ -107,7 +107,15 @@ class Preempted(NemoCosmosError):  # noqa: N818  what happened, not what went wr
 
 
 class MachineError(NemoCosmosError):
-    """A machine computes wrong numbers; nothing has been trained on it."""
+    """Machines compute wrong numbers; nothing has been trained on them.
+
+    Attributes:
+        hosts: their names.
+    """
+
+    def __init__(self, message: str, hosts: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.hosts = tuple(hosts)
 
 
 class JobFailedError(NemoCosmosError):

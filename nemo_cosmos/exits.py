@@ -8,7 +8,7 @@ rank that was killed last, which hides the reason.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from enum import Enum, IntEnum
 from types import MappingProxyType
@@ -66,10 +66,14 @@ def codes(then: Then) -> tuple[int, ...]:
     return tuple(int(code) for code, wanted in THEN.items() if wanted is then)
 
 
-def note_exit(code: int) -> None:
+def note_exit(code: int, hosts: Iterable[str] = ()) -> None:
     """Write an exit code down for the launcher; the first of all ranks counts.
 
     Does nothing where no launcher asks for it, and where the file cannot be written.
+
+    Args:
+        code: the first line of the file.
+        hosts: machines to leave out from now on, a line each.
     """
     path = os.environ.get(EXIT_FILE_VARIABLE)
     if not path:
@@ -77,6 +81,6 @@ def note_exit(code: int) -> None:
     with suppress(OSError):  # there already, or the folder is gone
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
-            os.write(descriptor, f"{int(code)}\n".encode())
+            os.write(descriptor, "".join(f"{line}\n" for line in (int(code), *hosts)).encode())
         finally:
             os.close(descriptor)

@@ -17,7 +17,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
@@ -283,7 +283,7 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         _print_error(error)
-        _leave(exit_code(error))
+        _leave(exit_code(error), getattr(error, "hosts", ()))
     except OSError as error:
         from nemo_cosmos.storage.system_errors import said_by_the_system
 
@@ -336,8 +336,8 @@ def _stop() -> NoReturn:
     _leave(Exit.STOPPED)
 
 
-def _leave(code: Exit) -> NoReturn:
-    note_exit(code)
+def _leave(code: Exit, hosts: Iterable[str] = ()) -> NoReturn:
+    note_exit(code, hosts)
     sys.exit(code)
 
 

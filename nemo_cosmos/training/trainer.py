@@ -18,6 +18,7 @@ from nemo_cosmos.options import Range, check_instance, check_value
 from nemo_cosmos.platform import ranks
 from nemo_cosmos.platform.quiet import quiet_nemo
 from nemo_cosmos.training.callbacks.curves import LossCurves
+from nemo_cosmos.training.callbacks.machine_check import MachineCheck
 from nemo_cosmos.training.callbacks.memory import Memory
 from nemo_cosmos.training.callbacks.progress import Progress
 from nemo_cosmos.training.callbacks.signals import StopOnSignal
@@ -130,7 +131,7 @@ class WorldTrainer(nl.Trainer):
                 max_steps=max_steps,
                 devices=devices,
                 strategy=strategy,
-                callbacks=with_defaults(list(callbacks or ())),
+                callbacks=with_defaults(list(callbacks or ()), self.resilience),
                 log_every_n_steps=log_every_n_steps,
                 limit_val_batches=limit_val_batches,
                 val_check_interval=val_check_interval or max_steps,
@@ -173,7 +174,7 @@ def with_environment(plugins: object) -> list[object]:
     return [*given, LightningEnvironment()]
 
 
-def with_defaults(callbacks: list[pl.Callback]) -> list[pl.Callback]:
+def with_defaults(callbacks: list[pl.Callback], resilience: Resilience) -> list[pl.Callback]:
     """Add the callbacks that every run has, unless one of the same class is there.
 
     The random state comes last: it is restored after everything else has drawn its numbers.
@@ -182,4 +183,5 @@ def with_defaults(callbacks: list[pl.Callback]) -> list[pl.Callback]:
     defaults = (
         StopOnSignal, TensorOverlap, Throughput, Memory, LossCurves, Progress, RandomState
     )  # fmt: skip
-    return [*callbacks, *(kind() for kind in defaults if kind not in kinds)]
+    checks = [MachineCheck()] if resilience.check_machine else []
+    return [*checks, *callbacks, *(kind() for kind in defaults if kind not in kinds)]

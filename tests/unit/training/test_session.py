@@ -19,13 +19,17 @@ from nemo_cosmos import api
 from nemo_cosmos.errors import (
     CheckpointError,
     ConfigError,
+    MachineError,
     NemoCosmosError,
     NumericsError,
     Preempted,
 )
 from nemo_cosmos.models.common.megatron.parts import TensorPart
+from nemo_cosmos.platform.accelerator import self_check
+from nemo_cosmos.platform.accelerator.self_check import KernelCheck
 from nemo_cosmos.storage.run_curves import read_curves
 from nemo_cosmos.training.checkpointing.resume import RunResume
+from nemo_cosmos.training.resilience.settings import Resilience
 from nemo_cosmos.training.run_folder import list_checkpoints
 from nemo_cosmos.training.session import TrainingSession
 from nemo_cosmos.training.strategy import WorldStrategy
@@ -295,3 +299,13 @@ def test_a_preemption_in_the_last_step_ends_as_a_finished_run(whole, toy, tmp_pa
     arguments = toy.arguments(tmp_path, STEPS)
     arguments["trainer"].callbacks.insert(0, SignalAt(STEPS, signal.SIGUSR1))
     assert_same(exported(api.pretrain(**arguments)), exported(whole))
+
+
+def test_a_machine_that_computes_noise_trains_nothing(toy, tmp_path, monkeypatch):
+    noise = [KernelCheck("attention, bfloat16", error=0.9, limit=0.01)]
+    monkeypatch.setattr(self_check, "check_kernels", lambda: noise)
+    with pytest.raises(MachineError, match=r"rank 0, CPU.*attention, bfloat16 is off by 0\.9"):
+        api.pretrain(**toy.arguments(tmp_path, 2))
+    assert not (tmp_path / "toy" / "metrics.jsonl").exists()
+    arguments = toy.arguments(tmp_path, 2, resilience=Resilience(check_machine=False))
+    assert (api.pretrain(**arguments) / "export").is_dir()

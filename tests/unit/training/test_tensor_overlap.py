@@ -13,6 +13,7 @@ from megatron.core import num_microbatches_calculator as calculator
 from nemo_cosmos.errors import MissingDependencyError
 from nemo_cosmos.platform import ensure_model_parallel, has
 from nemo_cosmos.training.callbacks.tensor_overlap import TensorOverlap
+from nemo_cosmos.training.resilience.settings import Resilience
 from nemo_cosmos.training.trainer import with_defaults
 
 BASE = "transformer_engine.pytorch.module.base"
@@ -52,7 +53,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_every_run_allocates_what_its_model_asks_for(calls: list[Any]) -> None:
-    (callback,) = (one for one in with_defaults([]) if isinstance(one, TensorOverlap))
+    (callback,) = (one for one in with_defaults([], Resilience()) if isinstance(one, TensorOverlap))
     callback.on_fit_start(SimpleNamespace(), model(128))
     callback.teardown(SimpleNamespace(), model(128), "fit")
     callback.teardown(SimpleNamespace(), model(128), "fit")
