@@ -17,6 +17,7 @@ from nemo_cosmos.checkpoint.world.folder import World, load_world, save_world
 from nemo_cosmos.data.loading.latent_dataset import LatentDataset
 from nemo_cosmos.data.loading.loader import SampleDraw
 from nemo_cosmos.errors import ConfigError, counted
+from nemo_cosmos.models.autoregressive.build import ARWorldNetwork, joined_context
 from nemo_cosmos.models.autoregressive.decoding.drafts import Drafts
 from nemo_cosmos.models.autoregressive.decoding.loops import Job, decode_jacobi
 from nemo_cosmos.models.autoregressive.decoding.sampling import Sampling
@@ -26,7 +27,7 @@ from nemo_cosmos.models.autoregressive.heads.acceptance import acceptance_of, co
 from nemo_cosmos.models.autoregressive.heads.file import HEADS_FILE, SavedHeads, save_heads
 from nemo_cosmos.models.autoregressive.heads.module import Heads
 from nemo_cosmos.models.autoregressive.heads.training import (
-    CodesAndText,
+    HeadsBatch,
     HeadsTraining,
     train_heads,
 )
@@ -125,10 +126,12 @@ def give_heads(
     given = load_world(world)
     process = ar_settings(given.config.model).process
     net = given.net
-    assert isinstance(net, ARNetwork)
+    assert isinstance(net, ARWorldNetwork)
     text_length = int(given.config.text_encoder["max_length"])
-    dataset = LatentDataset([codes], codes=True, text_length=text_length)
-    batches = _batches(dataset, job, takes_text=bool(net.config.context_channels))
+    dataset = LatentDataset(
+        [codes], codes=True, text_length=text_length, controls=given.config.controls
+    )
+    batches = _batches(dataset, job, net)
     heads, losses = train_heads(net, process, batches, job.training, progress)
     acceptance = _measure(given, heads, batches, job)
     if out is not None:
@@ -147,7 +150,7 @@ def give_heads(
 
 
 def _measure(
-    world: World, heads: Heads, batches: Iterator[CodesAndText], job: HeadsJob
+    world: World, heads: Heads, batches: Iterator[HeadsBatch], job: HeadsJob
 ) -> list[list[float]]:
     """Let the world draw videos as it usually does, and see how often guesses are right."""
     net, process = world.net, ar_settings(world.config.model).process
@@ -155,15 +158,18 @@ def _measure(
     sampling = Sampling(top_p=process.top_p)
     counts = []
     for number in range(job.num_measured):
-        codes_BTHW, text = next(batches)
-        codes_THW, text = codes_BTHW[0], None if text is None else text[:1]
+        batch = next(batches)
+        codes_THW = batch.codes_BTHW[0]
         frames, rows, columns = codes_THW.shape
         grid, seed = (frames, rows, columns), job.seed + number
         given = codes_THW[: min(process.condition_latents, frames - 1)].flatten()
         if not len(given) and not net.config.begin_token:
             given = codes_THW.flatten()[:1]
         window = min(WINDOW, math.prod(grid))
-        scorer = Scorer(net, grid, spare=window, text_BMC=text)
+        context, frame = (
+            None if value is None else value[:1] for value in (batch.context_BMC, batch.frame_BTE)
+        )
+        scorer = Scorer(net, grid, spare=window, text_BMC=context, frame_BTE=frame)
         drafts = Drafts("frame", grid, net.config.vocab_size)
         wanted = Job([given], [math.prod(grid)], [seed], sampling)
         (drawn_P,) = decode_jacobi(scorer, wanted, window, drafts).codes
@@ -172,7 +178,23 @@ def _measure(
     return acceptance_of(counts)
 
 
-def _batches(dataset: LatentDataset, job: HeadsJob, *, takes_text: bool) -> Iterator[CodesAndText]:
+@torch.no_grad()
+def _embedded(net: ARWorldNetwork, items: list[dict[str, Any]]) -> HeadsBatch:
+    """Codes of one size, and the text and controls as the network sees them."""
+    codes_BTHW = torch.stack([item["codes"] for item in items])
+    _, frames, rows, columns = codes_BTHW.shape
+    device = next(net.parameters()).device
+    batch = {
+        name: torch.stack([item[name] for item in items]).to(device)
+        for name, value in items[0].items()
+        if isinstance(value, torch.Tensor) and name != "padding_mask"
+    }
+    control = net.embed_controls(batch, (frames, rows, columns))
+    context = joined_context(net.config, batch.get("t5_text_embeddings"), control)
+    return HeadsBatch(codes_BTHW, context, control.frame_BTE)
+
+
+def _batches(dataset: LatentDataset, job: HeadsJob, net: ARWorldNetwork) -> Iterator[HeadsBatch]:
     """Random batches, each of videos of one size, without an end."""
     generator = torch.Generator().manual_seed(job.seed)
     counts = {bucket: int(count.sum()) for bucket, count in dataset.corpus.counts.items()}
@@ -184,6 +206,4 @@ def _batches(dataset: LatentDataset, job: HeadsJob, *, takes_text: bool) -> Iter
             dataset[SampleDraw(dataset.corpus.nth(bucket, place), bucket, place)]
             for place in chosen
         ]
-        codes_BTHW = torch.stack([item["codes"] for item in items])
-        text = torch.stack([item["t5_text_embeddings"] for item in items]) if takes_text else None
-        yield codes_BTHW, text
+        yield _embedded(net, items)

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import nemo_run as run
 
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.data.modules import CodesDataModule
 from nemo_cosmos.models.autoregressive.model import ARModel
 from nemo_cosmos.models.autoregressive.network.config import ARConfig
 from nemo_cosmos.models.autoregressive.presets import AUTOREGRESSIVE
 from nemo_cosmos.models.autoregressive.process.config import ARProcess
+from nemo_cosmos.models.common.control_dims import TokenizerFacts
+from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from recipes import common
 from recipes.config import Config, as_recipe
 
 PRE_TRAINING_LR = 1e-3
 POST_TRAINING_LR = 5e-5
 POST_TRAINING_STEPS = 1000
+ACTION_STEPS = 10_000
 PAPER_Z_LOSS = 3e-4
 PER_NODE = 8
 LAYOUTS = {
@@ -54,6 +58,34 @@ def ar_nano(post_training: bool) -> run.Partial:
         log=common.log(preset, train_time_interval_s=NANO_SAVE_INTERVAL_S),
         post_training=post_training,
     )
+
+
+@as_recipe
+def ar_nano_action(post_training: bool) -> run.Partial:
+    """Nano, steered by robot actions; starts from a world that continues videos."""
+    recipe = ar_nano(post_training=True)
+    _add_actions(recipe, "ar_nano")
+    recipe.model.config.control_channels = AUTOREGRESSIVE["ar_nano"].network["hidden_size"]
+    # The controls begin at zero and have much to learn in few steps.
+    recipe.optim = common.adamw(1e-3, warmup_steps=50, weight_decay=0.05, min_lr=5e-5)
+    recipe.trainer.callbacks.append(common.obedience(400, num_episodes=4, options={}))
+    recipe.log.name = "ar_nano_action"
+    return recipe
+
+
+@as_recipe
+def ar_5b_action(post_training: bool) -> run.Partial:
+    """Video, text and robot actions, 5B: the actions are attended to, behind the text.
+
+    The published action control of these models trains at the rate of post-training; how long is
+    ours.
+    """
+    recipe = ar_5b_video2world(post_training=True)
+    _add_actions(recipe, "ar_5b_video2world")
+    recipe.trainer.max_steps = ACTION_STEPS
+    recipe.trainer.callbacks.append(common.obedience(1000, options={}))
+    recipe.log.name = "ar_5b_action"
+    return recipe
 
 
 @as_recipe
@@ -129,6 +161,25 @@ def large(preset: str, post_training: bool, *, is_stage: bool = False) -> run.Pa
         log=common.log(preset, every_n_train_steps=500),
         post_training=post_training,
     )
+
+
+def _add_actions(recipe: run.Partial, preset: str) -> None:
+    """Let robot actions steer the model, and load them with the data.
+
+    Args:
+        recipe: the recipe, changed in place.
+        preset: the model's preset.
+    """
+    tokenizer = TOKENIZERS[AUTOREGRESSIVE[preset].tokenizer]
+    recipe.model.controls = [Config(ControlSpec, name="action", options=common.action_options())]
+    recipe.model.tokenizer = Config(
+        TokenizerFacts,
+        temporal_factor=tokenizer.temporal_factor,
+        spatial_factor=tokenizer.spatial_factor,
+    )
+    # An action says how what the first frame shows moves on; without that frame it says little.
+    recipe.model.process.condition_latents = 1
+    recipe.data.controls = ["action"]
 
 
 def _samples(every_n_steps: int, num_videos: int = 1) -> run.Config:

@@ -123,18 +123,33 @@ def sample_videos(every_n_steps: int, num_videos: int = 1, steps: int = 10) -> r
     return Config(SampleVideos, sampler=sampler, every_n_steps=every_n_steps)
 
 
-def obedience(every_n_steps: int, num_episodes: int = 8, steps: int = 10) -> run.Config:
+def obedience(
+    every_n_steps: int, num_episodes: int = 8, options: Mapping[str, object] | None = None
+) -> run.Config:
     """A measure, during training, of whether the model obeys its control.
 
     Args:
         every_n_steps: how often; 0 for never.
         num_episodes: number of examples, each generated twice.
-        steps: sampling steps.
+        options: the family's own choices; by default those of a diffusion model, without guidance.
     """
-    options = {"steps": steps, "guidance": 0.0}
-    return Config(
-        Obedience, every_n_steps=every_n_steps, num_episodes=num_episodes, options=options
-    )
+    chosen = dict({"steps": 10, "guidance": 0.0} if options is None else options)
+    return Config(Obedience, every_n_steps=every_n_steps, num_episodes=num_episodes, options=chosen)
+
+
+# Actions in Bridge's scale (20 times metres or radians a frame) lie within [-1, 1] but are mostly
+# small; unnormalised, a model needs many more steps to notice them. These are the simulator's,
+# rounded; ``nemo-cosmos dataset inspect`` measures those of other data.
+_ACTION_STATS = {
+    "mean": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.45),
+    "std": (0.25, 0.25, 0.25, 0.1, 0.1, 0.2, 0.5),
+}
+
+
+def action_options() -> dict[str, object]:
+    """What an action control is built with: actions in Bridge's form and scale."""
+    stats = {name: list(values) for name, values in _ACTION_STATS.items()}
+    return {"embodiment": "bridge_7", **stats}
 
 
 def adamw(

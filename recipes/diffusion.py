@@ -17,13 +17,13 @@ new size starts from another and changes it::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import nemo_run as run
 
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.data.modules import LatentDataModule
-from nemo_cosmos.models.diffusion.controls import TokenizerFacts
+from nemo_cosmos.models.common.control_dims import TokenizerFacts
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
@@ -37,13 +37,6 @@ POST_TRAINING_STEPS = 2000
 POST_TRAINING_SAVE_STEPS = 200
 # A save of a nano model takes about a second; every 150 s keeps that under 1 %.
 NANO_SAVE_INTERVAL_S = 150.0
-# Actions in Bridge's scale (20 times metres or radians a frame) lie within [-1, 1] but are mostly
-# small; unnormalised, a model needs many more steps to notice them. These are the simulator's,
-# rounded; ``nemo-cosmos dataset inspect`` measures those of other data.
-ACTION_STATS = {
-    "mean": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.45),
-    "std": (0.25, 0.25, 0.25, 0.1, 0.1, 0.2, 0.5),
-}
 
 
 @as_recipe
@@ -62,7 +55,7 @@ def diffusion_nano_video2world(post_training: bool) -> run.Partial:
 def diffusion_nano_action(post_training: bool) -> run.Partial:
     """Nano Video2World, steered by robot actions; always starts from weights."""
     recipe = diffusion_nano_video2world(post_training=True)
-    _add_actions(recipe, "diffusion_nano_video2world", ACTION_STATS)
+    _add_actions(recipe, "diffusion_nano_video2world")
     recipe.model.controls[0].options["cumulative"] = True
     recipe.log.name = "diffusion_nano_action"
     return recipe
@@ -101,7 +94,7 @@ def diffusion_7b_action(post_training: bool) -> run.Partial:
     4e-10 (the published NeMo factory).
     """
     recipe = diffusion_7b_video2world(post_training=True)
-    _add_actions(recipe, "diffusion_7b_video2world", ACTION_STATS)
+    _add_actions(recipe, "diffusion_7b_video2world")
     recipe.optim = common.adamw(4e-4, warmup_steps=2600, min_lr=4e-10, eps=1e-10)
     recipe.trainer.max_steps = 10_000
     recipe.data.global_batch_size = 8
@@ -220,18 +213,14 @@ def _model(preset: str) -> run.Config:
     )
 
 
-def _add_actions(
-    recipe: run.Partial, preset: str, action_stats: Mapping[str, Sequence[float]]
-) -> None:
+def _add_actions(recipe: run.Partial, preset: str) -> None:
     """Let robot actions steer the model, and load them with the data.
 
     Args:
         recipe: the recipe, changed in place.
         preset: the model's preset.
-        action_stats: ``mean`` and ``std`` that normalise the actions.
     """
-    stats = {name: list(values) for name, values in action_stats.items()}
-    _add_control(recipe, preset, "action", {"embodiment": "bridge_7", **stats})
+    _add_control(recipe, preset, "action", common.action_options())
 
 
 def _add_camera(recipe: run.Partial, preset: str) -> None:

@@ -62,10 +62,16 @@ RECIPES: dict[str, RecipeEntry] = {
         _DIFFUSION, "14B Video2World, post-trained on camera paths", pretrains=False
     ),
     "ar_nano": RecipeEntry(_AUTOREGRESSIVE, "next code, in minutes on a CPU"),
+    "ar_nano_action": RecipeEntry(
+        _AUTOREGRESSIVE, "nano, post-trained on robot actions", pretrains=False
+    ),
     "ar_1b": RecipeEntry(_AUTOREGRESSIVE, "next code, 1B"),
     "ar_4b": RecipeEntry(_AUTOREGRESSIVE, "next code, 4B"),
     "ar_12b": RecipeEntry(_AUTOREGRESSIVE, "next code, 12B"),
     "ar_5b_video2world": RecipeEntry(_AUTOREGRESSIVE, "next code with a text, 5B"),
+    "ar_5b_action": RecipeEntry(
+        _AUTOREGRESSIVE, "5B with a text, post-trained on robot actions", pretrains=False
+    ),
     "ar_13b_video2world": RecipeEntry(_AUTOREGRESSIVE, "next code with a text, 13B"),
     "ar_4b_stage_1": RecipeEntry(_STAGES, "4B, stage 1: 17 frames"),
     "ar_4b_stage_1_1": RecipeEntry(

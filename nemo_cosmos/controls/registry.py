@@ -90,8 +90,9 @@ class Control:
     Attributes:
         name: its name in configurations.
         signals: the files that it reads.
-        embedders: classes that embed the signals, by model family (``diffusion``): the class
-            itself, or ``module:class``, which is imported only when a model is built.
+        embedders: classes that embed the signals, by model family (``diffusion``,
+            ``autoregressive``): the class itself, or ``module:class``, which is imported only when
+            a model is built.
         following: the metric that says how well a video follows it; what a model's own control
             gains in it is its sensitivity. A camera's is ``camera_path_error``.
         settle: completes the options that a model is made with, such as a name by its record, so
@@ -117,7 +118,8 @@ class Control:
         """
         if family not in self.embedders:
             raise ConfigError(
-                f"The control '{self.name}' cannot steer a {family} model; it has embedders for "
+                f"The control '{self.name}' cannot steer a model of the family '{family}'; it "
+                f"has embedders for "
                 f"{', '.join(sorted(self.embedders)) or 'no family'}. Choose another control."
             )
         found = self.embedders[family]

@@ -175,7 +175,10 @@ def _signals_of(options: Mapping[str, Any]) -> tuple[Signal, ...]:
 ACTION_CONTROL = Control(
     "action",
     (ACTION,),
-    {"diffusion": "post_training.robotics.action:ActionEmbedder"},
+    {
+        "diffusion": "post_training.robotics.action:ActionEmbedder",
+        "autoregressive": "post_training.robotics.action_context:ActionContext",
+    },
     settle=settle_action,
     signals_of=_signals_of,
     comparable=comparable_action,

@@ -49,6 +49,7 @@ TWO = {
 WITH_CODES = (
     *((name, "codes_text") for name in ("tp_sp", "cp_a2a", "cp_p2p", "pp", "vpp", "fsdp")),
     *((name, "codes") for name in ("cp_p2p", "tp_sp_recompute")),
+    *((name, "codes_steered") for name in ("tp_sp", "cp_p2p", "pp")),
 )
 WITH_PACKS = ("tp_sp", "pp", "dp", "dp_overlap", "fsdp")
 STEERABLE = ("tp_sp", "cp_p2p", "pp", "vpp", "dp_overlap", "fsdp")

@@ -31,8 +31,8 @@ TASKS = ("text2world", "video2world", "mixed")
 STEERED = "steered"
 """A task of its own: as video2world, with actions that steer every latent frame, and a camera."""
 ACTIONS_A_FRAME = 2
-CODES = ("codes", "codes_text")
-"""Tasks of the autoregressive family: codes of videos, without and with a text."""
+CODES = ("codes", "codes_text", "codes_steered")
+"""Tasks of the autoregressive family: codes of videos, without and with a text, or with actions."""
 NUM_CODES = 90
 """They are padded to 128, so that a tensor-parallel rank holds codes and what pads them."""
 DECODED_GRID = (3, 2, 4)
@@ -365,7 +365,9 @@ def make_model(task: str, layout: Layout) -> Any:
     from nemo_cosmos.models.diffusion.model import DiffusionModel
 
     if task in CODES:
-        return ARModel(codes_config(task, layout), optim=optimizer())
+        controls = controls_of(STEERED if task == "codes_steered" else "")
+        controls["controls"] = controls["controls"][:1]  # a camera steers diffusion alone
+        return ARModel(codes_config(task, layout), optim=optimizer(), **controls)
     return DiffusionModel(config_of(task, layout), optim=optimizer(), **controls_of(task))
 
 
@@ -385,6 +387,7 @@ def codes_config(task: str, layout: Layout) -> Any:
         max_width=4,
         layer_spec="local",
         **(text if task == "codes_text" else {}),
+        **({"control_channels": 40} if task == "codes_steered" else {}),
         **layout.config,
     )
 

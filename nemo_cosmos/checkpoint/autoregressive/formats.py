@@ -32,7 +32,7 @@ from nemo_cosmos.checkpoint.world.config import (
     read_description,
     write_config,
 )
-from nemo_cosmos.errors import CheckpointError
+from nemo_cosmos.errors import CheckpointError, ConfigError
 from nemo_cosmos.models.autoregressive.network.config import ARConfig
 from nemo_cosmos.models.autoregressive.presets import AUTOREGRESSIVE, ARPreset, get_ar_preset
 from nemo_cosmos.models.autoregressive.process.config import ARProcess
@@ -115,9 +115,14 @@ class AutoregressiveFormats:
         """Write the weights, with the tokenizer beside them.
 
         Raises:
-            ConfigError: the weights do not divide over the ranks, or transformers has no class
-                that computes the network.
+            ConfigError: the model has a control, the weights do not divide over the ranks, or
+                transformers has no class that computes the network.
         """
+        if config.controls:
+            raise ConfigError(
+                f"The model has the control '{config.controls[0].name}', which other formats "
+                "cannot express. Export it with --format nemo, which keeps everything."
+            )
         network = ar_settings(config.model).network_config()
         export_original_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
         if format == TRANSFORMERS:

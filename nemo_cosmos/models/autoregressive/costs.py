@@ -18,20 +18,23 @@ queries and of all keys, F is the feed-forward width:
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from torch import nn
 
+from nemo_cosmos.controls import ControlSpec
+from nemo_cosmos.models.autoregressive.controls import build_embedders
 from nemo_cosmos.models.autoregressive.network.config import ARConfig
 from nemo_cosmos.models.autoregressive.network.flops import ar_flops
 from nemo_cosmos.models.autoregressive.network.places import Grid, check_grid
 from nemo_cosmos.models.autoregressive.network.transformer import ARNetwork
 from nemo_cosmos.models.autoregressive.parallel.divisibility import check_tokens
 from nemo_cosmos.models.common.attention.context_parallel import DEFAULT_KIND
+from nemo_cosmos.models.common.control_dims import TokenizerFacts
 from nemo_cosmos.models.common.costs import (
     Elementwise,
     ForwardFlops,
@@ -69,11 +72,13 @@ class ARWorkload:
     Attributes:
         config: the network's configuration; its parallel sizes do not matter here.
         grid_thw: latent frames, rows and columns of a sample.
-        num_text_tokens: tokens of the text embedding.
+        num_text_tokens: tokens of the text embedding and of the controls.
         micro_batch_size: samples of a forward pass.
         global_batch_size: samples of an optimiser step.
         precision: bytes by use.
         other_grids_thw: further sizes of samples, which have to divide over ranks, too.
+        controls: what steers the model.
+        tokenizer: factors of the tokenizer that made the codes.
     """
 
     config: ARConfig
@@ -83,11 +88,13 @@ class ARWorkload:
     global_batch_size: int
     precision: Precision
     other_grids_thw: tuple[Grid, ...] = ()
+    controls: tuple[ControlSpec, ...] = ()
+    tokenizer: TokenizerFacts = field(default_factory=TokenizerFacts)
 
     @cached_property
     def parameters(self) -> ParameterCounts:
         """The network's parameters by place."""
-        return count_parameters(self.config)
+        return count_parameters(self.config, self.controls, self.tokenizer)
 
     @property
     def num_tokens(self) -> int:
@@ -111,8 +118,8 @@ class ARWorkload:
 
     @property
     def sublayers(self) -> int:
-        """Self-attention, cross-attention where there is text, and the feed-forward network."""
-        return 3 if self.config.context_channels else 2
+        """Self-attention, cross-attention where there is any, and the feed-forward network."""
+        return 3 if self.config.cross_channels else 2
 
     @property
     def elementwise(self) -> Elementwise:
@@ -186,7 +193,7 @@ class ARWorkload:
         keys = (config.num_query_groups or 1) * config.head_dim
         values = 3 * queries + 3 * keys + 4 * (config.ffn_hidden_size or 0)
         text = 0.0
-        if config.context_channels:
+        if config.cross_channels:
             values += 3 * queries
             text = self.num_text_tokens * 3 * keys / split.tp
         wide = self.sublayers * NORMED_VALUES * self.hidden_size
@@ -220,7 +227,11 @@ class ARWorkload:
         }
 
 
-def count_parameters(config: ARConfig) -> ParameterCounts:
+def count_parameters(
+    config: ARConfig,
+    controls: Sequence[ControlSpec] = (),
+    tokenizer: TokenizerFacts | None = None,
+) -> ParameterCounts:
     """Build the network with one layer on torch's meta device, without memory, and count it.
 
     The rows that the token of the beginning adds to the embedding count as training's own: the
@@ -228,6 +239,8 @@ def count_parameters(config: ARConfig) -> ParameterCounts:
 
     Args:
         config: the network's configuration, however it is spread over ranks.
+        controls: what steers the model.
+        tokenizer: factors of the tokenizer that made the codes, which embedders depend on.
     """
     install_cpu_backend()
     num_layers = config.num_layers
@@ -239,6 +252,7 @@ def count_parameters(config: ARConfig) -> ParameterCounts:
     )
     with torch.device("meta"):
         net = ARNetwork(config, pg_collection=single_process_groups())
+        steering = build_embedders(controls, config, tokenizer)
     layer = net.blocks.layers[0]
     sharded = sum(
         _size([module])
@@ -250,6 +264,7 @@ def count_parameters(config: ARConfig) -> ParameterCounts:
         layers=num_layers,
         layer_sharded=sharded,
         layer_replicated=_size([layer]) - sharded,
+        every_stage=_size([steering]),
         first_stage=_size([net.embedding]) - begin,
         last_stage=_size([net.norm, net.output]),
         training_only=begin,

@@ -12,11 +12,11 @@ from torch import nn
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.autoregressive import costs
-from nemo_cosmos.models.autoregressive.build import build_network
+from nemo_cosmos.models.autoregressive.build import ARWorldNetwork, build_network
+from nemo_cosmos.models.autoregressive.controls import num_context_tokens
 from nemo_cosmos.models.autoregressive.costs import ARWorkload
 from nemo_cosmos.models.autoregressive.generator import ARGenerator
 from nemo_cosmos.models.autoregressive.network.places import check_grid
-from nemo_cosmos.models.autoregressive.network.transformer import ARNetwork
 from nemo_cosmos.models.autoregressive.presets import (
     AUTOREGRESSIVE,
     ARPreset,
@@ -25,6 +25,7 @@ from nemo_cosmos.models.autoregressive.presets import (
 )
 from nemo_cosmos.models.autoregressive.process.config import ARProcess
 from nemo_cosmos.models.autoregressive.settings import FAMILY, ARSettings, ar_settings
+from nemo_cosmos.models.common.control_dims import TokenizerFacts
 from nemo_cosmos.models.common.family import FamilySettings, WorldFamily
 from nemo_cosmos.models.common.generator import Generator
 from nemo_cosmos.models.common.latents import LatentCodec, LatentGrid
@@ -65,10 +66,11 @@ class AutoregressiveFamily:
         return settings
 
     def fixed_settings(self, settings: FamilySettings) -> Mapping[str, Any]:
-        """Return the architecture."""
+        """Return the architecture but for what controls add."""
         return {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in ar_settings(settings).network.items()
+            if name != "control_channels"
         }
 
     def data_settings(self, settings: FamilySettings) -> Mapping[str, int]:
@@ -85,7 +87,7 @@ class AutoregressiveFamily:
         dtype: torch.dtype,
         tp: int = 1,
         cp: int = 1,
-    ) -> ARNetwork:
+    ) -> ARWorldNetwork:
         """Build this rank's part of the network without initialising it."""
         if cp > 1:
             raise ConfigError(_CONTEXT_PARALLEL.format(cp, cp * tp))
@@ -96,7 +98,7 @@ class AutoregressiveFamily:
             use_cpu_initialization=True,
             tensor_model_parallel_size=tp,
         )
-        return build_network(config, controls)
+        return build_network(config, controls, TokenizerFacts.of(tokenizer))
 
     def make_generator(
         self,
@@ -106,7 +108,7 @@ class AutoregressiveFamily:
         folder: Path | None = None,
     ) -> Generator:
         """Return what makes videos with a built network."""
-        assert isinstance(net, ARNetwork)
+        assert isinstance(net, ARWorldNetwork)
         return ARGenerator(net, ar_settings(settings).process, tokenizer, folder)
 
     def share_weights(self, net: nn.Module) -> None:
@@ -133,14 +135,17 @@ class AutoregressiveFamily:
         grids = [costs.grid_of(clip, tokenizer) for clip in inputs.clips_thw]
         for grid in grids:
             check_grid(grid, model.config)
+        text = inputs.num_text_tokens if model.config.context_channels else 0
         return ARWorkload(
             config=model.config,
             grid_thw=grids[0],
-            num_text_tokens=inputs.num_text_tokens,
+            num_text_tokens=text + num_context_tokens(model.controls, grids[0]),
             micro_batch_size=inputs.micro_batch_size,
             global_batch_size=inputs.global_batch_size,
             precision=inputs.precision,
             other_grids_thw=tuple(grids[1:]),
+            controls=model.controls,
+            tokenizer=TokenizerFacts.of(tokenizer),
         )
 
 

@@ -12,10 +12,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, WrongFrameCountError
+from nemo_cosmos.models.autoregressive.build import joined_context
 from nemo_cosmos.models.autoregressive.costs import grid_of
 from nemo_cosmos.models.autoregressive.decoding.coupled import decode_coupled
 from nemo_cosmos.models.autoregressive.decoding.drafts import Drafts
@@ -43,7 +45,7 @@ from nemo_cosmos.platform import by_device
 from nemo_cosmos.progress import Progress
 
 if TYPE_CHECKING:
-    from nemo_cosmos.models.autoregressive.network.transformer import ARNetwork
+    from nemo_cosmos.models.autoregressive.build import ARWorldNetwork
     from nemo_cosmos.models.autoregressive.process.config import ARProcess
     from nemo_cosmos.models.common.latents import LatentCodec
 
@@ -69,7 +71,7 @@ class ARGenerator:
 
     def __init__(
         self,
-        net: ARNetwork,
+        net: ARWorldNetwork,
         process: ARProcess,
         tokenizer: LatentCodec,
         folder: Path | None = None,
@@ -199,14 +201,7 @@ class ARGenerator:
         sizes = tuple(min(size, job.totals[0]) for size in tried_sizes(self.device))
         if is_medusa and options.window is None:
             window = max(sizes)
-        guided = {"negative_BMC": shot.negative_text_BLD, "guidance": options.guidance}
-        scorer = Scorer(
-            self.net,
-            grid,
-            spare=0 if is_plain else window,
-            text_BMC=shot.text_BLD if self.takes_text else None,
-            **(guided if options.guidance else {}),  # type: ignore[arg-type]
-        )
+        scorer = self._scorer(shot, grid, spare=0 if is_plain else window)
         name = "jacobi" if options.decoding == "auto" else options.decoding
         self._last_run = {"decoding": name, "top_p": job.sampling.top_p}
         if is_plain:
@@ -221,6 +216,28 @@ class ARGenerator:
             return decode_coupled(scorer, job, window, drafts, progress)
         by_heads = self.saved_heads.heads if options.drafts == "heads" else None
         return decode_jacobi(scorer, job, window, drafts, progress, by_heads)
+
+    def _scorer(self, shot: Shot, grid: Grid, spare: int) -> Scorer:
+        """Return the network with the shot's text and controls."""
+        guidance: float = shot.options.guidance
+        batch = {name: self._on_device(values) for name, values in shot.controls.items()}
+        control = self.net.embed_controls(batch, grid)
+        text, negative = (
+            joined_context(self.net.config, text_BLD.to(self.device), control)
+            for text_BLD in (shot.text_BLD, shot.negative_text_BLD)
+        )
+        return Scorer(
+            self.net,
+            grid,
+            spare=spare,
+            text_BMC=text,
+            negative_BMC=negative if guidance else None,
+            guidance=guidance,
+            frame_BTE=control.frame_BTE,
+        )
+
+    def _on_device(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values)[None].to(self.device)
 
     def _tree(self, scorer: Scorer, sizes: Sequence[int], window: int | None) -> Tree:
         """Return the tree of a number of nodes, or the fastest one here, measured once."""

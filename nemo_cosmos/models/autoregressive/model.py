@@ -17,10 +17,13 @@ from nemo.lightning.pytorch.optim import OptimizerModule
 from torch import Tensor, nn
 
 from nemo_cosmos.batch import CodesBatch, DataSpec, spec_of
+from nemo_cosmos.controls import ControlSpec, settled
 from nemo_cosmos.errors import ConfigError, SampleError, nearest_names
-from nemo_cosmos.models.autoregressive.build import build_network
+from nemo_cosmos.models.autoregressive.build import build_network, joined_context
+from nemo_cosmos.models.autoregressive.controls import num_context_tokens
 from nemo_cosmos.models.autoregressive.network.config import ARConfig
 from nemo_cosmos.models.autoregressive.network.flops import ar_flops
+from nemo_cosmos.models.autoregressive.network.places import Grid
 from nemo_cosmos.models.autoregressive.network.transformer import TokenInput
 from nemo_cosmos.models.autoregressive.parallel.divisibility import check_tokens
 from nemo_cosmos.models.autoregressive.process.config import ARProcess
@@ -31,6 +34,7 @@ from nemo_cosmos.models.autoregressive.process.training_step import (
     num_tokens,
 )
 from nemo_cosmos.models.autoregressive.settings import FAMILY, ARSettings
+from nemo_cosmos.models.common.control_dims import TokenizerFacts
 from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
 from nemo_cosmos.models.common.megatron.layer_choice import check_fused_gradients
 from nemo_cosmos.models.common.megatron.module import MegatronLightningModule, to_device
@@ -59,6 +63,8 @@ class ARModel(MegatronLightningModule):
         process: training of the next code; by default the first latent frame is given, or none
             with a token of the beginning.
         optim: the optimiser; AdamW at 1e-3 with the distributed optimiser by default.
+        controls: what post-training adds to steer the model; none for pre-training.
+        tokenizer: factors of the tokenizer that made the codes, for the controls.
         preset: name of the preset that ``config`` comes from, for the export's record.
         world: tokenizer, text encoder and video size that the export records; by default they are
             read from the ``dataset.json`` of the training data.
@@ -75,6 +81,8 @@ class ARModel(MegatronLightningModule):
         config: ARConfig,
         process: ARProcess | None = None,
         optim: OptimizerModule | None = None,
+        controls: Sequence[ControlSpec] = (),
+        tokenizer: TokenizerFacts | None = None,
         preset: str | None = None,
         world: WorldInfo | None = None,
         model_transform: Callable[[nn.Module], nn.Module] | None = None,
@@ -87,6 +95,8 @@ class ARModel(MegatronLightningModule):
         super().__init__(config, optim or nl.MegatronOptimizerModule(config=adamw))
         self.config: ARConfig = config
         self.process = process or ARProcess(condition_latents=0 if config.begin_token else 1)
+        self.controls = tuple(settled(spec) for spec in controls)
+        self.tokenizer = tokenizer or TokenizerFacts()
         self.preset = preset
         self.world = world
         self.model_transform = model_transform
@@ -96,8 +106,8 @@ class ARModel(MegatronLightningModule):
     @property
     def new_modules(self) -> frozenset[str]:
         """Modules that the starting weights may lack."""
-        adds_text = "context_channels" in self.extends
-        return frozenset({"cross_attention", "cross_attention_norm"} if adds_text else ())
+        adds_context = "context_channels" in self.extends or bool(self.config.control_channels)
+        return frozenset({"cross_attention", "cross_attention_norm"} if adds_context else ())
 
     @property
     def longer_weights(self) -> frozenset[str]:
@@ -135,6 +145,8 @@ class ARModel(MegatronLightningModule):
         part = ARModel(
             self.config,
             self.process,
+            controls=self.controls,
+            tokenizer=self.tokenizer,
             preset=self.preset,
             world=self.world,
             model_transform=self.model_transform,
@@ -145,7 +157,7 @@ class ARModel(MegatronLightningModule):
 
     def build(self, vp_stage: int | None) -> nn.Module:
         """Build this rank's part of the network, and let ``model_transform`` change it."""
-        network = build_network(self.config, vp_stage=vp_stage)
+        network = build_network(self.config, self.controls, self.tokenizer, vp_stage)
         transform = self.model_transform
         return network if transform is None else transform(network)
 
@@ -171,12 +183,19 @@ class ARModel(MegatronLightningModule):
         """Return loss_B of a batch; on a pipeline stage but the last, hidden states."""
         network = self.network()
         codes_BTHW = batch["codes"]
-        grid = (codes_BTHW.shape[1], codes_BTHW.shape[2], codes_BTHW.shape[3])
+        grid = _grid_of(codes_BTHW)
         cp_group = parallel_state.get_context_parallel_group()
         targets = make_targets(codes_BTHW, self.config, self.process, cp_group)
         table = network.place_table(grid, codes_BTHW.device)
         text = batch["t5_text_embeddings"] if self.config.context_channels else None
-        output: Tensor = self(TokenInput(targets.tokens_BL, table.at(targets.index_L), text))
+        control = network.embed_controls(batch, grid)
+        inputs = TokenInput(
+            targets.tokens_BL,
+            table.at(targets.index_L),
+            joined_context(self.config, text, control),
+            frame_BTE=control.frame_BTE,
+        )
+        output: Tensor = self(inputs)
         if not parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=self.vp_stage):
             return output
         return next_code_loss(
@@ -187,7 +206,9 @@ class ARModel(MegatronLightningModule):
         """Return the operations of a training step over a batch, and its tokens."""
         codes_BTHW = batch["codes"]
         size, tokens = codes_BTHW.shape[0], num_tokens(codes_BTHW)
-        text = batch["t5_text_embeddings"].shape[1] if "t5_text_embeddings" in batch else 0
+        text = num_context_tokens(self.controls, _grid_of(codes_BTHW))
+        if self.config.context_channels:
+            text += batch["t5_text_embeddings"].shape[1]
         return float(ar_flops(self.config, tokens, text, size).training), size * tokens
 
     def describe(self) -> ModelDescription:
@@ -196,8 +217,14 @@ class ARModel(MegatronLightningModule):
             family=FAMILY,
             settings=ARSettings(self.config.architecture(), self.process),
             preset=self.preset,
+            controls=self.controls,
             fps=self._fps,
         )
+
+
+def _grid_of(codes_BTHW: Tensor) -> Grid:
+    _, frames, rows, columns = codes_BTHW.shape
+    return frames, rows, columns
 
 
 def _checked_extensions(names: Sequence[str]) -> tuple[str, ...]:

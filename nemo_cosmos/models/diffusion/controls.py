@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import ClassVar, Self, TypeAlias
 
 from torch import Tensor, nn
 
 from nemo_cosmos.controls import ControlSpec, get_control
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.models.common.latents import LatentGrid
+from nemo_cosmos.models.common.control_dims import NetworkDims, TokenizerFacts
 from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding
 
 __all__ = [
@@ -39,43 +39,6 @@ EmbedControls: TypeAlias = Callable[
     [Mapping[str, object], tuple[int, ...]], ControlEmbedding | None
 ]
 """From a batch and the latents' shape to what all controls add; None where there is no control."""
-
-
-@dataclass(frozen=True)
-class TokenizerFacts:
-    """What a network must know of the tokenizer that made its latents.
-
-    Attributes:
-        temporal_factor: pixel frames per latent frame, except for the first.
-        spatial_factor: pixels per latent row or column.
-    """
-
-    temporal_factor: int = 8
-    spatial_factor: int = 8
-
-    @classmethod
-    def of(cls, tokenizer: LatentGrid) -> Self:
-        """Return the factors of a tokenizer."""
-        return cls(tokenizer.temporal_factor, tokenizer.spatial_factor)
-
-
-@dataclass(frozen=True)
-class NetworkDims:
-    """What an embedder may need to know about the network and the tokenizer.
-
-    Attributes:
-        hidden_size: D, the network's width.
-        context_size: channels of the cross-attention context.
-        temporal_factor: pixel frames per latent frame, except for the first.
-        spatial_factor: pixels per latent row or column.
-        patch_thw: latent frames, rows and columns of a token.
-    """
-
-    hidden_size: int
-    context_size: int
-    temporal_factor: int
-    spatial_factor: int
-    patch_thw: tuple[int, int, int] = (1, 2, 2)
 
 
 class ControlEmbedder(nn.Module, ABC):

@@ -65,7 +65,7 @@ def test_an_entry_point_that_is_no_control() -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_a_family_that_a_control_has_no_embedder_for() -> None:
-    with pytest.raises(ConfigError, match="'wind' cannot steer a diffusion model"):
+    with pytest.raises(ConfigError, match="'wind' cannot steer a model of the family 'diffusion'"):
         get_control("wind").embedder("diffusion")
 
 

@@ -32,9 +32,11 @@ class Scorer:
         grid_thw: latent frames, rows and columns of the videos.
         batch_size: number of videos.
         spare: tokens that may be fed beyond a video's end.
-        text_BMC: text embeddings; None for a model without text.
+        text_BMC: text embeddings, with what controls add to them; None for a model without.
         negative_BMC: what guidance leads away from; needed where ``guidance`` is not 0.
         guidance: how strongly to follow the text.
+        frame_BTE: what controls add to the tokens before the codes of each latent frame; None
+            without.
 
     Raises:
         ConfigError: the rank holds a pipeline stage, or guidance has no text to follow.
@@ -50,6 +52,7 @@ class Scorer:
         text_BMC: Tensor | None = None,
         negative_BMC: Tensor | None = None,
         guidance: float = 0.0,
+        frame_BTE: Tensor | None = None,
     ) -> None:
         if not (net.pre_process and net.post_process):
             raise ConfigError(
@@ -69,6 +72,9 @@ class Scorer:
         texts = [text_BMC] if not guidance else [text_BMC, negative_BMC]
         joined = [text for text in texts if text is not None]
         self.text = net.encode_text(torch.cat(joined).to(self.device)) if joined else None
+        if frame_BTE is not None and guidance:
+            frame_BTE = frame_BTE.repeat(2, 1, 1)
+        self.frame_BTE = frame_BTE
         self.cache = KeyValueCache.of(
             net.config,
             batch_size * (2 if guidance else 1),
@@ -114,7 +120,9 @@ class Scorer:
         places = self.table.at(index_LB.clamp(max=len(self.table.cos_PD) - 1))
         tokens = tokens_BL.repeat(2, 1) if self.guidance else tokens_BL
         mask = None if tree is None else TreeMask(tree.parents)
-        inputs = TokenInput(tokens, places, self.text, self.cache, mask, is_scored=False)
+        inputs = TokenInput(
+            tokens, places, self.text, self.cache, mask, is_scored=False, frame_BTE=self.frame_BTE
+        )
         x_LBE: Tensor = self.net(inputs)
         self.cache.advance(num_new)
         self.num_passes += 1

@@ -1,6 +1,7 @@
 """Training of heads on a network that stays as it is, or whose last layers learn with them.
 
-Shape suffixes: B videos, T latent frames, H W latent rows and columns, M text tokens, C channels.
+Shape suffixes: B videos, T latent frames, H W latent rows and columns, M context tokens, C
+channels, E model width.
 """
 
 from __future__ import annotations
@@ -26,8 +27,20 @@ from nemo_cosmos.models.autoregressive.process.training_step import (
 )
 from nemo_cosmos.progress import Progress
 
-CodesAndText = tuple[Tensor, Tensor | None]
-"""codes_BTHW and, for a network with text, text_BMC."""
+
+@dataclass(frozen=True)
+class HeadsBatch:
+    """Videos of one size, and what the network sees beside them.
+
+    Attributes:
+        codes_BTHW: codes of the network's codebook.
+        context_BMC: text and controls, for a network that attends to any.
+        frame_BTE: what controls add to the tokens before each latent frame's codes.
+    """
+
+    codes_BTHW: Tensor
+    context_BMC: Tensor | None = None
+    frame_BTE: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,7 @@ class HeadsTraining:
 def train_heads(
     net: ARNetwork,
     process: ARProcess,
-    batches: Iterator[CodesAndText],
+    batches: Iterator[HeadsBatch],
     how: HeadsTraining,
     progress: Progress | None = None,
 ) -> tuple[Heads, list[float]]:
@@ -106,20 +119,22 @@ def _loss(
     net: ARNetwork,
     process: ARProcess,
     heads: Heads,
-    batch: CodesAndText,
+    batch: HeadsBatch,
     device: torch.device,
     *,
     learns: bool,
 ) -> Tensor:
-    codes_BTHW, text = batch
-    check_codes(codes_BTHW, net.config)
-    codes_BTHW = codes_BTHW.to(device)
+    check_codes(batch.codes_BTHW, net.config)
+    codes_BTHW = batch.codes_BTHW.to(device)
     _, frames, rows, columns = codes_BTHW.shape
     targets = make_targets(codes_BTHW, net.config, process, None)
     places = net.place_table((frames, rows, columns), device).at(targets.index_L)
-    text = None if text is None else text.to(device)
+    context, frame = (
+        None if value is None else value.to(device)
+        for value in (batch.context_BMC, batch.frame_BTE)
+    )
     with torch.set_grad_enabled(learns):
-        inputs = TokenInput(targets.tokens_BL, places, text, is_scored=False)
+        inputs = TokenInput(targets.tokens_BL, places, context, is_scored=False, frame_BTE=frame)
         x_LBE: Tensor = net(inputs)
     loss = heads_loss(net, heads, x_LBE, targets).mean()
     if learns:

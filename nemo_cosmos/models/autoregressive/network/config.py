@@ -42,7 +42,10 @@ _ARCHITECTURE_FIELDS = (
     "max_frames",
     "max_height",
     "max_width",
+    "control_channels",
 )
+_SINCE_THEN = ("control_channels",)
+"""Fields that worlds of earlier releases lack; their defaults are what these worlds have."""
 VOCABULARY_MULTIPLE = 64
 """Rows of the embedding and of the output layer are padded to a multiple of this."""
 
@@ -56,6 +59,8 @@ class ARConfig(TransformerConfig):
         begin_token: whether a token of its own stands before the video, so that the first code is
             predicted, too.
         context_channels: width of the text embedding; 0 for a model without text.
+        control_channels: width of what controls give to attend to, in a model without text; 0 where
+            there is a text, whose width it then has, or no control.
         absolute_positions: whether sines and cosines of the place are added before every layer.
         rope_theta: base of the rotary embedding's frequencies.
         yarn_lengths_thw: latent frames, rows and columns of the training before positions were
@@ -75,6 +80,7 @@ class ARConfig(TransformerConfig):
     vocab_size: int = 64_000
     begin_token: bool = False
     context_channels: int = 0
+    control_channels: int = 0
     absolute_positions: bool = False
     rope_theta: float = 500_000.0
     yarn_lengths_thw: tuple[int, int, int] | None = None
@@ -87,8 +93,8 @@ class ARConfig(TransformerConfig):
     layer_spec: str = "auto"
     fused: str = "auto"
 
-    has_cond_embedder: ClassVar[bool] = False
-    """No pipeline stage holds a copy of another's weights."""
+    has_cond_embedder: ClassVar[bool] = True
+    """Every pipeline stage holds a copy of the controls' embedders, whose gradients are summed."""
 
     # Megatron's fields, where these models differ from its defaults.
     num_query_groups: int | None = 8
@@ -156,7 +162,14 @@ class ARConfig(TransformerConfig):
             check_value(name, value, int)
         for name in ("begin_token", "absolute_positions"):
             check_value(name, getattr(self, name), bool)
-        check_value("context_channels", self.context_channels, int, Range(least=0))
+        for name in ("context_channels", "control_channels"):
+            check_value(name, getattr(self, name), int, Range(least=0))
+        if self.context_channels and self.control_channels:
+            raise ConfigError(
+                f"control_channels={self.control_channels} is for a model without text; this one "
+                f"has a text of context_channels={self.context_channels}, and controls take its "
+                "width. Leave control_channels at 0."
+            )
         for name in ("rope_theta", "yarn_scale", "yarn_beta_fast", "yarn_beta_slow"):
             check_value(name, getattr(self, name), float, Range(above=0))
         lengths = self.yarn_lengths_thw
@@ -231,6 +244,11 @@ class ARConfig(TransformerConfig):
         return self.vocab_size
 
     @property
+    def cross_channels(self) -> int:
+        """Width of what the layers attend to besides the tokens; 0 where there is nothing."""
+        return self.context_channels or self.control_channels
+
+    @property
     def head_dim(self) -> int:
         """Channels of a head."""
         assert self.kv_channels is not None
@@ -262,7 +280,8 @@ class ARConfig(TransformerConfig):
         Raises:
             ConfigError: a name that is unknown or missing, or an impossible value.
         """
-        check_record(values, "network", _ARCHITECTURE_FIELDS, required=_ARCHITECTURE_FIELDS)
+        required = [name for name in _ARCHITECTURE_FIELDS if name not in _SINCE_THEN]
+        check_record(values, "network", _ARCHITECTURE_FIELDS, required=required)
         known = {f.name for f in fields(cls)}
         for name in overrides:
             if name not in known:

@@ -61,16 +61,17 @@ def ar_flops(
     Args:
         config: the network's configuration.
         num_tokens: tokens of a sample.
-        num_text_tokens: tokens of its text, padding included; ignored by a model without text.
+        num_text_tokens: tokens of its text, padding included, and of its controls; ignored by a
+            model without either.
         batch_size: number of samples.
     """
     layers, width, ffn = config.num_layers, config.hidden_size, config.ffn_hidden_size or 0
     queries = config.num_attention_heads * config.head_dim
     keys = (config.num_query_groups or 1) * config.head_dim
-    tokens, text = num_tokens, num_text_tokens if config.context_channels else 0
+    tokens, text = num_tokens, num_text_tokens if config.cross_channels else 0
     projections = 4 * tokens * width * (queries + keys)
-    if config.context_channels:
-        projections += 4 * tokens * width * queries + 4 * text * config.context_channels * keys
+    if config.cross_channels:
+        projections += 4 * tokens * width * queries + 4 * text * config.cross_channels * keys
     return ARFlops(
         self_attention=batch_size * layers * 2 * tokens**2 * queries,
         cross_attention=batch_size * layers * 4 * tokens * text * queries,

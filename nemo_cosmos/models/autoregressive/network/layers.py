@@ -41,7 +41,8 @@ class ARLayerInputs(NamedTuple):
         rope_cos_LB1D: cosines of the rotary embedding's angles.
         rope_sin_LB1D: sines of the same angles.
         position_LBE: absolute positions; None without.
-        context_MBC: the text; None without, or where the layers get its keys and values instead.
+        context_MBC: the text and what controls give; None without, or where the layers get its
+            keys and values instead.
     """
 
     rope_cos_LB1D: Tensor
@@ -124,7 +125,7 @@ class GatedMLP(MegatronModule):
 
 
 class ARLayer(MegatronModule, BaseTransformerLayer):
-    """Self-attention, cross-attention where the model has text, and feed-forward.
+    """Self-attention, cross-attention where the model has a text or a control, and feed-forward.
 
     Args:
         config: the network's configuration.
@@ -163,10 +164,10 @@ class ARLayer(MegatronModule, BaseTransformerLayer):
             submodules.self_attention, cp_comm_type=cp_comm_type, **place
         )
         self.cross_attention_norm = self.cross_attention = None
-        if config.context_channels:
+        if config.cross_channels:
             self.cross_attention_norm = build_module(submodules.norm, **norm)
             self.cross_attention = build_module(
-                submodules.cross_attention, context_size=config.context_channels, **place
+                submodules.cross_attention, context_size=config.cross_channels, **place
             )
         self.mlp_norm = build_module(submodules.norm, **norm)
         self.mlp = build_module(submodules.mlp, config=config, tp_group=groups.tp)

@@ -29,10 +29,12 @@ class Places:
 
     Attributes:
         rope: cosines and sines of the rotary embedding, (L, B, 1, D).
+        next_frame_LB: the latent frame of the code behind each token.
         position_LBE: the absolute position embedding; None without one.
     """
 
     rope: RopeTable
+    next_frame_LB: Tensor
     position_LBE: Tensor | None
 
 
@@ -43,11 +45,13 @@ class PlaceTable:
     Attributes:
         cos_PD: cosines.
         sin_PD: sines.
+        next_frame_P: the latent frame of the code behind each token.
         position_PE: absolute positions; None without.
     """
 
     cos_PD: Tensor
     sin_PD: Tensor
+    next_frame_P: Tensor
     position_PE: Tensor | None
 
     def at(self, index: Tensor) -> Places:
@@ -55,7 +59,7 @@ class PlaceTable:
         index_LB = index[:, None] if index.dim() == 1 else index
         rope = RopeTable(self.cos_PD[index_LB][:, :, None], self.sin_PD[index_LB][:, :, None])
         position = None if self.position_PE is None else self.position_PE[index_LB]
-        return Places(rope, position)
+        return Places(rope, self.next_frame_P[index_LB], position)
 
 
 def place_table(
@@ -80,7 +84,12 @@ def place_table(
         sin_PD = torch.cat([torch.zeros_like(sin_PD[:1]), sin_PD])
         if position_PE is not None:
             position_PE = torch.cat([torch.zeros_like(position_PE[:1]), position_PE])
-    return PlaceTable(cos_PD, sin_PD, position_PE)
+    frames, rows, columns = grid_thw
+    first = 0 if config.begin_token else 1  # place of the code behind the first token
+    place_P = torch.arange(len(cos_PD), device=device) + first
+    # Nothing follows the last token; it counts to the last frame.
+    next_frame_P = (place_P // (rows * columns)).clamp(max=frames - 1)
+    return PlaceTable(cos_PD, sin_PD, next_frame_P, position_PE)
 
 
 def absolute_positions(width: int, grid_thw: Grid, device: torch.device) -> Tensor:

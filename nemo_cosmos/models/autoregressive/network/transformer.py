@@ -1,17 +1,18 @@
 """The autoregressive transformer of the Cosmos world models, on Megatron-Core (paper section 5.3).
 
 One network for all sizes: the codes of a discrete video tokenizer, in the order (t, h, w), become
-tokens; layers of causal self-attention, with text of cross-attention to it, and of a gated
-feed-forward network follow; a linear map gives the scores of the next code. It takes tensors and
-knows nothing of files, losses or decoding.
+tokens; layers of causal self-attention and of a gated feed-forward network follow, where there is a
+text or a control with cross-attention to it in between; a linear map gives the scores of the next
+code. It takes tensors and knows nothing of files, losses or decoding.
 
-Shape suffixes: B batch, L tokens, M text tokens, C channels of the text, E model width, V codes
-(a tensor-parallel rank's). Inside, tokens come first: (L, B, E).
+Shape suffixes: B batch, L tokens, M text tokens, C channels of the text, E model width, T latent
+frames, V codes (a tensor-parallel rank's). Inside, tokens come first: (L, B, E).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from megatron.core.enums import ModelType
@@ -19,6 +20,7 @@ from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, VocabParallelEmbedding
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.spec_utils import ModuleSpec, build_module
+from megatron.core.utils import get_pg_rank, get_pg_size
 from torch import Tensor
 
 from nemo_cosmos.errors import ConfigError
@@ -33,6 +35,7 @@ from nemo_cosmos.models.common.megatron.extra_state import (
     accept_missing_extra_state,
     without_extra_state,
 )
+from nemo_cosmos.models.common.megatron.pipeline_copies import number_copies
 from nemo_cosmos.models.common.megatron.sequence_parallel import SequenceParallel
 
 
@@ -54,10 +57,13 @@ class TokenInput:
     Attributes:
         tokens_BL: codes, and the token of the beginning where the network has one; int64.
         places: where they stand; see :meth:`ARNetwork.place_table`.
-        text: text embedding (B, M, C), or its keys and values; None for a model without text.
+        text: text embedding (B, M, C) with what controls add to it, or its keys and values; None
+            for a model without.
         cache: keys and values of the tokens before these; the caller advances it afterwards.
         mask: which tokens a token sees; those before it by default.
         is_scored: whether scores are asked for, or the keys and values alone.
+        frame_BTE: what controls add to the tokens that precede the codes of each latent frame; None
+            without.
     """
 
     tokens_BL: Tensor
@@ -66,6 +72,7 @@ class TokenInput:
     cache: KeyValueCache | None = None
     mask: Mask | None = None
     is_scored: bool = True
+    frame_BTE: Tensor | None = None
 
 
 class ARNetwork(MegatronModule):
@@ -80,7 +87,12 @@ class ARNetwork(MegatronModule):
         post_process: whether this rank holds the last pipeline stage (output).
         vp_stage: number of the virtual pipeline stage; None without virtual stages.
         pg_collection: process groups; Megatron's global ones by default.
+
+    Attributes:
+        ON_EVERY_STAGE: prefixes of the parameters that all pipeline stages hold.
     """
+
+    ON_EVERY_STAGE: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -148,7 +160,7 @@ class ARNetwork(MegatronModule):
         """
         layer_inputs, keys_values = self._layer_inputs(inputs)
         # A later pipeline stage gets its tokens from the stage before, by set_input_tensor.
-        x_LBE = self._embed(inputs.tokens_BL) if self.pre_process else None
+        x_LBE = self._embed(inputs) if self.pre_process else None
         x_LBE = self.blocks(x_LBE, layer_inputs, keys_values, inputs.cache, inputs.mask)
         return self.score(x_LBE) if self.post_process and inputs.is_scored else x_LBE
 
@@ -166,18 +178,24 @@ class ARNetwork(MegatronModule):
         """Compute the text's keys and values for all layers, to be used for every token."""
         return TextKeysValues(self.blocks.project_context(self._context(text_BMC)))
 
-    def _embed(self, tokens_BL: Tensor) -> Tensor:
-        """This rank's share of the tokens, (L, B, E)."""
-        self.sequence.check_divides(tokens_BL.shape[1])
-        x: Tensor = self.embedding(tokens_BL)
+    def _embed(self, inputs: TokenInput) -> Tensor:
+        """This rank's share of the tokens, (L, B, E), with what controls add to them."""
+        self.sequence.check_divides(inputs.tokens_BL.shape[1])
+        x: Tensor = self.embedding(inputs.tokens_BL)
         # Under sequence parallelism the embedding sums and shares out, tokens first.
-        return x if self.sequence.is_on else x.transpose(0, 1).contiguous()
+        x_LBE = x if self.sequence.is_on else x.transpose(0, 1).contiguous()
+        if inputs.frame_BTE is None:
+            return x_LBE
+        frame_TBE = inputs.frame_BTE.to(x_LBE.dtype).transpose(0, 1)
+        next_LB = self.sequence.chunk(inputs.places.next_frame_LB)
+        return x_LBE + frame_TBE[next_LB, torch.arange(frame_TBE.shape[1], device=x_LBE.device)]
 
     def _layer_inputs(self, inputs: TokenInput) -> tuple[ARLayerInputs, list[KeysValues] | None]:
-        text, takes_text = inputs.text, bool(self.config.context_channels)
+        text, takes_text = inputs.text, bool(self.config.cross_channels)
         if (text is not None) != takes_text:
             raise ConfigError(
-                "The network attends to a text, but was given none. Pass the text's embedding."
+                "The network attends to a text or a control, but was given none. Pass the text's "
+                "embedding, or the control's."
                 if takes_text
                 else "A text was given to a network that was built without one "
                 "(context_channels=0). Use a preset with text, such as ar_5b_video2world."
@@ -195,14 +213,16 @@ class ARNetwork(MegatronModule):
 
     def _context(self, text_BMC: Tensor) -> Tensor:
         """What cross-attention attends to: this rank's share of the text, tokens first."""
-        if text_BMC.shape[-1] != self.config.context_channels:
+        if text_BMC.shape[-1] != self.config.cross_channels:
             raise ConfigError(
                 f"The text embedding is {text_BMC.shape[-1]} wide, but the network was built for "
-                f"context_channels={self.config.context_channels}. Use the text encoder that the "
+                f"context_channels={self.config.cross_channels}. Use the text encoder that the "
                 "model was trained with."
             )
         context_MBC = text_BMC.to(self.config.params_dtype).transpose(0, 1).contiguous()
-        return self.sequence.scatter(context_MBC)
+        self.sequence.check_divides(context_MBC.shape[0])
+        # A plain slice: what embeds controls sums its gradients over the ranks.
+        return self.sequence.chunk(context_MBC)
 
     def set_input_tensor(self, input_tensor: Tensor | list[Tensor]) -> None:
         """Take the tokens of the pipeline stage before (called by Megatron's schedules)."""
@@ -216,6 +236,13 @@ class ARNetwork(MegatronModule):
         sharded_offsets: tuple[tuple[int, int, int], ...] = (),
         metadata: dict[str, object] | None = None,
     ) -> dict[str, object]:
-        """Megatron's sharded state, whose keys are the same for every layer spec."""
-        state = super().sharded_state_dict(prefix, sharded_offsets, metadata)
+        """Megatron's sharded state, which holds what every pipeline stage has a copy of once.
+
+        Its keys are the same for every layer spec.
+        """
+        state: dict[str, object] = super().sharded_state_dict(prefix, sharded_offsets, metadata)
+        if not self.pre_process:
+            copies = tuple(prefix + name for name in self.ON_EVERY_STAGE)
+            stage = get_pg_rank(self.pp_group) + get_pg_size(self.pp_group) * (self.vp_stage or 0)
+            number_copies(state, copies, stage)
         return without_extra_state(state, self.config)

@@ -37,8 +37,14 @@ def own_layer_inputs(c: LayerInputs, sequence: SequenceParallel) -> LayerInputs:
         # A plain slice: what embeds controls sums its gradients over the ranks.
         added_LBE=None if c.added_LBE is None else sequence.chunk(c.added_LBE),
         position_L1E=None if c.position_L1E is None else sequence.scatter(c.position_L1E),
-        context_MBC=None if c.context_MBC is None else sequence.scatter(c.context_MBC),
+        context_MBC=None if c.context_MBC is None else _own_context(c.context_MBC, sequence),
     )
+
+
+def _own_context(context_MBC: torch.Tensor, sequence: SequenceParallel) -> torch.Tensor:
+    """This rank's context tokens; a plain slice, for a control may have made some of them."""
+    sequence.check_divides(context_MBC.shape[0])
+    return sequence.chunk(context_MBC)
 
 
 def _own_frames(x_TBE: torch.Tensor, sequence: SequenceParallel) -> torch.Tensor:

@@ -27,7 +27,7 @@ from nemo_cosmos.models.autoregressive.heads.file import (
 from nemo_cosmos.models.autoregressive.heads.loss import HEAD_DECAY, heads_loss
 from nemo_cosmos.models.autoregressive.heads.module import Heads
 from nemo_cosmos.models.autoregressive.heads.training import (
-    CodesAndText,
+    HeadsBatch,
     HeadsTraining,
     train_heads,
 )
@@ -39,12 +39,13 @@ NUM_CODES = 24
 CPU = torch.device("cpu")
 
 
-def counting(num_videos: int) -> Iterator[CodesAndText]:
+def counting(num_videos: int) -> Iterator[HeadsBatch]:
     """Videos whose codes count up from any of 40, and go on with the first behind the last."""
     generator = torch.Generator().manual_seed(0)
     while True:
         first = torch.randint(40, (num_videos, 1), generator=generator)
-        yield ((first + torch.arange(NUM_CODES)) % 40).view(num_videos, *GRID), None
+        codes_BL = (first + torch.arange(NUM_CODES)) % 40
+        yield HeadsBatch(codes_BL.view(num_videos, *GRID))
 
 
 def test_trained_heads_guess_what_comes(build) -> None:
@@ -59,7 +60,7 @@ def test_trained_heads_guess_what_comes(build) -> None:
     assert not torch.equal(after["output.weight"], before["output.weight"])
     assert not any(value.requires_grad for value in after.values())
 
-    (codes_BTHW, _) = next(counting(1))
+    codes_BTHW = next(counting(1)).codes_BTHW
     given, sampling = codes_BTHW.flatten()[:12], Sampling(top_p=0.9)
     job = Job([given], [NUM_CODES], [7], sampling)
     plain = decode_plain(Scorer(net, GRID), job)
@@ -84,7 +85,7 @@ def test_a_frozen_network_stays_as_it_is(build) -> None:
 
 def test_the_loss_is_that_of_each_head_s_own_codes(build) -> None:
     net = build()
-    (codes_BTHW, _) = next(counting(2))
+    codes_BTHW = next(counting(2)).codes_BTHW
     heads = Heads(2, net.config.hidden_size)
     targets = make_targets(codes_BTHW, net.config, ARProcess(), None)
     x_LBE = torch.randn(NUM_CODES, 2, net.config.hidden_size)
