@@ -96,3 +96,68 @@ def test_weights_drawn_in_parts_spread_as_whole_ones(two_processes: ProcessPool)
     assert len(whole) == 7
     for found in two_processes.run(spreads, tp=2, use_cpu_initialization=False):
         assert found == pytest.approx(whole, rel=0.02)  # a uniform draw comes this near its bound
+
+
+def measure_control(tp: int) -> dict[str, float]:
+    """Gradient norms of what embeds a control, one map for each place where controls enter."""
+    import torch
+    from megatron.core.distributed.finalize_model_grads import (
+        _allreduce_non_tensor_model_parallel_grads,
+    )
+    from torch import nn
+
+    from nemo_cosmos.models.diffusion.network.config import DiTConfig
+    from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding
+    from nemo_cosmos.models.diffusion.network.dit import DiT
+    from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
+    from nemo_cosmos.platform import ensure_model_parallel
+
+    ensure_model_parallel(tp=tp)
+    config = DiTConfig(
+        num_layers=2, hidden_size=96, num_attention_heads=4, crossattn_emb_channels=32,
+        adaln_lora_dim=16, control_channels=2, max_frames=8, max_height=16, max_width=16,
+        tensor_model_parallel_size=tp, sequence_parallel=tp > 1,
+    )  # fmt: skip
+    net = DiT(config)
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if "linear_2" in name:
+                parameter.copy_(draw(*parameter.shape) * 0.1)
+    sizes = {
+        "latent_channels_BCTHW": (2, 2, 4, 6, 8),
+        "timestep_BTD": (2, 1, 96),
+        "adaln_lora_BT3D": (2, 1, 3 * 96),
+        "context_BLD": (2, 2, 32),
+        "tokens_BDthw": (2, 96, 4, 3, 4),
+    }
+    embedder = nn.ParameterDict({name: draw(*size) * 0.3 for name, size in sizes.items()})
+    for parameter in embedder.parameters():
+        # As nemo_cosmos.models.diffusion.build marks what embeds a control.
+        parameter.sequence_parallel = config.sequence_parallel
+    x, c_noise, text = draw(2, 16, 4, 6, 8), draw(2), draw(2, 8, 32)
+    control = ControlEmbedding(**{name: 1 * value for name, value in embedder.items()})
+    inputs = NetworkInput(x, c_noise, text, torch.tensor([24.0, 10.0]), control=control)
+    net(inputs).square().mean().backward()
+    for parameter in embedder.parameters():
+        parameter.main_grad = parameter.grad
+    chunk = SimpleNamespace(
+        module=embedder,
+        named_parameters=embedder.named_parameters,
+        ddp_config=SimpleNamespace(use_megatron_fsdp=False),
+    )
+    if tp > 1:
+        _allreduce_non_tensor_model_parallel_grads([chunk], config, net.tp_group)
+    return {name: value.main_grad.norm().item() for name, value in embedder.items()}
+
+
+@pytest.mark.slow
+def test_what_embeds_a_control_gets_its_gradient_once(two_processes: ProcessPool) -> None:
+    expected = two_processes.run(measure_control, tp=1)[0]
+    assert min(expected.values()) > 0
+    for found in two_processes.run(measure_control, tp=2):
+        assert found == pytest.approx(expected, rel=RELATIVE)

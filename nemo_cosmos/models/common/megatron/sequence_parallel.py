@@ -9,6 +9,8 @@ Shape suffixes: L tokens, B batch, E model width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from megatron.core.tensor_parallel.mappings import (
@@ -82,3 +84,29 @@ class SequenceParallel:
         their attribute ``sequence_parallel``.
         """
         return x.chunk(self.num_ranks)[get_pg_rank(self.group)] if self.is_on else x
+
+    def counted_once(self, x: torch.Tensor) -> torch.Tensor:
+        """The same tensor, for one whose whole gradient every rank will hold.
+
+        :meth:`scatter` gives each rank all of the gradient. Where it flows on into parameters whose
+        gradients are summed over the ranks, as what embeds a control, each must add its share.
+        """
+        return _share_of_gradient(x, self.num_ranks) if self.is_on else x
+
+
+class _ShareOfGradient(torch.autograd.Function):
+    """Identity, whose backward pass divides by the number of ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, num_ranks: int) -> torch.Tensor:
+        ctx.num_ranks = num_ranks
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient / ctx.num_ranks, None
+
+
+def _share_of_gradient(x: torch.Tensor, num_ranks: int) -> torch.Tensor:
+    shared: torch.Tensor = _ShareOfGradient.apply(x, num_ranks)
+    return shared

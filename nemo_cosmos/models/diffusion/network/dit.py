@@ -16,6 +16,7 @@ and columns; L tokens, M text tokens, E model width, K values of a patch. Inside
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -173,6 +174,10 @@ class DiT(MegatronModule):
 
     def embed_latent(self, inputs: NetworkInput) -> torch.Tensor:
         """Tokens (L, B, E) of the latent and of the masks and channels that are stacked on it."""
+        control = inputs.control
+        if control is not None and control.latent_channels_BCTHW is not None:
+            channels = self.sequence.counted_once(control.latent_channels_BCTHW)
+            inputs = replace(inputs, control=replace(control, latent_channels_BCTHW=channels))
         return self.patch_embed(stack_channels(inputs, self.config, self.dtype))
 
     def embed_conditions(self, inputs: NetworkInput, grid_thw: tuple[int, int, int]) -> LayerInputs:
@@ -283,6 +288,8 @@ class DiT(MegatronModule):
                 "encoder that the model was trained with."
             )
         text, added_BLD = text_BMC.to(self.dtype), control.context_BLD
+        if added_BLD is not None:
+            added_BLD = self.sequence.counted_once(added_BLD)
         if text.dim() == 4:  # every view attends to its own text, and to the controls' tokens
             if added_BLD is not None:
                 added = added_BLD.to(self.dtype)[:, None].expand(-1, text.shape[1], -1, -1)
