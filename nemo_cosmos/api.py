@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nemo_cosmos.planning.counted import CountedPlan
     from nemo_cosmos.planning.planner import Plan
     from nemo_cosmos.progress import Progress
+    from nemo_cosmos.training.adapters.lora import LoRA
 
 __all__ = [
     "curate",
@@ -171,6 +172,7 @@ def finetune(
     log: nl.NeMoLogger | None = None,
     resume: nl.AutoResume | None = None,
     optim: nl.OptimizerModule | None = None,
+    peft: LoRA | None = None,
 ) -> Path:
     """Post-train a model: the same as :func:`pretrain`, from given weights.
 
@@ -183,6 +185,8 @@ def finetune(
             (``config.json`` and ``model.safetensors``) or a NeMo checkpoint. A checkpoint of this
             run itself goes first.
         optim: the optimiser, as of :func:`pretrain`.
+        peft: what to train instead of all weights, such as ``LoRA(dim=16)``; the adapter is then in
+            ``adapter/`` below the run's folder, and ``export/`` is the model with it.
 
     Returns:
         the run's folder.
@@ -197,7 +201,7 @@ def finetune(
     from nemo_cosmos.training.run import check_restore, train
 
     check_restore(resume)
-    return train(model, data, trainer, log, resume, optim)
+    return train(model, data, trainer, log, resume, optim, peft)
 
 
 def import_ckpt(
@@ -240,26 +244,35 @@ def import_ckpt(
 
 
 def export_ckpt(
-    source: Folder, target: Folder, format: str = "diffusers", progress: Progress | None = None
+    source: Folder,
+    target: Folder,
+    format: str = "diffusers",
+    progress: Progress | None = None,
+    *,
+    adapters: Mapping[Folder, float] | None = None,
 ) -> Path:
-    """Convert a world folder or a tokenizer folder into another format.
+    """Convert a world, an adapter or a tokenizer into another format; merge adapters into a world.
 
     Args:
         source: the folder, such as ``<run>/export``.
         target: the new folder.
-        format: ``"diffusers"``, ``"cosmos"`` or ``"nemo"``.
+        format: ``"diffusers"``, ``"cosmos"``, ``"nemo"``, or with adapters ``"world"``.
         progress: called with the bytes done and the bytes in all.
+        adapters: adapters to merge into the world, with how much of each: 1 for all of it.
 
     Returns:
         ``target``.
 
     Raises:
-        ConfigError: an unknown format, or one that has no place for such a model.
+        ConfigError: an unknown format, one that has no place for such a model, or an adapter of
+            another world.
         InputError: ``target`` exists.
     """
+    from nemo_cosmos.checkpoint.adapters.merged import Weighted
     from nemo_cosmos.checkpoint.convert import export_checkpoint
 
-    return export_checkpoint(source, target, format, progress)
+    wanted = [Weighted(Path(path), weight) for path, weight in (adapters or {}).items()]
+    return export_checkpoint(source, target, format, progress, adapters=wanted)
 
 
 def plan(

@@ -82,11 +82,12 @@ class Recipe(Protocol):
             name: the run's name, instead of the recipe's.
             num_nodes: machines, instead of the recipe's number.
             num_gpus_per_node: ranks on each machine, instead of the recipe's number.
-            peft_scheme: only None: all weights are trained.
+            peft_scheme: ``"lora"`` trains adapters and controls; None, or ``"none"``, all weights.
             post_training: whether it is for ``finetune`` instead of ``pretrain``.
 
         Raises:
-            ConfigError: a ``peft_scheme``, or pre-training of a recipe that cannot.
+            ConfigError: an unknown ``peft_scheme``, or one for pre-training; or pre-training of a
+                recipe that cannot.
         """
 
 
@@ -107,12 +108,11 @@ def as_recipe(configure: Callable[[bool], run.Partial]) -> Recipe:
         *,
         post_training: bool = False,
     ) -> run.Partial:
-        if peft_scheme is not None:
-            raise ConfigError(
-                f"peft_scheme='{peft_scheme}' is not available: recipes train all weights. Leave "
-                "it out, or pass peft_scheme=None."
-            )
         made = configure(post_training)
+        if peft_scheme is not None:
+            from recipes.peft import use_peft  # which builds on this module
+
+            use_peft(made, peft_scheme)
         for node, field, value in (
             (made.log, "log_dir", dir),
             (made.log, "name", name),

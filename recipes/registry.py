@@ -130,20 +130,23 @@ def require_recipe(
     return RECIPES[name]
 
 
-def get_recipe(name: str, post_training: bool = False) -> run.Partial:
+def get_recipe(
+    name: str, post_training: bool = False, peft_scheme: str | None = None
+) -> run.Partial:
     """The configuration of a recipe, ready for overrides.
 
     Args:
         name: such as ``diffusion_7b_video2world``.
         post_training: whether it is for ``finetune`` instead of ``pretrain``: with other training
             numbers, and weights to start from.
+        peft_scheme: what is trained instead of all weights; see :mod:`recipes.peft`.
 
     Raises:
-        ConfigError: there is no such recipe, or it cannot train from scratch.
+        ConfigError: there is no such recipe, or it cannot train from scratch, or so.
     """
     entry = require_recipe(name, post_training)
     function: Recipe = getattr(importlib.import_module(entry.module), name)
-    return function(post_training=post_training)
+    return function(peft_scheme=peft_scheme, post_training=post_training)
 
 
 def plain_recipe(recipe: run.Partial, name: str) -> run.Partial:

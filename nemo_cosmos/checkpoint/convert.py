@@ -7,13 +7,19 @@ Nothing is unpickled that could run code, and nothing is overwritten.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nemo_cosmos.checklist import Check, require
+from nemo_cosmos.checkpoint.adapters.folder import (
+    Adapter,
+    is_adapter,
+    open_adapter,
+)
+from nemo_cosmos.checkpoint.adapters.merged import Weighted, merge_adapters
 from nemo_cosmos.checkpoint.foreign import (
     NEMO,
     formats_of,
@@ -22,8 +28,8 @@ from nemo_cosmos.checkpoint.foreign import (
     tokenizer_place,
 )
 from nemo_cosmos.checkpoint.formats.nemo_weights import write_nemo_weights
-from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
 from nemo_cosmos.checkpoint.formats.tensors import (
+    TensorSource,
     TensorStream,
     finite,
     named_tensors,
@@ -53,6 +59,7 @@ from nemo_cosmos.checkpoint.world.folder import (
     write_world,
 )
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, counted
+from nemo_cosmos.home import expanded
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.options import check_place, check_value
 from nemo_cosmos.progress import Progress
@@ -61,6 +68,8 @@ from nemo_cosmos.storage import atomic_path, exported_folder
 from nemo_cosmos.storage.outputs import check_output_folder, check_room, folder_bytes
 
 TOKENIZER_FORMATS = ("diffusers", "cosmos")
+WORLD = "world"
+"""Our own folder, of a world that adapters change."""
 
 Place = str | os.PathLike[str]
 
@@ -181,60 +190,112 @@ def import_checks(
     return [*conversion_checks(source, target), Check("weights", weights)]
 
 
-def export_checks(source: Place, target: Place, format: str) -> list[Check]:
+def export_checks(
+    source: Place,
+    target: Place,
+    format: str,
+    adapters: Sequence[Weighted] = (),
+    allow_mismatch: Collection[str] = (),
+) -> list[Check]:
     """Return what to look at before an export; the arguments are those of the export."""
-    place = exported_folder(source)
+    place = _place_of(source)
 
     def world() -> str:
+        if is_adapter(place):
+            _check_adapter_export(format, place, adapters)
+            return f"an adapter of '{open_adapter(place).config.base}'"
         if format_of(place) == TOKENIZER_FORMAT:
             _check_format(format, TOKENIZER_FORMATS)
             return f"a tokenizer, {check_tokenizer_files(place).name}"
         config = read_config(place)
-        formats = formats_of(config.family)
-        _check_format(format, (*(() if formats is None else formats.names), NEMO))
+        _check_world_format(format, config.family, adapters, place)
         tokenizer = VideoTokenizer.from_folder(place / TOKENIZER_FOLDER)
         check_tokenizer(config, tokenizer, place)
         net = check_weights(config, tokenizer.config, place)
+        if adapters:
+            merged = merge_adapters(place, adapters, allow_mismatch)
+            return "; ".join(one.words() for one in merged.applied)
         return f"{counted(len(named_tensors(net)), 'tensor')}, {config.preset or 'its own size'}"
 
     return [*conversion_checks(place, target), Check("world", world)]
 
 
 def export_checkpoint(
-    source: Place, target: Place, format: str, progress: Progress | None = None
+    source: Place,
+    target: Place,
+    format: str,
+    progress: Progress | None = None,
+    *,
+    adapters: Sequence[Weighted] = (),
+    allow_mismatch: Collection[str] = (),
+    say: Callable[[str], object] = print,
 ) -> Path:
-    """Turn a world folder, or a tokenizer folder, into another format.
+    """Turn a world, with adapters or without, an adapter or a tokenizer into another format.
 
     Args:
-        source: a world folder, such as ``<run>/export``, or a tokenizer folder.
+        source: a world folder, such as ``<run>/export``, a tokenizer's, or an adapter's.
         target: the new folder.
-        format: ``"nemo"``, or a format of the model's family, such as ``"diffusers"``.
+        format: ``"nemo"``, a format of the model's family, such as ``"diffusers"``, or with
+            adapters ``"world"``, our own.
         progress: called after every tensor.
+        adapters: what is merged into the world, each with its weight.
+        allow_mismatch: kinds of difference between world and adapters that are meant; see
+            :mod:`nemo_cosmos.provenance.belonging`.
+        say: takes a line about what each adapter did.
 
     Returns:
         ``target``.
 
     Raises:
-        ConfigError: an unknown format, or one that cannot express such a model.
+        ConfigError: an unknown format, one that cannot express such a model, or an adapter of
+            another world.
         MissingFileError: a file does not exist.
         CheckpointError: a file is damaged.
         InputError: ``target`` exists.
     """
     check_place("target", target)
     check_value("format", format, str)
-    place, folder = exported_folder(source), Path(target)
+    place, folder = _place_of(source), Path(target)
     require(conversion_checks(place, folder))
+    if is_adapter(place):
+        write = _check_adapter_export(format, place, adapters)
+        with atomic_path(folder) as temporary:
+            write(temporary, open_adapter(place))
+        return folder
     if format_of(place) == TOKENIZER_FORMAT:
+        if adapters:
+            raise InputError(f"'{place}' is a tokenizer, which has no adapters. Name a world.")
         _export_tokenizer(VideoTokenizer.from_folder(place), folder, format)
         return folder
     config = read_config(place)
-    formats = formats_of(config.family)
-    _check_format(format, (*(() if formats is None else formats.names), NEMO))
+    _check_world_format(format, config.family, adapters, place)
     tokenizer = VideoTokenizer.from_folder(place / TOKENIZER_FOLDER)
     check_tokenizer(config, tokenizer, place)
     net = check_weights(config, tokenizer.config, place)
-    weights = open_weights(place / WEIGHTS_FILE)
-    watched = _WatchedSource(weights, progress)
+    weights: TensorSource = open_weights(place / WEIGHTS_FILE)
+    if adapters:
+        merged = merge_adapters(place, adapters, allow_mismatch)
+        for one in merged.applied:
+            say(one.words())
+        config, weights = merged.config, merged.source
+        net = meta_network(config, tokenizer.config)
+    _write_world(folder, format, config, _WatchedSource(weights, progress), net, tokenizer)
+    return folder
+
+
+def _write_world(
+    folder: Path,
+    format: str,
+    config: WorldConfig,
+    watched: _WatchedSource,
+    net: nn.Module,
+    tokenizer: VideoTokenizer,
+) -> None:
+    """Write a world in a format that its family has, whole or not at all."""
+    formats = formats_of(config.family)
+    if format == WORLD:
+        write_world(folder, config, stream_of(watched), tokenizer, place=watched.place)
+        return
     # A conversion that fails half way leaves nothing at the new folder.
     with atomic_path(folder) as temporary:
         if formats is not None and format != NEMO:
@@ -243,7 +304,6 @@ def export_checkpoint(
             write_nemo_weights(temporary, net, stream_of(watched))
             tokenizer.save(temporary / TOKENIZER_FOLDER)
             write_config(temporary / DESCRIPTION_FILE, config)
-    return folder
 
 
 def check_new(folder: Path) -> None:
@@ -283,6 +343,54 @@ def conversion_checks(source: Place, target: Place) -> list[Check]:
     return [Check("source", there), Check("output", output), Check("room", room)]
 
 
+def _place_of(source: Place) -> Path:
+    """The folder of what a person names: an adapter's, or the one that :func:`exported_folder` is.
+
+    A run's folder means its world.
+    """
+    return expanded(os.fspath(source)) if is_adapter(source) else exported_folder(source)
+
+
+def _check_world_format(
+    format: str, family: str, adapters: Sequence[Weighted], place: Path
+) -> None:
+    formats = formats_of(family)
+    own = (WORLD,) if adapters else ()
+    if format == WORLD and not adapters:
+        raise ConfigError(
+            f"'{place}' is a world folder already. Give --adapter ADAPTER to merge one into a new "
+            "folder, or copy it."
+        )
+    _check_format(format, (*(() if formats is None else formats.names), NEMO, *own))
+
+
+def _check_adapter_export(
+    format: str, place: Path, adapters: Sequence[Weighted]
+) -> Callable[[Path, Adapter], None]:
+    """Return what writes an adapter in another library's format.
+
+    Raises:
+        ConfigError: there is no such format for adapters, or adapters are put on an adapter.
+    """
+    if adapters:
+        raise ConfigError(
+            f"'{place}' is an adapter itself, and --adapter adds one to a world. Name the world "
+            "first: nemo-cosmos export WORLD TARGET --adapter A --adapter B=0.5 --format world."
+        )
+    family = open_adapter(place).config.world.family
+    writers: Mapping[str, Callable[[Path, Adapter], None]] = getattr(
+        formats_of(family), "adapters", {}
+    )
+    if format not in writers:
+        valid = ", ".join(writers) or "none"
+        raise ConfigError(
+            f"An adapter of a {family} model is not written as '{format}'. Valid are: {valid}. "
+            "Merged into its world it can be exported like any: nemo-cosmos export WORLD TARGET "
+            f"--adapter {place} --format {format}."
+        )
+    return writers[format]
+
+
 def _check_format(format: str, valid: tuple[str, ...]) -> None:
     if format not in valid:
         raise ConfigError(f"There is no format '{format}'. Valid are {', '.join(valid)}.")
@@ -302,7 +410,7 @@ def _export_tokenizer(tokenizer: VideoTokenizer, folder: Path, format: str) -> N
 class _WatchedSource:
     """A source that checks every tensor for NaN and reports its progress."""
 
-    def __init__(self, source: SafetensorsSource, progress: Progress | None) -> None:
+    def __init__(self, source: TensorSource, progress: Progress | None) -> None:
         self._source, self._progress = source, progress
         self.place, self.specs = source.place, source.specs
         self._total = sum(spec.num_bytes for spec in source.specs.values())

@@ -113,6 +113,9 @@ class FamilyFormats(Protocol):
         """
         ...
 
+    # A family whose adapters another library reads says so by ``adapters``: by format, a function
+    # of the new folder and the opened adapter.
+
 
 def formats_of(family: str) -> FamilyFormats | None:
     """Return the foreign formats of a family; None where it has none."""

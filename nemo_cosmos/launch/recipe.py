@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from nemo_cosmos.errors import ConfigError
+
 if TYPE_CHECKING:
     import nemo_run as run
 
@@ -16,7 +18,7 @@ def configure_recipe(
 
     Args:
         name: the recipe's name.
-        overrides: ``key=value`` words.
+        overrides: ``key=value`` words; ``peft_scheme=lora`` is the recipe's own argument.
         site: what :func:`nemo_cosmos.site.compose_site` returned.
         post_training: ``finetune`` instead of ``pretrain``.
 
@@ -32,7 +34,15 @@ def configure_recipe(
     quiet_nemo()
     from recipes.overrides import apply_overrides
 
-    recipe = get_recipe(name, post_training)
+    schemes = [word.partition("=")[2].strip() for word in overrides if _is_scheme(word)]
+    overrides = [word for word in overrides if not _is_scheme(word)]
+    below = [word for word in overrides if word.startswith("peft.")]
+    if below and schemes[-1:] in ([], ["none"]):
+        raise ConfigError(
+            f"'{below[0]}' sets an adapter, but the recipe trains all weights. Add "
+            "peft_scheme=lora, or leave it out."
+        )
+    recipe = get_recipe(name, post_training, schemes[-1] if schemes else None)
     words = [*recipe_overrides(site), *overrides]
     apply_overrides(recipe, [expand_home(word) for word in words])
     if post_training:
@@ -40,3 +50,7 @@ def configure_recipe(
 
         take_from_weights(recipe, plain_recipe(recipe, name), overrides)
     return recipe
+
+
+def _is_scheme(word: str) -> bool:
+    return word.partition("=")[0].strip() == "peft_scheme"

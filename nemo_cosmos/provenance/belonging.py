@@ -29,7 +29,9 @@ TEXT_LENGTH = "text_length"
 MODEL = "model"
 CONTROLS = "controls"
 FRAME_RATE = "frame_rate"
-KINDS = (TOKENIZER, TEXT_ENCODER, TEXT_LENGTH, MODEL, CONTROLS, FRAME_RATE)
+WEIGHTS = "weights"
+"""Of an adapter and its base, which is compared where an adapter is put on a world."""
+KINDS = (TOKENIZER, TEXT_ENCODER, TEXT_LENGTH, MODEL, CONTROLS, FRAME_RATE, WEIGHTS)
 """What may differ, and what ``--allow-mismatch`` takes."""
 
 ALLOWED_KEY = "allowed_mismatch"

@@ -9,11 +9,17 @@ from nemo import lightning as nl
 
 from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.options import check_instance
+from nemo_cosmos.training.adapters.lora import LoRA
 from nemo_cosmos.training.checkpointing.resume import RunResume
-from nemo_cosmos.training.fingerprint import fingerprint
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.run_folder import read_finished
-from nemo_cosmos.training.session import RESUME_ADVICE, TrainingSession, check_parts, run_folder_of
+from nemo_cosmos.training.session import (
+    RESUME_ADVICE,
+    TrainingSession,
+    check_parts,
+    run_digest,
+    run_folder_of,
+)
 
 
 def train(
@@ -23,6 +29,7 @@ def train(
     log: nl.NeMoLogger | None = None,
     resume: nl.AutoResume | None = None,
     optim: nl.OptimizerModule | None = None,
+    peft: LoRA | None = None,
 ) -> Path:
     """Train, or resume training, and export; a finished run returns at once.
 
@@ -35,6 +42,7 @@ def train(
             names the weights of a run that has none: an exported folder, a NeMo checkpoint, or the
             folder of a run.
         optim: replaces the model's optimiser.
+        peft: what is trained instead of all weights.
 
     Returns:
         the run's folder; the trained model is in ``export/`` below it.
@@ -52,11 +60,10 @@ def train(
     log = log if log is not None else RunLogger(name="run")
     resume = resume if resume is not None else RunResume()
     folder = run_folder_of(log)
-    if _is_finished(
-        folder, trainer.max_steps, fingerprint(model, data, optim, resume.restore_config)
-    ):
+    digest = run_digest(model, data, optim, resume, peft)
+    if _is_finished(folder, trainer.max_steps, digest):
         return folder
-    with TrainingSession.start(model, data, trainer, log, resume, optim) as session:
+    with TrainingSession.start(model, data, trainer, log, resume, optim, peft) as session:
         session.advance(trainer.max_steps - session.step)
         return session.finish()
 

@@ -31,10 +31,12 @@ from nemo_cosmos.batch import spec_of
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.errors import ConfigError, NemoCosmosError, NumericsError, Preempted
 from nemo_cosmos.models.common.family import WorldModel
+from nemo_cosmos.models.common.megatron.module import MegatronLightningModule
 from nemo_cosmos.models.common.megatron.parts import TensorPart
 from nemo_cosmos.options import check_instance
 from nemo_cosmos.storage import EXPORT_FOLDER, atomic_path
 from nemo_cosmos.storage.atomic import clean_up
+from nemo_cosmos.training.adapters.lora import LoRA
 from nemo_cosmos.training.callbacks.signals import StopOnSignal, StoppedError
 from nemo_cosmos.training.checkpointing.resume import RunResume, restore_source
 from nemo_cosmos.training.checkpointing.storage import check_writable, clear_storage_errors
@@ -92,6 +94,7 @@ class TrainingSession:
         log: nl.NeMoLogger | None = None,
         resume: nl.AutoResume | None = None,
         optim: nl.OptimizerModule | None = None,
+        peft: LoRA | None = None,
     ) -> Self:
         """Set a run up, up to its first step; restore its newest checkpoint if it has one.
 
@@ -103,6 +106,7 @@ class TrainingSession:
             resume: where to start from; by default the run's newest checkpoint. Its
                 ``restore_config`` names weights for a run without one.
             optim: replaces the model's optimiser.
+            peft: what is trained instead of all weights.
 
         Raises:
             ConfigError: arguments that do not fit each other, or a folder that cannot be written.
@@ -130,7 +134,8 @@ class TrainingSession:
             checkpoint=saved[-1][0] if saved else None,
         )
         trainer.allowed_mismatch = tuple(meant)
-        digest = fingerprint(model, data, optim, resume.restore_config)
+        _take_peft(model, peft, _start_weights(resume))
+        digest = run_digest(model, data, optim, resume, peft)
         session = cls(model, data, trainer, folder, digest)
         session._globals.enter_context(fresh_globals())
         session._globals.enter_context(environment_of(trainer))
@@ -372,6 +377,14 @@ def check_parts(
             check_instance(name, value, kind, advice)
 
 
+def run_digest(
+    model: object, data: object, optim: object, resume: nl.AutoResume, peft: LoRA | None
+) -> str:
+    """A digest of what a run was asked to train."""
+    only = () if peft is None else (peft,)
+    return fingerprint(model, data, optim, resume.restore_config, *only)
+
+
 def run_folder_of(log: nl.NeMoLogger) -> Path:
     """The folder that a logger's run writes to, before it is set up."""
     if isinstance(log, RunLogger):
@@ -385,6 +398,36 @@ def _start_weights(resume: nl.AutoResume) -> Path | None:
     """The folder of weights that a run without a checkpoint of its own starts from."""
     restore = resume.restore_config
     return None if restore is None or not restore.path else restore_source(Path(restore.path))
+
+
+def _take_peft(model: pl.LightningModule, peft: LoRA | None, weights: Path | None) -> None:
+    """Tell a model what is trained instead of all its weights.
+
+    Raises:
+        ConfigError: it is no world model, or does not start from a world folder.
+    """
+    if peft is None:
+        return
+    check_instance("peft", peft, LoRA, "Write LoRA(dim=16), from nemo_cosmos.training.adapters.")
+    if not (isinstance(model, MegatronLightningModule) and isinstance(model, WorldModel)):
+        raise ConfigError(
+            f"{type(model).__name__} has no layers for adapters; they are for world models. Leave "
+            "peft_scheme out to train all its weights."
+        )
+    if weights is None or not is_exported(weights):
+        named = "none are named" if weights is None else f"'{weights}' is a checkpoint"
+        raise ConfigError(
+            f"An adapter belongs to the weights of a world folder, and {named}. Start from an "
+            "export ('<run>/export'), or make a world of a checkpoint: nemo-cosmos import "
+            "CHECKPOINT WORLD. Nothing has been done."
+        )
+    if getattr(model, "extends", ()):
+        raise ConfigError(
+            f"This recipe goes on from its weights in {', '.join(model.extends)}, which changes "
+            "the network beyond what an adapter holds. Leave peft_scheme out here, and train an "
+            "adapter of the result. Nothing has been done."
+        )
+    model.peft = peft
 
 
 def _allowed(resume: nl.AutoResume) -> Sequence[str]:

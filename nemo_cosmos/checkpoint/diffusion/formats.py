@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
+from nemo_cosmos.checkpoint.diffusion.adapter import write_diffusers_adapter
 from nemo_cosmos.checkpoint.diffusion.descriptions import (
     original_preset,
     published_world,
@@ -74,6 +75,7 @@ class DiffusionFormats:
     """Diffusers' pipelines and the original ``model.pt``."""
 
     names = (DIFFUSERS, COSMOS)
+    adapters: ClassVar = {DIFFUSERS: write_diffusers_adapter}
 
     def recognises(self, place: Path) -> bool:
         """Whether a place is a pipeline of diffusers, or a ``model.pt`` with a DiT's layers."""

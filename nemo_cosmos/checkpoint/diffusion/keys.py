@@ -97,7 +97,7 @@ def export_stream(
 
     def tensors() -> Iterator[tuple[str, torch.Tensor]]:
         for ours, theirs in names.items():
-            parts = _unfuse(source.read(ours), len(theirs), config.num_attention_heads)
+            parts = split_rows(source.read(ours), len(theirs), config.num_attention_heads)
             for name, part in zip(theirs, parts, strict=True):
                 yield name, part.reshape(specs[name].shape)
 
@@ -169,6 +169,11 @@ def import_diffusion_state(
 ) -> dict[str, torch.Tensor]:
     """Run :func:`import_stream` on a state dict in memory, for ``DiT.load_state_dict``."""
     return dict(import_stream(MemorySource(foreign), config, naming).tensors)
+
+
+def diffusers_names(config: DiTConfig) -> dict[str, tuple[str, ...]]:
+    """Our names of a network's weights, each with diffusers' names of its parts."""
+    return _names(config, "diffusers", learned_variance=False)
 
 
 def has_learned_variance(names: Iterable[str]) -> bool:
@@ -268,7 +273,8 @@ def _fuse(parts: list[torch.Tensor], num_heads: int) -> torch.Tensor:
     return torch.cat([part.unflatten(0, (num_heads, -1)) for part in parts], dim=1).flatten(0, 1)
 
 
-def _unfuse(tensor: torch.Tensor, num_parts: int, num_heads: int) -> tuple[torch.Tensor, ...]:
+def split_rows(tensor: torch.Tensor, num_parts: int, num_heads: int) -> tuple[torch.Tensor, ...]:
+    """Split the rows of a fused projection, head by head, into those of its parts."""
     if num_parts == 1:
         return (tensor,)
     heads = tensor.unflatten(0, (num_heads, -1))

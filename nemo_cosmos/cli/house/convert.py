@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
-from nemo_cosmos.cli.kit.options import AllowMismatch, listed
+from nemo_cosmos.cli.kit.options import Adapters, AllowMismatch, listed
 from nemo_cosmos.progress import BYTES, show_progress
 
 
@@ -64,30 +64,51 @@ def import_(
 
 
 def export(
-    source: Annotated[Path, typer.Argument(help="A world folder or a tokenizer folder.")],
+    source: Annotated[Path, typer.Argument(help="A world, adapter or tokenizer folder.")],
     target: Annotated[Path, typer.Argument(help="The new folder.")],
     format: Annotated[
-        str, typer.Option("--format", help="diffusers, cosmos, transformers or nemo.")
+        str,
+        typer.Option(
+            "--format", help="diffusers, cosmos, transformers, nemo; with --adapter also world."
+        ),
     ],
+    adapter: Adapters = None,
+    allow_mismatch: AllowMismatch = None,
     check: CheckOnly = False,
 ) -> None:
-    """Convert a world folder, such as <run>/export, to another format.
+    """Convert a world folder, such as <run>/export, to another format, with adapters merged in.
 
     diffusers: for CosmosTextToWorldPipeline or CosmosVideoToWorldPipeline (give it a T5 text
     encoder and a safety checker). cosmos: model.pt under the original names; autoregressive ones
     also in parts, as cosmos-tp2, -tp4 or -tp8. transformers: an autoregressive model without text,
     for Qwen3VLForConditionalGeneration. nemo: a distributed checkpoint that NeMo loads into any
     parallel layout. 'nemo-cosmos import' converts each of them but transformers' back with
-    identical weights.
+    identical weights. world: our own folder, of a world that --adapter changes.
+
+    An adapter's folder, <run>/adapter, is written as diffusers and PEFT read adapters.
 
     Examples:
         nemo-cosmos export outputs/my_run/export my_world_hf --format diffusers
         nemo-cosmos export worlds/14b nemo_14b --format nemo
-    """
+        nemo-cosmos export worlds/7b worlds/7b_rain --adapter outputs/rain/adapter --format world
+        nemo-cosmos export worlds/7b mixed --adapter a/adapter --adapter b/adapter=0.5 --format world
+        nemo-cosmos export outputs/rain/adapter rain_hf --format diffusers
+    """  # noqa: E501 - a command stays on one line
+    from nemo_cosmos.checkpoint.adapters.merged import Weighted
     from nemo_cosmos.checkpoint.convert import export_checkpoint, export_checks
 
+    wanted = [Weighted.parse(text) for text in adapter or ()]
+    allowed = listed(allow_mismatch)
     if check:
-        look_first(export_checks(source, target, format), check)
+        look_first(export_checks(source, target, format, wanted, allowed), check)
     with show_progress(f"Exporting {source.name}", BYTES) as progress:
-        export_checkpoint(source, target, format, progress=progress)
+        export_checkpoint(
+            source,
+            target,
+            format,
+            progress,
+            adapters=wanted,
+            allow_mismatch=allowed,
+            say=typer.echo,
+        )
     typer.echo(f"Exported '{source}' into '{target}' ({format}).")

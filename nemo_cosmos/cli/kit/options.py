@@ -79,6 +79,14 @@ AllowMismatch = Annotated[
         f"{', '.join(KINDS[:-1])} or {KINDS[-1]}; recorded. Repeatable.",
     ),
 ]
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        metavar="FOLDER[=WEIGHT]",
+        help="An adapter to put on the world, <run>/adapter; =0.5 for half of it. Repeatable.",
+    ),
+]
 Work = Annotated[
     Path | None,
     typer.Option(help="Folder that a run for a bucket works in; by default in the cache."),

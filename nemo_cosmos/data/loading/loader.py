@@ -229,6 +229,9 @@ class ShardLoader(DataLoader[Any]):
             # The clients of buckets do not survive a fork; see nemo_cosmos.storage.urls.
             multiprocessing_context="spawn" if num_workers and remote else None,
             persistent_workers=num_workers > 0,
+            # torch would draw from its own generator whenever a run starts to read: a resumed run
+            # would then go on with other dropout than the run that it continues.
+            generator=torch.Generator(),
             # Only from pinned memory a copy to the GPU runs beside its work.
             pin_memory=by_device(False, True),
         )

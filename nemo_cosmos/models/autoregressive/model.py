@@ -6,7 +6,7 @@ them to NeMo's hooks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -68,7 +68,6 @@ class ARModel(MegatronLightningModule):
         preset: name of the preset that ``config`` comes from, for the export's record.
         world: tokenizer, text encoder and video size that the export records; by default they are
             read from the ``dataset.json`` of the training data.
-        model_transform: changes the built network, such as adding adapters.
         extends: settings of network, process and text in which training goes on from its starting
             weights on purpose, such as ``("max_frames",)`` for longer videos. Those of
             :data:`TEXT_SETTINGS` add a text: the weights may lack what attends to it.
@@ -85,7 +84,6 @@ class ARModel(MegatronLightningModule):
         tokenizer: TokenizerFacts | None = None,
         preset: str | None = None,
         world: WorldInfo | None = None,
-        model_transform: Callable[[nn.Module], nn.Module] | None = None,
         extends: Sequence[str] = (),
     ) -> None:
         check_instance("config", config, ARConfig, "Write ARConfig(num_layers=..., ...).")
@@ -99,7 +97,6 @@ class ARModel(MegatronLightningModule):
         self.tokenizer = tokenizer or TokenizerFacts()
         self.preset = preset
         self.world = world
-        self.model_transform = model_transform
         self.extends = _checked_extensions(extends)
         self._fps: float | None = None  # of the first batch, for the description
 
@@ -149,17 +146,14 @@ class ARModel(MegatronLightningModule):
             tokenizer=self.tokenizer,
             preset=self.preset,
             world=self.world,
-            model_transform=self.model_transform,
             extends=self.extends,
         )
-        part.trainer = self.trainer
+        part.trainer, part.peft = self.trainer, self.peft
         return part
 
     def build(self, vp_stage: int | None) -> nn.Module:
-        """Build this rank's part of the network, and let ``model_transform`` change it."""
-        network = build_network(self.config, self.controls, self.tokenizer, vp_stage)
-        transform = self.model_transform
-        return network if transform is None else transform(network)
+        """Build this rank's part of the network."""
+        return build_network(self.config, self.controls, self.tokenizer, vp_stage)
 
     def data_step(self, dataloader_iter: Iterator[Any]) -> CodesBatch:
         """Take the next batch, check it while it is on the CPU, and move it to the device.

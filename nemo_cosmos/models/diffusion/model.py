@@ -7,7 +7,7 @@ connects them to NeMo's hooks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -60,7 +60,6 @@ class DiffusionModel(MegatronLightningModule):
         preset: name of the preset that ``config`` comes from, for the export's record.
         world: tokenizer, text encoder and video size that the export records; by default they are
             read from the ``dataset.json`` of the training data.
-        model_transform: changes the built network, such as adding adapters.
     """
 
     family: ClassVar[str] = FAMILY
@@ -74,7 +73,6 @@ class DiffusionModel(MegatronLightningModule):
         tokenizer: TokenizerFacts | None = None,
         preset: str | None = None,
         world: WorldInfo | None = None,
-        model_transform: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
         check_instance("config", config, DiTConfig, "Write DiTConfig(num_layers=..., ...).")
         if process is not None:
@@ -89,7 +87,6 @@ class DiffusionModel(MegatronLightningModule):
         self.tokenizer = tokenizer or TokenizerFacts()
         self.preset = preset
         self.world = world
-        self.model_transform = model_transform
         self._fps: float | None = None  # of the first batch, for the description
         self.buffer_tokens: int | None = None  # for the callback TensorOverlap
 
@@ -140,16 +137,13 @@ class DiffusionModel(MegatronLightningModule):
             tokenizer=self.tokenizer,
             preset=self.preset,
             world=self.world,
-            model_transform=self.model_transform,
         )
-        part.trainer = self.trainer
+        part.trainer, part.peft = self.trainer, self.peft
         return part
 
     def build(self, vp_stage: int | None) -> nn.Module:
-        """Build this rank's part of the network, and let ``model_transform`` change it."""
-        network = build_network(self.config, self.process, self.controls, self.tokenizer, vp_stage)
-        transform = self.model_transform
-        return network if transform is None else transform(network)
+        """Build this rank's part of the network."""
+        return build_network(self.config, self.process, self.controls, self.tokenizer, vp_stage)
 
     def data_step(self, dataloader_iter: Iterator[Any]) -> LatentBatch:
         """Take the next batch, check it while it is on the CPU, and move it to the device.

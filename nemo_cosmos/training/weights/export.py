@@ -25,7 +25,9 @@ from nemo_cosmos.models.common.family import ModelDescription, WorldInfo, WorldM
 from nemo_cosmos.models.common.megatron.module import bare_networks
 from nemo_cosmos.models.common.megatron.parts import whole_state
 from nemo_cosmos.storage import is_url, resolve_from_folder
+from nemo_cosmos.training.adapters.saving import save_adapted
 from nemo_cosmos.training.callbacks.ema import averaged_weights
+from nemo_cosmos.training.weights.initial import start_of
 
 
 @runtime_checkable
@@ -162,7 +164,11 @@ def _export_world(
     if trainer.is_global_zero:
         meant = getattr(trainer, "allowed_mismatch", ())
         config = replace(WorldConfig.of(described, info), allowed_mismatch=meant)
-        save_world(folder, state, config, info.tokenizer)
+        peft = getattr(model, "peft", None)
+        if peft is None:
+            save_world(folder, state, config, info.tokenizer)
+        else:
+            save_adapted(folder, state, config, info.tokenizer, peft, start_of(trainer))
 
 
 def _world_info(

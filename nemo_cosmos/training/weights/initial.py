@@ -100,6 +100,16 @@ class InitialWeights(pl.Callback, IOMixin):
             logger.info("New parameters, not in '%s': %s", self.folder, ", ".join(self.new_names))
 
 
+def start_of(trainer: pl.Trainer) -> Path:
+    """The folder of the exported weights that a run starts from.
+
+    Args:
+        trainer: a trainer whose run starts from an export.
+    """
+    (found,) = (one for one in trainer.callbacks if isinstance(one, InitialWeights))
+    return Path(found.folder)
+
+
 def is_addition(name: str, modules: Collection[str] = NEW_MODULES) -> bool:
     """Whether a parameter, by its name, belongs to modules that training may add to weights."""
     return not set(modules).isdisjoint(name.split("."))

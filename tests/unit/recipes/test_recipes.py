@@ -83,11 +83,6 @@ def test_nemo_arguments_place_a_run():
     ]
 
 
-def test_adapters_are_refused_in_words():
-    with pytest.raises(ConfigError, match="peft_scheme='lora' is not available"):
-        diffusion.diffusion_nano_text2world(peft_scheme="lora")
-
-
 def test_unknown_fields_are_refused(recipe):
     with pytest.raises(ConfigError, match=r"WorldTrainer has no field 'max_step'.*'max_steps'"):
         recipe.trainer.max_step = 5

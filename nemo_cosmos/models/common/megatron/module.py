@@ -8,7 +8,7 @@ and builds it by ``configure_model`` once the process groups exist. A family sub
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import lightning.pytorch as pl
 import torch
@@ -54,18 +54,30 @@ def to_device(value: object) -> object:
     return value
 
 
+class Peft(Protocol):
+    """What trains a few added weights of a network instead of all, such as LoRA."""
+
+    def apply(self, network: nn.Module) -> None:
+        """Add them to this rank's part of a network, and freeze the rest; in place."""
+        ...
+
+
 class MegatronLightningModule(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMixin):
     """A model that NeMo's MegatronStrategy trains.
 
     Args:
         config: Megatron's configuration, into which the strategy writes the layout.
         optim: the optimiser.
+
+    Attributes:
+        peft: what is trained instead of all weights; a run sets it before the network is built.
     """
 
     def __init__(self, config: TransformerConfig, optim: OptimizerModule) -> None:
         super().__init__()
         self.config = config
         self.module: nn.Module | None = None
+        self.peft: Peft | None = None
         self.optim = optim
         self.optim.connect(self)
         self._loss_reduction = MeanLoss(config)
@@ -90,6 +102,8 @@ class MegatronLightningModule(pl.LightningModule, io.IOMixin, io.ConnectorMixin,
             vp_stage = 0
         if self.module is None:
             self.module = self.build(vp_stage)
+            if self.peft is not None:
+                self.peft.apply(self.module)
 
     def forward(self, *args: object, **kwargs: object) -> object:
         """Run the network."""

@@ -147,6 +147,10 @@ class LayerStack(TransformerBlock):
         self, run: Callable[..., torch.Tensor], x_LBE: torch.Tensor, c: Shared
     ) -> torch.Tensor:
         """Run now, and again in the backward pass."""
+        if not x_LBE.requires_grad:
+            # Where all before the layers is frozen, torch would not run their backward pass, and
+            # adapters inside would learn nothing.
+            x_LBE = x_LBE.detach().requires_grad_(torch.is_grad_enabled())
         distribute = self.config.distribute_saved_activations
         out: torch.Tensor
         if not self.config.fp8:

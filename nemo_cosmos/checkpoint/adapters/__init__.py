@@ -1,0 +1,1 @@
+"""Adapters on disk: saved alone, checked against their base, merged into it, written for others."""
