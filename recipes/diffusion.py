@@ -17,19 +17,15 @@ new size starts from another and changes it::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import nemo_run as run
 
-from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.data.modules import LatentDataModule
-from nemo_cosmos.models.common.control_dims import TokenizerFacts
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
-from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from recipes import common
 from recipes.config import Config, as_recipe
+from recipes.controls import add_control
 from recipes.layouts import PER_NODE, layout_for
 
 POST_TRAINING_LR = 2**-14.3
@@ -220,7 +216,7 @@ def _add_actions(recipe: run.Partial, preset: str) -> None:
         recipe: the recipe, changed in place.
         preset: the model's preset.
     """
-    _add_control(recipe, preset, "action", common.action_options())
+    add_control(recipe, preset, "action", common.action_options())
 
 
 def _add_camera(recipe: run.Partial, preset: str) -> None:
@@ -230,32 +226,4 @@ def _add_camera(recipe: run.Partial, preset: str) -> None:
         recipe: the recipe, changed in place.
         preset: the model's preset.
     """
-    _add_control(recipe, preset, "camera", {})
-
-
-def _add_control(
-    recipe: run.Partial, preset: str, name: str, options: Mapping[str, object]
-) -> None:
-    """Let a control steer the model, load it with the data, and measure whether it is obeyed.
-
-    Args:
-        recipe: the recipe, changed in place.
-        preset: the model's preset.
-        name: the control's name.
-        options: what its embedder is built with.
-    """
-    tokenizer = TOKENIZERS[DIFFUSION[preset].tokenizer]
-    recipe.model.controls = [Config(ControlSpec, name=name, options=dict(options))]
-    recipe.model.tokenizer = Config(
-        TokenizerFacts,
-        temporal_factor=tokenizer.temporal_factor,
-        spatial_factor=tokenizer.spatial_factor,
-    )
-    # A control says how what the first frame shows moves on; without that frame it says little.
-    recipe.model.process.conditioning.min_condition_latents = 1
-    recipe.data.controls = [name]
-    # A loss falls whether or not the model listens; this number does not.
-    is_nano = "nano" in preset
-    recipe.trainer.callbacks.append(
-        common.obedience(400, num_episodes=4) if is_nano else common.obedience(1000)
-    )
+    add_control(recipe, preset, "camera", {})

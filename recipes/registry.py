@@ -35,6 +35,7 @@ class RecipeEntry:
 
 
 _DIFFUSION = "recipes.diffusion"
+_MULTIVIEW = "recipes.multiview"
 _AUTOREGRESSIVE = "recipes.autoregressive"
 _STAGES = "recipes.autoregressive_stages"
 _TOKENIZER = "recipes.tokenizer"
@@ -48,6 +49,17 @@ RECIPES: dict[str, RecipeEntry] = {
     "diffusion_nano_camera": RecipeEntry(
         _DIFFUSION, "nano Video2World, post-trained on camera paths", pretrains=False
     ),
+    **{
+        f"diffusion_{size}_multiview{suffix}": RecipeEntry(
+            _MULTIVIEW, f"{size.replace('b', 'B')} {task} of several cameras", pretrains
+        )
+        for size in ("nano", "7b")
+        for suffix, task, pretrains in (
+            ("", "Video2World", True),
+            ("_text2world", "Text2World", True),
+            ("_driving", "Video2World, post-trained on a car's path and rig,", False),
+        )
+    },
     "diffusion_7b_text2world": RecipeEntry(_DIFFUSION, "Text2World, 7B"),
     "diffusion_7b_video2world": RecipeEntry(_DIFFUSION, "Video2World, 7B"),
     "diffusion_7b_action": RecipeEntry(

@@ -37,6 +37,7 @@ BUILT_IN: Mapping[str, str] = {
     "camera": "post_training.camera.signal:CAMERA_CONTROL",
     "driving": "post_training.driving.signal:DRIVING_CONTROL",
     "layout": "post_training.driving.signal:LAYOUT_CONTROL",
+    "rig": "post_training.driving.signal:RIG_CONTROL",
 }
 """Our own controls, as ``module:object``; they are imported only when they are asked for."""
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import fiddle as fdl
 import nemo_run as run
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.data.tokenize.dataset_info import read_dataset_info
 from nemo_cosmos.errors import ConfigError, counted, nearest_names
 from nemo_cosmos.models.common.costs import Precision, Size3, StepInputs, Workload
 from nemo_cosmos.models.common.family import WorldFamily, WorldModel, get_family
+from nemo_cosmos.models.common.latents import LatentGrid
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.planning.cost import Overlap
@@ -41,11 +43,13 @@ class Video:
         num_frames: number of frames.
         height: height in pixels.
         width: width in pixels.
+        num_views: number of synchronous cameras, each with such a video.
     """
 
     num_frames: int | None = None
     height: int | None = None
     width: int | None = None
+    num_views: int | None = None
 
     def or_else(self, thw: tuple[int, int, int]) -> tuple[int, int, int]:
         """Fill in what is None."""
@@ -223,8 +227,10 @@ def _workload(
             f"unknown. Set model.preset to one of {nearest}."
         )
     tokenizer = TOKENIZERS[family.presets[model.preset].tokenizer]
-    clips = _data_clips(recipe) or (family.usual_clip(model, tokenizer),)
-    if video != Video():  # the size that is asked for replaces all sizes of the data
+    infos = _data_infos(recipe)
+    clips = _data_clips(infos) or (family.usual_clip(model, tokenizer),)
+    # The size that is asked for replaces all sizes of the data.
+    if replace(video, num_views=None) != Video():
         clips = (video.or_else(clips[0]),)
     for clip in clips:
         tokenizer.check_video((1, tokenizer.pixel_channels, *clip))
@@ -236,6 +242,7 @@ def _workload(
         global_batch_size=recipe.data.global_batch_size,
         precision=precision_of(recipe),
         packed=getattr(recipe.data, "packing", None) is not None,
+        num_views=video.num_views or _data_views(infos, tokenizer),
     )
     return family.workload(model, tokenizer, inputs)
 
@@ -268,14 +275,26 @@ def precision_of(recipe: run.Partial) -> Precision:
     )
 
 
-def _data_clips(recipe: run.Partial) -> tuple[Size3, ...]:
-    """Return frames, height and width of the data's clips; nothing where no data are named."""
+def _data_infos(recipe: run.Partial) -> list[JsonObject]:
+    """Return what the ``dataset.json`` of each folder says; nothing where no data are named."""
     path = recipe.data.path
-    if not path:
-        return ()
-    windows = [
-        read_dataset_info(folder)["window"]
-        for folder in ([path] if isinstance(path, str) else path)
+    folders = [path] if isinstance(path, str) else list(path or ())
+    return [read_dataset_info(folder) for folder in folders if folder]
+
+
+def _data_views(infos: Sequence[JsonObject], tokenizer: LatentGrid) -> int | None:
+    """Return how many cameras' latents a sample of the data holds; None where none are named."""
+    counts = [
+        info["latent_shape"][-3]
+        // (1 + (info["window"]["window_frames"] - 1) // tokenizer.temporal_factor)
+        for info in infos
+        if info.get("latent_shape")
     ]
+    return max(counts, default=None)
+
+
+def _data_clips(infos: Sequence[JsonObject]) -> tuple[Size3, ...]:
+    """Return frames, height and width of the data's clips."""
+    windows = [info["window"] for info in infos]
     sizes = [(window["window_frames"], *window["size"]) for window in windows]
     return tuple((int(frames), int(height), int(width)) for frames, height, width in sizes)

@@ -1,7 +1,9 @@
 """The driving controls: which files they read, and what embeds them.
 
 ``driving`` is the path of the car with the rig of its cameras; ``layout`` is what a map draws into
-each camera's picture. The signals belong to every room (:mod:`nemo_cosmos.controls.rig`).
+each camera's picture. ``rig`` is for data alone: a network of several cameras reads where they are
+without an embedder (``data.controls=[rig]``). The signals belong to every room
+(:mod:`nemo_cosmos.controls.rig`).
 """
 
 from __future__ import annotations
@@ -20,3 +22,4 @@ LAYOUT_CONTROL = Control(
     (LAYOUT,),
     {"diffusion": "post_training.driving.layout:LayoutEmbedder"},
 )
+RIG_CONTROL = Control("rig", (RIG,), {})

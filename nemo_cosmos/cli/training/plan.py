@@ -45,6 +45,10 @@ def command(
     ] = None,
     height: Annotated[int | None, number("Its height in pixels.", least=1, most=65536)] = None,
     width: Annotated[int | None, number("Its width in pixels.", least=1, most=65536)] = None,
+    num_views: Annotated[
+        int | None,
+        number("Synchronous cameras of a sample; default: data's or published.", least=1, most=7),
+    ] = None,
     post_training: Annotated[
         bool, typer.Option("--post-training", help="Plan 'finetune' instead of 'pretrain'.")
     ] = False,
@@ -86,7 +90,7 @@ def command(
     from nemo_cosmos.planning.recipe import Video, check_machines, plan_recipe
 
     check_machines(configured, overrides or [], gpus, kind)
-    video = Video(num_frames, height, width)
+    video = Video(num_frames, height, width, num_views)
     memory_gb = kind.memory_gb if gpu_memory_gb is None else gpu_memory_gb
     found = plan_recipe(configured, kind, gpus, memory_gb * GB, video, fsdp=fsdp)
     action = "finetune" if post_training else "pretrain"

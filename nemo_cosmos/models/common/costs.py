@@ -185,6 +185,8 @@ class StepInputs:
         global_batch_size: samples of an optimiser step.
         precision: bytes by use.
         packed: whether samples are packed.
+        num_views: cameras of a sample, each with a clip of its own; None for what the family's
+            models are usually trained on.
     """
 
     clips_thw: tuple[Size3, ...]
@@ -193,6 +195,7 @@ class StepInputs:
     global_batch_size: int
     precision: Precision
     packed: bool = False
+    num_views: int | None = None
 
 
 class Workload(Protocol):

@@ -23,6 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from nemo_cosmos.batch import DEFAULT_VIEWS, Views
 from nemo_cosmos.errors import Cancelled, InputError
 from nemo_cosmos.progress import Progress
 
@@ -41,6 +42,11 @@ class Shot:
         seed: seed of all randomness.
         options: the family's own choices, an instance of :attr:`Generator.options_class`.
         given_BCTHW: the first frames, in [-1, 1]; None where nothing is given.
+        views: names of the cameras, one or more; ``num_frames`` are those of each, and ``text_BLD``
+            may be (B, V, L, D), one a view.
+        given_by_view: of several views, the first frames of each, or all of a view that is given as
+            a whole; None for a view of which nothing is given. Empty where nothing is, and for one
+            view, which has ``given_BCTHW``.
         controls: the arrays of the model's controls for exactly these frames, by batch key
             (``Signal.batch``) and without the batch dimension.
         chunk: number of this shot in a long video, from 0.
@@ -55,6 +61,8 @@ class Shot:
     seed: int
     options: Any
     given_BCTHW: Tensor | None = None
+    views: Views = DEFAULT_VIEWS
+    given_by_view: tuple[Tensor | None, ...] = ()
     controls: Mapping[str, np.ndarray] = field(default_factory=dict)
     chunk: int = 0
 
@@ -113,7 +121,8 @@ class Generator(Protocol):
             progress: called on each rank that gave one, after every step.
 
         Returns:
-            video_BCTHW in [-1, 1], the given frames included, the same on every rank.
+            video_BCTHW in [-1, 1], the given frames included, the same on every rank; the views one
+            after another along T.
 
         Raises:
             Cancelled: the progress of any rank raised it.
@@ -121,6 +130,26 @@ class Generator(Protocol):
             NumericsError: the result is NaN or infinite.
         """
         ...
+
+
+@runtime_checkable
+class ViewsGenerator(Generator, Protocol):
+    """A generator that can make what several synchronous cameras see."""
+
+    @property
+    def max_views(self) -> int:
+        """The most cameras of a video; 1 for a model of one camera."""
+        ...
+
+    @property
+    def max_given_views(self) -> int:
+        """The most cameras whose whole videos the model was trained to be given."""
+        ...
+
+
+def max_views_of(generator: Generator) -> int:
+    """Return the most cameras of a generator's videos; 1 where its family knows no views."""
+    return generator.max_views if isinstance(generator, ViewsGenerator) else 1
 
 
 @runtime_checkable
@@ -172,6 +201,8 @@ def common_shot(shots: Sequence[Shot]) -> Shot:
             shot.fps,
             repr(shot.options),
             None if shot.given_BCTHW is None else shot.given_BCTHW.shape[2],
+            len(shot.views),
+            tuple(None if one is None else one.shape[2] for one in shot.given_by_view),
             tuple(sorted((name, value.shape) for name, value in shot.controls.items())),
         )
         for shot in shots

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -60,3 +61,19 @@ class LatentCodec(Protocol):
     def decode(self, latents: Tensor, /) -> Tensor:
         """Return pixels in [-1, 1]."""
         ...
+
+
+def decode_views(codec: LatentCodec, latents: Tensor, num_views: int = 1) -> Tensor:
+    """Decode the latents of each view by themselves, since each begins with a first frame.
+
+    Args:
+        codec: the tokenizer.
+        latents: the views one after another along T.
+        num_views: how many there are.
+
+    Returns:
+        video_BCTHW, the views one after another along T.
+    """
+    if num_views == 1:
+        return codec.decode(latents)
+    return torch.cat([codec.decode(view) for view in latents.chunk(num_views, dim=2)], dim=2)

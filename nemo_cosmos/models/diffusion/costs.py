@@ -36,7 +36,7 @@ from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParall
 from torch import nn
 
 from nemo_cosmos.controls import ControlSpec
-from nemo_cosmos.errors import WrongFrameCountError, WrongSizeError
+from nemo_cosmos.errors import ConfigError, WrongFrameCountError, WrongSizeError
 from nemo_cosmos.models.common.attention.context_parallel import DEFAULT_KIND
 from nemo_cosmos.models.common.costs import (
     Elementwise,
@@ -86,6 +86,10 @@ PUBLISHED_CLIP_THW: Size3 = (121, 704, 1280)
 """Frames, height and width that the published models were trained on last."""
 NANO_CLIP_THW: Size3 = (17, 96, 128)
 """The same of the quickstart, for networks that do not take the published size."""
+MULTIVIEW_CLIP_THW: Size3 = (57, 480, 848)
+"""The same of each camera of the published multi-view models."""
+MULTIVIEW_VIEWS = 6
+"""Their cameras."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class DiffusionWorkload:
 
     Attributes:
         config: the network's configuration; its parallel sizes do not matter here.
-        latent_thw: latent frames, rows and columns of a sample.
+        latent_thw: latent frames of all views, rows and columns of a sample.
         num_text_tokens: tokens of the text embedding.
         micro_batch_size: samples of a forward pass.
         global_batch_size: samples of an optimiser step.
@@ -220,12 +224,12 @@ class DiffusionWorkload:
         if self.packed:
             sharing.check_packs()
         latents = () if self.packed else (self.latent_thw, *self.other_latents_thw)
-        grids = [token_grid(latent_thw, self.config) for latent_thw in latents]
+        grids = [token_grid(size, self.config, self.config.max_views) for size in latents]
         sharing.check(grids, self.num_text_tokens)
         if self.precision.fp8:
             config.fp8, config.fp8_recipe = "hybrid", self.precision.fp8_recipe
-            for latent_thw in latents:
-                num_tokens = math.prod(token_grid(latent_thw, self.config)) // (split.cp * split.tp)
+            for grid in grids:
+                num_tokens = math.prod(grid) // (split.cp * split.tp)
                 check_fp8_tokens(config, num_tokens * self.micro_batch_size, "tokens of video")
             num_text_tokens = self.num_text_tokens // split.tp
             check_fp8_tokens(config, num_text_tokens * self.micro_batch_size, "tokens of text")
@@ -315,7 +319,8 @@ def count_parameters(
         for module in layer.modules()
         if isinstance(module, ColumnParallelLinear | RowParallelLinear)
     )
-    inside, first, last = _size([net.blocks]), _size([net.patch_embed]), _size([net.final_layer])
+    inside, last = _size([net.blocks]), _size([net.final_layer])
+    first = _size([net.patch_embed, getattr(net, "view_embed", None)])
     return ParameterCounts(
         layers=num_layers,
         layer_sharded=sharded,
@@ -329,22 +334,42 @@ def count_parameters(
 
 def usual_clip(config: DiTConfig, tokenizer: LatentGrid) -> Size3:
     """Return the largest usual size of a training video, in pixels, that a network takes."""
-    frames, height, width = PUBLISHED_CLIP_THW
+    published = MULTIVIEW_CLIP_THW if config.view_slots else PUBLISHED_CLIP_THW
+    frames, height, width = published
     fits = (
         1 + (frames - 1) // tokenizer.temporal_factor <= config.max_frames
         and height // tokenizer.spatial_factor <= config.max_height
         and width // tokenizer.spatial_factor <= config.max_width
     )
-    return PUBLISHED_CLIP_THW if fits else NANO_CLIP_THW
+    return published if fits else NANO_CLIP_THW
 
 
-def latent_of(clip_thw: Size3, config: DiTConfig, tokenizer: LatentGrid) -> Size3:
+def usual_views(config: DiTConfig) -> int:
+    """Return the usual number of a training sample's cameras."""
+    return MULTIVIEW_VIEWS if config.view_slots else 1
+
+
+def latent_of(
+    clip_thw: Size3, config: DiTConfig, tokenizer: LatentGrid, num_views: int = 1
+) -> Size3:
     """Return latent frames, rows and columns of a clip that the tokenizer takes.
 
+    Args:
+        clip_thw: frames, height and width of each view.
+        config: the network's configuration.
+        tokenizer: the tokenizer of its latents.
+        num_views: cameras of a sample, whose latents lie one after another in time.
+
     Raises:
+        ConfigError: the network takes fewer views.
         WrongFrameCountError: the network does not take so many frames.
         WrongSizeError: the network does not take such a size.
     """
+    if num_views > config.max_views:
+        raise ConfigError(
+            f"{num_views} views are more than the {config.max_views} that this network takes. Plan "
+            "a *_multiview recipe, or fewer views (--num-views)."
+        )
     num_frames, height, width = clip_thw
     frames = 1 + (num_frames - 1) // tokenizer.temporal_factor
     rows, columns = height // tokenizer.spatial_factor, width // tokenizer.spatial_factor
@@ -363,7 +388,7 @@ def latent_of(clip_thw: Size3, config: DiTConfig, tokenizer: LatentGrid) -> Size
             f"{config.patch_spatial} up to {config.max_height}x{config.max_width}. Plan with "
             "another --height or --width."
         )
-    return frames, rows, columns
+    return num_views * frames, rows, columns
 
 
 def _size(modules: Iterable[nn.Module | None]) -> int:

@@ -126,7 +126,10 @@ class DiffusionFamily:
         Raises:
             WrongFrameCountError, WrongSizeError: the network does not take such videos.
         """
-        latents = [costs.latent_of(clip, model.config, tokenizer) for clip in inputs.clips_thw]
+        views = inputs.num_views or costs.usual_views(model.config)
+        latents = [
+            costs.latent_of(clip, model.config, tokenizer, views) for clip in inputs.clips_thw
+        ]
         return DiffusionWorkload(
             config=model.config,
             latent_thw=latents[0],

@@ -21,7 +21,8 @@ from nemo_cosmos.models.common.generator import (
     from_first_rank,
     on_all_ranks,
 )
-from nemo_cosmos.models.diffusion.controls import ControlEmbedding
+from nemo_cosmos.models.common.latents import decode_views
+from nemo_cosmos.models.diffusion.network.views import CameraViews, camera_views
 from nemo_cosmos.models.diffusion.options import DiffusionOptions
 from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
 from nemo_cosmos.models.diffusion.process.conditioning import (
@@ -74,6 +75,16 @@ class DiffusionGenerator:
     def takes_text(self) -> bool:
         """Always."""
         return True
+
+    @property
+    def max_views(self) -> int:
+        """The most cameras of a video."""
+        return self.net.config.max_views
+
+    @property
+    def max_given_views(self) -> int:
+        """The most cameras whose whole videos training gave."""
+        return self.process.views.max_given
 
     def legal_given(self, num_frames: int) -> list[int]:
         """Return the frame counts that fill 1, 2, ... whole latents and leave some to generate."""
@@ -132,7 +143,7 @@ class DiffusionGenerator:
         """Sample the shot's latents and decode them; every rank of the network calls it.
 
         Returns:
-            video_BCTHW in [-1, 1], the same on every rank.
+            video_BCTHW in [-1, 1], the same on every rank; the views one after another along T.
 
         Raises:
             Cancelled: the progress of any rank raised it.
@@ -145,18 +156,24 @@ class DiffusionGenerator:
     def generate_batch(self, shots: Sequence[Shot], progress: Progress | None = None) -> Tensor:
         """Sample several shots at once; see :class:`BatchGenerator`."""
         first, options = common_shot(shots), shots[0].options
-        shape = (1, *self.tokenizer.latent_shape(first.num_frames, first.height, first.width))
+        channels, frames, rows, columns = self.tokenizer.latent_shape(
+            first.num_frames, first.height, first.width
+        )
+        num_views = len(first.views)
+        shape = (1, channels, num_views * frames, rows, columns)
         # A chunk has noise of its own: the same noise would repeat the motion of the one before.
         noise_BCTHW = torch.cat(
             [seeded_noise(shape, (shot.seed + shot.chunk) % 2**32) for shot in shots]
         ).to(self.device)
+        controls = self._control_batch(shots)
         conditions = SamplingInputs(
             text_BLD=torch.cat([shot.text_BLD for shot in shots]).to(self.device),
             uncond_text_BLD=torch.cat([shot.negative_text_BLD for shot in shots]).to(self.device),
             guidance=options.guidance,
             fps_B=torch.full((len(shots),), first.fps, dtype=torch.float32, device=self.device),
             frames=self._given(shots, noise_BCTHW),
-            control=self._embed_controls(shots, noise_BCTHW.shape),
+            control=self.net.embed_controls(controls, noise_BCTHW.shape),
+            views=self._views(shots, controls, num_views * frames),
             guide_frames=options.guide_frames,
             guide_control=options.guide_control,
             control_guidance=options.control_guidance,
@@ -172,40 +189,52 @@ class DiffusionGenerator:
         )
         latents_BCTHW = x0_BCTHW / self.process.edm.sigma_data
         # Decoded once: GPUs may round differently, and ranks must begin the next chunk alike.
-        return from_first_rank(lambda: self.tokenizer.decode(latents_BCTHW))
+        return from_first_rank(lambda: decode_views(self.tokenizer, latents_BCTHW, num_views))
 
     def _given(self, shots: Sequence[Shot], noise_BCTHW: Tensor) -> FrameCondition | None:
-        """Encode the given frames into the first latents.
+        """Encode the given frames into the first latents of each view.
 
         The tokenizer is causal, so padding the frames to the whole length first, as the reference
         does, would give the same latents.
         """
-        given = [shot.given_BCTHW for shot in shots if shot.given_BCTHW is not None]
-        if not given:
-            return None
-        latents_BCTHW = self.tokenizer.encode(torch.cat(given).to(self.device))
-        num_given = latents_BCTHW.shape[2]
+        num_views = len(shots[0].views)
+        frames = noise_BCTHW.shape[2] // num_views
         x0_BCTHW = torch.zeros_like(noise_BCTHW)
-        x0_BCTHW[:, :, :num_given] = latents_BCTHW * self.process.edm.sigma_data
+        given_T = torch.zeros(noise_BCTHW.shape[2], dtype=torch.bool, device=self.device)
+        by_shot = [shot.given_by_view or (shot.given_BCTHW,) for shot in shots]
+        for view, of_shots in enumerate(zip(*by_shot, strict=True)):
+            given = [one for one in of_shots if one is not None]
+            if not given:
+                continue
+            latents_BCTHW = self.tokenizer.encode(torch.cat(given).to(self.device))
+            first, last = view * frames, view * frames + latents_BCTHW.shape[2]
+            x0_BCTHW[:, :, first:last] = latents_BCTHW * self.process.edm.sigma_data
+            given_T[first:last] = True
+        if all(one is None for one in by_shot[0]):
+            return None
         augment_sigmas = [augment_sigma_for_chunk(shot.chunk) for shot in shots]
-        return FrameCondition.first_frames(
+        return FrameCondition.frames(
             x0_BCTHW,
-            torch.full((len(shots),), num_given, device=self.device),
+            given_T.expand(len(shots), -1),
             noise_BCTHW,
             torch.tensor(augment_sigmas, device=self.device),
         )
 
-    def _embed_controls(
-        self, shots: Sequence[Shot], shape: tuple[int, ...]
-    ) -> ControlEmbedding | None:
-        """Embed the control arrays for latents of this shape; None without a control."""
-        batch = {
+    def _control_batch(self, shots: Sequence[Shot]) -> dict[str, Tensor]:
+        """The control arrays of all shots, on the network's device."""
+        return {
             name: torch.from_numpy(np.stack([shot.controls[name] for shot in shots])).to(
                 self.device
             )
             for name in shots[0].controls
         }
-        return self.net.embed_controls(batch, shape)
+
+    def _views(
+        self, shots: Sequence[Shot], controls: Mapping[str, Tensor], num_frames: int
+    ) -> CameraViews | None:
+        """The cameras of all shots, and their rigs where the arrays of one are there."""
+        batch = {**controls, "views": [shot.views for shot in shots]}
+        return camera_views(batch, self.net.config, num_frames, self.device)
 
 
 def _check_side(name: str, value: int, step: int, largest: int) -> None:

@@ -13,9 +13,11 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
+from nemo_cosmos.batch import DEFAULT_VIEWS, Views
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import ModelDescription, WorldModel, get_family
 from nemo_cosmos.models.common.generator import Shot, from_first_rank
+from nemo_cosmos.models.common.latents import decode_views
 from nemo_cosmos.models.common.megatron.module import bare_network
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import default_device, on_first_process
@@ -130,13 +132,16 @@ class ExampleMaker:
         return on_first_process(lambda: self._data.examples(num_examples))
 
     def truth(self, example: Mapping[str, Any]) -> np.ndarray:
-        """The example's own video as its tokenizer shows it, uint8 ``(T,H,W,3)``."""
-        return tensor_to_frames(self._decoded(example)[0])
+        """The example's own video as its tokenizer shows it, uint8 ``(T,H,W,3)``.
+
+        What several cameras see stands side by side.
+        """
+        return _abreast(self._decoded(example), views_of(example))
 
     def video(
         self, example: Mapping[str, Any], controls: Mapping[str, np.ndarray] | None = None
     ) -> np.ndarray:
-        """What the model makes of an example, uint8 ``(T,H,W,3)``.
+        """What the model makes of an example, uint8 ``(T,H,W,3)``; see :meth:`truth`.
 
         Args:
             example: the example, which gives text, size and the first frames.
@@ -146,9 +151,12 @@ class ExampleMaker:
             NumericsError: the video is NaN or infinite.
         """
         truth_BCTHW = self._decoded(example)
-        num_frames, height, width = truth_BCTHW.shape[2:]
+        views = views_of(example)
+        by_view = truth_BCTHW.chunk(len(views), dim=2)
+        num_frames, height, width = by_view[0].shape[2:]
         legal = self._generator.legal_given(num_frames)
         text_BLD = example["t5_text_embeddings"][None]
+        given = tuple(view[:, :, : legal[0]] if legal else None for view in by_view)
         made_BCTHW = self._generator.generate(
             Shot(
                 text_BLD=text_BLD,
@@ -159,15 +167,18 @@ class ExampleMaker:
                 fps=float(example["fps"]),
                 seed=self._seed,
                 options=self._generator.options_class(**self._options),
-                given_BCTHW=truth_BCTHW[:, :, : legal[0]] if legal else None,
+                given_BCTHW=given[0] if len(views) == 1 else None,
+                views=views,
+                given_by_view=() if len(views) == 1 else given,
                 controls=dict(controls_of(example) if controls is None else controls),
             )
         )
-        return tensor_to_frames(made_BCTHW[0])
+        return _abreast(made_BCTHW, views)
 
     def _decoded(self, example: Mapping[str, Any]) -> torch.Tensor:
         latents = content_of(example)[None].to(default_device())
-        return from_first_rank(lambda: self._tokenizer.decode(latents))
+        num_views = len(views_of(example))
+        return from_first_rank(lambda: decode_views(self._tokenizer, latents, num_views))
 
 
 def content_of(example: Mapping[str, Any]) -> torch.Tensor:
@@ -176,9 +187,21 @@ def content_of(example: Mapping[str, Any]) -> torch.Tensor:
     return content
 
 
+def views_of(example: Mapping[str, Any]) -> Views:
+    """The names of the example's cameras."""
+    return tuple(example.get("views") or DEFAULT_VIEWS)
+
+
+def _abreast(video_BCTHW: torch.Tensor, views: Views) -> np.ndarray:
+    """The first video as uint8 frames, its views from left to right."""
+    by_view = video_BCTHW[0].chunk(len(views), dim=1)
+    return tensor_to_frames(torch.cat(by_view, dim=3))
+
+
 def _side_by_side(maker: ExampleMaker, example: Mapping[str, Any]) -> Video:
-    """The example and what the model makes of it."""
-    pair_THWC = np.concatenate([maker.truth(example), maker.video(example)], axis=2)
+    """The example and what the model makes of it; below it, where there are several views."""
+    axis = 2 if len(views_of(example)) == 1 else 1
+    pair_THWC = np.concatenate([maker.truth(example), maker.video(example)], axis=axis)
     return Video(pair_THWC, fps=float(example["fps"]))
 
 

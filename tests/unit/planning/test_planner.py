@@ -10,9 +10,16 @@ import torch
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.costs import Precision
-from nemo_cosmos.models.diffusion.costs import DiffusionWorkload
+from nemo_cosmos.models.diffusion.costs import (
+    DiffusionWorkload,
+    count_parameters,
+    latent_of,
+    usual_clip,
+    usual_views,
+)
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
+from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.planning.cost import step_time
 from nemo_cosmos.planning.hardware import GB, USABLE_MEMORY, get_gpu
 from nemo_cosmos.planning.layout import ParallelLayout, legal_layouts, legal_numbers
@@ -151,3 +158,17 @@ def test_more_recomputation_or_slower_links_never_help(workload: DiffusionWorklo
     assert step_time(workload, layout, slow).total_s > time
     fp8 = replace(workload, precision=replace(HALF, fp8=True))
     assert step_time(fp8, layout, H100).total_s < time
+
+
+def test_a_sample_of_several_cameras_has_the_tokens_of_all() -> None:
+    """Parameters of the views' embedding are on the first pipeline stage."""
+    config = DIFFUSION["diffusion_7b_video2world"].config()
+    several = DIFFUSION["diffusion_7b_video2world"].config(view_slots=("front", "rear"))
+    tokenizer = TOKENIZERS["tokenizer_cv8x8x8"]
+    clip = usual_clip(several, tokenizer)
+    assert clip == (57, 480, 848) and usual_clip(config, tokenizer) == (121, 704, 1280)
+    assert latent_of(clip, several, tokenizer, usual_views(several)) == (48, 60, 106)
+    with pytest.raises(ConfigError, match="2 views are more than the 1"):
+        latent_of(clip, config, tokenizer, 2)
+    added = count_parameters(several).first_stage - count_parameters(config).first_stage
+    assert added == 3 * 4096 + 17 * 256 + 256 * 4096

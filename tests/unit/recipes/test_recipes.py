@@ -109,6 +109,19 @@ def test_published_numbers(recipe):
     assert large.model.process.edm.adjust_video_noise
 
 
+def test_several_cameras_are_a_setting_of_the_recipe_of_one():
+    for size in ("nano", "7b"):
+        several = get_recipe(f"diffusion_{size}_multiview")
+        assert "front" in several.model.config.view_slots and several.model.config.condition_mask
+        assert several.model.process.views.max_given == 1
+        assert several.model.process.views.name_dropout > 0
+        text = get_recipe(f"diffusion_{size}_multiview_text2world")
+        assert text.model.process.views.max_given == 0
+        driving = get_recipe(f"diffusion_{size}_multiview_driving", post_training=True)
+        assert driving.data.controls == ["driving"]
+        assert [control.name for control in driving.model.controls] == ["driving"]
+
+
 def test_actions_enter_model_and_data():
     action = get_recipe("diffusion_nano_action", post_training=True)
     assert [control.name for control in action.model.controls] == ["action"]

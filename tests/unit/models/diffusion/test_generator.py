@@ -6,6 +6,7 @@ import gc
 import weakref
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,12 +17,18 @@ from nemo_cosmos.errors import (
     WrongFrameCountError,
     WrongSizeError,
 )
-from nemo_cosmos.models.common.generator import BatchGenerator, Shot, generate_all
+from nemo_cosmos.models.common.generator import (
+    BatchGenerator,
+    Shot,
+    ViewsGenerator,
+    generate_all,
+    max_views_of,
+)
 from nemo_cosmos.models.diffusion import generator as module
 from nemo_cosmos.models.diffusion.build import build_network
 from nemo_cosmos.models.diffusion.generator import DiffusionGenerator
 from nemo_cosmos.models.diffusion.options import SAMPLER_NAMES, DiffusionOptions
-from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig, ViewConditioning
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.samplers import SAMPLERS
 from nemo_cosmos.platform import ensure_model_parallel
@@ -142,3 +149,57 @@ def test_a_batch_refuses_shots_of_several_forms(generator, shot):
         generator.generate_batch([shot, replace(shot, num_frames=5)])
     with pytest.raises(InputError, match="0 shots"):
         generate_all(generator, [])
+
+
+@pytest.fixture(scope="module")
+def of_views() -> DiffusionGenerator:
+    """A generator of several cameras, all of whose weights have an effect."""
+    ensure_model_parallel()
+    torch.manual_seed(0)
+    process = DiffusionConfig(
+        conditioning=ConditioningConfig(max_condition_latents=2), views=ViewConditioning(1)
+    )
+    config = tiny_network(num_layers=1, view_slots=("front", "left"))
+    net = build_network(config, process).eval().requires_grad_(False)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return DiffusionGenerator(net, process, tiny_tokenizer())
+
+
+def test_first_frames_of_every_view_and_a_whole_view_are_given(of_views, shot):
+    """One view is given from begin to end, one begins with a frame, one is left to the model."""
+    contract: ViewsGenerator = of_views
+    assert contract.max_views == 7 and contract.max_given_views == 1
+    frames_BCTHW = torch.linspace(-1, 1, 3 * 9 * 32 * 48).reshape(1, 3, 9, 32, 48)
+    views = ("front", "left", "roof")
+    asked = replace(shot, views=views, given_by_view=(frames_BCTHW, frames_BCTHW[:, :, :1], None))
+    video_BCTHW = of_views.generate(asked)
+    assert video_BCTHW.shape == (1, 3, 27, 32, 48)
+    front, left, _ = video_BCTHW.chunk(3, dim=2)
+    tokenizer = of_views.tokenizer
+    seen_BCTHW = tokenizer.decode(tokenizer.encode(frames_BCTHW))
+    torch.testing.assert_close(front, seen_BCTHW, atol=0.02, rtol=0)
+    torch.testing.assert_close(left[:, :, :1], seen_BCTHW[:, :, :1], atol=0.02, rtol=0)
+    assert (left[:, :, 1:] - seen_BCTHW[:, :, 1:]).abs().max() > 0.1
+    renamed = of_views.generate(replace(asked, views=("front", "right", "roof")))
+    assert not torch.equal(renamed, video_BCTHW), "a view is made for its name"
+
+
+def test_a_rig_reaches_the_network(of_views, shot):
+    rig = {
+        "rig_poses": np.tile(np.eye(4, dtype=np.float32), (2, 1, 1)),
+        "rig_intrinsics": np.tile(np.eye(3, dtype=np.float32), (2, 1, 1)),
+        "rig_size": np.ones((2, 2), np.float32),
+    }
+    moved = {**rig, "rig_poses": rig["rig_poses"] + np.float32([[[0.0]], [[0.5]]])}
+    asked = replace(shot, views=("front", "left"))
+    made = [of_views.generate(replace(asked, controls=one)) for one in ({}, rig, moved)]
+    assert not torch.equal(made[0], made[1]) and not torch.equal(made[1], made[2])
+
+
+def test_a_generator_of_one_camera_says_so(generator, shot):
+    assert max_views_of(generator) == 1
+    with pytest.raises(ConfigError, match="built for one camera"):
+        generator.generate(replace(shot, views=("front", "left")))
+    with pytest.raises(InputError, match="2 forms"):
+        generator.generate_batch([shot, replace(shot, views=("front", "left"))])
