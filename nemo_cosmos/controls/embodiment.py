@@ -40,6 +40,8 @@ from nemo_cosmos.controls.number_group import (
 )
 from nemo_cosmos.errors import ConfigError, MissingFileError, nearest_names
 
+EMBODIMENT = "embodiment"
+"""Entry of a recording's JSON: the name of what its actions are of."""
 UPRIGHT, TURNED = "upright", "turned_180"
 _ENDINGS = (".yaml", ".yml", ".json")
 

@@ -48,6 +48,10 @@ class Signal:
         in_picture: gives the arrays of the clip whose pictures are cut or mirrored, as
             :meth:`follow` describes; None where nobody knows. :func:`unaffected` for what is true
             of any part of a picture and of its mirror image.
+        complete: puts into the arrays what the sample's JSON says of them, as :meth:`completed`
+            describes; None for arrays that say everything themselves.
+        kind_of: says which of several kinds arrays are of, such as which robot's actions; None
+            where there is one. Arrays of one kind may stand for each other.
     """
 
     suffix: str
@@ -55,6 +59,8 @@ class Signal:
     find_fault: Callable[[Values], str | None] | None = None
     rescale: Callable[[Values, float], Values] | None = None
     in_picture: Callable[[Values, PictureChange], Values] | None = None
+    complete: Callable[[Values, Mapping[str, Any], str], Values] | None = None
+    kind_of: Callable[[Values], str] | None = None
 
     def __post_init__(self) -> None:
         if not self.suffix.endswith(ENDINGS):
@@ -98,6 +104,21 @@ class Signal:
             name: (array * scale).astype(array.dtype) if axes.get(name) is not None else array
             for name, array in values.items()
         }
+
+    def completed(self, values: Values, record: Mapping[str, Any], where: str = "") -> Values:
+        """Return the arrays as a model is told them, from those of a file and its record.
+
+        Arrays that are complete stay as they are.
+
+        Args:
+            values: the arrays of the file.
+            record: the sample's JSON, or what a request says in its place.
+            where: the sample or file, for messages.
+
+        Raises:
+            SampleError: arrays and record do not go together.
+        """
+        return values if self.complete is None else self.complete(values, record, where)
 
     def batch_key(self, array: SignalArray) -> str:
         """Name of an array in a batch: ``action``, or ``camera_poses`` of ``camera.npz``."""

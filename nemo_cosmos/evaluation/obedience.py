@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from nemo_cosmos.controls import ControlSpec, controls_of
+from nemo_cosmos.controls import ControlSpec, Signal, controls_of
 from nemo_cosmos.errors import InputError
 from nemo_cosmos.evaluation.cases import CaseScores
+from nemo_cosmos.evaluation.episode import EpisodeSource
 from nemo_cosmos.evaluation.metric import MeasuredMetric, Metric
 
 PARTNER_SEED = 0
@@ -48,25 +49,59 @@ DOSES = (Told("x0", scale=0.0), Told("x0.5", scale=0.5), Told("x1.5", scale=1.5)
 """The control switched off, halved, and exaggerated."""
 
 
-def partners(num: int, seed: int = PARTNER_SEED) -> NDArray[np.intp]:
-    """For each episode the number of another one, each used once.
+def partners(
+    num: int, seed: int = PARTNER_SEED, kinds: Sequence[str] | None = None
+) -> NDArray[np.intp]:
+    """For each episode the number of another one of its kind, each used once.
 
     Args:
         num: how many episodes there are.
         seed: seed of the pairing.
+        kinds: the kind of each episode, such as which robot's actions it has; None where they are
+            of one kind.
 
     Raises:
-        InputError: there is one episode, which has no other.
+        InputError: there is one episode, or one of a kind, which has no other.
     """
-    if num < 2:
-        raise InputError(
-            "Whether a model obeys is seen by telling it another episode's control, and there is "
-            "one episode. Evaluate at least two; eight or more give a useful interval."
-        )
-    order = np.random.default_rng(seed).permutation(num)
+    kinds = kinds if kinds is not None else [""] * num
     found = np.empty(num, np.intp)
-    found[order] = np.roll(order, 1)  # a cycle through all: nobody meets itself
+    for kind in sorted(set(kinds)) or [""]:
+        of_kind = np.array([n for n in range(num) if kinds[n] == kind], np.intp)
+        if len(of_kind) < 2:
+            of = f" of '{kind}'" if kind else ""
+            raise InputError(
+                "Whether a model obeys is seen by telling it another episode's control, and there "
+                f"is one episode{of}. Evaluate at least two; eight or more give a useful interval."
+            )
+        order = of_kind[np.random.default_rng(seed).permutation(len(of_kind))]
+        found[order] = np.roll(order, 1)  # a cycle through all: nobody meets itself
     return found
+
+
+def partners_of(episodes: Sequence[EpisodeSource], signals: Sequence[Signal]) -> NDArray[np.intp]:
+    """For each recording the number of the one whose control may stand for its own.
+
+    Args:
+        episodes: the recordings.
+        signals: the signals of the model's controls.
+
+    Raises:
+        InputError: as :func:`partners`.
+    """
+    if all(signal.kind_of is None for signal in signals):
+        return partners(len(episodes))
+    kinds = [_kind(episode, signals) for episode in episodes]
+    usual = next((kind for kind in kinds if kind), "")
+    return partners(len(episodes), kinds=[kind or usual for kind in kinds])
+
+
+def _kind(episode: EpisodeSource, signals: Sequence[Signal]) -> str:
+    """What kind of control a recording has; empty where it cannot be read, and is left out."""
+    try:
+        told = episode.read_control()
+    except InputError:
+        return ""
+    return " ".join(one.kind_of(told[one.name]) for one in signals if one.kind_of is not None)
 
 
 def obedience(

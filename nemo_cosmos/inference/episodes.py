@@ -110,7 +110,9 @@ def _of_files(
                     f"The model is steered by '{signal.name}', and '{video}' has no '{file.name}' "
                     "beside it. Write it, or evaluate on recordings that have it."
                 )
-            arrays[signal.name] = signal.values(read_signal(file))
+            arrays[signal.name] = signal.completed(
+                signal.values(read_signal(file)), _record(stem), f"'{file}'"
+            )
         info = index_frames(video).info
         cut = _cut(arrays, signals, shape, info.num_frames, str(video))
         return _fitted(cut, info.height, info.width, shape)
@@ -166,8 +168,12 @@ def _of_sample(
 ) -> EpisodeSource:
     def control() -> dict[str, Values]:
         arrays = {
-            signal.name: signal.values(
-                decode_arrays(signal.suffix, sample.read(signal.suffix), sample.where)
+            signal.name: signal.completed(
+                signal.values(
+                    decode_arrays(signal.suffix, sample.read(signal.suffix), sample.where)
+                ),
+                sample.record.extra,
+                sample.where,
             )
             for signal in signals
         }
@@ -250,12 +256,17 @@ def _too_short(where: str, num_frames: int, shape: Shape) -> VideoError:
 
 def _caption(stem: Path) -> str | None:
     """The words of a recording's JSON; None where there is none."""
+    caption = _record(stem).get("caption")
+    return str(caption) if caption else None
+
+
+def _record(stem: Path) -> Mapping[str, Any]:
+    """A recording's JSON; empty where there is none."""
     file = Path(f"{stem}.json")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None
+        return {}
     except ValueError as error:
         raise SampleError(f"'{file}' is not valid JSON: {error}. Write it again.") from error
-    caption = record.get("caption") if isinstance(record, dict) else None
-    return str(caption) if caption else None
+    return record if isinstance(record, dict) else {}

@@ -18,6 +18,8 @@ class GenerationOptions:
         fps: frame rate in Hz.
         seed: seed of all randomness; the same seed and inputs give the same video.
         negative_prompt: what to keep away from; the prompt guards do not see it.
+        embodiment: whose actions are given, by a name of the world's; None leaves it to their
+            width. For worlds that several robots steer.
     """
 
     num_frames: int | None = option(
@@ -28,3 +30,4 @@ class GenerationOptions:
     fps: float | None = option(None, "Frames a second; default: as trained.", above=0, most=1000)
     seed: int = option(1, "The same seed and inputs give the same video.", least=0, most=2**32 - 1)
     negative_prompt: str | None = option(None, "What to keep away from.")
+    embodiment: str | None = option(None, "Whose actions are given, of a world of several robots.")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from nemo_cosmos.controls import Signal, Values
+from nemo_cosmos.controls.embodiment import EMBODIMENT
 from nemo_cosmos.errors import (
     ConfigError,
     InputError,
@@ -239,7 +240,7 @@ def check_request(
     chunks = request.num_chunks if request.task == "extend" else 1
     total_frames = chunks * (num_frames - overlap) + overlap
     values = fit_cameras(
-        _check_control(request.control, signals, total_frames, request.task),
+        _check_control(request.control, signals, total_frames, request.task, options.embodiment),
         given if isinstance(given, GivenFrames) else None,
         (height, width),
     )
@@ -314,7 +315,11 @@ def _num_given(
 
 
 def _check_control(
-    control: Controls, signals: Mapping[str, Signal], num_frames: int, task: Task
+    control: Controls,
+    signals: Mapping[str, Signal],
+    num_frames: int,
+    task: Task,
+    embodiment: str | None = None,
 ) -> dict[str, Values]:
     """Return the arrays of each signal; they must be for exactly the frames of the video."""
     if sorted(control) != sorted(signals):
@@ -322,12 +327,17 @@ def _check_control(
             f"The model takes {_listed(signals)} as control, but got {_listed(control)}. "
             "Give exactly those; a model learns a control in post-training."
         )
-    values: dict[str, Values] = {
-        name: signal.values(control[name]) for name, signal in signals.items()
-    }
+    if embodiment is not None and all(one.complete is None for one in signals.values()):
+        raise ConfigError(
+            f"The embodiment '{embodiment}' is asked for, but no action steers this model. Leave "
+            "it out, or use a model that was post-trained on actions."
+        )
+    record = {} if embodiment is None else {EMBODIMENT: embodiment}
+    values: dict[str, Values] = {}
     for name, signal in signals.items():
         given = control[name]
         where = f" of '{given}'" if isinstance(given, str | PathLike) else ""
+        values[name] = signal.completed(signal.values(given), record, where.removeprefix(" of "))
         _check_rows(signal, values[name], num_frames, task, where)
         _check_numbers(signal, values[name], where)
         signal.check(values[name], num_frames, where.removeprefix(" of "))

@@ -21,7 +21,7 @@ from nemo_cosmos.checkpoint.world.config import read_config
 from nemo_cosmos.controls import controls_of
 from nemo_cosmos.errors import ConfigError, InputError
 from nemo_cosmos.evaluation.files.recorded import recorded_needs
-from nemo_cosmos.evaluation.obedience import OTHER, OWN, Told, following_of, partners
+from nemo_cosmos.evaluation.obedience import OTHER, OWN, Told, following_of, partners_of
 from nemo_cosmos.evaluation.page import Controls, Shown
 from nemo_cosmos.evaluation.record import EvaluationRecord, as_record, make_record
 from nemo_cosmos.evaluation.report import write_report
@@ -172,7 +172,7 @@ def try_world(
     maker = VideoMaker(pipeline, trial, episodes, out)
     told = (OWN, *trial.told) if signals else (OWN,)
     if signals and OTHER in told:
-        maker.partners = partners(len(episodes))
+        maker.partners = partners_of(episodes, list(signals.values()))
     # Other controls are compared video by video; numbers of whole sets are of the own alone.
     compared = [metric for metric in metrics if is_compared(metric)]
     parts = [

@@ -12,7 +12,7 @@ from nemo_cosmos.controls import controls_of
 from nemo_cosmos.errors import ConfigError, InputError, counted, nearest_names
 from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
 from nemo_cosmos.evaluation.files.recorded import recorded_needs
-from nemo_cosmos.evaluation.obedience import OTHER, following_of, partners
+from nemo_cosmos.evaluation.obedience import OTHER, following_of, partners_of
 from nemo_cosmos.evaluation.record import EVALUATION_FILE
 from nemo_cosmos.inference.checks import fit_request, look_at_weights
 from nemo_cosmos.inference.episodes import find_episodes, shape_of
@@ -52,7 +52,7 @@ def trial_checks(
         shape = shape_of(config().video, trial.options)
         found = find_episodes(data, signals, shape, trial.limit, needs)
         if signals and OTHER in trial.told:
-            partners(len(found))
+            partners_of(found, signals)
         first = _first_that_fits(found)
         for seed in trial.seeds:
             request = request_for(first, first.control, trial.options, seed)

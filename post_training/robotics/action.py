@@ -22,7 +22,7 @@ from post_training.robotics.grouped import GroupedActions, mlp_from_zero
 
 
 class ActionEmbedder(GroupedActions, ControlEmbedder):
-    """Embeds the actions of one embodiment per latent frame."""
+    """Embeds the actions of one embodiment, or of several, per latent frame."""
 
     level_each_frame: ClassVar[bool] = True
 
@@ -34,6 +34,7 @@ class ActionEmbedder(GroupedActions, ControlEmbedder):
         std: Sequence[float] | None = None,
         cumulative: bool = False,
         embodiment: Given | None = None,
+        embodiments: Sequence[Given] | None = None,
     ) -> None:
         """Make the two MLPs.
 
@@ -44,8 +45,9 @@ class ActionEmbedder(GroupedActions, ControlEmbedder):
             std: standard deviation of each number.
             cumulative: whether each latent frame also receives the motion since the first frame.
             embodiment: what the numbers mean.
+            embodiments: what they mean of several robots.
         """
-        super().__init__(temporal_factor, mean, std, cumulative, embodiment)
+        super().__init__(temporal_factor, mean, std, cumulative, embodiment, embodiments)
         self.timestep = mlp_from_zero(self.num_inputs, 4 * hidden_size, hidden_size)
         self.adaln_lora = mlp_from_zero(self.num_inputs, 4 * hidden_size, 3 * hidden_size)
 

@@ -50,6 +50,7 @@ class ActionContext(GroupedActions, ARControlEmbedder):
         std: Sequence[float] | None = None,
         cumulative: bool = False,
         embodiment: Given | None = None,
+        embodiments: Sequence[Given] | None = None,
     ) -> None:
         """Make the two MLPs.
 
@@ -61,8 +62,9 @@ class ActionContext(GroupedActions, ARControlEmbedder):
             std: standard deviation of each number.
             cumulative: whether each latent frame also receives the motion since the first frame.
             embodiment: what the numbers mean.
+            embodiments: what they mean of several robots.
         """
-        super().__init__(temporal_factor, mean, std, cumulative, embodiment)
+        super().__init__(temporal_factor, mean, std, cumulative, embodiment, embodiments)
         num_inputs = self.num_inputs + NUMBER_CHANNELS
         self.context = mlp_from_zero(num_inputs, 4 * hidden_size, context_size)
         self.frame = mlp_from_zero(self.num_inputs, 4 * hidden_size, hidden_size)

@@ -25,12 +25,14 @@ import numpy as np
 
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.controls import CAMERA, Values, read_signal
+from nemo_cosmos.controls.embodiment import EMBODIMENT, Embodiment
 from nemo_cosmos.controls.signal_files import name_of
 from nemo_cosmos.controls.things import THINGS
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.video import Video, decode
 from post_training.recordings import Recordings, write_recording
-from post_training.robotics.signal import ACTION, STATE
+from post_training.robotics.restating import restate_own
+from post_training.robotics.signal import ACTION, DEFAULT_EMBODIMENT, STATE
 
 ACTION_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 STATE_NAMES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
@@ -87,6 +89,7 @@ class Episode:
             "num_frames": self.video.num_frames,
             "width": self.video.width,
             "height": self.video.height,
+            EMBODIMENT: DEFAULT_EMBODIMENT,
             **self.record,
             "action": {
                 "names": ACTION_NAMES,
@@ -99,16 +102,29 @@ class Episode:
         }
 
 
-def write_episode(folder: str | os.PathLike[str], episode: Episode) -> None:
+def write_episode(
+    folder: str | os.PathLike[str], episode: Episode, told_in: Embodiment | None = None
+) -> None:
     """Write the files of an episode, the JSON last.
 
+    Args:
+        folder: the folder.
+        episode: the episode.
+        told_in: the embodiment that its actions are written in, in place of Bridge's seven numbers.
+
     Raises:
+        ConfigError: its actions cannot be written so.
         StorageFullError: no space left; without its JSON the episode counts as not written.
     """
-    files = {ACTION.suffix: {ACTION.name: episode.actions.astype(np.float32)}}
+    actions_NA, record = episode.actions, episode.describe()
+    if told_in is not None and told_in.name != DEFAULT_EMBODIMENT:
+        actions_NA = restate_own(actions_NA, episode.action_scale, told_in)
+        record[EMBODIMENT] = told_in.name
+        record["action"] = {"names": list(told_in.names), "meaning": told_in.title}
+    files = {ACTION.suffix: {ACTION.name: actions_NA.astype(np.float32)}}
     files |= {STATE.suffix: {STATE.name: episode.states.astype(np.float32)}}
     further = {suffix: dict(values) for suffix, values in episode.further.items()}
-    write_recording(folder, episode.key, episode.video, files | further, episode.describe())
+    write_recording(folder, episode.key, episode.video, files | further, record)
 
 
 def write_files(
@@ -163,7 +179,7 @@ def read_episode(folder: str | os.PathLike[str], key: str) -> Episode:
         np.array(record["action"]["scale"]),
         record.get("caption", ""),
         record["split"],
-        {name: value for name, value in record.items() if name not in own},
+        {name: value for name, value in record.items() if name not in (*own, EMBODIMENT)},
         _read_further(stem),
     )
 

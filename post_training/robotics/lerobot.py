@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.aliases import JsonObject
-from nemo_cosmos.controls.embodiment import Embodiment, Given, find_embodiment
+from nemo_cosmos.controls.embodiment import EMBODIMENT, Embodiment, Given, find_embodiment
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, SampleError, nearest_names
 from nemo_cosmos.platform.dependencies import require
 from nemo_cosmos.storage.outputs import check_apart
@@ -154,14 +154,30 @@ class LeRobotData:
         found = {}
         for name in (ACTION, STATE):
             if name in table.column_names:
-                rows = np.array(table.column(name).to_pylist(), dtype=np.float32)
-                found[name] = rows.reshape(len(rows), -1)
+                found[name] = self._numbers_of(table.column(name).to_pylist(), name, episode)
         if ACTION not in found:
             raise SampleError(
                 f"Episode {episode.index} has no column '{ACTION}'. It has "
                 f"{', '.join(table.column_names)}."
             )
         return found
+
+    def _numbers_of(
+        self, rows: list[Any], name: str, episode: LeRobotEpisode
+    ) -> NDArray[np.float32]:
+        """Rows of a feature as an array, all of the width that ``info.json`` says."""
+        width = int(np.prod(self._features.get(name, {}).get("shape") or [0]))
+        read = [np.ravel(np.array(row, dtype=object)) for row in rows]
+        for number, row in enumerate(read):
+            expected = width or len(read[0])
+            if len(row) != expected or any(not isinstance(value, int | float) for value in row):
+                shown = str(rows[number])[:60]
+                raise SampleError(
+                    f"'{name}' of episode {episode.index} in '{self._table_file(episode)}' has in "
+                    f"row {number} {shown}; expected {expected} numbers. Repair the data set, or "
+                    "leave the episode out."
+                )
+        return np.stack(read).astype(np.float32)
 
     def frames(self, episode: LeRobotEpisode, camera: str, size: tuple[int, int] | None) -> Video:
         """The frames of an episode, as many as it has rows.
@@ -209,16 +225,20 @@ class LeRobotData:
     def _rows(self, episode: LeRobotEpisode) -> pyarrow.Table:
         import pyarrow.compute as pc
 
-        template = self.info.get("data_path") or (_V2_DATA if self._is_v2 else _V3_DATA)
-        table = self._table(self.folder / template.format(**episode.files))
+        table = self._table(self._table_file(episode))
         if "episode_index" in table.column_names:
             table = table.filter(pc.equal(table.column("episode_index"), episode.index))
         if len(table) != episode.length or not episode.length:
             raise SampleError(
-                f"Episode {episode.index} has {len(table)} rows; its description says "
-                f"{episode.length}. Repair the data set."
+                f"Episode {episode.index} has {len(table)} rows in "
+                f"'{self._table_file(episode)}'; its description says {episode.length}. Repair "
+                "the data set."
             )
         return table
+
+    def _table_file(self, episode: LeRobotEpisode) -> Path:
+        template = self.info.get("data_path") or (_V2_DATA if self._is_v2 else _V3_DATA)
+        return self.folder / template.format(**episode.files)
 
     def _episodes_v2(self) -> Iterator[LeRobotEpisode]:
         chunk = int(self.info.get("chunks_size") or 1000)
@@ -342,12 +362,12 @@ def _record(
         "task": "instruction",
         "camera": camera,
         "robot": data.info.get("robot_type"),
+        **({} if embodiment is None else {EMBODIMENT: embodiment.name}),
         "action": {
             "names": data.names_of(ACTION),
             "meaning": "as the robot takes it"
             if embodiment is None
             else f"{embodiment.title}, as whoever converted it stated",
-            **({} if embodiment is None else {"embodiment": embodiment.name}),
         },
         "state": {"names": data.names_of(STATE)},
     }

@@ -4,11 +4,15 @@ What the numbers of an action mean, and how many they are, is the model's embodi
 (:mod:`nemo_cosmos.controls.embodiment`); row t moves frame t to frame t + 1. Our own episodes are
 ``bridge_7``: the change of the gripper's position (3) and of its rotation (3), seen from the
 gripper, and its opening (1), scaled to about [-1, 1]. So is a world that names no embodiment.
+
+A world that several robots steer is told their actions in rows of one width: the number of the
+embodiment among the world's, the robot's own numbers, and zeros
+(:mod:`post_training.robotics.several`). Files hold the robot's own numbers alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +20,7 @@ import numpy as np
 
 from nemo_cosmos.aliases import Array
 from nemo_cosmos.controls import MAX_ACTION, Control, Signal, SignalArray, Values
-from nemo_cosmos.controls.embodiment import Embodiment, find_embodiment
+from nemo_cosmos.controls.embodiment import EMBODIMENT, Embodiment, find_embodiment
 from nemo_cosmos.controls.number_group import ADDABLE_FORMS, NumberGroup, spans
 from nemo_cosmos.errors import ConfigError, SampleError
 from nemo_cosmos.options import check_names
@@ -80,6 +84,34 @@ def embodiment_of(options: Mapping[str, Any]) -> Embodiment:
         ) from error
 
 
+def embodiments_of(options: Mapping[str, Any]) -> tuple[Embodiment, ...]:
+    """All embodiments that an action control is told in: one, or those under ``embodiments``.
+
+    Args:
+        options: the control's options.
+
+    Raises:
+        ConfigError: there is no such embodiment, or two have one name.
+    """
+    given = options.get("embodiments")
+    if given is None:
+        return (embodiment_of(options),)
+    if isinstance(given, str) or not isinstance(given, Sequence) or not given:
+        raise ConfigError(
+            f"embodiments is {given!r:.80}; expected a list of names or files, such as "
+            "[bridge_7, arm_10]."
+        )
+    found = tuple(find_embodiment(one) for one in given)
+    names = [one.name for one in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"embodiments has '{twice[0]}' twice; the name tells them apart. Rename one, or name "
+            "it once."
+        )
+    return found
+
+
 def settle_action(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Put the whole record in place of an embodiment's name; options without one stay as they are.
 
@@ -89,7 +121,14 @@ def settle_action(options: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises:
         ConfigError: an option is unknown, there is no such embodiment, or statistics do not fit it.
     """
-    check_names(options, ("embodiment", "cumulative", "mean", "std"))
+    check_names(options, ("embodiment", "embodiments", "cumulative", "mean", "std"))
+    if options.get("embodiments") is not None:
+        several = embodiments_of(options)
+        others = {name: options[name] for name in ("cumulative",) if name in options}
+        records = [one.to_dict() for one in several]
+        return others | (
+            {"embodiment": records[0]} if len(records) == 1 else {"embodiments": records}
+        )
     if options.get("embodiment") is None:
         return options
     others = {name: each for name, each in options.items() if name not in ("mean", "std")}
@@ -105,14 +144,17 @@ def comparable_action(options: Mapping[str, Any]) -> Mapping[str, Any]:
         options: the control's options; those that are wrong stay as they are.
     """
     try:
-        embodiment = embodiment_of(options)
+        several = embodiments_of(options)
     except ConfigError:
         return options
-    record = embodiment.to_dict()
-    kept = [name for name in ("image", "numbers", "mean", "std") if name in record]
-    told: dict[str, Any] = {name: record[name] for name in kept}
-    others = {name: each for name, each in options.items() if name not in ("mean", "std")}
-    return {**others, **told, "embodiment": embodiment.name}
+    told = []
+    for one in several:
+        record = one.to_dict()
+        kept = [name for name in ("image", "numbers", "mean", "std") if name in record]
+        told.append({name: record[name] for name in kept} | {"embodiment": one.name})
+    own = ("mean", "std", "embodiment", "embodiments")
+    others = {name: each for name, each in options.items() if name not in own}
+    return {**others, **(told[0] if len(told) == 1 else {"embodiments": told})}
 
 
 def action_signal(embodiment: Embodiment) -> Signal:
@@ -132,7 +174,11 @@ def action_signal(embodiment: Embodiment) -> Signal:
         columns=embodiment.names,
     )
     return Signal(
-        ACTION.suffix, (array,), partial(_find_fault, embodiment), partial(_rescale, embodiment)
+        ACTION.suffix,
+        (array,),
+        find_fault=partial(_find_fault, embodiment),
+        rescale=partial(_rescale, embodiment),
+        complete=partial(_check_name, embodiment),
     )
 
 
@@ -140,9 +186,32 @@ def _find_fault(embodiment: Embodiment, values: Values) -> str | None:
     return embodiment.find_row_fault(values[ACTION.name])
 
 
+def _check_name(
+    embodiment: Embodiment, values: Values, record: Mapping[str, Any], where: str
+) -> Values:
+    """Actions of one robot, as they are; those of another must not be taken for them."""
+    name = record.get(EMBODIMENT)
+    if name is not None and name != embodiment.name:
+        raise SampleError(
+            f"The actions of {where or 'the control'} are of the embodiment '{name}', but the "
+            f"model is told in '{embodiment.name}' ({', '.join(embodiment.names)}). Use a model "
+            "of that robot, or train one on both."
+        )
+    return values
+
+
 def _rescale(embodiment: Embodiment, values: Values, scale: float) -> Values:
-    """More or less of the same motion: a multiple of a 6-D rotation would be no rotation."""
-    actions_NA = values[ACTION.name]
+    return {ACTION.name: rescaled(embodiment, values[ACTION.name], scale)}
+
+
+def rescaled(embodiment: Embodiment, actions_NA: Array, scale: float) -> Array:
+    """More or less of the same motion: a multiple of a 6-D rotation would be no rotation.
+
+    Args:
+        embodiment: what the numbers mean.
+        actions_NA: actions.
+        scale: the factor; 0 stands still.
+    """
     rows_NA = np.array(actions_NA, np.float64)
     for group, columns in spans(embodiment.numbers if len(rows_NA) else ()):
         part = rows_NA[:, columns]
@@ -152,7 +221,7 @@ def _rescale(embodiment: Embodiment, values: Values, scale: float) -> Values:
             rows_NA[:, columns] = part[:1] + scale * (part - part[:1])
         else:
             rows_NA[:, columns] = part * scale
-    return {ACTION.name: rows_NA.astype(actions_NA.dtype)}
+    return np.asarray(rows_NA.astype(actions_NA.dtype))
 
 
 def _turned(rows_NA: Array, group: NumberGroup, scale: float) -> Array:
@@ -169,7 +238,12 @@ def _turned(rows_NA: Array, group: NumberGroup, scale: float) -> Array:
 
 
 def _signals_of(options: Mapping[str, Any]) -> tuple[Signal, ...]:
-    return (action_signal(embodiment_of(options)),)
+    several = embodiments_of(options)
+    if len(several) == 1:
+        return (action_signal(several[0]),)
+    from post_training.robotics.several import told_signal
+
+    return (told_signal(several),)
 
 
 ACTION_CONTROL = Control(

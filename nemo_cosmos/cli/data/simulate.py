@@ -38,6 +38,10 @@ def command(
         list[str] | None,
         typer.Option(help="Of physics: this scenario instead of all eight. Repeatable."),
     ] = None,
+    embodiment: Annotated[
+        str | None,
+        typer.Option(help="Of the robot: what its actions are written in; bridge_7 by default."),
+    ] = None,
     seed: Annotated[int, number("Seed of all randomness.", least=0, most=2**32 - 1)] = 1,
     workers: Annotated[int, number("Processes that render; 0: this one.", least=0, most=4096)] = 2,
     renderer: Annotated[
@@ -68,6 +72,7 @@ def command(
         nemo-cosmos simulate data/robot
         nemo-cosmos simulate data/robot --episodes 500 --workers 8 --seed 7
         nemo-cosmos simulate data/large --size 256x320 --frames 57 --renderer software --json
+        nemo-cosmos simulate data/other_robot --embodiment arm_10
         nemo-cosmos simulate data/physics --scene physics --episodes 320
         nemo-cosmos simulate data/rooms --scene rooms --episodes 1000 --frames 17 --size 64x96
         nemo-cosmos simulate data/balls --scene physics --scenario bouncing,collision --check
@@ -78,11 +83,24 @@ def command(
             f"{', '.join(FPS)}."
         )
     asked = _Asked(
-        out, episodes, frames, fps or FPS[scene], *parse_size(size), seed, workers, renderer
+        out,
+        episodes,
+        frames,
+        fps or FPS[scene],
+        *parse_size(size),
+        seed,
+        workers,
+        renderer,
+        embodiment,
     )
     if scenario and scene != "physics":
         raise ConfigError(
             "--scenario chooses among the scenarios of '--scene physics', and the scene is "
+            f"'{scene}'. Leave one of the two out."
+        )
+    if embodiment and scene != "robot":
+        raise ConfigError(
+            "--embodiment says what the robot's actions are written in, and the scene is "
             f"'{scene}'. Leave one of the two out."
         )
     if scene == "robot":
@@ -117,6 +135,7 @@ class _Asked(NamedTuple):
     seed: int
     workers: int
     renderer: str
+    embodiment: str | None
 
 
 class _Job(NamedTuple):
@@ -135,7 +154,10 @@ def _robot(asked: _Asked) -> _Job:
     from post_training.robotics.episodes import EPISODES
     from post_training.robotics.simulation import SimulationSettings, simulate
 
-    settings = SimulationSettings(asked.frames, asked.fps, asked.height, asked.width, asked.seed)
+    told_in = {} if asked.embodiment is None else {"embodiment": asked.embodiment}
+    settings = SimulationSettings(
+        asked.frames, asked.fps, asked.height, asked.width, asked.seed, **told_in
+    )
     found: list[str] = []  # a renderer is tried in a process of its own, which takes seconds
 
     def find_renderer() -> str:

@@ -54,17 +54,20 @@ def _describe(world: str, as_json: bool) -> None:
     from nemo_cosmos.checkpoint.world.config import read_config
     from nemo_cosmos.controls import controls_of
     from nemo_cosmos.storage import exported_folder
-    from post_training.robotics.signal import ACTION_CONTROL, embodiment_of
+    from post_training.robotics.signal import ACTION_CONTROL, embodiments_of
 
     folder = exported_folder(world)
     config = read_config(folder)
     embodiments = {
-        spec.name: embodiment_of(spec.options)
+        spec.name: embodiments_of(spec.options)
         for spec in config.controls
         if spec.name == ACTION_CONTROL.name
     }
     if as_json:
-        told = {name: one.to_dict() for name, one in embodiments.items()}
+        told = {
+            name: several[0].to_dict() if len(several) == 1 else [one.to_dict() for one in several]
+            for name, several in embodiments.items()
+        }
         typer.echo(json.dumps({**config.to_dict(), "embodiments": told}, indent=2))
         return
     from rich.console import Console
@@ -82,13 +85,13 @@ def _describe(world: str, as_json: bool) -> None:
     for spec, control in zip(config.controls, controls_of(config.controls), strict=True):
         files = ", ".join(signal.suffix for signal in control.signals)
         typer.echo(f"\ncontrol '{spec.name}', read from {files}")
-        if spec.name in embodiments:
-            recorded = spec.options.get("embodiment") is not None
+        recorded = {"embodiment", "embodiments"} & spec.options.keys()
+        for one in embodiments.get(spec.name, ()):
             typer.echo(
-                embodiment_title(embodiments[spec.name])
+                embodiment_title(one)
                 + ("" if recorded else " Assumed: the world was made before it was recorded.")
             )
-            Console().print(embodiment_table(embodiments[spec.name]))
+            Console().print(embodiment_table(one))
 
 
 def _print_table(rows: list[JsonObject]) -> None:

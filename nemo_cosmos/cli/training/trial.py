@@ -55,6 +55,9 @@ Out = Annotated[Path, typer.Option(help="Folder of the report; a run that was st
 Seed = Annotated[
     int, number("Seed of scenes and chance; not one of the training data.", least=0, most=2**31)
 ]
+ControlGuidance = Annotated[
+    float, number("How strongly to follow the actions; 0 is faster.", least=0, most=1000)
+]
 Steps = Annotated[int, number("Sampling steps of a chunk of actions.", least=1, most=1000)]
 Batch = Annotated[int, number("Rollouts in one run of the model.", least=1, most=4096)]
 Renderer = Annotated[
@@ -78,6 +81,7 @@ def ranking(
     chunks: Annotated[int, number("Chunks of actions in an episode.", least=1, most=1000)] = 2,
     seed: Seed = 1000,
     steps: Steps = 2,
+    control_guidance: ControlGuidance = 0.0,
     batch: Batch = 16,
     renderer: Renderer = "auto",
     disable_guard: DisableGuard = None,
@@ -112,7 +116,7 @@ def ranking(
 
     requirements = [Requirement.parse(text) for text in require or ()]
     guards = site_policy(listed(disable_guard))
-    subject = Subject(model, out, Imagination(steps, batch), guards, renderer)
+    subject = Subject(model, out, Imagination(steps, batch, control_guidance), guards, renderer)
     trial = RankingTrial(episodes, seed, chunks)
     look_first(trial_checks(subject, RANKING_FIGURES, requirements), check, as_json)
     with show_progress("Ranking", "episodes", "json" if as_json else "people") as update:
@@ -139,6 +143,7 @@ def planning(
     iterations: Annotated[int, number("Iterations of a search.", least=1, most=1000)] = 3,
     seed: Seed = 2000,
     steps: Steps = 2,
+    control_guidance: ControlGuidance = 0.0,
     batch: Batch = 24,
     renderer: Renderer = "auto",
     require: Require = None,
@@ -173,7 +178,7 @@ def planning(
     )
 
     requirements = [Requirement.parse(text) for text in require or ()]
-    subject = Subject(model, out, Imagination(steps, batch), renderer=renderer)
+    subject = Subject(model, out, Imagination(steps, batch, control_guidance), renderer=renderer)
     budget = Budget.of(candidates, iterations)
     trial = PlanningTrial(episodes, seed, plans, goal, budget=budget)
     look_first(trial_checks(subject, PLANNING_FIGURES, requirements), check, as_json)

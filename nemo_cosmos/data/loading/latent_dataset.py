@@ -96,7 +96,7 @@ class LatentDataset(ShardDataset):
         }
         signals: dict[str, torch.Tensor] = {}
         for control in self.controls:
-            signals |= read_control(control, files, record.num_frames, where)
+            signals |= read_control(control, files, record.num_frames, where, record.extra)
         return {**item, **self._content(files, where), **signals}
 
     def _content(self, files: Mapping[str, bytes], where: str) -> dict[str, Any]:

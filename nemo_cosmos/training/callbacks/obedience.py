@@ -10,6 +10,7 @@ import numpy as np
 from nemo.lightning.io.mixin import IOMixin
 
 from nemo_cosmos.controls import ControlSpec, Values, get_controls
+from nemo_cosmos.controls import controls_of as built_controls
 from nemo_cosmos.errors import RequirementError, VideoError
 from nemo_cosmos.evaluation.metric import Case, CaseMetric
 from nemo_cosmos.evaluation.obedience import following_of, partners
@@ -96,7 +97,7 @@ class Obedience(SamplingCallback, IOMixin):
             controls = maker.described.controls
             if not controls:
                 return None
-            examples = _of_one_shape(maker.examples(self.num_episodes))
+            examples = _of_one_kind(maker.examples(self.num_episodes), controls)
             follow = _follower(controls)
             following: list[list[float]] = []
             reason = ""
@@ -160,10 +161,23 @@ def _recorded(controls: Sequence[ControlSpec], example: Mapping[str, Any]) -> di
     }
 
 
-def _of_one_shape(examples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Examples whose controls fit each other: those of the first one's length."""
-    length = content_of(examples[0]).shape[-3] if examples else 0
-    return [example for example in examples if content_of(example).shape[-3] == length]
+def _of_one_kind(
+    examples: Sequence[dict[str, Any]], controls: Sequence[ControlSpec]
+) -> list[dict[str, Any]]:
+    """Examples whose controls fit each other: those of the first one's length and robot."""
+    telling = [
+        signal
+        for control in built_controls(controls)
+        for signal in control.signals
+        if signal.kind_of is not None
+    ]
+
+    def kind(example: dict[str, Any]) -> list[object]:
+        told = _recorded(controls, example) if telling else {}
+        kinds = [one.kind_of(told[one.name]) for one in telling if one.kind_of is not None]
+        return [content_of(example).shape[-3], *kinds]
+
+    return [example for example in examples if kind(example) == kind(examples[0])]
 
 
 def _advice(step: int, name: str, score: Score) -> str:

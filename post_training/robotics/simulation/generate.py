@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from nemo_cosmos.controls.embodiment import find_embodiment
 from nemo_cosmos.progress import Progress
 from post_training.rendering import Filmer, FilmReport, choose_renderer, fill_folder
 from post_training.robotics.episodes import EPISODES, write_episode
@@ -75,9 +76,10 @@ class _Filmer:
     def __init__(self, folder: Path, settings: SimulationSettings, renderer: str) -> None:
         self._folder = folder
         self._studio = Studio(settings, renderer)
+        self._told_in = find_embodiment(settings.embodiment)
 
     def film(self, index: int) -> None:
-        write_episode(self._folder, self._studio.record(index))
+        write_episode(self._folder, self._studio.record(index), self._told_in)
 
     def close(self) -> None:
         self._studio.close()

@@ -7,14 +7,17 @@ from itertools import pairwise
 
 import numpy as np
 
+from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.controls import CAMERA as CAMERA_SIGNAL
 from nemo_cosmos.controls import Values
+from nemo_cosmos.controls.embodiment import find_embodiment
 from nemo_cosmos.controls.things import THINGS
 from nemo_cosmos.platform import require
 from nemo_cosmos.video import Video
 from post_training.rendering import FilmSettings, make_renderer, prepare_environment
 from post_training.robotics.episodes import Episode
-from post_training.robotics.signal import ACTION
+from post_training.robotics.restating import check_restatable
+from post_training.robotics.signal import ACTION, DEFAULT_EMBODIMENT
 from post_training.robotics.simulation.arm import Arm, Pose, action_scale
 from post_training.robotics.simulation.motion import path
 from post_training.robotics.simulation.scene import (
@@ -34,7 +37,24 @@ Targets = list[tuple[Pose, float]]
 
 @dataclass(frozen=True)
 class SimulationSettings(FilmSettings):
-    """Settings that, together with its number, determine an episode."""
+    """Settings that, together with its number, determine an episode.
+
+    Attributes:
+        embodiment: what the actions are written in: a name of the table, or a file.
+    """
+
+    embodiment: str = DEFAULT_EMBODIMENT
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_restatable(find_embodiment(DEFAULT_EMBODIMENT), find_embodiment(self.embodiment))
+
+    def as_dict(self) -> JsonObject:
+        """Return plain data for the manifest; the usual actions need no word."""
+        content = super().as_dict()
+        if self.embodiment == DEFAULT_EMBODIMENT:
+            del content["embodiment"]
+        return content
 
 
 class Studio:

@@ -142,6 +142,11 @@ def _with_actions(signals: Sequence[Signal], world: str) -> list[Signal]:
             f"'{world}' is steered by {told}, so that it makes no episodes with actions. Use a "
             "world that was post-trained on actions (diffusion_nano_action)."
         )
+    if any(signal.kind_of is not None for signal in signals):
+        raise InputError(
+            f"Several robots steer '{world}', and the networks of a data engine learn the numbers "
+            "of one robot. Use a world that was post-trained on that robot's actions alone."
+        )
     return list(signals)
 
 

@@ -18,14 +18,18 @@ from torch import Tensor
 
 from nemo_cosmos.checkpoint.world.config import WorldConfig
 from nemo_cosmos.checkpoint.world.folder import World, model_record
-from nemo_cosmos.errors import InputError
+from nemo_cosmos.controls import controls_of
+from nemo_cosmos.controls.embodiment import EMBODIMENT, Embodiment, find_embodiment
+from nemo_cosmos.errors import ConfigError, InputError
 from nemo_cosmos.inference.loading import load_shared_world
 from nemo_cosmos.models.common.family import get_family
 from nemo_cosmos.models.common.generator import Shot, generate_all
 from nemo_cosmos.options import build_options, option_fields
 from nemo_cosmos.storage import exported_folder
 from nemo_cosmos.video import frames_to_tensor, tensor_to_frames
-from post_training.robotics.signal import ACTION
+from post_training.robotics.restating import check_restatable, restate_own
+from post_training.robotics.signal import ACTION, DEFAULT_EMBODIMENT, embodiments_of
+from post_training.robotics.simulation.arm import action_scale
 from post_training.robotics.usefulness.environment import Form, Moment, Scene
 
 STEPS = 2
@@ -42,16 +46,20 @@ class Imagination:
     Attributes:
         steps: sampling steps of a chunk, where the model's family has such.
         batch: rollouts in one run of the model.
+        control_guidance: how strongly to follow the actions, of a model that was trained with
+            ``control_dropout``.
     """
 
     steps: int = STEPS
     batch: int = BATCH
+    control_guidance: float = 0.0
 
     def describe(self) -> dict[str, Any]:
         """Return what decides the pictures, as plain data."""
         # Picture and actions determine what follows; guidance by the words, which are left out,
         # would only double the time.
-        return {"steps": self.steps, "guidance": 0.0}
+        told = {"control_guidance": self.control_guidance} if self.control_guidance else {}
+        return {"steps": self.steps, "guidance": 0.0, **told}
 
 
 class ImaginedTable:
@@ -70,6 +78,8 @@ class ImaginedTable:
         self.world = world
         self.how = how or Imagination()
         self.form = form_of(world.config, str(world.folder))
+        (self._signal,) = controls_of(world.config.controls)[0].signals
+        self._told_in = told_in(world.config, str(world.folder))
         self._generator = get_family(world.config.family).make_generator(
             world.net, world.config.model, world.tokenizer, world.folder
         )
@@ -152,8 +162,12 @@ class ImaginedTable:
 
     def _shot(self, moment: Moment, actions_KA: np.ndarray, seed: int) -> Shot:
         form = self.form
-        values = ACTION.values(np.asarray(actions_KA, np.float32))
-        ACTION.check(values, form.num_actions + 1, "a chunk of actions")
+        actions_KA = restate_own(actions_KA, action_scale(form.fps), self._told_in)
+        values = self._signal.completed(
+            self._signal.values(np.asarray(actions_KA, np.float32)),
+            {EMBODIMENT: self._told_in.name},
+        )
+        self._signal.check(values, form.num_actions + 1, "a chunk of actions")
         return Shot(
             text_BLD=self._text_BLD,
             negative_text_BLD=self._text_BLD,
@@ -164,9 +178,31 @@ class ImaginedTable:
             seed=seed,
             options=self._options,
             given_BCTHW=frames_to_tensor(moment.frame_HWC[None])[None],
-            controls=ACTION.batch(values, 0, form.num_actions + 1),
+            controls=self._signal.batch(values, 0, form.num_actions + 1),
             chunk=moment.num_chunks,
         )
+
+
+def told_in(config: WorldConfig, place: str) -> Embodiment:
+    """The embodiment of a world that the simulator's actions can be written in.
+
+    Args:
+        config: the world's description.
+        place: its folder, for messages.
+
+    Raises:
+        InputError: there is none, so that the simulator's robot cannot steer it.
+    """
+    several = embodiments_of(config.controls[0].options)
+    problem = ""
+    for one in several:
+        try:
+            check_restatable(find_embodiment(DEFAULT_EMBODIMENT), one)
+        except ConfigError as error:
+            problem = str(error)
+        else:
+            return one
+    raise InputError(f"The simulator's robot cannot steer '{place}'. {problem}")
 
 
 def form_of(config: WorldConfig, place: str) -> Form:

@@ -23,7 +23,7 @@ from nemo_cosmos.storage import exported_folder
 from nemo_cosmos.storage.outputs import check_apart, check_output_folder
 from post_training.rendering import choose_renderer
 from post_training.robotics.usefulness.environment import Scene
-from post_training.robotics.usefulness.imagined import Imagination, ImaginedTable, form_of
+from post_training.robotics.usefulness.imagined import Imagination, ImaginedTable, form_of, told_in
 from post_training.robotics.usefulness.planning import PLANNERS, PlanningTrial, plan_episodes
 from post_training.robotics.usefulness.policies import actions_along
 from post_training.robotics.usefulness.ranking import (
@@ -129,6 +129,7 @@ def trial_checks(
 
     def world() -> str:
         form = form_of(config(), str(folder))
+        told_in(config(), str(folder))
         return f"chunks of {form.num_actions} actions at {form.fps:g} a second"
 
     return [

@@ -61,3 +61,31 @@ def test_a_world_of_another_width_takes_its_own_actions_alone(run_cli, tmp_path)
     np.save(tmp_path / "twenty.npy", actions)
     made = run_cli(*words, "--actions", tmp_path / "twenty.npy", "--steps", "1", "--check")
     assert made.code == Exit.DONE, made.err
+
+
+def test_a_world_of_two_robots_shows_both_and_takes_either(run_cli, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    from nemo_cosmos.controls import ControlSpec, settled
+    from nemo_cosmos.testing.tiny import write_world
+
+    spec = settled(ControlSpec("action", {"embodiments": ["bridge_7", "arm_10"]}))
+    world = write_world(tmp_path / "world", controls=(spec,))
+    shown = run_cli("models", world).out
+    assert "bridge_7: " in shown and "arm_10: " in shown and "assumed" not in shown.lower()
+    told = run_cli("models", world, "--json").json["embodiments"]["action"]
+    assert [one["name"] for one in told] == ["bridge_7", "arm_10"]
+    Image.new("RGB", (48, 32)).save(tmp_path / "a.png")
+    np.save(tmp_path / "seven.npy", np.zeros((8, 7)))
+    ten = np.tile([0, 0, 0, 1, 0, 0, 0, 1, 0, 1.0], (8, 1))
+    np.save(tmp_path / "ten.npy", ten)
+    words = ("predict", world, "--input", tmp_path / "a.png", "--out", tmp_path / "a.mp4")
+    words += ("--steps", "1")
+    for file in ("seven.npy", "ten.npy"):
+        ran = run_cli(*words, "--check", "--actions", tmp_path / file)
+        assert ran.code == Exit.DONE, ran.err
+    ran = run_cli(*words, "--actions", tmp_path / "ten.npy", "--embodiment", "bridge_7")
+    assert ran.code == Exit.WRONG_USE
+    said = " ".join(ran.err.split())
+    assert "ten.npy" in said and "(8, 10); expected (N, 7) of 'bridge_7' (dx, dy, dz" in said

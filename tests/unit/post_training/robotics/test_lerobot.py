@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def test_actions_of_an_embodiment_become_the_action_control_whatever_their_width
     convert_lerobot(make_v2(tmp_path / "set"), out, embodiment=six)
     assert np.load(out / "lerobot_000000.action.npy").shape == (LENGTHS[0] - 1, 6)
     record = json.loads((out / "lerobot_000000.json").read_text())
-    assert record["action"]["embodiment"] == "six"
+    assert record["embodiment"] == "six", "where shards and worlds look for it"
     assert "six joints" in record["action"]["meaning"]
     report = convert_lerobot(tmp_path / "set", out, embodiment=six)
     assert report.num_reused == 2, "the same settings"
@@ -201,6 +202,33 @@ def test_damaged_episodes_are_left_out_and_a_second_run_makes_what_is_missing(tm
     assert (report.num_converted, report.num_reused) == (2, 1)
     with pytest.raises(ConfigError, match="other settings"):
         convert_lerobot(data, out, camera="wrist")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("video", r"observation\.images\.top/episode_000001\.mp4"),
+        ("short", r"'action' of episode 1 in '.*episode_000001\.parquet' has in row 3 \[1.*6 num"),
+        ("null", r"'action' of episode 1 in .* has in row 3 None; expected 6 numbers"),
+        ("rows", r"Episode 1 has 4 rows in '.*episode_000001\.parquet'; its description says 5"),
+    ],
+)
+def test_what_is_missing_or_of_another_width_is_named_with_its_file_and_row(
+    tmp_path, damage, message
+):
+    data = make_v2(tmp_path / "set")
+    file = data / "data/chunk-000/episode_000001.parquet"
+    columns = table(1, 6, 0)
+    if damage == "video":
+        (data / f"videos/chunk-000/{CAMERAS[0]}/episode_000001.mp4").unlink()
+    elif damage == "rows":
+        columns = {name: rows[:-1] for name, rows in columns.items()}
+    else:
+        columns["action"][3] = columns["action"][3][:5] if damage == "short" else None
+    write_table(file, columns)
+    report = convert_lerobot(data, tmp_path / "out")
+    assert (report.num_converted, list(report.rejected)) == (1, ["episode 1"])
+    assert re.search(message, report.rejected["episode 1"]), report.rejected
 
 
 def test_what_is_no_such_data_set_is_refused(tmp_path):
