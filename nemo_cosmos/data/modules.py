@@ -186,10 +186,10 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         corpus = dataset.corpus
         if self.packing is None:
             order = partial(self._order, dataset)
-            return EqualBatches(order, self.global_batch_size, state)
+            return EqualBatches(order, self.global_batch_size, state, self.skipped)
         stream = Stream(corpus, ANY_SHAPE, seed=self.seed, window=self.shuffle_window)
         packs = PackOrder(stream, partial(_num_tokens, dataset, self.packing), self.packing)
-        return PackedBatches(packs, self.global_batch_size, state)
+        return PackedBatches(packs, self.global_batch_size, state, self.skipped)
 
     def val_buckets(self, dataset: LatentDataset) -> Sequence[Bucket]:
         """Return all buckets."""
@@ -338,7 +338,9 @@ class VideoDataModule(ShardDataModule[VideoDataset]):
 
     def make_source(self, dataset: VideoDataset, state: State) -> BatchSource:
         """Return windows of videos, mixed with images by ``image_ratio``, from a state on."""
-        return EqualBatches(partial(self._order, dataset), self.global_batch_size, state)
+        return EqualBatches(
+            partial(self._order, dataset), self.global_batch_size, state, self.skipped
+        )
 
     def val_buckets(self, dataset: VideoDataset) -> Sequence[Bucket]:
         """Return the buckets of videos: one window of each clip."""

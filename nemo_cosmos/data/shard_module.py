@@ -26,6 +26,7 @@ from nemo_cosmos.data.loading.loader import (
     collate,
 )
 from nemo_cosmos.data.order.resume import BatchSource, State, check_same_order
+from nemo_cosmos.data.order.skips import BatchId
 from nemo_cosmos.data.order.stream import OnePass
 from nemo_cosmos.data.shards.bad_shards import BadShards
 from nemo_cosmos.options import Range, check_place, check_value
@@ -90,6 +91,7 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
         self._loaded: State = {}
         self._source: BatchSource | None = None
         self._first_step = 0
+        self.skipped: frozenset[BatchId] = frozenset()
 
     def _remember(self, **options: object) -> None:
         """Record how to build this module again; NeMo writes it beside each checkpoint.
@@ -206,6 +208,27 @@ class ShardDataModule(pl.LightningDataModule, Generic[DatasetT]):
         limit = self.trainer.limit_val_batches
         if isinstance(limit, int):
             self.trainer.limit_val_batches = limit * self.data_sampler.num_microbatches
+
+    def skip(self, batches: Iterable[BatchId]) -> None:
+        """Leave global batches out, from the next ``train_dataloader`` on."""
+        self.skipped |= frozenset(batches)
+
+    def batch_of_step(self, step: int) -> BatchId | None:
+        """The global batch of an optimiser step of the run; None for one before it was resumed.
+
+        Args:
+            step: counted from 1.
+        """
+        num_steps = step - self._first_step
+        return (
+            None if self._source is None or num_steps < 1 else self._source.batch_of_step(num_steps)
+        )
+
+    def keys_of(self, batch: BatchId) -> list[str]:
+        """The keys of the samples of one of this run's global batches."""
+        assert self._source is not None, "train_dataloader comes first"
+        corpus = self._train_dataset.corpus
+        return [corpus.sample(number).key for number in self._source.samples_of(batch)]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position that all ranks together have reached; the same on every rank."""

@@ -15,6 +15,7 @@ from typing import Any
 from megatron.core.distributed import DistributedDataParallelConfig
 
 from nemo_cosmos.platform import by_device
+from nemo_cosmos.training.resilience.skipped import BadStep
 
 DEFAULT = "megatron"
 """What NeMo's strategy calls its own settings."""
@@ -56,10 +57,10 @@ def with_overlap(
 
 
 def stop_at_divergence(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Let an optimiser's step raise where the gradients are not finite.
+    """Let an optimiser's step raise :class:`BadStep` where the gradients are not finite.
 
     The step has read their norm to clip them, over all ranks, so that looking at it costs nothing
-    and every rank raises. Nothing has been saved since.
+    and every rank raises. Nothing has been saved since. The weights are spoilt by then.
 
     Args:
         step: the step of a Megatron-Core optimiser, which returns the norm second.
@@ -71,7 +72,7 @@ def stop_at_divergence(step: Callable[..., Any]) -> Callable[..., Any]:
         # A tensor may be on the device, where looking at it would wait.
         if isinstance(norm, float) and not math.isfinite(norm):
             kind = "NaN" if math.isnan(norm) else "Inf"
-            raise RuntimeError(f"found {kind} in the norm of all gradients")
+            raise BadStep(f"gradients are {kind}")
         return done, norm, num_zeros
 
     return checked

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -45,6 +44,8 @@ from nemo_cosmos.training.fingerprint import fingerprint
 from nemo_cosmos.training.lifecycle import environment_of, fresh_globals
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.matching import check_belonging
+from nemo_cosmos.training.resilience.rollback import Rollbacks
+from nemo_cosmos.training.resilience.skipped import BadStep
 from nemo_cosmos.training.run_folder import FINISHED_FILE, exported_files, list_checkpoints
 from nemo_cosmos.training.stepping import SteppedFit
 from nemo_cosmos.training.trainer import WorldTrainer
@@ -54,8 +55,8 @@ from nemo_cosmos.training.weights.initial import InitialWeights, is_exported
 
 logger = logging.getLogger(__name__)
 
-DIVERGED = re.compile(r"found (NaN|Inf) in (?:local grad norm|the norm of all gradients)")
-"""What Megatron-Core, or else the optimiser's step, says of gradients that are not finite."""
+DIVERGED = re.compile(r"found (NaN|Inf) in local grad norm")
+"""What Megatron-Core says of gradients that are not finite."""
 
 
 class TrainingSession:
@@ -83,6 +84,7 @@ class TrainingSession:
         self._data = data
         self._digest = digest
         self._fit: SteppedFit | None = None
+        self._rollbacks = Rollbacks(folder, trainer, data)
         self._globals = ExitStack()
 
     @classmethod
@@ -139,6 +141,7 @@ class TrainingSession:
         session = cls(model, data, trainer, folder, digest)
         session._globals.enter_context(fresh_globals())
         session._globals.enter_context(environment_of(trainer))
+        session._rollbacks.leave_out()
         with session._explained():
             resume = _restore_exports_by_callback(resume, trainer)
             log.setup(trainer, resume_if_exists=resume.resume_if_exists)
@@ -181,9 +184,11 @@ class TrainingSession:
         target = min(self.step + num_steps, self.trainer.max_steps)
         with self._explained():
             while self.step < target and not self.trainer.should_stop:
-                if not fit.step():
-                    break
-                self._check_loss()
+                try:
+                    if not fit.step():
+                        break
+                except BadStep as bad:
+                    self._roll_back(bad)
             if self.step < target and self._stop() is not None:
                 fit.end()  # saves
         if self.step < target and self._stop() is not None:
@@ -219,6 +224,8 @@ class TrainingSession:
         """
         self._running()
         replace_weights(self.trainer, weights)
+        # A checkpoint of this very step was written before, with the weights of then.
+        self._rollbacks.not_before = self.step + 1
 
     def save(self) -> None:
         """End training and write the last checkpoint; ``start`` resumes from it."""
@@ -271,19 +278,19 @@ class TrainingSession:
             )
         return self._fit
 
-    def _check_loss(self) -> None:
-        """Notice divergence that no gradient shows: float16's scaler takes it for an overflow.
-
-        Only at steps that are logged: reading the loss waits for the device.
+    def _roll_back(self, bad: BadStep) -> None:
+        """Return to the newest checkpoint, to go on without the batch that spoilt the run.
 
         Raises:
-            NumericsError: the loss is NaN or infinite.
+            NumericsError: there is none, the data cannot do without it, or the run has returned
+                to that checkpoint as often as it may.
         """
-        if self.step % self.trainer.log_every_n_steps:
-            return
-        loss = float(self.trainer.callback_metrics.get("reduced_train_loss", 0.0))
-        if not math.isfinite(loss):
-            raise NumericsError(self._divergence(f"the loss is {loss}"))
+        step = bad.step if bad.step is not None else self.step + 1
+        back = self._rollbacks.decide(bad, step)
+        if not back.checkpoint:
+            raise NumericsError(self._divergence(bad.reason, step, back.obstacle)) from bad
+        self._rollbacks.leave_out()
+        self._running().rewind(back.checkpoint, bad)
 
     def _stop(self) -> StopOnSignal | None:
         """The callback that has stopped the run on a signal."""
@@ -326,26 +333,28 @@ class TrainingSession:
             if found is None:
                 self.close()
                 raise
-            message = self._divergence(f"gradients are {found[1]}", step=self.step + 1)
+            message = self._divergence(f"gradients are {found[1]}", self.step + 1)
             self.close()
             raise NumericsError(message) from error
         except BaseException:
             self.close()
             raise
 
-    def _divergence(self, sign: str, step: int | None = None) -> str:
+    def _divergence(self, sign: str, step: int, obstacle: str = "") -> str:
         """The message of a run that diverged.
 
         Args:
             sign: what is not finite.
-            step: the step in which; by default the one that has just ended.
+            step: the step in which.
+            obstacle: why the run does not return to a checkpoint by itself, as a sentence.
         """
         rates = {group["lr"] for one in self.trainer.optimizers for group in one.param_groups}
         saved = list_checkpoints(self.folder)
         newest = f"'{saved[-1][0].name}'" if saved else "none; the run starts from its beginning"
         return (
-            f"Training diverged in step {step or self.step}: {sign} at a learning rate of "
-            f"{max(rates, default=0.0):.3g}. The newest checkpoint in '{self.folder}' is {newest}. "
+            f"Training diverged in step {step}: {sign} at a learning rate of "
+            f"{max(rates, default=0.0):.3g}. {obstacle}{' ' if obstacle else ''}"
+            f"The newest checkpoint in '{self.folder}' is {newest}. "
             "metrics.jsonl shows where the loss began to rise. Lower optim.config.lr, lengthen "
             "optim.lr_scheduler.warmup_steps or lower optim.config.clip_grad, delete checkpoints "
             "of steps after the rise, and run the command again."

@@ -9,7 +9,7 @@ what ``FitLoop.run`` and ``_TrainingEpochLoop.run`` of Lightning 2.4 do, in thei
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import lightning.pytorch as pl
@@ -19,6 +19,7 @@ from lightning.pytorch.trainer import call
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from nemo_cosmos.training.resilience.skipped import BadStep
 from nemo_cosmos.training.trainer import ReadyToStep, WorldTrainer
 
 
@@ -44,10 +45,34 @@ class SteppedFit:
         """Train one batch; return whether there was one to train.
 
         Raises:
-            Exception: whatever training raises, after Lightning's ``on_exception`` hooks.
+            BadStep: the step spoilt the run, which :meth:`rewind` can save.
+            Exception: whatever else training raises, after Lightning's ``on_exception`` hooks.
         """
         with self._teardown_on_error(), self._training_mode():
             return next(self._steps, None) is not None
+
+    def rewind(self, checkpoint: str, error: BadStep) -> None:
+        """Return to a checkpoint of this run, as a new process would that resumes from it.
+
+        Args:
+            checkpoint: its path.
+            error: why; callbacks hear of it before.
+        """
+        trainer, loop = self.trainer, self.trainer.fit_loop
+        with self._teardown_on_error():
+            # They close what they opened at the start of training, which comes again.
+            call._call_callback_hooks(trainer, "on_exception", error)
+            self._steps.close()
+            trainer.strategy.sync_weights()
+            loop.teardown()  # ends the workers that read ahead
+            loop._combined_loader = None
+            trainer.ckpt_path = checkpoint
+            connector = trainer._checkpoint_connector
+            connector._restore_modules_and_callbacks(checkpoint)
+            connector.restore_training_state()
+            connector.resume_end()
+            self._start_loop()
+        self._steps = self._run_epochs()
 
     def end(self) -> None:
         """End the training here: call the hooks that follow the last step, and tear down."""
@@ -101,14 +126,18 @@ class SteppedFit:
         model.zero_grad()
         with isolate_rng():
             trainer._run_sanity_check()
-        loop = trainer.fit_loop
+        self._start_loop()
+
+    def _start_loop(self) -> None:
+        """Do what the loop does before its first step."""
+        loop = self.trainer.fit_loop
         loop.setup_data()
         # Lightning leaves these two out where no step remains. A run that was killed while it
         # exported then has no average to export: the callbacks restore their state in them.
         loop.reset()
         loop.on_run_start()
 
-    def _run_epochs(self) -> Iterator[int]:
+    def _run_epochs(self) -> Generator[int, None, None]:
         """Yield the global step after every batch, to the last epoch."""
         loop = self.trainer.fit_loop
         if loop.skip:
@@ -147,9 +176,11 @@ class SteppedFit:
 
     @contextmanager
     def _teardown_on_error(self) -> Iterator[None]:
-        """Abandon the fit on any error in the block, and raise the error."""
+        """Abandon the fit on any error in the block but a bad step, and raise the error."""
         try:
             yield
+        except BadStep:
+            raise
         except BaseException as error:
             self.abandon(error)
             raise

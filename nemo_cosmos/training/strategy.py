@@ -17,6 +17,7 @@ Differences from the class it builds on:
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -108,6 +109,10 @@ class WorldStrategy(nl.MegatronStrategy):
                 sums_losses=bool(trainer.lightning_module.config.calculate_per_token_loss),
                 overlap=self.overlap,
             )
+            if trainer.lightning_module.optim.config.clip_grad:
+                # Megatron-Core would raise on the rank that has the NaN alone, and leave the others
+                # waiting; the norm that gradients are clipped by is the same on all ranks.
+                self.ddp_config = replace(self.ddp_config, check_for_nan_in_grad=False)
         super().setup(trainer)
         for optimizer in self.optimizers:
             if isinstance(optimizer, McoreDistributedOptimizer):

@@ -17,6 +17,7 @@ from nemo import lightning as nl
 from nemo_cosmos.options import Range, check_instance, check_value
 from nemo_cosmos.platform import ranks
 from nemo_cosmos.platform.quiet import quiet_nemo
+from nemo_cosmos.training.callbacks.bad_steps import BadSteps
 from nemo_cosmos.training.callbacks.curves import LossCurves
 from nemo_cosmos.training.callbacks.machine_check import MachineCheck
 from nemo_cosmos.training.callbacks.memory import Memory
@@ -183,5 +184,7 @@ def with_defaults(callbacks: list[pl.Callback], resilience: Resilience) -> list[
     defaults = (
         StopOnSignal, TensorOverlap, Throughput, Memory, LossCurves, Progress, RandomState
     )  # fmt: skip
-    checks = [MachineCheck()] if resilience.check_machine else []
-    return [*checks, *callbacks, *(kind() for kind in defaults if kind not in kinds)]
+    first: list[pl.Callback] = [BadSteps(resilience.spike_factor, resilience.spike_window)]
+    if resilience.check_machine:
+        first.append(MachineCheck())
+    return [*first, *callbacks, *(kind() for kind in defaults if kind not in kinds)]

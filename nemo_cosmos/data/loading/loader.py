@@ -126,6 +126,7 @@ class RankBatches(Sampler[list[SampleDraw]]):
         world_size: number of data-parallel ranks.
         first: number of the global batch to begin with.
         samples_before: number of samples drawn before global batch 0.
+        left_out: numbers of global batches that are left out.
 
     Raises:
         ConfigError: the global batch does not divide among the ranks.
@@ -140,8 +141,10 @@ class RankBatches(Sampler[list[SampleDraw]]):
         world_size: int = 1,
         first: int = 0,
         samples_before: int = 0,
+        left_out: frozenset[int] = frozenset(),
     ) -> None:
         self.order = order
+        self.left_out = left_out
         self.micro_batch_size = micro_batch_size
         self.rank, self.world_size = rank, world_size
         self.first = first
@@ -156,10 +159,9 @@ class RankBatches(Sampler[list[SampleDraw]]):
         self.micro_batches = order.batch_size // per_round
 
     def __iter__(self) -> Iterator[list[SampleDraw]]:
-        number = self.first
-        while True:
-            yield from self._share(number)
-            number += 1
+        for number in itertools.count(self.first):
+            if number not in self.left_out:
+                yield from self._share(number)
 
     def _share(self, number: int) -> Iterator[list[SampleDraw]]:
         """Yield this rank's micro-batches of one global batch."""

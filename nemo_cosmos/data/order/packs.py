@@ -9,6 +9,7 @@ change when the run resumes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -119,6 +120,7 @@ class RankPacks(Sampler[list[SampleDraw]]):
         rank: data-parallel rank.
         world_size: number of data-parallel ranks.
         start: place to begin at.
+        left_out: steps, counted from there, whose packs are left out.
 
     Raises:
         ConfigError: the packs of a step do not divide among the ranks.
@@ -132,7 +134,9 @@ class RankPacks(Sampler[list[SampleDraw]]):
         rank: int = 0,
         world_size: int = 1,
         start: PackPlace | None = None,
+        left_out: frozenset[int] = frozenset(),
     ) -> None:
+        self.left_out = left_out
         self.order, self.packs_per_step = order, packs_per_step
         self.rank, self.world_size = rank, world_size
         self.start = start or PackPlace()
@@ -144,9 +148,10 @@ class RankPacks(Sampler[list[SampleDraw]]):
 
     def __iter__(self) -> Iterator[list[SampleDraw]]:
         place = self.start
-        while True:
-            step = self.order.step(place, self.packs_per_step)
-            share = balance(np.array(step.costs), self.world_size)[self.rank]
-            for which in share:
-                yield step.packs[which]
+        for number in itertools.count():
+            if number not in self.left_out:
+                step = self.order.step(place, self.packs_per_step)
+                share = balance(np.array(step.costs), self.world_size)[self.rank]
+                for which in share:
+                    yield step.packs[which]
             place = self.order.after(place, self.packs_per_step)

@@ -15,6 +15,7 @@ from nemo.lightning.pytorch.callbacks import ModelCheckpoint
 from nemo_cosmos.checkpoint.world.config import DESCRIPTION_FILE
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.options import Range, check_value
+from nemo_cosmos.training.callbacks.bad_steps import BadSteps
 from nemo_cosmos.training.callbacks.ema import EMA
 from nemo_cosmos.training.checkpointing.storage import check_room
 from nemo_cosmos.training.run_folder import list_checkpoints
@@ -118,7 +119,10 @@ class StepCheckpoint(ModelCheckpoint):
         check_room(Path(self.dirpath), checkpoint_bytes(trainer))
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
-        """Save, with a description of the model beside the weights."""
+        """Save, with a description of the model beside the weights; not after a bad step."""
+        for callback in trainer.callbacks:
+            if isinstance(callback, BadSteps):
+                callback.look(trainer)
         if trainer.is_global_zero:
             self._describe(trainer, ckpt_to_dir(filepath))
         super()._save_checkpoint(trainer, filepath)

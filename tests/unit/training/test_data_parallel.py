@@ -9,6 +9,7 @@ from megatron.core.distributed import DistributedDataParallelConfig
 
 from nemo_cosmos.training import data_parallel
 from nemo_cosmos.training.data_parallel import stop_at_divergence, with_overlap
+from nemo_cosmos.training.resilience.skipped import BadStep
 
 PLAIN = DistributedDataParallelConfig(check_for_nan_in_grad=True, use_distributed_optimizer=True)
 
@@ -46,7 +47,7 @@ def test_weights_are_gathered_by_a_distributed_optimiser_only() -> None:
 
 @pytest.mark.parametrize(("norm", "kind"), [(math.nan, "NaN"), (math.inf, "Inf")])
 def test_gradients_that_are_not_finite_end_the_run(norm: float, kind: str) -> None:
-    with pytest.raises(RuntimeError, match=f"found {kind}"):
+    with pytest.raises(BadStep, match=f"gradients are {kind}"):
         stop_at_divergence(lambda: (True, norm, None))()
 
 
