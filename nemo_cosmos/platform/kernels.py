@@ -13,6 +13,7 @@ and values, D head dimension; of pictures, N pictures, C channels, H rows, W col
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -56,7 +57,8 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     return F.linear(x, weight, bias)
 
 
-class KeyRanges(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class KeyRanges:
     """The keys that each query sees: from the first to before the end, counted in the keys given.
 
     Attributes:
@@ -69,9 +71,15 @@ class KeyRanges(NamedTuple):
     first: torch.Tensor
     end: torch.Tensor
     is_triangle: bool = False
+    _masks: dict[int, torch.Tensor] = field(default_factory=dict, repr=False)
 
     def mask(self, num_keys: int) -> torch.Tensor:
-        """True where a query sees a key: (L, M) or (B, 1, L, M)."""
+        """True where a query sees a key: (L, M) or (B, 1, L, M); the layers of a pass share it."""
+        if num_keys not in self._masks:
+            self._masks[num_keys] = self._mask(num_keys)
+        return self._masks[num_keys]
+
+    def _mask(self, num_keys: int) -> torch.Tensor:
         key_M = torch.arange(num_keys, device=self.first.device)
         seen = (key_M >= self.first[..., None]) & (key_M < self.end[..., None])
         return seen if seen.dim() == 2 else seen[:, None]

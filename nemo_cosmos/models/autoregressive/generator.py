@@ -33,9 +33,11 @@ from nemo_cosmos.models.autoregressive.decoding.sampling import Sampling
 from nemo_cosmos.models.autoregressive.decoding.scorer import Scorer
 from nemo_cosmos.models.autoregressive.decoding.tree import Tree, grow_tree
 from nemo_cosmos.models.autoregressive.decoding.window import (
+    MeasuredWindow,
     best_tree,
     pass_seconds,
     tried_sizes,
+    tried_windows,
 )
 from nemo_cosmos.models.autoregressive.heads.file import SavedHeads, load_heads
 from nemo_cosmos.models.autoregressive.network.places import Grid, check_grid
@@ -163,6 +165,11 @@ class ARGenerator:
                 f"drafts='heads' guesses for decoding='jacobi', not for '{options.decoding}'. "
                 "Leave it out, or choose that decoding."
             )
+        if options.acceptance == "typical" and options.decoding != "medusa":
+            raise ConfigError(
+                f"acceptance='typical' is for decoding='medusa', not for '{options.decoding}'. "
+                "Leave it out, or choose that decoding; it changes the distribution of the codes."
+            )
         if by_heads or options.decoding == "medusa":
             _ = self.saved_heads  # before anything is computed
 
@@ -201,6 +208,10 @@ class ARGenerator:
         sizes = tuple(min(size, job.totals[0]) for size in tried_sizes(self.device))
         if is_medusa and options.window is None:
             window = max(sizes)
+        measured = None
+        if options.decoding == "auto" and options.window is None:
+            measured = MeasuredWindow(tried_windows(self.device, job.totals[0]), self.device)
+            window = measured.largest
         scorer = self._scorer(shot, grid, spare=0 if is_plain else window)
         name = "jacobi" if options.decoding == "auto" else options.decoding
         self._last_run = {"decoding": name, "top_p": job.sampling.top_p}
@@ -209,13 +220,18 @@ class ARGenerator:
         if is_medusa:
             heads = self.saved_heads.heads
             choose = partial(self._tree, sizes=sizes, window=options.window)
-            return decode_medusa(scorer, job, heads, choose, progress)
+            is_lossy = options.acceptance == "typical"
+            self._last_run["acceptance"] = options.acceptance
+            return decode_medusa(scorer, job, heads, choose, progress, is_lossy=is_lossy)
         self._last_run |= {"window": window, "drafts": options.drafts}
         drafts = Drafts(options.drafts, grid, self.net.config.vocab_size)
         if name == "coupled":
             return decode_coupled(scorer, job, window, drafts, progress)
         by_heads = self.saved_heads.heads if options.drafts == "heads" else None
-        return decode_jacobi(scorer, job, window, drafts, progress, by_heads)
+        decoded = decode_jacobi(scorer, job, measured or window, drafts, progress, by_heads)
+        if measured is not None:
+            self._last_run["window"] = measured.size  # None was chosen for few codes
+        return decoded
 
     def _scorer(self, shot: Shot, grid: Grid, spare: int) -> Scorer:
         """Return the network with the shot's text and controls."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from nemo_cosmos.options import option
 
 DECODING_NAMES = ("auto", "plain", "jacobi", "coupled", "medusa")
+ACCEPTANCE_NAMES = ("exact", "typical")
 DRAFT_NAMES = ("frame", "row", "last", "random", "heads")
 
 USUAL_HEADS, MOST_HEADS = 9, 12
@@ -27,9 +28,13 @@ class AROptions:
         decoding: ``plain`` draws one code after the other, ``jacobi`` a window at once, with the
             same result in float32, and ``coupled`` a window at once, with another result of the
             same probability; ``medusa`` draws a tree of guesses by the world's heads, with the same
-            result in float32; ``auto`` is ``jacobi``.
+            result in float32; ``auto`` is ``jacobi`` with the window, or none, that is fastest
+            here, measured in the first passes.
         window: codes that are drawn at once, for ``medusa`` the nodes of the tree; by default as
-            many as suit the machine, which ``medusa`` measures.
+            many as suit the machine, which ``medusa`` and ``auto`` measure.
+        acceptance: with ``exact`` a guess counts where it is what is drawn. ``typical``, which
+            ``medusa`` takes, accepts any guess that is likely enough: fewer passes, but another
+            distribution than the model's.
         drafts: what is guessed first: the same place in the frame before (``frame``), the
             place above (``row``), the place before (``last``), or anything (``random``). With
             ``heads``, which ``jacobi`` takes, the world's heads guess the next places anew after
@@ -53,5 +58,10 @@ class AROptions:
     )
     window: int | None = option(
         None, "Codes that are drawn at once, but for plain.", least=1, most=10**6
+    )
+    acceptance: str = option(
+        "exact",
+        "typical takes likely guesses, which CHANGES THE DISTRIBUTION; for medusa.",
+        choices=ACCEPTANCE_NAMES,
     )
     drafts: str = option("frame", "What is guessed first.", choices=DRAFT_NAMES)

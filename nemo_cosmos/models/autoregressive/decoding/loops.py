@@ -12,6 +12,7 @@ Shape suffixes: B videos, L places in a row, V codes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from nemo_cosmos.models.autoregressive.decoding.noise import PlaceNoise
 from nemo_cosmos.models.autoregressive.decoding.sampling import Sampling, draw
 from nemo_cosmos.models.autoregressive.decoding.scorer import Scorer
 from nemo_cosmos.models.autoregressive.decoding.sequences import Sequences
+from nemo_cosmos.models.autoregressive.decoding.window import MeasuredWindow
 from nemo_cosmos.models.autoregressive.heads.module import Heads
 from nemo_cosmos.progress import Progress
 
@@ -91,7 +93,7 @@ def decode_plain(scorer: Scorer, job: Job, progress: Progress | None = None) -> 
 def decode_jacobi(
     scorer: Scorer,
     job: Job,
-    window: int,
+    window: int | MeasuredWindow,
     drafts: Drafts,
     progress: Progress | None = None,
     heads: Heads | None = None,
@@ -101,7 +103,7 @@ def decode_jacobi(
     Args:
         scorer: the network with an empty cache and room for ``window`` more tokens.
         job: what to decode.
-        window: places that are drawn in a pass.
+        window: places that are drawn in a pass, or what chooses them while decoding.
         drafts: guesses for places that were never drawn.
         progress: called after every pass with the codes done and wanted.
         heads: guess the next places anew after every pass, where given.
@@ -109,12 +111,14 @@ def decode_jacobi(
     Raises:
         ConfigError: the window is no number of places of the video.
     """
-    check_window(window, max(job.totals))
-    sequences, noise, num_drawn = begin(scorer, job, spare=window)
+    chosen = MeasuredWindow([window], scorer.device) if isinstance(window, int) else window
+    check_window(chosen.largest, max(job.totals))
+    sequences, noise, num_drawn = begin(scorer, job, spare=chosen.largest)
     prefilled = scorer.num_passes
     guesser = None if heads is None else Guesser(scorer, heads, job.sampling, noise)
     while any(sequences.remaining):
-        size = min(window, max(sequences.remaining))
+        start_s = time.perf_counter()
+        size = min(chosen.size, max(sequences.remaining))
         drafts.fill(sequences, size)
         places_BL = sequences.places(size)
         x_LBE = scorer.run(sequences.tokens_before(places_BL))
@@ -122,7 +126,8 @@ def decode_jacobi(
         accepted = _accept(sequences, logits_LBV, places_BL, job.sampling, noise)
         scorer.roll_back([size - count for count in accepted])
         if guesser is not None:
-            guesser.fill(x_LBE, [max(count - 1, 0) for count in accepted], sequences, window)
+            guesser.fill(x_LBE, [max(count - 1, 0) for count in accepted], sequences, size)
+        chosen.saw(size, sum(accepted), time.perf_counter() - start_s)
         if progress is not None:
             progress(num_drawn - sum(sequences.remaining), num_drawn)
     return Decoded(sequences.results(), scorer.num_passes - prefilled, num_drawn)
@@ -194,6 +199,10 @@ def settle(sequences: Sequences, places_BL: Tensor, drawn_BL: Tensor) -> list[in
     accepted = [
         min(same + 1, size, left) for same, left in zip(num_same, sequences.remaining, strict=True)
     ]
-    sequences.guessed = [known + size for known in sequences.known]
+    # A longer window before this one may have left guesses further on.
+    sequences.guessed = [
+        max(known + size, guessed)
+        for known, guessed in zip(sequences.known, sequences.guessed, strict=True)
+    ]
     sequences.known = [n + count for n, count in zip(sequences.known, accepted, strict=True)]
     return accepted

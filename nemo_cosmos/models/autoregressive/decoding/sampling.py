@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nemo_cosmos.models.autoregressive.decoding.noise import PlaceNoise
 from nemo_cosmos.platform import by_device
 
-FIRST_KEPT = 256
+FIRST_KEPT = 64
 """How many of the best codes top-p looks at first on a CPU, where sorting all is slow."""
 
 
@@ -68,9 +69,9 @@ def draw(
     if sampling.keeps_all:
         scores_NV = logits_NV.float() / sampling.temperature
         return (scores_NV + noise.gumbel_of_all(video_N, place_N, logits_NV.shape[1])).argmax(-1)
-    scores_NK, code_NK = keep(logits_NV, sampling)
-    best_N = (scores_NK + noise.gumbel(video_N, place_N, code_NK)).argmax(-1)
-    return code_NK.gather(-1, best_N[:, None])[:, 0]
+    kept = keep(logits_NV, sampling)
+    best_N = _with_noise(kept, noise, video_N, place_N).argmax(-1)
+    return kept.code_NK.gather(-1, best_N[:, None])[:, 0]
 
 
 def draw_best(
@@ -92,10 +93,10 @@ def draw_best(
         scores_NV = scores_NV + noise.gumbel_of_all(video_N, place_N, logits_NV.shape[1])
         code_NK = scores_NV.topk(min(num, logits_NV.shape[1])).indices
     else:
-        scores_NK, code_NK = keep(logits_NV, sampling)
-        scores_NK = scores_NK + noise.gumbel(video_N, place_N, code_NK)
+        kept = keep(logits_NV, sampling)
+        scores_NK = _with_noise(kept, noise, video_N, place_N)
         best_NK = scores_NK.topk(min(num, scores_NK.shape[1])).indices
-        code_NK = code_NK.gather(1, best_NK)
+        code_NK = kept.code_NK.gather(1, best_NK)
     missing = num - code_NK.shape[1]
     return torch.cat([code_NK, code_NK[:, :1].expand(-1, missing)], dim=1) if missing else code_NK
 
@@ -112,31 +113,85 @@ def keep(logits_NV: Tensor, sampling: Sampling) -> Kept:
     """
     scores_NV = logits_NV.float() / sampling.temperature
     num_codes = scores_NV.shape[1]
+    if sampling.top_p >= 1.0:
+        return Kept(*scores_NV.topk(min(sampling.top_k or num_codes, num_codes)))
+    if sampling.top_k:
+        scores_NK, code_NK = scores_NV.topk(min(sampling.top_k, num_codes))
+        log_z_N1 = scores_NK.logsumexp(-1, keepdim=True)
+        return _nucleus(scores_NK, code_NK, log_z_N1, sampling.top_p)
     first = by_device(FIRST_KEPT, num_codes, logits_NV.device)
-    num_kept = min(sampling.top_k or (num_codes if sampling.keeps_all else first), num_codes)
-    log_z_N1 = None if sampling.top_k else scores_NV.logsumexp(-1, keepdim=True)
-    while True:
-        scores_NK, code_NK = scores_NV.topk(num_kept)
-        if sampling.top_p >= 1.0:
-            return Kept(scores_NK, code_NK)
-        whole_N1 = scores_NK.logsumexp(-1, keepdim=True) if log_z_N1 is None else log_z_N1
-        share_NK = (scores_NK - whole_N1).exp()
-        is_kept_NK = share_NK.cumsum(-1) - share_NK < sampling.top_p
-        last_N1 = scores_NK.masked_fill(~is_kept_NK, math.inf).amin(-1, keepdim=True)
-        is_kept_NK = scores_NK >= last_N1
-        is_all = num_kept == num_codes or bool(sampling.top_k)
-        if is_all or not bool(is_kept_NK[:, -1].any()):
-            scores_NK = scores_NK.masked_fill(~is_kept_NK, -math.inf)
-            return _shortened(Kept(scores_NK, code_NK), is_kept_NK)
-        num_kept = min(4 * num_kept, num_codes)
+    log_z_N1 = scores_NV.logsumexp(-1, keepdim=True)
+    return _shortened(_widened(scores_NV, log_z_N1, sampling.top_p, min(first, num_codes)))
 
 
-def _shortened(kept: Kept, is_kept_NK: Tensor) -> Kept:
-    """Leave out what no place keeps, so that no noise is drawn for it; on a GPU it would wait."""
-    if by_device(cpu=False, cuda=True, device=is_kept_NK.device):
+def _nucleus(scores_NK: Tensor, code_NK: Tensor, log_z_N1: Tensor, top_p: float) -> Kept:
+    """Hide, of the best codes, those that top-p leaves out."""
+    share_NK = (scores_NK - log_z_N1).exp()
+    is_kept_NK = share_NK.cumsum(-1) - share_NK < top_p
+    last_N1 = scores_NK.masked_fill(~is_kept_NK, math.inf).amin(-1, keepdim=True)
+    return Kept(scores_NK.masked_fill(scores_NK < last_N1, -math.inf), code_NK)
+
+
+def _widened(scores_NV: Tensor, log_z_N1: Tensor, top_p: float, num_kept: int) -> Kept:
+    """Apply top-p to so many of the best codes, and to more at the places that need more.
+
+    Sorting is a large part of a pass on a CPU, and few places keep many codes.
+    """
+    kept = _nucleus(*scores_NV.topk(num_kept), log_z_N1, top_p)
+    if num_kept == scores_NV.shape[1]:
         return kept
-    most = int(is_kept_NK.sum(-1).max())
+    more_N = kept.scores_NK[:, -1].isfinite()  # codes behind the last may be kept, too
+    if not bool(more_N.any()):
+        return kept
+    row_M = more_N.nonzero()[:, 0]
+    wide = _widened(scores_NV[row_M], log_z_N1[row_M], top_p, min(4 * num_kept, scores_NV.shape[1]))
+    missing = wide.scores_NK.shape[1] - num_kept
+    scores_NK = F.pad(kept.scores_NK, (0, missing), value=-math.inf)
+    code_NK = F.pad(kept.code_NK, (0, missing))
+    scores_NK[row_M], code_NK[row_M] = wide.scores_NK, wide.code_NK
+    return Kept(scores_NK, code_NK)
+
+
+def _shortened(kept: Kept) -> Kept:
+    """Leave out what no place keeps; on a GPU it would wait."""
+    if by_device(cpu=False, cuda=True, device=kept.code_NK.device):
+        return kept
+    most = int(kept.scores_NK.isfinite().sum(-1).max())
     return Kept(kept.scores_NK[:, :most], kept.code_NK[:, :most])
+
+
+def _with_noise(kept: Kept, noise: PlaceNoise, video_N: Tensor, place_N: Tensor) -> Tensor:
+    """Return the scores of the kept codes with their noise, (N, K).
+
+    On a CPU it is drawn for these alone: where one place keeps many codes, others keep few of them.
+    """
+    if by_device(cpu=False, cuda=True, device=place_N.device):
+        return kept.scores_NK + noise.gumbel(video_N, place_N, kept.code_NK)
+    row_M, column_M = kept.scores_NK.isfinite().nonzero().unbind(1)
+    code_M1 = kept.code_NK[row_M, column_M][:, None]
+    gumbel_M = noise.gumbel(video_N[row_M], place_N[row_M], code_M1)[:, 0]
+    return kept.scores_NK.index_put((row_M, column_M), gumbel_M, accumulate=True)
+
+
+TYPICAL_SHARE, TYPICAL_ENTROPY = 0.3, 0.09
+"""A guess is typical above the smaller of this share and this multiple of exp(-entropy): the
+published thresholds (Medusa, arXiv 2401.10774, section 2.3.1, and its code)."""
+
+
+def is_typical(logits_NV: Tensor, code_N: Tensor, sampling: Sampling) -> Tensor:
+    """Whether a guess is likely enough to be taken without a draw, (N,) bool.
+
+    Taking it changes the distribution: what is typical comes more often than it is likely.
+
+    Args:
+        logits_NV: scores of all codes at the guess's place.
+        code_N: the guesses.
+        sampling: how codes are drawn.
+    """
+    share_NV = probabilities(logits_NV, sampling)
+    entropy_N = -torch.xlogy(share_NV, share_NV).sum(-1)
+    least_N = (TYPICAL_ENTROPY * (-entropy_N).exp()).clamp(max=TYPICAL_SHARE)
+    return share_NV.gather(-1, code_N[:, None])[:, 0] > least_N
 
 
 def probabilities(logits_NV: Tensor, sampling: Sampling) -> Tensor:

@@ -64,6 +64,30 @@ class Tree:
             node = next((child for child in self.children[node] if tokens[child] == wanted), None)
         return path
 
+    def follow_accepted(self, is_accepted: Sequence[bool], most: int) -> list[int]:
+        """Return the longest path from the root on whose nodes are all accepted.
+
+        Of several, the one of the best guesses is taken.
+
+        Args:
+            is_accepted: for each node, whether its guess is; the root is taken in any case.
+            most: most nodes.
+        """
+        best = [0]
+        reached = {0}
+        for node in range(1, self.num_nodes):
+            if is_accepted[node] and self.parents[node] in reached and self.depths[node] < most:
+                reached.add(node)
+                if self.depths[node] >= len(best):
+                    best = self._path_to(node)
+        return best if most else []
+
+    def _path_to(self, node: int) -> list[int]:
+        path = [node]
+        while self.parents[path[-1]] >= 0:
+            path.append(self.parents[path[-1]])
+        return path[::-1]
+
 
 ROOT = Tree()
 """No guesses."""

@@ -1,7 +1,8 @@
-"""How large a tree should be: what a pass costs, measured, against what it makes final."""
+"""How large a window or a tree should be: what a pass costs against what it makes final."""
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 
@@ -19,6 +20,10 @@ from nemo_cosmos.platform import by_device
 
 CPU_SIZES, GPU_SIZES = (8, 16, 32, 64), (16, 32, 64, 96, 128)
 """Sizes that are tried: from where a pass costs little more than one of a single token."""
+CPU_WINDOWS, GPU_WINDOWS = (1, 16, 32, 64), (1, 32, 64, 128)
+"""Windows that are tried; one of 1 is the plain decoding."""
+TRIES = 5
+"""Passes with each window before one is chosen."""
 
 _REPEATS = 2
 
@@ -27,6 +32,62 @@ def tried_sizes(device: torch.device) -> tuple[int, ...]:
     """Return the numbers of nodes that :func:`best_tree` chooses from."""
     sizes: tuple[int, ...] = by_device(CPU_SIZES, GPU_SIZES, device)
     return sizes
+
+
+class MeasuredWindow:
+    """A window that is chosen while decoding: the one that makes the most codes final in a second.
+
+    The first passes go through all sizes in turns, and are no waste: whatever the window, codes
+    become final. Which ones does not depend on it, so that a choice by the clock changes no code.
+
+    Args:
+        sizes: windows to try, each at most the number of codes.
+        device: where the network computes; ranks choose what the first one measured.
+    """
+
+    def __init__(self, sizes: Sequence[int], device: torch.device) -> None:
+        self.sizes = tuple(sizes)
+        self.device = device
+        self.chosen: int | None = self.sizes[0] if len(self.sizes) == 1 else None
+        self._seen: dict[int, list[tuple[int, float]]] = {size: [] for size in self.sizes}
+        self._num_seen = 0
+
+    @property
+    def size(self) -> int:
+        """The window of the next pass."""
+        return self.chosen or self.sizes[self._num_seen % len(self.sizes)]
+
+    @property
+    def largest(self) -> int:
+        """The largest window that a pass may have."""
+        return max(self.sizes)
+
+    def saw(self, size: int, num_codes: int, seconds: float) -> None:
+        """Take in what a pass made.
+
+        Args:
+            size: its window; a shorter one, at the end of a video, is not counted.
+            num_codes: codes that became final, of all videos together.
+            seconds: how long it took.
+        """
+        if self.chosen is not None or size not in self._seen:
+            return
+        self._seen[size].append((num_codes, seconds))
+        self._num_seen += 1
+        if self._num_seen == TRIES * len(self.sizes):
+            best = torch.tensor(max(self.sizes, key=self._speed), device=self.device)
+            self.chosen = int(from_first_rank(lambda: best))
+
+    def _speed(self, size: int) -> float:
+        """Codes a second: their mean over the median time, for a pass may have been interrupted."""
+        codes = statistics.mean(codes for codes, _ in self._seen[size])
+        return codes / max(statistics.median(seconds for _, seconds in self._seen[size]), 1e-9)
+
+
+def tried_windows(device: torch.device, num_codes: int) -> tuple[int, ...]:
+    """Return the windows that :class:`MeasuredWindow` tries for videos of so many codes."""
+    sizes: tuple[int, ...] = by_device(CPU_WINDOWS, GPU_WINDOWS, device)
+    return tuple(dict.fromkeys(min(size, num_codes) for size in sizes))
 
 
 def pass_seconds(scorer: Scorer, sizes: Sequence[int]) -> list[float]:

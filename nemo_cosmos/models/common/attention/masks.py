@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from megatron.core.transformer.enums import AttnMaskType
@@ -26,6 +26,8 @@ from nemo_cosmos.platform.kernels import KeyRanges, KeyTable
 
 Position = TypeVar("Position", int, torch.Tensor)
 UNBOUNDED = 2**62
+MOST_REMEMBERED = 512
+"""Queries of a decoder's pass; a mask of more would take memory between the passes."""
 
 
 class Visibility(enum.Enum):
@@ -220,6 +222,28 @@ def key_ranges(
     Raises:
         ConfigError: the queries are not the nodes of the mask's tree.
     """
+    arguments = (mask, num_queries, num_keys, tuple(offsets), device)
+    if num_queries > MOST_REMEMBERED or torch.is_grad_enabled():
+        return _key_ranges(*arguments)
+    return _remembered_ranges(*arguments, torch.is_inference_mode_enabled())
+
+
+@lru_cache(maxsize=2)
+def _remembered_ranges(*arguments: Any) -> KeyRanges | KeyTable | None:
+    """The ranges of a decoder's pass, which every layer of it asks for.
+
+    Those made in inference mode are kept apart: training could not use them.
+    """
+    return _key_ranges(*arguments[:-1])
+
+
+def _key_ranges(
+    mask: Mask,
+    num_queries: int,
+    num_keys: int,
+    offsets: tuple[int, ...],
+    device: torch.device | None,
+) -> KeyRanges | KeyTable | None:
     same = len(set(offsets)) == 1
     if isinstance(mask, TreeMask):
         if len(mask.parents) != num_queries:

@@ -19,9 +19,9 @@ Build = Callable[..., ARNetwork]
 @pytest.fixture(scope="session")
 def build() -> Build:
     """Builds a network of 40 codes; its scores are spread so that neither few nor all codes win."""
-    ensure_model_parallel()
 
     def make(*, text: bool = False, spread: float = 1.5, **changes: object) -> ARNetwork:
+        ensure_model_parallel()  # a training of another test may have taken it down
         sizes = {"num_layers": 2, "hidden_size": 48, "ffn_hidden_size": 32, "vocab_size": 40}
         heads = {"num_attention_heads": 4, "num_query_groups": 2}
         settings = {**sizes, **heads, **(TEXT if text else {}), **changes}

@@ -149,6 +149,7 @@ def test_it_continues_frames_without_a_prompt(pipe: WorldPipeline) -> None:
     assert run == {"decoding": "plain", "top_p": 0.9, "passes": 32, "codes": 32}
     (run,) = first.provenance["runs"]
     assert run["decoding"] == "jacobi" and run["codes"] == 32 and run["passes"] <= 32
+    assert run["window"] in (1, 16, 32, 48), "auto measures"
     other = pipe.predict(None, frames, seed=4).video.frames_THWC
     assert not np.array_equal(first.video.frames_THWC, other)
     two = pipe.predict(None, frames, num_condition_frames=5, window=4).video.frames_THWC
@@ -183,6 +184,10 @@ def test_heads_change_no_frame_of_a_continuation(
         assert run["window"] <= choice.get("window", 48)
     drafted = by_heads.predict(None, frames, seed=3, drafts="heads")
     assert np.array_equal(drafted.video.frames_THWC, plain)
+    lossy = by_heads.predict(None, frames, seed=3, decoding="medusa", acceptance="typical")
+    assert lossy.provenance["runs"][0]["acceptance"] == "typical"
+    with pytest.raises(ConfigError, match="changes the distribution"):
+        by_heads.predict(None, frames, acceptance="typical")
     with pytest.raises(ConfigError, match="drafts='heads'"):
         by_heads.predict(None, frames, decoding="medusa", drafts="heads")
     bare = WorldPipeline(load_world(trained / "export"), NoEncoder(), pipe.guards)
