@@ -22,7 +22,7 @@ from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import Video, encode_video
 
 MANIFEST = "manifest.json"
-_CRF = 12  # visually lossless: the videos are training data
+CRF = 12  # visually lossless: the videos are training data
 
 
 @dataclass(frozen=True)
@@ -167,10 +167,11 @@ def write_recording(
     """
     stem = Path(folder) / key
     for suffix, values in files.items():
-        if not all(np.isfinite(array).all() for array in values.values()):
+        numbers = [array for array in values.values() if array.dtype.kind in "fiu"]
+        if not all(np.isfinite(array).all() for array in numbers):
             raise NumericsError(f"'{suffix}' of '{key}' holds NaN or infinity. Repair it.")
     Path(f"{stem}.json").unlink(missing_ok=True)
-    encode_video(f"{stem}.mp4", video, crf=_CRF)
+    encode_video(f"{stem}.mp4", video, crf=CRF)
     for suffix, values in files.items():
         with atomic_path(f"{stem}.{suffix}") as temporary:
             temporary.write_bytes(encode_arrays(suffix, values))
