@@ -101,10 +101,12 @@ COMMANDS: dict[str, CommandEntry] = {
         "Run every step at nano size and write a report.",
     ),
     "simulate": CommandEntry(
-        "data.simulate:command", DATA, "Render robot episodes, or simple physics, in MuJoCo."
+        "data.simulate:command", DATA, "Render robot episodes, simple physics, or drives."
     ),
     "convert": CommandEntry(
-        "data.robot_data:CONVERT", DATA, "Convert robots' data sets and known cameras for curate."
+        "data.robot_data:CONVERT",
+        DATA,
+        "Convert robots' data sets, known cameras and rigs of them.",
     ),
     "curate": CommandEntry("data.curate:curate", DATA, "Turn raw video into training shards."),
     "transcode": CommandEntry(

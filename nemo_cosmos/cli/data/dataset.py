@@ -60,6 +60,9 @@ DATASET = CommandGroup(
         "inspect": CommandEntry(
             "data.inspection:inspect", DATA, "Find faults in a robot data set's actions."
         ),
+        "shard": CommandEntry(
+            "data.recorded:shard", DATA, "Write recordings into shards as they are."
+        ),
         "add": CommandEntry("data.dataset:add", DATA, "Add a curated folder as a version."),
         "retain": CommandEntry("data.dataset:retain", DATA, "Delete files past their time."),
     },

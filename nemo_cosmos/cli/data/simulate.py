@@ -1,4 +1,4 @@
-"""``nemo-cosmos simulate``: render a robot, simple physics or a moving camera, with the truth."""
+"""``nemo-cosmos simulate``: render a robot, simple physics, rooms or drives, with the truth."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from nemo_cosmos.checklist import Check
     from post_training.rendering import FilmReport
 
-FPS = {"robot": 10.0, "physics": 20.0, "rooms": 10.0}
+FPS = {"robot": 10.0, "physics": 20.0, "rooms": 10.0, "driving": 10.0}
 """Scenes, and the frame rate of each by default."""
 
 
 def command(
     out: Annotated[Path, typer.Argument(help="Folder for the episodes; may contain some already.")],
-    scene: Annotated[str, typer.Option(help="robot, physics or rooms.")] = "robot",
+    scene: Annotated[str, typer.Option(help="robot, physics, rooms or driving.")] = "robot",
     episodes: Annotated[
         int, number("Episodes that the folder is filled up to.", least=1, most=1e6)
     ] = 200,
@@ -42,6 +42,16 @@ def command(
         str | None,
         typer.Option(help="Of the robot: what its actions are written in; bridge_7 by default."),
     ] = None,
+    rig: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of driving: a rig of conf/rigs.yaml or FILE.yaml:NAME; by default three. "
+            "Repeatable: drives take turns."
+        ),
+    ] = None,
+    layout: Annotated[
+        bool, typer.Option(help="Of driving: also draw what a map shows into each view.")
+    ] = False,
     seed: Annotated[int, number("Seed of all randomness.", least=0, most=2**32 - 1)] = 1,
     workers: Annotated[int, number("Processes that render; 0: this one.", least=0, most=4096)] = 2,
     renderer: Annotated[
@@ -50,7 +60,7 @@ def command(
     check: CheckOnly = False,
     as_json: AsJson = False,
 ) -> None:
-    """Render robot episodes or simple physics in MuJoCo, or rooms that a camera moves through.
+    """Render robot episodes or physics in MuJoCo, a camera in rooms, or drives through a town.
 
     robot: a Franka Panda reaches for, pushes and lifts coloured blocks on a table, and moves about.
     Each episode is an mp4, its 7-D actions and states as npy, the camera and the blocks' places as
@@ -62,6 +72,9 @@ def command(
 
     rooms: a camera moves through painted rooms in which nothing else does. Each episode is an mp4,
     a JSON, its camera at each frame and the depth of each pixel as npz. Every room is a new one.
+
+    driving: a car drives along streets and around corners. Each episode is an mp4 for each camera
+    of its rig, the car's path, the rig, and a JSON; with --layout, lanes and cars as lines, too.
 
     Every tenth episode (or pair of rounds) is for validation. The same settings give the same
     episodes; a second run makes what is missing.
@@ -75,6 +88,7 @@ def command(
         nemo-cosmos simulate data/other_robot --embodiment arm_10
         nemo-cosmos simulate data/physics --scene physics --episodes 320
         nemo-cosmos simulate data/rooms --scene rooms --episodes 1000 --frames 17 --size 64x96
+        nemo-cosmos simulate data/drives --scene driving --rig three --frames 17 --size 64x96
         nemo-cosmos simulate data/balls --scene physics --scenario bouncing,collision --check
     """
     if scene not in FPS:
@@ -103,10 +117,17 @@ def command(
             "--embodiment says what the robot's actions are written in, and the scene is "
             f"'{scene}'. Leave one of the two out."
         )
+    if (rig or layout) and scene != "driving":
+        raise ConfigError(
+            f"--rig and --layout belong to '--scene driving', and the scene is '{scene}'. Leave "
+            "them out, or choose that scene."
+        )
     if scene == "robot":
         job = _robot(asked)
     elif scene == "physics":
         job = _physics(asked, listed(scenario))
+    elif scene == "driving":
+        job = _driving(asked, listed(rig), layout)
     else:
         job = _rooms(asked)
     look_first(job.checks, check, as_json)
@@ -229,3 +250,30 @@ def _rooms(asked: _Asked) -> _Job:
         return check_renderer(asked.renderer)
 
     return _Job(film_checks(ROOMS, asked.out, asked.episodes, settings, find_renderer), run)
+
+
+def _driving(asked: _Asked, rigs: tuple[str, ...], has_layout: bool) -> _Job:
+    from post_training.driving.recordings import DRIVES
+    from post_training.driving.town import DriveSettings, simulate_drives
+    from post_training.driving.town.generate import check_renderer
+    from post_training.rendering import film_checks
+
+    settings = DriveSettings(
+        asked.frames,
+        asked.fps,
+        asked.height,
+        asked.width,
+        asked.seed,
+        rigs or ("three",),
+        has_layout,
+    )
+
+    def run(update: Progress) -> FilmReport:
+        return simulate_drives(
+            asked.out, asked.episodes, settings, workers=asked.workers, progress=update
+        )
+
+    def find_renderer() -> str:
+        return check_renderer(asked.renderer)
+
+    return _Job(film_checks(DRIVES, asked.out, asked.episodes, settings, find_renderer), run)

@@ -180,8 +180,9 @@ def _paint_house(points: Floats, axis: Array, low_3: Floats, high_3: Floats, col
     is_roof = axis == 2
     along = np.where(axis == 0, points[:, 1] - low_3[1], points[:, 0] - low_3[0])
     up = points[:, 2]
-    is_window = ((along % 2.6) > 0.8) & ((along % 2.6) < 2.0)
-    is_window &= ((up % 3.0) > 1.0) & ((up % 3.0) < 2.4) & (up < high_3[2] - 0.4)
-    color[is_window & ~is_roof] = (0.20, 0.24, 0.30)
+    # Large windows of little contrast: finer ones are lost in small pictures.
+    is_window = ((along % 4.0) > 1.0) & ((along % 4.0) < 3.2)
+    is_window &= ((up % 4.0) > 1.4) & ((up % 4.0) < 3.2) & (up < high_3[2] - 0.6)
+    color[is_window & ~is_roof] *= 0.62
     color[(up < 0.6) & ~is_roof] *= 0.6
     color[is_roof] = (0.45, 0.30, 0.26)

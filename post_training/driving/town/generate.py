@@ -155,6 +155,20 @@ def simulate_drives(
     )
 
 
+def check_renderer(renderer: str) -> str:
+    """Return the renderer of drives.
+
+    Raises:
+        ConfigError: another one was asked for.
+    """
+    if renderer not in ("auto", RENDERER):
+        raise ConfigError(
+            f"The renderer is '{renderer}', but the scene 'driving' is drawn by '{RENDERER}' "
+            "alone. Leave --renderer out."
+        )
+    return RENDERER
+
+
 def drive_key(index: int) -> str:
     """Name of a drive."""
     return f"drive_{index:06d}"
