@@ -13,6 +13,7 @@
     │   └── ConfigError                an unknown recipe, key or value
     ├── NumericsError                  NaN or infinity where there must be none
     ├── CheckpointError                a checkpoint is missing, incomplete or of another model
+    │   └── DamagedCheckpointError     its files are incomplete, or not as they were written
     ├── GuardrailError                 a guard refused, or could not be asked (which is a refusal)
     ├── RequirementError               a score does not have the value that someone requires
     ├── ServiceError                   a server that was asked gave no answer, however often
@@ -76,6 +77,10 @@ class NumericsError(NemoCosmosError):
 
 class CheckpointError(NemoCosmosError):
     """A checkpoint is missing, incomplete, damaged or of another model."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint's files are incomplete, or not as they were written."""
 
 
 class GuardrailError(NemoCosmosError):

@@ -39,6 +39,7 @@ from nemo_cosmos.training.adapters.lora import LoRA
 from nemo_cosmos.training.callbacks.signals import StopOnSignal, StoppedError
 from nemo_cosmos.training.checkpointing.resume import RunResume, restore_source
 from nemo_cosmos.training.checkpointing.storage import check_writable, clear_storage_errors
+from nemo_cosmos.training.checkpointing.whole import is_described
 from nemo_cosmos.training.checks import check_run, check_trainers_machine
 from nemo_cosmos.training.fingerprint import fingerprint
 from nemo_cosmos.training.lifecycle import environment_of, fresh_globals
@@ -126,14 +127,15 @@ class TrainingSession:
         check_run(model, data, trainer)
         check_writable(folder)
         check_exportable(model, data)
-        spec, saved = spec_of(data), list_checkpoints(folder)
+        spec = spec_of(data)
+        described = (one for one, _ in reversed(list_checkpoints(folder)) if is_described(one))
         meant = check_belonging(
             model,
             spec.folders,
             _start_weights(resume),
             _allowed(resume),
             text_length=spec.num_text_tokens,
-            checkpoint=saved[-1][0] if saved else None,
+            checkpoint=next(described, None),
         )
         trainer.allowed_mismatch = tuple(meant)
         _take_peft(model, peft, _start_weights(resume))

@@ -30,6 +30,7 @@ from nemo.core.optim.mcore_optim import McoreDistributedOptimizer
 
 from nemo_cosmos.platform.patches.checkpoints import use_results_queue
 from nemo_cosmos.training.checkpointing.sharded_state import check_loadable
+from nemo_cosmos.training.checkpointing.whole import whole_checkpoint
 from nemo_cosmos.training.data_parallel import DEFAULT, stop_at_divergence, with_overlap
 from nemo_cosmos.training.precision import check_same_fp8
 
@@ -155,10 +156,13 @@ class WorldStrategy(nl.MegatronStrategy):
     ) -> dict[str, object]:
         """Load a checkpoint that is whole and of this model.
 
+        In place of a damaged one, the one before it is loaded.
+
         Raises:
-            CheckpointError: it is not; nothing has been loaded.
+            CheckpointError: there is none, or it is of another model; nothing has been loaded.
         """
         if self.save_ckpt_format == "torch_dist":
+            checkpoint_path = whole_checkpoint(self.trainer, Path(checkpoint_path))
             check_loadable(checkpoint_path, self.expected_state())
         loaded: dict[str, object] = super().load_checkpoint(checkpoint_path, selective_restore)
         return loaded

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint import filesystem, metadata, planner
 
-from nemo_cosmos.errors import CheckpointError, MissingFileError
+from nemo_cosmos.errors import CheckpointError, DamagedCheckpointError, MissingFileError
 
 WEIGHTS_FOLDER = "weights"
 TABLE_FILE, COMMON_FILE, FORMAT_FILE = ".metadata", "common.pt", "metadata.json"
@@ -96,7 +96,7 @@ def weights_folder(checkpoint: str | os.PathLike[str] | None) -> Path:
     inner = folder / WEIGHTS_FOLDER
     folder = inner if inner.is_dir() else folder
     if checkpoint is None or not (folder / FORMAT_FILE).is_file():
-        raise CheckpointError(
+        raise DamagedCheckpointError(
             f"'{checkpoint}' is not a complete NeMo distributed checkpoint: it has no "
             f"'{FORMAT_FILE}' in '{WEIGHTS_FOLDER}/', which is written last. Give the folder of "
             "one checkpoint, such as '<run>/checkpoints/step=001000', or an earlier one."
@@ -131,8 +131,8 @@ def read_metadata(folder: Path) -> metadata.Metadata:
     return content
 
 
-def _bad_table(file: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
+def _bad_table(file: Path, error: Exception) -> DamagedCheckpointError:
+    return DamagedCheckpointError(
         f"'{file}' is not the table of a distributed checkpoint: it holds {error}. It is damaged, "
         "or made to run code when it is loaded, and was not loaded. Use another checkpoint, or "
         "copy this one again."
@@ -189,9 +189,9 @@ def _check_archive(file: Path) -> None:
         raise _truncated(file, f"the checksum of '{damaged}' is wrong")
 
 
-def _truncated(file: Path, reason: str) -> CheckpointError:
+def _truncated(file: Path, reason: str) -> DamagedCheckpointError:
     checkpoint = file.parent.parent if file.parent.name == WEIGHTS_FOLDER else file.parent
-    return CheckpointError(
+    return DamagedCheckpointError(
         f"The checkpoint '{checkpoint}' is damaged: of '{file.name}', {reason}. It was not loaded. "
         "Copy it again, or delete that folder: the run then resumes from the checkpoint before it."
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nemo_cosmos.platform.cpu_backend import install_cpu_backend
+from nemo_cosmos.platform.patches.checkpoint_sums import patch_checkpoint_sums
 from nemo_cosmos.platform.patches.checkpoints import patch_checkpoints
 from nemo_cosmos.platform.patches.fused_adam import use_fused_adam
 
@@ -50,6 +51,7 @@ def install_nemo_patches() -> None:
     _restore_background_saves()
     _let_networks_go()
     patch_checkpoints()
+    patch_checkpoint_sums()
     if on_cpu:
         _patch_checkpoint_devices()
         _patch_logged_tensors()

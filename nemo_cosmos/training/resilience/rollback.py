@@ -96,8 +96,8 @@ class Rollbacks:
             return Return("", 0, "There is no checkpoint from before that step to return to.")
         path, back_to = saved[-1]
         recorded = read_skipped(self.folder)
-        # Several lines of one step are one rollback.
-        returns = {(line.step, line.time) for line in recorded if line.back_to_step == back_to}
+        returns = {line.rollback for line in recorded if line.back_to_step == back_to}
+        number = max((line.rollback for line in recorded), default=0) + 1
         if len(returns) >= most:
             times = counted(len(returns), "time")
             return Return(
@@ -107,7 +107,13 @@ class Rollbacks:
         when = now()
         lines = [
             Skipped(
-                step, bad.reason, back_to, *batch, keys=tuple(self.data.keys_of(batch)), time=when
+                number,
+                step,
+                bad.reason,
+                back_to,
+                *batch,
+                keys=tuple(self.data.keys_of(batch)),
+                time=when,
             )
             for batch in batches
         ]

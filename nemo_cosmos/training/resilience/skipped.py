@@ -58,6 +58,7 @@ class Skipped:
     """A line of the file.
 
     Attributes:
+        rollback: the number of the rollback, from 1; one may leave several batches out.
         step: the step that went wrong.
         reason: what was wrong.
         back_to_step: the step of the checkpoint that the run returned to.
@@ -67,6 +68,7 @@ class Skipped:
         time: when, in UTC.
     """
 
+    rollback: int
     step: int
     reason: str
     back_to_step: int

@@ -17,9 +17,18 @@ import torch
 from safetensors.torch import load_file
 
 from nemo_cosmos import api
-from nemo_cosmos.errors import CheckpointError, ConfigError, StorageFullError
+from nemo_cosmos.checkpoint.formats import checksums
+from nemo_cosmos.checkpoint.formats.checksums import read_sums
+from nemo_cosmos.errors import (
+    CheckpointError,
+    ConfigError,
+    DamagedCheckpointError,
+    StorageFullError,
+)
+from nemo_cosmos.platform.patches import checkpoint_sums
 from nemo_cosmos.training.checkpointing import step_checkpoint, storage
 from nemo_cosmos.training.checkpointing.storage import check_writable
+from nemo_cosmos.training.checkpointing.whole import find_damage_together
 from nemo_cosmos.training.run_folder import list_checkpoints
 
 PROGRAM = Path(__file__).with_name("hard_times.py")
@@ -141,19 +150,88 @@ def test_saving_in_the_background_changes_nothing(uninterrupted, toy, tmp_path):
     assert_same(result, uninterrupted)
 
 
-def test_a_truncated_checkpoint_is_refused_by_name(uninterrupted, toy, stopped):
+def flip_a_bit(file: Path, place: float = 0.5) -> None:
+    content = bytearray(file.read_bytes())
+    content[int(len(content) * place)] ^= 4
+    file.write_bytes(content)
+
+
+DAMAGE = {
+    "a flipped bit": lambda weights: flip_a_bit(next(weights.glob("__0_*.distcp"))),
+    "cut off": lambda weights: os.truncate(next(weights.glob("__0_*.distcp")), 100),
+    "a missing file": lambda weights: next(weights.glob("__0_*.distcp")).unlink(),
+    "a missing table": lambda weights: (weights / ".metadata").unlink(),
+    "a bit of the table": lambda weights: flip_a_bit(weights / ".metadata", 0.9),
+    "a bit of common.pt": lambda weights: flip_a_bit(weights / "common.pt"),
+    "a bit of the checksums": lambda weights: flip_a_bit(weights / "checksums.json"),
+    "no end": lambda weights: (weights / "metadata.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_checkpoint_is_noticed(stopped, damage):
     newest = stopped / "checkpoints" / "step=000006"
-    file = next((newest / "weights").glob("*.distcp"))
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(
-        CheckpointError, match=rf"step=000006' is damaged: of '{file.name}'.*delete"
-    ):
-        go_on(toy, stopped)
-    assert [step for _, step in list_checkpoints(stopped)] == [4, 6], "nothing was lost"
-    shutil.rmtree(newest)
+    assert not find_damage_together(newest)
+    damage(newest / "weights")
+    assert find_damage_together(newest)
+
+
+@pytest.mark.parametrize("name", ["a flipped bit", "a missing table"])
+def test_in_place_of_a_damaged_checkpoint_the_one_before_is_used(
+    uninterrupted, toy, stopped, caplog, name
+):
+    newest = stopped / "checkpoints" / "step=000006"
+    DAMAGE[name](newest / "weights")
     result, origin = go_on(toy, stopped)
     assert origin == "step=000004"
     assert_same(result, uninterrupted)
+    assert "step=000006' is damaged: " in caplog.text
+    assert "set aside as 'step=000006-damaged', and the run goes on from 'step=000004'" in (
+        caplog.text
+    )
+    assert newest.with_name("step=000006-damaged").is_dir()
+    assert [step for _, step in list_checkpoints(stopped)] == [8, 9]
+
+
+def test_a_damaged_checkpoint_without_another_is_an_error(toy, stopped):
+    newest = stopped / "checkpoints" / "step=000006"
+    shutil.rmtree(newest.with_name("step=000004"))
+    DAMAGE["a flipped bit"](newest / "weights")
+    with pytest.raises(DamagedCheckpointError, match=r"checksum is wrong.*no earlier one.*delete"):
+        go_on(toy, stopped)
+    assert [step for _, step in list_checkpoints(stopped)] == [6], "it is not set aside"
+
+
+def test_a_checkpoint_without_checksums_is_loaded_with_a_word(uninterrupted, toy, stopped, caplog):
+    (stopped / "checkpoints" / "step=000006" / "weights" / "checksums.json").unlink()
+    result, origin = go_on(toy, stopped)
+    assert origin == "step=000006"
+    assert_same(result, uninterrupted)
+    assert "was written without checksums" in caplog.text
+
+
+def test_files_are_summed_while_they_are_written(toy, tmp_path, monkeypatch):
+    """Whether the run waits for the writers or not; what they wrote is not read again."""
+    read = []
+    file_sum = checkpoint_sums.file_sum
+    monkeypatch.setattr(
+        checkpoint_sums, "file_sum", lambda file: read.append(file.name) or file_sum(file)
+    )
+    for name, how in (("sync", False), ("async", True)):
+        folder = api.pretrain(**toy.arguments(tmp_path, 4, name=name, async_save=how))
+        weights = list_checkpoints(folder)[-1][0] / "weights"
+        sums = read_sums(weights)
+        assert sums == {file: file_sum(weights / file) for file in sums}
+        parts = {file.name for file in weights.glob("*.distcp")}
+        assert {*parts, ".metadata", "common.pt"} <= sums.keys()
+        assert read and not parts & set(read)
+
+
+def test_ranks_share_the_reading():
+    sums = {f"__{number}_0.distcp": (100 + number, 0) for number in range(10)}
+    shares = [checksums._share(sums, rank, 3) for rank in range(3)]
+    assert sorted(name for share in shares for name in share) == sorted(sums)
+    assert [len(share) for share in shares] == [4, 3, 3]
 
 
 def test_a_checkpoint_of_another_model_is_refused(toy, stopped):
