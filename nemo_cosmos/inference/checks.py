@@ -26,6 +26,7 @@ from nemo_cosmos.errors import counted
 from nemo_cosmos.inference.request import CheckedRequest, Request, check_request
 from nemo_cosmos.inference.result import check_output
 from nemo_cosmos.models.common.family import get_family
+from nemo_cosmos.models.common.generator import Generator
 from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer, read_tokenizer_config
 from nemo_cosmos.storage import exported_folder
@@ -117,12 +118,25 @@ def fit_request(
         InputError: as :func:`check_request`.
         CheckpointError: a description is damaged.
     """
+    generator = meta_generator(config, tokenizer_folder)
+    controls = controls_of(config.controls)
+    signals = {signal.name: signal for control in controls for signal in control.signals}
+    return check_request(request, generator, config.video, signals, decode=False)
+
+
+def meta_generator(config: WorldConfig, tokenizer_folder: str | PathLike[str]) -> Generator:
+    """Return a world's generator without weights: it knows what it takes and makes nothing.
+
+    Args:
+        config: the world's description.
+        tokenizer_folder: the world's tokenizer.
+
+    Raises:
+        CheckpointError: a description is damaged.
+    """
     described = read_tokenizer_config(tokenizer_folder)
     with torch.device("meta"):
         tokenizer = VideoTokenizer(TokenizerNetwork(described))
     net = meta_network(config, described)
     folder = Path(tokenizer_folder).parent
-    generator = get_family(config.family).make_generator(net, config.model, tokenizer, folder)
-    controls = controls_of(config.controls)
-    signals = {signal.name: signal for control in controls for signal in control.signals}
-    return check_request(request, generator, config.video, signals, decode=False)
+    return get_family(config.family).make_generator(net, config.model, tokenizer, folder)

@@ -2,7 +2,9 @@
 
 A folder holds ``{key}.mp4`` with ``{key}.json`` (``caption``) and the files of the signals
 (``{key}.action.npy``) beside it, as ``nemo-cosmos simulate`` and ``convert`` write them; shards
-hold the same as tars. Of each recording the first frames are taken, as many as the model makes.
+hold the same as tars. Of each recording the first frames are taken, as many as the model makes. A
+recording of several cameras names them in its JSON (``views``), and each further one has a
+``{key}.{view}.mp4``.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from nemo_cosmos.controls import Signal, Values, decode_arrays, fit_recorded, read_signal
+from nemo_cosmos.batch import DEFAULT_VIEWS, Views, view_suffix
+from nemo_cosmos.controls import RIG, Signal, Values, decode_arrays, fit_recorded, read_signal
 from nemo_cosmos.data.sample import Sample
+from nemo_cosmos.data.schema import views_of
 from nemo_cosmos.data.shards.index import load_index
 from nemo_cosmos.data.shards.writer import list_shards
 from nemo_cosmos.errors import MissingFileError, SampleError, VideoError
-from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
+from nemo_cosmos.evaluation.episode import Episode, EpisodeSource, FurtherView
 from nemo_cosmos.evaluation.files.recorded import files_beside, read_recorded
 from nemo_cosmos.evaluation.files.views import without_views
 from nemo_cosmos.evaluation.metric import Frames
@@ -70,6 +74,7 @@ def find_episodes(
     shape: Shape,
     limit: int | None = None,
     recorded: Sequence[str] = (),
+    several: bool = False,
 ) -> list[EpisodeSource]:
     """List the recordings of a folder, in order of name; none is decoded.
 
@@ -79,6 +84,7 @@ def find_episodes(
         shape: what the model makes.
         limit: how many at most.
         recorded: names of further signals, which metrics need.
+        several: whether to read all cameras of a recording, and their rig, instead of the first.
 
     Raises:
         MissingFileError: there is no recording.
@@ -86,20 +92,31 @@ def find_episodes(
     """
     folder = Path(place)
     videos = without_views(mp4_files(folder))
+    if several and RIG.name not in (*recorded, *(signal.name for signal in signals)):
+        recorded = [*recorded, RIG.name]
     if videos:
         found = [
-            _of_files(video.with_suffix(""), signals, shape, recorded) for video in videos[:limit]
+            _of_files(video.with_suffix(""), signals, shape, recorded, several)
+            for video in videos[:limit]
         ]
     else:
-        found = _of_shards(place, signals, shape, recorded)[:limit]
+        found = _of_shards(place, signals, shape, recorded, several)[:limit]
     return found
 
 
 def _of_files(
-    stem: Path, signals: Sequence[Signal], shape: Shape, recorded: Sequence[str]
+    stem: Path, signals: Sequence[Signal], shape: Shape, recorded: Sequence[str], several: bool
 ) -> EpisodeSource:
     """A recording in files that share a stem."""
     video = Path(f"{stem}.mp4")
+    views = views_of(_record(stem)) if several else DEFAULT_VIEWS
+    others = {view: Path(f"{stem}.{view_suffix(views, view)}") for view in views[1:]}
+    for view, file in others.items():
+        if not file.exists():
+            raise MissingFileError(
+                f"'{video}' has the views {', '.join(views)} by its JSON, but there is no "
+                f"'{file.name}' for '{view}'. Put it there, or correct the JSON."
+            )
 
     def control() -> dict[str, Values]:
         arrays = {}
@@ -118,24 +135,30 @@ def _of_files(
         return _fitted(cut, info.height, info.width, shape)
 
     beside = [Path(f"{stem}.{signal.suffix}") for signal in signals]
-    further = files_beside(video, recorded)
+    further = [file for one in (video, *others.values()) for file in files_beside(one, recorded)]
 
-    def content(suffix: str) -> bytes | None:
-        file = Path(f"{stem}.{suffix}")
-        return file.read_bytes() if file in further else None
+    def seen(file: Path) -> FurtherView:
+        """A camera's frames, and what was recorded with it."""
+
+        def content(suffix: str) -> bytes | None:
+            signal = file.with_suffix(f".{suffix}")
+            return signal.read_bytes() if signal in further else None
+
+        frames_THWC = _frames(file, str(file), shape)
+        if not further:
+            return FurtherView(frames_THWC)
+        info = index_frames(file).info
+        extra = read_recorded(recorded, content, info.num_frames, 0, shape.num_frames, str(file))
+        return FurtherView(frames_THWC, _fitted(extra, info.height, info.width, shape))
 
     def read() -> Episode:
-        frames_THWC = _frames(video, str(video), shape)
-        extra: dict[str, Values] = {}
-        if further:
-            info = index_frames(video).info
-            extra = read_recorded(
-                recorded, content, info.num_frames, 0, shape.num_frames, str(video)
-            )
-            extra = _fitted(extra, info.height, info.width, shape)
-        return Episode(frames_THWC, shape.fps, _caption(stem), control(), extra)
+        first = seen(video)
+        seen_by = {view: seen(file) for view, file in others.items()}
+        return Episode(
+            first.truth_THWC, shape.fps, _caption(stem), control(), first.recorded, views, seen_by
+        )
 
-    beside += [file for file in further if file not in beside]
+    beside += [*others.values(), *(file for file in further if file not in beside)]
     stamps = [list(stamp_of(file)) for file in (video, *beside) if file.exists()]
     return EpisodeSource(stem.name, stamps, read, control)
 
@@ -145,6 +168,7 @@ def _of_shards(
     signals: Sequence[Signal],
     shape: Shape,
     recorded: Sequence[str],
+    several: bool,
 ) -> list[EpisodeSource]:
     """The samples of shards."""
     found = []
@@ -158,13 +182,14 @@ def _of_shards(
     for shard in shards:
         index = load_index(shard)
         found += [
-            _of_sample(Sample(index, row), signals, shape, recorded) for row in range(len(index))
+            _of_sample(Sample(index, row), signals, shape, recorded, several)
+            for row in range(len(index))
         ]
     return found
 
 
 def _of_sample(
-    sample: Sample, signals: Sequence[Signal], shape: Shape, recorded: Sequence[str]
+    sample: Sample, signals: Sequence[Signal], shape: Shape, recorded: Sequence[str], several: bool
 ) -> EpisodeSource:
     def control() -> dict[str, Values]:
         arrays = {
@@ -181,17 +206,33 @@ def _of_sample(
         cut = _cut(arrays, signals, shape, record.num_frames, sample.where)
         return _fitted(cut, record.height, record.width, shape)
 
-    def read() -> Episode:
+    def seen(views: Views, view: str) -> FurtherView:
+        """A camera's frames, and what was recorded with it."""
         record = sample.record
-        frames_THWC = _frames(sample.read("mp4"), sample.where, shape)
+
+        def content(suffix: str) -> bytes | None:
+            name = view_suffix(views, view, suffix)
+            return sample.read(name) if name in sample.members else None
+
+        frames_THWC = _frames(sample.read(view_suffix(views, view)), sample.where, shape)
         extra = read_recorded(
             recorded, content, record.num_frames, 0, shape.num_frames, sample.where
         )
-        extra = _fitted(extra, record.height, record.width, shape)
-        return Episode(frames_THWC, shape.fps, record.caption, control(), extra)
+        return FurtherView(frames_THWC, _fitted(extra, record.height, record.width, shape))
 
-    def content(suffix: str) -> bytes | None:
-        return sample.read(suffix) if suffix in sample.members else None
+    def read() -> Episode:
+        record = sample.record
+        first = seen(record.views, record.views[0])
+        views = record.views if several else DEFAULT_VIEWS
+        return Episode(
+            first.truth_THWC,
+            shape.fps,
+            record.caption,
+            control(),
+            first.recorded,
+            views,
+            {view: seen(views, view) for view in views[1:]},
+        )
 
     return EpisodeSource(sample.key, [sample.shard, sample.key], read, control)
 

@@ -13,16 +13,17 @@ B batch, L tokens, D channels, T frames, H height, W width, C colours.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nemo_cosmos.batch import Views
 from nemo_cosmos.checkpoint.world.folder import World
 from nemo_cosmos.checkpoint.world.folder import model_record as describe_weights
 from nemo_cosmos.controls import Signal, controls_of
@@ -31,6 +32,7 @@ from nemo_cosmos.inference.given import FrameSource
 from nemo_cosmos.inference.loading import load_shared_world
 from nemo_cosmos.inference.request import CheckedRequest, Controls, Request, check_request
 from nemo_cosmos.inference.result import Result
+from nemo_cosmos.inference.views import Rig
 from nemo_cosmos.models.common.family import get_family
 from nemo_cosmos.models.common.generator import Shot
 from nemo_cosmos.models.common.text import load_text_encoder
@@ -103,12 +105,18 @@ class WorldPipeline:
         return cls(world, encoder, guards if guards is not None else GuardPolicy.default())
 
     def generate(
-        self, prompt: str, *, progress: Progress | None = None, **options: object
+        self,
+        prompt: str,
+        *,
+        rig: Rig | None = None,
+        progress: Progress | None = None,
+        **options: object,
     ) -> Result:
         """Generate a video from a prompt (Text2World).
 
         Args:
             prompt: what happens.
+            rig: the cameras of a model of several.
             progress: called after every sampling step; may raise ``Cancelled``.
             **options: fields of :class:`GenerationOptions`, and those of the model's family, such
                 as :class:`~nemo_cosmos.models.diffusion.options.DiffusionOptions`.
@@ -119,16 +127,18 @@ class WorldPipeline:
             InputError: an option is not legal; the message names the nearest that are.
             Cancelled: ``progress`` raised it.
         """
-        return self.run(Request("generate", prompt, options), progress)
+        return self.run(Request("generate", prompt, options, rig=rig), progress)
 
     def predict(
         self,
         prompt: str | None,
-        frames: FrameSource,
+        frames: FrameSource | Mapping[str, FrameSource],
         *,
         begin: str | int | None = None,
         num_condition_frames: int | None = None,
         control: Controls | None = None,
+        rig: Rig | None = None,
+        whole: Collection[str] = (),
         progress: Progress | None = None,
         **options: object,
     ) -> Result:
@@ -145,6 +155,8 @@ class WorldPipeline:
                 with more.
             control: the signals of the model's controls, for exactly the frames of the new video,
                 from the first given frame on.
+            rig: the cameras of a model of several; ``frames`` are then by the camera's name.
+            whole: names of cameras that are given from begin to end.
             progress: called after every sampling step; may raise ``Cancelled``.
             **options: the options of :meth:`generate`.
 
@@ -156,19 +168,29 @@ class WorldPipeline:
             Cancelled: ``progress`` raised it.
         """
         request = Request(
-            "predict", prompt, options, frames, begin, num_condition_frames, control=control or {}
+            "predict",
+            prompt,
+            options,
+            frames,
+            begin,
+            num_condition_frames,
+            control=control or {},
+            rig=rig,
+            whole=tuple(whole),
         )
         return self.run(request, progress)
 
     def extend(
         self,
         prompt: str | None,
-        frames: FrameSource,
+        frames: FrameSource | Mapping[str, FrameSource],
         num_chunks: int,
         *,
         begin: str | int | None = None,
         num_condition_frames: int | None = None,
         control: Controls | None = None,
+        rig: Rig | None = None,
+        whole: Collection[str] = (),
         progress: Progress | None = None,
         **options: object,
     ) -> Result:
@@ -183,6 +205,8 @@ class WorldPipeline:
                 many as the model was trained with. The first chunk takes what there is.
             control: signals for exactly the frames of the whole new video, from its first given
                 frame on.
+            rig: the cameras of a model of several; see :meth:`predict`.
+            whole: names of cameras that are given from begin to end.
             progress: called after every sampling step of all chunks; may raise ``Cancelled``.
             **options: the options of :meth:`generate`; ``num_frames`` is a chunk's.
 
@@ -198,6 +222,8 @@ class WorldPipeline:
             num_condition_frames,
             num_chunks,
             control or {},
+            rig,
+            tuple(whole),
         )
         return self.run(request, progress)
 
@@ -212,12 +238,10 @@ class WorldPipeline:
         context = {"model": self.world.folder.name, "seed": checked.options.seed}
         verdicts = self._check_prompt(checked.prompt, context)
         text = self._encode_text(checked)
-        frames_THWC, runs = self._make(checked, text, progress)
+        made, runs = self._make(checked, text, progress)
         # Guards keep a log and may call services: one rank asks, all get the answer.
-        safe_THWC, video_verdicts = on_first_process(
-            lambda: self.guards.check_video(frames_THWC, context, checked.fps)
-        )
-        return self._result(checked, safe_THWC, [*verdicts, *video_verdicts], runs)
+        safe, video_verdicts = on_first_process(lambda: self._check_views(made, context, checked))
+        return self._result(checked, safe, [*verdicts, *video_verdicts], runs)
 
     @cached_property
     def model_record(self) -> dict[str, object]:
@@ -236,6 +260,16 @@ class WorldPipeline:
             return []
         return on_first_process(lambda: self.guards.check_prompt(prompt, context))
 
+    def _check_views(
+        self, made: Mapping[str, np.ndarray], context: dict[str, object], checked: CheckedRequest
+    ) -> tuple[dict[str, np.ndarray], list[Verdict]]:
+        """Let the video guards judge what every camera sees."""
+        safe, verdicts = {}, []
+        for view, frames_THWC in made.items():
+            safe[view], found = self.guards.check_video(frames_THWC, context, checked.fps)
+            verdicts += found
+        return safe, verdicts
+
     def _encode_text(self, checked: CheckedRequest) -> tuple[Tensor, Tensor]:
         """Return the prompt's and the negative prompt's embeddings; zeros for none.
 
@@ -253,13 +287,19 @@ class WorldPipeline:
 
     def _make(
         self, checked: CheckedRequest, text: tuple[Tensor, Tensor], progress: Progress | None
-    ) -> tuple[np.ndarray, list[dict[str, object]]]:
-        """Generate all chunks; return uint8 frames, and what each chunk took."""
+    ) -> tuple[dict[str, np.ndarray], list[dict[str, object]]]:
+        """Generate all chunks; return uint8 frames of each view, and what each chunk took."""
         runs: list[dict[str, object]] = []
-        video_THWC = tail_THWC = checked.given_THWC
+        whole = {view: checked.given[view] for view in checked.whole}
+        videos = {view: one for view, one in checked.given.items() if view not in whole}
+        tails = dict(videos)
         for chunk in range(checked.num_chunks):
-            if video_THWC is not None and chunk:
-                tail_THWC = video_THWC[-checked.overlap :]
+            if chunk:
+                tails = {view: video[-checked.overlap :] for view, video in videos.items()}
+            first = chunk * (checked.chunk_frames - checked.overlap)
+            shown = tails | {
+                view: video[first : first + checked.chunk_frames] for view, video in whole.items()
+            }
             shot = Shot(
                 text_BLD=text[0],
                 negative_text_BLD=text[1],
@@ -269,36 +309,41 @@ class WorldPipeline:
                 fps=checked.fps,
                 seed=checked.options.seed,
                 options=checked.family_options,
-                given_BCTHW=None if tail_THWC is None else frames_to_tensor(tail_THWC)[None],
                 controls=checked.controls_of(chunk),
                 chunk=chunk,
+                **_given(checked.views, shown),
             )
             made = self.generator.generate(shot, _part_of(progress, chunk, checked.num_chunks))
-            made_THWC = tensor_to_frames(made[0])
+            frames_THWC = tensor_to_frames(made[0])
+            by_view = dict(
+                zip(checked.views, np.split(frames_THWC, len(checked.views)), strict=True)
+            )
             if self.generator.last_run:
                 runs.append(dict(self.generator.last_run))
-            if checked.task != "extend" or video_THWC is None or tail_THWC is None:
-                return made_THWC, runs
+            if checked.task != "extend":
+                return by_view, runs
             # A long video keeps the given frames themselves, not what the tokenizer makes of them.
-            video_THWC = np.concatenate([video_THWC, made_THWC[len(tail_THWC) :]])
-        assert video_THWC is not None
-        return video_THWC, runs
+            for view in by_view.keys() - whole.keys():
+                new = by_view[view][len(tails.get(view, ())) :]
+                videos[view] = np.concatenate([videos[view], new]) if view in videos else new
+        return {view: (videos | whole)[view] for view in checked.views}, runs
 
     def _result(
         self,
         checked: CheckedRequest,
-        frames_THWC: np.ndarray,
+        made: Mapping[str, np.ndarray],
         verdicts: list[Verdict],
         runs: list[dict[str, object]],
     ) -> Result:
-        """Put video and provenance together."""
+        """Put video and provenance together; views are hashed one after another."""
+        given = list(checked.given.values())
         record = make_record(
             task=checked.task,
             model=self.model_record,
             prompt=checked.prompt,
             negative_prompt=checked.options.negative_prompt,
             options=checked.recorded_options(),
-            given_frames_THWC=checked.given_THWC,
+            given_frames_THWC=np.concatenate(given) if given else None,
             given_times_s=checked.given_times_s,
             control={
                 name if name == array else f"{name}.{array}": values
@@ -306,11 +351,21 @@ class WorldPipeline:
                 for array, values in arrays.items()
             },
             verdicts=verdicts,
-            frames_THWC=frames_THWC,
+            frames_THWC=np.concatenate(list(made.values())),
             fps=checked.fps,
             runs=runs,
+            views=tuple(made) if len(made) > 1 else (),
         )
-        return Result(Video(frames_THWC, checked.fps), record)
+        videos = {view: Video(frames_THWC, checked.fps) for view, frames_THWC in made.items()}
+        return Result.of_views(videos, record)
+
+
+def _given(views: Views, shown: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What is given of each view, as a shot takes it."""
+    tensors = [frames_to_tensor(shown[view])[None] if view in shown else None for view in views]
+    if len(views) == 1:
+        return {"views": views, "given_BCTHW": tensors[0]}
+    return {"views": views, "given_by_view": tuple(tensors)}
 
 
 def _part_of(progress: Progress | None, chunk: int, num_chunks: int) -> Progress | None:

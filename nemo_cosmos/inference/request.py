@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from nemo_cosmos.controls import Signal, Values
+from nemo_cosmos.batch import DEFAULT_VIEWS, Views
+from nemo_cosmos.controls import RIG, Signal, Values
 from nemo_cosmos.controls.embodiment import EMBODIMENT
 from nemo_cosmos.errors import (
     ConfigError,
@@ -29,6 +30,7 @@ from nemo_cosmos.errors import (
 )
 from nemo_cosmos.inference.given import FrameSource, GivenFrames, fit_cameras, parse_begin
 from nemo_cosmos.inference.options import GenerationOptions
+from nemo_cosmos.inference.views import GivenViews, Rig, find_rig, rig_arrays
 from nemo_cosmos.options import (
     build_options,
     check_instance,
@@ -64,6 +66,9 @@ class Request:
             from the one before. By default 1, and as many as the model takes when extending.
         num_chunks: how many times to continue, when extending.
         control: the signals of the model's controls, for exactly the frames of the new video.
+        rig: the cameras of a model of several; None for a model of one. ``frames`` are then by the
+            camera's name. A control ``rig`` that names its cameras will do, too.
+        whole: names of cameras that are given from begin to end, the others being generated.
 
     Raises:
         InputError: a value of another type or outside its range, or a combination without sense.
@@ -72,11 +77,13 @@ class Request:
     task: Task
     prompt: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    frames: FrameSource | GivenFrames | None = None
+    frames: FrameSource | Mapping[str, FrameSource] | GivenFrames | GivenViews | None = None
     begin: str | int | None = None
     num_condition_frames: int | None = None
     num_chunks: int = 1
     control: Controls = field(default_factory=dict)
+    rig: Rig | None = None
+    whole: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
@@ -120,8 +127,15 @@ class Request:
             return
         if self.frames is None:
             raise InputError(f"'{self.task}' continues an image or a video. Give one.")
-        if not isinstance(self.frames, GivenFrames):
+        if isinstance(self.frames, Mapping):
+            object.__setattr__(self, "frames", GivenViews.open(self.frames, self.whole))
+        elif not isinstance(self.frames, GivenFrames | GivenViews):
             object.__setattr__(self, "frames", GivenFrames.open(self.frames))
+        if self.whole and not isinstance(self.frames, GivenViews):
+            raise InputError(
+                f"The views {', '.join(self.whole)} are to be given as a whole, but the frames are "
+                "of one camera. Give them by the camera's name."
+            )
 
 
 @dataclass(frozen=True)
@@ -141,6 +155,9 @@ class CheckedRequest:
         num_chunks: chunks; 1 unless extending.
         signals: the model's signals by name.
         values: the arrays of each signal, for the whole video.
+        views: names of the cameras.
+        given_by_view: of several cameras, what is given of each, as ``given_THWC``.
+        whole: names of those that are given from begin to end.
     """
 
     task: Task
@@ -154,6 +171,16 @@ class CheckedRequest:
     num_chunks: int
     signals: Mapping[str, Signal]
     values: Mapping[str, Values]
+    views: Views = DEFAULT_VIEWS
+    given_by_view: Mapping[str, np.ndarray] = field(default_factory=dict)
+    whole: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> Mapping[str, np.ndarray]:
+        """What is given of each camera, one or several."""
+        if self.given_THWC is not None:
+            return {self.views[0]: self.given_THWC}
+        return self.given_by_view
 
     @property
     def chunk_frames(self) -> int:
@@ -223,6 +250,7 @@ def check_request(
     num_frames, height, width = options.num_frames, options.height, options.width
     assert num_frames is not None and height is not None and width is not None
     generator.check(num_frames, height, width, family_options)
+    rig = find_rig(request.rig, request.control, request.frames, generator)
     if request.frames is None and generator.needs_frames:
         raise InputError(
             "This model continues given frames and cannot begin a video. Use 'predict' with an "
@@ -231,16 +259,26 @@ def check_request(
     if request.prompt is None and generator.takes_text and not signals:
         raise PromptError("There is no prompt. This model is steered by text; say what happens.")
     given = request.frames
+    if rig is not None and isinstance(given, GivenFrames):
+        given = GivenViews({rig.views[0]: given})
     num_given, overlap = 0, 0
     begin: str | int = "first" if signals else "last"
-    if isinstance(given, GivenFrames):
-        begin = begin if request.begin is None else request.begin
-        available = given.num_frames(options.fps or 0, begin)
+    begin = begin if request.begin is None else request.begin
+    source = given.first if isinstance(given, GivenViews) else given
+    if isinstance(source, GivenFrames):
+        available = source.num_frames(options.fps or 0, begin)
         num_given, overlap = _num_given(request, generator, num_frames, available)
+    elif isinstance(given, GivenViews) and request.task == "extend":
+        num_given, overlap = 0, (generator.legal_given(num_frames) or [0])[-1]
+    control = request.control
+    if rig is not None:  # its numbers are a signal of every model of several cameras
+        arrays = rig_arrays(rig, height, width)
+        own = {RIG.name: RIG} if arrays else {}
+        signals, control = {**signals, **own}, {**control, **({RIG.name: arrays} if own else {})}
     chunks = request.num_chunks if request.task == "extend" else 1
     total_frames = chunks * (num_frames - overlap) + overlap
     values = fit_cameras(
-        _check_control(request.control, signals, total_frames, request.task, options.embodiment),
+        _check_control(control, signals, total_frames, request.task, options.embodiment),
         given if isinstance(given, GivenFrames) else None,
         (height, width),
     )
@@ -249,6 +287,14 @@ def check_request(
         numbers = given.choose(num_given, options.fps or 0, begin)
         times_s = given.times_s(numbers)
         given_THWC = given.read(numbers, (height, width)) if decode else None
+    of_views: dict[str, np.ndarray] = {}
+    if isinstance(given, GivenViews):
+        for view in given.by_view:
+            wanted = total_frames if view in given.whole else num_given
+            numbers = given.choose(view, wanted, options.fps or 0, begin)
+            times_s = given.by_view[view].times_s(numbers) if times_s is None else times_s
+        if decode:
+            of_views = given.read(num_given, total_frames, options.fps or 0, begin, (height, width))
     return CheckedRequest(
         task=request.task,
         prompt=request.prompt,
@@ -261,6 +307,9 @@ def check_request(
         num_chunks=chunks,
         signals=signals,
         values=values,
+        views=DEFAULT_VIEWS if rig is None else rig.views,
+        given_by_view=of_views,
+        whole=given.whole if isinstance(given, GivenViews) else (),
     )
 
 

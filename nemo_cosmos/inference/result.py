@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
+from nemo_cosmos.batch import DEFAULT_VIEWS, Views
 from nemo_cosmos.errors import InputError
 from nemo_cosmos.provenance.manifest import synthetic_tags, write_manifest
 from nemo_cosmos.storage import atomic_path
@@ -14,7 +16,6 @@ from nemo_cosmos.storage.outputs import check_output_file
 from nemo_cosmos.video import Video, encode_video
 
 VIDEO_SUFFIX = ".mp4"
-VIEWS = ("main",)
 
 
 @dataclass(frozen=True)
@@ -22,19 +23,42 @@ class Result:
     """What a pipeline returns.
 
     Attributes:
-        video: the guarded video.
+        video: the guarded video; of several cameras, what all see in a grid with their names.
         provenance: where it came from, ready for JSON.
-        views: names of the camera views in the video.
+        by_view: of several cameras, the video of each by its name.
     """
 
     video: Video
     provenance: dict[str, object]
-    views: tuple[str, ...] = VIEWS
+    by_view: Mapping[str, Video] = field(default_factory=dict)
+
+    @property
+    def views(self) -> Views:
+        """Names of the cameras."""
+        return tuple(self.by_view) or DEFAULT_VIEWS
+
+    @classmethod
+    def of_views(cls, videos: Mapping[str, Video], provenance: dict[str, object]) -> Result:
+        """Make the result of one camera, or of several that show the same moments.
+
+        Args:
+            videos: the guarded video of each camera by its name.
+            provenance: where they came from.
+        """
+        first = next(iter(videos.values()))
+        if len(videos) == 1:
+            return cls(first, provenance)
+        from nemo_cosmos.video.pictures import grid
+
+        frames_THWC = grid({view: video.frames_THWC for view, video in videos.items()})
+        return cls(Video(frames_THWC, first.fps), provenance, videos)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the mp4, and beside it the provenance (.json) and the manifest (.c2pa.json).
 
-        The mp4's own tags say that it is synthetic and hold the provenance, too.
+        The mp4's own tags say that it is synthetic and hold the provenance, too. Of several cameras
+        the mp4 is the grid, and a folder of its name holds the video of each, ``front.mp4`` and so
+        on: what a longer video can be continued from.
 
         Args:
             path: the mp4; a former one is replaced.
@@ -47,7 +71,12 @@ class Result:
             StorageFullError: no space left; files that were there before are intact.
         """
         target = check_output(path)
-        encode_video(target, self.video, metadata=synthetic_tags(self.provenance))
+        tags = synthetic_tags(self.provenance)
+        encode_video(target, self.video, metadata=tags)
+        for view, video in self.by_view.items():
+            folder = target.with_suffix("")
+            folder.mkdir(exist_ok=True)
+            encode_video(folder / f"{view}{VIDEO_SUFFIX}", video, metadata=tags)
         write_manifest(target, self.provenance)
         beside = target.with_suffix(".json")
         with atomic_path(beside) as temporary:

@@ -43,6 +43,7 @@ from nemo_cosmos.inference.trial_videos import (
     VideoMaker,
     kept_videos,
 )
+from nemo_cosmos.models.common.generator import max_views_of
 from nemo_cosmos.progress import Progress
 from nemo_cosmos.storage import exported_folder
 from nemo_cosmos.storage.run_curves import read_curves
@@ -168,7 +169,8 @@ def try_world(
     # Nobody asked for it by name: an episode does without it rather than without any score.
     optional = trial.optional if trial.metrics else trial.optional | {following}
     needs = recorded_needs(metrics)
-    episodes = find_episodes(data, list(signals.values()), shape, trial.limit, needs)
+    several = max_views_of(pipeline.generator) > 1
+    episodes = find_episodes(data, list(signals.values()), shape, trial.limit, needs, several)
     maker = VideoMaker(pipeline, trial, episodes, out)
     told = (OWN, *trial.told) if signals else (OWN,)
     if signals and OTHER in told:

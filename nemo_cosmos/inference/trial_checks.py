@@ -14,7 +14,7 @@ from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
 from nemo_cosmos.evaluation.files.recorded import recorded_needs
 from nemo_cosmos.evaluation.obedience import OTHER, following_of, partners_of
 from nemo_cosmos.evaluation.record import EVALUATION_FILE
-from nemo_cosmos.inference.checks import fit_request, look_at_weights
+from nemo_cosmos.inference.checks import fit_request, look_at_weights, meta_generator
 from nemo_cosmos.inference.episodes import find_episodes, shape_of
 from nemo_cosmos.inference.trial_scores import (
     control_name,
@@ -22,6 +22,7 @@ from nemo_cosmos.inference.trial_scores import (
     trial_metrics,
 )
 from nemo_cosmos.inference.trial_videos import Trial, request_for
+from nemo_cosmos.models.common.generator import max_views_of
 from nemo_cosmos.storage import exported_folder
 from nemo_cosmos.storage.outputs import check_apart, check_output_file, check_output_folder
 
@@ -50,12 +51,13 @@ def trial_checks(
         signals = [signal for control in controls() for signal in control.signals]
         needs = recorded_needs(trial_metrics(trial.metrics, following_of(config().controls)))
         shape = shape_of(config().video, trial.options)
-        found = find_episodes(data, signals, shape, trial.limit, needs)
+        several = max_views_of(meta_generator(config(), folder / TOKENIZER_FOLDER)) > 1
+        found = find_episodes(data, signals, shape, trial.limit, needs, several)
         if signals and OTHER in trial.told:
             partners_of(found, signals)
         first = _first_that_fits(found)
         for seed in trial.seeds:
-            request = request_for(first, first.control, trial.options, seed)
+            request = request_for(first, first.control, trial.options, seed, several)
             fit_request(request, config(), folder / TOKENIZER_FOLDER)
         return f"{counted(len(found), 'episode')}, {counted(len(trial.seeds), 'seed')}"
 

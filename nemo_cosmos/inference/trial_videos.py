@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from nemo_cosmos.controls import Values
+from nemo_cosmos.controls import RIG, Values
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
 from nemo_cosmos.evaluation.files.recorded import cut_recorded
-from nemo_cosmos.evaluation.metric import Case, Frames, MeasuredMetric
+from nemo_cosmos.evaluation.metric import Case, Frames, MeasuredMetric, View
 from nemo_cosmos.evaluation.obedience import DOSES, OTHER, OWN, Told
 from nemo_cosmos.evaluation.pair.motion import motion_amount
 from nemo_cosmos.evaluation.run import Source
+from nemo_cosmos.inference.given import FrameSource
 from nemo_cosmos.inference.pipeline import WorldPipeline
 from nemo_cosmos.inference.request import Request
 from nemo_cosmos.inference.result import Result, notices
 from nemo_cosmos.inference.trial_guards import CHANGED
+from nemo_cosmos.inference.views import RecordedRig
+from nemo_cosmos.models.common.generator import max_views_of
 from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.platform.device import has_cuda
 from nemo_cosmos.platform.peak_memory import peak_memory
-from nemo_cosmos.video import encode_video, frames_to_tensor
+from nemo_cosmos.video import Video, encode_video, frames_to_tensor
 
 WORLD = "world"
 """Kind of the inputs in a record: a model and episodes."""
@@ -182,9 +185,12 @@ class VideoMaker:
         }
         started_s = time.monotonic()
         with peak_memory() as peak:
-            result = self.pipeline.run(request_for(recording, scaled, self.trial.options, seed))
+            several = max_views_of(self.pipeline.generator) > 1
+            request = request_for(recording, scaled, self.trial.options, seed, several)
+            result = self.pipeline.run(request)
         duration_s = time.monotonic() - started_s
-        made_THWC = result.video.frames_THWC
+        made = result.by_view or {recording.views[0]: result.video}
+        made_THWC = made[recording.views[0]].frames_THWC
         self._keep(result, recording, episode.name, told, seed)
         rest = slice(NUM_GIVEN, None)
         return Case(
@@ -200,17 +206,16 @@ class VideoMaker:
                 DEVICE_PEAK.name: peak.device_bytes / _GB_BYTES,
                 CHANGED.name: float(bool(notices(result.provenance))),
             },
-            self._recorded(recording),
+            _scored({**recording.recorded, **recording.control}, len(recording.truth_THWC)),
+            {
+                view: View(
+                    made[view].frames_THWC[rest],
+                    seen.truth_THWC[rest],
+                    _scored(seen.recorded, len(seen.truth_THWC)),
+                )
+                for view, seen in recording.further.items()
+            },
         )
-
-    def _recorded(self, recording: Episode) -> dict[str, Values]:
-        """What belongs to the scored frames of the recording, the own control among it."""
-        num_frames = len(recording.truth_THWC)
-        everything = {**recording.recorded, **recording.control}
-        return {
-            name: cut_recorded(name, values, num_frames, NUM_GIVEN)
-            for name, values in everything.items()
-        }
 
     def _latent_l2(self, made_THWC: Frames, truth_THWC: Frames) -> float:
         """Root mean square difference of the latents after the given one."""
@@ -230,13 +235,27 @@ class VideoMaker:
         folder.mkdir(parents=True, exist_ok=True)
         result.save(folder / f"{name}.mp4")
         if told == OWN:
-            truth = replace(result.video, frames_THWC=recording.truth_THWC)
+            seen = {view: one.truth_THWC for view, one in recording.further.items()}
+            seen = {recording.views[0]: recording.truth_THWC, **seen}
+            rated = {view: Video(frames, recording.fps) for view, frames in seen.items()}
+            truth = Result.of_views(rated, {}).video
             (self.out / "videos" / "truth").mkdir(parents=True, exist_ok=True)
             encode_video(self.out / "videos" / "truth" / f"{name}.mp4", truth)
 
 
+def _scored(recorded: Mapping[str, Values], num_frames: int) -> dict[str, Values]:
+    """What belongs to the scored frames of a camera's recording."""
+    return {
+        name: cut_recorded(name, values, num_frames, NUM_GIVEN) for name, values in recorded.items()
+    }
+
+
 def request_for(
-    recording: Episode, control: Mapping[str, Values], options: Mapping[str, Any], seed: int
+    recording: Episode,
+    control: Mapping[str, Values],
+    options: Mapping[str, Any],
+    seed: int,
+    several: bool = False,
 ) -> Request:
     """What a world is asked for an episode.
 
@@ -245,18 +264,28 @@ def request_for(
         control: what the model is told.
         options: options of the generation.
         seed: seed of the noise.
+        several: whether the world makes what several cameras see.
 
     Raises:
         ConfigError: an option is unknown or outside its range.
     """
+    frames: FrameSource | dict[str, FrameSource] = recording.truth_THWC[:NUM_GIVEN]
+    rig = None
+    if several:
+        further = {view: one.truth_THWC[:NUM_GIVEN] for view, one in recording.further.items()}
+        frames = {recording.views[0]: recording.truth_THWC[:NUM_GIVEN], **further}
+        # The cameras stay where they are, whatever the model is told of the way.
+        own = recording.control.get(RIG.name) or recording.recorded.get(RIG.name) or {}
+        rig = RecordedRig(recording.views, own)
     return Request(
         "predict",
         recording.prompt,
         {**options, "seed": seed},
-        recording.truth_THWC[:NUM_GIVEN],
+        frames,
         begin="first",
         num_condition_frames=NUM_GIVEN,
         control=control,
+        rig=rig,
     )
 
 

@@ -35,6 +35,7 @@ def make_record(
     frames_THWC: np.ndarray,
     fps: float,
     runs: Sequence[Mapping[str, object]] = (),
+    views: Sequence[str] = (),
 ) -> dict[str, object]:
     """Return the record of one generated video, ready for JSON.
 
@@ -48,9 +49,10 @@ def make_record(
         given_times_s: when their source shows them, in seconds; None for a source without times.
         control: the control arrays by name.
         verdicts: the verdicts of all guards, each with ``to_dict``.
-        frames_THWC: the frames of the returned video.
+        frames_THWC: the frames of the returned video; of several cameras one after another.
         fps: frame rate in Hz.
         runs: what each run of the model took, such as its passes; a long video takes several.
+        views: names of several cameras, in the order of their frames; none for one.
     """
     num_frames, height, width = frames_THWC.shape[:3]
     return {
@@ -71,7 +73,8 @@ def make_record(
         **({"runs": [dict(one) for one in runs]} if runs else {}),
         "guards": [verdict.to_dict() for verdict in verdicts],
         "video": {
-            "num_frames": num_frames,
+            **({"views": list(views)} if views else {}),
+            "num_frames": num_frames // max(len(views), 1),
             "height": height,
             "width": width,
             "fps": fps,

@@ -203,6 +203,7 @@ def write_world(
     text_encoder: Mapping[str, object] | None = None,
     std: float = 0.1,
     control_dropout: float = 0.0,
+    max_given_views: int = 0,
     **network: object,
 ) -> Path:
     """Write a world folder of random weights: 9 frames of 32x48 pixels.
@@ -213,6 +214,7 @@ def write_world(
         text_encoder: the encoder that it was trained with; by default the embedded one.
         std: spread of the weights; the published initialisation would begin at zero output.
         control_dropout: share of samples that it was trained on without its control.
+        max_given_views: most cameras whose whole videos it was trained to be given.
         **network: fields of its configuration to change; with ``condition_mask=False`` it makes
             video from text alone.
 
@@ -223,7 +225,10 @@ def write_world(
     from nemo_cosmos.checkpoint.world.folder import save_world
     from nemo_cosmos.models.diffusion.build import build_network
     from nemo_cosmos.models.diffusion.controls import TokenizerFacts
-    from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
+    from nemo_cosmos.models.diffusion.process.conditioning import (
+        ConditioningConfig,
+        ViewConditioning,
+    )
     from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
     from nemo_cosmos.models.diffusion.settings import DiffusionSettings
     from nemo_cosmos.platform import ensure_model_parallel
@@ -233,7 +238,8 @@ def write_world(
     config = tiny_network(**network)
     given = 2 if config.condition_mask else 0
     conditioning = ConditioningConfig(max_condition_latents=given, control_dropout=control_dropout)
-    process = DiffusionConfig(conditioning=conditioning)
+    views = ViewConditioning(max_given=max_given_views)
+    process = DiffusionConfig(conditioning=conditioning, views=views)
     specs = tuple(ControlSpec(one) if isinstance(one, str) else one for one in controls)
     tokenizer = tiny_tokenizer()
     net = build_network(config, process, specs, TokenizerFacts.of(tokenizer.config))

@@ -18,6 +18,7 @@ Frames = npt.NDArray[np.uint8]
 
 LABEL_HEIGHT_PX = 28
 GAP_PX = 8
+MAX_IN_ROW = 3
 PAPER = 255
 INK = (40, 40, 40)
 
@@ -41,6 +42,29 @@ def side_by_side(labelled: Mapping[str, Frames], scale: int = 2) -> Frames:
     gap = np.full((num_frames, columns[0].shape[1], GAP_PX, 3), PAPER, np.uint8)
     parts = [part for column in columns for part in (column, gap)][:-1]
     return np.concatenate(parts, axis=2)
+
+
+def grid(labelled: Mapping[str, Frames]) -> Frames:
+    """Put what several cameras see into rows, under their names, playing in step.
+
+    Args:
+        labelled: camera -> frames (T, H, W, 3) uint8, all of one size and length.
+
+    Returns:
+        Frames (T, H', W', 3) uint8; up to three cameras are one row, more are two.
+    """
+    names = list(labelled)
+    columns = len(names) if len(names) <= MAX_IN_ROW else -(-len(names) // 2)
+    rows = [
+        side_by_side({name: labelled[name] for name in names[first : first + columns]}, scale=1)
+        for first in range(0, len(names), columns)
+    ]
+    width = max(row.shape[2] for row in rows)
+    padded = [
+        np.pad(row, ((0, 0), (0, 0), (0, width - row.shape[2]), (0, 0)), constant_values=PAPER)
+        for row in rows
+    ]
+    return np.concatenate(padded, axis=1)
 
 
 def film_strip(frames_THWC: Frames, num_frames: int = 6) -> Frames:

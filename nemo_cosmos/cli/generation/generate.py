@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from nemo_cosmos.guardrails import GuardPolicy
     from nemo_cosmos.inference import Request, WorldPipeline
     from nemo_cosmos.inference.request import Task
+    from nemo_cosmos.inference.views import Rig
     from nemo_cosmos.progress import Show
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -54,7 +55,26 @@ OptionalPrompt = Annotated[
         "--prompt", "-p", callback=typed, help="What happens; optional where a control steers."
     ),
 ]
-Input = Annotated[Path, typer.Option("--input", "-i", help="Image or video to continue.")]
+Input = Annotated[
+    Path,
+    typer.Option(
+        "--input", "-i", help="Image or video to continue; of several cameras, a folder of them."
+    ),
+]
+RigName = Annotated[
+    str | None,
+    typer.Option(
+        "--rig", help="Cameras of a multi-view model: rig.npz, three, five, six, or FILE.yaml:NAME."
+    ),
+]
+ViewNames = Annotated[
+    list[str] | None,
+    typer.Option("--views", help="Names of the rig's cameras in order, where it has none."),
+]
+Whole = Annotated[
+    list[str] | None,
+    typer.Option("--whole", help="Cameras that are given from begin to end, by name."),
+]
 Out = Annotated[
     Path, typer.Option("--out", "-o", help="The mp4 to write; its provenance is a .json beside it.")
 ]
@@ -103,6 +123,8 @@ _with_video_options = with_options(
 def generate(
     model: Model,
     prompt: Prompt,
+    rig: RigName = None,
+    views: ViewNames = None,
     out: Out = Path("outputs/generate.mp4"),
     disable_guard: DisableGuard = None,
     enable_guard: EnableGuard = None,
@@ -121,10 +143,10 @@ def generate(
     Examples:
         nemo-cosmos generate outputs/quickstart/world/export -p "a robot arm lifts a red block"
         nemo-cosmos generate my_world -p "rain in a city" --seed 7 --steps 20 --out rain.mp4
-        nemo-cosmos generate my_world -p "rain in a city" --json
+        nemo-cosmos generate my_cars -p "a drive through a town at dusk" --rig six --json
         torchrun --nproc-per-node 4 -m nemo_cosmos generate my_world -p "rain" --tensor-parallel 2
     """
-    asked = _Asked("generate", prompt, options)
+    asked = _Asked("generate", prompt, options, cameras=_Cameras(rig, views))
     setting = _Setting(disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch)
     _generate(model, asked, out, setting, check, as_json)
 
@@ -139,6 +161,9 @@ def predict(
     control: Controls = None,
     begin: Begin = None,
     num_condition_frames: NumGiven = None,
+    rig: RigName = None,
+    views: ViewNames = None,
+    whole: Whole = None,
     out: Out = Path("outputs/predict.mp4"),
     disable_guard: DisableGuard = None,
     enable_guard: EnableGuard = None,
@@ -160,9 +185,11 @@ def predict(
         nemo-cosmos predict my_world --input first.png -p "the robot arm moves to the left"
         nemo-cosmos predict my_robot --input episode.mp4 --actions actions.npy --guidance 0
         nemo-cosmos predict my_world -i clip.mp4 -p "the car turns" --num-condition-frames 5 --json
+        nemo-cosmos predict my_cars -i drive/ --rig six -c trajectory=path.npy -p "a town"
     """
     given = {"frames": input, "begin": begin, "num_condition_frames": num_condition_frames}
-    asked = _Asked("predict", prompt, options, given, actions, control)
+    cameras = _Cameras(rig, views, whole)
+    asked = _Asked("predict", prompt, options, given, actions, control, cameras)
     setting = _Setting(disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch)
     _generate(model, asked, out, setting, check, as_json)
 
@@ -178,6 +205,9 @@ def extend(
     control: Controls = None,
     begin: Begin = None,
     num_condition_frames: NumGiven = None,
+    rig: RigName = None,
+    views: ViewNames = None,
+    whole: Whole = None,
     out: Out = Path("outputs/extend.mp4"),
     disable_guard: DisableGuard = None,
     enable_guard: EnableGuard = None,
@@ -200,9 +230,46 @@ def extend(
     """
     given = {"frames": input, "begin": begin, "num_condition_frames": num_condition_frames}
     given["num_chunks"] = chunks
-    asked = _Asked("extend", prompt, options, given, actions, control)
+    cameras = _Cameras(rig, views, whole)
+    asked = _Asked("extend", prompt, options, given, actions, control, cameras)
     setting = _Setting(disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch)
     _generate(model, asked, out, setting, check, as_json)
+
+
+@dataclass(frozen=True)
+class _Cameras:
+    """The cameras of a model of several, as a person names them.
+
+    Attributes:
+        rig: a file, or a name in a table of rigs.
+        views: names of the cameras.
+        whole: names of those that are given from begin to end.
+    """
+
+    rig: str | None = None
+    views: list[str] | None = None
+    whole: list[str] | None = None
+
+    def find(self) -> Rig | None:
+        """Return the rig; None where nothing names one.
+
+        Raises:
+            ConfigError: there is no such rig, or it has names of its own.
+            MissingFileError: there is no such file.
+            SampleError: the file is no rig.
+        """
+        from nemo_cosmos.inference.views import RecordedRig
+
+        names = listed(self.views)
+        if self.rig is None:
+            return RecordedRig(tuple(names)) if names else None
+        if self.rig.endswith(".npz"):
+            return RecordedRig.read(expanded(self.rig), names)
+        from post_training.driving.rigs import find_rig
+
+        if names:
+            raise ConfigError(f"The rig '{self.rig}' names its cameras; leave out --views.")
+        return find_rig(self.rig)
 
 
 @dataclass(frozen=True)
@@ -216,6 +283,7 @@ class _Asked:
         given: further fields of a :class:`Request`.
         actions: the file of ``--actions``.
         control: the words of ``--control``.
+        cameras: the words of ``--rig``, ``--views`` and ``--whole``.
     """
 
     task: Task
@@ -224,6 +292,7 @@ class _Asked:
     given: Mapping[str, Any] = field(default_factory=dict)
     actions: Path | None = None
     control: list[str] | None = None
+    cameras: _Cameras = field(default_factory=_Cameras)
 
     def request(self) -> Request:
         """Make the request.
@@ -232,9 +301,21 @@ class _Asked:
             InputError: a value or a file is wrong.
         """
         from nemo_cosmos.inference import Request
+        from nemo_cosmos.inference.views import view_sources
 
         control = read_controls(self.actions, self.control)
-        return Request(self.task, self.prompt, self.options, **self.given, control=control)
+        given = dict(self.given)
+        if "frames" in given and Path(given["frames"]).is_dir():
+            given["frames"] = view_sources(given["frames"])
+        return Request(
+            self.task,
+            self.prompt,
+            self.options,
+            **given,
+            control=control,
+            rig=self.cameras.find(),
+            whole=tuple(listed(self.cameras.whole)),
+        )
 
 
 @dataclass(frozen=True)
@@ -359,6 +440,7 @@ def _run_and_save(pipe: WorldPipeline, request: Request, out: Path, as_json: boo
     with show_progress(LABELS[request.task], "steps", show) as update:
         result = pipe.run(request, update)
     record = result.save(out)
+    views = {view: str(out.with_suffix("") / f"{view}.mp4") for view in result.by_view}
     video, seconds = result.video, time.perf_counter() - started_s
     if as_json:
         summary = {
@@ -370,6 +452,7 @@ def _run_and_save(pipe: WorldPipeline, request: Request, out: Path, as_json: boo
             "fps": video.fps,
             "seconds": round(seconds, 3),
             "notices": notices(result.provenance),
+            **({"views": views} if views else {}),
         }
         typer.echo(json.dumps(summary))
         return
@@ -378,5 +461,7 @@ def _run_and_save(pipe: WorldPipeline, request: Request, out: Path, as_json: boo
         f"{video.fps:g} fps "
         f"in {seconds:.1f} s; provenance in {record}"
     )
+    if views:
+        typer.echo(f"It shows {', '.join(views)} in step; {out.with_suffix('')}/ has each alone.")
     for notice in notices(result.provenance):
         typer.echo(f"Note: {notice}.")
