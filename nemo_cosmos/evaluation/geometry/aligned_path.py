@@ -23,6 +23,8 @@ MIN_AGREEMENT = 0.4
 """A frame that agrees less with the first one has no place; pictures of other rooms reach 0.2."""
 MIN_FOUND = 0.9
 """Share of the frames that must have a place, so that the video is a success."""
+MIN_RELIEF = 0.15
+"""Least spread of the depths that the first frame shows, as a share of their mean."""
 
 
 def describe_alignment() -> Features:
@@ -78,9 +80,14 @@ def _path(case: Case) -> tuple[AlignedPath, Values]:
             f"The camera of '{case.name}' is a fisheye; direct alignment is for pinholes. Leave "
             "the metric out, or use those of structure from motion."
         )
-    return find_aligned_path(
-        case.generated_THWC, camera, fitted["scene_depth"]["depth_m"][0]
-    ), camera
+    depth_HW = np.asarray(fitted["scene_depth"]["depth_m"][0], np.float64)
+    if float(depth_HW.std() / depth_HW.mean()) < MIN_RELIEF:
+        raise VideoError(
+            f"The first frame of '{case.name}' shows little more than one wall, before which a "
+            "turn and a step to the side look alike. Leave the metric out, or start where near "
+            "and far things are in view."
+        )
+    return find_aligned_path(case.generated_THWC, camera, depth_HW), camera
 
 
 def _is_found(path: AlignedPath) -> bool:

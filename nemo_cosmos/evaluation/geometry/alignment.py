@@ -28,13 +28,14 @@ Floats = NDArray[np.float64]
 
 BLURS = (0.04, 0.02, 0.01)
 """Blur of the pictures, in widths of them, in the order of the search."""
-NUM_STEPS = 12
+NUM_STEPS = 20
 MIN_SHARE = 0.25
 """Share of the points that must be in view; fewer show too little of a camera."""
 _BORDER_PX = 1.0
 _OUTLIER = 3.0
-_DAMPING = 1e-3
+_DAMPING = 1e-6
 _ENOUGH = 1e-4
+_SURE = 0.998
 _MAX_KEPT = 8
 
 _kept: OrderedDict[str, AlignedPath] = OrderedDict()
@@ -78,32 +79,34 @@ def find_aligned_path(frames_THWC: Frames, camera: Values, depth_HW: Floats) -> 
 
 def _find(frames_THWC: Frames, lenses_T33: Floats, depth_HW: Floats) -> AlignedPath:
     height, width = frames_THWC.shape[1:3]
-    levels = [[_blurred(frame, blur * width) for frame in frames_THWC] for blur in BLURS]
-    rows, columns = np.mgrid[:height, :width] + 0.5
-    pixels_P3 = np.stack([columns.ravel(), rows.ravel(), np.ones(rows.size)], axis=1)
+    rows, columns = np.mgrid[:height, :width]
+    pixels_P3 = np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5, np.ones(rows.size)], axis=1)
     points_P3 = pixels_P3 @ np.linalg.inv(lenses_T33[0]).T * depth_HW.reshape(-1, 1)
-    poses = [np.eye(4)]
-    agreement = [1.0]
+    # Blurred pictures say little that every other row and column does not.
+    is_some_P = ((rows % 2 == 0) & (columns % 2 == 0)).ravel()
+    first = [_blurred(frames_THWC[0], blur * width).reshape(-1, 3) for blur in BLURS]
+    points = [points_P3[is_some_P] for _ in BLURS[:-1]] + [points_P3]
+    colors = [first_PC[is_some_P] for first_PC in first[:-1]] + [first[-1]]
+    poses, agreement = [np.eye(4)], [1.0]
     for frame in range(1, len(frames_THWC)):
         lens_33 = lenses_T33[frame]
-        # From where the camera was, and from where it would be if it went on as before.
-        starts = [poses[-1]]
+        pictures = [_with_slopes(_blurred(frames_THWC[frame], blur * width)) for blur in BLURS]
+        # From where the camera was; from where a turn alone would bring it, since a turn and a step
+        # to the side look much alike; and from where it would be if it went on as before.
+        coarse = points[0], colors[0], pictures[0], lens_33
+        starts = [poses[-1], _search(*coarse, poses[-1], num_free=3)]
         if frame > 1:
             starts.append(poses[-1] @ np.linalg.inv(poses[-2]) @ poses[-1])
-        tried = []
+        best, found_44 = -np.inf, poses[-1]
         for pose_44 in starts:
-            for level in levels:
-                first_PC = level[0].reshape(-1, 3)
-                pose_44 = _search(points_P3, first_PC, level[frame], lens_33, pose_44)
-            sharp = levels[-1]
-            tried.append(
-                (
-                    _agreement(points_P3, sharp[0].reshape(-1, 3), sharp[frame], lens_33, pose_44),
-                    pose_44,
-                )
-            )
-        best, pose_44 = max(tried, key=lambda each: each[0])
-        poses.append(pose_44)
+            for points_of, colors_of, picture_HWK in zip(points, colors, pictures, strict=True):
+                pose_44 = _search(points_of, colors_of, picture_HWK, lens_33, pose_44)
+            agrees = _agreement(points_P3, first[-1], pictures[-1], lens_33, pose_44)
+            if agrees > best:
+                best, found_44 = agrees, pose_44
+            if best > _SURE:
+                break
+        poses.append(found_44)
         agreement.append(best)
     return AlignedPath(np.stack(poses), np.array(agreement))
 
@@ -113,38 +116,55 @@ def _blurred(frame_HWC: Frames, sigma_px: float) -> Floats:
     return np.asarray(cv2.GaussianBlur(picture_HWC, (0, 0), max(sigma_px, 0.3)), np.float64)
 
 
+def _with_slopes(picture_HWC: Floats) -> Floats:
+    """Colours with their slopes along columns and rows, ``(H, W, 9)``."""
+    slopes = [cv2.Sobel(picture_HWC, cv2.CV_64F, dx, 1 - dx, ksize=3, scale=1 / 8) for dx in (1, 0)]
+    return np.concatenate([picture_HWC, *slopes], axis=2)
+
+
 def _search(
-    points_P3: Floats, first_PC: Floats, picture_HWC: Floats, lens_33: Floats, pose_44: Floats
+    points_P3: Floats,
+    first_PC: Floats,
+    picture_HWK: Floats,
+    lens_33: Floats,
+    pose_44: Floats,
+    num_free: int = 6,
 ) -> Floats:
-    """Gauss and Newton's steps from a pose to where the points have their colours."""
-    slope_x_HWC, slope_y_HWC = (
-        cv2.Sobel(picture_HWC, cv2.CV_64F, dx, 1 - dx, ksize=3, scale=1 / 8) for dx in (1, 0)
-    )
-    stacked = np.concatenate([picture_HWC, slope_x_HWC, slope_y_HWC], axis=2)
+    """Gauss and Newton's steps from a pose to where the points have their colours.
+
+    Args:
+        points_P3: the points, seen from the first camera.
+        first_PC: their colours.
+        picture_HWK: the picture with its slopes.
+        lens_33: its lens.
+        pose_44: where the search begins.
+        num_free: 6, or 3 for a camera that only turns.
+    """
+    fx, fy = lens_33[0, 0], lens_33[1, 1]
     for _ in range(NUM_STEPS):
-        seen_P3, pixels_P2, is_seen_P = _project(points_P3, lens_33, pose_44, picture_HWC.shape)
+        seen_P3, pixels_P2, is_seen_P = _project(points_P3, lens_33, pose_44, picture_HWK.shape)
         if is_seen_P.mean() < MIN_SHARE:
             break
-        seen_P3, first = seen_P3[is_seen_P], first_PC[is_seen_P]
-        sampled = _sample(stacked, pixels_P2[is_seen_P])
-        off_PC = sampled[:, :3] - first
+        sampled = _sample(picture_HWK, pixels_P2[is_seen_P])
+        off_PC = sampled[:, :3] - first_PC[is_seen_P]
         away_P = np.linalg.norm(off_PC, axis=1)
         # What something nearer hides, and what was made up, is far off; it must not pull.
         scale = _OUTLIER * 1.4826 * float(np.median(away_P)) + 1e-6
         weight_P = np.where(away_P < scale, (1 - (away_P / scale) ** 2) ** 2, 0)
-        x, y, z = seen_P3.T
+        x, y, z = seen_P3[is_seen_P].T
         zero = np.zeros_like(x)
-        fx, fy = lens_33[0, 0], lens_33[1, 1]
         # How a pixel moves when the point, seen from the camera, turns (rad) and moves (m).
         u_P6 = np.stack([-fx * x * y / z**2, fx * (1 + x**2 / z**2), -fx * y / z,
                          fx / z, zero, -fx * x / z**2], axis=1)  # fmt: skip
         v_P6 = np.stack([-fy * (1 + y**2 / z**2), fy * x * y / z**2, fy * x / z,
                          zero, fy / z, -fy * y / z**2], axis=1)  # fmt: skip
         slopes_PC6 = sampled[:, 3:6, None] * u_P6[:, None] + sampled[:, 6:9, None] * v_P6[:, None]
-        weighted = (slopes_PC6 * weight_P[:, None, None]).reshape(-1, 6)
-        normal_66 = weighted.T @ slopes_PC6.reshape(-1, 6)
-        normal_66 += _DAMPING * np.diag(np.diag(normal_66)) + 1e-9 * np.eye(6)
-        step_6 = -np.linalg.solve(normal_66, weighted.T @ off_PC.ravel())
+        slopes_PC6 = slopes_PC6[..., :num_free]
+        weighted = (slopes_PC6 * weight_P[:, None, None]).reshape(-1, num_free)
+        normal_66 = weighted.T @ slopes_PC6.reshape(-1, num_free)
+        normal_66 += _DAMPING * np.diag(np.diag(normal_66)) + 1e-9 * np.eye(num_free)
+        step_6 = np.zeros(6)
+        step_6[:num_free] = -np.linalg.solve(normal_66, weighted.T @ off_PC.ravel())
         pose_44 = pose_44 @ np.linalg.inv(_motion(step_6))
         if np.abs(step_6).max() < _ENOUGH:
             break
@@ -183,13 +203,13 @@ def _sample(picture_HWC: Floats, pixels_P2: Floats) -> Floats:
 
 
 def _agreement(
-    points_P3: Floats, first_PC: Floats, picture_HWC: Floats, lens_33: Floats, pose_44: Floats
+    points_P3: Floats, first_PC: Floats, picture_HWK: Floats, lens_33: Floats, pose_44: Floats
 ) -> float:
     """Correlation of the colours, over the points in view; -1 where too few are."""
-    _, pixels_P2, is_seen_P = _project(points_P3, lens_33, pose_44, picture_HWC.shape)
+    _, pixels_P2, is_seen_P = _project(points_P3, lens_33, pose_44, picture_HWK.shape)
     if is_seen_P.mean() < MIN_SHARE:
         return -1.0
-    pair = [first_PC[is_seen_P], _sample(picture_HWC, pixels_P2[is_seen_P])]
+    pair = [first_PC[is_seen_P], _sample(picture_HWK[..., :3], pixels_P2[is_seen_P])]
     one, other = (values - values.mean(axis=0) for values in pair)
     size = float(np.sqrt((one**2).sum() * (other**2).sum()))
     return float((one * other).sum()) / size if size > 0 else 0.0

@@ -22,7 +22,12 @@ METRICS = choose_metrics(
 
 
 def filmed(kind, seed=3):
-    clip = film_room(RoomSettings(num_frames=5, height=48, width=64, seed=seed), KINDS.index(kind))
+    """A clip whose first frame shows near and far."""
+    settings = RoomSettings(num_frames=5, height=48, width=64, seed=seed)
+    clip = film_room(settings, KINDS.index(kind))
+    depth_HW = clip.depth["depth_m"][0].astype(float)
+    if depth_HW.std() < 0.2 * depth_HW.mean():
+        return filmed(kind, seed + 10)
     recorded = {"camera": clip.camera, "scene_depth": clip.depth}
     return Case(kind, clip.video.frames_THWC, recorded=recorded)
 
@@ -83,4 +88,12 @@ def test_a_fisheye_is_refused():
     camera = {**case.recorded["camera"], "angle_polynomial": np.array([0.0, 1.0])}
     case = replace(case, recorded={**case.recorded, "camera": camera})
     with pytest.raises(VideoError, match="is a fisheye"):
+        METRICS[1].per_frame(case)
+
+
+def test_a_bare_wall_is_refused_since_a_turn_and_a_step_to_the_side_look_alike():
+    case = filmed("pan")
+    flat = {"depth_m": np.full_like(case.recorded["scene_depth"]["depth_m"], 2.0)}
+    case = replace(case, recorded={**case.recorded, "scene_depth": flat})
+    with pytest.raises(VideoError, match="little more than one wall"):
         METRICS[1].per_frame(case)
