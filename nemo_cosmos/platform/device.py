@@ -8,14 +8,17 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:  # torch takes seconds to import; the command line imports this package for --help
     import torch
 
 T = TypeVar("T")
+Mark: TypeAlias = "float | torch.cuda.Event"
+"""A moment: of the clock in seconds, or of a GPU's queue."""
 
 
 def has_cuda() -> bool:
@@ -68,6 +71,25 @@ def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
         return tensor
     pinned = tensor.pin_memory() if has_cuda() else tensor
     return pinned.to(device, non_blocking=True)
+
+
+def mark() -> Mark:
+    """A moment of the device's work: on a GPU in its queue, without a wait."""
+    import torch
+
+    if not has_cuda():
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def seconds_between(first: Mark, second: Mark) -> float:
+    """The time between two moments, once the device has reached the second."""
+    if isinstance(first, float) or isinstance(second, float):
+        return float(second) - float(first)  # type: ignore[arg-type]  # two of a kind
+    second.synchronize()
+    return float(first.elapsed_time(second)) / 1e3
 
 
 @contextmanager

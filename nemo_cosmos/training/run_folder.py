@@ -7,6 +7,7 @@
         metrics.jsonl              loss curves
         tensorboard/               the same, and sample videos
         samples/                   sample videos
+        stacks/                    where every rank stood when the run hung
         skipped_batches.jsonl      batches that spoilt the run and were left out
         export/                    the trained model, ready for inference
         finished.json              written last: a run that has it is complete

@@ -36,6 +36,7 @@ from nemo_cosmos.options import check_instance
 from nemo_cosmos.storage import EXPORT_FOLDER, atomic_path
 from nemo_cosmos.storage.atomic import clean_up
 from nemo_cosmos.training.adapters.lora import LoRA
+from nemo_cosmos.training.callbacks.hang_watch import HangWatch
 from nemo_cosmos.training.callbacks.signals import StopOnSignal, StoppedError
 from nemo_cosmos.training.checkpointing.resume import RunResume, restore_source
 from nemo_cosmos.training.checkpointing.storage import check_writable, clear_storage_errors
@@ -184,7 +185,7 @@ class TrainingSession:
         """
         fit = self._running()
         target = min(self.step + num_steps, self.trainer.max_steps)
-        with self._explained():
+        with self._explained(), self._watched():
             while self.step < target and not self.trainer.should_stop:
                 try:
                     if not fit.step():
@@ -293,6 +294,18 @@ class TrainingSession:
             raise NumericsError(self._divergence(bad.reason, step, back.obstacle)) from bad
         self._rollbacks.leave_out()
         self._running().rewind(back.checkpoint, bad)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Look out for a hang in the block alone: the caller's own work may take any time."""
+        watches = [one for one in self.trainer.callbacks if isinstance(one, HangWatch)]
+        for watch in watches:
+            watch.resume(self.trainer)
+        try:
+            yield
+        finally:
+            for watch in watches:
+                watch.pause()
 
     def _stop(self) -> StopOnSignal | None:
         """The callback that has stopped the run on a signal."""

@@ -19,10 +19,12 @@ from nemo_cosmos.platform import ranks
 from nemo_cosmos.platform.quiet import quiet_nemo
 from nemo_cosmos.training.callbacks.bad_steps import BadSteps
 from nemo_cosmos.training.callbacks.curves import LossCurves
+from nemo_cosmos.training.callbacks.hang_watch import HangWatch
 from nemo_cosmos.training.callbacks.machine_check import MachineCheck
 from nemo_cosmos.training.callbacks.memory import Memory
 from nemo_cosmos.training.callbacks.progress import Progress
 from nemo_cosmos.training.callbacks.signals import StopOnSignal
+from nemo_cosmos.training.callbacks.slow_ranks import SlowRanks
 from nemo_cosmos.training.callbacks.tensor_overlap import TensorOverlap
 from nemo_cosmos.training.callbacks.throughput import Throughput
 from nemo_cosmos.training.checkpointing.random_state import RandomState
@@ -187,4 +189,8 @@ def with_defaults(callbacks: list[pl.Callback], resilience: Resilience) -> list[
     first: list[pl.Callback] = [BadSteps(resilience.spike_factor, resilience.spike_window)]
     if resilience.check_machine:
         first.append(MachineCheck())
+    if resilience.hang_minutes or resilience.hang_minutes_between:
+        first.append(HangWatch(resilience.hang_minutes, resilience.hang_minutes_between))
+    if resilience.slow_rank_every_n_steps:
+        first.append(SlowRanks(resilience.slow_rank_every_n_steps, resilience.slow_rank_factor))
     return [*first, *callbacks, *(kind() for kind in defaults if kind not in kinds)]

@@ -18,7 +18,7 @@ from typing import Protocol
 from nemo_cosmos.errors import ConfigError, NemoCosmosError
 from nemo_cosmos.evaluation.sharing.crew import Crew, ShareDone
 from nemo_cosmos.options import Range, check_value
-from nemo_cosmos.platform.children import end_with_parent, take_share_of_machine
+from nemo_cosmos.platform.children import end_as_forked, end_with_parent, take_share_of_machine
 from nemo_cosmos.platform.ranks import alone, num_processes
 from nemo_cosmos.storage.one_run import WORK_FOLDER, claimed
 
@@ -175,6 +175,7 @@ def _help(call: Call, work: Path, crew: Crew) -> None:
     """What a started process does: score its share and end, with its parent at the latest."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its helpers
     end_with_parent()
+    end_as_forked()
     take_share_of_machine(crew.rank, crew.size)
     try:
         call(work=work, crew=crew)
