@@ -6,7 +6,7 @@ an illegal length, a missing control or a wrong number of rows costs seconds, al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from os import PathLike
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from nemo_cosmos.checklist import Check
+from nemo_cosmos.checkpoint.adapters.merged import Weighted, adapted_config, merge_adapters
 from nemo_cosmos.checkpoint.formats.tensors import named_tensors
 from nemo_cosmos.checkpoint.world.config import (
     TOKENIZER_FOLDER,
@@ -43,6 +44,7 @@ def generation_checks(
     *,
     whole: bool = False,
     allow_mismatch: Collection[str] = (),
+    adapters: Sequence[Weighted] = (),
 ) -> list[Check]:
     """Return what to look at before a world is loaded.
 
@@ -53,9 +55,11 @@ def generation_checks(
         whole: whether to look at what loading finds out in its first seconds, too: the names and
             shapes of all weights, and the tokenizer.
         allow_mismatch: kinds of difference between the world's parts that are meant.
+        adapters: what is put on the world.
     """
     folder = exported_folder(world)
-    made, config = cache(request), cache(lambda: read_config(folder))
+    own = cache(lambda: read_config(folder))
+    made, config = cache(request), cache(lambda: adapted_config(folder, adapters))
     checked = cache(lambda: fit_request(made(), config(), folder / TOKENIZER_FOLDER))
 
     def output() -> str:
@@ -79,8 +83,15 @@ def generation_checks(
 
     checks = [Check("output", output), Check("world", describe_world)]
     if whole:
-        checks.append(Check("weights", lambda: look_at_weights(config(), folder, allow_mismatch)))
+        checks.append(Check("weights", lambda: look_at_weights(own(), folder, allow_mismatch)))
+    if whole and adapters:
+        checks.append(Check("adapters", lambda: _look_at(folder, adapters, allow_mismatch)))
     return [*checks, Check("request", describe_request), Check("room", room)]
+
+
+def _look_at(folder: Path, adapters: Sequence[Weighted], allow_mismatch: Collection[str]) -> str:
+    merged = merge_adapters(folder, adapters, allow_mismatch)
+    return "; ".join(one.words() for one in merged.applied)
 
 
 def look_at_weights(config: WorldConfig, folder: Path, allow_mismatch: Collection[str] = ()) -> str:

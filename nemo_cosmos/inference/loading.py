@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from os import PathLike
 
 import torch
 from torch import Tensor, nn
 
+from nemo_cosmos.checkpoint.adapters.merged import Weighted, merge_adapters
 from nemo_cosmos.checkpoint.world.folder import World, load_world
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.family import get_family
-from nemo_cosmos.platform import by_device, default_device, num_processes
+from nemo_cosmos.platform import by_device, default_device, is_first_process, num_processes
 
 
 def load_shared_world(
@@ -20,6 +22,7 @@ def load_shared_world(
     dtype: torch.dtype | None = None,
     tp: int = 1,
     allow_mismatch: Collection[str] = (),
+    adapters: Sequence[Weighted] = (),
 ) -> World:
     """Read a world folder; with several ranks, share weights and video out.
 
@@ -35,6 +38,7 @@ def load_shared_world(
         dtype: precision to compute in; that of :func:`default_dtype` by default.
         tp: tensor-parallel ranks.
         allow_mismatch: kinds of difference between the world's parts that are meant.
+        adapters: what is put on the weights; the run says what each did to them.
 
     Raises:
         ConfigError: ``tp`` does not divide the ranks or the heads.
@@ -49,10 +53,17 @@ def load_shared_world(
             f"{legal}, or start another number of processes."
         )
     cp = ranks // tp
+    adapted = None
+    if adapters:
+        adapted = merge_adapters(path, adapters, allow_mismatch)
+        if is_first_process():
+            print(*(one.words() for one in adapted.applied), sep="\n", file=sys.stderr)
     if ranks == 1 or tp > 1:
-        return load_world(path, dtype, tp=tp, cp=cp, allow_mismatch=allow_mismatch)
+        return load_world(path, dtype, tp=tp, cp=cp, allow_mismatch=allow_mismatch, adapted=adapted)
     cpu = torch.device("cpu")
-    world = load_world(path, dtype, device=cpu, cp=cp, allow_mismatch=allow_mismatch)
+    world = load_world(
+        path, dtype, device=cpu, cp=cp, allow_mismatch=allow_mismatch, adapted=adapted
+    )
     get_family(world.config.family).share_weights(world.net)
     return replace(world, tokenizer=world.tokenizer.to(default_device()))
 

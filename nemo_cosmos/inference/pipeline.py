@@ -13,7 +13,7 @@ B batch, L tokens, D channels, T frames, H height, W width, C colours.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from nemo_cosmos.batch import Views
+from nemo_cosmos.checkpoint.adapters.merged import Weighted
 from nemo_cosmos.checkpoint.world.folder import World
 from nemo_cosmos.checkpoint.world.folder import model_record as describe_weights
 from nemo_cosmos.controls import Signal, controls_of
@@ -76,6 +77,7 @@ class WorldPipeline:
         dtype: torch.dtype | None = None,
         tp: int = 1,
         allow_mismatch: Collection[str] = (),
+        adapters: Sequence[Weighted] = (),
     ) -> Self:
         """Load a world-model folder; with several ranks (``torchrun``), share its weights out.
 
@@ -90,13 +92,15 @@ class WorldPipeline:
             allow_mismatch: kinds of difference between the world and its tokenizer or text encoder
                 that are meant; see :mod:`nemo_cosmos.provenance.belonging`. The provenance
                 records them.
+            adapters: what is put on the world's weights, such as
+                ``[Weighted(Path("outputs/rain/adapter"), 0.5)]``.
 
         Raises:
             ConfigError: ``tp`` does not divide the ranks or the heads.
             MissingFileError: the folder or a part of it does not exist.
             CheckpointError: it is damaged.
         """
-        world = load_shared_world(path, dtype, tp, allow_mismatch)
+        world = load_shared_world(path, dtype, tp, allow_mismatch, adapters)
         spec = dict(world.config.text_encoder)
         if TEXT_ENCODER in allow_mismatch and spec.pop("probe", None) is not None:
             meant = (*world.config.allowed_mismatch, f"{TEXT_ENCODER}: not compared")

@@ -8,7 +8,7 @@ as a control's, is taken as it is. The sums are in float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -24,6 +24,9 @@ from nemo_cosmos.checkpoint.adapters.folder import (
     open_adapter,
     weights_sha256,
 )
+from nemo_cosmos.checkpoint.adapters.folder import (
+    WEIGHTS_FILE as ADAPTER_WEIGHTS_FILE,
+)
 from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
 from nemo_cosmos.checkpoint.formats.tensors import TensorSpec, check_fit, named_tensors, shapes_of
 from nemo_cosmos.checkpoint.world.config import (
@@ -36,6 +39,7 @@ from nemo_cosmos.checkpoint.world.folder import meta_network, open_weights
 from nemo_cosmos.errors import CheckpointError, ConfigError, InputError, counted
 from nemo_cosmos.models.tokenizer.tokenizer import read_tokenizer_config
 from nemo_cosmos.provenance.belonging import WEIGHTS, check_together
+from nemo_cosmos.provenance.hashes import file_sha256
 from nemo_cosmos.storage import exported_folder
 
 
@@ -180,6 +184,18 @@ class MergedWorld:
     source: MergedSource
     applied: tuple[Applied, ...]
 
+    @property
+    def records(self) -> tuple[Mapping[str, object], ...]:
+        """The adapters as the provenance of a video names them."""
+        return tuple(
+            {
+                "name": str(one.place),
+                "weight": one.weight,
+                "sha256": file_sha256(Path(one.place) / ADAPTER_WEIGHTS_FILE),
+            }
+            for one in self.applied
+        )
+
 
 def merge_adapters(
     world: str | PathLike[str],
@@ -216,6 +232,16 @@ def merge_adapters(
     return MergedWorld(
         replace(merged, allowed_mismatch=(*merged.allowed_mismatch, *meant)), source, applied
     )
+
+
+def adapted_config(world: str | PathLike[str], adapters: Sequence[Weighted]) -> WorldConfig:
+    """The description of a world with adapters; no weight is read.
+
+    Raises:
+        MissingFileError, CheckpointError, ConfigError: as :func:`merge_adapters`.
+    """
+    config = read_config(exported_folder(world))
+    return _joined(config, [open_adapter(one.path) for one in adapters])
 
 
 def measure(

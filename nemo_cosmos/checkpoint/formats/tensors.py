@@ -57,6 +57,14 @@ class TensorSource(Protocol):
         ...
 
 
+class PartSource(TensorSource, Protocol):
+    """Weights of which a part can be read alone."""
+
+    def read_part(self, name: str, part: tuple[slice, ...]) -> Tensor:
+        """Return a rectangular part of one tensor; all of it for no slices."""
+        ...
+
+
 @dataclass(frozen=True)
 class TensorStream:
     """What a writer takes.

@@ -36,6 +36,7 @@ from nemo_cosmos.checkpoint.formats.safetensors import (
 )
 from nemo_cosmos.checkpoint.formats.tensors import (
     MemorySource,
+    PartSource,
     TensorStream,
     check_fit,
     finite,
@@ -82,12 +83,33 @@ class World:
         config: its description.
         tokenizer: pixels to latents and back.
         folder: where it was loaded from.
+        adapters: what was put on its weights, for the record.
     """
 
     net: nn.Module
     config: WorldConfig
     tokenizer: VideoTokenizer
     folder: Path
+    adapters: tuple[Mapping[str, object], ...] = ()
+
+
+class AdaptedWorld(Protocol):
+    """The description and the weights of a folder's world with adapters."""
+
+    @property
+    def config(self) -> WorldConfig:
+        """The description of the whole."""
+        ...
+
+    @property
+    def source(self) -> PartSource:
+        """Its weights."""
+        ...
+
+    @property
+    def records(self) -> tuple[Mapping[str, object], ...]:
+        """The adapters, for the record."""
+        ...
 
 
 def write_world(
@@ -155,6 +177,7 @@ def load_world(
     tp: int = 1,
     cp: int = 1,
     allow_mismatch: Collection[str] = (),
+    adapted: AdaptedWorld | None = None,
 ) -> World:
     """Read a world folder.
 
@@ -166,6 +189,7 @@ def load_world(
         cp: context-parallel ranks, each of which holds all weights and a part of the video.
         allow_mismatch: kinds of difference between its parts that are meant; see
             :mod:`nemo_cosmos.provenance.belonging`.
+        adapted: the folder's world with adapters, to load instead of its own weights.
 
     Raises:
         ConfigError: its tokenizer is not the one that it was made with.
@@ -174,18 +198,20 @@ def load_world(
         NumericsError: a weight is NaN or infinite.
     """
     folder = exported_folder(path)
-    config = read_config(folder)
+    config = read_config(folder) if adapted is None else adapted.config
     device = device or default_device()
     tokenizer = VideoTokenizer.from_folder(folder / TOKENIZER_FOLDER)
     config = check_tokenizer(config, tokenizer, folder, allow_mismatch)
     ensure_model_parallel(tp=tp, cp=cp)
     net = _build(config, tokenizer.config, dtype, tp=tp, cp=cp)
-    load_weights([net], folder / WEIGHTS_FILE, f"the model in '{CONFIG_FILE}'")
+    weights = folder / WEIGHTS_FILE if adapted is None else adapted.source
+    load_weights([net], weights, f"the model in '{CONFIG_FILE}'")
     return World(
         net=net.to(device).eval().requires_grad_(False),
         config=config,
         tokenizer=tokenizer.to(device),
         folder=folder,
+        adapters=() if adapted is None else adapted.records,
     )
 
 
@@ -251,7 +277,7 @@ def check_weights(config: WorldConfig, tokenizer: TokenizerConfig, folder: Path)
 @torch.no_grad()
 def load_weights(
     networks: Sequence[nn.Module],
-    file: Path,
+    file: Path | PartSource,
     model: str,
     *,
     may_be_new: Callable[[str], bool] | None = None,
@@ -264,7 +290,8 @@ def load_weights(
     Args:
         networks: this rank's part of the network, or its parts where it has several pipeline
             stages.
-        file: the weights of the whole network, named as in its ``state_dict()``.
+        file: the weights of the whole network, named as in its ``state_dict()``, or an opened
+            source of them.
         model: what the weights are loaded into, for messages.
         may_be_new: whether a parameter that the file lacks may keep its initial value, by its
             name; by default none may.
@@ -281,7 +308,7 @@ def load_weights(
     """
     # A list: virtual pipeline stages of one rank hold copies of the same parameters.
     parts = [part for network in networks for part in parts_of(network)]
-    weights = open_weights(file)
+    weights = open_weights(file) if isinstance(file, Path) else file
     expected = _on_all_ranks({part.name: part.whole_shape for part in parts})
     missing = expected.keys() - weights.specs.keys()
     new = {name for name in missing if may_be_new is not None and may_be_new(name)}
@@ -304,7 +331,7 @@ def load_weights(
     here = [_up_to(part, longer[part.name]) if part.name in longer else part for part in here]
     here = [part for part in here if part.tensor.numel()]
     read = ((part.name, weights.read_part(part.name, part.slices)) for part in here)
-    for part, (_, tensor) in zip(here, finite(read, f"'{file}'"), strict=True):
+    for part, (_, tensor) in zip(here, finite(read, f"'{weights.place}'"), strict=True):
         part.tensor.copy_(tensor)
     return sorted(new)
 
@@ -345,6 +372,7 @@ def model_record(world: World) -> dict[str, object]:
         "weights_sha256": files_sha256(weight_files(world.folder / WEIGHTS_FILE)),
         "tokenizer_sha256": file_sha256(world.folder / TOKENIZER_FOLDER / WEIGHTS_FILE),
         "text_encoder": dict(world.config.text_encoder),
+        **({"adapters": [dict(one) for one in world.adapters]} if world.adapters else {}),
         **({ALLOWED_KEY: list(meant)} if meant else {}),
     }
 

@@ -19,6 +19,7 @@ from nemo_cosmos.checklist import Check
 from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
 from nemo_cosmos.cli.kit.launching import launchable
 from nemo_cosmos.cli.kit.options import (
+    Adapters,
     AllowMismatch,
     AsJson,
     DisableGuard,
@@ -36,6 +37,7 @@ from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.progress import show_progress
 
 if TYPE_CHECKING:
+    from nemo_cosmos.checkpoint.adapters.merged import Weighted
     from nemo_cosmos.guardrails import GuardPolicy
     from nemo_cosmos.inference import Request, WorldPipeline
     from nemo_cosmos.inference.request import Task
@@ -130,6 +132,7 @@ def generate(
     enable_guard: EnableGuard = None,
     precision: Precision = "auto",
     tensor_parallel: TensorParallel = 1,
+    adapter: Adapters = None,
     allow_mismatch: AllowMismatch = None,
     check: CheckOnly = False,
     as_json: AsJson = False,
@@ -147,7 +150,9 @@ def generate(
         torchrun --nproc-per-node 4 -m nemo_cosmos generate my_world -p "rain" --tensor-parallel 2
     """
     asked = _Asked("generate", prompt, options, cameras=_Cameras(rig, views))
-    setting = _Setting(disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch)
+    setting = _Setting(
+        disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch, adapter
+    )
     _generate(model, asked, out, setting, check, as_json)
 
 
@@ -169,6 +174,7 @@ def predict(
     enable_guard: EnableGuard = None,
     precision: Precision = "auto",
     tensor_parallel: TensorParallel = 1,
+    adapter: Adapters = None,
     allow_mismatch: AllowMismatch = None,
     check: CheckOnly = False,
     as_json: AsJson = False,
@@ -186,11 +192,14 @@ def predict(
         nemo-cosmos predict my_robot --input episode.mp4 --actions actions.npy --guidance 0
         nemo-cosmos predict my_world -i clip.mp4 -p "the car turns" --num-condition-frames 5 --json
         nemo-cosmos predict my_cars -i drive/ --rig six -c trajectory=path.npy -p "a town"
+        nemo-cosmos predict my_world -i first.png -p "rain" --adapter outputs/rain/adapter=0.7
     """
     given = {"frames": input, "begin": begin, "num_condition_frames": num_condition_frames}
     cameras = _Cameras(rig, views, whole)
     asked = _Asked("predict", prompt, options, given, actions, control, cameras)
-    setting = _Setting(disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch)
+    setting = _Setting(
+        disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch, adapter
+    )
     _generate(model, asked, out, setting, check, as_json)
 
 
@@ -213,6 +222,7 @@ def extend(
     enable_guard: EnableGuard = None,
     precision: Precision = "auto",
     tensor_parallel: TensorParallel = 1,
+    adapter: Adapters = None,
     allow_mismatch: AllowMismatch = None,
     check: CheckOnly = False,
     as_json: AsJson = False,
@@ -232,7 +242,9 @@ def extend(
     given["num_chunks"] = chunks
     cameras = _Cameras(rig, views, whole)
     asked = _Asked("extend", prompt, options, given, actions, control, cameras)
-    setting = _Setting(disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch)
+    setting = _Setting(
+        disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch, adapter
+    )
     _generate(model, asked, out, setting, check, as_json)
 
 
@@ -320,13 +332,21 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Setting:
-    """How a person wants it made: guards, precision, ranks, and differences that are meant."""
+    """How a person wants it made: guards, precision, ranks, meant differences, adapters."""
 
     disabled_guards: list[str] | None
     enabled_guards: list[str] | None
     precision: str
     tp: int
     allow_mismatch: list[str] | None
+    adapter: list[str] | None = None
+
+    @property
+    def adapters(self) -> list[Weighted]:
+        """What is put on the world, each with its weight."""
+        from nemo_cosmos.checkpoint.adapters.merged import Weighted
+
+        return [Weighted.parse(text) for text in self.adapter or ()]
 
     def check(self) -> str:
         """Check the names.
@@ -370,6 +390,7 @@ class _Setting:
             dtype=None if self.precision == "auto" else getattr(torch, self.precision),
             tp=self.tp,
             allow_mismatch=listed(self.allow_mismatch),
+            adapters=self.adapters,
         )
 
 
@@ -388,7 +409,14 @@ def _generate(
     from nemo_cosmos.platform import num_processes
 
     allowed = listed(setting.allow_mismatch)
-    checks = generation_checks(model, asked.request, out, whole=only_check, allow_mismatch=allowed)
+    checks = generation_checks(
+        model,
+        asked.request,
+        out,
+        whole=only_check,
+        allow_mismatch=allowed,
+        adapters=setting.adapters,
+    )
     if num_processes() == 1:  # of several ranks, each checks its part while it loads
         look_first([Check("options", setting.check), *checks], only_check, as_json)
     request = asked.request()

@@ -73,6 +73,12 @@ def export(
         ),
     ],
     adapter: Adapters = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Read the export back, compare it, and generate with base and export."
+        ),
+    ] = False,
     allow_mismatch: AllowMismatch = None,
     check: CheckOnly = False,
 ) -> None:
@@ -87,10 +93,13 @@ def export(
 
     An adapter's folder, <run>/adapter, is written as diffusers and PEFT read adapters.
 
+    --verify ends with code 1 unless what was written is read back the same and, with adapters,
+    makes another video than the base from the same noise.
+
     Examples:
         nemo-cosmos export outputs/my_run/export my_world_hf --format diffusers
         nemo-cosmos export worlds/14b nemo_14b --format nemo
-        nemo-cosmos export worlds/7b worlds/7b_rain --adapter outputs/rain/adapter --format world
+        nemo-cosmos export worlds/7b worlds/7b_rain --adapter outputs/rain/adapter --format world --verify
         nemo-cosmos export worlds/7b mixed --adapter a/adapter --adapter b/adapter=0.5 --format world
         nemo-cosmos export outputs/rain/adapter rain_hf --format diffusers
     """  # noqa: E501 - a command stays on one line
@@ -99,6 +108,10 @@ def export(
 
     wanted = [Weighted.parse(text) for text in adapter or ()]
     allowed = listed(allow_mismatch)
+    if verify:
+        from nemo_cosmos.inference.verification import check_verifiable, verify_export
+
+        check_verifiable(source, format)
     if check:
         look_first(export_checks(source, target, format, wanted, allowed), check)
     with show_progress(f"Exporting {source.name}", BYTES) as progress:
@@ -111,4 +124,6 @@ def export(
             allow_mismatch=allowed,
             say=typer.echo,
         )
+    if verify:
+        typer.echo(verify_export(source, target, format, wanted, allowed).words())
     typer.echo(f"Exported '{source}' into '{target}' ({format}).")
