@@ -7,6 +7,7 @@ A drive is a group of files in one folder::
     {key}.trajectory.npy   (T, 3) positions of the car in metres, from its first frame's axes
     {key}.rig.npz          where its cameras are, and their lenses
     {key}.camera.npz       the first camera's path, and {key}.{view}.camera.npz: for metrics
+    {key}.scene_depth.npz  of rendered drives, and {key}.{view}.scene_depth.npz: for metrics
     {key}.json             words, source, split, rate, views
 
 See :mod:`post_training.recordings` for what is complete, and for the list of all.
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from nemo_cosmos.aliases import Array, JsonObject
 from nemo_cosmos.batch import Views, view_suffix
 from nemo_cosmos.controls import CAMERA, RIG, Values, encode_arrays
+from nemo_cosmos.controls.depth import SCENE_DEPTH
 from nemo_cosmos.controls.registry import TRAJECTORY
 from nemo_cosmos.controls.rig import LAYOUT_VIDEO, camera_of
 from nemo_cosmos.errors import SampleError
@@ -60,6 +62,8 @@ class DriveRecording:
         caption: what is seen, as a person would say it.
         split: ``train`` or ``val``.
         layouts: frames of the layout videos by view; empty without.
+        depths: metres along each camera's axis to what each pixel shows, ``(T, H, W)``, of
+            rendered drives; empty without.
         record: all other entries of the JSON.
 
     Raises:
@@ -74,6 +78,7 @@ class DriveRecording:
     caption: str
     split: str = "train"
     layouts: Mapping[str, Frames] = field(default_factory=dict)
+    depths: Mapping[str, Array] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -136,9 +141,14 @@ def write_drive(folder: str | os.PathLike[str], drive: DriveRecording) -> None:
     for view, ending, frames_THWC in videos:
         suffix = view_suffix(drive.names, view, ending)
         encode_video(f"{stem}.{suffix}", Video(frames_THWC, drive.fps), crf=CRF)
-    for view, camera in drive.cameras().items():
-        with atomic_path(f"{stem}.{view_suffix(drive.names, view, CAMERA.suffix)}") as temporary:
-            temporary.write_bytes(encode_arrays(CAMERA.suffix, camera))
+    arrays = [(view, CAMERA.suffix, camera) for view, camera in drive.cameras().items()]
+    arrays += [
+        (view, SCENE_DEPTH.suffix, {"depth_m": depth_THW.astype(np.float16)})
+        for view, depth_THW in drive.depths.items()
+    ]
+    for view, suffix, values in arrays:
+        with atomic_path(f"{stem}.{view_suffix(drive.names, view, suffix)}") as temporary:
+            temporary.write_bytes(encode_arrays(suffix, values))
     files = {
         TRAJECTORY.suffix: {TRAJECTORY.name: np.asarray(drive.trajectory_T3, np.float32)},
         RIG.suffix: dict(drive.rig),

@@ -7,6 +7,7 @@ Shape suffixes: H W rows and columns of samples; R rays; 3 axes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -22,10 +23,26 @@ Floats = NDArray[np.float32]
 
 SUPERSAMPLE = 2
 _SUN = np.array([0.45, -0.3, 0.84], np.float32)
+SKY_M = 5000.0
+"""The distance of the sky."""
 _FAR_M = 110.0
 _SMALLEST_SAMPLES = 2.5
 """A box whose radius is seen under fewer samples is left out."""
 _HAZE_M = 160.0
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is seen at one moment.
+
+    Attributes:
+        picture_HWC: uint8 RGB.
+        depth_HW: metres along the camera's axis to what each pixel shows; :data:`SKY_M` for the
+            sky, less beside the axis.
+    """
+
+    picture_HWC: NDArray[np.uint8]
+    depth_HW: Floats
 
 
 class Eye:
@@ -42,13 +59,16 @@ class Eye:
         x, y = np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5)
         points = np.stack([x.ravel(), y.ravel()], axis=1) / SUPERSAMPLE
         self._rays_R3 = pixel_rays(values, 0, points).astype(np.float32)
+        self._along_axis_R = (self._rays_R3[:, 2] / np.linalg.norm(self._rays_R3, axis=1)).astype(
+            np.float32
+        )
         self._shape = (rows, columns)
         self._output = (width, height)
         # A sample's width in radians decides which texels of the ground it takes.
         self._sample_rad = float(1 / values["intrinsics"][0][0, 0] / SUPERSAMPLE)
 
-    def look(self, town: Town, pose_44: Array) -> NDArray[np.uint8]:
-        """The picture ``(H, W, 3)``, uint8 RGB.
+    def look(self, town: Town, pose_44: Array) -> Sight:
+        """What the camera sees from a place.
 
         Args:
             town: the town.
@@ -68,7 +88,9 @@ class Eye:
         color_R3[seen] += haze_R1**2 * (horizon - color_R3[seen])
         picture = np.clip(color_R3, 0, 1).reshape(*self._shape, 3)
         small = cv2.resize(picture, self._output, interpolation=cv2.INTER_AREA)
-        return np.round(small * 255).astype(np.uint8)
+        depth_m = np.minimum(depth_R, SKY_M) * self._along_axis_R
+        depth_HW = depth_m.reshape(self._shape)[::SUPERSAMPLE, ::SUPERSAMPLE]
+        return Sight(np.round(small * 255).astype(np.uint8), depth_HW)
 
     def _draw_ground(
         self,

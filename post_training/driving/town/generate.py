@@ -69,7 +69,7 @@ class DriveStudio:
         random = np.random.default_rng([self.settings.seed, index])
         town, drive = plan_town(random), self._draw(random)
         rig = self._rigs[index % len(self._rigs)]
-        views, layouts = self.film(town, drive, rig)
+        views, layouts, depths = self.film(town, drive, rig)
         is_held_out = index % _VALIDATION_EVERY == _VALIDATION_EVERY - 1
         return DriveRecording(
             key=drive_key(index),
@@ -81,6 +81,7 @@ class DriveStudio:
             caption=f"A car drives through a town of {town.style} houses {town.mood}.",
             split="val" if is_held_out else "train",
             layouts=layouts if self.settings.has_layout else {},
+            depths=depths,
             record={
                 "source": "simulation",
                 "caption_source": "script",
@@ -92,8 +93,8 @@ class DriveStudio:
 
     def film(
         self, town: Town, drive: Drive, rig: CameraRig
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Pictures and layouts of each view, ``(T, H, W, 3)`` uint8.
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Pictures, layouts and depths of each view.
 
         Args:
             town: where the car drives.
@@ -102,14 +103,16 @@ class DriveStudio:
         """
         size = self.settings.height, self.settings.width
         values = rig.signal(*size)
-        views, layouts = {}, {}
+        views, layouts, depths = {}, {}, {}
         for number, view in enumerate(rig.views):
             still = [camera_of(values, number, pose_44[None]) for pose_44 in drive.vehicle_T44]
             eye = Eye(still[0], *size)
-            views[view] = np.stack([eye.look(town, camera["poses"][0]) for camera in still])
+            sights = [eye.look(town, camera["poses"][0]) for camera in still]
+            views[view] = np.stack([sight.picture_HWC for sight in sights])
+            depths[view] = np.stack([sight.depth_HW for sight in sights])
             if self.settings.has_layout:
                 layouts[view] = np.stack([draw_layout(town, camera, *size) for camera in still])
-        return views, layouts
+        return views, layouts, depths
 
     def _draw(self, random: np.random.Generator) -> Drive:
         """A drive that stays on the street."""

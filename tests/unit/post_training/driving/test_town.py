@@ -10,6 +10,7 @@ import pytest
 
 from nemo_cosmos.controls import CAMERA, RIG, read_signal
 from nemo_cosmos.controls.camera import project_rays
+from nemo_cosmos.controls.depth import SCENE_DEPTH
 from nemo_cosmos.controls.rig import camera_of
 from nemo_cosmos.data.shards.recorded import shard_recordings
 from nemo_cosmos.data.shards.writer import read_samples
@@ -50,12 +51,15 @@ def test_a_box_is_seen_where_its_corners_are_projected_to(town):
         if polynomial is not None:
             values["angle_polynomial"] = np.tile(polynomial, (3, 1))
         camera = camera_of(values, 0, np.eye(4)[None])
-        picture = Eye(camera, 64, 96).look(alone, camera["poses"][0]).astype(int)
+        picture = Eye(camera, 64, 96).look(alone, camera["poses"][0]).picture_HWC.astype(int)
         is_red = (picture[..., 0] > 80) & (picture[..., 1:].max(axis=-1) < 60)
         seen = (corners - camera["poses"][0][:3, 3]) @ camera["poses"][0][:3, :3]
         hull = cv2.convexHull(project_rays(camera, 0, seen).astype(np.float32))
         expected = np.zeros((64, 96), np.uint8)
         cv2.fillConvexPoly(expected, np.round(hull).astype(np.int32), 1)
+        assert Eye(camera, 64, 96).look(alone, camera["poses"][0]).depth_HW[
+            is_red & (expected > 0)
+        ].mean() == pytest.approx(8 - 1.4, abs=0.4)
         overlap = (is_red & (expected > 0)).sum() / (is_red | (expected > 0)).sum()
         assert overlap > 0.7
 
@@ -66,7 +70,7 @@ def test_overlapping_cameras_see_the_same_world(town):
     pictures = []
     for view in (0, 1):
         camera = camera_of(values, view, np.eye(4)[None])
-        pictures.append(Eye(camera, 64, 96).look(town, camera["poses"][0]))
+        pictures.append(Eye(camera, 64, 96).look(town, camera["poses"][0]).picture_HWC)
     lens = values["intrinsics"][0]
     turn = values["poses"][1, :3, :3].T @ values["poses"][0, :3, :3]
     warp = lens @ np.linalg.inv(turn) @ np.linalg.inv(lens)
@@ -119,6 +123,7 @@ def test_drives_are_recorded_with_all_that_belongs_to_them(tmp_path):
             info = probe(tmp_path / f"{key}.{name}{ending}")
             assert (info.num_frames, info.height, info.width) == (5, 32, 48)
         CAMERA.check(CAMERA.values(tmp_path / f"{key}.{name}camera.npz"), 5)
+        SCENE_DEPTH.check(SCENE_DEPTH.values(tmp_path / f"{key}.{name}scene_depth.npz"), 5)
     RIG.check(RIG.values(tmp_path / f"{key}.rig.npz"), 5)
     assert read_signal(tmp_path / f"{key}.trajectory.npy").shape == (5, 3)
     assert simulate_drives(tmp_path, 2, SETTINGS, workers=0).num_new == 0
