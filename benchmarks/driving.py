@@ -1,0 +1,253 @@
+"""Does a model of several cameras follow a car's path, and do its views show one world?
+
+    python benchmarks/driving.py --world driving/export --base base/export --drives val held_out
+
+Generates each recorded drive of a folder (``nemo-cosmos simulate --scene driving``) from the first
+frames of its cameras: told its own path, told another drive's, by the base model that knows no
+path, and one camera at a time. The path of each video is found by direct alignment of the front
+camera (the metrics ``aligned_position_error_cm`` and ``aligned_rotation_error_deg``), which never
+looks at what the model was told; the recorded video, as it is and after the tokenizer, says how
+exactly that works. Prints one JSON line a folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from nemo_cosmos.aliases import Array
+from nemo_cosmos.checkpoint.world.folder import World, load_world
+from nemo_cosmos.controls import RIG, read_signal
+from nemo_cosmos.controls.registry import TRAJECTORY
+from nemo_cosmos.evaluation import choose_metrics, evaluate_cases
+from nemo_cosmos.evaluation.metric import Case
+from nemo_cosmos.evaluation.statistics import mean_score, paired_difference
+from nemo_cosmos.models.common.family import get_family
+from nemo_cosmos.models.common.generator import Shot
+from nemo_cosmos.models.common.text import load_text_encoder
+from nemo_cosmos.models.diffusion.options import DiffusionOptions
+from nemo_cosmos.video import decode, frames_to_tensor
+from nemo_cosmos.video.tensors import tensor_to_frames
+from post_training.driving.agreement import view_differences
+
+Frames = NDArray[np.uint8]
+METRICS = ("aligned_position_error_cm", "aligned_rotation_error_deg", "aligned_success", "psnr")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A drive on disk."""
+
+    key: str
+    caption: str
+    fps: float
+    views: dict[str, Frames]
+    signals: dict[str, dict[str, Array]]
+    cameras: dict[str, dict[str, Array]]
+    depths: dict[str, Array]
+
+
+def read_drive(folder: Path, key: str) -> Recorded:
+    """Read a drive with all that its metrics need."""
+    record = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+    stems = {
+        view: folder / (key if number == 0 else f"{key}.{view}")
+        for number, view in enumerate(record["views"])
+    }
+    path = read_signal(folder / f"{key}.trajectory.npy")
+    return Recorded(
+        key,
+        record["caption"],
+        record["fps"],
+        {view: decode(f"{stem}.mp4").frames_THWC for view, stem in stems.items()},
+        {"trajectory": {"trajectory": path}, "rig": read_signal(folder / f"{key}.rig.npz")},
+        {view: read_signal(f"{stem}.camera.npz") for view, stem in stems.items()},
+        {view: read_signal(f"{stem}.scene_depth.npz")["depth_m"] for view, stem in stems.items()},
+    )
+
+
+class Maker:
+    """Generates drives with one world."""
+
+    def __init__(self, folder: str, steps: int) -> None:
+        world: World = load_world(folder)
+        self.world = world
+        self.generator = get_family(world.config.family).make_generator(
+            world.net, world.config.model, world.tokenizer, world.folder
+        )
+        self.encoder = load_text_encoder(dict(world.config.text_encoder))
+        self.options = DiffusionOptions(steps=steps, guidance=0.0)
+
+    def make(
+        self, drive: Recorded, path: Array | None, seed: int, views: Sequence[str] | None = None
+    ) -> dict[str, Frames]:
+        """Generate the views of a drive from their first frames.
+
+        Args:
+            drive: the recorded drive.
+            path: the path that the model is told; None for a model that knows none.
+            seed: seed of the noise.
+            views: the cameras; by default all.
+        """
+        names = list(views or drive.views)
+        rows = [list(drive.views).index(name) for name in names]
+        first = next(iter(drive.views.values()))
+        text_BLD = self.encoder.encode([drive.caption])[0]
+        given = [frames_to_tensor(drive.views[name][:1])[None] for name in names]
+        controls: dict[str, Array] = {}
+        rig = {name: array[rows] for name, array in drive.signals["rig"].items()}
+        controls |= RIG.batch(rig, 0, len(first))
+        if path is not None:
+            controls |= TRAJECTORY.batch({"trajectory": path}, 0, len(first))
+        shot = Shot(
+            text_BLD,
+            torch.zeros_like(text_BLD),
+            len(first),
+            *first.shape[1:3],
+            drive.fps,
+            seed,
+            self.options,
+            given_BCTHW=given[0] if len(names) == 1 else None,
+            views=tuple(names),
+            given_by_view=tuple(given) if len(names) > 1 else (),
+            controls=controls,
+        )
+        video_CTHW = self.generator.generate(shot)[0]
+        return {
+            name: tensor_to_frames(part)
+            for name, part in zip(names, video_CTHW.chunk(len(names), dim=1), strict=True)
+        }
+
+    def rebuild(self, drive: Recorded) -> dict[str, Frames]:
+        """The recorded views after the tokenizer, the most that any model can reach."""
+        made = {}
+        for name, frames in drive.views.items():
+            with torch.no_grad():
+                latent = self.world.tokenizer.encode(frames_to_tensor(frames)[None])
+                made[name] = tensor_to_frames(self.world.tokenizer.decode(latent)[0])
+        return made
+
+
+def scores(
+    drives: Sequence[Recorded], made: Sequence[Mapping[str, Frames]]
+) -> dict[str, NDArray[np.float64]]:
+    """Values of each drive: the front camera's path, PSNR, and what views differ by."""
+    front = next(iter(drives[0].views))
+    cases = [
+        Case(
+            drive.key,
+            views[front],
+            drive.views[front],
+            recorded={
+                "camera": drive.cameras[front],
+                "scene_depth": {"depth_m": drive.depths[front]},
+            },
+        )
+        for drive, views in zip(drives, made, strict=True)
+    ]
+    clips = evaluate_cases(cases, choose_metrics(METRICS)).clips
+    found = {
+        name: np.array([clips[drive.key].scores[name] for drive in drives]) for name in METRICS
+    }
+    found["views_differ"] = np.array(
+        [
+            np.nanmean(view_differences(views, drive.cameras, drive.depths))
+            for drive, views in zip(drives, made, strict=True)
+        ]
+    )
+    return found
+
+
+def evaluate(folder: Path, options: argparse.Namespace) -> dict[str, object]:
+    """Generate and score the drives of a folder."""
+    keys = sorted(file.stem for file in folder.glob("drive_*.json"))[: options.episodes]
+    drives = [read_drive(folder, key) for key in keys]
+    videos: dict[str, list[dict[str, Frames]]] = {"recorded": [drive.views for drive in drives]}
+    started_s = time.process_time()
+    if options.world:
+        maker = Maker(options.world, options.steps)
+        paths = [drive.signals["trajectory"]["trajectory"] for drive in drives]
+        videos["after the tokenizer"] = [maker.rebuild(drive) for drive in drives]
+        videos["own path"] = [
+            maker.make(drive, path, 0) for drive, path in zip(drives, paths, strict=True)
+        ]
+        others = paths[1:] + paths[:1]
+        videos["another's path"] = [
+            maker.make(drive, path, 0) for drive, path in zip(drives, others, strict=True)
+        ]
+        videos["one camera at a time"] = [
+            {
+                name: maker.make(drive, path, number, [name])[name]
+                for number, name in enumerate(drive.views)
+            }
+            for drive, path in zip(drives, paths, strict=True)
+        ]
+    if options.base:
+        base = Maker(options.base, options.steps)
+        videos["no path"] = [base.make(drive, None, 0) for drive in drives]
+    found = {name: scores(drives, made) for name, made in videos.items()}
+    result: dict[str, object] = {"folder": folder.name, "drives": len(drives)}
+    for name, values in found.items():
+        result[name] = {metric: str(mean_score(array)) for metric, array in values.items()}
+    if "own path" in found and "no path" in found:
+        own, alone = found["own path"], found["one camera at a time"]
+        error = "aligned_position_error_cm"
+        result["own - half of no path, cm"] = str(
+            paired_difference(own[error], found["no path"][error] / 2)
+        )
+        result["own - another's, cm"] = str(
+            paired_difference(own[error], found["another's path"][error])
+        )
+        result["together - one at a time, grey levels"] = str(
+            paired_difference(own["views_differ"], alone["views_differ"])
+        )
+    result["cpu_s"] = round(time.process_time() - started_s, 1)
+    if options.sheet:
+        save_sheet(Path(options.sheet).with_suffix(f".{folder.name}.png"), drives, videos)
+    return result
+
+
+def save_sheet(
+    file: Path, drives: Sequence[Recorded], videos: Mapping[str, Sequence[Mapping[str, Frames]]]
+) -> None:
+    """Draw some drives: a block a drive, a row a way to make it, three moments of all views."""
+    import cv2
+
+    blocks = []
+    for number in np.linspace(0, len(drives) - 1, min(4, len(drives))).astype(int):
+        order = sorted(drives[number].views, key=["left", "front", "right"].index)
+        for made in videos.values():
+            frames = [made[number][view] for view in order]
+            moments = np.linspace(0, len(frames[0]) - 1, 3).astype(int)
+            blocks.append(np.hstack([np.hstack([one[t] for one in frames]) for t in moments]))
+        blocks.append(np.zeros((4, blocks[-1].shape[1], 3), np.uint8))
+    cv2.imwrite(str(file), np.vstack(blocks)[..., ::-1])
+
+
+def main() -> None:
+    """Score the worlds on each folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--world")
+    parser.add_argument("--base")
+    parser.add_argument("--drives", nargs="+", required=True)
+    parser.add_argument("--episodes", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--sheet")
+    options = parser.parse_args()
+    for folder in options.drives:
+        print(json.dumps(evaluate(Path(folder), options)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
