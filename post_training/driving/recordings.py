@@ -4,7 +4,8 @@ A drive is a group of files in one folder::
 
     {key}.mp4              the first view, T frames; {key}.{view}.mp4 of each further one
     {key}.layout.mp4       what a map draws into it, and {key}.{view}.layout.mp4; optional
-    {key}.trajectory.npy   (T, 3) positions of the car in metres, from its first frame's axes
+    {key}.trajectory.npy   (T, 3) positions of the car in metres, from its first frame's axes;
+                           left out where nobody knows its path
     {key}.rig.npz          where its cameras are, and their lenses
     {key}.camera.npz       the first camera's path, and {key}.{view}.camera.npz: for metrics
     {key}.scene_depth.npz  of rendered drives, and {key}.{view}.scene_depth.npz: for metrics
@@ -40,7 +41,7 @@ from post_training.recordings import CRF, Recordings, write_recording
 DRIVES = Recordings(
     format="nemo_cosmos.drives",
     noun="drive",
-    suffixes=(TRAJECTORY.suffix, RIG.suffix),
+    suffixes=(RIG.suffix,),
     required=frozenset({"split", "views"}),
     listed=("key", "split", "task", "caption", "num_frames", "views", "rig"),
 )
@@ -57,7 +58,8 @@ class DriveRecording:
         key: its name, unique within the folder.
         views: frames ``(T, H, W, 3)`` of each camera by its name, in the rig's order.
         fps: rate in Hz.
-        trajectory_T3: positions of the car in metres, in the axes of its first frame.
+        trajectory_T3: positions of the car in metres, in the axes of its first frame, or poses
+            ``(T, 4, 4)``; None where nobody knows its path.
         rig: the arrays of ``rig.npz``.
         caption: what is seen, as a person would say it.
         split: ``train`` or ``val``.
@@ -73,7 +75,7 @@ class DriveRecording:
     key: str
     views: Mapping[str, Frames]
     fps: float
-    trajectory_T3: Array
+    trajectory_T3: Array | None
     rig: Values
     caption: str
     split: str = "train"
@@ -94,7 +96,8 @@ class DriveRecording:
                 f"{where} has layouts of {', '.join(self.layouts)}, but the views "
                 f"{', '.join(self.views)}; expected a layout of each view, or none."
             )
-        TRAJECTORY.check({TRAJECTORY.name: self.trajectory_T3}, len(first), where)
+        if self.trajectory_T3 is not None:
+            TRAJECTORY.check({TRAJECTORY.name: self.trajectory_T3}, len(first), where)
         RIG.check(self.rig, len(first), where)
 
     @property
@@ -103,7 +106,12 @@ class DriveRecording:
         return tuple(self.views)
 
     def cameras(self) -> dict[str, dict[str, Array]]:
-        """The arrays of ``camera.npz`` of each view, in the axes of the car's first frame."""
+        """The arrays of ``camera.npz`` of each view, in the axes of the car's first frame.
+
+        None where nobody knows the car's path.
+        """
+        if self.trajectory_T3 is None:
+            return {}
         path = torch.from_numpy(np.asarray(self.trajectory_T3, np.float64))[None]
         vehicle_T44 = vehicle_poses(path)[0].numpy()
         return {
@@ -149,9 +157,9 @@ def write_drive(folder: str | os.PathLike[str], drive: DriveRecording) -> None:
     for view, suffix, values in arrays:
         with atomic_path(f"{stem}.{view_suffix(drive.names, view, suffix)}") as temporary:
             temporary.write_bytes(encode_arrays(suffix, values))
-    files = {
-        TRAJECTORY.suffix: {TRAJECTORY.name: np.asarray(drive.trajectory_T3, np.float32)},
-        RIG.suffix: dict(drive.rig),
-    }
+    files: dict[str, Values] = {RIG.suffix: dict(drive.rig)}
+    if drive.trajectory_T3 is not None:
+        path = np.asarray(drive.trajectory_T3, np.float32)
+        files[TRAJECTORY.suffix] = {TRAJECTORY.name: path}
     first = Video(next(iter(drive.views.values())), drive.fps)
     write_recording(folder, drive.key, first, files, drive.describe())

@@ -26,12 +26,16 @@ CONVERT = CommandGroup(
         nemo-cosmos convert bridge data/bridge data/bridge_episodes
         nemo-cosmos convert lerobot data/aloha data/aloha_episodes --camera top
         nemo-cosmos convert cameras data/garden data/recordings
+        nemo-cosmos convert driving data/clip data/drives --view front,left --calibration three
     """,
     {
         "bridge": CommandEntry("data.robot_data:bridge", DATA, "Convert a Bridge data set."),
         "lerobot": CommandEntry("data.robot_data:lerobot", DATA, "Convert a LeRobot data set."),
         "cameras": CommandEntry(
             "data.cameras:cameras", DATA, "Convert COLMAP, transforms.json, RealEstate10K."
+        ),
+        "driving": CommandEntry(
+            "data.driving:driving", DATA, "Convert synchronous videos of a car's cameras."
         ),
     },
 )
