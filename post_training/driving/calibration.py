@@ -49,7 +49,10 @@ def read_calibration(
     if not given.endswith(".json"):
         return _of_table(given, cameras)
     data = _read(Path(given))
-    poses, matrices, sizes, polynomials = [], [], [], []
+    poses: list[Array] = []
+    matrices: list[Array] = []
+    sizes: list[Array] = []
+    polynomials: list[Array] = []
     mounted_44 = np.eye(4)
     mounted_44[:3, :3], mounted_44[:3, 3] = LOOKS_AHEAD_33, mount_m
     for name in cameras.values():
