@@ -156,6 +156,30 @@ def diffusers_config(data: JsonObject, file: Path) -> DiTConfig:
         ) from error
 
 
+def check_plain(config: WorldConfig, reader: str) -> None:
+    """Refuse a model with more than the published network has.
+
+    Args:
+        config: the world's description.
+        reader: who is to read the weights, for the message.
+
+    Raises:
+        ConfigError: it has controls or takes several cameras.
+    """
+    net = diffusion_settings(config.model).network_config()
+    extra = ""
+    if config.controls or net.control_channels:
+        name = config.controls[0].name if config.controls else "unknown"
+        extra = f"has the control '{name}'"
+    elif net.view_slots:
+        extra = f"takes several cameras ({', '.join(net.view_slots)})"
+    if extra:
+        raise ConfigError(
+            f"The model {extra}, which {reader} cannot express. Export it with --format nemo, "
+            "which keeps everything."
+        )
+
+
 def config_for_diffusers(config: WorldConfig) -> JsonObject:
     """Return the ``config.json`` of a ``CosmosTransformer3DModel`` with our network.
 
@@ -163,12 +187,7 @@ def config_for_diffusers(config: WorldConfig) -> JsonObject:
         ConfigError: diffusers has no such network.
     """
     net = diffusion_settings(config.model).network_config()
-    if config.controls or net.control_channels:
-        name = config.controls[0].name if config.controls else "unknown"
-        raise ConfigError(
-            f"The model has the control '{name}', which diffusers cannot express. "
-            "Export it with --format nemo, which keeps everything."
-        )
+    check_plain(config, "diffusers")
     if net.base_fps != _PUBLISHED_FPS or net.in_channels != net.out_channels:
         raise ConfigError(
             f"The model counts time at {net.base_fps} Hz and turns {net.in_channels} channels into "

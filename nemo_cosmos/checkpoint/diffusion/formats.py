@@ -7,6 +7,7 @@ from typing import ClassVar, Final
 
 from nemo_cosmos.checkpoint.diffusion.adapter import write_diffusers_adapter
 from nemo_cosmos.checkpoint.diffusion.descriptions import (
+    check_plain,
     original_preset,
     published_world,
     with_learned_variance,
@@ -32,7 +33,6 @@ from nemo_cosmos.checkpoint.world.config import (
     read_description,
     write_config,
 )
-from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.diffusion.presets import get_diffusion_preset
 from nemo_cosmos.models.diffusion.settings import diffusion_settings
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
@@ -119,11 +119,7 @@ def _original_file(place: Path) -> Path:
 def _write_original(
     folder: Path, config: WorldConfig, source: TensorSource, tokenizer: VideoTokenizer
 ) -> None:
-    if config.controls:
-        raise ConfigError(
-            f"The model has the control '{config.controls[0].name}', which original checkpoints "
-            "cannot express. Export it with --format nemo, which keeps everything."
-        )
+    check_plain(config, "original checkpoints")
     settings = diffusion_settings(config.model)
     network, learned = settings.network_config(), settings.process.edm.learned_variance
     export_original_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)

@@ -23,6 +23,7 @@ from nemo_cosmos.errors import (
     MissingFileError,
     NumericsError,
 )
+from nemo_cosmos.testing.tiny import write_world
 
 WEIGHTS = "model.safetensors"
 
@@ -72,6 +73,22 @@ def test_the_control_goes_into_nemo_and_nowhere_else(make_world, tmp_path):
         assert not (tmp_path / format).exists()
     export_checkpoint(world, tmp_path / "nemo", "nemo")
     assert_same(tensors(import_checkpoint(tmp_path / "nemo", tmp_path / "again")), tensors(world))
+
+
+def test_several_cameras_go_into_nemo_and_nowhere_else(tmp_path):
+    """Their embedding would be lost without a word; the settings come back as they were."""
+    world = write_world(tmp_path / "world", view_slots=("front", "left"), max_given_views=1)
+    for format in ("diffusers", "cosmos"):
+        with pytest.raises(ConfigError, match=r"several cameras \(front, left\).*--format nemo"):
+            export_checkpoint(world, tmp_path / format, format)
+        assert not (tmp_path / format).exists()
+    export_checkpoint(world, tmp_path / "nemo", "nemo")
+    again = import_checkpoint(tmp_path / "nemo", tmp_path / "again")
+    assert_same(tensors(again), tensors(world))
+    assert {"view_embed.names", "view_embed.rig_2.weight"} <= tensors(again).keys()
+    before, after = (read_config(folder).model for folder in (world, again))
+    assert after.process == before.process and after.process.views.max_given == 1
+    assert load_world(again).net.config.view_slots == ("front", "left")
 
 
 @pytest.mark.parametrize("wrapper", ["model", "ema"])
