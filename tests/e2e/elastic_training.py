@@ -2,9 +2,8 @@
 
     python elastic_training.py FOLDER {steady,hang,slow}
 
-``steady``: every step takes a while. ``hang``: the last rank stops for ever in step 3, unless the
-run was started again. ``slow``: the last rank takes longer than the others. Every step of the first
-rank is recorded in ``FOLDER/record.jsonl``.
+``steady``: every step takes a while. ``hang``: the last rank stops for ever in step 3. ``slow``:
+the last rank takes longer than others. Every step is recorded in ``FOLDER/record.jsonl``.
 """
 
 from __future__ import annotations
@@ -30,7 +29,8 @@ class Record(pl.Callback):
         self.path = path
 
     def on_train_batch_end(self, trainer, *_) -> None:
-        loss = trainer.callback_metrics["reduced_train_loss"].clone()  # of this rank's samples
+        # Of this rank's samples; Megatron-Core divides it by their number before the toy sees it.
+        loss = trainer.callback_metrics["reduced_train_loss"] * GLOBAL_BATCH / trainer.world_size
         torch.distributed.all_reduce(loss)
         if trainer.is_global_zero:
             loss = float(loss) / trainer.world_size
@@ -54,14 +54,13 @@ def arguments(folder: Path, kind: str, delay_s: float = DELAY_S) -> dict[str, ob
     from nemo_cosmos.training.resilience.settings import Resilience
 
     is_last = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
-    is_again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
     class Model(toy.ToyModel):
-        """Without noise, which each rank draws for itself: any layout computes the same."""
+        """Without noise, which each rank draws for itself."""
 
         def forward_step(self, batch):
             time.sleep(delay_s)
-            if kind == "hang" and is_last and not is_again and self.trainer.global_step == 2:
+            if kind == "hang" and is_last and self.trainer.global_step == 2:
                 time.sleep(3600)
             if kind == "slow" and is_last:
                 time.sleep(0.2)

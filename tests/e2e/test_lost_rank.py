@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nemo_cosmos.exits import EXIT_FILE_VARIABLE
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROGRAM = Path(__file__).with_name("elastic_training.py")
@@ -100,19 +102,22 @@ def test_a_run_that_loses_a_machine_goes_on_with_the_other(tmp_path):
 def test_a_rank_that_hangs_or_is_slow_is_named(tmp_path, kind):
     command = [
         *(sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"),
-        *("--nproc-per-node", "2", "--max-restarts", "1", str(PROGRAM), str(tmp_path), kind),
+        *("--nproc-per-node", "2", str(PROGRAM), str(tmp_path), kind),
     ]
+    variables = environment() | {EXIT_FILE_VARIABLE: str(tmp_path / "exit")}
     ended = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, timeout=500, check=False
+        command, env=variables, capture_output=True, text=True, timeout=500, check=False
     )
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    assert record(tmp_path)[-1]["step"] == MAX_STEPS
     if kind == "slow":
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        assert record(tmp_path)[-1]["step"] == MAX_STEPS
         assert "Rank 1 on '" in ended.stderr and "is slow" in ended.stderr
         curves = (tmp_path / "toy" / "metrics.jsonl").read_text().splitlines()
         assert json.loads(curves[7])["slowest_rank"] == 1
         assert not (tmp_path / "toy" / "stacks").exists()
         return
+    assert ended.returncode != 0
+    assert (tmp_path / "exit").read_text() == "76\n"
     for rank in (0, 1):
         assert f"Rank {rank} made no progress" in ended.stderr
         [stacks] = (tmp_path / "toy" / "stacks").glob(f"*-rank{rank:05d}.txt")

@@ -352,6 +352,10 @@ def launch(page: Page) -> None:
         page.run("nemo-cosmos ")
 
 
+def long_runs(page: Page) -> None:
+    page.run("nemo-cosmos pretrain")
+
+
 def robot_data(page: Page) -> None:
     if not has("pyarrow"):
         pytest.skip("pyarrow is not installed (extra 'curation')")
@@ -373,6 +377,7 @@ STORIES: dict[str, Callable[[Page], None]] = {
     "guardrails.md": guardrails,
     "install.md": install,
     "launch.md": launch,
+    "long_runs.md": long_runs,
     "results.md": results,
     "robot_data.md": robot_data,
 }
