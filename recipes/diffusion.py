@@ -19,15 +19,19 @@ from __future__ import annotations
 
 import nemo_run as run
 
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.models.diffusion.model import DiffusionModel
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
+from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from recipes import common
 from recipes.config import Config, as_recipe
 from recipes.controls import add_control
 from recipes.layouts import PER_NODE, layout_for
 
+CODE_WIDTH = 32
+"""Channels of a code, as in the published code; the paper has 16."""
 POST_TRAINING_LR = 2**-14.3
 POST_TRAINING_STEPS = 2000
 POST_TRAINING_SAVE_STEPS = 200
@@ -217,6 +221,47 @@ def _add_actions(recipe: run.Partial, preset: str) -> None:
         preset: the model's preset.
     """
     add_control(recipe, preset, "action", common.action_options())
+
+
+@as_recipe
+def diffusion_nano_decoder(post_training: bool) -> run.Partial:
+    """Codes to latents, nano: decodes what ``ar_nano`` draws; our own size and numbers."""
+    recipe = diffusion_nano_text2world(post_training=post_training)
+    _decode_codes(recipe, "tokenizer_nano_dv4x8x8")
+    # Codes say nearly everything, so that the noise levels are lower than a whole video's.
+    recipe.model.process.edm.p_mean, recipe.model.process.edm.p_std = 0.0, 1.2
+    recipe.log.name = "diffusion_nano_decoder"
+    return recipe
+
+
+@as_recipe
+def diffusion_7b_decoder(post_training: bool) -> run.Partial:
+    """Codes of DV8x16x16 to latents of CV8x8x8, 7B: the published diffusion decoder.
+
+    Videos of 57 frames; the rotary embedding reaches half as far again in height and width. The
+    training numbers are those of :func:`diffusion_7b_text2world`.
+    """
+    recipe = diffusion_7b_text2world(post_training=post_training)
+    _decode_codes(recipe, "tokenizer_dv8x16x16")
+    recipe.model.config.rope_ratios_thw = (1.0, 1.5, 1.5)
+    recipe.log.name = "diffusion_7b_decoder"
+    return recipe
+
+
+def _decode_codes(recipe: run.Partial, tokenizer: str) -> None:
+    """Make a Text2World recipe one of a diffusion decoder.
+
+    Args:
+        recipe: the recipe, changed in place.
+        tokenizer: preset of the discrete tokenizer.
+    """
+    options = {"num_codes": TOKENIZERS[tokenizer].num_codes, "width": CODE_WIDTH}
+    recipe.model.controls = [Config(ControlSpec, name="discrete", options=options)]
+    recipe.model.config.control_channels = CODE_WIDTH
+    conditioning = recipe.model.process.conditioning
+    # Codes say all that a text could; guidance moves away from the model without them.
+    conditioning.text_dropout, conditioning.control_dropout = 1.0, 0.1
+    recipe.data.controls = ["discrete"]
 
 
 def _add_camera(recipe: run.Partial, preset: str) -> None:

@@ -49,6 +49,8 @@ RECIPES: dict[str, RecipeEntry] = {
     "diffusion_nano_camera": RecipeEntry(
         _DIFFUSION, "nano Video2World, post-trained on camera paths", pretrains=False
     ),
+    "diffusion_nano_decoder": RecipeEntry(_DIFFUSION, "codes to latents, in minutes on a CPU"),
+    "diffusion_7b_decoder": RecipeEntry(_DIFFUSION, "codes of DV8x16x16 to latents, 7B"),
     **{
         f"diffusion_{size}_multiview{suffix}": RecipeEntry(
             _MULTIVIEW, f"{size.replace('b', 'B')} {task} of several cameras", pretrains

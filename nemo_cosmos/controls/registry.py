@@ -35,6 +35,7 @@ ENTRY_POINT_GROUP = "nemo_cosmos.controls"
 BUILT_IN: Mapping[str, str] = {
     "action": "post_training.robotics.signal:ACTION_CONTROL",
     "camera": "post_training.camera.signal:CAMERA_CONTROL",
+    "discrete": "post_training.decoder.signal:DISCRETE_CONTROL",
     "driving": "post_training.driving.signal:DRIVING_CONTROL",
     "layout": "post_training.driving.signal:LAYOUT_CONTROL",
     "rig": "post_training.driving.signal:RIG_CONTROL",

@@ -25,17 +25,19 @@ from torch import Tensor
 
 from nemo_cosmos.batch import Views
 from nemo_cosmos.checkpoint.adapters.merged import Weighted
-from nemo_cosmos.checkpoint.world.folder import World
+from nemo_cosmos.checkpoint.world.folder import World, load_world
 from nemo_cosmos.checkpoint.world.folder import model_record as describe_weights
 from nemo_cosmos.controls import Signal, controls_of
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
+from nemo_cosmos.inference.diffusion_decoder import DiffusionDecoder
 from nemo_cosmos.inference.given import FrameSource
-from nemo_cosmos.inference.loading import load_shared_world
+from nemo_cosmos.inference.loading import default_dtype, load_shared_world
 from nemo_cosmos.inference.request import CheckedRequest, Controls, Request, check_request
 from nemo_cosmos.inference.result import Result
 from nemo_cosmos.inference.views import Rig
 from nemo_cosmos.models.common.family import get_family
 from nemo_cosmos.models.common.generator import Shot
+from nemo_cosmos.models.common.latents import LatentCodec
 from nemo_cosmos.models.common.text import load_text_encoder
 from nemo_cosmos.platform import on_first_process
 from nemo_cosmos.progress import Progress
@@ -59,14 +61,25 @@ class WorldPipeline:
         world: the loaded model.
         text_encoder: the encoder that it was trained with.
         guards: what prompts and videos must pass.
+        decoder: a diffusion model that decodes the world's codes in its tokenizer's place.
     """
 
-    def __init__(self, world: World, text_encoder: Encoder, guards: GuardPolicy) -> None:
+    def __init__(
+        self,
+        world: World,
+        text_encoder: Encoder,
+        guards: GuardPolicy,
+        decoder: World | None = None,
+    ) -> None:
         self.world = world
+        self.decoder = decoder
+        codec: LatentCodec = world.tokenizer
+        if decoder is not None:
+            codec = DiffusionDecoder(world.tokenizer, decoder)
         self.text_encoder = text_encoder
         self.guards = guards
         self.generator = get_family(world.config.family).make_generator(
-            world.net, world.config.model, world.tokenizer, world.folder
+            world.net, world.config.model, codec, world.folder
         )
 
     @classmethod
@@ -78,6 +91,7 @@ class WorldPipeline:
         tp: int = 1,
         allow_mismatch: Collection[str] = (),
         adapters: Sequence[Weighted] = (),
+        decoder: str | PathLike[str] | None = None,
     ) -> Self:
         """Load a world-model folder; with several ranks (``torchrun``), share its weights out.
 
@@ -94,6 +108,7 @@ class WorldPipeline:
                 records them.
             adapters: what is put on the world's weights, such as
                 ``[Weighted(Path("outputs/rain/adapter"), 0.5)]``.
+            decoder: folder of a diffusion decoder of the world's codes; none by default.
 
         Raises:
             ConfigError: ``tp`` does not divide the ranks or the heads.
@@ -106,7 +121,9 @@ class WorldPipeline:
             meant = (*world.config.allowed_mismatch, f"{TEXT_ENCODER}: not compared")
             world = replace(world, config=replace(world.config, allowed_mismatch=meant))
         encoder = load_text_encoder(spec)
-        return cls(world, encoder, guards if guards is not None else GuardPolicy.default())
+        decodes = None if decoder is None else load_world(decoder, dtype or default_dtype())
+        policy = guards if guards is not None else GuardPolicy.default()
+        return cls(world, encoder, policy, decodes)
 
     def generate(
         self,
@@ -250,7 +267,10 @@ class WorldPipeline:
     @cached_property
     def model_record(self) -> dict[str, object]:
         """The model's part of the provenance; hashing large weights takes a while."""
-        return describe_weights(self.world)
+        record = describe_weights(self.world)
+        if self.decoder is not None:
+            record = {**record, "diffusion_decoder": describe_weights(self.decoder)}
+        return record
 
     @cached_property
     def signals(self) -> dict[str, Signal]:

@@ -63,6 +63,9 @@ DATASET = CommandGroup(
         "shard": CommandEntry(
             "data.recorded:shard", DATA, "Write recordings into shards as they are."
         ),
+        "codes": CommandEntry(
+            "data.decoder_codes:codes", DATA, "Put codes beside latents, for a diffusion decoder."
+        ),
         "add": CommandEntry("data.dataset:add", DATA, "Add a curated folder as a version."),
         "retain": CommandEntry("data.dataset:retain", DATA, "Delete files past their time."),
     },

@@ -114,6 +114,14 @@ TensorParallel = Annotated[
     ),
 ]
 
+DecoderFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--diffusion-decoder",
+        help="A diffusion decoder's folder, which makes the pixels of an autoregressive world.",
+    ),
+]
+
 _with_video_options = with_options(
     options=GenerationOptions,
     **{f"Options of {name} models": cls for name, cls in generation_options().items()},
@@ -133,6 +141,7 @@ def generate(
     precision: Precision = "auto",
     tensor_parallel: TensorParallel = 1,
     adapter: Adapters = None,
+    diffusion_decoder: DecoderFolder = None,
     allow_mismatch: AllowMismatch = None,
     check: CheckOnly = False,
     as_json: AsJson = False,
@@ -151,7 +160,13 @@ def generate(
     """
     asked = _Asked("generate", prompt, options, cameras=_Cameras(rig, views))
     setting = _Setting(
-        disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch, adapter
+        disable_guard,
+        enable_guard,
+        precision,
+        tensor_parallel,
+        allow_mismatch,
+        adapter,
+        diffusion_decoder,
     )
     _generate(model, asked, out, setting, check, as_json)
 
@@ -175,6 +190,7 @@ def predict(
     precision: Precision = "auto",
     tensor_parallel: TensorParallel = 1,
     adapter: Adapters = None,
+    diffusion_decoder: DecoderFolder = None,
     allow_mismatch: AllowMismatch = None,
     check: CheckOnly = False,
     as_json: AsJson = False,
@@ -198,7 +214,13 @@ def predict(
     cameras = _Cameras(rig, views, whole)
     asked = _Asked("predict", prompt, options, given, actions, control, cameras)
     setting = _Setting(
-        disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch, adapter
+        disable_guard,
+        enable_guard,
+        precision,
+        tensor_parallel,
+        allow_mismatch,
+        adapter,
+        diffusion_decoder,
     )
     _generate(model, asked, out, setting, check, as_json)
 
@@ -223,6 +245,7 @@ def extend(
     precision: Precision = "auto",
     tensor_parallel: TensorParallel = 1,
     adapter: Adapters = None,
+    diffusion_decoder: DecoderFolder = None,
     allow_mismatch: AllowMismatch = None,
     check: CheckOnly = False,
     as_json: AsJson = False,
@@ -243,7 +266,13 @@ def extend(
     cameras = _Cameras(rig, views, whole)
     asked = _Asked("extend", prompt, options, given, actions, control, cameras)
     setting = _Setting(
-        disable_guard, enable_guard, precision, tensor_parallel, allow_mismatch, adapter
+        disable_guard,
+        enable_guard,
+        precision,
+        tensor_parallel,
+        allow_mismatch,
+        adapter,
+        diffusion_decoder,
     )
     _generate(model, asked, out, setting, check, as_json)
 
@@ -340,6 +369,7 @@ class _Setting:
     tp: int
     allow_mismatch: list[str] | None
     adapter: list[str] | None = None
+    decoder: Path | None = None
 
     @property
     def adapters(self) -> list[Weighted]:
@@ -361,6 +391,11 @@ class _Setting:
             )
         from nemo_cosmos.provenance.belonging import check_kinds
 
+        if self.decoder is not None:
+            from nemo_cosmos.checkpoint.world.config import read_config
+            from nemo_cosmos.storage import exported_folder
+
+            read_config(exported_folder(self.decoder))  # before a world is loaded
         check_kinds(listed(self.allow_mismatch))
         check_value("--tensor-parallel", self.tp, int, Range(least=1))
         self.guards()
@@ -391,6 +426,7 @@ class _Setting:
             tp=self.tp,
             allow_mismatch=listed(self.allow_mismatch),
             adapters=self.adapters,
+            decoder=self.decoder,
         )
 
 

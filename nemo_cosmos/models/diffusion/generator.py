@@ -122,6 +122,11 @@ class DiffusionGenerator:
                 f"{options.steps} sampling steps are too few: '{options.sampler}' needs {least} "
                 "or more, and 35 are usual."
             )
+        if options.sigma_min >= options.sigma_max:
+            raise ConfigError(
+                f"sigma_min={options.sigma_min} is not below sigma_max={options.sigma_max}, from "
+                "which sampling goes down to it. 0.002 and 80 are usual."
+            )
         if options.guide_control or options.control_guidance:
             self._check_control_guidance()
 
@@ -185,6 +190,8 @@ class DiffusionGenerator:
             noise_BCTHW,
             sampler=options.sampler,
             num_steps=options.steps,
+            sigma_min=options.sigma_min,
+            sigma_max=options.sigma_max,
             progress=on_all_ranks(progress),
         )
         latents_BCTHW = x0_BCTHW / self.process.edm.sigma_data

@@ -21,6 +21,8 @@ class DiffusionOptions:
         guide_control: whether guidance strengthens the control, too.
         control_guidance: how strongly to follow the control, on its own; 0 is faster. Both need a
             model that was trained with ``control_dropout``.
+        sigma_max: the noise level that sampling begins with.
+        sigma_min: the lowest level that it visits.
     """
 
     guidance: float = option(
@@ -33,3 +35,5 @@ class DiffusionOptions:
     control_guidance: float = option(
         0.0, "How strongly to follow the control; 0 is faster.", least=0, most=1000
     )
+    sigma_max: float = option(80.0, "Noise level to begin with.", above=0, most=1e6)
+    sigma_min: float = option(0.002, "Lowest noise level that is visited.", above=0, most=1e6)
