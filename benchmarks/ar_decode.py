@@ -7,7 +7,8 @@ wall time, both above 1 where windows win.
 
     python benchmarks/ar_decode.py --world runs/ar/export --codes codes/held_out [--windows 8 16 32]
 
-With ``--trees``, trees of so many guesses by the world's heads (``nemo-cosmos heads``) besides.
+With ``--trees``, trees of so many guesses by the world's heads (``nemo-cosmos heads``) besides;
+``--heads 3 6 9`` lets the first so many guess.
 
 With ``--cost-curve``, how long a pass of 1 to 256 tokens takes behind a full cache, with random
 weights of a preset; needs no checkpoint, and a minute on a GPU. Beside it stands what one H200 is
@@ -45,6 +46,7 @@ from nemo_cosmos.models.autoregressive.decoding.sampling import Sampling
 from nemo_cosmos.models.autoregressive.decoding.scorer import Scorer
 from nemo_cosmos.models.autoregressive.decoding.tree import grow_tree
 from nemo_cosmos.models.autoregressive.heads.file import SavedHeads, load_heads
+from nemo_cosmos.models.autoregressive.heads.module import Heads
 from nemo_cosmos.models.autoregressive.network.config import ARConfig
 from nemo_cosmos.models.autoregressive.network.flops import ar_flops
 from nemo_cosmos.models.autoregressive.network.transformer import ARNetwork
@@ -85,8 +87,27 @@ def compare(args: argparse.Namespace) -> list[dict[str, Any]]:
         else None
     )
     windows = [measure(net, clips, size, sampling, args, saved) for size in args.windows]
-    trees = [measure(net, clips, size, sampling, args, saved, "tree") for size in args.trees]
+    trees = [
+        measure(net, clips, size, sampling, args, chosen, "tree")
+        for chosen in (first_heads(saved, args.heads) if saved else [])
+        for size in args.trees
+    ]
     return [*windows, *trees]
+
+
+def first_heads(saved: SavedHeads, counts: list[int]) -> list[SavedHeads]:
+    """Return the first heads of a world, so many each; all where no number is given.
+
+    Each head has a layer and a loss of its own, so that the first of many are those of few, but for
+    the clipping of gradients, which they share.
+    """
+    found = []
+    for count in counts or [saved.heads.num_heads]:
+        heads = Heads(count, saved.heads.bias_KE.shape[1]).requires_grad_(False)
+        heads.weight_KEE.copy_(saved.heads.weight_KEE[:count])
+        heads.bias_KE.copy_(saved.heads.bias_KE[:count])
+        found.append(SavedHeads(heads, saved.acceptance[:count]))
+    return found
 
 
 def device_of(net: ARNetwork) -> torch.device:
@@ -196,6 +217,7 @@ def main() -> None:
     parser.add_argument("--codes", help="tokenised clips that it was not trained on")
     parser.add_argument("--windows", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--trees", type=int, nargs="*", default=[])
+    parser.add_argument("--heads", type=int, nargs="*", default=[], help="of each tree")
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--given", type=int, default=1, help="latent frames that are given")
     parser.add_argument("--drafts", default="frame")
