@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
@@ -61,5 +60,5 @@ def add_codes(
     return count
 
 
-def _samples(folder: str | PathLike[str], content: str) -> Iterator[Sample]:
+def _samples(folder: str | PathLike[str], content: str) -> list[Sample]:
     return read_samples(folder, required=("json", content))
