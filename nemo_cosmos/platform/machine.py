@@ -56,18 +56,21 @@ def describe_machine(
 
 
 def _computing() -> dict[str, Any]:
-    """What torch says of this machine, and the kernels that were chosen."""
+    """What torch says of this machine, whether it computes right, and the chosen kernels."""
     import torch
 
     from nemo_cosmos.platform import kernel_choice, kernels
+    from nemo_cosmos.platform.accelerator.self_check import check_kernels
     from nemo_cosmos.platform.device import has_cuda, memory_bytes
 
     setting = kernel_choice.setting()
+    wrong = [check.text for check in check_kernels() if not check.works]
     timings = kernels.measured() if setting == kernel_choice.MEASURED else {}
     return {
         "processor": kernel_choice.processor(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(memory_bytes() / 1e9, 1),
+        "numbers": "; ".join(wrong) or "right",
         "kernels": {
             "setting": setting,
             "elementwise": "compiled" if has_cuda() and kernel_choice.compiles() else "written",

@@ -11,7 +11,12 @@ import torch.distributed as dist
 from nemo_cosmos.cli.main import main
 from nemo_cosmos.errors import MachineError
 from nemo_cosmos.exits import EXIT_FILE_VARIABLE
-from nemo_cosmos.platform import ensure_model_parallel, install_cpu_backend, kernels
+from nemo_cosmos.platform import (
+    ensure_model_parallel,
+    install_cpu_backend,
+    kernels,
+    machine,
+)
 from nemo_cosmos.platform.accelerator import self_check
 from nemo_cosmos.platform.accelerator.self_check import (
     STORED,
@@ -105,3 +110,11 @@ def test_a_refused_machine_is_written_down_for_the_queue(monkeypatch, tmp_path):
         main(["status", "--machine"])
     assert stop.value.code == 77
     assert (tmp_path / "exit").read_text() == "77\nnode7\n"
+
+
+def test_the_report_of_a_machine_says_whether_its_numbers_are_right(monkeypatch):
+    assert machine._computing()["numbers"] == "right"
+    self_check._on_device.cache_clear()
+    monkeypatch.setattr(kernels, "linear", lambda x, weight: torch.zeros(len(x), len(weight)))
+    monkeypatch.setattr(torch.autograd, "grad", lambda *_: (torch.zeros(160, 256),))
+    assert "product, float32 is off by 1 of" in machine._computing()["numbers"]
