@@ -52,6 +52,13 @@ WITH_CODES = (
     *((name, "codes_steered") for name in ("tp_sp", "cp_p2p", "pp")),
 )
 WITH_PACKS = ("tp_sp", "pp", "dp", "dp_overlap", "fsdp")
+WITH_VIEWS = (
+    ("tp_sp", "views_text"),
+    ("cp_a2a", "views_text"),
+    ("cp_p2p", "views"),
+    ("pp", "views"),
+    ("fsdp", "views"),
+)
 STEERABLE = ("tp_sp", "cp_p2p", "pp", "vpp", "dp_overlap", "fsdp")
 FOUR = {
     "tp_cp": Layout(tensor_model_parallel_size=2, sequence_parallel=True, context_parallel_size=2),
@@ -159,6 +166,18 @@ def test_actions_on_two_processes(
 ) -> None:
     weights, expected = one_process(STEERED)
     compare(two_processes.run(train, STEERED, TWO[name], weights, str(tmp_path)), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "task"), WITH_VIEWS)
+def test_several_cameras_on_two_processes(
+    name: str, task: str, two_processes: ProcessPool, one_process: Expected, tmp_path: Path
+) -> None:
+    """A process holds whole views, or begins in the middle of one."""
+    weights, expected = one_process(task)
+    found = two_processes.run(train, task, TWO[name], weights, str(tmp_path))
+    compare(found, expected)
+    assert expected.sampled and all(one.sampled for one in found)
 
 
 @pytest.mark.slow

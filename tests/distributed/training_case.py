@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from nemo_cosmos.batch import DataSpec
+from nemo_cosmos.data.loading.loader import collate
 from nemo_cosmos.data.order.packing import collate_pack
 
 TEXT_TOKENS, TEXT_DIM = 6, 12
@@ -30,6 +31,9 @@ GLOBAL_BATCH = 4
 TASKS = ("text2world", "video2world", "mixed")
 STEERED = "steered"
 """A task of its own: as video2world, with actions that steer every latent frame, and a camera."""
+VIEWS = ("views", "views_text")
+"""Tasks of several cameras: as video2world, with names, rigs and given views; one text or three."""
+CAMERAS = ("front", "left", "roof")
 ACTIONS_A_FRAME = 2
 CODES = ("codes", "codes_text", "codes_steered")
 """Tasks of the autoregressive family: codes of videos, without and with a text, or with actions."""
@@ -136,10 +140,10 @@ def train(
             )
 
     def sampler(model: Any) -> dict[str, Any]:
-        seen.sampled.append(draw_sample(model))
+        seen.sampled.append(draw_sample(model, task))
         return {}
 
-    samples = task == "text2world" and layout.virtual_pipeline_model_parallel_size is None
+    samples = task in ("text2world", *VIEWS) and layout.virtual_pipeline_model_parallel_size is None
     with fresh_globals():
         first = [] if weights is None else [InitialWeights(weights)]
         trainer = WorldTrainer(
@@ -346,16 +350,22 @@ def save_state(folder: str) -> SavedState:
     return found[0]
 
 
-def draw_sample(model: Any) -> Tensor:
+def draw_sample(model: Any, task: str = "text2world") -> Tensor:
     """The same on every rank, whatever it holds of the network."""
     from nemo_cosmos.models.common.megatron.module import bare_network
+    from nemo_cosmos.models.diffusion.network.views import CameraViews
     from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
     from nemo_cosmos.models.diffusion.process.denoiser import SamplingInputs
 
     generator = torch.Generator().manual_seed(1)
     text = torch.randn(1, TEXT_TOKENS, TEXT_DIM, generator=generator)
     noise = torch.randn(1, *VIDEO, generator=generator)
-    conditions = SamplingInputs(text, torch.zeros_like(text), guidance=2.0)
+    views = None
+    if task in VIEWS:  # two cameras of two frames
+        views = CameraViews(torch.tensor([[1, 2]]), 2, torch.randn(1, 2, 17, generator=generator))
+    if task == "views_text":
+        text = torch.stack([text, text.flip(1)], dim=1)
+    conditions = SamplingInputs(text, torch.zeros_like(text), guidance=2.0, views=views)
     return sample_on_all(bare_network(model), conditions, model.process, noise, num_steps=3)
 
 
@@ -368,7 +378,22 @@ def make_model(task: str, layout: Layout) -> Any:
         controls = controls_of(STEERED if task == "codes_steered" else "")
         controls["controls"] = controls["controls"][:1]  # a camera steers diffusion alone
         return ARModel(codes_config(task, layout), optim=optimizer(), **controls)
-    return DiffusionModel(config_of(task, layout), optim=optimizer(), **controls_of(task))
+    process = process_of_views() if task in VIEWS else None
+    return DiffusionModel(config_of(task, layout), process, optimizer(), **controls_of(task))
+
+
+def process_of_views() -> Any:
+    """First frames and whole views are given, and names hidden."""
+    from nemo_cosmos.models.diffusion.process.conditioning import (
+        ConditioningConfig,
+        ViewConditioning,
+    )
+    from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+
+    return DiffusionConfig(
+        conditioning=ConditioningConfig(max_condition_latents=1),
+        views=ViewConditioning(max_given=1, name_dropout=0.3),
+    )
 
 
 def codes_config(task: str, layout: Layout) -> Any:
@@ -431,6 +456,7 @@ def config_of(task: str, layout: Layout) -> Any:
         max_width=8,
         condition_mask=task != "text2world",
         layer_spec="local",
+        view_slots=CAMERAS[:2] if task in VIEWS else (),
         **layout.config,
     )
 
@@ -477,7 +503,8 @@ def make_data(task: str, micro_batch: int) -> Any:
         def train_dataloader(self) -> Any:
             if task == PACKS:
                 return torch.utils.data.DataLoader(Packs(), collate_fn=operator.itemgetter(0))
-            return torch.utils.data.DataLoader(Samples(task))
+            make = collate if task in VIEWS else None
+            return torch.utils.data.DataLoader(Samples(task), collate_fn=make)
 
     return Data()
 
@@ -491,6 +518,8 @@ class Samples(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image = self.task == "mixed" and index // GLOBAL_BATCH % 2 == 1
+        if self.task in VIEWS:
+            return make_views(index, with_texts=self.task == "views_text")
         sample = make_sample(index, IMAGE if image else VIDEO)
         if self.task not in CODES:
             return sample
@@ -536,6 +565,25 @@ def make_sample(index: int, shape: tuple[int, ...]) -> dict[str, Any]:
         **camera_of(shape, generator),
         "key": f"clip-{index}",
     }
+
+
+def make_views(index: int, with_texts: bool) -> dict[str, Any]:
+    """A sample of several cameras of two latent frames each."""
+    sample = make_sample(index, VIDEO)
+    generator = torch.Generator().manual_seed(1000 + index)
+    # Two processes cut three views in the middle of one; views with texts of their own stay whole.
+    num_views = 2 if with_texts else len(CAMERAS)
+    shape = (VIDEO[0], 2 * num_views, *VIDEO[2:])
+    sample["latent"] = torch.randn(shape, generator=generator)
+    if with_texts:
+        texts = (num_views, TEXT_TOKENS, TEXT_DIM)
+        sample["t5_text_embeddings"] = torch.randn(texts, generator=generator)
+    poses = torch.eye(4).repeat(num_views, 1, 1)
+    poses[:, :3, 3] = torch.randn(num_views, 3, generator=generator)
+    lens = torch.tensor([[40.0, 0, 16], [0, 40, 16], [0, 0, 1]])
+    rig = {"rig_poses": poses, "rig_intrinsics": lens.repeat(num_views, 1, 1)}
+    views = CAMERAS[index % 2 :][:num_views] if with_texts else CAMERAS
+    return {**sample, **rig, "rig_size": torch.full((num_views, 2), 32.0), "views": views}
 
 
 def gradient_pieces(trainer: Any) -> list[Piece]:
