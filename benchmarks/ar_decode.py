@@ -215,7 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--world", help="a world folder of the family")
     parser.add_argument("--codes", help="tokenised clips that it was not trained on")
-    parser.add_argument("--windows", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--windows", type=int, nargs="*", default=[8, 16, 32])
     parser.add_argument("--trees", type=int, nargs="*", default=[])
     parser.add_argument("--heads", type=int, nargs="*", default=[], help="of each tree")
     parser.add_argument("--clips", type=int, default=4)
