@@ -7,7 +7,8 @@ frames of its cameras: told its own path, told another drive's, by the base mode
 path, and one camera at a time. The path of each video is found by direct alignment of the front
 camera (the metrics ``aligned_position_error_cm`` and ``aligned_rotation_error_deg``), which never
 looks at what the model was told; the recorded video, as it is and after the tokenizer, says how
-exactly that works. Prints one JSON line a folder.
+exactly that works, and drives whose recorded video gives no path are left out and counted. Prints
+one JSON line a folder.
 """
 
 from __future__ import annotations
@@ -171,10 +172,13 @@ def scores(
 
 def evaluate(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     """Generate and score the drives of a folder."""
+    started_s = time.process_time()
     keys = sorted(file.stem for file in folder.glob("drive_*.json"))[: options.episodes]
     drives = [read_drive(folder, key) for key in keys]
+    # A drive whose own recorded video gives no path could show nothing of a model.
+    can_follow = scores(drives, [drive.views for drive in drives])["aligned_success"] > 0
+    drives = [drive for drive, can in zip(drives, can_follow, strict=True) if can]
     videos: dict[str, list[dict[str, Frames]]] = {"recorded": [drive.views for drive in drives]}
-    started_s = time.process_time()
     if options.world:
         maker = Maker(options.world, options.steps)
         paths = [drive.signals["trajectory"]["trajectory"] for drive in drives]
@@ -197,7 +201,11 @@ def evaluate(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         base = Maker(options.base, options.steps)
         videos["no path"] = [base.make(drive, None, 0) for drive in drives]
     found = {name: scores(drives, made) for name, made in videos.items()}
-    result: dict[str, object] = {"folder": folder.name, "drives": len(drives)}
+    result: dict[str, object] = {
+        "folder": folder.name,
+        "drives": len(drives),
+        "left out": len(keys) - len(drives),
+    }
     for name, values in found.items():
         result[name] = {metric: str(mean_score(array)) for metric, array in values.items()}
     if "own path" in found and "no path" in found:
