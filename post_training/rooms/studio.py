@@ -24,11 +24,16 @@ _SUPERSAMPLE = 2
 
 @dataclass(frozen=True)
 class RoomSettings(FilmSettings):
-    """Settings that, together with its number, determine a recording."""
+    """Settings that, together with its number, determine a recording.
+
+    Attributes:
+        room: seed of the one room that all paths lead through; None for a new room each time.
+    """
 
     num_frames: int = 17
     height: int = 64
     width: int = 96
+    room: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ def film_room(settings: RoomSettings, index: int) -> RoomClip:
     """
     random = np.random.default_rng([settings.seed, index])
     room, kind = draw_room(random), KINDS[index % len(KINDS)]
+    if settings.room is not None:
+        room = draw_room(np.random.default_rng(settings.room))
     poses_T44 = draw_path(random, room, kind, settings.num_frames)
     camera = camera_signal(poses_T44, (settings.height, settings.width), FOV_X_DEG)
     pictures = [draw_picture(room, camera, frame) for frame in range(settings.num_frames)]

@@ -52,6 +52,10 @@ def command(
     layout: Annotated[
         bool, typer.Option(help="Of driving: also draw what a map shows into each view.")
     ] = False,
+    room: Annotated[
+        int | None,
+        number("Of rooms: seed of the one that all paths lead through.", least=0, most=2**32 - 1),
+    ] = None,
     seed: Annotated[int, number("Seed of all randomness.", least=0, most=2**32 - 1)] = 1,
     workers: Annotated[int, number("Processes that render; 0: this one.", least=0, most=4096)] = 2,
     renderer: Annotated[
@@ -71,7 +75,8 @@ def command(
     its objects. Where there is a push, two episodes share their first frame and not their push.
 
     rooms: a camera moves through painted rooms in which nothing else does. Each episode is an mp4,
-    a JSON, its camera at each frame and the depth of each pixel as npz. Every room is a new one.
+    a JSON, its camera at each frame and the depth of each pixel as npz. Every room is a new one,
+    unless --room names one.
 
     driving: a car drives along streets and around corners. Each episode is an mp4 for each camera
     of its rig, the car's path, the rig, and a JSON; with --layout, lanes and cars as lines, too.
@@ -122,6 +127,11 @@ def command(
             f"--rig and --layout belong to '--scene driving', and the scene is '{scene}'. Leave "
             "them out, or choose that scene."
         )
+    if room is not None and scene != "rooms":
+        raise ConfigError(
+            f"--room chooses the room of '--scene rooms', and the scene is '{scene}'. Leave one of "
+            "the two out."
+        )
     if scene == "robot":
         job = _robot(asked)
     elif scene == "physics":
@@ -129,7 +139,7 @@ def command(
     elif scene == "driving":
         job = _driving(asked, listed(rig), layout)
     else:
-        job = _rooms(asked)
+        job = _rooms(asked, room)
     look_first(job.checks, check, as_json)
     with show_progress("Rendering", "episodes", "json" if as_json else "people") as update:
         report = job.run(update)
@@ -229,12 +239,12 @@ def _physics(asked: _Asked, scenarios: tuple[str, ...]) -> _Job:
     return _Job(film_checks(PHYSICS, asked.out, asked.episodes, settings, find_renderer), run)
 
 
-def _rooms(asked: _Asked) -> _Job:
+def _rooms(asked: _Asked, room: int | None) -> _Job:
     from post_training.rendering import film_checks
     from post_training.rooms import ROOMS, RoomSettings, simulate_rooms
     from post_training.rooms.generate import check_renderer
 
-    settings = RoomSettings(asked.frames, asked.fps, asked.height, asked.width, asked.seed)
+    settings = RoomSettings(asked.frames, asked.fps, asked.height, asked.width, asked.seed, room)
 
     def run(update: Progress) -> FilmReport:
         return simulate_rooms(

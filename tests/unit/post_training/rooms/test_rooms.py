@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,3 +84,14 @@ def test_a_folder_is_filled_up_and_its_files_are_what_readers_expect(tmp_path):
 def test_another_renderer_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="by 'software' alone"):
         simulate_rooms(tmp_path, 1, SETTINGS, renderer="egl")
+
+
+def test_one_room_can_be_filmed_on_many_paths():
+    one, other = (film_room(replace(SETTINGS, room=7, seed=seed), 0) for seed in (3, 4))
+    colors = [
+        {tuple(color) for color in clip.video.frames_THWC.reshape(-1, 3)} for clip in (one, other)
+    ]
+    new = film_room(replace(SETTINGS, seed=4), 0)
+    strange = {tuple(color) for color in new.video.frames_THWC.reshape(-1, 3)}
+    assert not np.array_equal(one.camera["poses"], other.camera["poses"])
+    assert len(colors[0] & colors[1]) > len(colors[0] & strange)
