@@ -6,6 +6,7 @@ them in folders of their own, so that their videos alone would be curated, witho
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Iterable
@@ -45,6 +46,12 @@ def refuse_robot_data(location: str | os.PathLike[str], sources: Iterable[Clip])
                 seen[above] = _kind_of(above)
             if seen[above]:
                 raise InputError(_advice(seen[above], str(above), shlex.quote(str(above))))
+        if _holds_drives(folder):
+            raise InputError(
+                f"'{folder}' holds drives: each is the videos of several cameras, which curation "
+                "would tear apart. Write them into shards as they are: nemo-cosmos dataset shard "
+                f"{shlex.quote(str(folder))} SHARDS. To take the videos alone, add --videos-only."
+            )
 
 
 def _advice(kind: str, place: str, source: str) -> str:
@@ -64,6 +71,15 @@ def _kind_of(folder: Path) -> str:
     if has_annotations and next(folder.glob("annotation/*/*.json"), None) is not None:
         return "bridge"
     return ""
+
+
+def _holds_drives(folder: Path) -> bool:
+    """Whether a folder lists recordings of several cameras, as 'simulate' and 'convert' do."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == "nemo_cosmos.drives"
 
 
 def _kind_of_url(url: str) -> str:

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from data_curation.clip import Clip
+from data_curation.sources.robot_data import refuse_robot_data
 from nemo_cosmos.controls import CAMERA, RIG, read_signal
 from nemo_cosmos.controls.camera import project_rays
 from nemo_cosmos.controls.depth import SCENE_DEPTH
@@ -173,3 +175,9 @@ def test_what_does_not_belong_together_is_refused_and_nothing_is_written(drives,
     refused(SampleError, "4 rows")
     with pytest.raises(MissingFileError, match="split 'val'"):
         shard_recordings(drives, tmp_path / "shards", split="val")
+
+
+def test_curation_refuses_drives_and_names_the_command_that_keeps_them(drives):
+    clips = [Clip(source=file, name=file.name) for file in sorted(drives.glob("*.mp4"))]
+    with pytest.raises(InputError, match="nemo-cosmos dataset shard"):
+        refuse_robot_data(drives, clips)
