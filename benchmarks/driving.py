@@ -1,14 +1,14 @@
 """Does a model of several cameras follow a car's path, and do its views show one world?
 
-    python benchmarks/driving.py --world driving/export --base base/export --drives val held_out
+    python benchmarks/driving.py --world outputs/driving/export --drives val held_out
 
 Generates each recorded drive of a folder (``nemo-cosmos simulate --scene driving``) from the first
-frames of its cameras: told its own path, told another drive's, by the base model that knows no
-path, and one camera at a time. The path of each video is found by direct alignment of the front
-camera (the metrics ``aligned_position_error_cm`` and ``aligned_rotation_error_deg``), which never
-looks at what the model was told; the recorded video, as it is and after the tokenizer, says how
-exactly that works, and drives whose recorded video gives no path are left out and counted. Prints
-one JSON line a folder.
+frames of its cameras: told its own path, told another drive's, told none (as training with
+``control_dropout`` hides it), and one camera at a time. The path of each video is found by direct
+alignment of the front camera (the metrics ``aligned_position_error_cm`` and
+``aligned_rotation_error_deg``), which never looks at what the model was told. The recorded video,
+as it is and after the tokenizer, says how exactly that works; drives whose recorded video gives no
+path are left out and counted. Prints one JSON line a folder.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -37,6 +38,7 @@ from nemo_cosmos.evaluation.statistics import mean_score, paired_difference
 from nemo_cosmos.models.common.family import get_family
 from nemo_cosmos.models.common.generator import Shot
 from nemo_cosmos.models.common.text import load_text_encoder
+from nemo_cosmos.models.diffusion.controls import ControlEmbedding, mask_embedding
 from nemo_cosmos.models.diffusion.options import DiffusionOptions
 from nemo_cosmos.video import decode, frames_to_tensor
 from nemo_cosmos.video.tensors import tensor_to_frames
@@ -89,15 +91,24 @@ class Maker:
         )
         self.encoder = load_text_encoder(dict(world.config.text_encoder))
         self.options = DiffusionOptions(steps=steps, guidance=0.0)
+        self.is_told = True
+        world.net.controls["driving"].register_forward_hook(self._hide)
+
+    def _hide(self, module: nn.Module, given: object, made: ControlEmbedding) -> ControlEmbedding:
+        """What the control adds; nothing where the path is not told, as in training without it."""
+        if self.is_told:
+            return made
+        assert made.timestep_BTD is not None
+        return mask_embedding(made, made.timestep_BTD.new_zeros(len(made.timestep_BTD)))
 
     def make(
-        self, drive: Recorded, path: Array | None, seed: int, views: Sequence[str] | None = None
+        self, drive: Recorded, path: Array, seed: int, views: Sequence[str] | None = None
     ) -> dict[str, Frames]:
         """Generate the views of a drive from their first frames.
 
         Args:
             drive: the recorded drive.
-            path: the path that the model is told; None for a model that knows none.
+            path: the path that the model is told.
             seed: seed of the noise.
             views: the cameras; by default all.
         """
@@ -106,11 +117,9 @@ class Maker:
         first = next(iter(drive.views.values()))
         text_BLD = self.encoder.encode([drive.caption])[0]
         given = [frames_to_tensor(drive.views[name][:1])[None] for name in names]
-        controls: dict[str, Array] = {}
         rig = {name: array[rows] for name, array in drive.signals["rig"].items()}
-        controls |= RIG.batch(rig, 0, len(first))
-        if path is not None:
-            controls |= TRAJECTORY.batch({"trajectory": path}, 0, len(first))
+        controls = RIG.batch(rig, 0, len(first))
+        controls |= TRAJECTORY.batch({"trajectory": path}, 0, len(first))
         shot = Shot(
             text_BLD,
             torch.zeros_like(text_BLD),
@@ -197,9 +206,10 @@ def evaluate(folder: Path, options: argparse.Namespace) -> dict[str, object]:
             }
             for drive, path in zip(drives, paths, strict=True)
         ]
-    if options.base:
-        base = Maker(options.base, options.steps)
-        videos["no path"] = [base.make(drive, None, 0) for drive in drives]
+        maker.is_told = False
+        videos["no path"] = [
+            maker.make(drive, path, 0) for drive, path in zip(drives, paths, strict=True)
+        ]
     found = {name: scores(drives, made) for name, made in videos.items()}
     result: dict[str, object] = {
         "folder": folder.name,
@@ -208,7 +218,7 @@ def evaluate(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     }
     for name, values in found.items():
         result[name] = {metric: str(mean_score(array)) for metric, array in values.items()}
-    if "own path" in found and "no path" in found:
+    if "own path" in found:
         own, alone = found["own path"], found["one camera at a time"]
         error = "aligned_position_error_cm"
         result["own - half of no path, cm"] = str(
@@ -247,7 +257,6 @@ def main() -> None:
     """Score the worlds on each folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--world")
-    parser.add_argument("--base")
     parser.add_argument("--drives", nargs="+", required=True)
     parser.add_argument("--episodes", type=int, default=24)
     parser.add_argument("--steps", type=int, default=10)
