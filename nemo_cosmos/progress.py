@@ -14,6 +14,7 @@ JSON lines, at most one a second::
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,26 @@ Progress = Callable[[int, int], None]
 
 Note = str | Callable[[], str]
 """Text, or what makes it."""
+
+
+class LogLine(NamedTuple):
+    """What a line of progress in a log says.
+
+    Attributes:
+        label: the name of the work.
+        done: how much is done.
+        total: of how much.
+        unit: what is counted.
+        per_s: the speed; None where the line has none.
+        left_s: time left in seconds; None where the line has none.
+    """
+
+    label: str
+    done: float
+    total: float
+    unit: str
+    per_s: float | None
+    left_s: float | None
 
 
 class Update(Protocol):
@@ -227,3 +248,22 @@ def _log_line(state: _State) -> str:
     left = "" if state.left_s is None else f"{state.left_s:.0f} s left"
     parts = (part for part in (count, state.rate, left, state.note_text) if part)
     return f"{state.label}: {', '.join(parts)}"
+
+
+_LOG_LINE = re.compile(
+    r"([\w ]+): ([\d.]+) of ([\d.]+) ([^\d\s,]+)(?:, ([\d.]+) [^\d\s,]+/s)?(?:, (\d+) s left)?"
+)
+
+
+def read_log_line(line: str) -> LogLine | None:
+    """Read a line that :func:`show_progress` wrote into a log; None if it is another one.
+
+    Args:
+        line: the line, without what a launcher wrote before it.
+    """
+    found = _LOG_LINE.match(line)
+    if found is None:
+        return None
+    label, done, total, unit, per_s, left_s = found.groups()
+    speed, left = (None if text is None else float(text) for text in (per_s, left_s))
+    return LogLine(label, float(done), float(total), unit, speed, left)

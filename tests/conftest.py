@@ -26,9 +26,10 @@ from nemo_cosmos.storage import delete_object, write_bytes
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NEMO_COSMOS_KERNELS", "torch")  # the same numbers on every machine
 
-# The catalogue of whoever runs the tests stays as it is.
+# The catalogue and the list of jobs of whoever runs the tests stay as they are.
 _DATA = tempfile.TemporaryDirectory(prefix="nemo-cosmos-data-", ignore_cleanup_errors=True)
 os.environ["XDG_DATA_HOME"] = _DATA.name
+os.environ["XDG_STATE_HOME"] = f"{_DATA.name}/state"
 
 _num_frozen_modules = 0
 

@@ -158,8 +158,10 @@ COMMANDS: dict[str, CommandEntry] = {
         "house.models:command", HOUSE, "List every preset, or describe a world."
     ),
     "status": CommandEntry(
-        "house.status:command", HOUSE, "Show runs, their checkpoints, and what guards refused."
+        "house.status:command", HOUSE, "Show jobs, runs, checkpoints, and what guards refused."
     ),
+    "logs": CommandEntry("house.jobs:logs", HOUSE, "Print the output of a job."),
+    "cancel": CommandEntry("house.jobs:cancel", HOUSE, "End a job; training saves first."),
     "import": CommandEntry(
         "house.convert:import_", HOUSE, "Convert weights of other formats to ours."
     ),

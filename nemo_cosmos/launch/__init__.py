@@ -14,8 +14,8 @@ from nemo_cosmos.launch.job import Job, Launcher, Resources, Started
 from nemo_cosmos.launch.local import LocalLauncher
 from nemo_cosmos.launch.recipe import configure_recipe
 from nemo_cosmos.launch.select import LAUNCHERS, launcher_for
-from nemo_cosmos.launch.slurm import SlurmLauncher
-from nemo_cosmos.launch.slurm_settings import SlurmSettings
+from nemo_cosmos.launch.slurm.launcher import SlurmLauncher
+from nemo_cosmos.launch.slurm.settings import SlurmSettings
 from nemo_cosmos.launch.sweep import sweep_variants
 from nemo_cosmos.launch.torchrun import TorchrunLauncher
 

@@ -65,6 +65,26 @@ def value_checks(recipe: run.Partial) -> list[Check]:
     ]
 
 
+def fits_on(recipe: run.Partial | None, num_nodes: int) -> bool:
+    """Whether a recipe's layout and batches fit another number of machines.
+
+    Args:
+        recipe: the configured recipe; None for a command, which fits any.
+        num_nodes: the machines.
+    """
+    if recipe is None:
+        return True
+    from copy import deepcopy
+
+    other = deepcopy(recipe)
+    other.trainer.num_nodes = num_nodes
+    try:
+        _layout(other)
+    except ConfigError:
+        return False
+    return True
+
+
 def _machine(recipe: run.Partial) -> str:
     """What this machine computes on, if it has what the precision needs."""
     from nemo_cosmos.platform.accelerator.findings import Needs, check_machine

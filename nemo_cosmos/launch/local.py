@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from nemo_cosmos.errors import ConfigError, JobFailedError
 from nemo_cosmos.launch.environment import job_environment
 from nemo_cosmos.launch.job import COMMAND_MODULE, Job, Started, command_of
+from nemo_cosmos.launch.jobs.local import recorded
 from nemo_cosmos.launch.script import command_lines, file_name, render
 
 
@@ -55,6 +56,10 @@ class LocalLauncher:
         not there when it was configured.
         """
         self.check(job)
+        with nullcontext() if self.is_rank else recorded(job):
+            return self._run(job)
+
+    def _run(self, job: Job) -> Started:
         variables = job_environment(job, self.env_vars)
         if job.recipe is not None and not job.variants and job.after is None:
             import fiddle as fdl

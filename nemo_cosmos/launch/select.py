@@ -9,8 +9,8 @@ from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.launch.job import Job, Launcher
 from nemo_cosmos.launch.local import LocalLauncher
 from nemo_cosmos.launch.settings import LocalSettings, check_variables, read_settings
-from nemo_cosmos.launch.slurm import SlurmLauncher
-from nemo_cosmos.launch.slurm_settings import SlurmSettings
+from nemo_cosmos.launch.slurm.launcher import SlurmLauncher
+from nemo_cosmos.launch.slurm.settings import SlurmSettings
 from nemo_cosmos.launch.torchrun import TorchrunLauncher
 from nemo_cosmos.platform.ranks import is_rank
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.launch.environment import job_environment
 from nemo_cosmos.launch.job import Job, Started, command_of
+from nemo_cosmos.launch.jobs.local import recorded
 from nemo_cosmos.launch.script import command_lines, file_name, render
 
 
@@ -52,6 +53,11 @@ class TorchrunLauncher:
     def run(self, job: Job) -> Started:
         """Run the job to its end; the runs of a sweep one after the other."""
         self.check(job)
+        with recorded(job):
+            self._run(job)
+        return Started()
+
+    def _run(self, job: Job) -> None:
         import nemo_run as run
 
         from nemo_cosmos.launch.experiment import run_experiment
@@ -67,7 +73,6 @@ class TorchrunLauncher:
                 env_vars=variables,
             )
             run_experiment(each, executor, detach=False)
-        return Started()
 
     def withdraw(self, started: Started) -> None:
         """Do nothing: the job has ended."""

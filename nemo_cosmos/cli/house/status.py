@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nemo_cosmos.aliases import JsonObject
+from nemo_cosmos.cli.house.jobs import print_jobs
 from nemo_cosmos.cli.kit.options import AsJson
 
 
@@ -26,9 +27,11 @@ def command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the runs below a folder (step, loss, newest checkpoint, state), and what guards refused.
+    """Show jobs of every launcher, the runs below a folder, and what guards refused.
 
-    Refusals are those in the site's audit log, counted by category.
+    Of a job: its state, how far it is, its speed, the time left, and why it waits; those of the
+    last week. Of a run: step, loss and newest checkpoint. Refusals are those in the site's audit
+    log, counted by category.
 
     Examples:
         nemo-cosmos status
@@ -40,6 +43,7 @@ def command(
         return
     from nemo_cosmos.guardrails.audit import count_violations
     from nemo_cosmos.guardrails.site import site_log
+    from nemo_cosmos.launch.jobs.watch import list_jobs
     from nemo_cosmos.training.run_folder import describe_runs
 
     named = outputs
@@ -48,11 +52,14 @@ def command(
 
         outputs = Path(compose_site()["storage"]["outputs"])
     # Before the first training there is no folder of outputs, which is not an error.
+    jobs = list_jobs()
     rows = describe_runs(outputs) if named is not None or outputs.is_dir() else []
     violations = count_violations(site_log())
     if as_json:
-        typer.echo(json.dumps({"runs": rows, "violations": violations}, indent=2))
+        typer.echo(json.dumps({"jobs": jobs, "runs": rows, "violations": violations}, indent=2))
         return
+    if jobs:
+        print_jobs(jobs)
     if rows:
         _print_table(rows)
     else:

@@ -175,7 +175,8 @@ def launch(job: Job, cluster: Mapping[str, Any], where: Where) -> list[Started]:
         if started.number is not None:
             typer.echo(
                 f"Submitted '{each.name}' as job {started.number}; its log: {started.log}. "
-                f"'squeue --job {started.number}' shows it, 'scancel {started.number}' ends it."
+                f"'nemo-cosmos logs {started.number} -f' shows it, 'nemo-cosmos cancel "
+                f"{started.number}' ends it, 'nemo-cosmos status' lists all."
             )
     return done
 

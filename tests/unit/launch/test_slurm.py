@@ -14,6 +14,7 @@ import pytest
 from nemo_cosmos import site
 from nemo_cosmos.errors import ConfigError, InputError, ServiceError
 from nemo_cosmos.launch import Job, Resources, SlurmLauncher, SlurmSettings, run_chain
+from nemo_cosmos.launch.jobs.record import read_records
 from nemo_cosmos.launch.settings import read_settings
 
 JOB_NUMBER = "42"
@@ -38,6 +39,7 @@ cat "$NEMO_COSMOS_SITE" > "$RECORDS/site"
 exit "${CODE:-0}"
 """,
     "sbatch": """
+[ "$1" = --test-only ] && exit
 echo "$*" >> "$RECORDS/submitted"
 number=$(wc -l < "$RECORDS/submitted")
 if [ "$number" = "${REFUSED:-}" ]; then
@@ -46,6 +48,8 @@ if [ "$number" = "${REFUSED:-}" ]; then
 fi
 echo "$((100 + number));cluster"
 """,
+    "squeue": 'cat "$RECORDS/queue" 2> /dev/null || true',
+    "sacct": "exit 1",
     "scancel": 'echo "$*" >> "$RECORDS/cancelled"',
 }
 
@@ -97,6 +101,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
 @pytest.fixture(autouse=True)
 def own_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(site.SITE_VARIABLE, str(tmp_path / "site.txt"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK"):
         monkeypatch.delenv(name, raising=False)
@@ -180,15 +185,58 @@ def test_a_secret_comes_from_the_shell_and_is_in_no_script(shell, launcher, monk
 
 
 @pytest.mark.parametrize(
-    ("code", "restarts", "again"),
+    ("code", "failures", "again"),
     [(1, 0, True), (137, 1, True), (1, 2, False), (0, 0, False), (2, 0, False), (3, 0, False)],
 )
-def test_a_failure_starts_again_but_wrong_use_does_not(shell, launcher, code, restarts, again):
+def test_a_failure_starts_again_but_wrong_use_does_not(
+    shell, launcher, tmp_path, code, failures, again
+):
     script = launcher().script(command("curate", retries=2))
     assert "requeue" in flags(script)
-    ended = shell.run(script, CODE=str(code), SLURM_RESTART_COUNT=str(restarts))
+    (tmp_path / "logs" / f"{JOB_NUMBER}.failures").write_text("1\n" * failures)
+    ended = shell.run(script, CODE=str(code))
     assert ended.returncode == code
     assert shell.told("requeued") == (f"requeue {JOB_NUMBER}\n" if again else "")
+    assert (f"Job {JOB_NUMBER} ended with exit code {code}" in ended.stderr) != again
+
+
+def test_a_save_before_the_end_of_the_time_goes_on_in_another_turn(shell, launcher, tmp_path):
+    script = launcher(time="04:00:00").script(command("pretrain", retries=1))
+    assert {"signal=TERM@120", "requeue"} <= flags(script)
+    shell.run(script, CODE="1")
+    shell.run(script, CODE="130")  # a save, after which failures are counted again
+    shell.run(script, CODE="1")
+    assert shell.told("requeued") == f"requeue {JOB_NUMBER}\n" * 3
+    until_the_end = launcher(save_before_end_s=0).script(command("pretrain"))
+    assert not {flag.partition("=")[0] for flag in flags(until_the_end)} & {"signal", "requeue"}
+    assert shell.run(until_the_end, CODE="130").returncode == 130
+    assert shell.told("requeued") == f"requeue {JOB_NUMBER}\n" * 3
+
+
+@pytest.mark.parametrize(
+    ("time", "signal_s"),
+    [("10", 120), ("2", 60), ("1:30", 45), ("00:01:00", 30), ("1-0", 120), ("UNLIMITED", 120)],
+)
+def test_of_a_short_limit_half_is_left_to_save(time, signal_s):
+    assert SlurmSettings(time=time).signal_s == signal_s
+
+
+def test_fewer_machines_will_do(shell, launcher):
+    script = launcher(min_nodes=2).script(command("curate", nodes=4, devices=2))
+    assert "nodes=2-4" in flags(script)
+    # Slurm would give as many machines as the tasks of the least number need.
+    assert not any(flag.startswith("ntasks") for flag in flags(script))
+    for there, taken in ((4, 4), (3, 3), (2, 2)):
+        shell.run(script, TASKS="1", SLURM_JOB_NUM_NODES=str(there))
+        wanted = {f"--nodes={taken}", f"--ntasks={2 * taken}", "--ntasks-per-node=2"}
+        assert wanted <= set(shell.told("srun").splitlines()[-4:])
+
+
+def test_a_job_that_could_never_start_is_taken_back(shell, launcher):
+    (shell.records / "queue").write_text("101|PENDING||PartitionTimeLimit\n")
+    with pytest.raises(ConfigError, match=r"PartitionTimeLimit.*cluster\.time"):
+        launcher().run(command("curate"))
+    assert shell.told("cancelled") == "101\n" and not read_records()
 
 
 def test_a_job_has_the_kept_settings_but_launches_nothing_itself(shell, launcher):

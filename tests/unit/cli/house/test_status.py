@@ -15,6 +15,7 @@ from nemo_cosmos.guardrails.audit import AUDIT_VARIABLE
 def audit_log(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("site")
     monkeypatch.setenv("NEMO_COSMOS_SITE", str(folder / "site.txt"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
     monkeypatch.setenv(AUDIT_VARIABLE, str(folder / "audit.jsonl"))
     return folder / "audit.jsonl"
 
@@ -80,6 +81,7 @@ def test_refusals_are_counted_by_category(tmp_path, run_cli, audit_log):
     with audit_log.open("a") as handle:
         handle.write("no record\n")
     assert run_cli("status", tmp_path, "--json").json == {
+        "jobs": [],
         "runs": [],
         "violations": {"violence": 2, "sexual": 1, "unreadable": 1},
     }

@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.launch.checks import fits_on
 from nemo_cosmos.launch.environment import job_environment
 from nemo_cosmos.launch.job import Job, Started, command_of
-from nemo_cosmos.launch.sbatch import cancel, require_containers, submit
+from nemo_cosmos.launch.jobs.record import JOB_VARIABLE, JobRecord
 from nemo_cosmos.launch.script import command_lines, file_name, render
-from nemo_cosmos.launch.slurm_settings import SlurmSettings, check_slurm_job, interpreter
+from nemo_cosmos.launch.slurm.commands import (
+    cancel,
+    refuse_forever,
+    require_containers,
+    submit,
+)
+from nemo_cosmos.launch.slurm.settings import SlurmSettings, check_slurm_job, interpreter
+from nemo_cosmos.launch.slurm.states import why_never
 from nemo_cosmos.site import choices_for_jobs
 from nemo_cosmos.storage import atomic_path
 
@@ -41,7 +49,7 @@ class SlurmLauncher:
         """Return the script that ``sbatch`` takes."""
         self.check(job)
         settings, resources = self.settings, job.resources
-        kept = choices_for_jobs()
+        kept, smaller = choices_for_jobs(), self._smaller(job)
         return render(
             TEMPLATE,
             name=file_name(job.name),
@@ -53,13 +61,17 @@ class SlurmLauncher:
             kept=kept,
             variants=job.variants,
             num_processes=resources.num_processes,
+            num_nodes=resources.num_nodes,
+            smaller=smaller,
+            job_variable=JOB_VARIABLE,
             devices_per_node=resources.devices_per_node,
-            srun_flags=self._srun_flags(job),
+            srun_flags=self._srun_flags(job, bool(smaller)),
             command=command_lines(
                 interpreter(settings, sys.executable),
                 command_of(job),
-                '"${run[@]}"' if job.variants else "",
+                " ".join(self._added_words(job, bool(smaller))),
             ),
+            save_before_end_s=settings.signal_s,
             retries=max(job.retries, settings.retries),
         )
 
@@ -81,10 +93,12 @@ class SlurmLauncher:
         with atomic_path(path) as temporary:
             temporary.write_text(script, encoding="utf-8")
         number = submit(path, job.after)
-        log = self._log_name(job)
-        for sign, meaning in {"%j": number, "%A": number, "%a": "*"}.items():
-            log = log.replace(sign, meaning)
-        return Started(number=number, log=folder / log)
+        if (reason := why_never(number)) is not None:
+            cancel(number)
+            raise refuse_forever(number, reason)
+        log = folder / self._log_name(job).replace("%j", number).replace("%A", number)
+        JobRecord.of(job, "slurm", number, log=str(log)).keep()
+        return Started(number=number, log=log.with_name(log.name.replace("%a", "*")))
 
     def withdraw(self, started: Started) -> None:
         """Take the job out of the queue."""
@@ -133,6 +147,7 @@ class SlurmLauncher:
     def _flags(self, job: Job) -> list[str]:
         """The options of sbatch, one a line."""
         settings, resources = self.settings, job.resources
+        num_nodes = self._num_nodes(job)
         named: dict[str, object] = {
             "job-name": file_name(job.name),
             "account": settings.account,
@@ -141,8 +156,9 @@ class SlurmLauncher:
             "reservation": settings.reservation,
             "constraint": settings.constraint,
             "time": settings.time,
-            "nodes": resources.num_nodes,
-            "ntasks-per-node": resources.devices_per_node,
+            "nodes": num_nodes,
+            # Of a range, Slurm would give as many machines as the tasks of the least number need.
+            "ntasks-per-node": None if "-" in num_nodes else resources.devices_per_node,
             "gpus-per-node": self._gpus(job),
             "cpus-per-task": settings.cpus_per_task,
             "mem": settings.mem,
@@ -152,7 +168,9 @@ class SlurmLauncher:
             "array": self._array(job),
             # A job that starts again writes on in the same log.
             "open-mode": "append",
-            "requeue": "" if max(job.retries, settings.retries) else None,
+            # To the ranks alone, which save; the script sees how they end.
+            "signal": f"TERM@{settings.signal_s}" if settings.signal_s else None,
+            "requeue": "" if self._goes_back(job) else None,
             **settings.sbatch,
         }
         return [
@@ -160,6 +178,39 @@ class SlurmLauncher:
             for name, value in named.items()
             if value is not None
         ]
+
+    def _goes_back(self, job: Job) -> bool:
+        """Whether the job may start again: after a failure, a save, or a lost machine."""
+        settings = self.settings
+        return bool(max(job.retries, settings.retries) or settings.signal_s or settings.min_nodes)
+
+    def _smaller(self, job: Job) -> list[int]:
+        """The smaller numbers of machines that the job may run on, the largest first.
+
+        Raises:
+            ConfigError: its layout fits none of those that the site allows.
+        """
+        least, most = self.settings.min_nodes, job.resources.num_nodes
+        if least is None or least >= most:
+            return []
+        sizes = [size for size in range(most - 1, least - 1, -1) if fits_on(job.recipe, size)]
+        if not sizes:
+            raise ConfigError(
+                f"cluster.min_nodes={least} lets the job '{job.name}' start on fewer machines than "
+                f"its {most}, but its layout fits no number from {least} to {most - 1}: the global "
+                "batch and the parallel sizes must divide. Set cluster.min_nodes=null, or another "
+                "layout or data.global_batch_size."
+            )
+        return sizes
+
+    def _num_nodes(self, job: Job) -> str:
+        sizes = [job.resources.num_nodes, *self._smaller(job)]
+        return f"{sizes[-1]}-{sizes[0]}" if len(sizes) > 1 else str(sizes[0])
+
+    def _added_words(self, job: Job, is_elastic: bool) -> list[str]:
+        """Words of the command that only the running script knows, as the shell reads them."""
+        words = ['"${run[@]}"'] if job.variants else []
+        return [*words, '"trainer.num_nodes=$nodes"'] if is_elastic and job.recipe else words
 
     def _gpus(self, job: Job) -> int | None:
         """GPUs of a machine: all of it where it is the job's alone, else one a process."""
@@ -178,13 +229,17 @@ class SlurmLauncher:
         """The log's name; of a sweep each run has its own."""
         return f"{file_name(job.name)}-{'%A_%a' if job.variants else '%j'}.log"
 
-    def _srun_flags(self, job: Job) -> list[str]:
+    def _srun_flags(self, job: Job, is_elastic: bool) -> list[str]:
         """The options of srun, one a line."""
         settings = self.settings
         # Slurm binds a task to one core unless it is told how many it has; and srun does not take
         # the number from sbatch.
         cores = settings.cpus_per_task
         flags = [f"--cpus-per-task={cores}" if cores else "--cpu-bind=none"]
+        if is_elastic:
+            devices = job.resources.devices_per_node
+            tasks = f'--ntasks="$((nodes * {devices}))"'
+            flags += ['--nodes="$nodes"', tasks, f"--ntasks-per-node={devices}"]
         if settings.container_image:
             flags += [
                 f"--container-image={shlex.quote(settings.container_image)}",

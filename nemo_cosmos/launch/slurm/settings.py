@@ -48,7 +48,11 @@ class SlurmSettings:
         env_vars: environment variables of every job, besides those of its layout
             (:mod:`nemo_cosmos.platform.gpu_environment`), which they replace.
         secrets: names of variables that a job needs from the shell that submits it.
-        retries: how often a job starts again after a failure.
+        retries: how often a job starts again after failures in a row.
+        save_before_end_s: how long before its time is up a job is asked to save, in seconds; then
+            it goes back into the queue. 0 lets it end. Of a short limit it is half at most.
+        min_nodes: the fewest machines that a job starts with, where not all it asks for are left;
+            of the numbers between, those that its layout fits. None waits for all of them.
         sweep_at_once: the most runs of a sweep at a time.
         check_paths: whether this machine sees the paths above, so that a missing one is refused.
         job_dir: folder of scripts and logs, which all machines see.
@@ -78,6 +82,8 @@ class SlurmSettings:
     env_vars: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     retries: int = 0
+    save_before_end_s: int = 120
+    min_nodes: int | None = None
     sweep_at_once: int | None = None
     check_paths: bool = True
     job_dir: str = "outputs/slurm"
@@ -94,6 +100,8 @@ class SlurmSettings:
             "gpus_per_node": 0,
             "cpus_per_task": 1,
             "retries": 0,
+            "save_before_end_s": 0,
+            "min_nodes": 1,
             "sweep_at_once": 1,
         }.items():
             value = getattr(self, name)
@@ -104,6 +112,14 @@ class SlurmSettings:
     def variables(self) -> dict[str, str]:
         """The site's environment variables: those of its network, and its own."""
         return {**fabric_variables(self.interface, self.ib_devices), **self.env_vars}
+
+    @property
+    def signal_s(self) -> int:
+        """How long before its time is up a job is asked to save; 0 for never."""
+        limit_s = _seconds(self.time)
+        return (
+            self.save_before_end_s if limit_s is None else min(self.save_before_end_s, limit_s // 2)
+        )
 
     @property
     def job_folder(self) -> Path:
@@ -118,6 +134,20 @@ class SlurmSettings:
         """
         own = [f"{folder}:{folder}" for folder in (Path.cwd(), self.job_folder)]
         return list(dict.fromkeys([*self.container_mounts, *job.mounts, *own]))
+
+
+def _seconds(time: str) -> int | None:
+    """The seconds of a time limit as Slurm writes it; None for no limit."""
+    days, dash, clock = time.rpartition("-")
+    if not clock[0].isdigit():
+        return None
+    parts = [int(part) for part in clock.split(":")]
+    if dash:  # D-HH:MM:SS, of which the end may be missing
+        hours, minutes, seconds = (*parts, 0, 0)[:3]
+        return ((int(days) * 24 + hours) * 60 + minutes) * 60 + seconds
+    # MM, MM:SS or HH:MM:SS
+    hours, minutes, seconds = {1: (0, *parts, 0), 2: (0, *parts), 3: tuple(parts)}[len(parts)]
+    return (hours * 60 + minutes) * 60 + seconds
 
 
 def check_slurm_job(settings: SlurmSettings, job: Job) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nemo_cosmos.errors import ConfigError, NemoCosmosError, ServiceError
 
-#: A part of what sbatch says, and what helps.
+#: A part of what Slurm says, and what helps.
 _FIXES = {
+    "partitiontimelimit": "Lower cluster.time; 'sinfo -o \"%P %l\"' shows the limits.",
+    "partitionnodelimit": "Ask for fewer machines (--nodes), or set cluster.partition; 'scontrol "
+    "show partition' shows the limits.",
+    "partitionconfig": "The job asks for more machines (--nodes) or time (cluster.time) than the "
+    "partition allows; 'scontrol show partition' shows its limits.",
     "account": "Set cluster.account; 'sacctmgr show associations user=$USER' lists yours.",
     "partition": "Set cluster.partition; 'sinfo -s' lists those that exist.",
     "qos": "Set cluster.qos; 'sacctmgr show qos' lists those that exist.",
@@ -22,6 +28,8 @@ _FIXES = {
     "generic resource": "Set cluster.gpus_per_node to what Slurm counts on a machine, or to 0.",
     "gres": "Set cluster.gpus_per_node to what Slurm counts on a machine, or to 0.",
     "reservation": "Set cluster.reservation; 'scontrol show reservation' lists them.",
+    "license": "'scontrol show licenses' lists them; cluster.sbatch asks for one.",
+    "dependency": "The job before it has failed or is not known; start the chain again.",
     "feature": "Set cluster.constraint; 'sinfo -o \"%N %f\"' lists the features.",
 }
 _UNREACHABLE = ("unable to contact", "connection refused", "communication", "socket timed out")
@@ -40,8 +48,60 @@ def submit(script: Path, after: str | None = None) -> str:
     """
     # A job whose predecessor has failed would wait for ever.
     order = [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"] if after else []
+    # Slurm may queue a job that asks for more than there is, and let it wait for ever.
+    _call(["sbatch", "--test-only", str(script)], f"the script '{script}'")
     said = _call(["sbatch", "--parsable", *order, str(script)], f"the script '{script}'")
     return said.strip().splitlines()[-1].partition(";")[0]
+
+
+def refuse_forever(number: str, reason: str) -> NemoCosmosError:
+    """Return the error of a job that Slurm queued and would never start.
+
+    Args:
+        number: the job's number.
+        reason: why, in Slurm's words.
+    """
+    return _explained("squeue", f"to start job {number}, and it was taken back", reason)
+
+
+def queued_jobs() -> Mapping[str, tuple[str, str, str]]:
+    """Return state, reason and machines of this user's jobs that Slurm still remembers.
+
+    Returns:
+        by the job's number, or ``NUMBER_PLACE`` for a task of an array.
+
+    Raises:
+        NemoCosmosError: the errors of :func:`submit`.
+    """
+    words = ["squeue", f"--user={os.getuid()}", "--states=all", "--array", "--noheader"]
+    said = _call([*words, "--format=%i|%T|%N|%r"], "to list jobs")
+    rows = (line.split("|", 3) for line in said.splitlines() if line.count("|") >= 3)
+    return {number: (state, reason, nodes) for number, state, nodes, reason in rows}
+
+
+def past_jobs(numbers: Sequence[str]) -> Mapping[str, tuple[str, str, str]]:
+    """Return state, reason and machines of jobs that have left the queue.
+
+    Args:
+        numbers: the jobs, and tasks of arrays.
+
+    Returns:
+        those that Slurm's accounting knows; nothing where a cluster keeps no accounts.
+    """
+    if shutil.which("sacct") is None:
+        return {}
+    words = ["sacct", "--allocations", "--noheader", "--parsable2", f"--jobs={','.join(numbers)}"]
+    ended = subprocess.run(
+        [*words, "--format=JobID,State,ExitCode,NodeList"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    rows = (line.split("|") for line in ended.stdout.splitlines() if line.count("|") == 3)
+    return {
+        number: (state, "" if code == "0:0" else f"exit code {code.partition(':')[0]}", nodes)
+        for number, state, code, nodes in rows
+    }
 
 
 def require_containers() -> None:
