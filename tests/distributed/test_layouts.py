@@ -13,6 +13,7 @@ from nemo_cosmos.testing.processes import DistributedTestError, ProcessPool
 from tests.distributed.test_resharding import train as train_recipe
 from tests.distributed.test_resharding import write_data
 from tests.distributed.training_case import (
+    ADAPTED,
     PACKS,
     STEERED,
     STEPS,
@@ -60,6 +61,7 @@ WITH_VIEWS = (
     ("fsdp", "views"),
 )
 STEERABLE = ("tp_sp", "cp_p2p", "pp", "vpp", "dp_overlap", "fsdp")
+WITH_ADAPTERS = ("tp", "tp_sp_recompute", "pp", "dp_overlap", "fsdp")
 FOUR = {
     "tp_cp": Layout(tensor_model_parallel_size=2, sequence_parallel=True, context_parallel_size=2),
     "tp_pp": Layout(
@@ -178,6 +180,20 @@ def test_several_cameras_on_two_processes(
     found = two_processes.run(train, task, TWO[name], weights, str(tmp_path))
     compare(found, expected)
     assert expected.sampled and all(one.sampled for one in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_ADAPTERS)
+def test_adapters_on_two_processes(
+    name: str, two_processes: ProcessPool, one_process: Expected, tmp_path: Path
+) -> None:
+    """Gradients of adapters and controls, and no others; the base stays as it is."""
+    weights, expected = one_process(ADAPTED)
+    assert all(
+        "adapter" in piece.name or piece.name.startswith("controls.")
+        for piece in expected.gradients[0]
+    )
+    compare(two_processes.run(train, ADAPTED, TWO[name], weights, str(tmp_path)), expected)
 
 
 @pytest.mark.slow

@@ -40,6 +40,8 @@ CODES = ("codes", "codes_text", "codes_steered")
 NUM_CODES = 90
 """They are padded to 128, so that a tensor-parallel rank holds codes and what pads them."""
 DECODED_GRID = (3, 2, 4)
+ADAPTED = "adapted"
+"""A task of its own: as video2world with actions, with adapters trained instead of the weights."""
 PACKS = "packs"
 """A task of its own: as video2world, with samples of different shapes in packs of one to three."""
 
@@ -379,7 +381,12 @@ def make_model(task: str, layout: Layout) -> Any:
         controls["controls"] = controls["controls"][:1]  # a camera steers diffusion alone
         return ARModel(codes_config(task, layout), optim=optimizer(), **controls)
     process = process_of_views() if task in VIEWS else None
-    return DiffusionModel(config_of(task, layout), process, optimizer(), **controls_of(task))
+    model = DiffusionModel(config_of(task, layout), process, optimizer(), **controls_of(task))
+    if task == ADAPTED:
+        from nemo_cosmos.training.adapters.lora import LoRA
+
+        model.peft = LoRA(dim=3, alpha=6)  # a rank that no number of processes divides
+    return model
 
 
 def process_of_views() -> Any:
@@ -465,7 +472,7 @@ def controls_of(task: str) -> dict[str, Any]:
     from nemo_cosmos.controls import ControlSpec
     from nemo_cosmos.models.diffusion.controls import TokenizerFacts
 
-    controls = [ControlSpec("action"), ControlSpec("camera")] if task == STEERED else []
+    controls = [ControlSpec("action"), ControlSpec("camera")] if task in (STEERED, ADAPTED) else []
     return {"controls": controls, "tokenizer": TokenizerFacts(ACTIONS_A_FRAME)}
 
 
@@ -602,6 +609,7 @@ def gradient_pieces(trainer: Any) -> list[Piece]:
         )
         for network in getattr(trainer.strategy, "sharded_networks", ())
         for rows in network.rows
+        if rows.main.requires_grad
     ]
     if pieces:
         return pieces
@@ -667,7 +675,11 @@ def write_weights(task: str, folder: str) -> None:
     from nemo_cosmos.platform import ensure_model_parallel
 
     ensure_model_parallel()
-    state = named_tensors(make_model(task, Layout()).build(None))
+    model = make_model(task, Layout())
+    network = model.build(None)
+    if model.peft is not None:
+        model.peft.apply(network)
+    state = named_tensors(network)
     generator = torch.Generator().manual_seed(3)
     for value in state.values():
         if not value.any():

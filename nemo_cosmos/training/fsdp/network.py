@@ -11,7 +11,9 @@ resharded, averaged and exported like any other, and resumes without FSDP, or wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ from megatron.core.distributed.fsdp.src.megatron_fsdp.param_and_grad_buffer impo
 from megatron.core.transformer.module import Float16Module, MegatronModule
 from megatron.core.transformer.transformer_layer import BaseTransformerLayer
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.megatron.parts import TensorPart, parts_of
@@ -71,6 +74,25 @@ class Rows:
         )
 
 
+@contextmanager
+def _frozen_weights_accepted() -> Iterator[None]:
+    """Within the block, hooks on the gradients of frozen weights are left out.
+
+    Megatron-FSDP groups weights by whether they are trained, but asks each for its gradient's hook,
+    which torch refuses.
+    """
+    register = Tensor.register_post_accumulate_grad_hook
+
+    def where_trained(weight: Tensor, hook: Callable[[Tensor], None]) -> RemovableHandle:
+        return register(weight, hook) if weight.requires_grad else RemovableHandle(OrderedDict())
+
+    Tensor.register_post_accumulate_grad_hook = where_trained  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Tensor.register_post_accumulate_grad_hook = register  # type: ignore[method-assign]
+
+
 class _Called(MegatronModule):
     """Calls the network: Megatron-FSDP hooks only what is inside the module that it is given."""
 
@@ -113,13 +135,14 @@ class ShardedNetwork(FullyShardedDataParallel):
         # Read where each weight lies before Megatron-FSDP takes the whole ones apart.
         entries: dict[str, ShardedTensor] = network.sharded_state_dict()
         whole = {id(part.tensor): part for part in parts_of(network)}
-        super().__init__(
-            config,
-            ddp_config,
-            module if cast else _Called(network),
-            fsdp_unit_modules=[BaseTransformerLayer],
-            **kwargs,
-        )
+        with _frozen_weights_accepted():
+            super().__init__(
+                config,
+                ddp_config,
+                module if cast else _Called(network),
+                fsdp_unit_modules=[BaseTransformerLayer],
+                **kwargs,
+            )
         self.start_param_sync = self._start_param_sync
         if collective_backend() == "gloo":
             # gloo corrupts the heap now and then when its thread unpacks several gathered weights
