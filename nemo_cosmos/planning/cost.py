@@ -149,7 +149,8 @@ class _Step:
         )
 
     def _products(self) -> float:
-        flops = (3 + self.repeated) * self.workload.flops.other * self.share
+        sample = self.workload.flops
+        flops = (sample.product_passes + self.repeated) * sample.other * self.share
         usual = flops / (self._peak() * self.gpu.achieved.products)
         if not self.is_fp8:
             return usual
@@ -203,10 +204,11 @@ class _Step:
         ranks = layout.state_ranks
         if ranks == 1:
             return 0.0
-        ring_s = self._held() * (ranks - 1) / ranks / self._link(layout.tp * ranks)
-        reduce_s, gather_s = (
-            ring_s * size for size in (precision.gradient_bytes, precision.compute_bytes)
-        )
+        ring_s = (ranks - 1) / ranks / self._link(layout.tp * ranks)
+        # FSDP gathers frozen weights, too.
+        gathered = self._held() if layout.fsdp else self._trained()
+        reduce_s = self._trained() * precision.gradient_bytes * ring_s
+        gather_s = gathered * precision.compute_bytes * ring_s
         if layout.fsdp:
             return layout.num_micro_batches * _behind(reduce_s + 2 * gather_s, micro_s)
         if not self.overlap.data:
@@ -217,10 +219,13 @@ class _Step:
         """Seconds of a step in which the optimiser's state is read and written."""
         precision = self.workload.precision
         state = 2 * (precision.optimizer_bytes + precision.ema_bytes) + precision.gradient_bytes
-        return self._held() / self.layout.state_ranks * state / self.memory_bytes_per_s
+        return self._trained() / self.layout.state_ranks * state / self.memory_bytes_per_s
 
     def _held(self) -> int:
         return self.workload.parameters.on_stage(self.layout.tp, self.layout.pp)
+
+    def _trained(self) -> int:
+        return self.workload.parameters.trained_on_stage(self.layout.tp, self.layout.pp)
 
     def _peak(self) -> float:
         return self.gpu.peak_flops(self.workload.precision.name)

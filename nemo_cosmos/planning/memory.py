@@ -51,16 +51,18 @@ def memory(workload: Workload, layout: ParallelLayout) -> Memory:
     """
     precision, parameters = workload.precision, workload.parameters
     held = parameters.on_stage(layout.tp, layout.pp)
+    trained = parameters.trained_on_stage(layout.tp, layout.pp)
     state_ranks = layout.state_ranks if layout.fsdp else 1
     gathered = 0.0
     if layout.fsdp:  # one layer's weights at work, the next on its way, one layer's gradients
         layer = parameters.layer_sharded / layout.tp + parameters.layer_replicated
-        gathered = layer * (2 * precision.compute_bytes + precision.gradient_bytes)
+        stepped = layer if parameters.trained_outside is None else parameters.layer_adapters
+        gathered = 2 * layer * precision.compute_bytes + stepped * precision.gradient_bytes
     return Memory(
         weights=held * precision.compute_bytes / state_ranks,
-        gradients=held * precision.gradient_bytes / state_ranks,
-        optimizer=held * precision.optimizer_bytes / layout.state_ranks,
-        ema=held * precision.ema_bytes / layout.state_ranks,
+        gradients=trained * precision.gradient_bytes / state_ranks,
+        optimizer=trained * precision.optimizer_bytes / layout.state_ranks,
+        ema=trained * precision.ema_bytes / layout.state_ranks,
         activations=activation_bytes(workload, layout),
         buffers=gathered + workload.working_bytes(layout.split),
         context=CONTEXT_BYTES,

@@ -72,14 +72,17 @@ class Plan:
     def to_dict(self) -> dict[str, object]:
         """Plain values for ``--json``; gigabytes are 10^9 bytes."""
         workload, best = self.workload, self.best
-        trained = workload.parameters.trained
+        parameters = workload.parameters
+        trained = parameters.trained
+        held = parameters.network + parameters.training_only
+        held += parameters.layers * parameters.layer_adapters
         precision, published = workload.precision, workload.published_bytes()
         paper = {f"{kind}_gb": size / GB for kind, size in published.items()}
         state = {
-            "weights": precision.compute_bytes,
-            "gradients": precision.gradient_bytes,
-            "optimizer": precision.optimizer_bytes,
-            "ema": precision.ema_bytes,
+            "weights": precision.compute_bytes * held,
+            "gradients": precision.gradient_bytes * trained,
+            "optimizer": precision.optimizer_bytes * trained,
+            "ema": precision.ema_bytes * trained,
         }
         return {
             "parameters": workload.parameters.network,
@@ -91,8 +94,8 @@ class Plan:
             **workload.describe(),
             "micro_batch_size": workload.micro_batch_size,
             "global_batch_size": workload.global_batch_size,
-            "model_state_gb_total": trained * precision.state_bytes / GB,
-            "model_state_gb": {kind: trained * size / GB for kind, size in state.items()},
+            "model_state_gb_total": sum(state.values()) / GB,
+            "model_state_gb": {kind: size / GB for kind, size in state.items()},
             "activation_gb_per_gpu": best.memory.activations / GB,
             "activation_gb_per_gpu_by_recompute": {
                 mode: size / GB for mode, size in by_recomputation(workload, best.layout).items()

@@ -209,6 +209,8 @@ def build_model(recipe: run.Partial) -> WorldModel:
         if network is not None and name in network.__arguments__:
             delattr(network, name)
     model: WorldModel = fdl.build(configured)
+    if getattr(recipe, "peft", None) is not None:
+        model.peft = fdl.build(recipe.peft)  # type: ignore[attr-defined]
     # The strategy would write it into the network's configuration.
     model.config.virtual_pipeline_model_parallel_size = getattr(
         recipe.trainer.strategy, "virtual_pipeline_model_parallel_size", None

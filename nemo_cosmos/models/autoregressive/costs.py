@@ -21,6 +21,7 @@ import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
@@ -47,6 +48,9 @@ from nemo_cosmos.models.common.costs import (
 from nemo_cosmos.models.common.latents import LatentGrid
 from nemo_cosmos.platform import install_cpu_backend
 from nemo_cosmos.platform.distributed import single_process_groups
+
+if TYPE_CHECKING:
+    from nemo_cosmos.models.common.megatron.module import Peft
 
 NORMED_VALUES = 2
 """Kept values of the width E a token and sub-layer: its input, and the input normalised."""
@@ -79,6 +83,7 @@ class ARWorkload:
         other_grids_thw: further sizes of samples, which have to divide over ranks, too.
         controls: what steers the model.
         tokenizer: factors of the tokenizer that made the codes.
+        peft: what is trained instead of all weights.
     """
 
     config: ARConfig
@@ -90,11 +95,12 @@ class ARWorkload:
     other_grids_thw: tuple[Grid, ...] = ()
     controls: tuple[ControlSpec, ...] = ()
     tokenizer: TokenizerFacts = field(default_factory=TokenizerFacts)
+    peft: Peft | None = None
 
     @cached_property
     def parameters(self) -> ParameterCounts:
         """The network's parameters by place."""
-        return count_parameters(self.config, self.controls, self.tokenizer)
+        return count_parameters(self.config, self.controls, self.tokenizer, self.peft)
 
     @property
     def num_tokens(self) -> int:
@@ -172,7 +178,7 @@ class ARWorkload:
         """Operations of one sample's forward pass."""
         parts = ar_flops(self.config, self.num_tokens, self.num_text_tokens)
         attention = parts.self_attention + parts.cross_attention
-        return ForwardFlops(attention, parts.forward - attention)
+        return ForwardFlops(attention, parts.forward - attention, self.peft is None)
 
     def check_split(self, split: Split) -> None:
         """Apply the checks of training.
@@ -231,6 +237,7 @@ def count_parameters(
     config: ARConfig,
     controls: Sequence[ControlSpec] = (),
     tokenizer: TokenizerFacts | None = None,
+    peft: Peft | None = None,
 ) -> ParameterCounts:
     """Build the network with one layer on torch's meta device, without memory, and count it.
 
@@ -241,6 +248,7 @@ def count_parameters(
         config: the network's configuration, however it is spread over ranks.
         controls: what steers the model.
         tokenizer: factors of the tokenizer that made the codes, which embedders depend on.
+        peft: what is trained instead of all weights.
     """
     install_cpu_backend()
     num_layers = config.num_layers
@@ -268,6 +276,8 @@ def count_parameters(
         first_stage=_size([net.embedding]) - begin,
         last_stage=_size([net.norm, net.output]),
         training_only=begin,
+        layer_adapters=0 if peft is None else peft.count_added(net.blocks),
+        trained_outside=None if peft is None else _size([steering]),
     )
 
 

@@ -146,6 +146,7 @@ class AutoregressiveFamily:
             other_grids_thw=tuple(grids[1:]),
             controls=model.controls,
             tokenizer=TokenizerFacts.of(tokenizer),
+            peft=model.peft,
         )
 
 

@@ -98,6 +98,9 @@ class ParameterCounts:
         last_stage: parameters on the last stage alone, such as the output.
         training_only: parameters on the last stage that belong to training and not to a released
             model, such as a learned variance of the loss.
+        layer_adapters: parameters of one layer's adapters, trained instead of its weights.
+        trained_outside: parameters outside the layers that are trained beside adapters, on every
+            stage; None where all weights are trained.
     """
 
     layers: int
@@ -107,6 +110,8 @@ class ParameterCounts:
     first_stage: int = 0
     last_stage: int = 0
     training_only: int = 0
+    layer_adapters: int = 0
+    trained_outside: int | None = None
 
     @property
     def network(self) -> int:
@@ -117,14 +122,23 @@ class ParameterCounts:
     @property
     def trained(self) -> int:
         """All that the optimiser steps."""
+        if self.trained_outside is not None:
+            return self.layers * self.layer_adapters + self.trained_outside
         return self.network + self.training_only
 
     def on_stage(self, tp: int, pp: int) -> int:
         """Return the most parameters that a rank holds, over the pipeline stages."""
-        layers = self.layers // pp * (self.layer_sharded // tp + self.layer_replicated)
+        layer = self.layer_sharded // tp + self.layer_replicated + self.layer_adapters
+        layers = self.layers // pp * layer
         last = self.last_stage + self.training_only
         ends = self.first_stage + last if pp == 1 else max(self.first_stage, last)
         return layers + self.every_stage + ends
+
+    def trained_on_stage(self, tp: int, pp: int) -> int:
+        """Return the most trained parameters that a rank holds; adapters count as whole."""
+        if self.trained_outside is None:
+            return self.on_stage(tp, pp)
+        return self.layers // pp * self.layer_adapters + self.trained_outside
 
 
 @dataclass(frozen=True)
@@ -134,10 +148,13 @@ class ForwardFlops:
     Attributes:
         attention: attention scores and weighted sums.
         other: all other matrix products.
+        has_weight_gradients: whether the backward pass computes gradients of the weights; those of
+            adapters are too few to count.
     """
 
     attention: int
     other: int
+    has_weight_gradients: bool = True
 
     @property
     def total(self) -> int:
@@ -147,12 +164,17 @@ class ForwardFlops:
     @property
     def training(self) -> int:
         """Forward and backward pass, without recomputation."""
-        return 3 * self.total
+        return 3 * self.attention + self.product_passes * self.other
+
+    @property
+    def product_passes(self) -> int:
+        """Forward passes that a product costs: itself, its input's gradient, its weight's."""
+        return 3 if self.has_weight_gradients else 2
 
     @property
     def recomputed_training(self) -> int:
         """The same with full recomputation of activations: the forward pass twice."""
-        return 4 * self.total
+        return self.training + self.total
 
 
 @dataclass(frozen=True)

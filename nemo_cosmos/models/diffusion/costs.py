@@ -30,6 +30,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
@@ -59,6 +60,9 @@ from nemo_cosmos.models.diffusion.parallel.divisibility import Sharing
 from nemo_cosmos.models.diffusion.process.edm import LogVariance
 from nemo_cosmos.platform import install_cpu_backend
 from nemo_cosmos.platform.distributed import single_process_groups
+
+if TYPE_CHECKING:
+    from nemo_cosmos.models.common.megatron.module import Peft
 
 WIDE_VALUES = 3
 """Kept values of the width E a token and sub-layer, outside the attention heads."""
@@ -109,6 +113,7 @@ class DiffusionWorkload:
         controls: what steers the model.
         tokenizer: factors of the tokenizer that makes its latents.
         learned_variance: whether training learns the variance of the loss.
+        peft: what is trained instead of all weights.
     """
 
     config: DiTConfig
@@ -123,11 +128,14 @@ class DiffusionWorkload:
     controls: tuple[ControlSpec, ...] = ()
     tokenizer: TokenizerFacts | None = None
     learned_variance: bool = False
+    peft: Peft | None = None
 
     @cached_property
     def parameters(self) -> ParameterCounts:
         """The network's parameters by place."""
-        return count_parameters(self.config, self.controls, self.learned_variance, self.tokenizer)
+        return count_parameters(
+            self.config, self.controls, self.learned_variance, self.tokenizer, self.peft
+        )
 
     @property
     def num_tokens(self) -> int:
@@ -208,7 +216,7 @@ class DiffusionWorkload:
             self.config, self.latent_thw, self.num_text_tokens, noise_levels=self.noise_levels
         )
         attention = parts.self_attention + parts.cross_attention
-        return ForwardFlops(attention, parts.forward - attention)
+        return ForwardFlops(attention, parts.forward - attention, self.peft is None)
 
     def check_split(self, split: Split) -> None:
         """Apply the checks of training.
@@ -292,6 +300,7 @@ def count_parameters(
     controls: Sequence[ControlSpec] = (),
     learned_variance: bool = False,
     tokenizer: TokenizerFacts | None = None,
+    peft: Peft | None = None,
 ) -> ParameterCounts:
     """Build the network with one layer on torch's meta device, without memory, and count it.
 
@@ -300,6 +309,7 @@ def count_parameters(
         controls: what steers the model.
         tokenizer: factors of the tokenizer that makes its latents.
         learned_variance: whether training learns the variance of the loss.
+        peft: what is trained instead of all weights.
     """
     install_cpu_backend()
     num_layers = config.num_layers
@@ -329,6 +339,10 @@ def count_parameters(
         first_stage=first,
         last_stage=last,
         training_only=_size([logvar]),
+        layer_adapters=0 if peft is None else peft.count_added(net.blocks),
+        trained_outside=None
+        if peft is None
+        else _size([steering, getattr(net, "view_embed", None)]),
     )
 
 

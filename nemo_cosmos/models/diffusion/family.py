@@ -143,6 +143,7 @@ class DiffusionFamily:
             controls=model.controls,
             tokenizer=model.tokenizer,
             learned_variance=model.process.edm.learned_variance,
+            peft=model.peft,
         )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from megatron.core.transformer.transformer_layer import BaseTransformerLayer
 from torch import nn
@@ -92,6 +93,11 @@ class LoRA:
         trained = {ADAPTER, *self.trained_modules}
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(not trained.isdisjoint(name.split(".")))
+
+    def count_added(self, network: nn.Module) -> int:
+        """The parameters that the adapters of a network have."""
+        maps: list[Any] = [base for name, base in _maps(network) if self.targets(name)]
+        return sum(self.dim * sum(base.weight.shape) for base in maps)
 
     def targets(self, name: str) -> bool:
         """Whether a map, by its name in the whole network, gets an adapter."""

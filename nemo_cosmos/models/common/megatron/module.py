@@ -61,6 +61,10 @@ class Peft(Protocol):
         """Add them to this rank's part of a network, and freeze the rest; in place."""
         ...
 
+    def count_added(self, network: nn.Module) -> int:
+        """The parameters that :meth:`apply` would add."""
+        ...
+
 
 class MegatronLightningModule(pl.LightningModule, io.IOMixin, io.ConnectorMixin, fn.FNMixin):
     """A model that NeMo's MegatronStrategy trains.
