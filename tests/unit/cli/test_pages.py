@@ -240,6 +240,19 @@ def the_whole_road(page: Page) -> None:
     assert Path("my_world/model_index.json").is_file()
 
 
+def adapters(page: Page) -> None:
+    latents(world("worlds/7b") / "tokenizer")
+    starts()
+    quick = ["optim.config.lr=0.1", "optim.lr_scheduler.warmup_steps=1"]
+    page.run("nemo-cosmos finetune", *STEP, *quick)
+    page.run("nemo-cosmos predict", *SAMPLING)
+    page.run("nemo-cosmos export worlds/7b worlds/7b_rain")
+    assert Path("worlds/7b_rain/model.safetensors").is_file()
+    page.run("nemo-cosmos export worlds/7b rain_pipeline")
+    page.run("nemo-cosmos export outputs/rain/adapter")
+    assert Path("rain_hf/pytorch_lora_weights.safetensors").is_file()
+
+
 def checkpoints(page: Page) -> None:
     from nemo_cosmos import api
 
@@ -368,6 +381,7 @@ def robot_data(page: Page) -> None:
 
 
 STORIES: dict[str, Callable[[Page], None]] = {
+    "adapters.md": adapters,
     "README.md": readme,
     "checkpoints.md": checkpoints,
     "commands.md": commands,
