@@ -1,7 +1,7 @@
 """Jobs in a real Slurm: four machines that are daemons of this one (``slurm_cluster.sh``).
 
-The quick tests run small commands in the place of ours. Those that train or lose machines are asked
-for with ``NEMO_COSMOS_E2E=slurm``; they take some ten minutes on two cores.
+The tests run small commands in the place of ours. The one that loses a machine is asked for with
+``NEMO_COSMOS_E2E=slurm`` and takes another minute.
 """
 
 from __future__ import annotations
