@@ -21,7 +21,7 @@ def drawn_tree() -> dict[str, str]:
     parents: dict[str, str] = {}
     above: list[tuple[int, str]] = []
     for line in (errors.__doc__ or "").splitlines():
-        match = re.match(r"^([\s│├└─]*)([A-Z]\w*Error|Cancelled)\b", line)
+        match = re.match(r"^([\s│├└─]*)([A-Z]\w*Error|Cancelled|Preempted)\b", line)
         if match is None:
             continue
         depth, name = len(match[1]), match[2]
