@@ -12,8 +12,6 @@ Shape suffixes: T frames, P points, C channels; 33 and 44 matrices.
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import cv2
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from nemo_cosmos.controls import Values
+from nemo_cosmos.evaluation.geometry.kept import LastResults
 from nemo_cosmos.evaluation.metric import Frames
 
 Floats = NDArray[np.float64]
@@ -36,9 +35,8 @@ _OUTLIER = 3.0
 _DAMPING = 1e-6
 _ENOUGH = 1e-4
 _SURE = 0.998
-_MAX_KEPT = 8
 
-_kept: OrderedDict[str, AlignedPath] = OrderedDict()
+_kept: LastResults[AlignedPath] = LastResults(most=8)
 
 
 @dataclass(frozen=True)
@@ -67,14 +65,9 @@ def find_aligned_path(frames_THWC: Frames, camera: Values, depth_HW: Floats) -> 
         depth_HW: depth of the first frame along the axis, in metres.
     """
     lenses_T33 = np.asarray(camera["intrinsics"], np.float64)
-    digest = hashlib.sha256(frames_THWC.tobytes())
-    digest.update(lenses_T33.tobytes() + np.asarray(depth_HW, np.float64).tobytes())
-    about = digest.hexdigest()
-    if about not in _kept:
-        _kept[about] = _find(frames_THWC, lenses_T33, np.asarray(depth_HW, np.float64))
-        while len(_kept) > _MAX_KEPT:
-            _kept.popitem(last=False)
-    return _kept[about]
+    depths_HW = np.asarray(depth_HW, np.float64)
+    about = (frames_THWC.tobytes(), lenses_T33.tobytes(), depths_HW.tobytes())
+    return _kept.get(about, lambda: _find(frames_THWC, lenses_T33, depths_HW))
 
 
 def _find(frames_THWC: Frames, lenses_T33: Floats, depth_HW: Floats) -> AlignedPath:

@@ -8,14 +8,14 @@ Shape suffixes: N points, 2 for (x, y).
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_cosmos.evaluation.geometry.kept import LastResults
 from nemo_cosmos.evaluation.metric import Features, Frames
 
 DIAGONAL_PX = float(np.hypot(960, 540))
@@ -43,7 +43,7 @@ class Keypoints:
     descriptors_ND: NDArray[np.uint8] | None
 
 
-_kept: OrderedDict[bytes, Keypoints] = OrderedDict()
+_kept: LastResults[Keypoints] = LastResults(_MAX_KEPT)
 
 
 def describe_sift() -> Features:
@@ -61,13 +61,8 @@ def find_keypoints(frames_THWC: Frames) -> list[Keypoints]:
     """
     found = []
     for frame_HWC in frames_THWC:
-        about = hashlib.sha256(frame_HWC.tobytes() + str(frame_HWC.shape).encode()).digest()
-        if about not in _kept:
-            _kept[about] = _detect(frame_HWC)
-        _kept.move_to_end(about)
-        found.append(_kept[about])
-    while len(_kept) > _MAX_KEPT:
-        _kept.popitem(last=False)
+        about = (frame_HWC.tobytes(), str(frame_HWC.shape).encode())
+        found.append(_kept.get(about, partial(_detect, frame_HWC)))
     return found
 
 

@@ -5,12 +5,10 @@ Shape suffixes: T frames, N frames that have a place.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
 import tempfile
-from collections import OrderedDict
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +21,7 @@ from nemo_cosmos.controls import Values
 from nemo_cosmos.controls.camera import project_rays
 from nemo_cosmos.errors import VideoError
 from nemo_cosmos.evaluation.geometry.epipolar import Lens
+from nemo_cosmos.evaluation.geometry.kept import LastResults
 from nemo_cosmos.evaluation.metric import Features, Frames
 from nemo_cosmos.platform import has, require
 
@@ -30,9 +29,8 @@ MIN_FRAMES = 3
 MAX_FRAMES = 40
 """Frames that are reconstructed; of longer videos as many are taken, evenly spread."""
 TIMEOUT_S = 1800
-_MAX_KEPT = 4
 
-_kept: OrderedDict[str, CameraPath] = OrderedDict()
+_kept: LastResults[CameraPath] = LastResults(most=4)
 
 
 @dataclass(frozen=True)
@@ -82,15 +80,12 @@ def find_path(name: str, frames_THWC: Frames, camera: Values | None) -> CameraPa
             "Leave the metric out."
         )
     lens = {key: array for key, array in (camera or {}).items() if key != "poses"}
-    digest = hashlib.sha256(frames_THWC.tobytes())
-    for key, array in sorted(lens.items()):
-        digest.update(f"{key}{np.asarray(array, np.float64).tolist()}".encode())
-    about = digest.hexdigest()
-    if about not in _kept:
-        _kept[about] = _reconstruct(name, frames_THWC, camera)
-        while len(_kept) > _MAX_KEPT:
-            _kept.popitem(last=False)
-    return _kept[about]
+    seen = (
+        f"{key}{np.asarray(array, np.float64).tolist()}".encode()
+        for key, array in sorted(lens.items())
+    )
+    about = (frames_THWC.tobytes(), *seen)
+    return _kept.get(about, lambda: _reconstruct(name, frames_THWC, camera))
 
 
 def _reconstruct(name: str, frames_THWC: Frames, camera: Values | None) -> CameraPath:

@@ -140,7 +140,7 @@ def test_too_few_frames_and_a_crash_are_reasons(flown, monkeypatch, tmp_path):
 
 def test_without_colmap_a_suite_goes_on_and_a_metric_names_the_package(flown, monkeypatch):
     monkeypatch.setattr(reconstruction, "has", lambda module: False)
-    monkeypatch.setattr(reconstruction, "_kept", type(reconstruction._kept)())
+    monkeypatch.setattr(reconstruction, "_kept", type(reconstruction._kept)(most=4))
 
     def missing(module):
         raise MissingDependencyError(f"The package '{module}' is not installed.")

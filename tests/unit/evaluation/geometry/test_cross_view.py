@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import replace
 
 import cv2
@@ -18,6 +17,7 @@ from nemo_cosmos.evaluation.geometry.cross_view import (
     given_camera_view_errors,
     view_agreement,
 )
+from nemo_cosmos.evaluation.geometry.kept import LastResults
 from nemo_cosmos.evaluation.geometry.points import Keypoints, find_keypoints, match
 from nemo_cosmos.evaluation.metric import Case, View
 
@@ -159,8 +159,7 @@ def test_a_mutual_match_is_best_both_ways():
 
 
 def test_points_are_found_once_and_kept_for_few_frames(monkeypatch):
-    monkeypatch.setattr(points, "_kept", OrderedDict())
-    monkeypatch.setattr(points, "_MAX_KEPT", 2)
+    monkeypatch.setattr(points, "_kept", LastResults(most=2))
     frames = np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), np.uint8)
     first = find_keypoints(frames)
     assert len(points._kept) == 2
