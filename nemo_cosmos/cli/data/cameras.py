@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from nemo_cosmos.cli.data.converted import say_converted
 from nemo_cosmos.cli.kit.options import AsJson, number, parse_size
-from nemo_cosmos.cli.main import Exit
-from nemo_cosmos.errors import counted
 from nemo_cosmos.progress import show_progress
 
 CURATE = "--split none --min-clip-s 0.5"
@@ -68,15 +65,4 @@ def cameras(
     )
     with show_progress("Converting", "recordings", "json" if as_json else "people") as update:
         report = convert_cameras(source, out, reading, update)
-    if as_json:
-        typer.echo(json.dumps(report.to_json()))
-    else:
-        typer.echo(
-            f"{counted(report.num_converted, 'recording')} in '{report.folder}', "
-            f"{report.num_reused} of them finished earlier."
-        )
-        for name, reason in report.rejected.items():
-            typer.echo(f"  left out {name}: {reason}")
-        typer.echo(f"Next: nemo-cosmos curate {shlex.quote(report.folder)} SHARDS {CURATE}")
-    if not report.num_converted:
-        raise typer.Exit(Exit.FAILED)
+    say_converted(report, "recording", "curate", CURATE, as_json)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from nemo_cosmos.cli.data.converted import say_converted
 from nemo_cosmos.cli.kit.options import AsJson, listed, number, parse_size
-from nemo_cosmos.cli.main import Exit
-from nemo_cosmos.errors import ConfigError, counted
+from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.progress import show_progress
 
 
@@ -81,18 +79,7 @@ def driving(
     )
     with show_progress("Converting", "drives", "json" if as_json else "people") as update:
         report = convert_rig(source, out, reading, update)
-    if as_json:
-        typer.echo(json.dumps(report.to_json()))
-    else:
-        typer.echo(
-            f"{counted(report.num_converted, 'drive')} in '{report.folder}', "
-            f"{report.num_reused} of them finished earlier."
-        )
-        for name, reason in report.rejected.items():
-            typer.echo(f"  left out {name}: {reason}")
-        typer.echo(f"Next: nemo-cosmos dataset shard {shlex.quote(report.folder)} SHARDS")
-    if not report.num_converted:
-        raise typer.Exit(Exit.FAILED)
+    say_converted(report, "drive", "dataset shard", "", as_json)
 
 
 def _span(text: str) -> tuple[int, int]:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from nemo_cosmos.cli.data.converted import say_converted
 from nemo_cosmos.cli.kit.options import AsJson, number, parse_size
-from nemo_cosmos.cli.main import DATA, CommandEntry, CommandGroup, Exit
-from nemo_cosmos.errors import counted
+from nemo_cosmos.cli.main import DATA, CommandEntry, CommandGroup
 from nemo_cosmos.progress import show_progress
-
-if TYPE_CHECKING:
-    from post_training.robotics.conversion import ConversionReport
 
 CONVERT = CommandGroup(
     """Convert a data set to videos with instructions and actions, or with cameras, beside them.
@@ -72,7 +67,7 @@ def bridge(
 
     with show_progress("Converting", "recordings", "json" if as_json else "people") as update:
         report = convert_bridge(source, out, _size(size), fps, update)
-    _report(report, as_json)
+    say_converted(report, "episode", "curate", CURATE, as_json)
 
 
 def lerobot(
@@ -118,26 +113,8 @@ def lerobot(
         report = convert_lerobot(
             source, out, _size(size), camera, as_action, update, embodiment=embodiment
         )
-    _report(report, as_json)
+    say_converted(report, "episode", "curate", CURATE, as_json)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
     return None if text is None else parse_size(text)
-
-
-def _report(report: ConversionReport, as_json: bool) -> None:
-    """Say what became of the data set; code 1 where nothing could be converted."""
-    if as_json:
-        typer.echo(json.dumps(report.to_json()))
-    else:
-        typer.echo(
-            f"{counted(report.num_converted, 'episode')} in '{report.folder}', "
-            f"{report.num_reused} of them "
-            "finished earlier."
-        )
-        for name, reason in report.rejected.items():
-            typer.echo(f"  left out {name}: {reason}")
-        folder = shlex.quote(report.folder)
-        typer.echo(f"Next: nemo-cosmos curate {folder} SHARDS {CURATE}")
-    if not report.num_converted:
-        raise typer.Exit(Exit.FAILED)
