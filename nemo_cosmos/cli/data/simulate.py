@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -16,7 +17,8 @@ from nemo_cosmos.progress import Progress, show_progress
 
 if TYPE_CHECKING:
     from nemo_cosmos.checklist import Check
-    from post_training.rendering import FilmReport
+    from post_training.recordings import Recordings
+    from post_training.rendering import FilmReport, FilmSettings
 
 FPS = {"robot": 10.0, "physics": 20.0, "rooms": 10.0, "driving": 10.0}
 """Scenes, and the frame rate of each by default."""
@@ -212,7 +214,6 @@ def _robot(asked: _Asked) -> _Job:
 def _physics(asked: _Asked, scenarios: tuple[str, ...]) -> _Job:
     from post_training.physics import PHYSICS, SCENARIOS, PhysicsSettings, simulate_physics
     from post_training.physics.generate import check_renderer
-    from post_training.rendering import film_checks
 
     settings = PhysicsSettings(
         asked.frames,
@@ -222,51 +223,23 @@ def _physics(asked: _Asked, scenarios: tuple[str, ...]) -> _Job:
         asked.seed,
         scenarios or tuple(SCENARIOS),
     )
-
-    def run(update: Progress) -> FilmReport:
-        return simulate_physics(
-            asked.out,
-            asked.episodes,
-            settings,
-            workers=asked.workers,
-            renderer=asked.renderer,
-            progress=update,
-        )
-
-    def find_renderer() -> str:
-        return check_renderer(asked.renderer)
-
-    return _Job(film_checks(PHYSICS, asked.out, asked.episodes, settings, find_renderer), run)
+    film = partial(simulate_physics, renderer=asked.renderer)
+    return _of_own_renderer(asked, PHYSICS, settings, check_renderer, film)
 
 
 def _rooms(asked: _Asked, room: int | None) -> _Job:
-    from post_training.rendering import film_checks
     from post_training.rooms import ROOMS, RoomSettings, simulate_rooms
     from post_training.rooms.generate import check_renderer
 
     settings = RoomSettings(asked.frames, asked.fps, asked.height, asked.width, asked.seed, room)
-
-    def run(update: Progress) -> FilmReport:
-        return simulate_rooms(
-            asked.out,
-            asked.episodes,
-            settings,
-            workers=asked.workers,
-            renderer=asked.renderer,
-            progress=update,
-        )
-
-    def find_renderer() -> str:
-        return check_renderer(asked.renderer)
-
-    return _Job(film_checks(ROOMS, asked.out, asked.episodes, settings, find_renderer), run)
+    film = partial(simulate_rooms, renderer=asked.renderer)
+    return _of_own_renderer(asked, ROOMS, settings, check_renderer, film)
 
 
 def _driving(asked: _Asked, rigs: tuple[str, ...], has_layout: bool) -> _Job:
     from post_training.driving.recordings import DRIVES
     from post_training.driving.town import DriveSettings, simulate_drives
     from post_training.driving.town.generate import check_renderer
-    from post_training.rendering import film_checks
 
     settings = DriveSettings(
         asked.frames,
@@ -277,13 +250,23 @@ def _driving(asked: _Asked, rigs: tuple[str, ...], has_layout: bool) -> _Job:
         rigs or ("three",),
         has_layout,
     )
+    return _of_own_renderer(asked, DRIVES, settings, check_renderer, simulate_drives)
+
+
+def _of_own_renderer(
+    asked: _Asked,
+    kind: Recordings,
+    settings: FilmSettings,
+    check_renderer: Callable[[str], str],
+    film: Callable[..., FilmReport],
+) -> _Job:
+    """A scene that one renderer of ours draws, so that none has to be tried."""
+    from post_training.rendering import film_checks
 
     def run(update: Progress) -> FilmReport:
-        return simulate_drives(
-            asked.out, asked.episodes, settings, workers=asked.workers, progress=update
-        )
+        return film(asked.out, asked.episodes, settings, workers=asked.workers, progress=update)
 
     def find_renderer() -> str:
         return check_renderer(asked.renderer)
 
-    return _Job(film_checks(DRIVES, asked.out, asked.episodes, settings, find_renderer), run)
+    return _Job(film_checks(kind, asked.out, asked.episodes, settings, find_renderer), run)
