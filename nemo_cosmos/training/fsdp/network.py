@@ -11,9 +11,7 @@ resharded, averaged and exported like any other, and resumes without FSDP, or wi
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,11 +25,11 @@ from megatron.core.distributed.fsdp.src.megatron_fsdp.param_and_grad_buffer impo
 from megatron.core.transformer.module import Float16Module, MegatronModule
 from megatron.core.transformer.transformer_layer import BaseTransformerLayer
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.megatron.parts import TensorPart, parts_of
 from nemo_cosmos.platform import collective_backend, has
+from nemo_cosmos.platform.patches.fsdp import frozen_weights_accepted
 from nemo_cosmos.training.checkpointing.sharded_state import MODEL_PREFIX
 
 if TYPE_CHECKING:
@@ -72,25 +70,6 @@ class Rows:
             axis_fragmentations=None,  # ranks hold different numbers of rows
             replica_id=self.place.replica_id,
         )
-
-
-@contextmanager
-def _frozen_weights_accepted() -> Iterator[None]:
-    """Within the block, hooks on the gradients of frozen weights are left out.
-
-    Megatron-FSDP groups weights by whether they are trained, but asks each for its gradient's hook,
-    which torch refuses.
-    """
-    register = Tensor.register_post_accumulate_grad_hook
-
-    def where_trained(weight: Tensor, hook: Callable[[Tensor], None]) -> RemovableHandle:
-        return register(weight, hook) if weight.requires_grad else RemovableHandle(OrderedDict())
-
-    Tensor.register_post_accumulate_grad_hook = where_trained  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Tensor.register_post_accumulate_grad_hook = register  # type: ignore[method-assign]
 
 
 class _Called(MegatronModule):
@@ -135,7 +114,7 @@ class ShardedNetwork(FullyShardedDataParallel):
         # Read where each weight lies before Megatron-FSDP takes the whole ones apart.
         entries: dict[str, ShardedTensor] = network.sharded_state_dict()
         whole = {id(part.tensor): part for part in parts_of(network)}
-        with _frozen_weights_accepted():
+        with frozen_weights_accepted():
             super().__init__(
                 config,
                 ddp_config,

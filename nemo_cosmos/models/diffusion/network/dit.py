@@ -288,8 +288,6 @@ class DiT(MegatronModule):
                 "encoder that the model was trained with."
             )
         text, added_BLD = text_BMC.to(self.dtype), control.context_BLD
-        if added_BLD is not None:
-            added_BLD = self.sequence.counted_once(added_BLD)
         if text.dim() == 4:  # every view attends to its own text, and to the controls' tokens
             if added_BLD is not None:
                 added = added_BLD.to(self.dtype)[:, None].expand(-1, text.shape[1], -1, -1)

@@ -170,15 +170,15 @@ def test_an_encoder_that_is_not_there_ends_the_run_before_it_starts(store, monke
 
 def test_sidecars_are_cut_with_the_span(raw, run, store, make_clip):
     source = raw / "sub" / "robot.mp4"
-    rig = {"pose": np.arange(24 * 4).reshape(24, 4), "lens": np.arange(5)}
-    np.savez(source.with_suffix(".rig.npz"), **rig)
+    gauge = {"pose": np.arange(24 * 4).reshape(24, 4), "constants": np.arange(5)}
+    np.savez(source.with_suffix(".gauge.npz"), **gauge)
     clip = run(make_clip(source, span=(4, 14)))
-    assert clip.suffixes == ("mp4", "action.npy", "rig.npz")
+    assert clip.suffixes == ("mp4", "action.npy", "gauge.npz")
     actions = np.load(io.BytesIO(store.get(clip.clip_id, "action.npy")))
     assert np.array_equal(actions, np.load(source.with_suffix(".action.npy"))[4:13])
-    with np.load(io.BytesIO(store.get(clip.clip_id, "rig.npz"))) as found:
-        assert np.array_equal(found["pose"], rig["pose"][4:14])
-        assert np.array_equal(found["lens"], rig["lens"])
+    with np.load(io.BytesIO(store.get(clip.clip_id, "gauge.npz"))) as found:
+        assert np.array_equal(found["pose"], gauge["pose"][4:14])
+        assert np.array_equal(found["constants"], gauge["constants"])
 
 
 def test_a_sidecar_of_a_longer_name_belongs_to_the_other_video(raw, run, make_clip):
