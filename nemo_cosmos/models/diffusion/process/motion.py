@@ -5,11 +5,12 @@ frame is nearly right. What an action decides is a small share of the picture an
 an action-conditioned model therefore learns late, or never. Here a place counts by how much it
 changes:
 
-    w = (1 + m r) / (1 + m),
+    w = (1 + m r) / (1 + m),    m = motion_weight sigma^2 / (sigma^2 + sigma_data^2),
 
 where r is the change of the latents there since the first frame (mean over the channels), relative
-to the mean of all later frames, and m is ``EDMConfig.motion_weight``. The mean weight is 1 whatever
-m is, so that the learning rate stays right; for m = 0 every place counts alike.
+to the mean of all later frames. The mean weight is 1 whatever m is, so that the learning rate stays
+right. Where there is much noise a sample's layout is decided, and motion counts; where there is
+little, its texture, and every place counts alike. Without that, still places come out grainy.
 
 Shape suffixes: B batch, C channels, T latent frames, H W latent rows and columns.
 """
@@ -18,6 +19,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from nemo_cosmos.models.diffusion.process.edm import EDMConfig
 
 
 def relative_motion(latent_BCTHW: Tensor, num_views: int = 1) -> Tensor:
@@ -37,11 +40,14 @@ def relative_motion(latent_BCTHW: Tensor, num_views: int = 1) -> Tensor:
     return torch.cat([first_BV1HW, later_BVTHW], dim=2).flatten(1, 2)
 
 
-def motion_weights(relative_BTHW: Tensor, motion_weight: float) -> Tensor:
+def motion_weights(relative_BTHW: Tensor, sigma_B: Tensor, config: EDMConfig) -> Tensor:
     """Return w_BTHW, the weight of each place in the loss.
 
     Args:
         relative_BTHW: what :func:`relative_motion` returns, or a box of it.
-        motion_weight: m, the weight of motion; 0 or more.
+        sigma_B: the noise levels.
+        config: the process, with ``motion_weight``.
     """
-    return (1 + motion_weight * relative_BTHW) / (1 + motion_weight)
+    hidden_B = sigma_B**2 / (sigma_B**2 + config.sigma_data**2)
+    weight_B111 = (config.motion_weight * hidden_B.to(relative_BTHW))[:, None, None, None]
+    return (1 + weight_B111 * relative_BTHW) / (1 + weight_B111)

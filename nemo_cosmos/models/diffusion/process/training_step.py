@@ -136,8 +136,9 @@ def make_training_step(
         control=embedding,
         views=views,
     )
-    motion = config.edm.motion_weight
-    weight_BTHW = motion_weights(_motion_of(batch), motion) if motion else None
+    weight_BTHW = None
+    if config.edm.motion_weight:
+        weight_BTHW = motion_weights(_motion_of(batch), noise.sigma_B, config.edm)
     step = TrainingStep(inputs, x0_BCTHW, noisy_BCTHW, noise.sigma_B, frames, config, weight_BTHW)
     return step if box is None else _in_box(step, box, given_BT.sum(dim=1).float())
 

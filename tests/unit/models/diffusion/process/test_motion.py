@@ -29,10 +29,15 @@ def make_latent() -> torch.Tensor:
 def test_what_moves_counts_more_and_all_together_as_much() -> None:
     relative_BTHW = relative_motion(make_latent())
     assert relative_BTHW[0, :, 0].tolist() == [[1, 1], [0, 1], [0, 3]]
-    weight_BTHW = motion_weights(relative_BTHW, 4.0)
+    much = torch.tensor([1e4])
+    weight_BTHW = motion_weights(relative_BTHW, much, EDMConfig(motion_weight=4.0))
     torch.testing.assert_close(weight_BTHW[0, :, 0], torch.tensor([[1, 1], [0.2, 1], [0.2, 2.6]]))
     torch.testing.assert_close(weight_BTHW[:, 1:].mean(), torch.tensor(1.0))
-    assert motion_weights(relative_BTHW, 0.0).unique().tolist() == [1.0]
+    half = motion_weights(relative_BTHW, torch.tensor([0.5]), EDMConfig(motion_weight=8.0))
+    torch.testing.assert_close(half, weight_BTHW)
+    none = torch.tensor([1e-4])
+    little = motion_weights(relative_BTHW, none, EDMConfig(motion_weight=4.0))
+    torch.testing.assert_close(little, torch.ones_like(little), rtol=0, atol=1e-5)
 
 
 def test_every_view_moves_from_its_own_first_frame() -> None:
@@ -54,8 +59,8 @@ def test_an_error_where_nothing_moves_costs_less_than_one_in_the_motion() -> Non
     plain = DiffusionConfig(conditioning=ConditioningConfig(1, 1))
 
     def losses(motion_weight: float) -> list[float]:
-        """Of a network whose estimate is wrong in one column."""
-        config = replace(plain, edm=EDMConfig(motion_weight=motion_weight))
+        """Of a network whose estimate is wrong in one column, where noise hides everything."""
+        config = replace(plain, edm=EDMConfig(motion_weight=motion_weight, p_mean=9.0))
         noise = draw_step_noise(latent_BCTHW.shape, ["a"], 1, 0, config)
         step = make_training_step(batch, noise, config)
         perfect = (step.x0_BCTHW - step.composed_BCTHW * c_skip(step.sigma_B)) / c_out(step.sigma_B)
