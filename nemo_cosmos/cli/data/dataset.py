@@ -66,6 +66,9 @@ DATASET = CommandGroup(
         "codes": CommandEntry(
             "data.decoder_codes:codes", DATA, "Put codes beside latents, for a diffusion decoder."
         ),
+        "lerobot": CommandEntry(
+            "data.lerobot:write", DATA, "Write episodes as a LeRobot data set."
+        ),
         "add": CommandEntry("data.dataset:add", DATA, "Add a curated folder as a version."),
         "retain": CommandEntry("data.dataset:retain", DATA, "Delete files past their time."),
     },

@@ -23,9 +23,9 @@ from nemo_cosmos.data.shards.writer import list_shards
 from nemo_cosmos.errors import MissingFileError, NumericsError, SampleError
 from nemo_cosmos.video import Video, decode
 from post_training.robotics.bridge import BRIDGE_ACTION_SCALE, BRIDGE_FPS, find_recordings
-from post_training.robotics.lerobot import ACTION as LEROBOT_ACTION
-from post_training.robotics.lerobot import STATE as LEROBOT_STATE
-from post_training.robotics.lerobot import LeRobotData, LeRobotEpisode
+from post_training.robotics.lerobot.reading import ACTION as LEROBOT_ACTION
+from post_training.robotics.lerobot.reading import STATE as LEROBOT_STATE
+from post_training.robotics.lerobot.reading import LeRobotData, LeRobotEpisode
 
 Rows = NDArray[np.float64]
 
