@@ -8,43 +8,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nemo_cosmos.checklist import Check
+from nemo_cosmos.cli.generation.asked import Cameras, Given, Setting
 from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
+from nemo_cosmos.cli.kit.grouped import grouped
 from nemo_cosmos.cli.kit.launching import launchable
-from nemo_cosmos.cli.kit.options import (
-    Adapters,
-    AllowMismatch,
-    AsJson,
-    DisableGuard,
-    EnableGuard,
-    listed,
-    number,
-    typed,
-    with_options,
-)
-from nemo_cosmos.errors import ConfigError, counted, nearest_names
-from nemo_cosmos.home import expanded
+from nemo_cosmos.cli.kit.options import AsJson, listed, number, typed, with_options
+from nemo_cosmos.errors import counted
 from nemo_cosmos.inference.options import GenerationOptions
 from nemo_cosmos.models.common.family import generation_options
-from nemo_cosmos.options import Range, check_value
 from nemo_cosmos.progress import show_progress
 
 if TYPE_CHECKING:
-    from nemo_cosmos.checkpoint.adapters.merged import Weighted
-    from nemo_cosmos.guardrails import GuardPolicy
     from nemo_cosmos.inference import Request, WorldPipeline
     from nemo_cosmos.inference.request import Task
-    from nemo_cosmos.inference.views import Rig
     from nemo_cosmos.progress import Show
 
-PRECISIONS = ("auto", "float32", "bfloat16")
 LABELS = {"generate": "Generating", "predict": "Predicting", "extend": "Extending"}
 
 Model = Annotated[Path, typer.Argument(help="World-model folder, such as <run>/export.")]
@@ -63,63 +48,9 @@ Input = Annotated[
         "--input", "-i", help="Image or video to continue; of several cameras, a folder of them."
     ),
 ]
-RigName = Annotated[
-    str | None,
-    typer.Option(
-        "--rig", help="Cameras of a multi-view model: rig.npz, three, five, six, or FILE.yaml:NAME."
-    ),
-]
-ViewNames = Annotated[
-    list[str] | None,
-    typer.Option("--views", help="Names of the rig's cameras in order, where it has none."),
-]
-Whole = Annotated[
-    list[str] | None,
-    typer.Option("--whole", help="Cameras that are given from begin to end, by name."),
-]
+Chunks = Annotated[int, number("How many times to continue.", least=1, most=100000)]
 Out = Annotated[
     Path, typer.Option("--out", "-o", help="The mp4 to write; its provenance is a .json beside it.")
-]
-Actions = Annotated[
-    Path | None,
-    typer.Option(
-        help="Robot actions, a .npy with a row for each step; short for --control action=PATH."
-    ),
-]
-Controls = Annotated[
-    list[str] | None,
-    typer.Option("--control", "-c", help="A signal, NAME=PATH (.npy or .npz). Repeatable."),
-]
-Begin = Annotated[
-    str | None,
-    typer.Option(
-        help="Frames to continue: first, last, or the number of the first one at the model's "
-        "frame rate; default: first with a control, else last."
-    ),
-]
-NumGiven = Annotated[
-    int | None, number("How many frames to continue.", "--num-condition-frames", least=1, most=1e6)
-]
-Chunks = Annotated[int, number("How many times to continue.", least=1, most=100000)]
-Precision = Annotated[
-    str, typer.Option(help="float32, bfloat16, or auto: bfloat16 on a GPU, float32 on a CPU.")
-]
-TensorParallel = Annotated[
-    int,
-    number(
-        "Under torchrun: ranks that share the weights; the rest share the video.",
-        "--tensor-parallel",
-        least=1,
-        most=1024,
-    ),
-]
-
-DecoderFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--diffusion-decoder",
-        help="A diffusion decoder's folder, which makes the pixels of an autoregressive world.",
-    ),
 ]
 
 _with_video_options = with_options(
@@ -130,19 +61,14 @@ _with_video_options = with_options(
 
 @launchable(shared=True)
 @_with_video_options
+@grouped
 def generate(
     model: Model,
+    *,
     prompt: Prompt,
-    rig: RigName = None,
-    views: ViewNames = None,
+    cameras: Cameras,
     out: Out = Path("outputs/generate.mp4"),
-    disable_guard: DisableGuard = None,
-    enable_guard: EnableGuard = None,
-    precision: Precision = "auto",
-    tensor_parallel: TensorParallel = 1,
-    adapter: Adapters = None,
-    diffusion_decoder: DecoderFolder = None,
-    allow_mismatch: AllowMismatch = None,
+    setting: Setting,
     check: CheckOnly = False,
     as_json: AsJson = False,
     **options: object,
@@ -158,43 +84,28 @@ def generate(
         nemo-cosmos generate my_cars -p "a drive through a town at dusk" --rig six --json
         torchrun --nproc-per-node 4 -m nemo_cosmos generate my_world -p "rain" --tensor-parallel 2
     """
-    asked = _Asked("generate", prompt, options, cameras=_Cameras(rig, views))
-    setting = _Setting(
-        disable_guard,
-        enable_guard,
-        precision,
-        tensor_parallel,
-        allow_mismatch,
-        adapter,
-        diffusion_decoder,
-    )
-    _generate(model, asked, out, setting, check, as_json)
+
+    def request() -> Request:
+        return _request("generate", prompt, options, cameras)
+
+    _generate(model, request, None, out, setting, check, as_json)
 
 
 @launchable(shared=True)
 @_with_video_options
+@grouped
 def predict(
     model: Model,
+    *,
     input: Input,
     prompt: OptionalPrompt = None,
-    actions: Actions = None,
-    control: Controls = None,
-    begin: Begin = None,
-    num_condition_frames: NumGiven = None,
-    rig: RigName = None,
-    views: ViewNames = None,
-    whole: Whole = None,
+    given: Given,
+    cameras: Cameras,
     out: Out = Path("outputs/predict.mp4"),
-    disable_guard: DisableGuard = None,
-    enable_guard: EnableGuard = None,
-    precision: Precision = "auto",
-    tensor_parallel: TensorParallel = 1,
-    adapter: Adapters = None,
-    diffusion_decoder: DecoderFolder = None,
-    allow_mismatch: AllowMismatch = None,
+    setting: Setting,
     check: CheckOnly = False,
     as_json: AsJson = False,
-    **options: Any,
+    **options: object,
 ) -> None:
     """Continue an image or video (Video2World), steered by a prompt and by controls.
 
@@ -210,43 +121,26 @@ def predict(
         nemo-cosmos predict my_cars -i drive/ --rig six -c trajectory=path.npy -p "a town"
         nemo-cosmos predict my_world -i first.png -p "rain" --adapter outputs/rain/adapter=0.7
     """
-    given = {"frames": input, "begin": begin, "num_condition_frames": num_condition_frames}
-    cameras = _Cameras(rig, views, whole)
-    asked = _Asked("predict", prompt, options, given, actions, control, cameras)
-    setting = _Setting(
-        disable_guard,
-        enable_guard,
-        precision,
-        tensor_parallel,
-        allow_mismatch,
-        adapter,
-        diffusion_decoder,
-    )
-    _generate(model, asked, out, setting, check, as_json)
+
+    def request() -> Request:
+        return _request("predict", prompt, options, cameras, **given.fields(input))
+
+    _generate(model, request, input, out, setting, check, as_json)
 
 
 @launchable(shared=True)
 @_with_video_options
+@grouped
 def extend(
     model: Model,
+    *,
     input: Input,
     chunks: Chunks = 3,
     prompt: OptionalPrompt = None,
-    actions: Actions = None,
-    control: Controls = None,
-    begin: Begin = None,
-    num_condition_frames: NumGiven = None,
-    rig: RigName = None,
-    views: ViewNames = None,
-    whole: Whole = None,
+    given: Given,
+    cameras: Cameras,
     out: Out = Path("outputs/extend.mp4"),
-    disable_guard: DisableGuard = None,
-    enable_guard: EnableGuard = None,
-    precision: Precision = "auto",
-    tensor_parallel: TensorParallel = 1,
-    adapter: Adapters = None,
-    diffusion_decoder: DecoderFolder = None,
-    allow_mismatch: AllowMismatch = None,
+    setting: Setting,
     check: CheckOnly = False,
     as_json: AsJson = False,
     **options: object,
@@ -261,231 +155,69 @@ def extend(
         nemo-cosmos extend my_robot --input episode.mp4 --actions actions.npy --chunks 2
         nemo-cosmos extend my_world -i clip.mp4 -p "the car drives on" --json
     """
-    given = {"frames": input, "begin": begin, "num_condition_frames": num_condition_frames}
-    given["num_chunks"] = chunks
-    cameras = _Cameras(rig, views, whole)
-    asked = _Asked("extend", prompt, options, given, actions, control, cameras)
-    setting = _Setting(
-        disable_guard,
-        enable_guard,
-        precision,
-        tensor_parallel,
-        allow_mismatch,
-        adapter,
-        diffusion_decoder,
-    )
-    _generate(model, asked, out, setting, check, as_json)
+
+    def request() -> Request:
+        fields = given.fields(input)
+        return _request("extend", prompt, options, cameras, num_chunks=chunks, **fields)
+
+    _generate(model, request, input, out, setting, check, as_json)
 
 
-@dataclass(frozen=True)
-class _Cameras:
-    """The cameras of a model of several, as a person names them.
+def _request(
+    task: Task, prompt: str | None, options: Mapping[str, object], cameras: Cameras, **given: Any
+) -> Request:
+    """Make the request of what a person asked for.
 
-    Attributes:
-        rig: a file, or a name in a table of rigs.
-        views: names of the cameras.
-        whole: names of those that are given from begin to end.
+    Raises:
+        InputError: a value or a file is wrong.
     """
+    from nemo_cosmos.inference import Request
 
-    rig: str | None = None
-    views: list[str] | None = None
-    whole: list[str] | None = None
-
-    def find(self) -> Rig | None:
-        """Return the rig; None where nothing names one.
-
-        Raises:
-            ConfigError: there is no such rig, or it has names of its own.
-            MissingFileError: there is no such file.
-            SampleError: the file is no rig.
-        """
-        from nemo_cosmos.inference.views import RecordedRig
-
-        names = listed(self.views)
-        if self.rig is None:
-            return RecordedRig(tuple(names)) if names else None
-        if self.rig.endswith(".npz"):
-            return RecordedRig.read(expanded(self.rig), names)
-        from post_training.driving.rigs import find_rig
-
-        if names:
-            raise ConfigError(f"The rig '{self.rig}' names its cameras; leave out --views.")
-        return find_rig(self.rig)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What a person asks for, before it is checked.
-
-    Attributes:
-        task: ``generate``, ``predict`` or ``extend``.
-        prompt: what happens.
-        options: options of the video and of the model's family.
-        given: further fields of a :class:`Request`.
-        actions: the file of ``--actions``.
-        control: the words of ``--control``.
-        cameras: the words of ``--rig``, ``--views`` and ``--whole``.
-    """
-
-    task: Task
-    prompt: str | None
-    options: Mapping[str, Any]
-    given: Mapping[str, Any] = field(default_factory=dict)
-    actions: Path | None = None
-    control: list[str] | None = None
-    cameras: _Cameras = field(default_factory=_Cameras)
-
-    def request(self) -> Request:
-        """Make the request.
-
-        Raises:
-            InputError: a value or a file is wrong.
-        """
-        from nemo_cosmos.inference import Request
-        from nemo_cosmos.inference.views import view_sources
-
-        control = read_controls(self.actions, self.control)
-        given = dict(self.given)
-        if "frames" in given and Path(given["frames"]).is_dir():
-            given["frames"] = view_sources(given["frames"])
-        return Request(
-            self.task,
-            self.prompt,
-            self.options,
-            **given,
-            control=control,
-            rig=self.cameras.find(),
-            whole=tuple(listed(self.cameras.whole)),
-        )
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """How a person wants it made: guards, precision, ranks, meant differences, adapters."""
-
-    disabled_guards: list[str] | None
-    enabled_guards: list[str] | None
-    precision: str
-    tp: int
-    allow_mismatch: list[str] | None
-    adapter: list[str] | None = None
-    decoder: Path | None = None
-
-    @property
-    def adapters(self) -> list[Weighted]:
-        """What is put on the world, each with its weight."""
-        from nemo_cosmos.checkpoint.adapters.merged import Weighted
-
-        return [Weighted.parse(text) for text in self.adapter or ()]
-
-    def check(self) -> str:
-        """Check the names.
-
-        Raises:
-            ConfigError: an unknown precision, guard or kind of difference.
-        """
-        if self.precision not in PRECISIONS:
-            raise ConfigError(
-                f"There is no precision '{self.precision}'. The nearest are "
-                f"{nearest_names(self.precision, PRECISIONS)}."
-            )
-        from nemo_cosmos.provenance.belonging import check_kinds
-
-        if self.decoder is not None:
-            from nemo_cosmos.checkpoint.world.config import read_config
-            from nemo_cosmos.storage import exported_folder
-
-            read_config(exported_folder(self.decoder))  # before a world is loaded
-        check_kinds(listed(self.allow_mismatch))
-        check_value("--tensor-parallel", self.tp, int, Range(least=1))
-        self.guards()
-        off = ", ".join(listed(self.disabled_guards))
-        return f"{self.precision}, guards {f'without {off}' if off else 'as the site has them'}"
-
-    def guards(self) -> GuardPolicy:
-        """Return the site's guards with those that are turned on or off by name."""
-        from nemo_cosmos.guardrails.site import site_policy
-
-        return site_policy(listed(self.disabled_guards), listed(self.enabled_guards))
-
-    def load(self, model: Path) -> WorldPipeline:
-        """Load a world-model folder.
-
-        Raises:
-            MissingFileError: the folder does not exist.
-            CheckpointError: it is damaged.
-        """
-        import torch
-
-        from nemo_cosmos.inference import WorldPipeline
-
-        return WorldPipeline.from_folder(
-            model,
-            self.guards(),
-            dtype=None if self.precision == "auto" else getattr(torch, self.precision),
-            tp=self.tp,
-            allow_mismatch=listed(self.allow_mismatch),
-            adapters=self.adapters,
-            decoder=self.decoder,
-        )
+    return Request(task, prompt, options, rig=cameras.find(), **given)
 
 
 def _generate(
-    model: Path, asked: _Asked, out: Path, setting: _Setting, only_check: bool, as_json: bool
+    model: Path,
+    request: Callable[[], Request],
+    frames: Path | None,
+    out: Path,
+    setting: Setting,
+    only_check: bool,
+    as_json: bool,
 ) -> None:
-    """Check everything, load the world, make the video and save it."""
+    """Check everything, load the world, make the video and save it.
+
+    Args:
+        model: the world's folder.
+        request: makes the request, which reads its files.
+        frames: what the video goes on from.
+        out: the video's file.
+        setting: how it is made.
+        only_check: stop after the checks.
+        as_json: report for a program.
+    """
     from nemo_cosmos.inference import check_output
     from nemo_cosmos.storage.outputs import check_apart
 
-    given = asked.given.get("frames")
-    check_apart(out, [] if given is None else [given])
+    check_apart(out, [] if frames is None else [frames])
     if not only_check:
         check_output(out)  # before the seconds that torch takes to import
     from nemo_cosmos.inference.checks import generation_checks
     from nemo_cosmos.platform import num_processes
 
-    allowed = listed(setting.allow_mismatch)
     checks = generation_checks(
         model,
-        asked.request,
+        request,
         out,
         whole=only_check,
-        allow_mismatch=allowed,
+        allow_mismatch=listed(setting.allow_mismatch),
         adapters=setting.adapters,
     )
     if num_processes() == 1:  # of several ranks, each checks its part while it loads
         look_first([Check("options", setting.check), *checks], only_check, as_json)
-    request = asked.request()
+    asked = request()
     setting.check()
-    _run_and_save(setting.load(model), request, out, as_json)
-
-
-def read_controls(actions: Path | None, controls: list[str] | None) -> dict[str, Any]:
-    """Return the signal files of ``--actions`` and ``--control NAME=PATH``, which can be read.
-
-    Raises:
-        ConfigError: an entry is not NAME=PATH, or a name is given twice.
-        MissingFileError: a file does not exist.
-        SampleError: a file contains no plain NumPy arrays.
-    """
-    from nemo_cosmos.controls import read_signal
-
-    pairs = [] if actions is None else [("action", str(actions))]
-    for entry in controls or ():
-        name, equals, path = entry.partition("=")
-        if not (name and equals and path):
-            raise ConfigError(
-                f"--control '{entry}' is not NAME=PATH. Write for example --control action=a.npy."
-            )
-        pairs.append((name, path))
-    signals: dict[str, object] = {}
-    for name, path in pairs:
-        if name in signals:
-            raise ConfigError(f"The control '{name}' is given twice; give it once.")
-        file = expanded(path)
-        read_signal(file)  # what is no signal is refused before a world is looked at
-        signals[name] = file  # not what it holds: messages about it name the file
-    return signals
+    _run_and_save(setting.load(model), asked, out, as_json)
 
 
 def _run_and_save(pipe: WorldPipeline, request: Request, out: Path, as_json: bool) -> None:

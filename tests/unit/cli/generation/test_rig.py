@@ -7,29 +7,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nemo_cosmos.cli.generation.generate import _Cameras
+from nemo_cosmos.cli.generation.asked import Cameras
 from nemo_cosmos.errors import ConfigError, MissingFileError
 from post_training.driving.rigs import find_rig
 
 
 def test_a_rig_by_name_by_file_and_by_the_names_of_its_cameras(tmp_path: Path) -> None:
-    assert _Cameras().find() is None
-    three = _Cameras("three").find()
+    assert Cameras().find() is None
+    three = Cameras("three").find()
     assert three.views == ("front", "left", "right")
     values = three.signal(48, 64)
     np.savez(
         tmp_path / "rig.npz", **{name: values[name] for name in ("poses", "intrinsics", "size")}
     )
-    read = _Cameras(str(tmp_path / "rig.npz"), ["a,b", "c"]).find()
+    read = Cameras(str(tmp_path / "rig.npz"), ["a,b", "c"]).find()
     assert read.views == ("a", "b", "c")
     assert np.allclose(read.signal(48, 64)["poses"], find_rig("three").signal(48, 64)["poses"])
-    assert _Cameras(views=["front,roof"]).find().signal(48, 64) == {}
+    assert Cameras(views=["front,roof"]).find().signal(48, 64) == {}
 
 
 def test_rigs_that_there_are_not(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no rig 'sixx'"):
-        _Cameras("sixx").find()
+        Cameras("sixx").find()
     with pytest.raises(ConfigError, match="leave out --views"):
-        _Cameras("six", ["front"]).find()
+        Cameras("six", ["front"]).find()
     with pytest.raises(MissingFileError):
-        _Cameras(str(tmp_path / "rig.npz")).find()
+        Cameras(str(tmp_path / "rig.npz")).find()
