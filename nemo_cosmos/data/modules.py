@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from nemo_cosmos.data.loading.clip_cache import ClipCache
 from nemo_cosmos.data.loading.latent_dataset import LatentDataset
 from nemo_cosmos.data.loading.loader import collate
 from nemo_cosmos.data.loading.video_dataset import VideoDataset
-from nemo_cosmos.data.order.packing import PackConfig, collate_pack, num_tokens
+from nemo_cosmos.data.order.packing import PackConfig, PatchSize, collate_pack, num_tokens
 from nemo_cosmos.data.order.packs import PackOrder
 from nemo_cosmos.data.order.resume import BatchSource, EqualBatches, PackedBatches, State
 from nemo_cosmos.data.order.stream import (
@@ -70,6 +70,8 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
 
     reads_codes: ClassVar[bool] = False
     """Whether samples hold the codes of a discrete tokenizer, in place of latents."""
+    patch: ClassVar[PatchSize | None] = None
+    """What a token is made of, where it does not depend on the model."""
 
     def __init__(
         self,
@@ -111,6 +113,8 @@ class LatentDataModule(ShardDataModule[LatentDataset]):
         self.text_length = text_length
         self.controls = tuple(controls)
         self._specs: dict[str, ControlSpec] = {}
+        if packing is not None and self.patch is not None:
+            packing = replace(packing, patch=self.patch)
         self.packing = packing
         self._remember(
             image_ratio=image_ratio,
@@ -229,10 +233,12 @@ class CodesDataModule(LatentDataModule):
     """Codes of a discrete tokenizer, text embeddings and controls for autoregressive training.
 
     A batch holds ``codes (B,T,H,W)`` int64 in place of ``latent``, and otherwise what a batch of
-    :class:`LatentDataModule` does, whose arguments it has. Codes are not packed.
+    :class:`LatentDataModule` does, whose arguments it has. A token is one code: ``patch``
+    of ``packing`` is (1, 1, 1), whatever it says.
     """
 
     reads_codes: ClassVar[bool] = True
+    patch: ClassVar[PatchSize | None] = (1, 1, 1)
 
 
 class VideoDataModule(ShardDataModule[VideoDataset]):

@@ -33,7 +33,7 @@ from nemo_cosmos.models.autoregressive.network.config import ARConfig
 from nemo_cosmos.models.autoregressive.network.flops import ar_flops
 from nemo_cosmos.models.autoregressive.network.places import Grid, check_grid
 from nemo_cosmos.models.autoregressive.network.transformer import ARNetwork
-from nemo_cosmos.models.autoregressive.parallel.divisibility import check_tokens
+from nemo_cosmos.models.autoregressive.parallel.divisibility import check_packs, check_tokens
 from nemo_cosmos.models.common.attention.context_parallel import DEFAULT_KIND
 from nemo_cosmos.models.common.control_dims import TokenizerFacts
 from nemo_cosmos.models.common.costs import (
@@ -80,6 +80,7 @@ class ARWorkload:
         micro_batch_size: samples of a forward pass.
         global_batch_size: samples of an optimiser step.
         precision: bytes by use.
+        packed: whether samples are packed.
         other_grids_thw: further sizes of samples, which have to divide over ranks, too.
         controls: what steers the model.
         tokenizer: factors of the tokenizer that made the codes.
@@ -92,6 +93,7 @@ class ARWorkload:
     micro_batch_size: int
     global_batch_size: int
     precision: Precision
+    packed: bool = False
     other_grids_thw: tuple[Grid, ...] = ()
     controls: tuple[ControlSpec, ...] = ()
     tokenizer: TokenizerFacts = field(default_factory=TokenizerFacts)
@@ -190,7 +192,10 @@ class ARWorkload:
         config.tensor_model_parallel_size, config.sequence_parallel = split.tp, split.tp > 1
         config.context_parallel_size, config.pipeline_model_parallel_size = split.cp, split.pp
         config.check_layout()
-        check_tokens(config, (self.grid_thw, *self.other_grids_thw), self.num_text_tokens)
+        if self.packed:
+            check_packs(config)
+        grids = () if self.packed else (self.grid_thw, *self.other_grids_thw)
+        check_tokens(config, grids, self.num_text_tokens)
 
     def layer_bytes(self, split: Split) -> float:
         """Return the bytes that one layer keeps for one micro-batch without recomputation."""

@@ -127,11 +127,8 @@ class AutoregressiveFamily:
         """Describe one training step to the planner.
 
         Raises:
-            ConfigError: samples are packed.
             WrongFrameCountError, WrongSizeError: the network does not take such videos.
         """
-        if inputs.packed:
-            raise ConfigError("Codes are not packed. Leave data.packing out.")
         grids = [costs.grid_of(clip, tokenizer) for clip in inputs.clips_thw]
         for grid in grids:
             check_grid(grid, model.config)
@@ -143,6 +140,7 @@ class AutoregressiveFamily:
             micro_batch_size=inputs.micro_batch_size,
             global_batch_size=inputs.global_batch_size,
             precision=inputs.precision,
+            packed=inputs.packed,
             other_grids_thw=tuple(grids[1:]),
             controls=model.controls,
             tokenizer=TokenizerFacts.of(tokenizer),

@@ -23,11 +23,13 @@ from nemo_cosmos.models.autoregressive.build import build_network, joined_contex
 from nemo_cosmos.models.autoregressive.controls import num_context_tokens
 from nemo_cosmos.models.autoregressive.network.config import ARConfig
 from nemo_cosmos.models.autoregressive.network.flops import ar_flops
-from nemo_cosmos.models.autoregressive.network.places import Grid
+from nemo_cosmos.models.autoregressive.network.packs import is_pack, pack_inputs, samples_of
+from nemo_cosmos.models.autoregressive.network.places import Grid, check_grid
 from nemo_cosmos.models.autoregressive.network.transformer import TokenInput
-from nemo_cosmos.models.autoregressive.parallel.divisibility import check_tokens
+from nemo_cosmos.models.autoregressive.parallel.divisibility import check_packs, check_tokens
 from nemo_cosmos.models.autoregressive.process.config import ARProcess
 from nemo_cosmos.models.autoregressive.process.training_step import (
+    Targets,
     check_codes,
     make_targets,
     next_code_loss,
@@ -118,19 +120,23 @@ class ARModel(MegatronLightningModule):
             self.check_data(spec_of(self.trainer.datamodule), sharded)
 
     def check_data(self, spec: DataSpec, sharded: bool) -> None:
-        """Require the data to fit the layout and the network.
+        """Require the data to fit the layout and the network, and set what packs need.
 
         Args:
             spec: what is known of all batches.
             sharded: whether Megatron-FSDP shards weights.
 
         Raises:
-            ConfigError: samples are packed, codes or text do not divide over the ranks that share
-                them, or the layers cannot do what the configuration asks for.
+            ConfigError: codes, text or packs do not divide over the ranks that share them, or the
+                layers cannot do what the configuration asks for.
             WrongFrameCountError, WrongSizeError: the network does not take the data's videos.
         """
         if spec.packed:
-            raise ConfigError("Codes are not packed. Leave data.packing out.")
+            check_packs(self.config)
+            # Packs hold different numbers of videos and tokens: a step's loss is the mean over its
+            # videos, not over its packs, and pipeline stages cannot expect one length.
+            self.config.calculate_per_token_loss = True
+            self.config.variable_seq_lengths = True
         check_tokens(self.config, spec.latents_thw, spec.num_text_tokens)
         check_fused_gradients(self.config, sharded)
 
@@ -160,6 +166,7 @@ class ARModel(MegatronLightningModule):
 
         Raises:
             SampleError: the batch lacks codes or text, or they are of another codebook.
+            WrongFrameCountError, WrongSizeError: the network does not take a video of a pack.
         """
         batch: CodesBatch = self.next_batch(dataloader_iter)
         if "codes" not in batch:
@@ -167,14 +174,28 @@ class ARModel(MegatronLightningModule):
                 "A batch lacks 'codes'. An autoregressive model trains on the codes of a discrete "
                 "tokenizer: use CodesDataModule on what 'nemo-cosmos tokenize' made with one."
             )
-        check_codes(batch["codes"], self.config)
+        for sample in samples_of(batch):
+            check_codes(sample["codes"], self.config)
+            check_grid(_grid_of(sample["codes"]), self.config)
         if self._fps is None and "fps" in batch:
             self._fps = float(torch.as_tensor(batch["fps"], dtype=torch.float32).median())
         moved = {name: to_device(value) for name, value in batch.items()}
         return cast("CodesBatch", moved)
 
     def forward_step(self, batch: CodesBatch) -> Tensor:
-        """Return loss_B of a batch; on a pipeline stage but the last, hidden states."""
+        """Return loss_B of a batch or a pack; on a pipeline stage but the last, hidden states."""
+        network = self.network()
+        targets, inputs = zip(*map(self._prepared, samples_of(batch)), strict=True)
+        whole = pack_inputs(inputs, network.sequence) if is_pack(batch) else inputs[0]
+        output: Tensor = self(whole)
+        if not parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=self.vp_stage):
+            return output
+        return next_code_loss(
+            output, targets, self.process.z_loss, self.config.vocab_size, network.tp_group
+        )
+
+    def _prepared(self, batch: CodesBatch) -> tuple[Targets, TokenInput]:
+        """What follows each token of videos of one shape, and what the network sees of them."""
         network = self.network()
         codes_BTHW = batch["codes"]
         grid = _grid_of(codes_BTHW)
@@ -189,15 +210,13 @@ class ARModel(MegatronLightningModule):
             joined_context(self.config, text, control),
             frame_BTE=control.frame_BTE,
         )
-        output: Tensor = self(inputs)
-        if not parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=self.vp_stage):
-            return output
-        return next_code_loss(
-            output, targets, self.process.z_loss, self.config.vocab_size, network.tp_group
-        )
+        return targets, inputs
 
     def flops_and_tokens(self, batch: CodesBatch) -> tuple[float, int]:
-        """Return the operations of a training step over a batch, and its tokens."""
+        """Return the operations of a training step over a batch or a pack, and its tokens."""
+        if is_pack(batch):
+            parts = [self.flops_and_tokens(sample) for sample in samples_of(batch)]
+            return sum(flops for flops, _ in parts), sum(tokens for _, tokens in parts)
         codes_BTHW = batch["codes"]
         size, tokens = codes_BTHW.shape[0], num_tokens(codes_BTHW)
         text = num_context_tokens(self.controls, _grid_of(codes_BTHW))

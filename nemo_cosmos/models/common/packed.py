@@ -1,16 +1,18 @@
 """Where the samples of a packed sequence begin and end ("THD"), as attention needs it.
 
-The samples lie end to end along the token axis; attention stays inside each.
+The samples lie end to end along the token axis; attention stays inside each. Outside the network, a
+pack is a list of batches of one, so that a sample in it is treated as any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from megatron.core.packed_seq_params import PackedSeqParams
+from torch.nn import functional as F
 
 from nemo_cosmos.platform import upload
 
@@ -82,6 +84,35 @@ class Packing(NamedTuple):
             Boundaries.of(in_self, in_self, device),
             Boundaries.of(in_cross, context_lengths, device),
         )
+
+
+def split_samples(pack: Mapping[str, Any], content: str) -> list[dict[str, Any]]:
+    """The samples of a pack, each as a batch of one.
+
+    Args:
+        pack: tensors with one row a sample, or lists with one entry.
+        content: name of an entry that every pack has.
+    """
+
+    def sample(index: int) -> dict[str, Any]:
+        values = {name: entry[index] for name, entry in pack.items()}
+        return {
+            name: value[None] if isinstance(value, torch.Tensor) else [value]
+            for name, value in values.items()
+        }
+
+    return [sample(index) for index in range(len(pack[content]))]
+
+
+def end_to_end(tables: Sequence[torch.Tensor | None], num_padding: int) -> torch.Tensor:
+    """Join tables of tokens, tokens first, with zeros for those that belong to no sample.
+
+    Args:
+        tables: the table of each sample; where one has none, all lack it, and nobody asks.
+        num_padding: tokens behind the last sample that belong to none.
+    """
+    whole = torch.cat([table for table in tables if table is not None])
+    return F.pad(whole, (0, 0) * (whole.dim() - 1) + (0, num_padding))
 
 
 def _cumulative(lengths: Sequence[int], device: torch.device) -> torch.Tensor:

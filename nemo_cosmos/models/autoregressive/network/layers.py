@@ -31,6 +31,7 @@ from nemo_cosmos.models.common.attention.core import KeysValues
 from nemo_cosmos.models.common.attention.masks import Mask
 from nemo_cosmos.models.common.megatron.fp8 import check_fp8_tokens
 from nemo_cosmos.models.common.megatron.stack import LayerStack
+from nemo_cosmos.models.common.packed import Packing
 from nemo_cosmos.models.common.rope import RopeTable
 
 
@@ -179,6 +180,7 @@ class ARLayer(MegatronModule, BaseTransformerLayer):
         keys_values: KeysValues | None = None,
         cache: LayerCache | None = None,
         mask: Mask | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """Return the tokens after this layer, (L, B, E).
 
@@ -188,15 +190,17 @@ class ARLayer(MegatronModule, BaseTransformerLayer):
             keys_values: this layer's keys and values of the text, instead of the text.
             cache: keys and values of the tokens before these.
             mask: which tokens a token sees; those before it by default.
+            packing: where the videos of a packed sequence begin and end.
         """
+        token_bounds, context_bounds = (None, None) if packing is None else packing
         if c.position_LBE is not None:
             x_LBE = x_LBE + c.position_LBE
         rope = RopeTable(c.rope_cos_LB1D, c.rope_sin_LB1D)
         normed = self.self_attention_norm(x_LBE)
-        x_LBE = x_LBE + self.self_attention(normed, rope, mask=mask, cache=cache)
+        x_LBE = x_LBE + self.self_attention(normed, rope, token_bounds, mask=mask, cache=cache)
         if self.cross_attention is not None and self.cross_attention_norm is not None:
             normed = self.cross_attention_norm(x_LBE)
-            x_LBE = x_LBE + self.cross_attention(normed, c.context_MBC, keys_values)
+            x_LBE = x_LBE + self.cross_attention(normed, c.context_MBC, keys_values, context_bounds)
         out: Tensor = x_LBE + self.mlp(self.mlp_norm(x_LBE))
         return out
 
@@ -211,6 +215,7 @@ class ARStack(LayerStack):
         keys_values: Sequence[KeysValues] | None = None,
         cache: KeyValueCache | None = None,
         mask: Mask | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """Run the layers; returns (L, B, E).
 
@@ -221,6 +226,7 @@ class ARStack(LayerStack):
             cache: keys and values of the tokens before these, which are appended; the caller
                 advances it.
             mask: which tokens a token sees; those before it by default.
+            packing: where the videos of a packed sequence begin and end.
 
         Raises:
             ConfigError: a later stage has no tokens, or their number does not suit FP8.
@@ -237,7 +243,7 @@ class ARStack(LayerStack):
                 }
                 for index in range(len(self.layers))
             ]
-        return self.run(x_LBE, c, each, {"mask": mask})
+        return self.run(x_LBE, c, each, {"mask": mask, "packing": packing})
 
     def project_context(self, context_MBC: Tensor) -> list[KeysValues]:
         """Keys and values of the text for each layer."""

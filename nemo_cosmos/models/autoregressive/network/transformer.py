@@ -37,6 +37,7 @@ from nemo_cosmos.models.common.megatron.extra_state import (
 )
 from nemo_cosmos.models.common.megatron.pipeline_copies import number_copies
 from nemo_cosmos.models.common.megatron.sequence_parallel import SequenceParallel
+from nemo_cosmos.models.common.packed import Packing
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class TokenInput:
         is_scored: whether scores are asked for, or the keys and values alone.
         frame_BTE: what controls add to the tokens that precede the codes of each latent frame; None
             without.
+        packing: where the videos of a packed sequence begin and end; see
+            :func:`~nemo_cosmos.models.autoregressive.network.packs.pack_inputs`.
     """
 
     tokens_BL: Tensor
@@ -73,6 +76,7 @@ class TokenInput:
     mask: Mask | None = None
     is_scored: bool = True
     frame_BTE: Tensor | None = None
+    packing: Packing | None = None
 
 
 class ARNetwork(MegatronModule):
@@ -161,7 +165,9 @@ class ARNetwork(MegatronModule):
         layer_inputs, keys_values = self._layer_inputs(inputs)
         # A later pipeline stage gets its tokens from the stage before, by set_input_tensor.
         x_LBE = self._embed(inputs) if self.pre_process else None
-        x_LBE = self.blocks(x_LBE, layer_inputs, keys_values, inputs.cache, inputs.mask)
+        x_LBE = self.blocks(
+            x_LBE, layer_inputs, keys_values, inputs.cache, inputs.mask, inputs.packing
+        )
         return self.score(x_LBE) if self.post_process and inputs.is_scored else x_LBE
 
     def score(self, x_LBE: Tensor) -> Tensor:

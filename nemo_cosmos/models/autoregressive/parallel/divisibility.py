@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.autoregressive.network.config import ARConfig
 from nemo_cosmos.models.autoregressive.network.places import Grid, check_grid
+from nemo_cosmos.models.common.megatron.fp8 import check_fp8_packs
 
 
 def check_tokens(config: ARConfig, grids: Sequence[Grid], num_text_tokens: int) -> None:
@@ -45,3 +46,19 @@ def check_tokens(config: ARConfig, grids: Sequence[Grid], num_text_tokens: int) 
             "sequence-parallel ranks. Set data.text_length to a multiple of "
             f"{sequence}, or sequence_parallel=false."
         )
+
+
+def check_packs(config: ARConfig) -> None:
+    """Refuse packs under context parallelism, and with attention in FP8.
+
+    Raises:
+        ConfigError: context-parallel ranks would have to share packs, or kernels that take videos
+            of one length are asked for.
+    """
+    if config.context_parallel_size > 1:
+        raise ConfigError(
+            f"data.packing is set with {config.context_parallel_size} context-parallel ranks, but "
+            "the videos of a pack are not split over ranks. Set "
+            "trainer.strategy.context_parallel_size=1, or do not pack."
+        )
+    check_fp8_packs(config)

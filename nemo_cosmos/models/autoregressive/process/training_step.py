@@ -7,6 +7,7 @@ codebook (a tensor-parallel rank's), T latent frames, H W latent rows and column
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -105,7 +106,7 @@ def make_targets(
 
 def next_code_loss(
     logits_LBV: Tensor,
-    targets: Targets,
+    targets: Targets | Sequence[Targets],
     z_loss: float,
     vocab_size: int,
     tp_group: dist.ProcessGroup,
@@ -115,13 +116,23 @@ def next_code_loss(
     Under context parallelism it is this rank's part of the loss; the parts are added.
 
     Args:
-        logits_LBV: scores of this rank's codes.
-        targets: what follows each token.
+        logits_LBV: scores of this rank's codes; of a pack, its videos end to end, and perhaps
+            tokens behind them that belong to none.
+        targets: what follows each token; of a pack, those of each video.
         z_loss: weight of the z-loss.
         vocab_size: codes; what pads them is not scored.
         tp_group: ranks that share the codes.
     """
-    log_z_LB, score_LB = log_z_and_score(logits_LBV, targets.code_LB, vocab_size, tp_group)
+    videos = [targets] if isinstance(targets, Targets) else targets
+    lengths = [len(video.code_LB) for video in videos]
+    code_LB = torch.cat([video.code_LB for video in videos])
+    logits_LBV = logits_LBV[: sum(lengths)]
+    log_z_LB, score_LB = log_z_and_score(logits_LBV, code_LB, vocab_size, tp_group)
+    parts = zip(videos, log_z_LB.split(lengths), score_LB.split(lengths), strict=True)
+    return torch.cat([_mean_loss(*part, z_loss) for part in parts])
+
+
+def _mean_loss(targets: Targets, log_z_LB: Tensor, score_LB: Tensor, z_loss: float) -> Tensor:
     entropy_LB = (log_z_LB - score_LB) * targets.is_learnt_L[:, None]
     squared_LB = log_z_LB.square() * targets.is_code_L[:, None]
     z_B = squared_LB.sum(0) / max(targets.num_codes, 1)

@@ -9,8 +9,8 @@ Shape suffixes: B batch, L tokens of all samples of a pack, E model width, K val
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, cast, overload
+from collections.abc import Sequence
+from typing import cast, overload
 
 import torch
 from torch.nn import functional as F
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from nemo_cosmos.batch import LatentBatch
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.megatron.fp8 import check_fp8_packs
-from nemo_cosmos.models.common.packed import Packing
+from nemo_cosmos.models.common.packed import Packing, end_to_end, split_samples
 from nemo_cosmos.models.diffusion.network.dit import DiT
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.network.layer_inputs import LayerInputs
@@ -79,22 +79,8 @@ def is_pack(batch: LatentBatch) -> bool:
 
 
 def split_pack(batch: LatentBatch) -> list[LatentBatch]:
-    """The samples of a pack, each as a batch of one.
-
-    Args:
-        batch: a pack; its values are tensors with one row a sample, or lists with one entry.
-    """
-    entries: Mapping[str, Any] = batch
-
-    def sample(index: int) -> LatentBatch:
-        values = {name: entry[index] for name, entry in entries.items()}
-        alone = {
-            name: value[None] if isinstance(value, torch.Tensor) else [value]
-            for name, value in values.items()
-        }
-        return cast("LatentBatch", alone)
-
-    return [sample(index) for index in range(len(batch["latent"]))]
+    """The samples of a pack, each as a batch of one."""
+    return cast("list[LatentBatch]", split_samples(batch, "latent"))
 
 
 def pack_layer_inputs(
@@ -131,24 +117,18 @@ def pack_layer_inputs(
     layer_inputs = LayerInputs(
         activated_TBE=torch.cat([activated for activated, _ in rows]),
         shared_TB3E=torch.cat([shared for _, shared in rows]),
-        rope_cos_LB1D=_cat_and_pad([part.rope_cos_LB1D for part in parts], num_padding),
-        rope_sin_LB1D=_cat_and_pad([part.rope_sin_LB1D for part in parts], num_padding),
+        rope_cos_LB1D=end_to_end([part.rope_cos_LB1D for part in parts], num_padding),
+        rope_sin_LB1D=end_to_end([part.rope_sin_LB1D for part in parts], num_padding),
         position_L1E=(
             None
             if parts[0].position_L1E is None
-            else _cat_and_pad([part.position_L1E for part in parts], num_padding)
+            else end_to_end([part.position_L1E for part in parts], num_padding)
         ),
         context_MBC=torch.cat(contexts),
         row_L=upload(
             torch.arange(len(row_lengths)).repeat_interleave(torch.tensor(row_lengths)), device
         ),
-        added_LBE=None if added[0] is None else _cat_and_pad(added, num_padding),
+        added_LBE=None if added[0] is None else end_to_end(added, num_padding),
     )
     packing = Packing.of(lengths, [len(context) for context in contexts], device, num_padding)
     return layer_inputs, packing
-
-
-def _cat_and_pad(tables: Sequence[torch.Tensor | None], num_padding: int) -> torch.Tensor:
-    """Tables of tokens end to end, zero for the tokens that belong to no sample."""
-    whole = torch.cat([table for table in tables if table is not None])
-    return F.pad(whole, (0, 0) * (whole.dim() - 1) + (0, num_padding))
