@@ -520,8 +520,8 @@ def evaluate_world(
         InputError: no episode fits the model.
     """
     from nemo_cosmos.evaluation.record import as_record
-    from nemo_cosmos.inference import trial
-    from nemo_cosmos.inference.trial_videos import Trial
+    from nemo_cosmos.inference.trial import run as trial
+    from nemo_cosmos.inference.trial.videos import Trial
 
     folder = None if out is None else Path(out)
     asked = Trial(tuple(metrics), tuple(seeds), limit=limit, options=options)

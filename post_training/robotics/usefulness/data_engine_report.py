@@ -24,7 +24,7 @@ from nemo_cosmos.guardrails import GuardPolicy
 from nemo_cosmos.inference.checks import fit_request, look_at_weights
 from nemo_cosmos.inference.episodes import Shape, find_episodes, shape_of
 from nemo_cosmos.inference.pipeline import WorldPipeline
-from nemo_cosmos.inference.trial_videos import request_for
+from nemo_cosmos.inference.trial.videos import request_for
 from nemo_cosmos.progress import Progress
 from nemo_cosmos.storage import atomic_path, exported_folder
 from nemo_cosmos.storage.outputs import check_apart, check_output_folder

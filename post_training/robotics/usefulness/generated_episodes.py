@@ -23,7 +23,7 @@ from nemo_cosmos.errors import GuardrailError, InputError, NemoCosmosError
 from nemo_cosmos.evaluation.episode import EpisodeSource
 from nemo_cosmos.evaluation.metric import Frames
 from nemo_cosmos.inference.pipeline import WorldPipeline
-from nemo_cosmos.inference.trial_videos import request_for
+from nemo_cosmos.inference.trial.videos import request_for
 from nemo_cosmos.progress import Progress
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import decode

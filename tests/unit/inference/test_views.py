@@ -21,9 +21,9 @@ from nemo_cosmos.errors import (
 from nemo_cosmos.guardrails import GuardPolicy
 from nemo_cosmos.inference import WorldPipeline
 from nemo_cosmos.inference import pipeline as pipeline_module
-from nemo_cosmos.inference.trial import try_world
-from nemo_cosmos.inference.trial_checks import trial_checks
-from nemo_cosmos.inference.trial_videos import Trial
+from nemo_cosmos.inference.trial.checks import trial_checks
+from nemo_cosmos.inference.trial.run import try_world
+from nemo_cosmos.inference.trial.videos import Trial
 from nemo_cosmos.inference.views import RecordedRig, view_sources
 from nemo_cosmos.testing.tiny import write_world
 from nemo_cosmos.video import Video, decode, encode_video

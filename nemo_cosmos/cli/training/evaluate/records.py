@@ -32,8 +32,8 @@ def repeat(file: Path, places: Mapping[str, Path | None], as_json: bool) -> None
         as_json: whether to print JSON.
     """
     from nemo_cosmos.guardrails.site import site_policy
-    from nemo_cosmos.inference.trial import repeat_trial
-    from nemo_cosmos.inference.trial_videos import WORLD
+    from nemo_cosmos.inference.trial.run import repeat_trial
+    from nemo_cosmos.inference.trial.videos import WORLD
     from nemo_cosmos.tokenizing.trial import TOKENIZER, repeat_tokenizer
 
     moved = {name: place for name, place in places.items() if place is not None}

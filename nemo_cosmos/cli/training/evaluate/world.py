@@ -13,9 +13,9 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.evaluation.report import metrics_table
 from nemo_cosmos.evaluation.suites import chosen_names
 from nemo_cosmos.guardrails.site import site_policy
-from nemo_cosmos.inference.trial import evaluate_world
-from nemo_cosmos.inference.trial_checks import trial_checks
-from nemo_cosmos.inference.trial_videos import Trial
+from nemo_cosmos.inference.trial.checks import trial_checks
+from nemo_cosmos.inference.trial.run import evaluate_world
+from nemo_cosmos.inference.trial.videos import Trial
 from nemo_cosmos.progress import show_progress
 
 

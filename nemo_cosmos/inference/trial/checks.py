@@ -16,12 +16,12 @@ from nemo_cosmos.evaluation.obedience import OTHER, following_of, partners_of
 from nemo_cosmos.evaluation.record import EVALUATION_FILE
 from nemo_cosmos.inference.checks import fit_request, look_at_weights, meta_generator
 from nemo_cosmos.inference.episodes import find_episodes, shape_of
-from nemo_cosmos.inference.trial_scores import (
+from nemo_cosmos.inference.trial.scores import (
     control_name,
     score_names,
     trial_metrics,
 )
-from nemo_cosmos.inference.trial_videos import Trial, request_for
+from nemo_cosmos.inference.trial.videos import Trial, request_for
 from nemo_cosmos.models.common.generator import max_views_of
 from nemo_cosmos.storage import exported_folder
 from nemo_cosmos.storage.outputs import check_apart, check_output_file, check_output_folder

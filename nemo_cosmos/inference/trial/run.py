@@ -31,13 +31,13 @@ from nemo_cosmos.evaluation.sharing import Crew, shared
 from nemo_cosmos.guardrails import GuardPolicy
 from nemo_cosmos.inference.episodes import find_episodes, shape_of
 from nemo_cosmos.inference.pipeline import WorldPipeline
-from nemo_cosmos.inference.trial_scores import (
+from nemo_cosmos.inference.trial.scores import (
     control_name,
     is_compared,
     trial_evaluation,
     trial_metrics,
 )
-from nemo_cosmos.inference.trial_videos import (
+from nemo_cosmos.inference.trial.videos import (
     NUM_GIVEN,
     Trial,
     VideoMaker,

@@ -28,8 +28,8 @@ from nemo_cosmos.evaluation.obedience import (
 from nemo_cosmos.evaluation.registry import choose_metrics
 from nemo_cosmos.evaluation.run import Scored
 from nemo_cosmos.evaluation.scoring import Evaluation, summarise
-from nemo_cosmos.inference.trial_guards import REFUSED, guard_numbers
-from nemo_cosmos.inference.trial_videos import MEASURED, MOTION_AMOUNT, NUM_GIVEN
+from nemo_cosmos.inference.trial.guards import REFUSED, guard_numbers
+from nemo_cosmos.inference.trial.videos import MEASURED, MOTION_AMOUNT, NUM_GIVEN
 
 
 def trial_evaluation(

@@ -21,13 +21,13 @@ from nemo_cosmos.evaluation.record import as_record, make_record
 from nemo_cosmos.evaluation.report import write_report
 from nemo_cosmos.evaluation.run import Part, Scored
 from nemo_cosmos.guardrails.site import site_policy
-from nemo_cosmos.inference import trial as module
 from nemo_cosmos.inference.episodes import Shape, find_episodes
 from nemo_cosmos.inference.pipeline import WorldPipeline
-from nemo_cosmos.inference.trial import repeat_trial, try_world
-from nemo_cosmos.inference.trial_checks import trial_checks
-from nemo_cosmos.inference.trial_scores import score_names, trial_evaluation, trial_metrics
-from nemo_cosmos.inference.trial_videos import MEASURED, Trial
+from nemo_cosmos.inference.trial import run as module
+from nemo_cosmos.inference.trial.checks import trial_checks
+from nemo_cosmos.inference.trial.run import repeat_trial, try_world
+from nemo_cosmos.inference.trial.scores import score_names, trial_evaluation, trial_metrics
+from nemo_cosmos.inference.trial.videos import MEASURED, Trial
 from nemo_cosmos.video import Video, encode_video
 from post_training.robotics.signal import ACTION
 

@@ -24,7 +24,7 @@ from nemo_cosmos.inference.given import FrameSource
 from nemo_cosmos.inference.pipeline import WorldPipeline
 from nemo_cosmos.inference.request import Request
 from nemo_cosmos.inference.result import Result, notices
-from nemo_cosmos.inference.trial_guards import CHANGED
+from nemo_cosmos.inference.trial.guards import CHANGED
 from nemo_cosmos.inference.views import RecordedRig
 from nemo_cosmos.models.common.generator import max_views_of
 from nemo_cosmos.options import Range, check_value
