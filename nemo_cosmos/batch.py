@@ -96,6 +96,8 @@ class LatentBatch(TypedDict, total=False):
     Attributes:
         box: this rank's part of the latents under context parallelism; the model sets it.
         relative_motion: (B, T, H, W) how much each place of the box moves; set with it.
+        first_frames: (B, C, T, H, W) the first frame of each view, at every frame of the box; set
+            with it.
     """
 
     key: list[str]
@@ -110,6 +112,7 @@ class LatentBatch(TypedDict, total=False):
     is_finite: list[bool]
     box: Any
     relative_motion: Tensor
+    first_frames: Tensor
 
 
 def batch_views(batch: Mapping[str, Any]) -> list[Views]:

@@ -164,15 +164,18 @@ def check_plain(config: WorldConfig, reader: str) -> None:
         reader: who is to read the weights, for the message.
 
     Raises:
-        ConfigError: it has controls or takes several cameras.
+        ConfigError: it has controls, takes several cameras, or predicts changes.
     """
-    net = diffusion_settings(config.model).network_config()
+    settings = diffusion_settings(config.model)
+    net = settings.network_config()
     extra = ""
     if config.controls or net.control_channels:
         name = config.controls[0].name if config.controls else "unknown"
         extra = f"has the control '{name}'"
     elif net.view_slots:
         extra = f"takes several cameras ({', '.join(net.view_slots)})"
+    elif settings.process.conditioning.predicts_change:
+        extra = "predicts how the first frame changes (predicts_change)"
     if extra:
         raise ConfigError(
             f"The model {extra}, which {reader} cannot express. Export it with --format nemo, "

@@ -25,6 +25,11 @@ from nemo_cosmos.models.common.latents import decode_views
 from nemo_cosmos.models.diffusion.network.views import CameraViews, camera_views
 from nemo_cosmos.models.diffusion.options import DiffusionOptions
 from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
+from nemo_cosmos.models.diffusion.process.change import (
+    base_of_change,
+    changing_frames,
+    first_frames,
+)
 from nemo_cosmos.models.diffusion.process.conditioning import (
     FrameCondition,
     augment_sigma_for_chunk,
@@ -194,6 +199,8 @@ class DiffusionGenerator:
             sigma_max=options.sigma_max,
             progress=on_all_ranks(progress),
         )
+        if self.process.conditioning.predicts_change and conditions.frames is not None:
+            x0_BCTHW = x0_BCTHW + _base_of(conditions.frames, num_views)
         latents_BCTHW = x0_BCTHW / self.process.edm.sigma_data
         # Decoded once: GPUs may round differently, and ranks must begin the next chunk alike.
         return from_first_rank(lambda: decode_views(self.tokenizer, latents_BCTHW, num_views))
@@ -242,6 +249,12 @@ class DiffusionGenerator:
         """The cameras of all shots, and their rigs where the arrays of one are there."""
         batch = {**controls, "views": [shot.views for shot in shots]}
         return camera_views(batch, self.net.config, num_frames, self.device)
+
+
+def _base_of(frames: FrameCondition, num_views: int) -> Tensor:
+    """What the sampled latents change from."""
+    changing_BT = changing_frames(frames.given_B1T11[:, 0, :, 0, 0], num_views)
+    return base_of_change(first_frames(frames.x0_BCTHW, num_views), changing_BT)
 
 
 def _check_side(name: str, value: int, step: int, largest: int) -> None:

@@ -227,4 +227,4 @@ class DiffusionModel(MegatronLightningModule):
         rank = parallel_state.get_context_parallel_rank()
         whole_thw = batch["latent"].shape[2:]
         box = LatentBox.of(whole_thw, self.config.patch_thw, size, rank)
-        return cut_batch(batch, box, weigh_motion=self.process.edm.motion_weight > 0)
+        return cut_batch(batch, box, self.process)

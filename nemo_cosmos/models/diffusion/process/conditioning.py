@@ -37,6 +37,8 @@ class ConditioningConfig:
         frame_dropout: share of samples whose given frames and mask are zeroed in training
             (``zero_condition_region_condition_mask``), for guidance on the frames.
         control_dropout: share of samples that are trained without their control.
+        predicts_change: whether frames that are not given are learnt as their change since the
+            first one; see :mod:`nemo_cosmos.models.diffusion.process.change`.
     """
 
     max_condition_latents: int = 0
@@ -46,6 +48,7 @@ class ConditioningConfig:
     text_dropout: float = 0.2
     frame_dropout: float = 0.0
     control_dropout: float = 0.0
+    predicts_change: bool = False
 
     def __post_init__(self) -> None:
         if self.max_condition_latents < 0:
@@ -57,6 +60,11 @@ class ConditioningConfig:
             raise ConfigError(
                 f"min_condition_latents is {self.min_condition_latents}; it must be from 0 to "
                 f"max_condition_latents, {self.max_condition_latents}."
+            )
+        if self.predicts_change and not self.takes_frames:
+            raise ConfigError(
+                "predicts_change is set, but max_condition_latents is 0: a model that is given no "
+                "frame has nothing that could change. Use a Video2World model, or leave it out."
             )
         for name in ("text_dropout", "frame_dropout", "control_dropout"):
             value = getattr(self, name)

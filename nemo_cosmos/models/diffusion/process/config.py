@@ -50,14 +50,18 @@ class DiffusionConfig:
         if "views" in data:
             views = build_from_file(ViewConditioning, data["views"], "process.views")
         return cls(
-            edm=build_from_file(EDMConfig, _with_later_fields(data["edm"]), "process.edm"),
+            edm=build_from_file(
+                EDMConfig, _with_later_fields(data["edm"], motion_weight=0.0), "process.edm"
+            ),
             conditioning=build_from_file(
-                ConditioningConfig, data["conditioning"], "process.conditioning"
+                ConditioningConfig,
+                _with_later_fields(data["conditioning"], predicts_change=False),
+                "process.conditioning",
             ),
             views=views,
         )
 
 
-def _with_later_fields(edm: object) -> object:
+def _with_later_fields(section: object, **fields: object) -> object:
     """Add the fields that worlds of earlier releases lack, as they were trained."""
-    return {"motion_weight": 0.0, **edm} if isinstance(edm, Mapping) else edm
+    return {**fields, **section} if isinstance(section, Mapping) else section

@@ -24,6 +24,11 @@ from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.models.diffusion.network.packs import is_pack, split_pack
 from nemo_cosmos.models.diffusion.network.views import camera_views, own_texts
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
+from nemo_cosmos.models.diffusion.process.change import (
+    base_of_change,
+    changing_frames,
+    first_frames,
+)
 from nemo_cosmos.models.diffusion.process.conditioning import FrameCondition, given_frames
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import broadcast_sigma, edm_loss, scaling
@@ -97,12 +102,14 @@ def make_training_step(
         network: the network's configuration, which knows the views' names; None for one camera.
     """
     latent_BCTHW = batch["latent"].float()
-    x0_BCTHW = latent_BCTHW * config.edm.sigma_data
-    noisy_BCTHW = x0_BCTHW + broadcast_sigma(noise.sigma_B) * noise.noise_BCTHW
     box: LatentBox | None = batch.get("box")
     frames, mask_B1THW = None, None
     whole_BCTHW = whole_latent_shape(batch)
     given_BT = given_frames(whole_BCTHW[2], noise.num_given_B, noise.given_views_BV)
+    if config.conditioning.predicts_change:
+        latent_BCTHW = latent_BCTHW - _base_of_change(batch, given_BT)
+    x0_BCTHW = latent_BCTHW * config.edm.sigma_data
+    noisy_BCTHW = x0_BCTHW + broadcast_sigma(noise.sigma_B) * noise.noise_BCTHW
     if config.takes_frames:
         frames = FrameCondition.frames(
             x0_BCTHW,
@@ -157,7 +164,7 @@ def _in_box(step: TrainingStep, box: LatentBox, num_given_B: Tensor) -> Training
     )
 
 
-def cut_batch(batch: LatentBatch, box: LatentBox, weigh_motion: bool = False) -> LatentBatch:
+def cut_batch(batch: LatentBatch, box: LatentBox, config: DiffusionConfig) -> LatentBatch:
     """Keep this rank's box of a batch's latents and padding, and the box itself under ``"box"``.
 
     Of texts for each view, the views' in the box are kept.
@@ -165,13 +172,15 @@ def cut_batch(batch: LatentBatch, box: LatentBox, weigh_motion: bool = False) ->
     Args:
         batch: a batch with whole latents.
         box: this rank's part of them.
-        weigh_motion: whether the loss weighs motion, which is measured in whole latents.
+        config: the diffusion process, some of whose choices need whole latents.
 
     Raises:
         ConfigError: views have texts of their own, and the box holds parts of several.
     """
     cut: LatentBatch = {**batch, "box": box, "latent": box.cut(batch["latent"])}
-    if weigh_motion:
+    if config.conditioning.predicts_change:
+        cut["first_frames"] = box.cut(first_frames(batch["latent"], num_views_of(batch)))
+    if config.edm.motion_weight:
         cut["relative_motion"] = box.cut(relative_motion(batch["latent"], num_views_of(batch)))
     if batch.get("padding_mask") is not None:
         cut["padding_mask"] = box.cut_padding(batch["padding_mask"])
@@ -179,6 +188,15 @@ def cut_batch(batch: LatentBatch, box: LatentBox, weigh_motion: bool = False) ->
     if text.dim() == 4:
         cut["t5_text_embeddings"] = own_texts(text, box.whole_views(num_views_of(batch)))
     return cut
+
+
+def _base_of_change(batch: LatentBatch, given_BT: Tensor) -> Tensor:
+    """What the latents here change from, where this rank holds a box of the video and otherwise."""
+    changing_BT = changing_frames(given_BT, num_views_of(batch))
+    if "box" in batch:
+        return base_of_change(batch["first_frames"].float(), batch["box"].cut_frames(changing_BT))
+    first_BCTHW = first_frames(batch["latent"].float(), num_views_of(batch))
+    return base_of_change(first_BCTHW, changing_BT)
 
 
 def _motion_of(batch: LatentBatch) -> Tensor:

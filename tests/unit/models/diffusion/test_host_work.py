@@ -94,7 +94,12 @@ RECOMPUTED = {
         (make_batch(), (), {"bf16": True, "params_dtype": torch.bfloat16}, 1),
         (make_batch(), (), RECOMPUTED, 1),
         (make_batch(), (ControlSpec("action"),), {}, 1),
-        (cut_batch(make_batch(), LatentBox.of((3, 4, 4), (1, 2, 2), 2, 1)), (), {}, 1),
+        (
+            cut_batch(make_batch(), LatentBox.of((3, 4, 4), (1, 2, 2), 2, 1), DiffusionConfig()),
+            (),
+            {},
+            1,
+        ),
         # Each sample's draws, each token's row of the modulation, four boundaries of samples.
         (collate_pack([make_sample(0), make_sample(1, frames=1)]), (), {}, 2 + 1 + 4),
     ],

@@ -90,15 +90,17 @@ def test_what_is_added_to_tokens_is_cut_on_their_grid() -> None:
     assert cut.tokens_BDthw.flatten().tolist() == [4.0, 5.0, 6.0, 7.0]
 
 
-@pytest.mark.parametrize("motion_weight", [0.0, 3.0])
+@pytest.mark.parametrize(
+    ("motion_weight", "predicts_change"), [(0.0, False), (3.0, False), (3.0, True)]
+)
 @pytest.mark.parametrize("num_parts", [2, 3, 6])
 def test_the_losses_of_the_parts_add_up_to_that_of_the_whole(
-    num_parts: int, motion_weight: float
+    num_parts: int, motion_weight: float, predicts_change: bool
 ) -> None:
     """Also where a part holds given frames alone, and counts nothing."""
     config = DiffusionConfig(
         edm=EDMConfig(learned_variance=True, motion_weight=motion_weight),
-        conditioning=ConditioningConfig(max_condition_latents=3, min_condition_latents=1),
+        conditioning=ConditioningConfig(3, 1, predicts_change=predicts_change),
     )
     generator = torch.Generator().manual_seed(0)
     batch = {
@@ -115,7 +117,7 @@ def test_the_losses_of_the_parts_add_up_to_that_of_the_whole(
     parts = []
     for part in range(num_parts):
         box = LatentBox.of((6, 4, 4), (1, 2, 2), num_parts, part)
-        cut = cut_batch(batch, box, weigh_motion=motion_weight > 0)
+        cut = cut_batch(batch, box, config)
         assert whole_latent_shape(cut) == (5, 16, 6, 4, 4)
         parts.append(loss(cut))
     torch.testing.assert_close(torch.stack(parts).sum(0), loss(batch), rtol=1e-5, atol=1e-5)
@@ -125,7 +127,7 @@ def test_the_losses_of_the_parts_add_up_to_that_of_the_whole(
 def test_the_losses_of_parts_of_several_views_add_up(num_parts: int) -> None:
     """Parts hold whole views (2), parts of two (3: 4 frames of 6), or lie within one (4, 6)."""
     config = DiffusionConfig(
-        conditioning=ConditioningConfig(max_condition_latents=2),
+        conditioning=ConditioningConfig(max_condition_latents=2, predicts_change=True),
         views=ViewConditioning(max_given=1),
     )
     generator = torch.Generator().manual_seed(0)
@@ -145,7 +147,9 @@ def test_the_losses_of_parts_of_several_views_add_up(num_parts: int) -> None:
     assert whole.frames.given_B1T11[:, 0, 6:].amax() > 0, "frames of the second view are given"
     losses, masks = [], []
     for part in range(num_parts):
-        step = step_of(cut_batch(batch, LatentBox.of((12, 4, 4), (1, 2, 2), num_parts, part)))
+        step = step_of(
+            cut_batch(batch, LatentBox.of((12, 4, 4), (1, 2, 2), num_parts, part), config)
+        )
         losses.append(step.loss(step.inputs.x_BCTHW.sin()))
         masks.append(step.inputs.condition_mask_B1THW)
     expected = whole.loss(whole.inputs.x_BCTHW.sin())
@@ -162,7 +166,8 @@ def test_texts_of_views_go_with_the_views_of_a_part() -> None:
     }
 
     def texts(num_parts: int, part: int) -> list[float]:
-        cut = cut_batch(batch, LatentBox.of((12, 4, 4), (1, 2, 2), num_parts, part))
+        box = LatentBox.of((12, 4, 4), (1, 2, 2), num_parts, part)
+        cut = cut_batch(batch, box, DiffusionConfig())
         kept: list[float] = cut["t5_text_embeddings"].flatten().tolist()
         return kept
 

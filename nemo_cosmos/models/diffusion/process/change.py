@@ -1,0 +1,51 @@
+"""Learn how a video changes since its first frame, instead of what it looks like.
+
+A model that is given the first frame has to bring it through to every later frame before anything
+can move. From few recordings it learns the rooms that they were made in by heart, and a new room
+comes out as a mixture of those. With ``ConditioningConfig.predicts_change`` the process runs on
+
+    d_t = x_t - x_0    at the frames that are not given,
+
+where x_0 is the first latent of the same view. What stands still is 0 in any room, and what is left
+to explain, and so the whole loss, is what moves. Given frames stay as they are, so that the network
+sees the room; so does a sample that is given no first frame. After sampling x_0 is added again.
+
+Shape suffixes: B batch, C channels, T latent frames, H W latent rows and columns.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def first_frames(latent_BCTHW: Tensor, num_views: int = 1) -> Tensor:
+    """Return the first frame of each view, at every frame of the view.
+
+    Args:
+        latent_BCTHW: latents of the whole video.
+        num_views: number of views, one after another along the time axis.
+    """
+    latent_BCVTHW = latent_BCTHW.unflatten(2, (num_views, -1))
+    return latent_BCVTHW[:, :, :, :1].expand_as(latent_BCVTHW).flatten(2, 3)
+
+
+def changing_frames(given_BT: Tensor, num_views: int = 1) -> Tensor:
+    """Return which frames are a change: those not given, of views whose first frame is.
+
+    Args:
+        given_BT: whether each frame is given.
+        num_views: number of views, one after another along the time axis.
+    """
+    given_BVT = (given_BT > 0).unflatten(1, (num_views, -1))
+    return torch.logical_and(~given_BVT, given_BVT[:, :, :1]).flatten(1)
+
+
+def base_of_change(first_BCTHW: Tensor, changing_BT: Tensor) -> Tensor:
+    """Return what is taken off the latents before noise is added, and added after sampling.
+
+    Args:
+        first_BCTHW: what :func:`first_frames` returns, or a box of it.
+        changing_BT: what :func:`changing_frames` returns, of the same frames.
+    """
+    return first_BCTHW * changing_BT[:, None, :, None, None].to(first_BCTHW.dtype)
