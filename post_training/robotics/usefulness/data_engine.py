@@ -29,7 +29,6 @@ from post_training.robotics.usefulness.data_engine_findings import (
     MEAN,
     REAL,
     Findings,
-    number_names,
 )
 from post_training.robotics.usefulness.generated_episodes import OWN, EpisodeMaker, variants
 from post_training.robotics.usefulness.inverse_dynamics import (
@@ -103,13 +102,13 @@ class EngineTrial:
         return asdict(self)
 
 
-def figure_names(trial: EngineTrial, num_episodes: int, num_actions: int) -> list[str]:
+def figure_names(trial: EngineTrial, num_episodes: int, numbers: Sequence[str]) -> list[str]:
     """Names of all numbers of a trial.
 
     Args:
         trial: what is tried.
         num_episodes: how many recordings there are.
-        num_actions: how many numbers an action has.
+        numbers: names of an action's numbers.
     """
     names = [
         f"{kind}.{size}"
@@ -119,7 +118,7 @@ def figure_names(trial: EngineTrial, num_episodes: int, num_actions: int) -> lis
     return names + [
         f"{kind}.{number}.{one}"
         for one in LEARNED
-        for number in number_names(num_actions)
+        for number in numbers
         for kind in ("mae", "r2", "correlation")
     ]
 
@@ -193,6 +192,7 @@ def compare_data(
     real: Sequence[Steps],
     held_out: Mapping[str, Steps],
     trial: EngineTrial,
+    numbers: Sequence[str],
     progress: Progress | None = None,
 ) -> Findings:
     """Generate the episodes, train the networks and let them loose on the held-out recordings.
@@ -202,6 +202,7 @@ def compare_data(
         real: steps of the recordings to learn from.
         held_out: steps of the recordings to test on by name.
         trial: what is tried.
+        numbers: names of an action's numbers.
         progress: called with the videos and networks done, and those in all.
 
     Raises:
@@ -235,5 +236,4 @@ def compare_data(
         still = [np.tile(mean_A, (len(s.actions_NA), 1)) for s in held_out.values()]
         predicted[MEAN, size] = [still]
     wanted = [steps.actions_NA for steps in held_out.values()]
-    numbers = number_names(wanted[0].shape[1])
-    return Findings(list(held_out), numbers, wanted, list(maker.sizes), predicted)
+    return Findings(list(held_out), tuple(numbers), wanted, list(maker.sizes), predicted)

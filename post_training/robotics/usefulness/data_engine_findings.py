@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.errors import counted
 from nemo_cosmos.evaluation.statistics import Score, mean_score, statistic_score
-from post_training.robotics.episodes import ACTION_NAMES
 from post_training.robotics.usefulness.records import Figure
 
 REAL, GENERATED, BOTH, MEAN = "real", "generated", "both", "mean"
@@ -166,13 +165,6 @@ _ERROR = {
     BOTH: "the same, learned from all generated ones and then from the real ones",
     MEAN: "the same, of always the mean action: nothing learned",
 }
-
-
-def number_names(num_actions: int) -> tuple[str, ...]:
-    """Names of an action's numbers: those of our own robots where the width is theirs."""
-    if num_actions == len(ACTION_NAMES):
-        return ACTION_NAMES
-    return tuple(f"action{number}" for number in range(num_actions))
 
 
 def r_squared(moments: Errors) -> Errors:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure as Picture
 
 from nemo_cosmos.checklist import Check
 from nemo_cosmos.checkpoint.world.config import TOKENIZER_FOLDER, read_config
-from nemo_cosmos.controls import Signal, controls_of
+from nemo_cosmos.controls import ControlSpec, Signal, controls_of
 from nemo_cosmos.errors import ConfigError, InputError, counted, nearest_names
 from nemo_cosmos.evaluation.episode import EpisodeSource
 from nemo_cosmos.evaluation.gate import Requirement
@@ -30,7 +30,7 @@ from nemo_cosmos.storage import atomic_path, exported_folder
 from nemo_cosmos.storage.outputs import check_apart, check_output_folder
 from nemo_cosmos.storage.paths import real_path
 from nemo_cosmos.video.pictures import Frames, film_strip
-from post_training.robotics.signal import ACTION
+from post_training.robotics.signal import ACTION, embodiments_of
 from post_training.robotics.usefulness.data_engine import (
     EngineTrial,
     check_no_leak,
@@ -95,8 +95,7 @@ def engine_checks(
         first = next(iter(real)).read()
         request = request_for(first, first.control, trial.options, 1)
         fit_request(request, config(), folder / TOKENIZER_FOLDER)
-        width = first.control[ACTION.name][ACTION.name].shape[1]
-        names = figure_names(trial, len(real), width)
+        names = figure_names(trial, len(real), number_names(config().controls))
         for one in required:
             if one.name not in names:
                 raise ConfigError(
@@ -150,6 +149,20 @@ def _with_actions(signals: Sequence[Signal], world: str) -> list[Signal]:
     return list(signals)
 
 
+def number_names(controls: Sequence[ControlSpec]) -> tuple[str, ...]:
+    """Names of the numbers that a world's robot is told, each once.
+
+    Args:
+        controls: the world's controls, an action of one embodiment among them.
+    """
+    (options,) = (control.options for control in controls if control.name == ACTION.name)
+    (robot,) = embodiments_of(options)
+    names = robot.names
+    return tuple(
+        name if names.count(name) == 1 else f"{name}_{place}" for place, name in enumerate(names)
+    )
+
+
 def try_data_engine(
     world: str | PathLike[str],
     data: str | PathLike[str],
@@ -193,7 +206,8 @@ def try_data_engine(
     sizes = trial.sizes_for(len(sources))
     num = sizes[-1]
     maker = EpisodeMaker(pipeline, sources[:num], sizes, out / "generated", trial.options)
-    findings = compare_data(maker, real[:num], by_name, trial, progress)
+    numbers = number_names(pipeline.world.config.controls)
+    findings = compare_data(maker, real[:num], by_name, trial, numbers, progress)
     inputs = {
         "world": str(pipeline.world.folder.resolve()),
         "model": pipeline.model_record,

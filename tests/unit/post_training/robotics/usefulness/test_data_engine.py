@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.guardrails.audit import AuditLog
@@ -29,7 +30,11 @@ from post_training.robotics.usefulness.data_engine_findings import (
     REAL,
     Findings,
 )
-from post_training.robotics.usefulness.data_engine_report import engine_checks, try_data_engine
+from post_training.robotics.usefulness.data_engine_report import (
+    engine_checks,
+    number_names,
+    try_data_engine,
+)
 from post_training.robotics.usefulness.generated_episodes import (
     EpisodeMaker,
     partner_of,
@@ -101,6 +106,21 @@ def places(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "real", tmp_path / "held"
 
 
+def test_numbers_have_the_names_of_the_worlds_own_robot():
+    assert number_names([ControlSpec("action")])[:2] == ("dx", "dy")
+    joints = [
+        {"part": "arm", "kind": "joints", "names": [f"j{n}" for n in range(7)], "units": "rad",
+         "relation": "absolute"},
+    ]  # fmt: skip
+    seven = {"name": "seven", "title": "seven joints", "numbers": joints}
+    told = ControlSpec("action", options={"embodiment": seven})
+    assert number_names([told]) == tuple(f"j{n}" for n in range(7)), "not Bridge's"
+    for name, width in (("two_arms_20", 20), ("humanoid_29", 29)):
+        assert (
+            len(set(number_names([ControlSpec("action", options={"embodiment": name})]))) == width
+        )
+
+
 def test_generated_episodes_are_kept_as_recordings_and_the_report_names_everything(
     world, places, guards, tmp_path
 ):
@@ -110,7 +130,7 @@ def test_generated_episodes_are_kept_as_recordings_and_the_report_names_everythi
         world, *places, out, QUICK, guards=guards, progress=lambda *state: seen.append(state)
     )
     assert seen[-1] == (12, 12)  # 3 recordings x 2 variants, 2 sizes x 3 kinds of data
-    assert list(found["scores"]) == figure_names(QUICK, 3, 7)
+    assert list(found["scores"]) == figure_names(QUICK, 3, number_names([ControlSpec("action")]))
     assert found == json.loads((out / "data_engine.json").read_text()) | {"inputs": found["inputs"]}
     assert found["inputs"]["held_out_episodes"] == ["h0", "h1"]
     for name in ("data_engine.png", "predictions.png", "generated.png", "data_engine.md"):
