@@ -52,16 +52,6 @@ def diffusion_nano_video2world(post_training: bool) -> run.Partial:
 
 
 @as_recipe
-def diffusion_nano_action(post_training: bool) -> run.Partial:
-    """Nano Video2World, steered by robot actions; always starts from weights."""
-    recipe = diffusion_nano_video2world(post_training=True)
-    _add_actions(recipe, "diffusion_nano_video2world")
-    recipe.model.controls[0].options["cumulative"] = True
-    recipe.log.name = "diffusion_nano_action"
-    return recipe
-
-
-@as_recipe
 def diffusion_nano_camera(post_training: bool) -> run.Partial:
     """Nano Video2World, steered by a camera's path; always starts from weights."""
     recipe = diffusion_nano_video2world(post_training=True)
@@ -84,22 +74,6 @@ def diffusion_7b_text2world(post_training: bool) -> run.Partial:
 def diffusion_7b_video2world(post_training: bool) -> run.Partial:
     """Video2World, 7B; the numbers of :func:`diffusion_7b_text2world`."""
     return _large("diffusion_7b_video2world", post_training, lr=2**-15, weight_decay=0.1, eps=1e-10)
-
-
-@as_recipe
-def diffusion_7b_action(post_training: bool) -> run.Partial:
-    """Video2World, 7B, steered by robot actions; always starts from weights.
-
-    lr 4e-4, batch 8 (published for Bridge), 10,000 steps with a warm-up of 2600 and a floor of
-    4e-10 (the published NeMo factory).
-    """
-    recipe = diffusion_7b_video2world(post_training=True)
-    _add_actions(recipe, "diffusion_7b_video2world")
-    recipe.optim = common.adamw(4e-4, warmup_steps=2600, min_lr=4e-10, eps=1e-10)
-    recipe.trainer.max_steps = 10_000
-    recipe.data.global_batch_size = 8
-    recipe.log.name = "diffusion_7b_action"
-    return recipe
 
 
 @as_recipe
@@ -211,16 +185,6 @@ def _model(preset: str) -> run.Config:
         process=common.as_config(chosen.process()),
         preset=preset,
     )
-
-
-def _add_actions(recipe: run.Partial, preset: str) -> None:
-    """Let robot actions steer the model, and load them with the data.
-
-    Args:
-        recipe: the recipe, changed in place.
-        preset: the model's preset.
-    """
-    add_control(recipe, preset, "action", common.action_options())
 
 
 @as_recipe

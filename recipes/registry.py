@@ -36,6 +36,7 @@ class RecipeEntry:
 
 _DIFFUSION = "recipes.diffusion"
 _MULTIVIEW = "recipes.multiview"
+_ROBOTICS = "recipes.robotics"
 _AUTOREGRESSIVE = "recipes.autoregressive"
 _STAGES = "recipes.autoregressive_stages"
 _TOKENIZER = "recipes.tokenizer"
@@ -43,9 +44,6 @@ _TOKENIZER = "recipes.tokenizer"
 RECIPES: dict[str, RecipeEntry] = {
     "diffusion_nano_text2world": RecipeEntry(_DIFFUSION, "Text2World in minutes on a CPU"),
     "diffusion_nano_video2world": RecipeEntry(_DIFFUSION, "Video2World in minutes on a CPU"),
-    "diffusion_nano_action": RecipeEntry(
-        _DIFFUSION, "nano Video2World, post-trained on robot actions", pretrains=False
-    ),
     "diffusion_nano_camera": RecipeEntry(
         _DIFFUSION, "nano Video2World, post-trained on camera paths", pretrains=False
     ),
@@ -64,9 +62,6 @@ RECIPES: dict[str, RecipeEntry] = {
     },
     "diffusion_7b_text2world": RecipeEntry(_DIFFUSION, "Text2World, 7B"),
     "diffusion_7b_video2world": RecipeEntry(_DIFFUSION, "Video2World, 7B"),
-    "diffusion_7b_action": RecipeEntry(
-        _DIFFUSION, "7B Video2World, post-trained on robot actions", pretrains=False
-    ),
     "diffusion_7b_camera": RecipeEntry(
         _DIFFUSION, "7B Video2World, post-trained on camera paths", pretrains=False
     ),
@@ -75,6 +70,13 @@ RECIPES: dict[str, RecipeEntry] = {
     "diffusion_14b_camera": RecipeEntry(
         _DIFFUSION, "14B Video2World, post-trained on camera paths", pretrains=False
     ),
+    **{
+        f"diffusion_{size}_{task}": RecipeEntry(
+            _ROBOTICS, f"{size.replace('b', 'B')} Video2World, post-trained on {data}", False
+        )
+        for size in ("nano", "7b", "14b")
+        for task, data in (("action", "robot actions"), ("instruction", "a robot's instructions"))
+    },
     "ar_nano": RecipeEntry(_AUTOREGRESSIVE, "next code, in minutes on a CPU"),
     "ar_nano_action": RecipeEntry(
         _AUTOREGRESSIVE, "nano, post-trained on robot actions", pretrains=False

@@ -19,7 +19,7 @@ from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.platform import ensure_model_parallel
 from nemo_cosmos.training.checks import check_batches, num_copies
-from recipes import diffusion, tokenizer
+from recipes import diffusion, robotics, tokenizer
 from recipes.config import Config, parameters
 from recipes.overrides import apply_overrides
 from recipes.registry import RECIPES, get_recipe, require_recipe
@@ -73,7 +73,7 @@ def test_nemo_arguments_place_a_run():
     assert made.trainer.strategy.context_parallel_size == 4, "the layout stays the recipe's"
     image = tokenizer.tokenizer_ci8x8("/runs", "image", post_training=True)
     assert (image.log.log_dir, image.log.name) == ("/runs", "image")
-    assert list(inspect.signature(diffusion.diffusion_nano_action).parameters) == [
+    assert list(inspect.signature(robotics.diffusion_nano_action).parameters) == [
         "dir",
         "name",
         "num_nodes",
@@ -122,11 +122,23 @@ def test_several_cameras_are_a_setting_of_the_recipe_of_one():
         assert [control.name for control in driving.model.controls] == ["driving"]
 
 
-def test_actions_enter_model_and_data():
-    action = get_recipe("diffusion_nano_action", post_training=True)
+@pytest.mark.parametrize("size", ["nano", "7b", "14b"])
+def test_actions_enter_model_and_data(size):
+    action = get_recipe(f"diffusion_{size}_action", post_training=True)
     assert [control.name for control in action.model.controls] == ["action"]
-    assert action.model.tokenizer.temporal_factor == 4
-    assert action.data.controls == ["action"]
+    assert action.model.preset == f"diffusion_{size}_video2world"
+    assert action.model.tokenizer.temporal_factor == (4 if size == "nano" else 8)
+    assert action.data.controls == ["action"] and action.log.name == f"diffusion_{size}_action"
+    assert action.data.global_batch_size == (4 if size == "nano" else 8)
+
+
+@pytest.mark.parametrize("size", ["nano", "7b", "14b"])
+def test_an_instruction_is_the_text_behind_one_frame(size):
+    told = get_recipe(f"diffusion_{size}_instruction", post_training=True)
+    conditioning = told.model.process.conditioning
+    assert conditioning.min_condition_latents == conditioning.max_condition_latents == 1
+    assert conditioning.text_dropout < 1, "most samples are told their text"
+    assert not getattr(told.model, "controls", ()) and told.log.name.endswith("_instruction")
 
 
 @pytest.mark.parametrize("size", ["nano", "7b", "14b"])

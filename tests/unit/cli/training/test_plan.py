@@ -106,6 +106,16 @@ def test_the_command_to_use_is_one_that_the_recipe_has(planned: Callable[..., An
     assert planned("diffusion_7b_action", 8)["command"] == "finetune"
 
 
+@pytest.mark.parametrize(
+    ("recipe", "gpus"), [("diffusion_14b_action", 8), ("diffusion_14b_instruction", 32)]
+)
+def test_the_large_recipes_of_robots_fit(
+    recipe: str, gpus: int, planned: Callable[..., Any]
+) -> None:
+    found = planned(recipe, gpus, "--gpu", "h200")
+    assert found["command"] == "finetune" and found["memory_gb_per_gpu"]["total"] < 141
+
+
 def test_virtual_stages_of_the_recipe_stay(planned: Callable[..., Any]) -> None:
     words = ["trainer.strategy.virtual_pipeline_model_parallel_size=2"]
     found = planned("diffusion_7b_text2world", 64, *words)
