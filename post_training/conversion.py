@@ -37,12 +37,14 @@ class ConversionReport:
         num_converted: recordings in the folder.
         num_reused: those of them that an earlier run had finished.
         rejected: the reason for each recording that was left out.
+        num_views: cameras of each recording.
     """
 
     folder: str
     num_converted: int = 0
     num_reused: int = 0
     rejected: dict[str, str] = field(default_factory=dict)
+    num_views: int = 1
 
     def to_json(self) -> JsonObject:
         """Plain data."""

@@ -22,6 +22,7 @@ from data_curation.sources.endings import (
     opens_as_video,
 )
 from data_curation.sources.files import FETCHED
+from nemo_cosmos.data.rlds import refuse_rlds
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.storage import (
     StoredObject,
@@ -92,6 +93,8 @@ def find_sources(
 
 def _refuse(name: str, is_closed: bool, others: Counter[str]) -> NoReturn:
     """Say why an input is none."""
+    if not is_url(name):
+        refuse_rlds(name)
     state = "holds no video" if is_url(name) or Path(name).exists() else "does not exist"
     state = "may not be read by this user" if is_closed else state
     found = ", ".join(f"{count} {ending}" for ending, count in sorted((+others).items()))

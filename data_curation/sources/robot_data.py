@@ -46,9 +46,9 @@ def refuse_robot_data(location: str | os.PathLike[str], sources: Iterable[Clip])
                 seen[above] = _kind_of(above)
             if seen[above]:
                 raise InputError(_advice(seen[above], str(above), shlex.quote(str(above))))
-        if _holds_drives(folder):
+        if noun := _holds_views(folder):
             raise InputError(
-                f"'{folder}' holds drives: each is the videos of several cameras, which curation "
+                f"'{folder}' holds {noun}: each is the videos of several cameras, which curation "
                 "would tear apart. Write them into shards as they are: nemo-cosmos dataset shard "
                 f"{shlex.quote(str(folder))} SHARDS. To take the videos alone, add --videos-only."
             )
@@ -73,13 +73,18 @@ def _kind_of(folder: Path) -> str:
     return ""
 
 
-def _holds_drives(folder: Path) -> bool:
-    """Whether a folder lists recordings of several cameras, as 'simulate' and 'convert' do."""
+def _holds_views(folder: Path) -> str:
+    """What a folder lists of several cameras, as 'simulate' and 'convert' do; empty for nothing."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("format") == "nemo_cosmos.drives"
+        return ""
+    if not isinstance(manifest, dict):
+        return ""
+    if manifest.get("format") == "nemo_cosmos.drives":
+        return "drives"
+    settings = manifest.get("settings")
+    return "episodes" if isinstance(settings, dict) and settings.get("views") else ""
 
 
 def _kind_of_url(url: str) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from nemo_cosmos.aliases import JsonObject
+from nemo_cosmos.data.rlds import refuse_rlds
 from nemo_cosmos.errors import MissingFileError, SampleError
 from nemo_cosmos.storage.outputs import check_apart
 from nemo_cosmos.video import Video, decode
@@ -41,6 +42,7 @@ def find_recordings(folder: str | os.PathLike[str]) -> list[tuple[str, str]]:
     """
     files = sorted(Path(folder).glob("annotation/*/*.json"))
     if not files:
+        refuse_rlds(folder)
         raise MissingFileError(
             f"'{folder}' holds no 'annotation/<split>/<id>.json'. Name the folder above "
             "'annotation' and 'videos' of a Bridge data set."

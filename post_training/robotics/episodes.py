@@ -29,8 +29,8 @@ from nemo_cosmos.controls.embodiment import EMBODIMENT, Embodiment
 from nemo_cosmos.controls.signal_files import name_of
 from nemo_cosmos.controls.things import THINGS
 from nemo_cosmos.errors import MissingFileError
-from nemo_cosmos.video import Video, decode
-from post_training.recordings import Recordings, write_recording
+from nemo_cosmos.video import Video, decode, encode_video
+from post_training.recordings import CRF, Recordings, write_recording
 from post_training.robotics.restating import restate_own
 from post_training.robotics.signal import ACTION, DEFAULT_EMBODIMENT, STATE
 
@@ -133,6 +133,7 @@ def write_files(
     video: Video,
     arrays: Mapping[str, np.ndarray],
     record: Mapping[str, Any],
+    further: Mapping[str, Video] | None = None,
 ) -> None:
     """Write the files of a recording in any robot's numbers, the JSON last.
 
@@ -142,11 +143,16 @@ def write_files(
         video: its frames.
         arrays: its arrays by the suffix of their ``.npy`` file.
         record: content of the JSON.
+        further: the frames of further cameras by the names of their views.
 
     Raises:
         NumericsError: an array holds NaN or infinity.
         StorageFullError: no space left; without its JSON the episode counts as not written.
     """
+    stem = Path(folder) / key
+    Path(f"{stem}.json").unlink(missing_ok=True)
+    for view, seen in (further or {}).items():
+        encode_video(f"{stem}.{view}.mp4", seen, crf=CRF)
     files = {
         suffix: {name_of(suffix): array.astype(np.float32)} for suffix, array in arrays.items()
     }

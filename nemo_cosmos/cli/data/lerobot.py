@@ -31,7 +31,10 @@ def write(
             "their JSON says.",
         ),
     ] = None,
-    camera: Annotated[str, typer.Option(help="What the first camera is called.")] = "main",
+    camera: Annotated[
+        str | None,
+        typer.Option(help="What the first camera is called; by default what the JSON says."),
+    ] = None,
     robot: Annotated[
         str | None, typer.Option(help="The robot's type; by default what the JSON says.")
     ] = None,

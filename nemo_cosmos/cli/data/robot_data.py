@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nemo_cosmos.cli.data.converted import say_converted
-from nemo_cosmos.cli.kit.options import AsJson, number, parse_size
+from nemo_cosmos.cli.kit.options import AsJson, listed, number, parse_size
 from nemo_cosmos.cli.main import DATA, CommandEntry, CommandGroup
 from nemo_cosmos.progress import show_progress
 
@@ -75,7 +75,10 @@ def lerobot(
     out: Out,
     size: Size = None,
     camera: Annotated[
-        str | None, typer.Option(help="Camera to take, such as 'top'; the first one by default.")
+        list[str] | None,
+        typer.Option(
+            help="Camera to take, such as 'top'; all by default. Repeatable: top,wrist in order."
+        ),
     ] = None,
     as_action: Annotated[
         bool,
@@ -96,14 +99,16 @@ def lerobot(
 ) -> None:
     """Convert a LeRobot data set of version 2.0, 2.1 or 3.0; needs pyarrow.
 
-    Each episode becomes an mp4 at the data set's rate, a JSON with its task and the names of its
-    numbers, and its actions and states, a row for each frame, as robot_action.npy and
-    robot_state.npy. With --as-action or --embodiment the actions are written as action.npy, which
-    the action-conditioned models take. Damaged episodes are left out and listed. A second run makes
-    what is missing.
+    Each episode becomes an mp4 at the data set's rate for each camera (NAME.mp4, NAME.VIEW.mp4 of
+    the further ones), a JSON with its task and the names of its numbers, and its actions and
+    states, a row for each frame, as robot_action.npy and robot_state.npy. With --as-action or
+    --embodiment the actions are written as action.npy, which the action-conditioned models take.
+    Curation takes one camera (--camera), 'dataset shard' several. Damaged episodes are left out and
+    listed. A second run makes what is missing.
 
     Examples:
         nemo-cosmos convert lerobot data/aloha data/aloha_episodes --camera top
+        nemo-cosmos convert lerobot data/aloha data/aloha_views --camera top,left,right
         nemo-cosmos convert lerobot data/bridge_lerobot data/episodes --as-action --size 240x320
         nemo-cosmos convert lerobot data/aloha data/episodes --embodiment robots.yaml:aloha_14
     """
@@ -111,9 +116,10 @@ def lerobot(
 
     with show_progress("Converting", "episodes", "json" if as_json else "people") as update:
         report = convert_lerobot(
-            source, out, _size(size), camera, as_action, update, embodiment=embodiment
+            source, out, _size(size), listed(camera), as_action, update, embodiment=embodiment
         )
-    say_converted(report, "episode", "curate", CURATE, as_json)
+    following = ("dataset shard", "") if report.num_views > 1 else ("curate", CURATE)
+    say_converted(report, "episode", *following, as_json)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

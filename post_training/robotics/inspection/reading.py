@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from nemo_cosmos.aliases import Array, JsonObject
 from nemo_cosmos.controls import CAMERA, Values, decode_arrays, read_signal
 from nemo_cosmos.controls.number_group import capital
+from nemo_cosmos.data.rlds import refuse_rlds
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards.index import load_index
 from nemo_cosmos.data.shards.writer import list_shards
@@ -137,6 +138,7 @@ def _shards(place: str | PathLike[str]) -> Iterator[Recorded]:
     try:
         shards = list_shards(place)
     except MissingFileError as error:
+        refuse_rlds(place)
         raise _no_actions(place) from error
     found = False
     for shard in shards:

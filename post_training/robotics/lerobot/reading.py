@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.aliases import JsonObject
+from nemo_cosmos.data.rlds import refuse_rlds
+from nemo_cosmos.data.schema import find_views_fault
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, SampleError, nearest_names
 from nemo_cosmos.platform.dependencies import require
+from nemo_cosmos.provenance.belonging import is_same_rate
 from nemo_cosmos.video import Video, decode, index_frames
 from nemo_cosmos.video.resize import resize_frames
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 ACTION, STATE = "action", "observation.state"
+PICTURES = "observation.images."
 _V2_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 _V2_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 _V3_DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -138,6 +142,48 @@ class LeRobotData:
             )
         return short.get(name, name)
 
+    def views(self, names: Sequence[str] | None) -> dict[str, str]:
+        """The cameras of those names, by what their views are called.
+
+        A view is called what follows ``observation.images.``, or the last part of another name.
+
+        Args:
+            names: the cameras, also by their last parts; by default all but depth maps, in order.
+
+        Raises:
+            ConfigError: there is no such camera, or they are no views of one sample.
+        """
+        if names:
+            chosen = [self.camera(name) for name in names]
+        else:
+            depths = [name for name in self.cameras if _is_depth_map(self._features[name])]
+            chosen = [name for name in self.cameras if name not in depths]
+            chosen = chosen or [self.camera(None)]
+        found = {_view_of(camera): camera for camera in chosen}
+        views = tuple(_view_of(camera) for camera in chosen)
+        if (fault := find_views_fault(views)) is not None:
+            raise ConfigError(
+                f"The cameras of '{self.folder}' are {', '.join(views)}, {fault} --camera chooses "
+                "those to take."
+            )
+        return found
+
+    def check_alike(self, cameras: Sequence[str]) -> None:
+        """Require that ``info.json`` gives several cameras one size.
+
+        Raises:
+            SampleError: they differ.
+        """
+        shapes = {name: _size_of(self._features[name]) for name in cameras}
+        for name, size in shapes.items():
+            if size and shapes[cameras[0]] and size != shapes[cameras[0]]:
+                raise SampleError(
+                    f"'{self.folder / 'meta' / 'info.json'}' says that '{name}' is "
+                    f"{'x'.join(map(str, size))} and '{cameras[0]}' "
+                    f"{'x'.join(map(str, shapes[cameras[0]] or ()))}; expected views of one size. "
+                    "Scale them (--size HEIGHTxWIDTH), or choose cameras (--camera)."
+                )
+
     def arrays(self, episode: LeRobotEpisode) -> dict[str, NDArray[np.float32]]:
         """Actions and states of an episode, a row for each frame.
 
@@ -196,6 +242,12 @@ class LeRobotData:
                 f"Episode {episode.index} has {episode.length} rows, but '{path}' has {available} "
                 f"frames, of which the episode's begin at {first}. Repair the data set."
             )
+        if not is_same_rate(index.info.fps, self.fps):
+            raise SampleError(
+                f"'{path}' plays {index.info.fps:g} frames a second, but 'meta/info.json' says "
+                f"{self.fps:g}; expected one rate for rows and all cameras. Resample the video, or "
+                "correct the file."
+            )
         numbers = np.arange(first, first + episode.length)
         video = decode(path, frame_indices=numbers, size=size, index=index)
         return Video(video.frames_THWC, self.fps)
@@ -203,17 +255,29 @@ class LeRobotData:
     def _pictures(
         self, episode: LeRobotEpisode, camera: str, size: tuple[int, int] | None
     ) -> NDArray[np.uint8]:
-        frames = []
-        for picture in self._rows(episode).column(camera).to_pylist():
-            content = (picture or {}).get("bytes")
-            if content is None:
+        table = self._rows(episode)
+        if camera not in table.column_names:
+            raise SampleError(
+                f"'{self._table_file(episode)}' has no column '{camera}', which 'meta/info.json' "
+                "says holds pictures. Repair the data set, or choose other cameras (--camera)."
+            )
+        frames: list[NDArray[np.uint8]] = []
+        for number, picture in enumerate(table.column(camera).to_pylist()):
+            content = picture.get("bytes") if isinstance(picture, dict) else None
+            where = f"'{camera}' of episode {episode.index} in '{self._table_file(episode)}'"
+            if not content:
                 raise SampleError(
-                    f"Episode {episode.index} names pictures of '{camera}' without holding them."
+                    f"{where} names a picture in row {number} without holding it; expected the "
+                    "bytes of a PNG or JPEG. Write the data set with its pictures."
                 )
             frame = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-            if frame is None:
-                raise SampleError(f"A picture of '{camera}' in episode {episode.index} is damaged.")
-            frames.append(frame)
+            if frame is None or (frames and frame.shape != frames[0].shape):
+                found = "a damaged picture" if frame is None else f"a picture of {frame.shape[:2]}"
+                raise SampleError(
+                    f"{where} has {found} in row {number}; expected a PNG or JPEG of one size. "
+                    "Repair the data set, or leave the episode out."
+                )
+            frames.append(np.asarray(frame, np.uint8))
         frames_THWC = np.stack(frames)
         return frames_THWC if size is None else resize_frames(frames_THWC, size)
 
@@ -271,6 +335,7 @@ def _read_info(folder: Path) -> JsonObject:
     try:
         info = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
+        refuse_rlds(folder)
         raise MissingFileError(
             f"'{folder}' holds no 'meta/info.json'. Name the folder of a LeRobot data set, above "
             "'meta', 'data' and 'videos'."
@@ -310,6 +375,27 @@ def _read_lines(file: Path) -> Iterator[JsonObject]:
     except FileNotFoundError as error:
         raise MissingFileError(f"There is no list of episodes '{file}'.") from error
     yield from (json.loads(line) for line in lines if line.strip())
+
+
+def _is_depth_map(feature: JsonObject) -> bool:
+    about = {**(feature.get("info") or {}), **(feature.get("video_info") or {})}
+    return bool(about.get("video.is_depth_map") or about.get("is_depth_map"))
+
+
+def _view_of(camera: str) -> str:
+    """What a camera is called in file names."""
+    if camera.startswith(PICTURES):
+        return camera.removeprefix(PICTURES).replace(".", "_")
+    return camera.rpartition(".")[2]
+
+
+def _size_of(feature: JsonObject) -> tuple[int, int] | None:
+    """Height and width of a camera; None where nothing says them."""
+    shape, names = feature.get("shape"), feature.get("names")
+    if not isinstance(shape, list) or len(shape) != 3:
+        return None
+    channels_first = isinstance(names, list) and str(names[0]).startswith("channel")
+    return (shape[1], shape[2]) if channels_first else (shape[0], shape[1])
 
 
 def _numbers(item: Mapping[str, Any], place: str) -> dict[str, int]:

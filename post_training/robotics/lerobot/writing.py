@@ -91,7 +91,7 @@ def write_lerobot(
     *,
     signals: str | os.PathLike[str] | None = None,
     embodiment: Given | None = None,
-    camera: str = MAIN_CAMERA,
+    camera: str | None = None,
     robot: str | None = None,
     progress: Progress | None = None,
 ) -> LeRobotReport:
@@ -105,7 +105,7 @@ def write_lerobot(
             videos alone, as evaluations leave them. Longer actions are cut to the videos.
         embodiment: what the actions are; by default what their JSON says, else what their width
             suggests.
-        camera: what the first camera is called.
+        camera: what the first camera is called; by default what its JSON says, else ``main``.
         robot: the robot's type in ``info.json``; by default what the JSON says.
         progress: called with the episodes written and the episodes in all.
 
@@ -148,7 +148,7 @@ def write_lerobot(
     )
 
 
-def _read(video: Path, signals: Path, camera: str) -> _Rollout:
+def _read(video: Path, signals: Path, camera: str | None) -> _Rollout:
     """An episode's files, looked at."""
     info = probe(video)
     if info.variable_frame_rate:
@@ -170,7 +170,7 @@ def _read(video: Path, signals: Path, camera: str) -> _Rollout:
         columns["observation.state"] = _rows(state, info.num_frames)
     record = {**_json(video.with_suffix(".json")), **_json(Path(f"{stem}.json"))}
     words = next((record[k] for k in ("instruction", "caption", "prompt") if record.get(k)), None)
-    views = {camera: video, **view_files(video)}
+    views = _cameras(video, tuple(map(str, record.get("views") or ())), camera)
     for view, path in views.items():
         other = probe(path)
         if other.num_frames != info.num_frames:
@@ -179,6 +179,19 @@ def _read(video: Path, signals: Path, camera: str) -> _Rollout:
                 f"first one {info.num_frames}; expected as many. Cut them alike."
             )
     return _Rollout(video.stem, str(words or NO_WORDS), views, info, columns, record)
+
+
+def _cameras(video: Path, names: Sequence[str], first: str | None) -> dict[str, Path]:
+    """The files of an episode's cameras, in the order of its JSON."""
+    further = view_files(video)
+    # A generated video may show one of the recorded cameras alone.
+    if further and (missing := [name for name in names[1:] if name not in further]):
+        raise MissingFileError(
+            f"'{video}' has the views {', '.join(names)} by its JSON, but there is no "
+            f"'{video.stem}.{missing[0]}.mp4' beside it. Put it there, or correct the JSON."
+        )
+    ordered = {name: further[name] for name in names[1:] if name in further}
+    return {first or next(iter(names), MAIN_CAMERA): video, **ordered, **further}
 
 
 def _rows(file: Path, num_rows: int) -> Array:

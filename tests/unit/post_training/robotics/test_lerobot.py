@@ -133,6 +133,62 @@ def test_actions_words_and_rate_come_along(tmp_path, make):
     assert np.load(out / "lerobot_000001.robot_state.npy").shape == (LENGTHS[1], 6)
 
 
+def test_several_cameras_become_views(tmp_path, run_cli):
+    data, out = make_v3(tmp_path / "set"), tmp_path / "out"
+    ran = run_cli("convert", "lerobot", data, out)
+    assert ran.code == 0 and "dataset shard" in ran.out
+    record = json.loads((out / "lerobot_000001.json").read_text())
+    assert record["views"] == ["top", "wrist"], "the data set's own names, in its order"
+    assert not (out / "lerobot_000001.top.mp4").exists()
+    for number, name in enumerate(("lerobot_000001.mp4", "lerobot_000001.wrist.mp4")):
+        found = decode(out / name).frames_THWC.mean(axis=(1, 2, 3))
+        np.testing.assert_allclose(found, frames(1, number).mean(axis=(1, 2, 3)), atol=4)
+    assert run_cli("dataset", "shard", out, tmp_path / "shards").code == 0
+    sample = next(iter(read_samples(tmp_path / "shards")))
+    assert sample.record.views == ("top", "wrist") and "wrist.mp4" in sample.members
+    convert_lerobot(data, tmp_path / "turned", camera=("wrist", "top"))
+    record = json.loads((tmp_path / "turned/lerobot_000001.json").read_text())
+    assert record["views"] == ["wrist", "top"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing", r"wrist/episode_000001\.mp4"),
+        ("shorter", r"5 rows, but '.*wrist/episode_000001\.mp4' has 4 frames"),
+        ("slower", r"wrist/episode_000001\.mp4' plays 5 frames a second.* says 15"),
+        ("smaller", r"'observation\.images\.wrist' of 24x32 and .*top' of 48x64; expected views"),
+    ],
+)
+def test_views_that_do_not_fit_together_are_left_out_with_file_and_form(tmp_path, damage, message):
+    data, out = make_v2(tmp_path / "set"), tmp_path / "out"
+    file = data / f"videos/chunk-000/{CAMERAS[1]}/episode_000001.mp4"
+    file.unlink()
+    kept_THWC = frames(1, 1)[: -1 if damage == "shorter" else None]
+    kept_THWC = kept_THWC[:, ::2, ::2] if damage == "smaller" else kept_THWC
+    if damage != "missing":
+        encode_video(file, Video(kept_THWC, 5 if damage == "slower" else FPS))
+    report = convert_lerobot(data, out)
+    assert (report.num_converted, list(report.rejected)) == (1, ["episode 1"])
+    assert re.search(message, report.rejected["episode 1"]), report.rejected
+    assert [file.name for file in out.glob("lerobot_000001*")] == [], "nothing half-written"
+
+
+def test_cameras_of_several_sizes_are_refused_before_any_is_read(tmp_path):
+    data = make_v2(tmp_path / "set")
+    info = json.loads((data / "meta/info.json").read_text())
+    wrist = {"dtype": "video", "shape": [3, 24, 32], "names": ["channels", "height", "width"]}
+    info["features"][CAMERAS[1]] = wrist
+    (data / "meta/info.json").write_text(json.dumps(info))
+    with pytest.raises(SampleError, match=r"info\.json' says .*wrist' is 24x32 .*--size"):
+        convert_lerobot(data, tmp_path / "out")
+    assert convert_lerobot(data, tmp_path / "out", size=(24, 32)).num_converted == 2
+    assert convert_lerobot(data, tmp_path / "top", camera="top").num_converted == 2
+    info["features"][CAMERAS[1]]["info"] = {"video.is_depth_map": True}
+    (data / "meta/info.json").write_text(json.dumps(info))
+    assert convert_lerobot(data, tmp_path / "seen").num_views == 1, "a depth map is no view"
+
+
 def test_motions_of_the_gripper_become_the_action_control(tmp_path):
     out = tmp_path / "out"
     convert_lerobot(make_v3(tmp_path / "set"), out, as_action=True, size=(24, 32))
@@ -204,6 +260,33 @@ def test_damaged_episodes_are_left_out_and_a_second_run_makes_what_is_missing(tm
         convert_lerobot(data, out, camera="wrist")
 
 
+def test_a_damaged_picture_is_named_with_its_row(tmp_path):
+    data = make_v2(tmp_path / "set")
+    info = json.loads((data / "meta/info.json").read_text())
+    numbers = {n: one for n, one in info["features"].items() if one["dtype"] == "float32"}
+    picture = {"observation.image": {"dtype": "image", "shape": [8, 8, 3]}}
+    (data / "meta/info.json").write_text(json.dumps({**info, "features": numbers | picture}))
+    good = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    small = cv2.imencode(".png", np.zeros((4, 8, 3), np.uint8))[1].tobytes()
+    for content, message in (
+        (
+            b"no picture",
+            r"'observation\.image' of episode 1 in '.*1\.parquet' has a damaged .*row 2",
+        ),
+        (small, r"has a picture of \(4, 8\) in row 2; expected a PNG or JPEG of one size"),
+        (None, r"names a picture in row 2 without holding it; expected the bytes"),
+    ):
+        for index in range(2):
+            rows = [{"bytes": good, "path": None}] * LENGTHS[index]
+            if index:
+                rows[2] = {"bytes": content, "path": "frame.png"}
+            file = data / f"data/chunk-000/episode_{index:06d}.parquet"
+            write_table(file, table(index, 6, 0, **{"observation.image": rows}))
+        report = convert_lerobot(data, tmp_path / "out")
+        assert report.num_converted == 1
+        assert re.search(message, report.rejected["episode 1"]), report.rejected
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -257,7 +340,7 @@ def test_the_command_and_the_refusal_of_curate_lead_to_each_other(tmp_path, run_
         assert ran.code == 2
         assert f"nemo-cosmos convert lerobot {data} aloha_episodes" in ran.err
         assert run_cli("transcode", given, tmp_path / "videos").code == 2
-    ran = run_cli("convert", "lerobot", data, "aloha_episodes", "--json")
+    ran = run_cli("convert", "lerobot", data, "aloha_episodes", "--camera", "top", "--json")
     assert ran.code == 0 and ran.json["num_converted"] == 2
     words = ["--split", "none", "--min-clip-s", 0.1, "--skip", "all", "--min-motion", 0]
     words += ["--min-patch-motion", 0, "--executor", "inline", "--json"]
@@ -272,3 +355,28 @@ def test_a_user_may_take_the_videos_alone(tmp_path, run_cli):
     words = ["--videos-only", "--executor", "inline", "--json"]
     ran = run_cli("transcode", make_v2(tmp_path / "aloha"), tmp_path / "videos", *words)
     assert ran.json["num_clips"] == 4
+
+
+def test_episodes_of_several_cameras_are_not_torn_apart_by_curation(tmp_path, run_cli):
+    convert_lerobot(make_v2(tmp_path / "set"), tmp_path / "out")
+    ran = run_cli("curate", tmp_path / "out", tmp_path / "shards")
+    assert ran.code == 2 and "holds episodes: each is the videos of several cameras" in ran.err
+    assert "nemo-cosmos dataset shard" in ran.err
+
+
+@pytest.mark.parametrize("below", [".", "bridge_dataset/1.0.0"])
+def test_rlds_is_refused_with_the_way_in(tmp_path, run_cli, below):
+    folder = tmp_path / "oxe" / below
+    folder.mkdir(parents=True)
+    (folder / "features.json").write_text("{}")
+    (folder / "bridge_dataset-train.tfrecord-00000-of-01024").write_bytes(b"\0" * 16)
+    for words in (
+        ("convert", "lerobot", tmp_path / "oxe", tmp_path / "out"),
+        ("convert", "bridge", tmp_path / "oxe", tmp_path / "out"),
+        ("dataset", "inspect", tmp_path / "oxe", "--embodiment", "bridge_7"),
+        ("curate", tmp_path / "oxe", tmp_path / "out"),
+    ):
+        ran = run_cli(*words)
+        assert ran.code == 2, words
+        assert "is an RLDS data set" in ran.err and "nemo-cosmos convert lerobot" in ran.err, words
+    assert not (tmp_path / "out").exists()

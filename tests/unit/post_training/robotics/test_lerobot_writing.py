@@ -101,6 +101,18 @@ def test_what_was_written_converts_back(episodes: Path, tmp_path: Path) -> None:
     assert LeRobotData(tmp_path / "set").cameras[0] == "observation.images.front"
 
 
+def test_views_keep_their_names_and_order_on_the_way_there_and_back(
+    episodes: Path, tmp_path: Path
+) -> None:
+    write_lerobot(episodes, tmp_path / "set", camera="top")
+    convert_lerobot(tmp_path / "set", tmp_path / "again", camera=["wrist", "top"], as_action=True)
+    report = write_lerobot(tmp_path / "again", tmp_path / "second")
+    assert report.cameras == ("wrist", "top")
+    (tmp_path / "again/lerobot_000001.top.mp4").rename(tmp_path / "again/lerobot_000001.left.mp4")
+    with pytest.raises(MissingFileError, match=r"no 'lerobot_000001\.top\.mp4' beside it"):
+        write_lerobot(tmp_path / "again", tmp_path / "third")
+
+
 def test_generated_videos_take_actions_and_words_of_the_recordings(
     episodes: Path, tmp_path: Path
 ) -> None:
