@@ -3,21 +3,25 @@
 Sizes are presets (``nemo_cosmos.models.autoregressive.presets``); here are the training numbers, of
 the published configuration (AdamW at 1e-3, weight decay 0.05, warm-up 5000, a cosine down to 1e-8)
 and its post-training (5e-5). What is not published, such as batch sizes and layouts, is ours. The
-data are codes: ``nemo-cosmos tokenize`` with a discrete tokenizer.
+data are codes: ``nemo-cosmos tokenize`` with a discrete tokenizer, or clips that the callback
+:class:`~nemo_cosmos.training.callbacks.encoding.EncodeVideo` encodes in the step.
 """
 
 from __future__ import annotations
 
+import fiddle as fdl
 import nemo_run as run
 
 from nemo_cosmos.controls import ControlSpec
-from nemo_cosmos.data.modules import CodesDataModule
+from nemo_cosmos.data.modules import CodesDataModule, VideoDataModule
 from nemo_cosmos.models.autoregressive.model import ARModel
 from nemo_cosmos.models.autoregressive.network.config import ARConfig
 from nemo_cosmos.models.autoregressive.presets import AUTOREGRESSIVE
 from nemo_cosmos.models.autoregressive.process.config import ARProcess
 from nemo_cosmos.models.common.control_dims import TokenizerFacts
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
+from nemo_cosmos.training.callbacks.encoding import EncodeVideo
+from nemo_cosmos.training.callbacks.samples import SampleVideos
 from recipes import common
 from recipes.config import Config, as_recipe
 
@@ -58,6 +62,28 @@ def ar_nano(post_training: bool) -> run.Partial:
         log=common.log(preset, train_time_interval_s=NANO_SAVE_INTERVAL_S),
         post_training=post_training,
     )
+
+
+@as_recipe
+def ar_nano_video(post_training: bool) -> run.Partial:
+    """Nano on curated clips as they are: their codes are made in the step, of random windows."""
+    recipe = ar_nano(post_training=post_training)
+    recipe.data = Config(
+        VideoDataModule,
+        path="",
+        num_frames=17,
+        size=(96, 128),
+        image_ratio=0.0,
+        micro_batch_size=4,
+        global_batch_size=4,
+    )
+    # Sample videos need the data's codes.
+    kinds = (fdl.get_callable(callback) for callback in recipe.trainer.callbacks)
+    kept = zip(kinds, recipe.trainer.callbacks, strict=True)
+    recipe.trainer.callbacks = [one for kind, one in kept if kind is not SampleVideos]
+    recipe.trainer.callbacks.append(Config(EncodeVideo, tokenizer=""))
+    recipe.log.name = "ar_nano_video"
+    return recipe
 
 
 @as_recipe

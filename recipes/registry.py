@@ -78,6 +78,9 @@ RECIPES: dict[str, RecipeEntry] = {
         for task, data in (("action", "robot actions"), ("instruction", "a robot's instructions"))
     },
     "ar_nano": RecipeEntry(_AUTOREGRESSIVE, "next code, in minutes on a CPU"),
+    "ar_nano_video": RecipeEntry(
+        _AUTOREGRESSIVE, "nano, on clips whose codes are made in the step"
+    ),
     "ar_nano_action": RecipeEntry(
         _AUTOREGRESSIVE, "nano, post-trained on robot actions", pretrains=False
     ),

@@ -6,7 +6,7 @@ them to NeMo's hooks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -38,6 +38,7 @@ from nemo_cosmos.models.autoregressive.process.training_step import (
 from nemo_cosmos.models.autoregressive.settings import FAMILY, ARSettings
 from nemo_cosmos.models.common.control_dims import TokenizerFacts
 from nemo_cosmos.models.common.family import ModelDescription, WorldInfo
+from nemo_cosmos.models.common.latents import LatentCodec
 from nemo_cosmos.models.common.megatron.layer_choice import check_fused_gradients
 from nemo_cosmos.models.common.megatron.module import MegatronLightningModule, to_device
 from nemo_cosmos.options import check_instance
@@ -101,6 +102,8 @@ class ARModel(MegatronLightningModule):
         self.world = world
         self.extends = _checked_extensions(extends)
         self._fps: float | None = None  # of the first batch, for the description
+        # A function, not its module: the tokenizer's weights are no part of this model.
+        self._encode: Callable[[Tensor], Tensor] | None = None
 
     @property
     def new_modules(self) -> frozenset[str]:
@@ -140,6 +143,27 @@ class ARModel(MegatronLightningModule):
         check_tokens(self.config, spec.latents_thw, spec.num_text_tokens)
         check_fused_gradients(self.config, sharded)
 
+    def encode_with(self, tokenizer: LatentCodec) -> None:
+        """Make the codes of batches of pixels with a tokenizer from now on.
+
+        Raises:
+            ConfigError: it has another codebook, or the model attends to a text, which pixels come
+                without.
+        """
+        if tokenizer.config.num_codes != self.config.vocab_size:
+            raise ConfigError(
+                f"The tokenizer has {tokenizer.config.num_codes} codes, but the model "
+                f"{self.config.vocab_size}. Set model.config.vocab_size to the tokenizer's codes; "
+                "a continuous tokenizer has none."
+            )
+        if self.config.cross_channels:
+            raise ConfigError(
+                "The model attends to a text or a control, which clips of pixels come without. "
+                "Cache them with the codes ('nemo-cosmos tokenize'), or use a model without, such "
+                "as ar_nano."
+            )
+        self._encode = tokenizer.encode
+
     def reinit(self) -> ARModel:
         """Make the part of the network for a further virtual pipeline stage; NeMo calls this.
 
@@ -155,6 +179,7 @@ class ARModel(MegatronLightningModule):
             extends=self.extends,
         )
         part.trainer, part.peft = self.trainer, self.peft
+        part._encode = self._encode
         return part
 
     def build(self, vp_stage: int | None) -> nn.Module:
@@ -164,15 +189,18 @@ class ARModel(MegatronLightningModule):
     def data_step(self, dataloader_iter: Iterator[Any]) -> CodesBatch:
         """Take the next batch, check it while it is on the CPU, and move it to the device.
 
+        Of a batch of pixels the codes are made here, on the device.
+
         Raises:
             SampleError: the batch lacks codes or text, or they are of another codebook.
             WrongFrameCountError, WrongSizeError: the network does not take a video of a pack.
         """
-        batch: CodesBatch = self.next_batch(dataloader_iter)
+        batch: CodesBatch = self._with_codes(self.next_batch(dataloader_iter))
         if "codes" not in batch:
             raise SampleError(
                 "A batch lacks 'codes'. An autoregressive model trains on the codes of a discrete "
-                "tokenizer: use CodesDataModule on what 'nemo-cosmos tokenize' made with one."
+                "tokenizer: use CodesDataModule on what 'nemo-cosmos tokenize' made with one, or "
+                "let the callback EncodeVideo make them of a VideoDataModule's clips."
             )
         for sample in samples_of(batch):
             check_codes(sample["codes"], self.config)
@@ -181,6 +209,14 @@ class ARModel(MegatronLightningModule):
             self._fps = float(torch.as_tensor(batch["fps"], dtype=torch.float32).median())
         moved = {name: to_device(value) for name, value in batch.items()}
         return cast("CodesBatch", moved)
+
+    def _with_codes(self, batch: dict[str, Any]) -> CodesBatch:
+        if self._encode is None or "video" not in batch:
+            return cast("CodesBatch", batch)
+        others = {name: value for name, value in batch.items() if name != "video"}
+        video_BCTHW = cast("Tensor", to_device(batch["video"])).float() / 127.5 - 1
+        # A copy outside: autograd keeps no tensor that was made in inference mode.
+        return cast("CodesBatch", {**others, "codes": self._encode(video_BCTHW).long()})
 
     def forward_step(self, batch: CodesBatch) -> Tensor:
         """Return loss_B of a batch or a pack; on a pipeline stage but the last, hidden states."""
