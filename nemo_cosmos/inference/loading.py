@@ -23,6 +23,7 @@ def load_shared_world(
     tp: int = 1,
     allow_mismatch: Collection[str] = (),
     adapters: Sequence[Weighted] = (),
+    device: torch.device | None = None,
 ) -> World:
     """Read a world folder; with several ranks, share weights and video out.
 
@@ -39,6 +40,8 @@ def load_shared_world(
         tp: tensor-parallel ranks.
         allow_mismatch: kinds of difference between the world's parts that are meant.
         adapters: what is put on the weights; the run says what each did to them.
+        device: where to put the model, where ranks do not share the video; the default device if
+            not given.
 
     Raises:
         ConfigError: ``tp`` does not divide the ranks or the heads.
@@ -59,7 +62,9 @@ def load_shared_world(
         if is_first_process():
             print(*(one.words() for one in adapted.applied), sep="\n", file=sys.stderr)
     if ranks == 1 or tp > 1:
-        return load_world(path, dtype, tp=tp, cp=cp, allow_mismatch=allow_mismatch, adapted=adapted)
+        return load_world(
+            path, dtype, device, tp=tp, cp=cp, allow_mismatch=allow_mismatch, adapted=adapted
+        )
     cpu = torch.device("cpu")
     world = load_world(
         path, dtype, device=cpu, cp=cp, allow_mismatch=allow_mismatch, adapted=adapted

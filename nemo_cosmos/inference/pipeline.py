@@ -21,7 +21,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nemo_cosmos.batch import Views
 from nemo_cosmos.checkpoint.adapters.merged import Weighted
@@ -32,6 +32,15 @@ from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.inference.diffusion_decoder import DiffusionDecoder
 from nemo_cosmos.inference.given import FrameSource
 from nemo_cosmos.inference.loading import default_dtype, load_shared_world
+from nemo_cosmos.inference.offloading import (
+    DECODER,
+    GUARDS,
+    NETWORK,
+    TOKENIZER,
+    TakingTurns,
+    Turns,
+    check_offload,
+)
 from nemo_cosmos.inference.request import CheckedRequest, Controls, Request, check_request
 from nemo_cosmos.inference.result import Result
 from nemo_cosmos.inference.views import Rig
@@ -39,7 +48,7 @@ from nemo_cosmos.models.common.family import get_family
 from nemo_cosmos.models.common.generator import Shot
 from nemo_cosmos.models.common.latents import LatentCodec
 from nemo_cosmos.models.common.text import load_text_encoder
-from nemo_cosmos.platform import on_first_process
+from nemo_cosmos.platform import default_device, on_first_process
 from nemo_cosmos.progress import Progress
 from nemo_cosmos.provenance.belonging import TEXT_ENCODER
 from nemo_cosmos.provenance.record import make_record
@@ -62,6 +71,11 @@ class WorldPipeline:
         text_encoder: the encoder that it was trained with.
         guards: what prompts and videos must pass.
         decoder: a diffusion model that decodes the world's codes in its tokenizer's place.
+        offload: parts that wait in the CPU's memory while others work; names of
+            :data:`~nemo_cosmos.inference.offloading.PARTS`.
+
+    Raises:
+        ConfigError: there is no such part, or it cannot wait.
     """
 
     def __init__(
@@ -70,12 +84,19 @@ class WorldPipeline:
         text_encoder: Encoder,
         guards: GuardPolicy,
         decoder: World | None = None,
+        offload: Collection[str] = (),
     ) -> None:
+        check_offload(offload, has_decoder=decoder is not None)
         self.world = world
         self.decoder = decoder
+        parts: dict[str, list[nn.Module]] = {NETWORK: [world.net], TOKENIZER: [world.tokenizer]}
         codec: LatentCodec = world.tokenizer
         if decoder is not None:
             codec = DiffusionDecoder(world.tokenizer, decoder)
+            parts[DECODER] = [decoder.net, decoder.tokenizer]
+        self._turns = Turns({name: parts[name] for name in offload})
+        if offload:
+            codec = TakingTurns(codec, self._turns, TOKENIZER if decoder is None else DECODER)
         self.text_encoder = text_encoder
         self.guards = guards
         self.generator = get_family(world.config.family).make_generator(
@@ -92,6 +113,7 @@ class WorldPipeline:
         allow_mismatch: Collection[str] = (),
         adapters: Sequence[Weighted] = (),
         decoder: str | PathLike[str] | None = None,
+        offload: Collection[str] = (),
     ) -> Self:
         """Load a world-model folder; with several ranks (``torchrun``), share its weights out.
 
@@ -109,21 +131,31 @@ class WorldPipeline:
             adapters: what is put on the world's weights, such as
                 ``[Weighted(Path("outputs/rain/adapter"), 0.5)]``.
             decoder: folder of a diffusion decoder of the world's codes; none by default.
+            offload: parts that wait in the CPU's memory while others work: ``"network"``,
+                ``"tokenizer"`` and ``"diffusion_decoder"``. The video stays the same.
 
         Raises:
-            ConfigError: ``tp`` does not divide the ranks or the heads.
+            ConfigError: ``tp`` does not divide the ranks or the heads, or a part cannot wait.
             MissingFileError: the folder or a part of it does not exist.
             CheckpointError: it is damaged.
         """
-        world = load_shared_world(path, dtype, tp, allow_mismatch, adapters)
+        check_offload(offload, tp, decoder is not None)
+        cpu = torch.device("cpu")
+        place = cpu if NETWORK in offload else None
+        world = load_shared_world(path, dtype, tp, allow_mismatch, adapters, place)
+        if TOKENIZER not in offload:
+            world.tokenizer.to(default_device())
         spec = dict(world.config.text_encoder)
         if TEXT_ENCODER in allow_mismatch and spec.pop("probe", None) is not None:
             meant = (*world.config.allowed_mismatch, f"{TEXT_ENCODER}: not compared")
             world = replace(world, config=replace(world.config, allowed_mismatch=meant))
         encoder = load_text_encoder(spec)
-        decodes = None if decoder is None else load_world(decoder, dtype or default_dtype())
+        decodes = None
+        if decoder is not None:
+            place = cpu if DECODER in offload else None
+            decodes = load_world(decoder, dtype or default_dtype(), place)
         policy = guards if guards is not None else GuardPolicy.default()
-        return cls(world, encoder, policy, decodes)
+        return cls(world, encoder, policy, decodes, offload)
 
     def generate(
         self,
@@ -260,6 +292,7 @@ class WorldPipeline:
         verdicts = self._check_prompt(checked.prompt, context)
         text = self._encode_text(checked)
         made, runs = self._make(checked, text, progress)
+        self._turns.take(GUARDS)
         # Guards keep a log and may call services: one rank asks, all get the answer.
         safe, video_verdicts = on_first_process(lambda: self._check_views(made, context, checked))
         return self._result(checked, safe, [*verdicts, *video_verdicts], runs)
@@ -337,6 +370,7 @@ class WorldPipeline:
                 chunk=chunk,
                 **_given(checked.views, shown),
             )
+            self._turns.take(NETWORK)
             made = self.generator.generate(shot, _part_of(progress, chunk, checked.num_chunks))
             frames_THWC = tensor_to_frames(made[0])
             by_view = dict(

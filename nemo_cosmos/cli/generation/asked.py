@@ -84,6 +84,17 @@ DecoderFolder = Annotated[
 ]
 
 
+Offload = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--offload",
+        metavar="PART",
+        help="A part that waits in the CPU's memory while others work: network, tokenizer or "
+        "diffusion_decoder. Repeatable.",
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Cameras:
     """The cameras of a model of several, as a person names them.
@@ -158,7 +169,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Setting:
-    """How a video is made: guards, precision, ranks, adapters, meant differences.
+    """How a video is made: guards, precision, ranks, memory, adapters, meant differences.
 
     Attributes:
         disable_guard: names of guards that are turned off.
@@ -167,6 +178,7 @@ class Setting:
         tensor_parallel: ranks that share the weights.
         adapter: adapters, each ``FOLDER`` or ``FOLDER=WEIGHT``.
         diffusion_decoder: the folder of what makes the pixels of an autoregressive world.
+        offload: parts that wait in the CPU's memory.
         allow_mismatch: kinds of difference between parts that are meant.
     """
 
@@ -176,6 +188,7 @@ class Setting:
     tensor_parallel: TensorParallel = 1
     adapter: Adapters = None
     diffusion_decoder: DecoderFolder = None
+    offload: Offload = None
     allow_mismatch: AllowMismatch = None
 
     @property
@@ -189,15 +202,18 @@ class Setting:
         """Check the names; return a line about them.
 
         Raises:
-            ConfigError: an unknown precision, guard or kind of difference.
+            ConfigError: an unknown precision, guard, part or kind of difference.
         """
         if self.precision not in PRECISIONS:
             raise ConfigError(
                 f"There is no precision '{self.precision}'. The nearest are "
                 f"{nearest_names(self.precision, PRECISIONS)}."
             )
+        from nemo_cosmos.inference.offloading import check_offload
         from nemo_cosmos.provenance.belonging import check_kinds
 
+        has_decoder = self.diffusion_decoder is not None
+        check_offload(listed(self.offload), self.tensor_parallel, has_decoder)
         if self.diffusion_decoder is not None:
             from nemo_cosmos.checkpoint.world.config import read_config
             from nemo_cosmos.storage import exported_folder
@@ -234,6 +250,7 @@ class Setting:
             allow_mismatch=listed(self.allow_mismatch),
             adapters=self.adapters,
             decoder=self.diffusion_decoder,
+            offload=listed(self.offload),
         )
 
 

@@ -218,7 +218,7 @@ class ARGenerator:
         if is_plain:
             return decode_plain(scorer, job, progress)
         if is_medusa:
-            heads = self.saved_heads.heads
+            heads = self.saved_heads.heads.to(self.device)  # the network may have waited elsewhere
             choose = partial(self._tree, sizes=sizes, window=options.window)
             is_lossy = options.acceptance == "typical"
             self._last_run["acceptance"] = options.acceptance
@@ -227,7 +227,9 @@ class ARGenerator:
         drafts = Drafts(options.drafts, grid, self.net.config.vocab_size)
         if name == "coupled":
             return decode_coupled(scorer, job, window, drafts, progress)
-        by_heads = self.saved_heads.heads if options.drafts == "heads" else None
+        by_heads = None
+        if options.drafts == "heads":
+            by_heads = self.saved_heads.heads.to(self.device)
         decoded = decode_jacobi(scorer, job, measured or window, drafts, progress, by_heads)
         if measured is not None:
             self._last_run["window"] = measured.size  # None was chosen for few codes
