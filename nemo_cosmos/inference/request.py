@@ -10,7 +10,7 @@ Nothing here imports torch: a request can be made, checked and sent without a mo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -31,6 +31,7 @@ from nemo_cosmos.errors import (
 from nemo_cosmos.inference.given import FrameSource, GivenFrames, fit_cameras, parse_begin
 from nemo_cosmos.inference.options import GenerationOptions
 from nemo_cosmos.inference.views import GivenViews, Rig, find_rig, rig_arrays
+from nemo_cosmos.models.common.family import generation_options
 from nemo_cosmos.options import (
     build_options,
     check_instance,
@@ -250,6 +251,7 @@ def check_request(
     num_frames, height, width = options.num_frames, options.height, options.width
     assert num_frames is not None and height is not None and width is not None
     generator.check(num_frames, height, width, family_options)
+    _check_negative_prompt(options, family_options, generator)
     rig = find_rig(request.rig, request.control, request.frames, generator)
     if request.frames is None and generator.needs_frames:
         raise InputError(
@@ -313,12 +315,48 @@ def check_request(
     )
 
 
+def _check_family(unknown: Collection[str]) -> None:
+    """Name the family that has an option, where this one has not.
+
+    Raises:
+        ConfigError: an option is another family's.
+    """
+    for family, options_class in generation_options().items():
+        theirs = {item.name for item in option_fields(options_class)}
+        if found := sorted(theirs.intersection(unknown)):
+            raise ConfigError(
+                f"{', '.join(found)} is an option of {family} models, which this one is not. Leave "
+                "it out; the help lists the options of each family."
+            )
+
+
+def _check_negative_prompt(
+    options: GenerationOptions, family_options: Any, generator: Generator
+) -> None:
+    """Refuse a negative prompt that nothing would look at.
+
+    Raises:
+        ConfigError: there is no guidance, or no text to guide.
+    """
+    if options.negative_prompt is None:
+        return
+    if not generator.takes_text:
+        raise ConfigError("This model takes no text, so no negative_prompt either. Leave it out.")
+    strengths = [getattr(family_options, name, None) for name in ("guidance", "control_guidance")]
+    if not any(strengths):
+        raise ConfigError(
+            "Guidance keeps away from the negative_prompt, but it is 0. Set guidance above 0, or "
+            "leave the negative prompt out."
+        )
+
+
 def _options(
     request: Request, generator: Generator, trained: Mapping[str, Any]
 ) -> tuple[GenerationOptions, Any]:
     """Split the options into shared ones, filled in from the model, and the family's."""
     shared = {item.name for item in option_fields(GenerationOptions)}
     own = {item.name for item in option_fields(generator.options_class)}
+    _check_family(request.options.keys() - shared - own)
     check_names(request.options, shared | own)
     family_options = build_options(
         generator.options_class, {n: v for n, v in request.options.items() if n in own}

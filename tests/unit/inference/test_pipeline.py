@@ -70,6 +70,21 @@ def test_what_is_asked_for_changes_the_video(make_pipe: MakePipe, change: dict[s
     assert not np.array_equal(first.video.frames_THWC, changed.video.frames_THWC)
 
 
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"negative_prompt": "dark", "guidance": 0.0}, "above 0"),
+        ({"temperature": 0.5}, "temperature is an option of autoregressive models"),
+        ({"stepz": 3}, "no option 'stepz'.*'steps'"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(
+    make_pipe: MakePipe, asked: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_pipe(task="text2world").generate("a red block", **asked)
+
+
 def test_size_and_length_can_be_chosen(make_pipe: MakePipe) -> None:
     video = (
         make_pipe(task="text2world")

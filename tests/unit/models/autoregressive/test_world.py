@@ -154,6 +154,10 @@ def test_it_continues_frames_without_a_prompt(pipe: WorldPipeline) -> None:
     assert not np.array_equal(first.video.frames_THWC, other)
     two = pipe.predict(None, frames, num_condition_frames=5, window=4).video.frames_THWC
     assert two.shape == (9, 32, 32, 3)
+    with pytest.raises(ConfigError, match="takes no text, so no negative_prompt"):
+        pipe.predict(None, frames, negative_prompt="dark")
+    with pytest.raises(ConfigError, match="steps is an option of diffusion models"):
+        pipe.predict(None, frames, steps=10)
     long = pipe.extend(None, frames, 2, num_condition_frames=1)
     assert long.video.frames_THWC.shape == (17, 32, 32, 3)
     assert len(long.provenance["runs"]) == 2
