@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nemo_cosmos.inference import Result
     from nemo_cosmos.inference.given import FrameSource
     from nemo_cosmos.inference.request import Controls
+    from nemo_cosmos.inference.views import Rig
     from nemo_cosmos.planning.counted import CountedPlan
     from nemo_cosmos.planning.planner import Plan
     from nemo_cosmos.progress import Progress
@@ -320,9 +321,16 @@ def plan(
 
 
 def generate(
-    world: Folder, prompt: str, *, progress: Progress | None = None, **options: object
+    world: Folder,
+    prompt: str,
+    *,
+    control: Controls | None = None,
+    rig: Rig | None = None,
+    view_prompts: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    **options: object,
 ) -> Result:
-    """Make a video from a prompt (Text2World).
+    """Make a video from a prompt (Text2World), and from controls where the model has them.
 
     The world stays loaded for the next call, with other worlds as far as three quarters of the
     device's memory allow; ``nemo_cosmos.inference.default_pool().clear()`` frees them.
@@ -330,6 +338,9 @@ def generate(
     Args:
         world: the world's folder, as training exports it.
         prompt: what happens in the video.
+        control: the signals of the model's controls by name, for exactly the video's frames.
+        rig: the cameras of a model of several, such as ``RecordedRig.read("rig.npz")``.
+        view_prompts: what single cameras of several show instead, by their names.
         progress: called after every sampling step; may raise ``Cancelled``.
         **options: ``num_frames``, ``height``, ``width``, ``fps``, ``seed``, ``negative_prompt``,
             and those of the model's family, such as ``guidance`` and ``steps``.
@@ -339,17 +350,27 @@ def generate(
     """
     from nemo_cosmos.inference import Request, default_pool
 
-    return default_pool().run(world, Request("generate", prompt, options), progress)
+    request = Request(
+        "generate",
+        prompt,
+        options,
+        control={} if control is None else control,
+        rig=rig,
+        view_prompts=view_prompts or {},
+    )
+    return default_pool().run(world, request, progress)
 
 
 def predict(
     world: Folder,
     prompt: str | None,
-    frames: FrameSource,
+    frames: FrameSource | Mapping[str, FrameSource],
     *,
     begin: str | int | None = None,
     num_condition_frames: int | None = None,
     control: Controls | None = None,
+    rig: Rig | None = None,
+    view_prompts: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     **options: object,
 ) -> Result:
@@ -363,6 +384,8 @@ def predict(
             default the first with a control, else the last.
         num_condition_frames: how many frames are given; by default 1.
         control: the signals of the model's controls by name, for exactly the new video's frames.
+        rig: the cameras of a model of several; ``frames`` are then by the camera's name.
+        view_prompts: what single cameras of several show instead, by their names.
         progress: called after every sampling step; may raise ``Cancelled``.
         **options: the options of :func:`generate`.
 
@@ -379,6 +402,8 @@ def predict(
         begin,
         num_condition_frames,
         control={} if control is None else control,
+        rig=rig,
+        view_prompts=view_prompts or {},
     )
     return default_pool().run(world, request, progress)
 
@@ -386,12 +411,14 @@ def predict(
 def extend(
     world: Folder,
     prompt: str | None,
-    frames: FrameSource,
+    frames: FrameSource | Mapping[str, FrameSource],
     num_chunks: int,
     *,
     begin: str | int | None = None,
     num_condition_frames: int | None = None,
     control: Controls | None = None,
+    rig: Rig | None = None,
+    view_prompts: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     **options: object,
 ) -> Result:
@@ -405,6 +432,8 @@ def extend(
         begin: which frames are given, as for :func:`predict`.
         num_condition_frames: frames that each chunk takes from the one before.
         control: the signals of the model's controls by name, for exactly the new video's frames.
+        rig: the cameras of a model of several; ``frames`` are then by the camera's name.
+        view_prompts: what single cameras of several show instead, by their names.
         progress: called after every sampling step of all chunks; may raise ``Cancelled``.
         **options: the options of :func:`generate`; ``num_frames`` is a chunk's.
 
@@ -422,6 +451,8 @@ def extend(
         num_condition_frames,
         num_chunks,
         {} if control is None else control,
+        rig,
+        view_prompts=view_prompts or {},
     )
     return default_pool().run(world, request, progress)
 

@@ -56,24 +56,60 @@ def find_camera_fault(values: Values) -> str | None:
         values: the arrays of ``camera.npz``.
     """
     poses_T44 = np.asarray(values["poses"], np.float64)
+    fault = _poses_fault(poses_T44, "poses", "camera-to-world matrices", "and OpenCV axes")
+    return fault or _places_fault(poses_T44[:, :3, 3], "cameras") or _lens_fault(values)
+
+
+def find_path_fault(values: Values) -> str | None:
+    """Say what is wrong with the path of a vehicle or a camera; None where nothing is.
+
+    Args:
+        values: ``trajectory``, with a row for each frame.
+    """
+    path = np.asarray(values["trajectory"], np.float64)
+    if path.shape[1:] == (4, 4):
+        fault = _poses_fault(path, "trajectory", "vehicle-to-world matrices", "in metres")
+        return fault or _places_fault(path[:, :3, 3], "positions")
+    if path.shape[1:] != (3,):
+        return (
+            f"has the shape {path.shape}; expected (T, 3) positions in metres (x forward, y left, "
+            "z up), or (T, 4, 4) poses, a row for each frame."
+        )
+    return _places_fault(path, "positions")
+
+
+def _poses_fault(poses_T44: Matrix, name: str, form: str, also: str) -> str | None:
+    """What is wrong with rigid motions.
+
+    Args:
+        poses_T44: the matrices.
+        name: the array's name.
+        form: what they are, such as ``camera-to-world matrices``.
+        also: what else is expected of them.
+    """
     if (frame := _first(_are_no_rotations(poses_T44[:, :3, :3]))) is not None:
         return (
-            f"holds no rotation in 'poses' of frame {frame}: expected camera-to-world matrices "
-            "[R t; 0 0 0 1] with orthonormal R of determinant 1 and OpenCV axes. Write R without "
-            "scale or mirroring, or leave the file out."
+            f"holds no rotation in '{name}' of frame {frame}: expected {form} [R t; 0 0 0 1] with "
+            f"orthonormal R of determinant 1 {also}. Write R without scale or mirroring, or leave "
+            "the file out."
         )
     if (frame := _first(np.abs(poses_T44[:, 3] - [0, 0, 0, 1]).max(axis=1) > 1e-6)) is not None:
         return (
-            f"holds a matrix in 'poses' of frame {frame} whose last row is not 0 0 0 1; expected "
-            "camera-to-world matrices [R t; 0 0 0 1]. Transpose them, or leave the file out."
+            f"holds a matrix in '{name}' of frame {frame} whose last row is not 0 0 0 1; expected "
+            f"{form} [R t; 0 0 0 1]. Transpose them, or leave the file out."
         )
-    farthest_m = float(np.abs(poses_T44[:, :3, 3]).max(initial=0))
+    return None
+
+
+def _places_fault(places_T3: Matrix, what: str) -> str | None:
+    """What is wrong with places that float32 is to hold."""
+    farthest_m = float(np.abs(places_T3).max(initial=0))
     if farthest_m > MAX_DISTANCE_M:
         return (
-            f"has cameras {farthest_m:.3g} m from the origin, where float32 resolves no "
+            f"has {what} {farthest_m:.3g} m from the origin, where float32 resolves no "
             "centimetre. Subtract the first position from all, or write metres."
         )
-    return _lens_fault(values)
+    return None
 
 
 def _lens_fault(values: Values) -> str | None:

@@ -15,7 +15,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from nemo_cosmos.controls.camera import CAMERA
+from nemo_cosmos.controls.camera import CAMERA, find_path_fault
 from nemo_cosmos.controls.depth import SCENE_DEPTH
 from nemo_cosmos.controls.mirror import (
     join_motions,
@@ -46,7 +46,10 @@ MAX_ACTION = 1e3
 """No unit in use (m, mm, rad, degrees, an opening of 0 to 1 or 255) gives a larger step."""
 
 TRAJECTORY = Signal(
-    "trajectory.npy", (SignalArray("trajectory", "frame"),), in_picture=mirrored_trajectory
+    "trajectory.npy",
+    (SignalArray("trajectory", "frame"),),
+    find_path_fault,
+    in_picture=mirrored_trajectory,
 )
 """The path of a vehicle or a camera: positions (T, 3) in metres, or poses (T, 4, 4)."""
 

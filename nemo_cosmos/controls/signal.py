@@ -27,6 +27,7 @@ from nemo_cosmos.controls.signal_array import SignalArray, TimeAxis
 from nemo_cosmos.controls.signal_files import ENDINGS, Values, name_of, read_signal
 from nemo_cosmos.errors import (
     ConfigError,
+    NumericsError,
     SampleError,
 )
 
@@ -190,6 +191,17 @@ class Signal:
             array.check(values[array.name], num_frames, f"{part}'{self.suffix}'{of}")
         if self.find_fault is not None and (fault := self.find_fault(values)) is not None:
             raise SampleError(f"'{self.suffix}'{of} {fault}")
+
+    def check_given(self, values: Values, num_frames: int, where: str = "") -> None:
+        """As :meth:`check`, of what a person gave: numbers that cannot be meant are wrong input.
+
+        Raises:
+            SampleError: the arrays do not fit, or hold NaN, infinity or implausible magnitudes.
+        """
+        try:
+            self.check(values, num_frames, where)
+        except NumericsError as error:
+            raise SampleError(str(error)) from error
 
     def cut(self, values: Values, first_frame: int, num_frames: int) -> dict[str, Array]:
         """Return the part of each array that belongs to a window of the clip.

@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from nemo_cosmos.batch import DEFAULT_VIEWS, Views, view_suffix
-from nemo_cosmos.controls import RIG, Signal, Values, decode_arrays, fit_recorded, read_signal
+from nemo_cosmos.controls import (
+    LAYOUT,
+    RIG,
+    Signal,
+    Values,
+    decode_arrays,
+    fit_recorded,
+    read_signal,
+)
+from nemo_cosmos.controls.rig import LAYOUT_VIDEO
 from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.schema import views_of
 from nemo_cosmos.data.shards.index import load_index
@@ -120,7 +129,8 @@ def _of_files(
 
     def control() -> dict[str, Values]:
         arrays = {}
-        for signal in signals:
+        read_by_file, layouts = _apart(signals, Path(f"{stem}.{LAYOUT.suffix}").exists())
+        for signal in read_by_file:
             file = Path(f"{stem}.{signal.suffix}")
             if not file.exists():
                 raise MissingFileError(
@@ -131,10 +141,24 @@ def _of_files(
                 signal.values(read_signal(file)), _record(stem), f"'{file}'"
             )
         info = index_frames(video).info
-        cut = _cut(arrays, signals, shape, info.num_frames, str(video))
-        return _fitted(cut, info.height, info.width, shape)
+        cut = _cut(arrays, read_by_file, shape, info.num_frames, str(video))
+        fitted = _fitted(cut, info.height, info.width, shape)
+        return fitted | {one.name: drawn() for one in layouts}
+
+    def drawn() -> dict[str, Frames]:
+        """The layout videos of the cameras."""
+        files = {view: Path(f"{stem}.{view_suffix(views, view, LAYOUT_VIDEO)}") for view in views}
+        for file in files.values():
+            if not file.exists():
+                raise MissingFileError(
+                    f"The model is steered by layout videos, and '{video}' has no '{file.name}' "
+                    "beside it. Draw one for each camera, or evaluate on recordings that have them."
+                )
+        return {view: _frames(file, str(file), shape) for view, file in files.items()}
 
     beside = [Path(f"{stem}.{signal.suffix}") for signal in signals]
+    if LAYOUT in signals:
+        beside += [Path(f"{stem}.{view_suffix(views, view, LAYOUT_VIDEO)}") for view in views]
     further = [file for one in (video, *others.values()) for file in files_beside(one, recorded)]
 
     def seen(file: Path) -> FurtherView:
@@ -192,6 +216,7 @@ def _of_sample(
     sample: Sample, signals: Sequence[Signal], shape: Shape, recorded: Sequence[str], several: bool
 ) -> EpisodeSource:
     def control() -> dict[str, Values]:
+        read_by_file, layouts = _apart(signals, LAYOUT.suffix in sample.members)
         arrays = {
             signal.name: signal.completed(
                 signal.values(
@@ -200,11 +225,17 @@ def _of_sample(
                 sample.record.extra,
                 sample.where,
             )
-            for signal in signals
+            for signal in read_by_file
         }
         record = sample.record
-        cut = _cut(arrays, signals, shape, record.num_frames, sample.where)
-        return _fitted(cut, record.height, record.width, shape)
+        cut = _cut(arrays, read_by_file, shape, record.num_frames, sample.where)
+        fitted = _fitted(cut, record.height, record.width, shape)
+        views = record.views if several else DEFAULT_VIEWS
+        drawn = {
+            view: _frames(sample.read(view_suffix(views, view, LAYOUT_VIDEO)), sample.where, shape)
+            for view in (views if layouts else ())
+        }
+        return fitted | {one.name: drawn for one in layouts}
 
     def seen(views: Views, view: str) -> FurtherView:
         """A camera's frames, and what was recorded with it."""
@@ -237,6 +268,17 @@ def _of_sample(
     return EpisodeSource(sample.key, [sample.shard, sample.key], read, control)
 
 
+def _apart(signals: Sequence[Signal], has_latent: bool) -> tuple[list[Signal], list[Signal]]:
+    """Signals that files hold, and layouts, which recordings have as videos beside their own.
+
+    Args:
+        signals: the signals of the model's controls.
+        has_latent: whether the recording has the layout's latent instead.
+    """
+    drawn = [one for one in signals if one is LAYOUT and not has_latent]
+    return [one for one in signals if one not in drawn], drawn
+
+
 def _cut(
     arrays: Mapping[str, Values],
     signals: Sequence[Signal],
@@ -249,7 +291,7 @@ def _cut(
         raise _too_short(where, num_frames, shape)
     cut: dict[str, Values] = {}
     for signal in signals:
-        signal.check(arrays[signal.name], num_frames, where)
+        signal.check_given(arrays[signal.name], num_frames, where)
         cut[signal.name] = signal.cut(arrays[signal.name], 0, shape.num_frames)
     return cut
 

@@ -31,6 +31,7 @@ from nemo_cosmos.controls import Signal, controls_of
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.inference.diffusion_decoder import DiffusionDecoder
 from nemo_cosmos.inference.given import FrameSource
+from nemo_cosmos.inference.layouts import encode_layouts
 from nemo_cosmos.inference.loading import default_dtype, load_shared_world
 from nemo_cosmos.inference.offloading import (
     DECODER,
@@ -161,15 +162,19 @@ class WorldPipeline:
         self,
         prompt: str,
         *,
+        control: Controls | None = None,
         rig: Rig | None = None,
+        view_prompts: Mapping[str, str] | None = None,
         progress: Progress | None = None,
         **options: object,
     ) -> Result:
-        """Generate a video from a prompt (Text2World).
+        """Generate a video without frames to begin with (Text2World).
 
         Args:
             prompt: what happens.
+            control: the signals of the model's controls, for exactly the frames of the video.
             rig: the cameras of a model of several.
+            view_prompts: what single cameras of several show instead, by their names.
             progress: called after every sampling step; may raise ``Cancelled``.
             **options: fields of :class:`GenerationOptions`, and those of the model's family, such
                 as :class:`~nemo_cosmos.models.diffusion.options.DiffusionOptions`.
@@ -180,7 +185,15 @@ class WorldPipeline:
             InputError: an option is not legal; the message names the nearest that are.
             Cancelled: ``progress`` raised it.
         """
-        return self.run(Request("generate", prompt, options, rig=rig), progress)
+        request = Request(
+            "generate",
+            prompt,
+            options,
+            control=control or {},
+            rig=rig,
+            view_prompts=view_prompts or {},
+        )
+        return self.run(request, progress)
 
     def predict(
         self,
@@ -192,6 +205,7 @@ class WorldPipeline:
         control: Controls | None = None,
         rig: Rig | None = None,
         whole: Collection[str] = (),
+        view_prompts: Mapping[str, str] | None = None,
         progress: Progress | None = None,
         **options: object,
     ) -> Result:
@@ -210,6 +224,7 @@ class WorldPipeline:
                 from the first given frame on.
             rig: the cameras of a model of several; ``frames`` are then by the camera's name.
             whole: names of cameras that are given from begin to end.
+            view_prompts: what single cameras of several show instead, by their names.
             progress: called after every sampling step; may raise ``Cancelled``.
             **options: the options of :meth:`generate`.
 
@@ -230,6 +245,7 @@ class WorldPipeline:
             control=control or {},
             rig=rig,
             whole=tuple(whole),
+            view_prompts=view_prompts or {},
         )
         return self.run(request, progress)
 
@@ -244,6 +260,7 @@ class WorldPipeline:
         control: Controls | None = None,
         rig: Rig | None = None,
         whole: Collection[str] = (),
+        view_prompts: Mapping[str, str] | None = None,
         progress: Progress | None = None,
         **options: object,
     ) -> Result:
@@ -260,6 +277,7 @@ class WorldPipeline:
                 frame on.
             rig: the cameras of a model of several; see :meth:`predict`.
             whole: names of cameras that are given from begin to end.
+            view_prompts: what single cameras of several show instead, by their names.
             progress: called after every sampling step of all chunks; may raise ``Cancelled``.
             **options: the options of :meth:`generate`; ``num_frames`` is a chunk's.
 
@@ -277,6 +295,7 @@ class WorldPipeline:
             control or {},
             rig,
             tuple(whole),
+            view_prompts or {},
         )
         return self.run(request, progress)
 
@@ -289,7 +308,11 @@ class WorldPipeline:
         """
         checked = check_request(request, self.generator, self.world.config.video, self.signals)
         context = {"model": self.world.folder.name, "seed": checked.options.seed}
-        verdicts = self._check_prompt(checked.prompt, context)
+        verdicts = [
+            verdict
+            for prompt in dict.fromkeys(checked.prompts)
+            for verdict in self._check_prompt(prompt, context)
+        ]
         text = self._encode_text(checked)
         made, runs = self._make(checked, text, progress)
         self._turns.take(GUARDS)
@@ -333,14 +356,18 @@ class WorldPipeline:
         Raises:
             PromptError: a prompt is longer than the text encoder takes.
         """
-        prompt, negative = checked.prompt, checked.options.negative_prompt
-        texts = [text for text in (prompt, negative) if text is not None]
+        prompts, negative = checked.prompts, checked.options.negative_prompt
+        texts = [text for text in (*prompts, negative) if text is not None]
         embedded = iter(self.text_encoder.encode(texts)[0].split(1)) if texts else iter(())
         spec = self.world.config.text_encoder
         zeros_BLD = torch.zeros(1, spec["max_length"], spec["dim"])
-        text_BLD = zeros_BLD if prompt is None else next(embedded)
+        of_prompts = [zeros_BLD if prompt is None else next(embedded) for prompt in prompts]
         negative_BLD = zeros_BLD if negative is None else next(embedded)
-        return text_BLD, negative_BLD
+        if not checked.view_prompts:
+            return of_prompts[0], negative_BLD
+        # A text a view, (1, V, L, D); what no camera shows is the same for all.
+        text_BVLD = torch.stack(of_prompts, dim=1)
+        return text_BVLD, negative_BLD[:, None].expand_as(text_BVLD)
 
     def _make(
         self, checked: CheckedRequest, text: tuple[Tensor, Tensor], progress: Progress | None
@@ -366,7 +393,7 @@ class WorldPipeline:
                 fps=checked.fps,
                 seed=checked.options.seed,
                 options=checked.family_options,
-                controls=checked.controls_of(chunk),
+                controls=checked.controls_of(chunk) | self._layouts(checked, chunk),
                 chunk=chunk,
                 **_given(checked.views, shown),
             )
@@ -385,6 +412,11 @@ class WorldPipeline:
                 new = by_view[view][len(tails.get(view, ())) :]
                 videos[view] = np.concatenate([videos[view], new]) if view in videos else new
         return {view: (videos | whole)[view] for view in checked.views}, runs
+
+    def _layouts(self, checked: CheckedRequest, chunk: int) -> dict[str, np.ndarray]:
+        """The latent of a chunk's layout videos, where the request has them."""
+        layouts = checked.layouts_of(chunk)
+        return encode_layouts(self.world.tokenizer, layouts) if layouts else {}
 
     def _result(
         self,
@@ -407,12 +439,14 @@ class WorldPipeline:
                 name if name == array else f"{name}.{array}": values
                 for name, arrays in checked.values.items()
                 for array, values in arrays.items()
-            },
+            }
+            | {f"layout.{view}": frames for view, frames in checked.layouts.items()},
             verdicts=verdicts,
             frames_THWC=np.concatenate(list(made.values())),
             fps=checked.fps,
             runs=runs,
             views=tuple(made) if len(made) > 1 else (),
+            view_prompts=checked.view_prompts,
         )
         videos = {view: Video(frames_THWC, checked.fps) for view, frames_THWC in made.items()}
         return Result.of_views(videos, record)

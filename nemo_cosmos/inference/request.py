@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from nemo_cosmos.batch import DEFAULT_VIEWS, Views
-from nemo_cosmos.controls import RIG, Signal, Values
+from nemo_cosmos.controls import LAYOUT, RIG, Signal, Values
 from nemo_cosmos.controls.embodiment import EMBODIMENT
 from nemo_cosmos.errors import (
     ConfigError,
@@ -29,6 +29,7 @@ from nemo_cosmos.errors import (
     counted,
 )
 from nemo_cosmos.inference.given import FrameSource, GivenFrames, fit_cameras, parse_begin
+from nemo_cosmos.inference.layouts import GivenLayouts
 from nemo_cosmos.inference.options import GenerationOptions
 from nemo_cosmos.inference.views import GivenViews, Rig, find_rig, rig_arrays
 from nemo_cosmos.models.common.family import generation_options
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 Task = Literal["generate", "predict", "extend"]
 
 Controls: TypeAlias = Mapping[str, np.ndarray | Values | str | PathLike[str]]
-"""Signals by name: ``{"action": actions}``, or arrays by name for one with several."""
+"""Signals by name: ``{"action": actions}``, or arrays by name for one with several. ``layout`` may
+be videos: a folder with one for each camera, or frames by the camera's name."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Request:
     """One video that someone asks for.
 
     Attributes:
-        task: ``generate`` from text alone, ``predict`` what follows given frames, or ``extend``
+        task: ``generate`` without frames, ``predict`` what follows given frames, or ``extend``
             them chunk by chunk.
         prompt: what happens; None only where a control steers.
         options: :class:`GenerationOptions` and those of the model's family, by name. None takes
@@ -70,6 +72,8 @@ class Request:
         rig: the cameras of a model of several; None for a model of one. ``frames`` are then by the
             camera's name. A control ``rig`` that names its cameras will do, too.
         whole: names of cameras that are given from begin to end, the others being generated.
+        view_prompts: what single cameras of several show, by their names; the others show what
+            ``prompt`` says.
 
     Raises:
         InputError: a value of another type or outside its range, or a combination without sense.
@@ -85,17 +89,19 @@ class Request:
     control: Controls = field(default_factory=dict)
     rig: Rig | None = None
     whole: tuple[str, ...] = ()
+    view_prompts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
             raise ConfigError(
                 f"There is no task '{self.task}'; expected {', '.join(get_args(Task))}."
             )
-        if self.prompt is not None and not isinstance(self.prompt, str):
-            raise PromptError(
-                f"The prompt is a {type(self.prompt).__name__}; expected text that says what "
-                "happens."
-            )
+        check_instance("view_prompts", self.view_prompts, Mapping, "Write {'front': text}.")
+        for words in (self.prompt, *self.view_prompts.values()):
+            if words is not None and not isinstance(words, str):
+                raise PromptError(
+                    f"The prompt is a {type(words).__name__}; expected text that says what happens."
+                )
         chosen = {name: value for name, value in self.options.items() if value is not None}
         # Frozen, so that nobody changes a request while a rank works on it.
         object.__setattr__(self, "options", chosen)
@@ -120,10 +126,10 @@ class Request:
         advice = "Write {'action': actions}: the signals by name."
         check_instance("control", self.control, Mapping, advice)
         if self.task == "generate":
-            if self.frames is not None or self.control:
+            if self.frames is not None:
                 raise InputError(
-                    "'generate' makes a video from text alone, but frames or a control were given. "
-                    "Use 'predict' to continue frames or to steer with a control."
+                    "'generate' begins without frames, but frames were given. Use 'predict' to "
+                    "continue them."
                 )
             return
         if self.frames is None:
@@ -159,6 +165,8 @@ class CheckedRequest:
         views: names of the cameras.
         given_by_view: of several cameras, what is given of each, as ``given_THWC``.
         whole: names of those that are given from begin to end.
+        view_prompts: of several cameras, what each shows; empty where all show ``prompt``.
+        layouts: layout videos of each camera for the whole video, in the order of ``views``.
     """
 
     task: Task
@@ -175,6 +183,13 @@ class CheckedRequest:
     views: Views = DEFAULT_VIEWS
     given_by_view: Mapping[str, np.ndarray] = field(default_factory=dict)
     whole: tuple[str, ...] = ()
+    view_prompts: Mapping[str, str | None] = field(default_factory=dict)
+    layouts: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def prompts(self) -> tuple[str | None, ...]:
+        """What all cameras show, or what each does."""
+        return tuple(self.view_prompts.values()) or (self.prompt,)
 
     @property
     def given(self) -> Mapping[str, np.ndarray]:
@@ -213,6 +228,12 @@ class CheckedRequest:
         for name, signal in self.signals.items():
             batch |= signal.batch(self.values[name], first, self.chunk_frames)
         return batch
+
+    def layouts_of(self, chunk: int) -> dict[str, np.ndarray]:
+        """Return the layout frames of a chunk by camera."""
+        first = chunk * (self.chunk_frames - self.overlap)
+        frames = slice(first, first + self.chunk_frames)
+        return {view: frames_THWC[frames] for view, frames_THWC in self.layouts.items()}
 
     def recorded_options(self) -> dict[str, object]:
         """Return plain values for the provenance, where the negative prompt is hashed apart."""
@@ -258,7 +279,14 @@ def check_request(
             "This model continues given frames and cannot begin a video. Use 'predict' with an "
             "image or a video."
         )
-    if request.prompt is None and generator.takes_text and not signals:
+    views = DEFAULT_VIEWS if rig is None else rig.views
+    view_prompts = _view_prompts(request, views)
+    if (
+        request.prompt is None
+        and generator.takes_text
+        and not signals
+        and None in (view_prompts.values() or [None])
+    ):
         raise PromptError("There is no prompt. This model is steered by text; say what happens.")
     given = request.frames
     if rig is not None and isinstance(given, GivenFrames):
@@ -279,6 +307,13 @@ def check_request(
         signals, control = {**signals, **own}, {**control, **({RIG.name: arrays} if own else {})}
     chunks = request.num_chunks if request.task == "extend" else 1
     total_frames = chunks * (num_frames - overlap) + overlap
+    layouts = None
+    if LAYOUT.name in signals and LAYOUT.name in control:
+        layouts = GivenLayouts.open(control[LAYOUT.name], views)
+    if layouts is not None:  # read below; what is left are arrays
+        layouts.check(total_frames, options.fps or 0)
+        signals = {name: one for name, one in signals.items() if name != LAYOUT.name}
+        control = {name: one for name, one in control.items() if name != LAYOUT.name}
     values = fit_cameras(
         _check_control(control, signals, total_frames, request.task, options.embodiment),
         given if isinstance(given, GivenFrames) else None,
@@ -309,9 +344,13 @@ def check_request(
         num_chunks=chunks,
         signals=signals,
         values=values,
-        views=DEFAULT_VIEWS if rig is None else rig.views,
+        views=views,
         given_by_view=of_views,
         whole=given.whole if isinstance(given, GivenViews) else (),
+        view_prompts=view_prompts,
+        layouts=_read_layouts(layouts, views, total_frames, options.fps or 0, (height, width))
+        if decode
+        else {},
     )
 
 
@@ -348,6 +387,34 @@ def _check_negative_prompt(
             "Guidance keeps away from the negative_prompt, but it is 0. Set guidance above 0, or "
             "leave the negative prompt out."
         )
+
+
+def _view_prompts(request: Request, views: Views) -> dict[str, str | None]:
+    """What each camera shows; empty where all show the same."""
+    for view in request.view_prompts:
+        if view not in views or len(views) == 1:
+            cameras = f"has {', '.join(views)}" if len(views) > 1 else "makes one camera's video"
+            raise InputError(
+                f"There is a prompt for the view '{view}', but the request {cameras}. Name one of "
+                "several cameras, or write one prompt for all."
+            )
+    if not request.view_prompts:
+        return {}
+    return {view: request.view_prompts.get(view, request.prompt) for view in views}
+
+
+def _read_layouts(
+    layouts: GivenLayouts | None,
+    views: Views,
+    num_frames: int,
+    fps: float,
+    size_hw: tuple[int, int],
+) -> dict[str, np.ndarray]:
+    """The layout frames of the whole video in the order of the cameras."""
+    if layouts is None:
+        return {}
+    read = layouts.read(num_frames, fps, size_hw)
+    return {view: read[view] for view in views}
 
 
 def _options(

@@ -274,13 +274,23 @@ class GivenViews:
             frames[view] = source.read(numbers, size_hw)
         return frames
 
-    def choose(self, view: str, num_frames: int, fps: float, begin: str | int) -> np.ndarray:
-        """Numbers of a camera's frames to give; see :meth:`GivenFrames.choose`."""
+    def choose(
+        self, view: str, num_frames: int, fps: float, begin: str | int, kind: str = "View"
+    ) -> np.ndarray:
+        """Numbers of a camera's frames to give; see :meth:`GivenFrames.choose`.
+
+        Args:
+            view: the camera.
+            num_frames: how many frames.
+            fps: the rate of the video to make, in Hz.
+            begin: which frames are given.
+            kind: what the frames are of, for messages.
+        """
         try:
             start = "first" if view in self.whole and begin == "last" else begin
             return self.by_view[view].choose(num_frames, fps, start)
         except WrongFrameCountError as error:
-            raise WrongFrameCountError(f"View '{view}': {error}") from error
+            raise WrongFrameCountError(f"{kind} '{view}': {error}") from error
 
     @staticmethod
     def _check_alike(

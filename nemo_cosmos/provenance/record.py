@@ -36,6 +36,7 @@ def make_record(
     fps: float,
     runs: Sequence[Mapping[str, object]] = (),
     views: Sequence[str] = (),
+    view_prompts: Mapping[str, str | None] | None = None,
 ) -> dict[str, object]:
     """Return the record of one generated video, ready for JSON.
 
@@ -53,6 +54,7 @@ def make_record(
         fps: frame rate in Hz.
         runs: what each run of the model took, such as its passes; a long video takes several.
         views: names of several cameras, in the order of their frames; none for one.
+        view_prompts: the prompt of each camera, where they differ; only hashes are kept.
     """
     num_frames, height, width = frames_THWC.shape[:3]
     return {
@@ -63,6 +65,16 @@ def make_record(
         "task": task,
         "model": dict(model),
         "prompt_sha256": None if prompt is None else text_sha256(prompt),
+        **(
+            {
+                "view_prompts_sha256": {
+                    view: None if words is None else text_sha256(words)
+                    for view, words in view_prompts.items()
+                }
+            }
+            if view_prompts
+            else {}
+        ),
         "negative_prompt_sha256": None if negative_prompt is None else text_sha256(negative_prompt),
         "options": dict(options),
         "given_frames_sha256": (

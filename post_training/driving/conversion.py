@@ -208,11 +208,5 @@ def _read_path(file: str | None, num_frames: int) -> Array | None:
     if file is None:
         return None
     values = TRAJECTORY.values(file)
-    TRAJECTORY.check(values, num_frames, f"'{file}'")
-    path = values[TRAJECTORY.name]
-    if path.shape[1:] not in ((3,), (4, 4)):
-        raise SampleError(
-            f"'{file}' has the shape {path.shape}; expected ({num_frames}, 3) positions in metres "
-            f"(x forward, y left, z up), or ({num_frames}, 4, 4) poses, a row for each frame."
-        )
-    return path
+    TRAJECTORY.check_given(values, num_frames, f"'{file}'")
+    return values[TRAJECTORY.name]

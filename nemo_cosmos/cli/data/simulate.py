@@ -58,6 +58,12 @@ def command(
         int | None,
         number("Of rooms: seed of the one that all paths lead through.", least=0, most=2**32 - 1),
     ] = None,
+    town: Annotated[
+        int | None,
+        number(
+            "Of driving: seed of the one that all drives lead through.", least=0, most=2**32 - 1
+        ),
+    ] = None,
     seed: Annotated[int, number("Seed of all randomness.", least=0, most=2**32 - 1)] = 1,
     workers: Annotated[int, number("Processes that render; 0: this one.", least=0, most=4096)] = 2,
     renderer: Annotated[
@@ -82,6 +88,7 @@ def command(
 
     driving: a car drives along streets and around corners. Each episode is an mp4 for each camera
     of its rig, the car's path, the rig, and a JSON; with --layout, lanes and cars as lines, too.
+    Every town is a new one, unless --town names one.
 
     Every tenth episode (or pair of rounds) is for validation. The same settings give the same
     episodes; a second run makes what is missing.
@@ -124,10 +131,10 @@ def command(
             "--embodiment says what the robot's actions are written in, and the scene is "
             f"'{scene}'. Leave one of the two out."
         )
-    if (rig or layout) and scene != "driving":
+    if (rig or layout or town is not None) and scene != "driving":
         raise ConfigError(
-            f"--rig and --layout belong to '--scene driving', and the scene is '{scene}'. Leave "
-            "them out, or choose that scene."
+            f"--rig, --layout and --town belong to '--scene driving', and the scene is '{scene}'. "
+            "Leave them out, or choose that scene."
         )
     if room is not None and scene != "rooms":
         raise ConfigError(
@@ -139,7 +146,7 @@ def command(
     elif scene == "physics":
         job = _physics(asked, listed(scenario))
     elif scene == "driving":
-        job = _driving(asked, listed(rig), layout)
+        job = _driving(asked, listed(rig), layout, town)
     else:
         job = _rooms(asked, room)
     look_first(job.checks, check, as_json)
@@ -236,7 +243,7 @@ def _rooms(asked: _Asked, room: int | None) -> _Job:
     return _of_own_renderer(asked, ROOMS, settings, check_renderer, film)
 
 
-def _driving(asked: _Asked, rigs: tuple[str, ...], has_layout: bool) -> _Job:
+def _driving(asked: _Asked, rigs: tuple[str, ...], has_layout: bool, town: int | None) -> _Job:
     from post_training.driving.recordings import DRIVES
     from post_training.driving.town import DriveSettings, simulate_drives
     from post_training.driving.town.generate import check_renderer
@@ -249,6 +256,7 @@ def _driving(asked: _Asked, rigs: tuple[str, ...], has_layout: bool) -> _Job:
         asked.seed,
         rigs or ("three",),
         has_layout,
+        town,
     )
     return _of_own_renderer(asked, DRIVES, settings, check_renderer, simulate_drives)
 

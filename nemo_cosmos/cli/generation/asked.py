@@ -38,6 +38,10 @@ ViewNames = Annotated[
     list[str] | None,
     typer.Option("--views", help="Names of the rig's cameras in order, where it has none."),
 ]
+ViewPrompts = Annotated[
+    list[str] | None,
+    typer.Option("--view-prompt", help="What one of several cameras shows, VIEW=TEXT. Repeatable."),
+]
 Whole = Annotated[
     list[str] | None,
     typer.Option("--whole", help="Cameras that are given from begin to end, by name."),
@@ -50,7 +54,11 @@ Actions = Annotated[
 ]
 Controls = Annotated[
     list[str] | None,
-    typer.Option("--control", "-c", help="A signal, NAME=PATH (.npy or .npz). Repeatable."),
+    typer.Option(
+        "--control",
+        "-c",
+        help="A signal, NAME=PATH (.npy or .npz; layout=FOLDER of videos). Repeatable.",
+    ),
 ]
 Begin = Annotated[
     str | None,
@@ -102,10 +110,31 @@ class Cameras:
     Attributes:
         rig: a file, or a name in a table of rigs.
         views: names of the cameras.
+        view_prompt: what single ones show, each ``VIEW=TEXT``.
     """
 
     rig: RigName = None
     views: ViewNames = None
+    view_prompt: ViewPrompts = None
+
+    def prompts(self) -> dict[str, str]:
+        """Return what single cameras show, by their names.
+
+        Raises:
+            ConfigError: an entry is not VIEW=TEXT, or a camera is named twice.
+        """
+        found: dict[str, str] = {}
+        for entry in self.view_prompt or ():
+            view, _, text = entry.partition("=")
+            if not (view and text.strip()):
+                raise ConfigError(
+                    f"--view-prompt '{entry}' is not VIEW=TEXT. Write for example --view-prompt "
+                    '"rear=a red car follows".'
+                )
+            if view in found:
+                raise ConfigError(f"The view '{view}' has two prompts; give it one.")
+            found[view] = text
+        return found
 
     def find(self) -> Rig | None:
         """Return the rig; None where nothing names one.
@@ -263,6 +292,7 @@ def read_controls(actions: Path | None, controls: list[str] | None) -> dict[str,
         SampleError: a file contains no plain NumPy arrays.
     """
     from nemo_cosmos.controls import read_signal
+    from nemo_cosmos.inference.layouts import is_layout_video
 
     pairs = [] if actions is None else [("action", str(actions))]
     for entry in controls or ():
@@ -277,6 +307,7 @@ def read_controls(actions: Path | None, controls: list[str] | None) -> dict[str,
         if name in signals:
             raise ConfigError(f"The control '{name}' is given twice; give it once.")
         file = expanded(path)
-        read_signal(file)  # what is no signal is refused before a world is looked at
+        if not is_layout_video(name, file):
+            read_signal(file)  # what is no signal is refused before a world is looked at
         signals[name] = file  # not what it holds: messages about it name the file
     return signals

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nemo_cosmos.checklist import Check
-from nemo_cosmos.cli.generation.asked import Cameras, Given, Setting
+from nemo_cosmos.cli.generation.asked import Cameras, Controls, Given, Setting, read_controls
 from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
 from nemo_cosmos.cli.kit.grouped import grouped
 from nemo_cosmos.cli.kit.launching import launchable
@@ -66,6 +66,7 @@ def generate(
     model: Model,
     *,
     prompt: Prompt,
+    control: Controls = None,
     cameras: Cameras,
     out: Out = Path("outputs/generate.mp4"),
     setting: Setting,
@@ -73,7 +74,7 @@ def generate(
     as_json: AsJson = False,
     **options: object,
 ) -> None:
-    """Generate a video from a prompt (Text2World).
+    """Generate a video from a prompt (Text2World), and from controls where the model has them.
 
     The prompt passes the prompt guards, the video the video guards. The provenance (weights,
     prompt hash, seed, guard verdicts, versions) is written beside the mp4.
@@ -81,12 +82,13 @@ def generate(
     Examples:
         nemo-cosmos generate outputs/quickstart/world/export -p "a robot arm lifts a red block"
         nemo-cosmos generate my_world -p "rain in a city" --seed 7 --steps 20 --out rain.mp4
-        nemo-cosmos generate my_cars -p "a drive through a town at dusk" --rig six --json
+        nemo-cosmos generate my_cars -p "a town at dusk" --rig six --view-prompt "rear=a red car"
         torchrun --nproc-per-node 4 -m nemo_cosmos generate my_world -p "rain" --tensor-parallel 2
     """
 
     def request() -> Request:
-        return _request("generate", prompt, options, cameras)
+        control_files = read_controls(None, control)
+        return _request("generate", prompt, options, cameras, control=control_files)
 
     _generate(model, request, None, out, setting, check, as_json)
 
@@ -119,6 +121,7 @@ def predict(
         nemo-cosmos predict my_robot --input episode.mp4 --actions actions.npy --guidance 0
         nemo-cosmos predict my_world -i clip.mp4 -p "the car turns" --num-condition-frames 5 --json
         nemo-cosmos predict my_cars -i drive/ --rig six -c trajectory=path.npy -p "a town"
+        nemo-cosmos predict my_maps -i drive/ --rig six -c layout=maps/ -p "a town in the rain"
         nemo-cosmos predict my_world -i first.png -p "rain" --adapter outputs/rain/adapter=0.7
     """
 
@@ -173,7 +176,8 @@ def _request(
     """
     from nemo_cosmos.inference import Request
 
-    return Request(task, prompt, options, rig=cameras.find(), **given)
+    rig, words = cameras.find(), cameras.prompts()
+    return Request(task, prompt, options, rig=rig, view_prompts=words, **given)
 
 
 def _generate(

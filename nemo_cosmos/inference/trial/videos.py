@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nemo_cosmos.controls import RIG, Values
+from nemo_cosmos.controls import LAYOUT, RIG, Values
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.evaluation.episode import Episode, EpisodeSource
 from nemo_cosmos.evaluation.files.recorded import cut_recorded
@@ -244,9 +244,11 @@ class VideoMaker:
 
 
 def _scored(recorded: Mapping[str, Values], num_frames: int) -> dict[str, Values]:
-    """What belongs to the scored frames of a camera's recording."""
+    """What belongs to the scored frames of a camera's recording; no metric reads a layout."""
     return {
-        name: cut_recorded(name, values, num_frames, NUM_GIVEN) for name, values in recorded.items()
+        name: cut_recorded(name, values, num_frames, NUM_GIVEN)
+        for name, values in recorded.items()
+        if name != LAYOUT.name
     }
 
 

@@ -33,6 +33,7 @@ class DriveSettings(FilmSettings):
     Attributes:
         rigs: rigs of cameras, which take turns: names of ``conf/rigs.yaml`` or ``FILE.yaml:NAME``.
         has_layout: whether to draw the layout videos as well.
+        town: seed of the one town that all drives lead through; None for a new town each time.
     """
 
     num_frames: int = 17
@@ -40,6 +41,7 @@ class DriveSettings(FilmSettings):
     width: int = 96
     rigs: tuple[str, ...] = ("three",)
     has_layout: bool = False
+    town: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,7 +69,10 @@ class DriveStudio:
             index: its number, which determines town, path, rig and split.
         """
         random = np.random.default_rng([self.settings.seed, index])
-        town, drive = plan_town(random), self._draw(random)
+        of_town = (
+            random if self.settings.town is None else np.random.default_rng(self.settings.town)
+        )
+        town, drive = plan_town(of_town), self._draw(random)
         rig = self._rigs[index % len(self._rigs)]
         views, layouts, depths = self.film(town, drive, rig)
         is_held_out = index % _VALIDATION_EVERY == _VALIDATION_EVERY - 1

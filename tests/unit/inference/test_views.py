@@ -61,6 +61,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "plain": write_world(folder / "plain", max_given_views=1, **slots),
         "driving": write_world(folder / "driving", controls=["driving"], **slots),
+        "layout": write_world(folder / "layout", controls=["layout"], **slots),
         "one": write_world(folder / "one", text_encoder=encoder),
     }
 
@@ -143,9 +144,97 @@ def test_a_whole_view_leads_to_the_others(load: Callable[[str], WorldPipeline]) 
     assert (begun.by_view["left"].frames_THWC != made.by_view["left"].frames_THWC).any()
 
 
+def test_each_camera_shows_its_own_words(load: Callable[[str], WorldPipeline]) -> None:
+    pipe = load("plain")
+    same = pipe.generate("a town", rig=NAMED, **QUICK)
+    named = pipe.generate("a town", rig=NAMED, view_prompts={"left": "a town"}, **QUICK)
+    other = pipe.generate("a town", rig=NAMED, view_prompts={"left": "rain"}, **QUICK)
+    for view in VIEWS:
+        frames = [one.by_view[view].frames_THWC for one in (same, named, other)]
+        assert np.abs(frames[0].astype(int) - frames[1]).max() <= 1, "the same words"
+        assert (frames[0] != frames[2]).any()
+    hashes = other.provenance["view_prompts_sha256"]
+    assert list(hashes) == list(VIEWS) and hashes["front"] == hashes["roof"] != hashes["left"]
+    assert "view_prompts_sha256" not in same.provenance
+
+
+@pytest.mark.parametrize("num_views", [1, 7])
+def test_a_number_of_cameras_that_no_name_was_trained_for(
+    load: Callable[[str], WorldPipeline], num_views: int
+) -> None:
+    names = tuple(f"camera_{number}" for number in range(num_views))
+    rig = RecordedRig(names, rig_of(num_views))
+    path = np.linspace([0, 0, 0], [3.0, 0, 0], 9, dtype=np.float32)
+    pipe = load("driving")
+    asked = {"rig": rig, "steps": 1, "guidance": 0.0}
+    made = pipe.generate("a town", control={"trajectory": path}, **asked)
+    other = pipe.generate("a town", control={"trajectory": 3 * path}, **asked)
+    assert made.views == names if num_views > 1 else made.video.num_frames == 9
+    assert (made.video.frames_THWC != other.video.frames_THWC).any()
+
+
+def write_layouts(folder: Path, num_frames: int = 9, shift: int = 0) -> Path:
+    """A layout video for each camera, twice as large as the world's pictures."""
+    folder.mkdir()
+    for number, view in enumerate(VIEWS):
+        frames = moving(number + shift, num_frames, (2 * HEIGHT, 2 * WIDTH))
+        encode_video(folder / f"{view}.mp4", Video(frames, 10.0), crf=8)
+    return folder
+
+
+def test_layout_videos_steer_every_camera(
+    load: Callable[[str], WorldPipeline], given: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    pipe = load("layout")
+    own, other = (write_layouts(tmp_path / name, 13, shift) for name, shift in (("a", 0), ("b", 2)))
+    ask = {"rig": NAMED, **QUICK}
+    made = [pipe.predict("a town", given, control={"layout": one}, **ask) for one in (own, other)]
+    frames = decode(own / "left.mp4").frames_THWC
+    assert frames.shape == (13, 2 * HEIGHT, 2 * WIDTH, 3)
+    in_memory = {view: decode(own / f"{view}.mp4") for view in reversed(VIEWS)}
+    again = pipe.predict("a town", given, control={"layout": in_memory}, **ask)
+    for view in VIEWS:
+        seen = [one.by_view[view].frames_THWC for one in (*made, again)]
+        assert (seen[0] != seen[1]).any() and np.abs(seen[0].astype(int) - seen[2]).max() <= 1
+    assert "layout.left" in made[0].provenance["control_sha256"]
+    longer = pipe.extend("a town", given, 2, control={"layout": own}, **ask)
+    assert longer.by_view["roof"].num_frames == 13
+    assert pipe.generate("a town", control={"layout": own}, **ask).views == VIEWS
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"left": None}, InputError, "no layout video of left. Give one for each camera"),
+        ({"rear": moving(0)}, InputError, "'rear', which is no camera of the rig"),
+        ({"left": moving(0, 5)}, VideoError, "'front' has 9 frames, 'left' has 5 frames"),
+        (dict.fromkeys(VIEWS, moving(0, 5)), WrongFrameCountError, "Layout of view 'front': The"),
+        ({"left": moving(0, 9, (64, 48))}, VideoError, "48x32 pixels, 'left' has 48x64"),
+    ],
+)
+def test_layout_videos_of_other_cameras_are_refused(
+    load: Callable[[str], WorldPipeline], change: dict, error: type[Exception], message: str
+) -> None:
+    asked = {**{view: moving(0) for view in VIEWS}, **change}
+    layouts = {view: frames for view, frames in asked.items() if frames is not None}
+    with pytest.raises(error, match=message):
+        load("layout").generate("a town", rig=NAMED, control={"layout": layouts}, **QUICK)
+
+
 WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("plain", {}, InputError, "several cameras see together"),
     ("one", {"rig": NAMED}, InputError, "takes neither a rig"),
+    ("one", {"frames": moving(0), "view_prompts": {"left": "rain"}}, InputError, "one camera's"),
+    (
+        "plain",
+        {
+            "rig": NAMED,
+            "frames": {v: moving(0)[:1] for v in VIEWS},
+            "view_prompts": {"rear": "rain"},
+        },
+        InputError,
+        "prompt for the view 'rear'",
+    ),
     ("one", {"frames": {"front": moving(0)[:1]}}, InputError, "takes neither a rig"),
     ("plain", {"rig": NAMED, "frames": moving(0)[:1]}, InputError, "the frames are of one"),
     ("plain", {"rig": NAMED, "frames": {"rear": moving(0)}}, InputError, "'rear' is no camera"),
@@ -239,11 +328,14 @@ def write_drive(folder: Path, key: str, shift: int) -> None:
     np.savez(folder / f"{key}.rig.npz", **rig_of(2))
     path = np.linspace([0, 0, 0], [2.0 + shift, 0.1 * shift, 0], 9)
     np.save(folder / f"{key}.trajectory.npy", path.astype(np.float32))
+    for number, view in enumerate((key, f"{key}.left")):
+        layout = Video(moving(number + 2 * shift), 10.0)
+        encode_video(folder / f"{view}.layout.mp4", layout, crf=10)
     record = {"caption": "a town", "views": ["front", "left"]}
     (folder / f"{key}.json").write_text(json.dumps(record))
 
 
-@pytest.mark.parametrize("kind", ["plain", "driving"])
+@pytest.mark.parametrize("kind", ["plain", "driving", "layout"])
 def test_a_trial_makes_and_scores_all_cameras_of_recorded_drives(
     kind: str,
     load: Callable[[str], WorldPipeline],
@@ -270,7 +362,7 @@ def test_a_trial_makes_and_scores_all_cameras_of_recorded_drives(
     grid = decode(tmp_path / "out" / "videos" / "truth" / "a.mp4").frames_THWC
     assert grid.shape[2] > 2 * WIDTH, "the report shows both cameras"
     assert (tmp_path / "out" / "videos" / "own" / "a" / "left.mp4").is_file()
-    if kind == "driving":
+    if kind != "plain":
         others = {name for name in evaluation.scores if name.startswith("other")}
         assert len(seen) > 2 or others, "it was told other paths, too"
 

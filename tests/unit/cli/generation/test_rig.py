@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nemo_cosmos.cli.generation.asked import Cameras
-from nemo_cosmos.errors import ConfigError, MissingFileError
+from nemo_cosmos.cli.generation.asked import Cameras, read_controls
+from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError
 from post_training.driving.rigs import find_rig
 
 
@@ -24,6 +24,22 @@ def test_a_rig_by_name_by_file_and_by_the_names_of_its_cameras(tmp_path: Path) -
     assert read.views == ("a", "b", "c")
     assert np.allclose(read.signal(48, 64)["poses"], find_rig("three").signal(48, 64)["poses"])
     assert Cameras(views=["front,roof"]).find().signal(48, 64) == {}
+
+
+def test_words_for_single_cameras() -> None:
+    asked = Cameras(view_prompt=["rear=a red car, x=1", "left=rain"])
+    assert asked.prompts() == {"rear": "a red car, x=1", "left": "rain"}
+    for wrong in (["rear"], ["=rain"], ["rear= "]):
+        with pytest.raises(ConfigError, match="is not VIEW=TEXT"):
+            Cameras(view_prompt=wrong).prompts()
+    with pytest.raises(ConfigError, match="'rear' has two prompts"):
+        Cameras(view_prompt=["rear=a", "rear=b"]).prompts()
+
+
+def test_layout_videos_are_no_arrays(tmp_path: Path) -> None:
+    assert read_controls(None, [f"layout={tmp_path}"]) == {"layout": tmp_path}
+    with pytest.raises((SampleError, MissingFileError)):
+        read_controls(None, [f"trajectory={tmp_path}"])
 
 
 def test_rigs_that_there_are_not(tmp_path: Path) -> None:

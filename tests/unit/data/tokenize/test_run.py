@@ -216,10 +216,13 @@ class TestOtherSidecars:
         poses[:, 0, 3] = np.arange(25)
         matrices = np.tile([[80.0, 0, 48], [0, 80, 32], [0, 0, 1]], (25, 1, 1))
         np.savez(buffer, poses=poses, intrinsics=matrices, size=np.array([64, 96]))
-        files = {"camera.npz": buffer.getvalue(), "trajectory.npy": npy(np.arange(25))}
+        files = {
+            "camera.npz": buffer.getvalue(),
+            "trajectory.npy": npy(np.arange(25 * 3.0).reshape(25, 3)),
+        }
         run(self.write(tmp_path, make_record, mp4, files), tmp_path / "out", encoders)
         sample = read_samples(tmp_path / "out")[1]
-        np.testing.assert_array_equal(sample.array("trajectory.npy"), np.arange(8, 17))
+        np.testing.assert_array_equal(sample.array("trajectory.npy")[:, 0], 3 * np.arange(8, 17))
         with np.load(io.BytesIO(sample.read("camera.npz"))) as cameras:
             np.testing.assert_array_equal(cameras["poses"], poses[8:17])
             # The picture is half as large now, and so is what counts its pixels.

@@ -156,7 +156,10 @@ def film(shape, fps):
         (change("intrinsics_front", {"k1": 2}), SampleError, "which is not read; expected"),
         (lambda f: (f / "calibration.json").write_text("{"), SampleError, "not valid JSON"),
         (lambda f: np.save(f / "ego.npy", np.zeros((9, 3))), SampleError, "9 rows"),
-        (lambda f: np.save(f / "ego.npy", np.zeros((12, 2))), SampleError, r"expected \(12, 3\)"),
+        (lambda f: np.save(f / "ego.npy", np.zeros((12, 2))), SampleError, r"expected \(T, 3\)"),
+        (lambda f: np.save(f / "ego.npy", np.full((12, 3), np.inf)), SampleError, "infinity"),
+        (lambda f: np.save(f / "ego.npy", np.tile(TWICE, (12, 1, 1))), SampleError, "no rotation"),
+        (lambda f: np.save(f / "ego.npy", np.full((12, 3), 4e6)), SampleError, "first position"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_and_nothing_is_written(clip, tmp_path, damage, error, reason):
