@@ -15,7 +15,18 @@ from nemo_cosmos.storage.paths import expand_home
 SITE_VARIABLE = "NEMO_COSMOS_SITE"
 CONFIG_NAME = "config"
 CLUSTER = "cluster"
-OPEN_GROUPS = ("cluster.env_vars.", "cluster.sbatch.")
+OPEN_GROUPS = tuple(
+    f"cluster.{name}."
+    for name in (
+        "env_vars",
+        "sbatch",
+        "secrets",
+        "extra_resources",
+        "node_selector",
+        "annotations",
+        "resources",
+    )
+)
 """Where a setting's name is the site's to choose."""
 
 

@@ -11,7 +11,11 @@ Imports nothing heavy; a launcher imports NeMo-Run when it runs.
 
 from nemo_cosmos.launch.chain import chain_scripts, run_chain
 from nemo_cosmos.launch.job import Job, Launcher, Resources, Started
+from nemo_cosmos.launch.kubernetes.launcher import KubernetesLauncher
+from nemo_cosmos.launch.kubernetes.settings import KubernetesSettings
 from nemo_cosmos.launch.local import LocalLauncher
+from nemo_cosmos.launch.ray.launcher import RayLauncher
+from nemo_cosmos.launch.ray.settings import RaySettings
 from nemo_cosmos.launch.recipe import configure_recipe
 from nemo_cosmos.launch.select import LAUNCHERS, launcher_for
 from nemo_cosmos.launch.slurm.launcher import SlurmLauncher
@@ -22,8 +26,12 @@ from nemo_cosmos.launch.torchrun import TorchrunLauncher
 __all__ = [
     "LAUNCHERS",
     "Job",
+    "KubernetesLauncher",
+    "KubernetesSettings",
     "Launcher",
     "LocalLauncher",
+    "RayLauncher",
+    "RaySettings",
     "Resources",
     "SlurmLauncher",
     "SlurmSettings",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from nemo_cosmos.errors import NemoCosmosError
-from nemo_cosmos.launch.job import Job, Launcher, Started, command_of
+from nemo_cosmos.launch.job import ChainLauncher, Job, Launcher, Started, command_of
 from nemo_cosmos.launch.select import launcher_for
 
 
@@ -21,11 +21,16 @@ def run_chain(jobs: Sequence[Job], cluster: Mapping[str, Any]) -> list[Started]:
         jobs: the jobs.
         cluster: the site's ``cluster`` group.
 
+    Returns:
+        what became of each; of all together where the queue takes them as one.
+
     Raises:
         ConfigError: one of them cannot run there.
         JobFailedError: one that ran here ended with an error.
     """
     launchers = _checked(jobs, cluster)
+    if isinstance(launchers[0], ChainLauncher):
+        return [launchers[0].run_chain(jobs)]
     done: list[tuple[Launcher, Started]] = []
     before: str | None = None
     for launcher, job in zip(launchers, jobs, strict=True):
@@ -41,12 +46,14 @@ def run_chain(jobs: Sequence[Job], cluster: Mapping[str, Any]) -> list[Started]:
 
 
 def chain_scripts(jobs: Sequence[Job], cluster: Mapping[str, Any]) -> list[str]:
-    """Return the script of each job.
+    """Return the script of each job, or one of all where the queue takes them as one.
 
     Raises:
         ConfigError: one of them cannot run there.
     """
     launchers = _checked(jobs, cluster)
+    if isinstance(launchers[0], ChainLauncher):
+        return [launchers[0].chain_script(jobs)]
     return [launcher.script(job) for launcher, job in zip(launchers, jobs, strict=True)]
 
 

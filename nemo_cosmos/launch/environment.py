@@ -13,18 +13,23 @@ from nemo_cosmos.platform.gpu_environment import (
 )
 
 
-def job_environment(job: Job, chosen: Mapping[str, object]) -> dict[str, str]:
+def job_environment(
+    job: Job, chosen: Mapping[str, object], *, inherits: bool = True
+) -> dict[str, str]:
     """Return the variables that a launcher sets: the job's and the site's, then the layout's.
-
-    The variables of this process count as the user's choice, as processes inherit them.
 
     Args:
         job: what runs.
         chosen: variables that the site sets.
+        inherits: whether the job's processes inherit this process's variables, which then count as
+            the user's choice.
     """
     own = {**_as_text(chosen), **job.env}
     layout = layout_of(job)
-    return own if layout is None else {**missing_variables(layout, {**os.environ, **own}), **own}
+    if layout is None:
+        return own
+    there = {**os.environ, **own} if inherits else own
+    return {**missing_variables(layout, there), **own}
 
 
 def describe_job_environment(job: Job, chosen: Mapping[str, object]) -> list[str]:

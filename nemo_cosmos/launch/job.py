@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from nemo_cosmos.errors import ConfigError, counted
 
@@ -122,6 +122,27 @@ class Started:
     folder: Path | None = None
     number: str | None = None
     log: Path | None = None
+
+
+@runtime_checkable
+class ChainLauncher(Protocol):
+    """A launcher whose queue takes jobs that follow each other as one job."""
+
+    def chain_script(self, jobs: Sequence[Job]) -> str:
+        """Return one script or manifest of all jobs.
+
+        Raises:
+            ConfigError: the errors of :meth:`Launcher.script`.
+        """
+        ...
+
+    def run_chain(self, jobs: Sequence[Job]) -> Started:
+        """Submit all jobs as one.
+
+        Raises:
+            ConfigError: the errors of :meth:`Launcher.run`.
+        """
+        ...
 
 
 class Launcher(Protocol):

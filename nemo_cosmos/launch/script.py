@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -60,6 +61,19 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name) or "job"
 
 
+def _grouped(words: Sequence[str]) -> list[str]:
+    """Words as a shell takes them: those before the first option, then an option a line."""
+    first = next((place for place, word in enumerate(words) if word.startswith("--")), len(words))
+    rest = words.index("--") if "--" in words else len(words)
+    lines = [words[:first], *([word] for word in words[first:rest]), words[rest:]]
+    return [shlex.join(line) for line in lines if line]
+
+
+def _as_yaml(value: object) -> str:
+    """A value as YAML takes it within a line; JSON is YAML."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -72,4 +86,8 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["quote"] = lambda value: shlex.quote(str(value))
     environment.filters["words"] = lambda words: shlex.join(words)
+    environment.filters["lines"] = lambda words: f" \\\n{_INDENT}".join(_grouped(words))
+    environment.filters["text"] = _as_yaml
+    # Kubernetes replaces $(NAME) in the words of a command, and reads $$ as one dollar.
+    environment.filters["argument"] = lambda value: _as_yaml(str(value).replace("$", "$$"))
     return environment

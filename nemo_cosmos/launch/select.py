@@ -7,7 +7,11 @@ from typing import Any
 
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.launch.job import Job, Launcher
+from nemo_cosmos.launch.kubernetes.launcher import KubernetesLauncher
+from nemo_cosmos.launch.kubernetes.settings import KubernetesSettings
 from nemo_cosmos.launch.local import LocalLauncher
+from nemo_cosmos.launch.ray.launcher import RayLauncher
+from nemo_cosmos.launch.ray.settings import RaySettings
 from nemo_cosmos.launch.settings import LocalSettings, check_variables, read_settings
 from nemo_cosmos.launch.slurm.launcher import SlurmLauncher
 from nemo_cosmos.launch.slurm.settings import SlurmSettings
@@ -26,11 +30,21 @@ def _on_slurm(job: Job, settings: Mapping[str, Any]) -> Launcher:
     return SlurmLauncher(read_settings(SlurmSettings, settings))
 
 
+def _on_kubernetes(job: Job, settings: Mapping[str, Any]) -> Launcher:
+    return KubernetesLauncher(read_settings(KubernetesSettings, settings))
+
+
+def _on_ray(job: Job, settings: Mapping[str, Any]) -> Launcher:
+    return RayLauncher(read_settings(RaySettings, settings))
+
+
 #: Launchers by the key ``executor`` of a file in ``conf/cluster/``; called with the job and the
 #: file's other keys.
 LAUNCHERS: dict[str, Callable[[Job, Mapping[str, object]], Launcher]] = {
     "local": _on_this_machine,
     "slurm": _on_slurm,
+    "kubernetes": _on_kubernetes,
+    "ray": _on_ray,
 }
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.errors import ConfigError, counted
+from nemo_cosmos.launch.job import Job
 from nemo_cosmos.options import check_names, check_value
 
 SettingsT = TypeVar("SettingsT")
@@ -41,6 +42,47 @@ def read_settings(cls: type[SettingsT], values: Mapping[str, Any]) -> SettingsT:
     hints = get_type_hints(cls)
     check_names(values, [item.name for item in fields(cls)])  # type: ignore[arg-type]
     return cls(**{name: _read(f"cluster.{name}", values[name], hints[name]) for name in values})
+
+
+def check_least(settings: object, **least: int) -> None:
+    """Refuse numbers that are too small.
+
+    Args:
+        settings: a cluster's.
+        least: the smallest value of each key.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    for name, smallest in least.items():
+        value = getattr(settings, name)
+        if value is not None and value < smallest:
+            raise ConfigError(f"cluster.{name} is {value}; it must be {smallest} or more.")
+
+
+def check_machines(job: Job, max_nodes: int | None, gpus_per_node: int) -> None:
+    """Refuse a job that is larger than the cluster.
+
+    Args:
+        job: the job.
+        max_nodes: the most machines of a job; None for any number.
+        gpus_per_node: GPUs of a machine; 0 where none are counted.
+
+    Raises:
+        ConfigError: too many machines or devices.
+    """
+    nodes, devices = job.resources.num_nodes, job.resources.devices_per_node
+    if max_nodes is not None and nodes > max_nodes:
+        raise ConfigError(
+            f"The job '{job.name}' asks for {counted(nodes, 'machine')}; a job has at most "
+            f"{max_nodes} here (cluster.max_nodes). Give --nodes, with a layout that fits."
+        )
+    if 0 < gpus_per_node < devices:
+        raise ConfigError(
+            f"The job '{job.name}' asks for {counted(devices, 'GPU')} a machine; the cluster's "
+            f"machines have {gpus_per_node} (cluster.gpus_per_node). Give --devices, with a layout "
+            "that fits."
+        )
 
 
 def check_variables(variables: Mapping[str, str]) -> None:

@@ -30,7 +30,8 @@ On = Annotated[
     typer.Option(
         "--on",
         metavar="CLUSTER",
-        help="Where it runs: local, slurm, or another file of conf/cluster or your own.",
+        help="Where it runs: local, slurm, kubernetes, ray, or another file of conf/cluster or "
+        "your own.",
     ),
 ]
 Nodes = Annotated[int | None, number("Machines.", "--nodes", least=1, most=100000)]
@@ -171,12 +172,14 @@ def launch(job: Job, cluster: Mapping[str, Any], where: Where) -> list[Started]:
         _print_scripts(jobs, chain_scripts(jobs, cluster))
         return []
     done = run_chain(jobs, cluster)
-    for each, started in zip(jobs, done, strict=True):
+    names = [each.name for each in jobs]
+    for name, started in zip(names if len(done) > 1 else [" + ".join(names)], done, strict=True):
         if started.number is not None:
+            log = f"; its log: {started.log}" if started.log else ""
             typer.echo(
-                f"Submitted '{each.name}' as job {started.number}; its log: {started.log}. "
-                f"'nemo-cosmos logs {started.number} -f' shows it, 'nemo-cosmos cancel "
-                f"{started.number}' ends it, 'nemo-cosmos status' lists all."
+                f"Submitted '{name}' as job {started.number}{log}. 'nemo-cosmos logs "
+                f"{started.number} -f' shows what it prints, 'nemo-cosmos cancel {started.number}' "
+                "ends it, 'nemo-cosmos status' lists all."
             )
     return done
 

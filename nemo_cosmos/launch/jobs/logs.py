@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from nemo_cosmos.errors import ConfigError, counted
 from nemo_cosmos.launch.jobs.record import JobRecord
 
 INTERVAL_S = 0.5
+_TAIL_BYTES = 64_000
 #: What ``srun --label`` writes before a line: the rank, padded to the width of the last.
 _LABEL = re.compile(r" *(\d+): ?")
 
@@ -20,6 +21,21 @@ def log_file(record: JobRecord, task: str) -> Path | None:
     if record.log is None:
         return None
     return Path(record.log.replace("%a", task.rpartition("_")[2]))
+
+
+def file_tail(record: JobRecord, task: str) -> list[str]:
+    """Return the last lines of a task's file; none where there is no file."""
+    path = log_file(record, task)
+    return [] if path is None else tail_lines(path)
+
+
+def tail_lines(path: Path) -> list[str]:
+    """Return the last lines of a file; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        return file.read().decode("utf-8", errors="replace").splitlines()
 
 
 def check_rank(record: JobRecord, rank: int | None) -> None:
@@ -33,6 +49,40 @@ def check_rank(record: JobRecord, rank: int | None) -> None:
             f"The job '{record.number}' has {counted(record.num_processes, 'process', 'processes')}"
             f", so --rank must be between 0 and {record.num_processes - 1}; it is {rank}."
         )
+
+
+def check_one_task(record: JobRecord, task: str | None, follow: bool) -> None:
+    """Refuse to follow several runs of a sweep at once.
+
+    Args:
+        record: the job.
+        task: a run of its sweep; None for all.
+        follow: whether it is followed.
+
+    Raises:
+        ConfigError: names the runs.
+    """
+    tasks = record.tasks
+    if follow and task is None and len(tasks) > 1:
+        raise ConfigError(
+            f"The job '{record.number}' has {counted(len(tasks), 'run')}. Follow one of them: "
+            f"{tasks[0]} to {tasks[-1]}."
+        )
+
+
+def lines_of_rank(lines: Iterable[str], record: JobRecord, rank: int | None) -> Iterator[str]:
+    """Yield the lines of one rank without their label, or all lines as they are.
+
+    Args:
+        lines: lines of all ranks.
+        record: the job.
+        rank: the process whose lines are wanted; None for all.
+    """
+    for line in lines:
+        if rank is None or record.num_processes == 1:
+            yield line
+        elif (label := _LABEL.match(line)) and int(label[1]) == rank:
+            yield line[label.end() :]
 
 
 def read_lines(
@@ -51,12 +101,8 @@ def read_lines(
         ConfigError: there is no such rank, several runs cannot be followed at once, or no file.
     """
     check_rank(record, rank)
+    check_one_task(record, task, follow)
     tasks = [task] if task else record.tasks
-    if follow and len(tasks) > 1:
-        raise ConfigError(
-            f"The job '{record.number}' has {counted(len(tasks), 'run')}. Follow one of them: "
-            f"{tasks[0]} to {tasks[-1]}."
-        )
     for each in tasks:
         path = log_file(record, each)
         if path is None:
@@ -66,11 +112,7 @@ def read_lines(
             )
         if len(tasks) > 1:
             yield f"==> {path} <=="
-        for line in _lines(path, follow, goes_on):
-            if rank is None or record.num_processes == 1:
-                yield line
-            elif (label := _LABEL.match(line)) and int(label[1]) == rank:
-                yield line[label.end() :]
+        yield from lines_of_rank(_lines(path, follow, goes_on), record, rank)
 
 
 def _lines(path: Path, follow: bool, goes_on: Callable[[], bool]) -> Iterator[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_cosmos.launch.jobs.logs import log_file
 from nemo_cosmos.launch.jobs.record import JobRecord, TrainingRun
 from nemo_cosmos.progress import read_log_line
 from nemo_cosmos.storage.run_curves import read_curves
@@ -14,7 +14,6 @@ from nemo_cosmos.storage.run_curves import read_curves
 #: The speed is that of this many lines of the curves, so that an early stop or a slow start of days
 #: ago does not count.
 NUM_RECENT_LINES = 20
-_TAIL_BYTES = 64_000
 _LABEL = re.compile(r" *\d+: ?")
 
 
@@ -37,20 +36,30 @@ class JobProgress:
     left_s: float | None = None
 
 
-def progress_of(record: JobRecord, task: str, has_ended: bool) -> JobProgress | None:
+def progress_of(
+    record: JobRecord, task: str, has_ended: bool, tail: Callable[[], Sequence[str]]
+) -> JobProgress | None:
     """Return how far a task is; None while nothing says so.
 
     Args:
         record: the job.
         task: its only task, or a run of its sweep.
         has_ended: whether it has ended, so that another job may have gone on in its folder.
+        tail: returns the last lines of the task's output.
     """
-    path = log_file(record, task)
-    said = None if path is None else _of_log(path)
-    if not record.runs or (has_ended and said is not None):
-        return said
-    place = record.tasks.index(task)
-    return _of_curves(record.runs[min(place, len(record.runs) - 1)]) or said
+    runs = _runs_of(record, task)
+    looks: list[Callable[[], JobProgress | None]] = [
+        lambda: next((said for run in runs if (said := _of_curves(run))), None),
+        lambda: _of_lines(tail()),
+    ]
+    return next((said for look in looks[:: -1 if has_ended else 1] if (said := look())), None)
+
+
+def _runs_of(record: JobRecord, task: str) -> Sequence[TrainingRun]:
+    """The training runs of a task, the newest first: of a chain it may have several."""
+    if record.variants:
+        return record.runs[record.tasks.index(task) :][:1]
+    return record.runs[::-1]
 
 
 def _of_curves(run: TrainingRun) -> JobProgress | None:
@@ -66,19 +75,10 @@ def _of_curves(run: TrainingRun) -> JobProgress | None:
     )
 
 
-def _of_log(path: Path) -> JobProgress | None:
-    for line in reversed(tail_lines(path)):
+def _of_lines(lines: Sequence[str]) -> JobProgress | None:
+    for line in reversed(lines):
         label = _LABEL.match(line)
         said = read_log_line(line[label.end() :] if label else line)
         if said is not None:
             return JobProgress(said.done, said.total, said.unit, said.per_s, said.left_s)
     return None
-
-
-def tail_lines(path: Path) -> list[str]:
-    """Return the last lines of a file; none where there is no file."""
-    if not path.is_file():
-        return []
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        return file.read().decode("utf-8", errors="replace").splitlines()

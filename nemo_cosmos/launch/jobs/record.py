@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -81,19 +82,31 @@ class JobRecord:
             job: the job.
             launcher: the launcher's name.
             number: the job's number in the queue.
-            more: further attributes.
+            more: further attributes, or others instead.
         """
-        return cls(
-            launcher=launcher,
-            number=number,
-            name=job.name,
-            command=tuple(job.command),
-            started_s=time.time(),
-            num_processes=job.resources.num_processes,
-            runs=_runs_of(job),
-            variants=tuple(tuple(words) for words in job.variants),
-            **more,
-        )
+        return cls.of_chain([job], launcher, number, **more)
+
+    @classmethod
+    def of_chain(cls, jobs: Sequence[Job], launcher: str, number: str, **more: Any) -> JobRecord:
+        """Make the record of jobs that follow each other, which the queue counts as one.
+
+        Args:
+            jobs: the jobs in order; at least one.
+            launcher: the launcher's name.
+            number: their number in the queue.
+            more: further attributes, or others instead.
+        """
+        first, *rest = jobs
+        following = (word for job in rest for word in ("--then", shlex.join(job.command)))
+        known: dict[str, Any] = {
+            "name": "+".join(job.name for job in jobs),
+            "command": (*first.command, *following),
+            "started_s": time.time(),
+            "num_processes": max(job.resources.num_processes for job in jobs),
+            "runs": tuple(run for job in jobs for run in _runs_of(job)),
+            "variants": tuple(tuple(words) for words in first.variants),
+        }
+        return cls(launcher=launcher, number=number, **{**known, **more})
 
     @property
     def file(self) -> Path:

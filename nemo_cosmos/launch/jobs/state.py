@@ -71,6 +71,15 @@ class Watcher(Protocol):
         """
         ...
 
+    def tail(self, record: JobRecord, task: str) -> Sequence[str]:
+        """Return the last lines of a task's output; none where there are none yet.
+
+        Args:
+            record: the job.
+            task: its only task, or a run of its sweep.
+        """
+        ...
+
     def cancel(self, record: JobRecord, task: str | None) -> None:
         """End a job, or one run of its sweep.
 

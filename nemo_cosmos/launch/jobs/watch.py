@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 
 from nemo_cosmos.aliases import JsonObject
@@ -12,12 +13,16 @@ from nemo_cosmos.launch.jobs.local import LocalWatcher
 from nemo_cosmos.launch.jobs.progress import progress_of
 from nemo_cosmos.launch.jobs.record import JobRecord, find_job, read_records
 from nemo_cosmos.launch.jobs.state import JobState, Watcher, Word
+from nemo_cosmos.launch.kubernetes.states import KubernetesWatcher
+from nemo_cosmos.launch.ray.states import RayWatcher
 from nemo_cosmos.launch.slurm.states import SlurmWatcher
 
 #: Watchers by the name of the launcher in a record.
 WATCHERS: dict[str, Callable[[], Watcher]] = {
     "local": LocalWatcher,
     "slurm": SlurmWatcher,
+    "kubernetes": KubernetesWatcher,
+    "ray": RayWatcher,
 }
 #: Jobs that ended longer ago are left out of the list.
 RECENT_S = 7 * 24 * 3600.0
@@ -123,7 +128,8 @@ def _states_of(records: Sequence[JobRecord]) -> dict[tuple[str, str], JobState]:
 
 def _row(record: JobRecord, task: str, state: JobState) -> JsonObject:
     has_begun = state.word is not Word.WAITING or record.runs
-    progress = progress_of(record, task, state.word.is_ended) if has_begun else None
+    tail = partial(_watcher(record).tail, record, task)
+    progress = progress_of(record, task, state.word.is_ended, tail) if has_begun else None
     is_running = state.word is Word.RUNNING
     return {
         "job": task,

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nemo_cosmos.errors import ConfigError, MissingFileError, counted
+from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.launch.environment import fabric_variables
 from nemo_cosmos.launch.job import Job
-from nemo_cosmos.launch.settings import check_variables
-from nemo_cosmos.site import choices_for_jobs
+from nemo_cosmos.launch.secrets import check_no_secrets
+from nemo_cosmos.launch.settings import check_least, check_machines, check_variables
 
 _TIME = re.compile(r"\d+(:[0-5]\d){0,2}|\d+-\d+(:[0-5]\d){0,2}|UNLIMITED|INFINITE")
 _IMAGE_PYTHON = "/opt/venv/bin/python"
-_SECRET_NAME = re.compile(r"(^|_)(API)?(TOKEN|SECRET|PASSWORD|PASSWD|KEY)S?(_|$)", re.IGNORECASE)
-_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
+_SECRET_WAY = (
+    "Name it in cluster.secrets=[{name}] instead, and set it in the shell that submits the job."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,18 +96,16 @@ class SlurmSettings:
                 f"cluster.time is '{self.time}', which Slurm does not read. Write minutes, "
                 '"HH:MM:SS" or "D-HH:MM:SS".'
             )
-        for name, least in {
-            "max_nodes": 1,
-            "gpus_per_node": 0,
-            "cpus_per_task": 1,
-            "retries": 0,
-            "save_before_end_s": 0,
-            "min_nodes": 1,
-            "sweep_at_once": 1,
-        }.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"cluster.{name} is {value}; it must be {least} or more.")
+        check_least(
+            self,
+            max_nodes=1,
+            gpus_per_node=0,
+            cpus_per_task=1,
+            retries=0,
+            save_before_end_s=0,
+            min_nodes=1,
+            sweep_at_once=1,
+        )
 
     @property
     def variables(self) -> dict[str, str]:
@@ -158,12 +157,9 @@ def check_slurm_job(settings: SlurmSettings, job: Job) -> None:
             into the script.
         MissingFileError: a path that is not there.
     """
-    _check_size(settings, job)
-    check_variables({**settings.env_vars, **job.env})
+    check_machines(job, settings.max_nodes, settings.gpus_per_node)
     check_variables(dict.fromkeys(settings.secrets, ""))
-    variants = (word for words in job.variants for word in words)
-    written = [*job.command, *variants, *settings.setup, *choices_for_jobs()]
-    _check_secrets({**settings.env_vars, **job.env}, written)
+    check_no_secrets(job, settings.env_vars, _SECRET_WAY, settings.setup)
     for mount in (*settings.container_mounts, *job.mounts):
         _check_mount(mount, settings.check_paths)
     if settings.check_paths:
@@ -180,40 +176,6 @@ def interpreter(settings: SlurmSettings, here: str) -> str:
     if settings.python:
         return settings.python
     return _IMAGE_PYTHON if settings.container_image else here
-
-
-def _check_size(settings: SlurmSettings, job: Job) -> None:
-    nodes, devices = job.resources.num_nodes, job.resources.devices_per_node
-    if settings.max_nodes is not None and nodes > settings.max_nodes:
-        raise ConfigError(
-            f"The job '{job.name}' asks for {counted(nodes, 'machine')}; a job has at most "
-            f"{settings.max_nodes} here (cluster.max_nodes). Give --nodes, with a layout that fits."
-        )
-    if 0 < settings.gpus_per_node < devices:
-        raise ConfigError(
-            f"The job '{job.name}' asks for {counted(devices, 'GPU')} a machine; the cluster's "
-            f"machines have {settings.gpus_per_node} (cluster.gpus_per_node). Give "
-            "--devices, with a layout that fits."
-        )
-
-
-def _check_secrets(variables: Mapping[str, str], words: Sequence[str]) -> None:
-    """Keep secrets out of scripts, which others may read."""
-    for name in variables:
-        if _SECRET_NAME.search(name):
-            raise ConfigError(
-                f"The variable '{name}' looks like a secret, and its value would be written into "
-                f"the job's script. Name it in cluster.secrets=[{name}] instead, and set it in the "
-                "shell that submits the job."
-            )
-    for word in (*variables.values(), *words):
-        if _PASSWORD.search(word):
-            shown = _PASSWORD.sub("://...@", word)
-            raise ConfigError(
-                f"'{shown}' holds a password, which would be written into the job's script. Give "
-                "the URL without it, and let its client read the password from a variable that "
-                "cluster.secrets names, or from its own file."
-            )
 
 
 def _check_mount(mount: str, on_this_machine: bool) -> None:

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from nemo_cosmos.errors import ConfigError, NemoCosmosError
-from nemo_cosmos.launch.jobs.logs import log_file, read_lines
-from nemo_cosmos.launch.jobs.progress import tail_lines
+from nemo_cosmos.launch.jobs.logs import file_tail, read_lines
 from nemo_cosmos.launch.jobs.record import JobRecord
 from nemo_cosmos.launch.jobs.state import JobState, Word
 from nemo_cosmos.launch.slurm.commands import cancel, past_jobs, queued_jobs
@@ -86,6 +85,10 @@ class SlurmWatcher:
             record, task, rank, follow, _polled(lambda: self._goes_on(record, wanted))
         )
 
+    def tail(self, record: JobRecord, task: str) -> list[str]:
+        """Read the end of the log."""
+        return file_tail(record, task)
+
     def cancel(self, record: JobRecord, task: str | None) -> None:
         """Cancel it, which lets its ranks save first."""
         cancel(task or record.number)
@@ -141,9 +144,7 @@ def _of_log(record: JobRecord, task: str) -> JobState:
     """What the script wrote last, of a job that Slurm has forgotten."""
     if record.ended == Word.CANCELLED:
         return JobState(Word.CANCELLED)
-    path = log_file(record, task)
-    lines = [] if path is None else tail_lines(path)
-    ends = [found for line in lines[-3:] if (found := _EXIT_LINE.search(line))]
+    ends = [found for line in file_tail(record, task)[-3:] if (found := _EXIT_LINE.search(line))]
     if not ends:
         return JobState(Word.UNKNOWN, "Slurm has forgotten it; see its log")
     code = int(ends[-1][1])
