@@ -160,6 +160,9 @@ COMMANDS: dict[str, CommandEntry] = {
     "status": CommandEntry(
         "house.status:command", HOUSE, "Show jobs, runs, checkpoints, and what guards refused."
     ),
+    "launch": CommandEntry(
+        "house.launch:LAUNCH", HOUSE, "Check a new cluster: what of it is slow or wrong."
+    ),
     "logs": CommandEntry("house.jobs:logs", HOUSE, "Print the output of a job."),
     "cancel": CommandEntry("house.jobs:cancel", HOUSE, "End a job; training saves first."),
     "import": CommandEntry(

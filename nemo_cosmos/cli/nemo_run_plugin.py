@@ -3,11 +3,15 @@
 NeMo-Run loads this module with every ``nemo`` call, so it imports no more than NeMo-Run; a recipe
 is imported when it is asked for. It reads annotations as they are: this module must not postpone
 their evaluation (``from __future__ import annotations``).
+
+``run.executor=slurm``, or another queue of ``conf/cluster``, launches a recipe as ``nemo-cosmos
+pretrain ... --on slurm`` does, with the same script.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nemo_run as run
 
@@ -17,12 +21,46 @@ from recipes.registry import RECIPES, get_recipe
 import_at_once("nemo.collections.llm")  # NeMo-Run imports it for the recipes it registers
 
 
+_EXECUTOR, _EXECUTOR_KEY = "run.executor=", re.compile(r"run\.executor\.")
+
+
+def _is_queue(name: str) -> bool:
+    """Whether a cluster's file names a queue; other names are those of NeMo-Run's factories."""
+    from nemo_cosmos.site import compose_site, groups
+
+    if name not in groups()["cluster"]:
+        return False
+    executor: str = compose_site([f"cluster={name}"])["cluster"].get("executor", "")
+    return executor != "local"
+
+
 class RecipeContext(run.cli.RunContext):
     """Reads ``key=value`` words as ``nemo-cosmos`` does.
 
     NeMo-Run's own parser cannot read postponed annotations, which most of the configured classes
     have, and its errors name no valid keys.
     """
+
+    def cli_execute(
+        self, fn: Any, args: list[str], entrypoint_type: Literal["task", "experiment"] = "task"
+    ) -> None:
+        """Run a recipe; on a cluster of ours, through our launcher."""
+        name = next((word.partition("=")[2] for word in args if word.startswith(_EXECUTOR)), None)
+        if name is None or self.factory not in RECIPES or not _is_queue(name):
+            super().cli_execute(fn, args, entrypoint_type)
+            return
+        from nemo_cosmos.cli.kit.launching import Where
+        from nemo_cosmos.cli.training.train import run_training
+
+        words = [word for word in args if not word.startswith("run.")]
+        more = [word.removeprefix("run.executor.") for word in args if _EXECUTOR_KEY.match(word)]
+        run_training(
+            self.factory,
+            words,
+            [f"cluster={name}", *(f"cluster.{word}" for word in more)],
+            post_training=fn is finetune,
+            where=Where(name, dryrun=self.dryrun),
+        )
 
     def parse_fn(self, fn: Any, args: list[str], **default_kwargs: object) -> object:
         """The recipe that ``--factory`` names, with the words applied."""

@@ -203,8 +203,9 @@ class Ranks:
                 process.kill()
 
     def _read(self, stream: IO[str], label: str) -> None:
-        for line in stream:
-            self._lines.put(label + line.rstrip("\n"))
+        with stream:
+            for line in stream:
+                self._lines.put(label + line.rstrip("\n"))
         self._lines.put(None)
 
 

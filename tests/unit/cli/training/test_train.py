@@ -260,3 +260,17 @@ def test_nemo_run_plugin_configures_and_names_valid_keys():
     assert task.__fn_or_cls__ is plugin.finetune
     with pytest.raises(ConfigError, match=r"trainer\.max_steps"):
         context.parse_fn(plugin.finetune, ["trainer.max_step=3"])
+
+
+def test_an_executor_of_nemo_run_gives_the_script_of_our_own_command(run_cli, capsys, tmp_path):
+    from nemo_cosmos.cli import nemo_run_plugin as plugin
+
+    own = ["data.path=/data/latents", "trainer.max_steps=3"]
+    words = ["--factory", "diffusion_nano_text2world", "--conf", "cluster.account=robotics"]
+    said = run_cli("pretrain", *words, *own, "--on", "slurm", "--dryrun").out
+    assert "--account=robotics" in said and "--factory diffusion_nano_text2world" in said
+    context = plugin.RecipeContext(name="p", factory="diffusion_nano_text2world", dryrun=True)
+    capsys.readouterr()
+    executor = ["run.executor=slurm", "run.executor.account=robotics"]
+    context.cli_execute(plugin.pretrain, [*executor, *own])
+    assert capsys.readouterr().out == said
