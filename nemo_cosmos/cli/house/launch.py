@@ -11,7 +11,12 @@ from nemo_cosmos.cli.main import CommandEntry, CommandGroup
 from nemo_cosmos.exits import Exit
 
 LAUNCH = CommandGroup(
-    "Look at a cluster before the first long run on it.",
+    """Look at a cluster before the first long run on it.
+
+    Examples:
+        nemo-cosmos launch check --on local --devices 2
+        nemo-cosmos launch check --on dgx_h100 --nodes 2 --dryrun
+    """,
     {
         "check": CommandEntry(
             "house.launch:check", "Commands", "Say what of a cluster is slow or wrong."
