@@ -72,7 +72,8 @@ def take_from_weights(recipe: run.Partial, plain: run.Partial, words: Sequence[s
         if options is not None and not _said(said, f"model.controls.{number}", "model.controls"):
             spec.options = dict(options)
     own_text = {"data.text_length", "text_length"} & {*said, *kept}
-    if not own_text and world.text_encoder.get("max_length"):
+    takes_text = "text_length" in parameters(fdl.get_callable(recipe.data))
+    if takes_text and not own_text and world.text_encoder.get("max_length"):
         recipe.data.text_length = world.text_encoder["max_length"]
 
 

@@ -414,12 +414,12 @@ class _WatchedSource:
         self._source, self._progress = source, progress
         self.place, self.specs = source.place, source.specs
         self._total = sum(spec.num_bytes for spec in source.specs.values())
-        self._done = 0
+        self._left = {name: spec.num_bytes for name, spec in source.specs.items()}
 
     def read(self, name: str) -> Tensor:
         """Return one tensor."""
         ((_, tensor),) = finite([(name, self._source.read(name))], f"'{self.place}'")
-        self._done += self.specs[name].num_bytes
+        self._left.pop(name, None)  # parts of several ranks read a tensor once each
         if self._progress is not None:
-            self._progress(self._done, self._total)
+            self._progress(self._total - sum(self._left.values()), self._total)
         return tensor

@@ -44,6 +44,7 @@ def check_belonging(
     *,
     text_length: int = 0,
     checkpoint: Path | None = None,
+    encoders: Sequence[str] = (),
 ) -> list[str]:
     """Require what is trained together to belong together.
 
@@ -54,6 +55,7 @@ def check_belonging(
         allowed: kinds of difference that are meant; see :mod:`nemo_cosmos.provenance.belonging`.
         text_length: tokens that the data module pads a text embedding to; 0 where it has none.
         checkpoint: the checkpoint that the run resumes from; None where it starts.
+        encoders: folders of tokenizers that make the latents or codes in the step.
 
     Returns:
         the differences that were allowed, for the record of what is trained.
@@ -82,6 +84,7 @@ def check_belonging(
         return check_together([*before, here], allowed)
     data = [parts for folder in folders if (parts := parts_of_data(folder)) is not None]
     makers = [maker for folder in folders[:1] for maker in _tokenizer_of(folder)]
+    makers += [parts_of_tokenizer(Path(folder)) for folder in encoders]
     return check_together([*before, here, *data, *makers], allowed)
 
 

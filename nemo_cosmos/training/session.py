@@ -36,6 +36,7 @@ from nemo_cosmos.options import check_instance
 from nemo_cosmos.storage import EXPORT_FOLDER, atomic_path
 from nemo_cosmos.storage.atomic import clean_up
 from nemo_cosmos.training.adapters.lora import LoRA
+from nemo_cosmos.training.callbacks.encoding import encoders_of
 from nemo_cosmos.training.callbacks.hang_watch import HangWatch
 from nemo_cosmos.training.callbacks.signals import StopOnSignal, StoppedError
 from nemo_cosmos.training.checkpointing.resume import RunResume, restore_source
@@ -137,6 +138,7 @@ class TrainingSession:
             _allowed(resume),
             text_length=spec.num_text_tokens,
             checkpoint=next(described, None),
+            encoders=encoders_of(trainer),
         )
         trainer.allowed_mismatch = tuple(meant)
         _take_peft(model, peft, _start_weights(resume))

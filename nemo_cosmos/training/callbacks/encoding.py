@@ -42,6 +42,12 @@ class TrainsOnPixels(Protocol):
         ...
 
 
+def encoders_of(trainer: pl.Trainer) -> list[str]:
+    """Folders of the tokenizers that a trainer's callbacks encode with."""
+    callbacks = [one for one in trainer.callbacks if isinstance(one, EncodeVideo)]
+    return [callback.tokenizer for callback in callbacks if callback.tokenizer]
+
+
 class EncodeVideo(pl.Callback):
     """Gives the model the tokenizer that makes its codes of the clips of a ``VideoDataModule``.
 

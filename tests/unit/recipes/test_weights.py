@@ -96,6 +96,8 @@ def test_an_autoregressive_world_needs_no_retyping(tmp_path: Path) -> None:
     write_config(tmp_path / "config.json", world)
     recipe = configured("ar_nano", tmp_path, "model.process.z_loss=0.5")
     assert (recipe.model.config.num_layers, recipe.model.config.vocab_size) == (2, 75)
+    on_clips = configured("ar_nano_video", tmp_path)  # which have no texts to be padded
+    assert on_clips.model.config.vocab_size == 75 and not hasattr(on_clips.data, "text_length")
     assert (recipe.model.process.condition_latents, recipe.model.process.z_loss) == (2, 0.5)
     assert recipe.data.text_length == 7
     with pytest.raises(ConfigError, match="is a continuation model, but the recipe trains a text-"):

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nemo import lightning as nl
 
-from nemo_cosmos.api import pretrain
+from nemo_cosmos.api import finetune, pretrain
 from nemo_cosmos.checkpoint.world.folder import load_world
 from nemo_cosmos.data.modules import CodesDataModule, VideoDataModule
 from nemo_cosmos.data.schema import ClipRecord
@@ -20,6 +21,7 @@ from nemo_cosmos.models.autoregressive.model import ARModel
 from nemo_cosmos.models.autoregressive.network.config import ARConfig
 from nemo_cosmos.testing.tiny import tiny_tokenizer
 from nemo_cosmos.training.callbacks.encoding import EncodeVideo
+from nemo_cosmos.training.checkpointing.resume import RunResume
 from nemo_cosmos.training.checkpointing.step_checkpoint import StepCheckpoint
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.trainer import WorldTrainer
@@ -78,6 +80,14 @@ def test_a_run_on_clips_makes_their_codes_and_exports_a_world(shards: Path, tmp_
     world = load_world(run / "export")
     assert world.config.video == {"num_frames": 9, "fps": 8.0, "height": 32, "width": 32}
     assert world.tokenizer.config.num_codes == NUM_CODES
+
+    other = tmp_path / "other"
+    tiny_tokenizer("tokenizer_nano_dv4x8x8", fsq_levels=(3, 5, 5)).save(other)
+    start = RunResume(restore_config=nl.RestoreConfig(path=str(run / "export")))
+    trainer = WorldTrainer(max_steps=1, callbacks=[EncodeVideo(str(other))])
+    with pytest.raises(ConfigError, match="tokenizer"):
+        log = RunLogger(name="other", log_dir=str(tmp_path), tensorboard_enabled=False)
+        finetune(ARModel(ARConfig(**SIZES)), clips(shards), trainer, log, resume=start)
 
     video = next(iter(clips(shards).train_dataloader()))["video"]
     batch = model.data_step(iter([{"video": video, "fps": torch.tensor([8.0])}]))
