@@ -209,8 +209,20 @@ def _belonging(recipe: run.Partial, model: Any, spec: Any) -> str:
         recipe.resume.allow_mismatch,
         text_length=spec.num_text_tokens,
         checkpoint=saved[-1][0] if saved else None,
+        encoders=_encoders(recipe),
     )
     return f"allowed: {' '.join(meant)}" if meant else "data, model and weights belong together"
+
+
+def _encoders(recipe: run.Partial) -> list[str]:
+    """Folders of the tokenizers that make codes in the step."""
+    import fiddle as fdl
+
+    from nemo_cosmos.training.callbacks.encoding import EncodeVideo
+
+    callbacks = getattr(recipe.trainer, "callbacks", None) or []
+    encoding = [one for one in callbacks if fdl.get_callable(one) is EncodeVideo]
+    return [callback.tokenizer for callback in encoding if callback.tokenizer]
 
 
 def _fit(recipe: run.Partial, spec: Any) -> str:

@@ -55,7 +55,7 @@ def _num_parameters(recipe: run.Partial) -> int:
     side = SMALL_SIDE * tokenizer.spatial_factor
     inputs = StepInputs(
         clips_thw=((1, side, side),),  # a small picture, which every network takes
-        num_text_tokens=recipe.data.text_length,
+        num_text_tokens=getattr(recipe.data, "text_length", 1),  # pixels come without texts
         micro_batch_size=1,
         global_batch_size=1,
         precision=precision_of(recipe),

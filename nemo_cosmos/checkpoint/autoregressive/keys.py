@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 PREFIX = "model."
 """What stands before every original name, in files but not in the state of a network."""
 _ADVICE = "Choose the preset that it was trained with by --model, or another checkpoint."
+_OF_RANKS = "Here {}; if there were more, copy their files, too (model_model_mp_<rank>.pt). "
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def import_stream(
         shapes = fused.shapes(expected[ours]) if expected else [()] * len(fused.parts)
         wanted.update(zip(fused.parts, shapes, strict=True))
     found = {name: source.specs[own].shape if expected else () for name, own in given.items()}
-    check_fit(wanted, found, source.place, "this network under original names", _ADVICE)
+    check_fit(wanted, found, source.place, "this network under original names", _advice(source))
     specs = {}
     for ours, fused in table.items():
         parts = [source.specs[given[name]] for name in fused.parts]
@@ -216,3 +217,12 @@ def _layer(config: ARConfig, layer: str) -> dict[str, _Fused]:
             "cross_attention.k_layernorm": _Fused(attention("cross_attention", "k_norm")),
         }
     return names
+
+
+def _advice(source: TensorSource) -> str:
+    """What to do about weights that do not fit: the last ranks' parts may be missing."""
+    num_parts: int | None = getattr(source, "num_parts", None)
+    if num_parts is None:
+        return _ADVICE
+    found = "is the part of 1 rank" if num_parts == 1 else f"are the parts of {num_parts} ranks"
+    return _OF_RANKS.format(found) + _ADVICE

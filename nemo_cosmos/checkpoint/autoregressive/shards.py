@@ -52,9 +52,13 @@ class ShardedSource:
 
     Raises:
         CheckpointError: a file is damaged, or they are not of one model.
+
+    Attributes:
+        num_parts: number of the files.
     """
 
     def __init__(self, files: list[Path]) -> None:
+        self.num_parts = len(files)
         self._parts = [TorchFileSource(file) for file in files]
         self.place = str(files[0].parent)
         first = self._parts[0].specs
