@@ -20,6 +20,7 @@ from nemo_cosmos.checkpoint.adapters.folder import (
     open_adapter,
 )
 from nemo_cosmos.checkpoint.adapters.merged import Weighted, merge_adapters
+from nemo_cosmos.checkpoint.conversion_checks import Place, conversion_checks
 from nemo_cosmos.checkpoint.foreign import (
     NEMO,
     formats_of,
@@ -58,20 +59,17 @@ from nemo_cosmos.checkpoint.world.folder import (
     open_weights,
     write_world,
 )
-from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, counted
+from nemo_cosmos.errors import ConfigError, InputError, counted
 from nemo_cosmos.home import expanded
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.options import check_place, check_value
 from nemo_cosmos.progress import Progress
 from nemo_cosmos.provenance.belonging import Parts, check_together
 from nemo_cosmos.storage import atomic_path, exported_folder
-from nemo_cosmos.storage.outputs import check_output_folder, check_room, folder_bytes
 
 TOKENIZER_FORMATS = ("diffusers", "cosmos")
 WORLD = "world"
 """Our own folder, of a world that adapters change."""
-
-Place = str | os.PathLike[str]
 
 
 def import_checkpoint(
@@ -304,43 +302,6 @@ def _write_world(
             write_nemo_weights(temporary, net, stream_of(watched))
             tokenizer.save(temporary / TOKENIZER_FOLDER)
             write_config(temporary / DESCRIPTION_FILE, config)
-
-
-def check_new(folder: Path) -> None:
-    """Require a place that is free.
-
-    Raises:
-        InputError: it is taken.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(
-            f"'{folder}' exists and is not empty. Nothing is overwritten: name another folder, or "
-            "delete this one."
-        )
-
-
-def conversion_checks(source: Place, target: Place) -> list[Check]:
-    """Return what to look at before a checkpoint is read.
-
-    Args:
-        source: the checkpoint.
-        target: the new folder.
-    """
-    place, folder = Path(source), Path(target)
-
-    def there() -> str:
-        if not place.exists():
-            raise MissingFileError(f"There is no '{place}'. Check the spelling.")
-        return f"'{place}'"
-
-    def output() -> str:
-        check_new(folder)
-        return f"'{check_output_folder(folder)}' is free and can be written"
-
-    def room() -> str:
-        return check_room(folder, folder_bytes(place), "converted files")
-
-    return [Check("source", there), Check("output", output), Check("room", room)]
 
 
 def _place_of(source: Place) -> Path:

@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Protocol
 
 from nemo_cosmos.checkpoint.formats.nemo_weights import NemoSource, is_nemo_checkpoint
-from nemo_cosmos.checkpoint.formats.tensors import Shapes, TensorSource, TensorStream, stream_of
+from nemo_cosmos.checkpoint.formats.tensors import (
+    Shapes,
+    TensorSource,
+    TensorStream,
+    named_few,
+    stream_of,
+)
 from nemo_cosmos.checkpoint.formats.torch import TorchFileSource
 from nemo_cosmos.checkpoint.tokenizer.files import MODEL_FILE, is_tokenizer_place
 from nemo_cosmos.checkpoint.world.config import (
@@ -23,6 +29,7 @@ from nemo_cosmos.checkpoint.world.config import (
     DESCRIPTION_FILE,
     TOKENIZER_FOLDER,
     WorldConfig,
+    check_holds_all,
     format_of,
     read_description,
     recorded_tokenizer,
@@ -146,6 +153,7 @@ class NemoWorld:
     def __init__(
         self, folder: Path, tokenizer: TokenizerConfig, preset: str | None, use_average: bool
     ) -> None:
+        check_holds_all(folder)
         described = read_description(folder)
         if described is None and preset is None:
             raise InputError(
@@ -179,9 +187,13 @@ def open_world(
     for formats in _all_formats():
         if formats.recognises(place):
             return _as_named(formats.open(place, tokenizer, preset), preset, tokenizer)
+    file = _model_file(place)
+    names = sorted(TorchFileSource(file).specs) if file.is_file() else []
+    found = f" {named_few(names, 'unexpected')}" if names else ""
     raise CheckpointError(
-        f"'{place}' holds no world model that is known: its weights have other names. Expected a "
-        "folder of diffusers, an original Cosmos model.pt, or a NeMo distributed checkpoint."
+        f"'{place}' holds no world model that is known: 0 tensors matched,{found or ' 0 found'}. "
+        "Expected a folder of diffusers, an original Cosmos model.pt, or a NeMo distributed "
+        "checkpoint; names that all carry one more prefix have to lose it first."
     )
 
 
@@ -241,7 +253,7 @@ def is_foreign_tokenizer(place: Path) -> bool:
         return False
     if is_tokenizer_place(place):
         return True
-    file = place / MODEL_FILE if place.is_dir() else place
+    file = _model_file(place)
     if not file.is_file():
         raise CheckpointError(
             f"'{place}' is not a known checkpoint: expected a diffusers folder (model_index.json), "
@@ -249,6 +261,10 @@ def is_foreign_tokenizer(place: Path) -> bool:
             "(weights/metadata.json)."
         )
     return any(name.startswith(("encoder.", "decoder.")) for name in TorchFileSource(file).specs)
+
+
+def _model_file(place: Path) -> Path:
+    return place / MODEL_FILE if place.is_dir() else place
 
 
 def tokenizer_place(place: Path, given: Path | None) -> Path:

@@ -96,6 +96,7 @@ class Plan:
             "global_batch_size": workload.global_batch_size,
             "model_state_gb_total": sum(state.values()) / GB,
             "model_state_gb": {kind: size / GB for kind, size in state.items()},
+            "checkpoint_gb": precision.checkpoint_bytes(parameters) / GB,
             "activation_gb_per_gpu": best.memory.activations / GB,
             "activation_gb_per_gpu_by_recompute": {
                 mode: size / GB for mode, size in by_recomputation(workload, best.layout).items()

@@ -7,10 +7,12 @@ from pathlib import Path
 import lightning.pytorch as pl
 from nemo import lightning as nl
 
+from nemo_cosmos.checkpoint.formats.nemo_weights import is_nemo_checkpoint
+from nemo_cosmos.checkpoint.world.config import format_of
 from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.options import check_instance
 from nemo_cosmos.training.adapters.lora import LoRA
-from nemo_cosmos.training.checkpointing.resume import RunResume
+from nemo_cosmos.training.checkpointing.resume import RunResume, restore_source
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.run_folder import read_finished
 from nemo_cosmos.training.session import (
@@ -20,6 +22,7 @@ from nemo_cosmos.training.session import (
     run_digest,
     run_folder_of,
 )
+from nemo_cosmos.training.weights.initial import is_exported
 
 
 def train(
@@ -73,6 +76,7 @@ def check_restore(resume: nl.AutoResume | None) -> None:
 
     Raises:
         MissingFileError: none are named, or they do not exist.
+        ConfigError: they are of a format that is converted first.
     """
     if resume is not None:
         check_instance("resume", resume, nl.AutoResume, RESUME_ADVICE)
@@ -83,10 +87,18 @@ def check_restore(resume: nl.AutoResume | None) -> None:
             "folder or a NeMo checkpoint with resume.restore_config.path=PATH, or use 'pretrain' "
             "to start from scratch."
         )
-    if not Path(restore.path).is_dir():
+    place = Path(restore.path)
+    if not place.exists():
         raise MissingFileError(
-            f"'{restore.path}' is not a folder, so there are no weights to start from. Give an "
-            "exported folder ('<run>/export') or a NeMo checkpoint."
+            f"'{place}' is not a folder, so there are no weights to start from. Give an exported "
+            "folder ('<run>/export') or a NeMo checkpoint."
+        )
+    source = restore_source(place)
+    if not (is_exported(source) or format_of(source) or is_nemo_checkpoint(source)):
+        raise ConfigError(
+            f"'{place}' is neither a folder of ours nor a NeMo checkpoint. Weights of another "
+            "format, such as a model.pt or a folder of diffusers, are converted first: nemo-cosmos "
+            f"import {place} WORLD, then --from WORLD. Nothing has been done."
         )
 
 

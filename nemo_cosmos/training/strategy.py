@@ -10,13 +10,15 @@ Differences from the class it builds on:
   for that, which costs seconds at the first save and is left behind when training is killed;
 - on GPUs, gradients and weights are exchanged beside the computation;
 - gradients that are not finite end the run;
-- a checkpoint is verified and compared with the model before Megatron-Core loads it;
+- a checkpoint is verified and compared with the model before Megatron-Core loads it, and the run
+  says what that changed;
 - ``fsdp="megatron"`` makes a :class:`nemo_cosmos.training.fsdp.strategy.FsdpStrategy`.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -28,9 +30,14 @@ from megatron.core import parallel_state, tensor_parallel
 from nemo import lightning as nl
 from nemo.core.optim.mcore_optim import McoreDistributedOptimizer
 
+from nemo_cosmos.checkpoint.loading import Before
+from nemo_cosmos.checkpoint.world.config import check_holds_all
+from nemo_cosmos.models.common.megatron.module import bare_networks
+from nemo_cosmos.models.common.megatron.parts import TensorPart, parts_of
 from nemo_cosmos.platform.patches.checkpoints import use_results_queue
+from nemo_cosmos.training.adapters.steps import Kept, check_same_base, kept_by, without_base
 from nemo_cosmos.training.checkpointing.sharded_state import check_loadable
-from nemo_cosmos.training.checkpointing.whole import whole_checkpoint
+from nemo_cosmos.training.checkpointing.whole import checkpoint_folder, whole_checkpoint
 from nemo_cosmos.training.data_parallel import DEFAULT, stop_at_divergence, with_overlap
 from nemo_cosmos.training.precision import check_same_fp8
 
@@ -82,6 +89,10 @@ class WorldStrategy(nl.MegatronStrategy):
         self.seed = seed
         self.fsdp = fsdp
         self.overlap = overlap
+        self._kept: Kept | None = None
+        self._before: Before | None = None
+        self._checkpoint = ""
+        self._is_restored = False
 
     def connect(self, model: pl.LightningModule) -> None:
         """Take the model, whose precision the trainer sets.
@@ -119,6 +130,19 @@ class WorldStrategy(nl.MegatronStrategy):
             if isinstance(optimizer, McoreDistributedOptimizer):
                 core = optimizer.mcore_optimizer
                 core.step = stop_at_divergence(core.step)
+        self._keep_trained_alone(kept_by(trainer.lightning_module))
+
+    def _keep_trained_alone(self, kept: Kept | None) -> None:
+        """Save and load what a run with adapters trains; the base is on disk."""
+        self._kept = kept
+        if kept is None:
+            return
+        whole = self.megatron_parallel.sharded_state_dict
+
+        def trained(*args: object, **kwargs: object) -> dict[str, Any]:
+            return without_base(whole(*args, **kwargs), kept)
+
+        self.megatron_parallel.sharded_state_dict = trained
 
     def trained_weights(self) -> list[torch.Tensor]:
         """What this rank holds of the weights that are trained."""
@@ -163,9 +187,38 @@ class WorldStrategy(nl.MegatronStrategy):
         """
         if self.save_ckpt_format == "torch_dist":
             checkpoint_path = whole_checkpoint(self.trainer, Path(checkpoint_path))
-            check_loadable(checkpoint_path, self.expected_state())
+            folder = checkpoint_folder(checkpoint_path)
+            if self._kept is None:
+                check_holds_all(folder)
+            else:
+                check_same_base(folder, self.trainer)
+            check_loadable(checkpoint_path, self.expected_state(), self._kept)
+        # Megatron-Core may read into the network's own tensors.
+        self._before = Before(self._parts())
+        self._checkpoint = str(checkpoint_path)
         loaded: dict[str, object] = super().load_checkpoint(checkpoint_path, selective_restore)
         return loaded
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Restore the weights from a loaded checkpoint, and say what that changed.
+
+        Raises:
+            CheckpointError: nothing; the run would go on from its initial weights.
+        """
+        self.put_weights(checkpoint, strict and self._kept is None)
+        before, self._before = self._before, None
+        if before is not None:
+            # A run that returns to its newest checkpoint may hold those very weights.
+            before.loaded(self._checkpoint, may_be_same=self._is_restored).say()
+            self._is_restored = True
+
+    def put_weights(self, checkpoint: Mapping[str, Any], strict: bool) -> None:
+        """Put a loaded checkpoint's weights in place."""
+        super().load_model_state_dict(checkpoint, strict)
+
+    def _parts(self) -> list[TensorPart]:
+        parts = (part for network in bare_networks(self.trainer) for part in parts_of(network))
+        return [part for part in parts if self._kept is None or self._kept(part.name)]
 
     def expected_state(self) -> dict[str, object]:
         """The weights that a checkpoint must hold."""

@@ -426,7 +426,8 @@ def codes_config(task: str, layout: Layout) -> Any:
 
 def decode_codes(task: str, weights: str) -> list[list[int]]:
     """The codes of two videos, plain and by windows; on every rank of the pool."""
-    from nemo_cosmos.checkpoint.world.folder import load_weights
+    from nemo_cosmos.checkpoint.loading import load_weights
+    from nemo_cosmos.checkpoint.world.folder import open_weights
     from nemo_cosmos.models.autoregressive.build import build_network
     from nemo_cosmos.models.autoregressive.decoding.drafts import Drafts
     from nemo_cosmos.models.autoregressive.decoding.loops import Job, decode_jacobi, decode_plain
@@ -438,7 +439,7 @@ def decode_codes(task: str, weights: str) -> list[list[int]]:
     ensure_model_parallel(tp=tp)
     config = codes_config(task, Layout(config={"tensor_model_parallel_size": tp}))
     net = build_network(config).eval().requires_grad_(False)
-    load_weights([net], Path(weights) / "model.safetensors", "the test's network")
+    load_weights([net], open_weights(Path(weights) / "model.safetensors"), "the test's network")
     generator = torch.Generator().manual_seed(1)
     text = torch.randn(2, 5, TEXT_DIM, generator=generator) if task == "codes_text" else None
     given = [torch.randint(NUM_CODES, (n,), generator=generator) for n in (8, 3)]

@@ -50,6 +50,7 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 FORMAT = "nemo_cosmos.adapter"
 VERSION = 1
+MAX_RANK = 4096
 LORA_A, LORA_B, WEIGHT = ".lora_A.weight", ".lora_B.weight", ".weight"
 
 _FIELDS = (
@@ -70,7 +71,7 @@ _BASE = ("preset", "weights_sha256")
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What an adapter is, and of what.
+    """The description of an adapter and of its base.
 
     Attributes:
         rank: channels between its factors.
@@ -132,18 +133,25 @@ class AdapterConfig:
             )
         check_record(data, CONFIG_FILE, _FIELDS, required=_FIELDS)
         base = check_record(data["base"], "base", _BASE, required=_BASE)
-        check_value("r", data["r"], int, Range(least=1))
+        check_value("r", data["r"], int, Range(least=1, most=MAX_RANK))
         check_value("lora_alpha", data["lora_alpha"], float, Range(above=0))
+        check_value("lora_dropout", data["lora_dropout"], float, Range(least=0, most=1))
+        for name in ("target_modules", "modules_to_save"):
+            check_value(name, data[name], tuple[str, ...])
+        check_value("base_model_name_or_path", data["base_model_name_or_path"], str)
+        check_value("base.preset", base["preset"], str | None)
+        check_value("base.weights_sha256", base["weights_sha256"], str)
+        world = check_record(data["world"], "world", data["world"])
         return cls(
             rank=data["r"],
             alpha=float(data["lora_alpha"]),
             dropout=float(data["lora_dropout"]),
             target_modules=tuple(data["target_modules"]),
             trained_modules=tuple(data["modules_to_save"]),
-            base=str(data["base_model_name_or_path"]),
+            base=data["base_model_name_or_path"],
             base_preset=base["preset"],
-            base_sha256=str(base["weights_sha256"]),
-            world=WorldConfig.from_dict(data["world"]),
+            base_sha256=base["weights_sha256"],
+            world=WorldConfig.from_dict(dict(world)),
         )
 
 
@@ -199,8 +207,9 @@ def save_adapter(
 
 
 def is_adapter(folder: str | PathLike[str]) -> bool:
-    """Whether a folder is an adapter's."""
-    return (expanded(str(folder)) / CONFIG_FILE).is_file()
+    """Whether a folder is an adapter's, or what is left of one."""
+    place = expanded(str(folder))
+    return (place / CONFIG_FILE).is_file() or (place / WEIGHTS_FILE).is_file()
 
 
 def adapter_folder(path: str | PathLike[str]) -> Path:

@@ -28,7 +28,13 @@ from nemo_cosmos.checkpoint.adapters.folder import (
     WEIGHTS_FILE as ADAPTER_WEIGHTS_FILE,
 )
 from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
-from nemo_cosmos.checkpoint.formats.tensors import TensorSpec, check_fit, named_tensors, shapes_of
+from nemo_cosmos.checkpoint.formats.tensors import (
+    TensorSpec,
+    check_finite,
+    check_fit,
+    named_tensors,
+    shapes_of,
+)
 from nemo_cosmos.checkpoint.world.config import (
     TOKENIZER_FOLDER,
     WEIGHTS_FILE,
@@ -50,30 +56,43 @@ class Weighted:
     Attributes:
         path: its folder, or that of its run.
         weight: 1 for all of it, 0.5 for half of the change.
+
+    Raises:
+        InputError: the weight is zero or not finite, or there is no path.
     """
 
     path: Path
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not str(self.path).strip() or self.path == Path():
+            raise InputError(
+                "An adapter is named without its folder. Write for example --adapter "
+                "outputs/rain/adapter, or --adapter outputs/rain/adapter=0.5 for half of it."
+            )
+        if not math.isfinite(self.weight) or self.weight == 0:
+            raise InputError(
+                f"The adapter '{self.path}' has the weight {self.weight}; it must be a number "
+                "other than 0, such as 0.5 for half of the change. Leave the adapter out for none."
+            )
 
     @classmethod
     def parse(cls, text: str) -> Weighted:
         """Read ``PATH`` or ``PATH=WEIGHT``.
 
         Raises:
-            InputError: the weight is no number, or is zero or infinite.
+            InputError: the weight is no number, or zero or infinite, or the path is empty.
         """
         path, equals, number = text.rpartition("=")
         if not equals or Path(text).expanduser().exists():
             return cls(Path(text))
         try:
             weight = float(number)
-        except ValueError:
-            weight = math.nan
-        if not math.isfinite(weight) or weight == 0:
+        except ValueError as error:
             raise InputError(
                 f"--adapter '{text}' has the weight '{number}'; it must be a number other than 0. "
-                f"Write for example --adapter {path}=0.5."
-            )
+                f"Write for example --adapter {path or 'outputs/rain/adapter'}=0.5."
+            ) from error
         return cls(Path(path), weight)
 
 
@@ -214,11 +233,14 @@ def merge_adapters(
         MissingFileError: a folder or file does not exist.
         CheckpointError: a file is damaged, an adapter has tensors without a place in the world, or
             one changes nothing.
-        ConfigError: an adapter is of another base, or two adapters exclude each other.
+        ConfigError: an adapter is of another base, two adapters exclude each other, or one is
+            named twice.
+        NumericsError: an adapter holds NaN or infinity.
     """
     folder = exported_folder(world)
     config, base = read_config(folder), open_weights(folder / WEIGHTS_FILE)
     opened = [(open_adapter(one.path), one.weight) for one in adapters]
+    _check_once([one for one, _ in opened])
     meant = _check_base(folder, config, base, [one for one, _ in opened], allow_mismatch)
     merged = _joined(config, [one for one, _ in opened])
     source = MergedSource(base, opened)
@@ -251,7 +273,10 @@ def measure(
 
     Raises:
         CheckpointError: nothing.
+        NumericsError: it holds NaN or infinity.
     """
+    tensors = ((name, adapter.source.read(name)) for name in adapter.source.specs)
+    check_finite(tensors, f"the adapter '{adapter.folder}'")
     changed, squares, norms = 0, 0.0, 0.0
     own = [name for name in (*adapter.pairs, *adapter.whole) if name in base.specs]
     for name in own:
@@ -276,6 +301,23 @@ def measure(
         num_weights=len(base.specs),
         relative=math.sqrt(squares / norms) if norms else 0.0,
     )
+
+
+def _check_once(adapters: Sequence[Adapter]) -> None:
+    """Require each adapter to be named once: twice the same one is hardly meant.
+
+    Raises:
+        ConfigError: one is named again.
+    """
+    seen: set[Path] = set()
+    for adapter in adapters:
+        place = adapter.folder.resolve()
+        if place in seen:
+            raise ConfigError(
+                f"The adapter '{adapter.folder}' is named twice. Name it once; for twice its "
+                f"change, write --adapter {adapter.folder}=2."
+            )
+        seen.add(place)
 
 
 def _check_base(

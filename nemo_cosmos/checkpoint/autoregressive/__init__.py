@@ -1,1 +1,1 @@
-"""Autoregressive world models in other formats: keys."""
+"""Autoregressive world models in other formats: keys, files of several ranks, transformers'."""

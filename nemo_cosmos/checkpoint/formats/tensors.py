@@ -6,7 +6,7 @@ takes: every name, shape and type first, then one tensor after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol
@@ -151,7 +151,7 @@ def watched(
 
 
 def fit_problems(expected: Shapes, found: Shapes) -> list[str]:
-    """Describe what is missing, unknown or of another shape, with a few names of each.
+    """Describe what is missing, unexpected or of another shape, with a few names of each.
 
     Returns:
         One text a kind of problem; none where everything fits.
@@ -163,14 +163,16 @@ def fit_problems(expected: Shapes, found: Shapes) -> list[str]:
     ]
     kinds = {
         "missing": sorted(expected.keys() - found.keys()),
-        "unknown": sorted(found.keys() - expected.keys()),
+        "unexpected": sorted(found.keys() - expected.keys()),
         "of another shape": reshaped,
     }
-    return [
-        f"{len(names)} {what} ({', '.join(names[:MAX_NAMED])}{', ...' * (len(names) > MAX_NAMED)})"
-        for what, names in kinds.items()
-        if names
-    ]
+    return [named_few(names, what) for what, names in kinds.items() if names]
+
+
+def named_few(names: Sequence[str], what: str) -> str:
+    """Count names, and list the first few: ``7 missing (a, b, c, d, ...)``."""
+    listed = ", ".join([*names[:MAX_NAMED], *["..."] * (len(names) > MAX_NAMED)])
+    return f"{len(names)} {what} ({listed})" if names else f"0 {what}"
 
 
 def check_fit(expected: Shapes, found: Shapes, place: str, model: str, advice: str) -> None:
@@ -184,12 +186,30 @@ def check_fit(expected: Shapes, found: Shapes, place: str, model: str, advice: s
         advice: the message's last sentence.
 
     Raises:
-        CheckpointError: they differ; one message names what is missing, unknown or misshapen.
+        CheckpointError: they differ; one message names what is missing, unexpected or misshapen.
     """
     problems = fit_problems(expected, found)
     if problems:
+        matched = sum(found.get(name) == shape for name, shape in expected.items())
         raise CheckpointError(
-            f"'{place}' does not hold the weights of {model} ({counted(len(expected), 'tensor')} "
-            "expected): "
-            f"{'; '.join(problems)}. {advice}"
+            f"'{place}' does not hold the weights of {model}: of "
+            f"{counted(len(expected), 'tensor')} expected, {matched} matched; "
+            f"{'; '.join(problems)}. {_renamed(expected, found)}{advice}"
         )
+
+
+def _renamed(expected: Shapes, found: Shapes) -> str:
+    """A sentence about names that all begin with words too many, or lack them; else nothing."""
+    if not found or expected.keys() & found.keys():
+        return ""
+    for longer, shorter, words in (
+        (found, expected, "begins with '{}', which the model's names do not"),
+        (expected, found, "lacks the '{}' that the model's names begin with"),
+    ):
+        some = next(iter(longer))
+        for place in (index for index, letter in enumerate(some, 1) if letter == "."):
+            prefix = some[:place]
+            cut = {name.removeprefix(prefix) for name in longer if name.startswith(prefix)}
+            if len(cut) == len(longer) and len(cut & shorter.keys()) > len(shorter) // 2:
+                return f"Every name in the file {words.format(prefix)}. "
+    return ""

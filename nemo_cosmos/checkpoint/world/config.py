@@ -36,8 +36,10 @@ READABLE_VERSIONS = (1, 2)
 
 _HEAD = ("format", "version", "preset")
 _CONTROLS = {1: ("control", "control_options"), 2: ("controls",)}
-_RECORDS = ("made_with", ALLOWED_KEY, "tokenizer")
-"""``tokenizer`` is a checkpoint's: where it was when training wrote the checkpoint."""
+BASE_KEY = "base"
+_RECORDS = ("made_with", ALLOWED_KEY, "tokenizer", BASE_KEY)
+"""The last two are a checkpoint's: where the tokenizer was when training wrote it; and, where it
+holds adapters alone, their base."""
 _VIDEO: Mapping[str, type] = {"num_frames": int, "fps": float, "height": int, "width": int}
 _MADE_WITH = ("tokenizer_name", "encoder_sha256", "latent_stats")
 
@@ -277,6 +279,32 @@ def recorded_tokenizer(folder: Path) -> Path | None:
     """Return where the tokenizer was when training wrote a checkpoint; None if unknown."""
     place = (read_object(folder / DESCRIPTION_FILE) or {}).get("tokenizer")
     return Path(place) if isinstance(place, str) else None
+
+
+def recorded_base(folder: Path) -> JsonObject | None:
+    """Return the base of a checkpoint that holds adapters alone; None of any other.
+
+    Returns:
+        ``folder`` and ``weights_sha256`` of the base.
+    """
+    base = (read_object(folder / DESCRIPTION_FILE) or {}).get(BASE_KEY)
+    return base if isinstance(base, dict) else None
+
+
+def check_holds_all(folder: Path) -> None:
+    """Require a checkpoint to hold all weights of its model.
+
+    Raises:
+        CheckpointError: it holds adapters alone; says how to get a world of it.
+    """
+    base = recorded_base(folder)
+    if base is not None:
+        raise CheckpointError(
+            f"'{folder}' holds the adapters of a run alone, not the weights of their base "
+            f"'{base.get('folder')}'. To go on with that run, give the same peft_scheme=lora; to "
+            "get a world of this step, run it again with trainer.max_steps at the step, and take "
+            "'<run>/export', or '<run>/adapter' beside it."
+        )
 
 
 def format_of(folder: Path) -> str | None:

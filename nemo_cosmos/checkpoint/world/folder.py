@@ -17,14 +17,13 @@ is unpickled.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from nemo_cosmos.checkpoint.formats.json_files import read_object
@@ -45,6 +44,7 @@ from nemo_cosmos.checkpoint.formats.tensors import (
     stream_of,
     watched,
 )
+from nemo_cosmos.checkpoint.loading import load_weights
 from nemo_cosmos.checkpoint.world.config import (
     CONFIG_FILE,
     TOKENIZER_FOLDER,
@@ -56,7 +56,6 @@ from nemo_cosmos.checkpoint.world.config import (
 )
 from nemo_cosmos.errors import MissingFileError
 from nemo_cosmos.models.common.family import get_family
-from nemo_cosmos.models.common.megatron.parts import TensorPart, parts_of
 from nemo_cosmos.models.tokenizer.config import TokenizerConfig
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.platform import default_device, ensure_model_parallel
@@ -179,7 +178,7 @@ def load_world(
     allow_mismatch: Collection[str] = (),
     adapted: AdaptedWorld | None = None,
 ) -> World:
-    """Read a world folder.
+    """Read a world folder, and say what was loaded.
 
     Args:
         path: the folder, or that of the run that exported it.
@@ -204,8 +203,8 @@ def load_world(
     config = check_tokenizer(config, tokenizer, folder, allow_mismatch)
     ensure_model_parallel(tp=tp, cp=cp)
     net = _build(config, tokenizer.config, dtype, tp=tp, cp=cp)
-    weights = folder / WEIGHTS_FILE if adapted is None else adapted.source
-    load_weights([net], weights, f"the model in '{CONFIG_FILE}'")
+    weights = open_weights(folder / WEIGHTS_FILE) if adapted is None else adapted.source
+    load_weights([net], weights, f"the model in '{CONFIG_FILE}'").say()
     return World(
         net=net.to(device).eval().requires_grad_(False),
         config=config,
@@ -274,81 +273,6 @@ def check_weights(config: WorldConfig, tokenizer: TokenizerConfig, folder: Path)
     return net
 
 
-@torch.no_grad()
-def load_weights(
-    networks: Sequence[nn.Module],
-    file: Path | PartSource,
-    model: str,
-    *,
-    may_be_new: Callable[[str], bool] | None = None,
-    may_be_longer: Collection[str] = (),
-) -> list[str]:
-    """Copy a safetensors file, or its shards, into a network, strictly.
-
-    Every rank reads only its part of each tensor.
-
-    Args:
-        networks: this rank's part of the network, or its parts where it has several pipeline
-            stages.
-        file: the weights of the whole network, named as in its ``state_dict()``, or an opened
-            source of them.
-        model: what the weights are loaded into, for messages.
-        may_be_new: whether a parameter that the file lacks may keep its initial value, by its
-            name; by default none may.
-        may_be_longer: parameters that may have more rows than the file's tensor; these rows keep
-            their initial values.
-
-    Returns:
-        Names of the parameters that the file lacks.
-
-    Raises:
-        MissingFileError: there is no such file.
-        CheckpointError: it is damaged, or its tensors are not those of the network.
-        NumericsError: it holds NaN or infinity.
-    """
-    # A list: virtual pipeline stages of one rank hold copies of the same parameters.
-    parts = [part for network in networks for part in parts_of(network)]
-    weights = open_weights(file) if isinstance(file, Path) else file
-    expected = _on_all_ranks({part.name: part.whole_shape for part in parts})
-    missing = expected.keys() - weights.specs.keys()
-    new = {name for name in missing if may_be_new is not None and may_be_new(name)}
-    found = shapes_of(weights.specs)
-    longer = {
-        name: found[name][0]
-        for name in may_be_longer
-        if name in expected and _is_longer(expected[name], found.get(name, ()))
-    }
-    expected |= {name: found[name] for name in longer}
-    check_fit(
-        {name: shape for name, shape in expected.items() if name not in new},
-        found,
-        weights.place,
-        model,
-        "The two are of different models: use the recipe or the configuration that the weights "
-        "were trained with, or export the folder again.",
-    )
-    here = [part for part in parts if part.name not in new]
-    here = [_up_to(part, longer[part.name]) if part.name in longer else part for part in here]
-    here = [part for part in here if part.tensor.numel()]
-    read = ((part.name, weights.read_part(part.name, part.slices)) for part in here)
-    for part, (_, tensor) in zip(here, finite(read, f"'{weights.place}'"), strict=True):
-        part.tensor.copy_(tensor)
-    return sorted(new)
-
-
-def _is_longer(expected: tuple[int, ...], found: tuple[int, ...]) -> bool:
-    """Whether a weight has more rows than the file's, and is like it otherwise."""
-    return expected[1:] == found[1:] and expected[:1] > found[:1] != ()
-
-
-def _up_to(part: TensorPart, num_rows: int) -> TensorPart:
-    """The rows of a part that a file of so many has; a later rank's may lie behind them all."""
-    rows = part.slices[0]
-    first, end = min(rows.start, num_rows), min(rows.stop, num_rows)
-    kept = part.tensor[: end - first]
-    return replace(part, tensor=kept, slices=(slice(first, end), *part.slices[1:]))
-
-
 def open_weights(file: Path) -> SafetensorsSource:
     """Open a folder's weights under the network's names, whatever the folder's version.
 
@@ -388,15 +312,6 @@ def _build(
         tp=tp,
         cp=cp,
     )
-
-
-def _on_all_ranks(here: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the whole network: pipeline stages hold different layers."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return here
-    listed: list[dict[str, tuple[int, ...]]] = [{}] * dist.get_world_size()
-    dist.all_gather_object(listed, here)
-    return {name: shape for part in listed for name, shape in part.items()}
 
 
 def _tokenizer_folder(path: str | PathLike[str]) -> Path:

@@ -9,6 +9,7 @@ import typer
 
 from nemo_cosmos.cli.kit.checking import CheckOnly, look_first
 from nemo_cosmos.cli.kit.options import Adapters, AllowMismatch, listed
+from nemo_cosmos.errors import counted
 from nemo_cosmos.progress import BYTES, show_progress
 
 
@@ -44,6 +45,8 @@ def import_(
         nemo-cosmos import Cosmos-0.1-Tokenizer-CV4x8x8 tokenizers/cv4x8x8
     """  # noqa: E501 - a command stays on one line
     from nemo_cosmos.checkpoint.convert import import_checkpoint, import_checks
+    from nemo_cosmos.checkpoint.world.config import WEIGHTS_FILE
+    from nemo_cosmos.checkpoint.world.folder import open_weights
 
     how: dict[str, Any] = {
         "model": model,
@@ -60,7 +63,9 @@ def import_(
             progress=progress,
             **how,
         )
-    typer.echo(f"Imported '{source}' into '{target}'.")
+    num = counted(len(open_weights(target / WEIGHTS_FILE).specs), "tensor")
+    # Strict: a name too few or too many has stopped the import.
+    typer.echo(f"Imported '{source}' into '{target}': {num} matched, 0 missing, 0 unexpected.")
 
 
 def export(

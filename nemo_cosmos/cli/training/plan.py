@@ -159,6 +159,8 @@ def _print_memory(console: Console, plan: JsonObject) -> None:
         f"{plan['memory_gb_per_gpu']['total']:.2f}",
     )
     console.print(table)
+    if "checkpoint_gb" in plan:
+        console.print(f"A step checkpoint: {plan['checkpoint_gb']:.1f} GB")
     by_mode = plan["activation_gb_per_gpu_by_recompute"]
     if len(by_mode) > 1:
         modes = ", ".join(f"{mode} {size:.1f} GB" for mode, size in by_mode.items())

@@ -32,6 +32,11 @@ class Split:
     pp: int = 1
 
 
+SAVED_STATE_BYTES = 12
+"""What a step checkpoint keeps of a parameter besides the weight that the network computes with: a
+float32 weight and both moments of Adam."""
+
+
 @dataclass(frozen=True)
 class Precision:
     """Bytes of one parameter, by their use.
@@ -83,6 +88,11 @@ class Precision:
     def state_bytes(self) -> int:
         """All bytes of one parameter."""
         return self.compute_bytes + self.gradient_bytes + self.optimizer_bytes + self.ema_bytes
+
+    def checkpoint_bytes(self, parameters: ParameterCounts) -> int:
+        """Size of a step checkpoint: of a run with adapters it holds what is trained alone."""
+        each = self.compute_bytes + SAVED_STATE_BYTES + self.ema_bytes
+        return each * parameters.trained
 
 
 @dataclass(frozen=True)

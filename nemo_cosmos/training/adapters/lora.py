@@ -12,6 +12,7 @@ random, and an adapter of such weights learns nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -20,9 +21,12 @@ from typing import Any
 from megatron.core.transformer.transformer_layer import BaseTransformerLayer
 from torch import nn
 
+from nemo_cosmos.checkpoint.adapters.folder import MAX_RANK
 from nemo_cosmos.errors import ConfigError, nearest_names
-from nemo_cosmos.models.common.megatron.low_rank import ADAPTER, add_adapter, is_linear
+from nemo_cosmos.models.common.megatron.low_rank import ADAPTER, Stacked, add_adapter, is_linear
 from nemo_cosmos.options import Range, check_value
+
+_LAYER = re.compile(r"\blayers\.(\d+)\.")
 
 TARGETS = (
     "linear_qkv",
@@ -60,7 +64,7 @@ class LoRA:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_value("peft.dim", self.dim, int, Range(least=1, most=4096))
+        check_value("peft.dim", self.dim, int, Range(least=1, most=MAX_RANK))
         check_value("peft.alpha", self.alpha, float, Range(above=0))
         check_value("peft.dropout", self.dropout, float, Range(least=0, most=0.95))
         for name in ("target_modules", "trained_modules"):
@@ -88,8 +92,10 @@ class LoRA:
                 f"network. The nearest are {nearest_names(self.target_modules[0], known)}; a "
                 "pattern such as '*.layers.0.*.linear_qkv' means the whole name."
             )
+        num_layers = int(getattr(getattr(network, "config", None), "num_layers", 0))
         for name, base in found:
-            add_adapter(base, self.dim, self.alpha, self.dropout, f"{self.seed} {name}")
+            stacked = self._stacked(name, num_layers)
+            add_adapter(base, self.dim, self.alpha, self.dropout, f"{self.seed} {name}", stacked)
         trained = {ADAPTER, *self.trained_modules}
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(not trained.isdisjoint(name.split(".")))
@@ -98,6 +104,18 @@ class LoRA:
         """The parameters that the adapters of a network have."""
         maps: list[Any] = [base for name, base in _maps(network) if self.targets(name)]
         return sum(self.dim * sum(base.weight.shape) for base in maps)
+
+    def _stacked(self, name: str, num_layers: int) -> Stacked | None:
+        """The place of a map's adapter among those of other layers, this rank's or another's."""
+        match = _LAYER.search(name)
+        if match is None:
+            return None
+        others = (f"{name[: match.start(1)]}{n}{name[match.end(1) :]}" for n in range(num_layers))
+        wanted = [number for number, other in enumerate(others) if self.targets(other)]
+        if len(wanted) == num_layers:
+            return None
+        number = int(match[1])
+        return Stacked(number, wanted.index(number), len(wanted))
 
     def targets(self, name: str) -> bool:
         """Whether a map, by its name in the whole network, gets an adapter."""

@@ -16,7 +16,6 @@ from nemo_cosmos.checkpoint.adapters.folder import (
     LORA_B,
     AdapterConfig,
     save_adapter,
-    weights_sha256,
 )
 from nemo_cosmos.checkpoint.adapters.merged import Weighted, merge_adapters
 from nemo_cosmos.checkpoint.formats.tensors import TensorSource, stream_of
@@ -25,6 +24,7 @@ from nemo_cosmos.checkpoint.world.folder import open_weights, write_world
 from nemo_cosmos.errors import CheckpointError
 from nemo_cosmos.models.common.megatron.low_rank import ADAPTER
 from nemo_cosmos.training.adapters.lora import LoRA
+from nemo_cosmos.training.weights.initial import InitialWeights
 
 _FACTORS = {f".{ADAPTER}.lora_a": LORA_A, f".{ADAPTER}.lora_b": LORA_B}
 
@@ -35,7 +35,7 @@ def save_adapted(
     config: WorldConfig,
     tokenizer: str | PathLike[str],
     peft: LoRA,
-    base: Path,
+    start: InitialWeights,
 ) -> None:
     """Write the adapter beside the folder of a run's export, and the export with it merged.
 
@@ -45,11 +45,12 @@ def save_adapted(
         config: the adapted world's description.
         tokenizer: the folder of its tokenizer.
         peft: what was trained.
-        base: the export that training started from.
+        start: the base, from which training started.
 
     Raises:
         CheckpointError: a frozen weight has changed, or the adapter changes nothing.
     """
+    base = Path(start.folder)
     source = open_weights(base / WEIGHTS_FILE)
     tensors = adapter_tensors(state, source, peft.trained_modules)
     _check_frozen(state, tensors, source)
@@ -61,7 +62,7 @@ def save_adapted(
         trained_modules=tuple(peft.trained_modules),
         base=str(base.resolve()),
         base_preset=read_config(base).preset,
-        base_sha256=weights_sha256(source),
+        base_sha256=start.sha256,
         world=config,
     )
     place = folder.with_name(ADAPTER_FOLDER)

@@ -8,7 +8,7 @@ so a callback reads its part back itself, with the functions here.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from megatron.core import dist_checkpointing, parallel_state
@@ -26,12 +26,17 @@ def saved_keys(checkpoint: str | os.PathLike[str] | None) -> dict[str, tuple[int
     return _shapes(read_metadata(weights_folder(checkpoint)))
 
 
-def check_loadable(checkpoint: str | os.PathLike[str], model_state: dict[str, object]) -> None:
+def check_loadable(
+    checkpoint: str | os.PathLike[str],
+    model_state: dict[str, object],
+    kept: Callable[[str], bool] | None = None,
+) -> None:
     """Require a checkpoint to be whole and of this model, before anything of it is loaded.
 
     Args:
         checkpoint: folder of a NeMo distributed checkpoint.
         model_state: this rank's sharded state of the model.
+        kept: which of the checkpoint's weights are looked at; all by default.
 
     Raises:
         CheckpointError: it is incomplete, damaged or of another model; names what differs.
@@ -43,6 +48,8 @@ def check_loadable(checkpoint: str | os.PathLike[str], model_state: dict[str, ob
         if isinstance(entry, ShardedTensor)
     }
     found = {key: shape for key, shape in saved.items() if key.startswith(MODEL_PREFIX)}
+    if kept is not None:
+        found = {key: shape for key, shape in found.items() if kept(key)}
     if parallel_state.get_pipeline_model_parallel_world_size() > 1:  # this rank has a part of it
         found = {key: shape for key, shape in found.items() if key in expected}
     check_fit(

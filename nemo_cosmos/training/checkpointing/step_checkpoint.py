@@ -14,15 +14,17 @@ from nemo.lightning.pytorch.callbacks import ModelCheckpoint
 
 from nemo_cosmos.checkpoint.world.config import DESCRIPTION_FILE
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.models.common.costs import SAVED_STATE_BYTES
 from nemo_cosmos.options import Range, check_value
+from nemo_cosmos.training.adapters.steps import base_record, kept_by
 from nemo_cosmos.training.callbacks.bad_steps import BadSteps
 from nemo_cosmos.training.callbacks.ema import EMA
 from nemo_cosmos.training.checkpointing.storage import check_room
 from nemo_cosmos.training.run_folder import list_checkpoints
 from nemo_cosmos.training.weights.export import checkpoint_description
 
-FLOAT_BYTES, NUM_OPTIMIZER_STATES = 4, 3
-"""The optimiser keeps a float32 weight and two moments of each parameter."""
+AVERAGE_BYTES = 4
+"""The averaged weight is float32."""
 
 
 class StepCheckpoint(ModelCheckpoint):
@@ -132,6 +134,7 @@ class StepCheckpoint(ModelCheckpoint):
         meant = getattr(trainer, "allowed_mismatch", ())
         content = checkpoint_description(trainer.lightning_module, trainer.datamodule, meant)
         if content is not None:
+            content = {**content, **base_record(trainer)}
             self.set_checkpoint_unfinished_marker(folder)  # the folder is no checkpoint yet
             folder.mkdir(parents=True, exist_ok=True)
             text = json.dumps(content, indent=2) + "\n"
@@ -155,12 +158,17 @@ class StepCheckpoint(ModelCheckpoint):
 
 
 def checkpoint_bytes(trainer: pl.Trainer) -> int:
-    """About the size of a checkpoint: weights, their average and the optimiser's state."""
+    """About the size of a checkpoint: weights, their average and the optimiser's state.
+
+    Of a run with adapters it is what is trained.
+    """
     parameters = list(trainer.strategy.model.parameters())
+    if kept_by(trainer.lightning_module) is not None:
+        parameters = [parameter for parameter in parameters if parameter.requires_grad]
     weights = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     has_average = any(isinstance(callback, EMA) for callback in trainer.callbacks)
-    state = trained * FLOAT_BYTES * (NUM_OPTIMIZER_STATES + int(has_average))
+    state = trained * (SAVED_STATE_BYTES + AVERAGE_BYTES * int(has_average))
     parts = parallel_state.get_tensor_model_parallel_world_size()
     parts *= parallel_state.get_pipeline_model_parallel_world_size()
     return (weights + state) * parts

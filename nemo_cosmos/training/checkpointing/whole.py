@@ -36,7 +36,7 @@ def whole_checkpoint(trainer: pl.Trainer, checkpoint: Path) -> Path:
         DamagedCheckpointError: it is damaged, and there is no other.
     """
     inner = WEIGHTS_FOLDER if checkpoint.name == WEIGHTS_FOLDER else ""
-    checkpoint = checkpoint.parent if inner else checkpoint
+    checkpoint = checkpoint_folder(checkpoint)
     while True:
         damage = find_damage_together(checkpoint, sums=trainer.resilience.verify_checkpoints)
         if not damage:
@@ -63,6 +63,11 @@ def whole_checkpoint(trainer: pl.Trainer, checkpoint: Path) -> Path:
         for callback in trainer.checkpoint_callbacks:
             callback.nemo_topk_check_previous_run()  # the list of what the run may delete
         checkpoint = earlier
+
+
+def checkpoint_folder(path: Path) -> Path:
+    """A checkpoint's folder, which NeMo names by the ``weights`` in it."""
+    return path.parent if path.name == WEIGHTS_FOLDER else path
 
 
 def find_damage_together(checkpoint: Path, *, sums: bool = True) -> str:

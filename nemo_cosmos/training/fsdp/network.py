@@ -179,9 +179,10 @@ class ShardedNetwork(FullyShardedDataParallel):
 
     @torch.no_grad()
     def load_rows(self, state: Mapping[str, object]) -> None:
-        """Restore the weights from the entries of :meth:`sharded_state_dict`, now filled."""
+        """Restore the weights from entries of :meth:`sharded_state_dict`, now filled."""
         for name, entry in self.sharded_state_dict().items():
-            entry.data.copy_(state[name])
+            if name in state:  # a run with adapters saves what it trains
+                entry.data.copy_(state[name])
 
     def gather_again(self) -> None:
         """Drop the layers that are gathered at the moment: their rows have changed."""

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import torch
 
 from nemo_cosmos.platform.patches.nemo import wrapping_networks_in
+from nemo_cosmos.training.adapters.steps import without_base
 from nemo_cosmos.training.fsdp.config import check_fsdp, check_fsdp_precision, fsdp_config
 from nemo_cosmos.training.fsdp.network import ShardedNetwork
 from nemo_cosmos.training.fsdp.optimizer import (
@@ -119,8 +120,8 @@ class FsdpStrategy(WorldStrategy):
             (state,) = checkpoint["optimizer"]
             load_optimizer_state(self._mcore_optimizer, self.sharded_networks, state)
 
-    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Restore the weights from a loaded checkpoint."""
+    def put_weights(self, checkpoint: Mapping[str, Any], strict: bool) -> None:
+        """Put a loaded checkpoint's weights in place."""
         for network in self.sharded_networks:
             network.load_rows(checkpoint["state_dict"])
         # A checkpoint's optimiser weights were read in place; the rounded ones must not replace
@@ -130,7 +131,7 @@ class FsdpStrategy(WorldStrategy):
     def expected_state(self) -> dict[str, object]:
         """The weights that a checkpoint must hold; this rank's rows are a part of each."""
         (network,) = self.sharded_networks
-        return dict(network.places())
+        return without_base(network.places(), self._kept or (lambda name: True))
 
     @property
     def _mcore_optimizer(self) -> MegatronOptimizer:

@@ -27,7 +27,7 @@ from nemo_cosmos.models.common.megatron.parts import whole_state
 from nemo_cosmos.storage import is_url, resolve_from_folder
 from nemo_cosmos.training.adapters.saving import save_adapted
 from nemo_cosmos.training.callbacks.ema import averaged_weights
-from nemo_cosmos.training.weights.initial import start_of
+from nemo_cosmos.training.weights.initial import initial_weights
 
 
 @runtime_checkable
@@ -168,7 +168,7 @@ def _export_world(
         if peft is None:
             save_world(folder, state, config, info.tokenizer)
         else:
-            save_adapted(folder, state, config, info.tokenizer, peft, start_of(trainer))
+            save_adapted(folder, state, config, info.tokenizer, peft, initial_weights(trainer))
 
 
 def _world_info(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection
+from functools import cached_property
 from pathlib import Path
 
 import lightning.pytorch as pl
 from nemo.lightning.io.mixin import IOMixin
 
+from nemo_cosmos.checkpoint.adapters.folder import weights_sha256
 from nemo_cosmos.checkpoint.formats.safetensors import has_weights
+from nemo_cosmos.checkpoint.loading import load_weights
 from nemo_cosmos.checkpoint.tokenizer.files import check_tokenizer_files
 from nemo_cosmos.checkpoint.world.config import (
     CONFIG_FILE,
@@ -20,7 +23,7 @@ from nemo_cosmos.checkpoint.world.config import (
     format_of,
     read_config,
 )
-from nemo_cosmos.checkpoint.world.folder import check_weights, load_weights
+from nemo_cosmos.checkpoint.world.folder import check_weights, open_weights
 from nemo_cosmos.models.common.megatron.module import bare_networks
 from nemo_cosmos.models.tokenizer.tokenizer import read_tokenizer_config
 
@@ -64,8 +67,9 @@ class InitialWeights(pl.Callback, IOMixin):
 
     Hooks:
 
-    - ``on_fit_start``: load, unless a checkpoint of this run is about to be restored; then copy the
-      weights to the optimiser's float32 copies.
+    - ``on_fit_start``: load, unless a checkpoint with all weights of this run is about to be
+      restored; then copy the weights to the optimiser's float32 copies. The checkpoints of a run
+      with adapters lack the base's weights.
 
     Args:
         folder: the export's folder, with ``config.json`` and ``model.safetensors``.
@@ -75,6 +79,11 @@ class InitialWeights(pl.Callback, IOMixin):
         self.folder = folder
         self.new_names: list[str] = []
 
+    @cached_property
+    def sha256(self) -> str:
+        """A hash of the weights; they are read once for it."""
+        return weights_sha256(open_weights(Path(self.folder) / WEIGHTS_FILE))
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Load the weights.
 
@@ -82,32 +91,34 @@ class InitialWeights(pl.Callback, IOMixin):
             CheckpointError: they are damaged or of another model.
             NumericsError: a weight is NaN or infinite.
         """
-        if trainer.ckpt_path:
+        if trainer.ckpt_path and getattr(pl_module, "peft", None) is None:
             return
-        file = Path(self.folder) / WEIGHTS_FILE
+        weights = open_weights(Path(self.folder) / WEIGHTS_FILE)
         networks = bare_networks(trainer)
         added = NEW_MODULES | getattr(pl_module, "new_modules", frozenset())
-        self.new_names = load_weights(
+        loaded = load_weights(
             networks,
-            file,
+            weights,
             "this model",
             may_be_new=lambda name: is_addition(name, added),
             may_be_longer=getattr(pl_module, "longer_weights", frozenset()),
         )
+        loaded.say()
+        self.new_names = list(loaded.missing)
         # The optimiser holds float32 copies that were made of the initial weights.
         trainer.strategy.weights_written(step_from_them=True)
         if self.new_names:
             logger.info("New parameters, not in '%s': %s", self.folder, ", ".join(self.new_names))
 
 
-def start_of(trainer: pl.Trainer) -> Path:
-    """The folder of the exported weights that a run starts from.
+def initial_weights(trainer: pl.Trainer) -> InitialWeights:
+    """The exported weights that a run starts from.
 
     Args:
         trainer: a trainer whose run starts from an export.
     """
     (found,) = (one for one in trainer.callbacks if isinstance(one, InitialWeights))
-    return Path(found.folder)
+    return found
 
 
 def is_addition(name: str, modules: Collection[str] = NEW_MODULES) -> bool:

@@ -207,7 +207,12 @@ DAMAGES = {
     "unknown": (
         spoil_state(lambda s: s.update({"net.lora.a": torch.ones(1)})),
         CheckpointError,
-        r"1 unknown \(net\.lora\.a\)",
+        r"1 unexpected \(net\.lora\.a\)",
+    ),
+    "prefixed": (
+        spoil_state(lambda s: [s.update({f"model.{name}": s.pop(name)}) for name in list(s)]),
+        CheckpointError,
+        r"0 tensors matched, \d+ unexpected \(model\..*one more prefix",
     ),
     "shape": (
         spoil_state(lambda s: s.update({KEY: torch.ones(3, 48)})),
@@ -292,7 +297,7 @@ def test_a_wrong_diffusers_folder(make_world, tmp_path):
     config.write_text(text)
     state = load_file(weights)
     save_file({**state, "controlnet.weight": torch.zeros(1)}, weights)
-    with pytest.raises(CheckpointError, match=r"1 unknown \(controlnet\.weight\)"):
+    with pytest.raises(CheckpointError, match=r"1 unexpected \(controlnet\.weight\)"):
         import_checkpoint(tmp_path / "hf", tmp_path / "again")
     save_file(state, weights)
     import_checkpoint(tmp_path / "hf", tmp_path / "again")

@@ -56,6 +56,12 @@ ELSEWHERE = {
     "nemo-cosmos pretrain --factory diffusion_7b_text2world --conf": "a dry run; so does it",
     "nemo-cosmos finetune --factory diffusion_14b_video2world --conf": "lays out eight GPUs; "
     "test_examples.py resolves it",
+    "nemo-cosmos convert driving": "of a car's cameras; post_training/driving/test_conversion.py",
+    "nemo-cosmos dataset shard": "of those drives; data/shards/test_writer.py",
+    "nemo-cosmos dataset lerobot data/robot": "of them, too; test_lerobot_writing.py",
+    "nemo-cosmos dataset inspect data/robot": "of simulated episodes; test_inspection.py",
+    "nemo-cosmos logs": "follows a job; the tests of launch start some",
+    "nemo-cosmos cancel": "ends it; so do they",
     "nemo-cosmos evaluate GENERATED TRUTH --suite": "of videos with cameras beside them, which the "
     "tests of evaluation/geometry write",
     "nemo-cosmos simulate real --episodes": "thirty-two episodes; test_simulation.py films some",
@@ -301,6 +307,19 @@ def recordings(episodes: Path) -> None:
         np.save(episodes / f"{name}.action.npy", np.full((8, 7), number, np.float32))
 
 
+def post_training(page: Page) -> None:
+    world("worlds/7b")
+    recordings(Path("data/my_robot"))
+    shutil.copytree("data/my_robot", "data/my_robot_held_out")
+    page.run("nemo-cosmos dataset inspect")
+    page.run("nemo-cosmos curate", *CURATION, **{"0.5": "0.1"})
+    window = ["--text-length", str(TEXT_LENGTH)]
+    page.run("nemo-cosmos tokenize", *window, **{"17": "9", "256x320": "32x48"})
+    page.run("nemo-cosmos finetune", *STEP)
+    page.run("nemo-cosmos evaluate --model", "--option", "steps=1")
+    assert Path("outputs/my_robot/trial/evaluation.json").is_file()
+
+
 def results(page: Page) -> None:
     smaller = {"steps=16": "steps=1", "action_sensitivity>0.2": "action_sensitivity>-9"}
     trial(page, Path("outputs/quickstart"), **smaller)
@@ -393,6 +412,7 @@ STORIES: dict[str, Callable[[Page], None]] = {
     "install.md": install,
     "launch.md": launch,
     "long_runs.md": long_runs,
+    "post_training.md": post_training,
     "results.md": results,
     "robot_data.md": robot_data,
 }

@@ -130,8 +130,32 @@ def test_finetune_refuses_weights_of_another_model(uninterrupted, toy, tmp_path)
 
     save_file({"inner.wrong": torch.zeros(2)}, other / "model.safetensors")
     resume = nl.AutoResume(restore_config=nl.RestoreConfig(path=str(other)))
-    with pytest.raises(CheckpointError, match=r"inner\.weight.*unknown \(inner\.wrong\)"):
+    with pytest.raises(CheckpointError, match=r"inner\.weight.*unexpected \(inner\.wrong\)"):
         api.finetune(**toy.arguments(tmp_path, max_steps=1), resume=resume)
+
+
+def test_a_resume_says_what_it_changed_and_refuses_a_checkpoint_of_another_model(
+    toy, tmp_path, capfd
+):
+    api.pretrain(**toy.arguments(tmp_path, max_steps=2, save_every=2))
+    assert "changed" not in capfd.readouterr().err
+    api.pretrain(**toy.arguments(tmp_path, max_steps=3, save_every=2))
+    said = capfd.readouterr().err
+    assert "step=000002" in said
+    assert "4 tensors matched, 0 missing, 0 unexpected; 4 changed" in said
+    wider = toy.arguments(tmp_path, max_steps=4) | {"model": toy.ToyModel(width=17)}
+    with pytest.raises(CheckpointError, match=r"of 4 tensors expected, 1 matched; 3 of another"):
+        api.pretrain(**wider)
+
+
+def test_weights_that_change_nothing_stop_a_run(toy, tmp_path):
+    """A run that learns nothing exports the very weights that the next one begins with."""
+    still = toy.arguments(tmp_path, max_steps=2, save_every=2, name="still")
+    folder = api.pretrain(**still, optim=toy.optimizer(lr=0.0))
+    for start in (folder / "export", folder / "checkpoints" / "step=000002"):
+        resume = RunResume(restore_config=nl.RestoreConfig(path=str(start)))
+        with pytest.raises(CheckpointError, match=r"changed nothing: 4 tensors matched"):
+            api.finetune(**toy.arguments(tmp_path, max_steps=1, name="next"), resume=resume)
 
 
 def test_finetune_without_weights_is_an_error(toy, tmp_path):
@@ -140,6 +164,18 @@ def test_finetune_without_weights_is_an_error(toy, tmp_path):
     resume = nl.AutoResume(restore_config=nl.RestoreConfig(path=str(tmp_path / "nowhere")))
     with pytest.raises(MissingFileError, match="nowhere"):
         api.finetune(**toy.arguments(tmp_path, max_steps=1), resume=resume)
+
+
+def test_weights_of_another_format_are_converted_first(toy, tmp_path):
+    original = tmp_path / "model.pt"
+    torch.save({"net.x": torch.ones(1)}, original)
+    diffusers = tmp_path / "hf"
+    diffusers.mkdir()
+    (diffusers / "model_index.json").write_text("{}")
+    for place in (original, diffusers):
+        resume = RunResume(restore_config=nl.RestoreConfig(path=str(place)))
+        with pytest.raises(ConfigError, match=f"nemo-cosmos import {place} WORLD"):
+            api.finetune(**toy.arguments(tmp_path, max_steps=1), resume=resume)
 
 
 class WatchValidation(pl.Callback):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -35,6 +36,7 @@ from megatron.core.tensor_parallel.mappings import (
 from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 from torch import Tensor, nn
 
+from nemo_cosmos.models.common.megatron.parts import LAYER
 from nemo_cosmos.models.common.norms import ReplicatedLinear
 from nemo_cosmos.platform import kernels
 
@@ -43,6 +45,23 @@ ADAPTER = "adapter"
 
 Split: TypeAlias = Literal["column", "row"]
 """Whether tensor-parallel ranks split a map's output or its input."""
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """Where a layer's adapter stands among those of equal maps, where not all layers have one.
+
+    A checkpoint stacks equal weights of all layers, and a stack with gaps is refused.
+
+    Attributes:
+        layer: the layer's number in the whole network.
+        index: how many layers before it have the adapter.
+        num_layers: how many layers have it.
+    """
+
+    layer: int
+    index: int
+    num_layers: int
 
 
 class LowRank(nn.Module):
@@ -54,10 +73,20 @@ class LowRank(nn.Module):
         alpha: the product counts ``alpha / rank`` times.
         dropout: share of the input that is dropped in training.
         seed: A is drawn from it, alike in every layout.
+        stacked: its place among the adapters of other layers; None where all layers have one.
     """
 
-    def __init__(self, base: nn.Module, rank: int, alpha: float, dropout: float, seed: int) -> None:
+    def __init__(
+        self,
+        base: nn.Module,
+        rank: int,
+        alpha: float,
+        dropout: float,
+        seed: int,
+        stacked: Stacked | None = None,
+    ) -> None:
         super().__init__()
+        self.stacked = stacked
         self.scale, self.dropout = alpha / rank, dropout
         self.split = split_of(base)
         weight: Any = base.weight
@@ -80,6 +109,8 @@ class LowRank(nn.Module):
             else:
                 on_share = getattr(weight, "sequence_parallel", False)
                 factor.sequence_parallel = on_share  # type: ignore[attr-defined]
+            if stacked is not None:
+                setattr(factor, LAYER, stacked.layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """What the adapter adds to the map's output for its input, whose last axis is mapped."""
@@ -107,6 +138,8 @@ class LowRank(nn.Module):
     ) -> dict[str, object]:
         """The factors' entries of a distributed checkpoint."""
         del metadata
+        if self.stacked is not None and sharded_offsets:
+            sharded_offsets = ((0, self.stacked.index, self.stacked.num_layers),)
         axes = {"row": {"lora_a": 1}, "column": {"lora_b": 0}, None: {}}[self.split]
         state: dict[str, object] = make_sharded_tensors_for_checkpoint(
             self.state_dict(prefix="", keep_vars=True), prefix, axes, sharded_offsets
@@ -130,7 +163,14 @@ def is_linear(module: nn.Module) -> bool:
     return known or hasattr(module, "parallel_mode")
 
 
-def add_adapter(base: nn.Module, rank: int, alpha: float, dropout: float, name: str) -> None:
+def add_adapter(
+    base: nn.Module,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    name: str,
+    stacked: Stacked | None = None,
+) -> None:
     """Give a linear map an adapter, in place.
 
     Args:
@@ -139,8 +179,9 @@ def add_adapter(base: nn.Module, rank: int, alpha: float, dropout: float, name: 
         alpha: the product counts ``alpha / rank`` times.
         dropout: share of the input that is dropped in training.
         name: the map's name in the whole network, and what else its A is to depend on.
+        stacked: its place among the adapters of other layers; None where all layers have one.
     """
-    adapter = LowRank(base, rank, alpha, dropout, zlib.crc32(name.encode()))
+    adapter = LowRank(base, rank, alpha, dropout, zlib.crc32(name.encode()), stacked)
     base.__class__ = _adapted(type(base))
     base.add_module(ADAPTER, adapter)
 

@@ -22,6 +22,8 @@ from nemo_cosmos.platform import default_device
 
 LAYERS = "layers."
 """Megatron's sharded state leaves a layer's number out of its name, after this word."""
+LAYER = "whole_layer"
+"""Attribute of a weight that only some layers have: its layer's number in the whole network."""
 
 Listing = dict[str, tuple[tuple[int, ...], tuple[slice, ...], torch.dtype]]
 """Shape of the whole, place and type of a rank's parts by name: what ranks tell each other before
@@ -75,7 +77,8 @@ def _part(name: str, tensor: Tensor, entry: object) -> TensorPart:
     axes = entry.prepend_axis_num
     offsets, sizes = entry.global_offset[axes:], entry.local_shape
     if axes:  # layers are stacked along the first axis
-        name = entry.key.replace(LAYERS, f"{LAYERS}{entry.global_offset[0]}.", 1)
+        number = getattr(tensor, LAYER, entry.global_offset[0])
+        name = entry.key.replace(LAYERS, f"{LAYERS}{number}.", 1)
     return TensorPart(
         name,
         tensor,

@@ -23,6 +23,7 @@ from nemo_cosmos.errors import (
     InputError,
     MissingFileError,
     NemoCosmosError,
+    NumericsError,
 )
 from nemo_cosmos.testing.tiny import write_world
 
@@ -84,10 +85,23 @@ def test_paths_with_weights(text, path, weight):
     assert Weighted.parse(text) == Weighted(Path(path), weight)
 
 
-@pytest.mark.parametrize("text", ["a=0", "a=much", "a=nan", "a="])
+@pytest.mark.parametrize("text", ["a=0", "a=much", "a=nan", "a=", "a=-inf"])
 def test_weights_that_are_none(text):
     with pytest.raises(InputError, match="other than 0"):
         Weighted.parse(text)
+
+
+@pytest.mark.parametrize("text", ["", "=0.5", " "])
+def test_an_adapter_without_a_folder(text):
+    with pytest.raises(InputError, match="named without its folder"):
+        Weighted.parse(text)
+
+
+def test_an_adapter_that_is_named_twice_is_refused(base, make_adapter, tmp_path):
+    adapter = make_adapter()
+    (tmp_path / "link").symlink_to(adapter)
+    with pytest.raises(ConfigError, match="named twice"):
+        merge_adapters(base, [Weighted(adapter), Weighted(tmp_path / "link", 0.5)])
 
 
 def test_a_path_with_an_equals_sign(tmp_path):
@@ -146,6 +160,44 @@ def test_an_adapter_that_changes_nothing_is_refused(base, make_adapter):
                 value.zero_()
 
     refused(base, make_adapter(change=zero), CheckpointError, "changes none of 14 weights")
+
+
+def test_an_adapter_that_is_not_finite_is_refused(base, make_adapter):
+    """Its product is no number, which must not pass for a change, nor for none."""
+    adapter = make_adapter()
+    file = adapter / "adapter_model.safetensors"
+    tensors = load_file(file)
+    tensors[f"{QKV}.lora_A.weight"][1, 3] = float("nan")
+    save_file(tensors, file)
+    refused(base, adapter, NumericsError, rf"{QKV}\.lora_A\.weight' of the adapter '{adapter}'")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("lora_dropout", "some", r"lora_dropout is 'some'"),
+        ("target_modules", None, r"target_modules is None"),
+        ("modules_to_save", "controls", r"modules_to_save is 'controls'"),
+        ("base", 3, r"'base' is 3"),
+        ("base", {"preset": "tiny", "weights_sha256": None}, r"base\.weights_sha256 is None"),
+        ("world", "tiny", r"'world' is 'tiny'"),
+        ("r", 10**9, r"r is 1000000000"),
+        ("lora_alpha", "nan", r"lora_alpha is 'nan'"),
+    ],
+)
+def test_a_description_of_other_types_is_refused(base, make_adapter, name, value, words):
+    adapter = make_adapter()
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
+    refused(base, adapter, ConfigError, f"adapter_config.json' cannot be used.*{words}")
+
+
+def test_an_adapter_without_its_description_is_named_as_one(base, make_adapter, tmp_path):
+    adapter = make_adapter()
+    (adapter / "adapter_config.json").unlink()
+    refused(base, adapter, MissingFileError, "holds adapter_config.json and adapter_model")
+    with pytest.raises(MissingFileError, match=r"holds adapter_config\.json and adapter_model"):
+        export_checkpoint(adapter, tmp_path / "out", "diffusers")
 
 
 def test_damaged_folders_are_refused(base, make_adapter, tmp_path):

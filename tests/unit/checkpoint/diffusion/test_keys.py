@@ -54,7 +54,7 @@ def test_original_names_with_or_without_prefix_and_with_their_extras(net: DiT) -
 
 def test_a_checkpoint_of_another_model(net: DiT) -> None:
     foreign = export_diffusion_state(net.state_dict(), net.config, "diffusers")
-    with pytest.raises(CheckpointError, match=r"1 unknown \(controlnet\.weight\)"):
+    with pytest.raises(CheckpointError, match=r"1 unexpected \(controlnet\.weight\)"):
         import_diffusion_state(
             {**foreign, "controlnet.weight": torch.zeros(1)}, net.config, "diffusers"
         )

@@ -77,5 +77,5 @@ def test_weights_of_another_tokenizer_are_refused():
     del state["quant_conv.conv3d.bias"]
     with pytest.raises(CheckpointError, match=r"1 missing \(quant_conv\.conv3d\.bias\)"):
         complete_state(state, CONFIG)
-    with pytest.raises(CheckpointError, match="1 unknown"):
+    with pytest.raises(CheckpointError, match="1 unexpected"):
         from_diffusers({"decoder.other": torch.zeros(1)}, CONFIG)

@@ -184,7 +184,7 @@ def edit_part(section: str, **changes: object) -> Callable[[Path], None]:
 BIAS = "controls.action.timestep.0.bias"
 DAMAGES: list[tuple[Callable[[Path], None], type[NemoCosmosError], str]] = [
     (spoil(lambda s: s.pop(BIAS)), CheckpointError, rf"1 missing \({BIAS}\)"),
-    (spoil(lambda s: s.update(x=torch.ones(1))), CheckpointError, r"1 unknown \(x\)"),
+    (spoil(lambda s: s.update(x=torch.ones(1))), CheckpointError, r"1 unexpected \(x\)"),
     (
         spoil(lambda s: s.update({BIAS: torch.ones(3)})),
         CheckpointError,

@@ -55,6 +55,7 @@ def train(base: Path, latents: Path) -> Train:
         config = settings.network_config(**options.pop("network", {}))
         callbacks = [EMA(decay=0.5)] if options.pop("ema", False) else []
         callbacks += options.pop("callbacks", ())
+        what = None if options.pop("all_weights", False) else peft or LoRA(dim=2, alpha=4)
         return api.finetune(
             DiffusionModel(
                 config,
@@ -82,7 +83,7 @@ def train(base: Path, latents: Path) -> Train:
             nl.MegatronOptimizerModule(
                 config=OptimizerConfig(lr=lr, use_distributed_optimizer=True, clip_grad=1.0)
             ),
-            peft or LoRA(dim=2, alpha=4),
+            what,
         )
 
     return run

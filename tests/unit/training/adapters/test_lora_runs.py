@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from nemo_cosmos.checkpoint.adapters.folder import open_adapter
 from nemo_cosmos.checkpoint.adapters.merged import Weighted, merge_adapters
+from nemo_cosmos.checkpoint.convert import import_checkpoint
 from nemo_cosmos.checkpoint.world.folder import load_world
 from nemo_cosmos.errors import CheckpointError, ConfigError
 from nemo_cosmos.models.common.megatron.module import bare_networks
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
 from nemo_cosmos.training.adapters.lora import LoRA
+from nemo_cosmos.training.checkpointing.sharded_state import saved_keys
 
 
 def adapter(run: Path) -> dict[str, torch.Tensor]:
@@ -77,6 +80,48 @@ def test_resume_is_bit_identical_with_the_average(train, tmp_path):
         assert [name for name, value in one.items() if not torch.equal(value, other[name])] == []
 
 
+def test_step_checkpoints_hold_what_is_trained_alone(tuned, base):
+    checkpoint = tuned / "checkpoints" / "step=000002"
+    saved = saved_keys(checkpoint)
+    weights = {name for name in saved if name.startswith("module.")}
+    assert weights
+    assert all(".adapter." in name or ".controls." in name for name in weights)
+    states = {name for name in saved if name.startswith("optimizer.")}
+    stepped = {name[name.index("module.") :] for name in states}
+    assert stepped <= weights  # all but the buffers of the control
+    assert {name for name in weights if ".adapter." in name} <= stepped
+    described = json.loads((checkpoint / "nemo_cosmos.json").read_text())
+    assert described["base"]["folder"] == str(base.resolve())
+    with pytest.raises(CheckpointError, match=r"holds the adapters of a run alone.*<run>/export"):
+        import_checkpoint(checkpoint, tuned / "world")
+
+
+def test_a_resume_loads_the_base_and_then_the_adapters(train, base, tmp_path, capfd):
+    train(tmp_path, 2)
+    capfd.readouterr()
+    train(tmp_path, 3)
+    first, second = (line for line in capfd.readouterr().err.splitlines() if "Weights '" in line)
+    assert str(base) in first and "28 missing" in first
+    assert "step=000002" in second
+    assert "28 tensors matched, 0 missing, 0 unexpected; 28 changed" in second
+
+
+def test_adapters_do_not_go_on_from_another_base(train, base, tmp_path):
+    copy = Path(shutil.copytree(base, tmp_path / "base"))
+    train(tmp_path, 2, start=copy)
+    state = load_file(copy / "model.safetensors")
+    name = next(name for name in state if name.endswith("linear_proj.weight"))
+    save_file({**state, name: state[name] + 1}, copy / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"has other weights now.*Put the former base back"):
+        train(tmp_path, 4, start=copy)
+
+
+def test_a_run_without_adapters_does_not_go_on_from_theirs(train, tuned, tmp_path):
+    shutil.copytree(tuned / "checkpoints", tmp_path / "run" / "checkpoints")
+    with pytest.raises(CheckpointError, match=r"holds the adapters of a run alone.*peft_scheme"):
+        train(tmp_path, 5, controls=("action",), all_weights=True)
+
+
 class Watch(pl.Callback):
     """What the network with its adapters beside the weights computes at the end of training."""
 
@@ -135,6 +180,17 @@ def test_an_adapter_that_learnt_nothing_is_an_error(train, tmp_path):
     with pytest.raises(CheckpointError, match="changes none of 14 weights"):
         train(tmp_path, 1, lr=0.0)
     assert not (tmp_path / "run" / "export").exists()
+
+
+def test_a_pattern_of_some_layers_saves_and_resumes(train, tmp_path, capfd):
+    """Megatron-Core stacks equal weights of all layers, and here one of two has adapters."""
+    peft = LoRA(dim=2, alpha=4, target_modules=("*.layers.1.*.linear_qkv",))
+    train(tmp_path, 2, peft)
+    saved = adapter(tmp_path / "run")
+    run = train(tmp_path, 3, peft)
+    assert "2 tensors matched, 0 missing, 0 unexpected; 2 changed" in capfd.readouterr().err
+    assert {name.partition(".self")[0] for name in adapter(run)} == {"blocks.layers.1"}
+    assert any(not torch.equal(value, saved[name]) for name, value in adapter(run).items())
 
 
 def test_unknown_targets_and_weights_that_are_no_world_are_refused(train, tmp_path):
