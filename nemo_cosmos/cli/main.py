@@ -17,7 +17,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
@@ -296,49 +296,63 @@ def main(arguments: list[str] | None = None) -> None:
 
         said = said_by_the_system(error)
         if interrupts and not debug:
-            _stop()
+            _stop(interrupts)
         if debug or said is None:
             raise
         _print_error(said)
         _leave(exit_code(said))
     except SystemExit as stop:
-        if stop.code == Exit.STOPPED:  # typer turns Ctrl-C into this code, without a word
-            _stop()
+        # typer turns Ctrl-C into code 130 without a word, Lightning into 1 before its first step.
+        if stop.code == Exit.STOPPED or (interrupts and stop.code):
+            _stop(interrupts)
         if isinstance(stop.code, int) and stop.code in (Exit.WRONG_USE, Exit.REFUSED):
             note_exit(stop.code)
         raise
     except BaseException:
         # Ctrl-C while a library is imported leaves as whatever the library makes of it.
         if interrupts and not debug:
-            _stop()
+            _stop(interrupts)
         raise
 
 
 @contextmanager
 def _noticed(interrupts: list[int]) -> Iterator[None]:
-    """Note that Ctrl-C was pressed, whatever becomes of the exception that it raises.
+    """Note Ctrl-C and a queue's SIGUSR1, whatever becomes of the exception that they raise.
 
     Args:
         interrupts: the signals that came, to which they are added.
     """
-    before = signal.getsignal(signal.SIGINT)
-    is_usual = before is signal.default_int_handler
-    if not is_usual or threading.current_thread() is not threading.main_thread():
-        yield  # someone else handles it, or it is ignored, as in the background of a shell script
-        return
+    usual = {
+        signal.SIGINT: (signal.default_int_handler,),
+        signal.SIGUSR1: (signal.SIG_DFL, signal.SIG_IGN),  # ignored where a queue's script says so
+    }
+    # Else someone handles it, or it is ignored, as Ctrl-C in the background of a shell script.
+    before = {number: signal.getsignal(number) for number in usual}
+    taken = [number for number, handlers in usual.items() if before[number] in handlers]
+    if threading.current_thread() is not threading.main_thread():
+        taken = []
+    owner = os.getpid()
 
     def note(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGUSR1 and os.getpid() != owner:
+            return  # a queue signals all processes of a job; this one's parent stops it
         interrupts.append(number)
         signal.default_int_handler(number, frame)
 
-    signal.signal(signal.SIGINT, note)
+    for number in taken:
+        signal.signal(number, note)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in taken:
+            signal.signal(number, before[number])
 
 
-def _stop() -> NoReturn:
+def _stop(interrupts: Sequence[int] = ()) -> NoReturn:
+    """End as the last signal asks: a person's stop, or a queue's, which starts it again."""
+    if signal.SIGUSR1 in interrupts[-1:]:
+        typer.echo("Stopped for the queue. The same command resumes.", err=True)
+        _leave(Exit.SAVED)
     typer.echo("Stopped. Run the same command again to resume.", err=True)
     _leave(Exit.STOPPED)
 

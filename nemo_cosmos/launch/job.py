@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: The module that runs a command, ``python -m nemo_cosmos curate ...``.
 COMMAND_MODULE = "nemo_cosmos"
+#: Commands that go on where they were stopped. 'evaluate' does so with --out, where its scores are.
+_RESUMING = ("pretrain", "finetune", "curate", "transcode", "tokenize")
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,14 @@ class Job:
             raise ConfigError(
                 f"The job '{self.name}' has {self.retries} retries; they must be 0 or more."
             )
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the same command goes on where it was stopped, instead of beginning again."""
+        if not self.command:
+            return self.recipe is not None
+        keeps_scores = any(word.partition("=")[0] == "--out" for word in self.command)
+        return self.command[0] in _RESUMING or (self.command[0] == "evaluate" and keeps_scores)
 
     @classmethod
     def for_recipe(cls, recipe: run.Partial, command: Sequence[str] = ()) -> Self:

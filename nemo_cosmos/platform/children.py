@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.util
 import os
+import signal
 import sys
 import threading
 from contextlib import suppress
@@ -12,8 +13,20 @@ from multiprocessing.connection import wait
 
 
 def end_with_parent() -> None:
-    """End this process when its parent is killed: it must not write beside the next run."""
+    """End this process when its parent is killed, but not by what a queue tells the parent.
+
+    A process that outlived its parent would write beside the next run.
+    """
+    leave_queue_to_parent()
     threading.Thread(target=_wait_for_the_end, daemon=True).start()
+
+
+def leave_queue_to_parent() -> None:
+    """Ignore the signal by which a queue asks a job to save.
+
+    Slurm sends it to all processes of a job; one that died of it would be a fault of its own.
+    """
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def end_as_forked() -> None:

@@ -8,6 +8,7 @@ notebook, a pod. Such a process is alone, whatever those say.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -81,6 +82,11 @@ def is_first_process() -> bool:
 def local_rank() -> int:
     """The number of this process on its machine."""
     return int(os.environ["LOCAL_RANK"]) if is_torchrun_rank() else 0
+
+
+def machine_name() -> str:
+    """The name of this machine, in the words of the queue that started this process."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 @contextmanager

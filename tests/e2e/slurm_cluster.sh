@@ -56,13 +56,17 @@ InactiveLimit=0
 KillWait=30
 ReturnToService=2
 SwitchType=switch/none
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 MpiDefault=none
 NodeName=n[1-$count] NodeHostname=$host NodeAddr=127.0.0.1 Port=[$((base + 1))-$((base + count))] CPUs=2 RealMemory=2000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP
 PartitionName=short Nodes=n1 MaxTime=00:10:00 MaxNodes=1 State=UP
 PartitionName=closed Nodes=n1 AllowAccounts=others State=UP
+PartitionName=spare Nodes=ALL PriorityTier=0 GraceTime=60 State=UP
 CONF
   export SLURM_CONF=$folder/etc/slurm.conf
+  cd "$folder" # what a daemon leaves in its working folder
   slurmctld
   for number in $(seq "$count"); do
     mkdir -p "$folder/spool/n$number"
@@ -101,6 +105,7 @@ lose() {
 
 revive() {
   export SLURM_CONF=$1/etc/slurm.conf
+  cd "$1"
   slurmd -N "$2"
 }
 

@@ -24,7 +24,7 @@ from nemo_cosmos.data.sample import Sample
 from nemo_cosmos.data.shards.bad_shards import BadShards
 from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError
 from nemo_cosmos.platform import by_device
-from nemo_cosmos.platform.children import end_as_forked
+from nemo_cosmos.platform.children import end_as_forked, leave_queue_to_parent
 from nemo_cosmos.platform.ranks import num_local_processes
 from nemo_cosmos.storage import is_url
 
@@ -231,7 +231,7 @@ class ShardLoader(DataLoader[Any]):
             num_workers=num_workers,
             # The clients of buckets do not survive a fork; see nemo_cosmos.storage.urls.
             multiprocessing_context="spawn" if num_workers and remote else None,
-            worker_init_fn=_end_as_forked if remote else None,
+            worker_init_fn=_begin_remote if remote else _begin,
             persistent_workers=num_workers > 0,
             # torch would draw from its own generator whenever a run starts to read: a resumed run
             # would then go on with other dropout than the run that it continues.
@@ -262,8 +262,13 @@ class ShardLoader(DataLoader[Any]):
             yield batch
 
 
-def _end_as_forked(_: int) -> None:
+def _begin(_: int) -> None:
     """Called in each worker, with its number."""
+    leave_queue_to_parent()
+
+
+def _begin_remote(number: int) -> None:
+    _begin(number)
     end_as_forked()
 
 

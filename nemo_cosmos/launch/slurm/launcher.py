@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.exits import EXIT_FILE_VARIABLE, Then, codes
 from nemo_cosmos.launch.checks import fits_on
 from nemo_cosmos.launch.environment import job_environment
 from nemo_cosmos.launch.job import Job, Started, command_of
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from nemo_run import SlurmExecutor
 
 TEMPLATE = "slurm.sbatch.j2"
+SIGNAL = "USR1"
+"""Tells a command that its machines are asked for; SIGTERM stops it for good."""
 
 
 class SlurmLauncher:
@@ -71,8 +74,12 @@ class SlurmLauncher:
                 command_of(job),
                 " ".join(self._added_words(job, bool(smaller))),
             ),
-            save_before_end_s=settings.signal_s,
+            signal=SIGNAL if self._signal_s(job) else None,
             retries=max(job.retries, settings.retries),
+            excluded=settings.sbatch.get("exclude"),
+            exit_variable=EXIT_FILE_VARIABLE,
+            nothing_codes=codes(Then.NOTHING),
+            continue_codes=codes(Then.CONTINUE),
         )
 
     def run(self, job: Job) -> Started:
@@ -169,7 +176,7 @@ class SlurmLauncher:
             # A job that starts again writes on in the same log.
             "open-mode": "append",
             # To the ranks alone, which save; the script sees how they end.
-            "signal": f"TERM@{settings.signal_s}" if settings.signal_s else None,
+            "signal": f"{SIGNAL}@{self._signal_s(job)}" if self._signal_s(job) else None,
             "requeue": "" if self._goes_back(job) else None,
             **settings.sbatch,
         }
@@ -182,7 +189,11 @@ class SlurmLauncher:
     def _goes_back(self, job: Job) -> bool:
         """Whether the job may start again: after a failure, a save, or a lost machine."""
         settings = self.settings
-        return bool(max(job.retries, settings.retries) or settings.signal_s or settings.min_nodes)
+        return bool(max(job.retries, settings.retries) or self._signal_s(job) or settings.min_nodes)
+
+    def _signal_s(self, job: Job) -> int:
+        """How long before its time is up the job is told to save; 0 where it could not go on."""
+        return self.settings.signal_s if job.resumes else 0
 
     def _smaller(self, job: Job) -> list[int]:
         """The smaller numbers of machines that the job may run on, the largest first.
@@ -239,7 +250,8 @@ class SlurmLauncher:
         if is_elastic:
             devices = job.resources.devices_per_node
             tasks = f'--ntasks="$((nodes * {devices}))"'
-            flags += ['--nodes="$nodes"', tasks, f"--ntasks-per-node={devices}"]
+            # From the job's first machine on, where the ranks meet.
+            flags += ['--nodes="$nodes"', "--relative=0", tasks, f"--ntasks-per-node={devices}"]
         if settings.container_image:
             flags += [
                 f"--container-image={shlex.quote(settings.container_image)}",

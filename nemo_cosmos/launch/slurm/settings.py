@@ -50,8 +50,9 @@ class SlurmSettings:
             (:mod:`nemo_cosmos.platform.gpu_environment`), which they replace.
         secrets: names of variables that a job needs from the shell that submits it.
         retries: how often a job starts again after failures in a row.
-        save_before_end_s: how long before its time is up a job is asked to save, in seconds; then
-            it goes back into the queue. 0 lets it end. Of a short limit it is half at most.
+        save_before_end_s: how long before its time is up a job that can be resumed is asked to
+            save, in seconds; then it goes back into the queue. 0 lets it end. Of a short limit it
+            is half at most.
         min_nodes: the fewest machines that a job starts with, where not all it asks for are left;
             of the numbers between, those that its layout fits. None waits for all of them.
         sweep_at_once: the most runs of a sweep at a time.
@@ -82,7 +83,7 @@ class SlurmSettings:
     ib_devices: str | None = None
     env_vars: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
-    retries: int = 0
+    retries: int = 2
     save_before_end_s: int = 120
     min_nodes: int | None = None
     sweep_at_once: int | None = None

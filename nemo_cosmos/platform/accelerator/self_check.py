@@ -9,7 +9,6 @@ from integers alone, so that they are the same everywhere.
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ from nemo_cosmos.errors import MachineError
 from nemo_cosmos.platform import kernels
 from nemo_cosmos.platform.device import compute_capability, default_device, has_cuda
 from nemo_cosmos.platform.hardware import fp8_problem
+from nemo_cosmos.platform.ranks import machine_name
 
 Array = NDArray[np.float64]
 
@@ -99,10 +99,10 @@ def require_right_kernels(checks: list[KernelCheck] | None = None) -> list[Kerne
     """
     checks = check_kernels() if checks is None else checks
     wrong = "; ".join(check.text for check in checks if not check.works)
-    said: list[Any] = [(socket.gethostname(), _device_name(), wrong)]
+    said: list[Any] = [(machine_name(), _device_name(), wrong)]
     if dist.is_available() and dist.is_initialized():
         said = [None] * dist.get_world_size()
-        dist.all_gather_object(said, (socket.gethostname(), _device_name(), wrong))
+        dist.all_gather_object(said, (machine_name(), _device_name(), wrong))
     bad = [
         (host, f"{host} (rank {rank}, {device}): {text}")
         for rank, (host, device, text) in enumerate(said)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ from megatron.core.utils import get_model_config
 from nemo.lightning.io.mixin import IOMixin
 
 from nemo_cosmos.platform.device import Mark, mark, seconds_between
+from nemo_cosmos.platform.ranks import machine_name
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class SlowRanks(pl.Callback, IOMixin):
         if trainer.world_size == 1:
             return
         self._hosts = [None] * trainer.world_size
-        dist.all_gather_object(self._hosts, socket.gethostname())
+        dist.all_gather_object(self._hosts, machine_name())
         config = get_model_config(trainer.strategy.megatron_parallel[0])
         reduce = config.finalize_model_grads_func
         if reduce is None:

@@ -189,6 +189,47 @@ def test_an_interrupt_is_one_whatever_a_library_makes_of_it(fake_command, capsys
     assert capsys.readouterr().err == "Stopped. Run the same command again to resume.\n"
 
 
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_queue_that_wants_its_machines_back_starts_the_command_again(
+    fake_command, capsys, handler
+):
+    """What Slurm sends before the time limit; its scripts let processes ignore it until then."""
+
+    def command() -> None:
+        child = os.fork()
+        if not child:  # a helper of the command leaves it to its parent
+            signal.raise_signal(signal.SIGUSR1)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        signal.raise_signal(signal.SIGUSR1)
+
+    fake_command(command)
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        assert run("fake") == cli.Exit.SAVED
+        assert signal.getsignal(signal.SIGUSR1) is handler
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert capsys.readouterr().err == "Stopped for the queue. The same command resumes.\n"
+
+
+def test_an_interrupt_before_the_first_step_is_no_failure(fake_command):
+    """Lightning turns it into exit code 1."""
+
+    def command() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            sys.exit(1)
+
+    fake_command(command)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run("fake") == cli.Exit.STOPPED
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_command_of_a_command_that_is_stopped_stops_its_caller(fake_command):
     def stopped() -> None:
         raise KeyboardInterrupt

@@ -380,6 +380,7 @@ def install(page: Page) -> None:
 
 
 def launch(page: Page) -> None:
+    page.run("nemo-cosmos finetune")
     page.run("nemo-cosmos configure")
     while page.left:
         page.run("nemo-cosmos ")

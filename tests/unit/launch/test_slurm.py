@@ -13,6 +13,7 @@ import pytest
 
 from nemo_cosmos import site
 from nemo_cosmos.errors import ConfigError, InputError, ServiceError
+from nemo_cosmos.exits import THEN, Exit, Then, what_then
 from nemo_cosmos.launch import Job, Resources, SlurmLauncher, SlurmSettings, run_chain
 from nemo_cosmos.launch.jobs.record import read_records
 from nemo_cosmos.launch.settings import read_settings
@@ -29,6 +30,7 @@ done""",
 case "$1 $2" in
   "show hostnames") printf 'n1\\nn2\\n' ;;
   "show node") echo "NodeName=$3 NodeAddr=10.0.0.1 NodeHostName=box Port=17001" ;;
+  "show job") echo "   PreemptEligibleTime=2026-01-01T00:00:00 PreemptTime=${PREEMPTED:-None}" ;;
   *) echo "$*" >> "$RECORDS/requeued" ;;
 esac""",
     "python": """
@@ -36,6 +38,7 @@ echo "${RANK-alone} of ${WORLD_SIZE-1}, ${LOCAL_RANK-} of ${LOCAL_WORLD_SIZE-} o
   "at ${MASTER_ADDR-}:${MASTER_PORT-}" >> "$RECORDS/ranks"
 printf '%s\\0' "$@" > "$RECORDS/words"
 cat "$NEMO_COSMOS_SITE" > "$RECORDS/site"
+[ -z "${REASON:-}" ] || printf "$REASON" > "$NEMO_COSMOS_EXIT_FILE"
 exit "${CODE:-0}"
 """,
     "sbatch": """
@@ -185,32 +188,75 @@ def test_a_secret_comes_from_the_shell_and_is_in_no_script(shell, launcher, monk
 
 
 @pytest.mark.parametrize(
-    ("code", "failures", "again"),
-    [(1, 0, True), (137, 1, True), (1, 2, False), (0, 0, False), (2, 0, False), (3, 0, False)],
+    ("code", "failures"), [*((code, 0) for code in sorted(THEN)), (137, 0), (137, 2), (75, 2)]
 )
-def test_a_failure_starts_again_but_wrong_use_does_not(
-    shell, launcher, tmp_path, code, failures, again
-):
+def test_a_job_goes_back_as_the_table_of_exit_codes_says(shell, launcher, tmp_path, code, failures):
     script = launcher().script(command("curate", retries=2))
     assert "requeue" in flags(script)
     (tmp_path / "logs" / f"{JOB_NUMBER}.failures").write_text("1\n" * failures)
     ended = shell.run(script, CODE=str(code))
     assert ended.returncode == code
+    then = what_then(code)
+    again = then is Then.CONTINUE or (then is not Then.NOTHING and not failures)
     assert shell.told("requeued") == (f"requeue {JOB_NUMBER}\n" if again else "")
     assert (f"Job {JOB_NUMBER} ended with exit code {code}" in ended.stderr) != again
 
 
-def test_a_save_before_the_end_of_the_time_goes_on_in_another_turn(shell, launcher, tmp_path):
+def test_the_first_ranks_reason_counts_and_its_machines_are_left_out(shell, launcher):
+    script = launcher(sbatch={"exclude": "n9"}).script(command("curate", nodes=2, retries=2))
+    turns = [{"CODE": "137", "REASON": r"77\nn2\nn1\n"}, {"CODE": "1"}, {"CODE": "1"}]
+    for turn in turns:  # what the first turn found is left out ever after
+        ended = shell.run(script, TASKS="1", **turn)
+    update = f"update JobId={JOB_NUMBER} ExcNodeList=n1,n2,n9\n"
+    assert shell.told("requeued") == f"requeue {JOB_NUMBER}\n{update}" * 2
+    assert f"Job {JOB_NUMBER} ended with exit code 1" in ended.stderr
+    assert shell.run(script, TASKS="1", CODE="137", REASON=r"2\n").returncode == 2
+
+
+def test_a_save_before_the_end_of_the_time_goes_on_in_another_turn(shell, launcher):
     script = launcher(time="04:00:00").script(command("pretrain", retries=1))
-    assert {"signal=TERM@120", "requeue"} <= flags(script)
+    assert {"signal=USR1@120", "requeue"} <= flags(script)
     shell.run(script, CODE="1")
-    shell.run(script, CODE="130")  # a save, after which failures are counted again
+    # A save, after which failures are counted again. The others are killed meanwhile.
+    shell.run(script, CODE="137", REASON=r"75\n")
     shell.run(script, CODE="1")
     assert shell.told("requeued") == f"requeue {JOB_NUMBER}\n" * 3
-    until_the_end = launcher(save_before_end_s=0).script(command("pretrain"))
+    until_the_end = launcher(save_before_end_s=0, retries=0).script(command("pretrain"))
     assert not {flag.partition("=")[0] for flag in flags(until_the_end)} & {"signal", "requeue"}
-    assert shell.run(until_the_end, CODE="130").returncode == 130
+    assert shell.run(until_the_end, CODE="75").returncode == 75
     assert shell.told("requeued") == f"requeue {JOB_NUMBER}\n" * 3
+
+
+@pytest.mark.parametrize("code", ["130", "143"])
+def test_a_preempted_job_goes_back_however_it_ends(shell, launcher, code):
+    """Slurm sends SIGTERM, and takes a job that ends within its grace for failed."""
+    script = launcher(retries=0).script(command("pretrain"))
+    ended = shell.run(script, CODE=code, PREEMPTED="2026-01-01T00:00:09")
+    assert ended.returncode == Exit.SAVED and shell.told("requeued") == f"requeue {JOB_NUMBER}\n"
+    shell.run(script, CODE=code)
+    assert shell.told("requeued") == f"requeue {JOB_NUMBER}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "resumes"),
+    [
+        (("tokenize", "shards", "latents"), True),
+        (("evaluate", "a", "b", "--out", "c"), True),
+        (("evaluate", "a", "b"), False),
+        (("generate", "world"), False),
+    ],
+)
+def test_only_what_resumes_is_told_that_its_time_ends(launcher, words, resumes):
+    script = launcher().script(command(*words))
+    assert ("signal=USR1@120" in flags(script)) == ('trap "" USR1' in script) == resumes
+
+
+def test_a_process_ignores_the_signal_until_it_listens(shell, launcher):
+    made = launcher(python="/bin/bash")
+    script = made.script(command("curate")).replace(
+        "-m nemo_cosmos", "-c 'kill -USR1 $$; exit 7' x"
+    )
+    assert shell.run(script).returncode == 7
 
 
 @pytest.mark.parametrize(

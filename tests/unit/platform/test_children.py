@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_cosmos.platform.children import end_as_forked
+from nemo_cosmos.platform.children import end_as_forked, end_with_parent, leave_queue_to_parent
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -38,6 +39,17 @@ def test_a_spawned_process_is_not_taken_down(tmp_path, registers, fails):
     left_at_once = registers and not fails
     assert (tmp_path / "taken down").exists() == (not left_at_once)
     assert ("ValueError: the work failed" in ended.stderr) == fails
+
+
+@pytest.mark.parametrize("leave", [end_with_parent, leave_queue_to_parent])
+def test_a_helper_does_not_die_of_what_a_queue_tells_its_parent(leave):
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        leave()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 if __name__ == "__main__":

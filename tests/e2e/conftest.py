@@ -1,0 +1,117 @@
+"""A real Slurm of four machines, which are daemons of this one (``slurm_cluster.sh``)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nemo_cosmos.launch import Started
+from nemo_cosmos.launch.jobs.state import Word
+from nemo_cosmos.launch.jobs.watch import job_log, state_of
+
+REPOSITORY = Path(__file__).parents[2]
+SCRIPT = Path(__file__).with_name("slurm_cluster.sh")
+NUM_NODES = 4
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running Slurm, which ``SLURM_CONF`` names.
+
+    Attributes:
+        folder: the files of its daemons.
+    """
+
+    folder: Path
+
+    def lose(self, node: str) -> None:
+        """Kill all that runs on one machine, its daemon too."""
+        subprocess.run(["bash", str(SCRIPT), "lose", str(self.folder), node], check=True)
+
+    def revive(self, node: str) -> None:
+        """Start the daemon of a machine again."""
+        subprocess.run(["bash", str(SCRIPT), "revive", str(self.folder), node], check=True)
+
+    def queue(self) -> str:
+        """What waits and runs."""
+        return subprocess.run(["squeue", "--noheader"], capture_output=True, text=True).stdout
+
+    def clear(self) -> None:
+        """Cancel all jobs."""
+        subprocess.run(["scancel", f"--user={os.getuid()}"], check=True)
+
+    def wait_for(self, job: str, *words: Word, limit_s: float = 60) -> None:
+        """Wait until a job is in one of some states."""
+        until_s = time.monotonic() + limit_s
+        while (state := state_of(job)).word not in words:
+            assert time.monotonic() < until_s, (job, state, self.queue(), tail(job))
+            time.sleep(0.2)
+
+    @staticmethod
+    def number_of(started: Started) -> str:
+        """The number of a job that was queued."""
+        assert started.number is not None
+        return started.number
+
+
+def tail(job: str) -> str:
+    """The end of a job's log."""
+    return "\n".join(list(job_log(job))[-40:])
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Four machines named n1 to n4."""
+    if not all(shutil.which(name) for name in ("slurmctld", "slurmd", "munged")):
+        pytest.skip("Slurm is not installed: bash tests/e2e/slurm_cluster.sh install")
+    if os.getuid() != 0:
+        pytest.skip("Slurm's daemons need root")
+    folder = tmp_path_factory.mktemp("slurm")
+    started = subprocess.run(
+        ["bash", str(SCRIPT), "start", str(folder), str(NUM_NODES)],
+        env={**os.environ, "SLURM_BASE_PORT": str(_free_ports())},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if started.returncode:
+        pytest.skip(f"Slurm does not start here: {started.stderr[-500:]}")
+    before = os.environ.get("SLURM_CONF")
+    os.environ["SLURM_CONF"] = str(folder / "etc" / "slurm.conf")
+    yield Cluster(folder)
+    subprocess.run(["bash", str(SCRIPT), "stop", str(folder)], check=False, timeout=60)
+    os.environ.pop("SLURM_CONF")
+    if before is not None:
+        os.environ["SLURM_CONF"] = before
+
+
+def _free_ports() -> int:
+    """The first of a few ports in a row that nobody listens to."""
+    for first in range(21000, 31000, 100):
+        try:
+            for port in range(first, first + NUM_NODES + 1):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+    pytest.skip("no free ports")
+
+
+@pytest.fixture
+def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what jobs note and keep in the test's folder, which is also where they run."""
+    monkeypatch.setenv("NEMO_COSMOS_SITE", str(tmp_path / "site" / "site.txt"))
+    monkeypatch.setenv("NEMO_COSMOS_AUDIT_LOG", str(tmp_path / "audit.jsonl"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(tmp_path)
