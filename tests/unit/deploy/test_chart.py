@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -66,6 +67,18 @@ EVERYTHING = {
         "tolerations": [{"operator": "Exists"}],
         "podAnnotations": {"note": "x"},
     },
+    "api": {
+        "enabled": True,
+        "image": {"repository": "registry.example.com/server", "tag": "0.1"},
+        "command": ["/opt/venv/bin/python", "-m", "server", "--world", "/runs/it's ours"],
+        "gpus": 2,
+        "env": {"NCCL_BUFFSIZE": 16777216},
+        "clients": [{"namespaceSelector": {"matchLabels": {"team": "robots"}}}],
+        "autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 8},
+        "nodeSelector": {"nvidia.com/gpu.present": "true"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+        "podAnnotations": {"prometheus.io/scrape": "true"},
+    },
 }
 
 
@@ -114,6 +127,8 @@ def pods_of(objects):
         if each["kind"] == "JobSet":
             for job in spec["replicatedJobs"]:
                 found[f"{name}/{job['name']}"] = job["template"]["spec"]["template"]
+        if each["kind"] == "Deployment":
+            found[name] = spec["template"]
         if each["kind"] == "RayJob":
             cluster = spec["rayClusterSpec"]
             found[f"{name}/submitter"] = spec["submitterPodTemplate"]
@@ -142,6 +157,9 @@ def test_the_schemas_notice_a_wrong_object(render, check_object):
         ("JobSet/trial-train", "spec.replicatedJobs.0.template.spec.completions"),
         ("RayJob/trial-curate", "spec.rayClusterSpec.workerGroupSpecs.0.replicas"),
         ("NetworkPolicy/trial-training", "spec.podSelector"),
+        ("Deployment/trial-api", "spec.template.spec.terminationGracePeriodSeconds"),
+        ("HorizontalPodAutoscaler/trial-api", "spec.metrics.0.external.metric"),
+        ("PodDisruptionBudget/trial-api", "spec.selector"),
     ):
         *parents, last = path.split(".")
         for fault in ("type", "unknown"):
@@ -159,6 +177,7 @@ def test_every_pod_is_confined(render):
     pods = pods_of(objects)
     assert set(pods) == {
         "JobSet/trial-train/node",
+        "Deployment/trial-api",
         *(f"RayJob/trial-curate/{role}" for role in ("submitter", "head", "workers")),
     }
     for name, pod in pods.items():
@@ -291,3 +310,66 @@ def test_names_that_look_like_numbers_stay_names(render, check_object):
     values = EVERYTHING | {"storage": storage, "training": EVERYTHING["training"] | training}
     for each in render(values).values():
         check_object(each)
+
+
+def test_a_server_scales_by_its_queue_and_leaves_one_pod_at_a_time(render):
+    objects = render(EVERYTHING)
+    deployment = objects["Deployment/trial-api"]["spec"]
+    pod_labels = deployment["template"]["metadata"]["labels"]
+    for name in ("Service", "PodDisruptionBudget"):
+        chosen = objects[f"{name}/trial-api"]["spec"]["selector"]
+        assert chosen.get("matchLabels", chosen).items() <= pod_labels.items()
+    assert deployment["selector"]["matchLabels"].items() <= pod_labels.items()
+    assert "replicas" not in deployment  # the autoscaler's, which an upgrade must not reset
+    assert objects["PodDisruptionBudget/trial-api"]["spec"]["maxUnavailable"] == 1
+    scaler = objects["HorizontalPodAutoscaler/trial-api"]["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (2, 8)
+    assert scaler["scaleTargetRef"]["name"] == "trial-api"
+    (metric,) = scaler["metrics"]
+    assert metric["external"]["metric"]["name"] == "nemo_cosmos_queue_length"
+    (container,) = deployment["template"]["spec"]["containers"]
+    assert container["command"] == EVERYTHING["api"]["command"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
+    assert container["startupProbe"]["failureThreshold"] == 60  # ten minutes to load in
+    ingress = objects["NetworkPolicy/trial-api"]["spec"]["ingress"]
+    assert ingress[1]["from"] == EVERYTHING["api"]["clients"]
+    assert ingress[1]["ports"] == [{"port": 8000, "protocol": "TCP"}]
+    fixed = render(EVERYTHING, "--set", "api.autoscaling.enabled=false,api.replicas=3")
+    assert fixed["Deployment/trial-api"]["spec"]["replicas"] == 3
+    assert "HorizontalPodAutoscaler/trial-api" not in fixed
+
+
+def test_manifests_of_the_launcher_fit_the_same_schemas(check_object, tmp_path, monkeypatch):
+    from nemo_cosmos.launch import Job, KubernetesLauncher, KubernetesSettings, Resources
+
+    monkeypatch.setenv("NEMO_COSMOS_SITE", str(tmp_path / "site.txt"))
+    (tmp_path / "site.txt").write_text("storage.outputs=/runs\n")
+    least = {"container_image": "registry/x:1", "container_mounts": ("runs:/runs",)}
+    most = {
+        "namespace": "cosmos",
+        "image_pull_secrets": ("registry",),
+        "extra_resources": {"rdma/ib": "8"},
+        "service_account": "runner",
+        "queue": "research",
+        "priority_class": "high",
+        "node_selector": {"gpu": "h100", "nvidia.com/gpu.present": "true"},
+        "tolerations": ("nvidia.com/gpu:NoSchedule", "team=robots:NoExecute", ":NoSchedule"),
+        "topology_key": "topology.kubernetes.io/zone",
+        "annotations": {"k8s.v1.cni.cncf.io/networks": "ib"},
+        "interface": "eth0",
+        "env_vars": {"NCCL_BUFFSIZE": "16777216", "ON": "yes"},
+        "secrets": {"WANDB_API_KEY": "wandb/api-key"},
+        "time_limit_s": 3600,
+    }
+    words = ("generate", 'it\'s: {a} # "b"', "--prompt", "$(HOME) \\ \n- x")
+    job = Job("Generate 7B!", None, words, Resources(4, 8), retries=2, env={"A": "1e5"})
+    sweep = Job("pretrain", None, ("pretrain",), variants=[("lr=1",), ("lr=2",)])
+    for more in ({}, most, {"gpus_per_node": 0}):
+        launcher = KubernetesLauncher(KubernetesSettings(**{**least, **more}))
+        for script in (
+            launcher.script(job),
+            launcher.script(sweep),
+            launcher.chain_script([job, replace(sweep, variants=()), job]),
+        ):
+            for each in yaml.safe_load_all(script):
+                check_object(each)

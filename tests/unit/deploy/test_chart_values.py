@@ -141,6 +141,9 @@ def test_interpreters_are_those_of_the_dockerfile():
         ("storage.runs.mountPath", "runs", "/storage/runs/mountPath"),
         ("storage.data.mountPath", "/tmp", "which the container needs for itself"),
         ("training.overrides", ["data.path=s3://bucket/latents"], "networkPolicy.egress"),
+        ("api.enabled", True, "api.image.repository is empty"),
+        ("api.port", 80, "/api/port"),
+        ("api.autoscaling", {"queuePerPod": "many"}, "/api/autoscaling/queuePerPod"),
     ],
 )
 def test_bad_values_are_refused_with_their_place_or_the_fix(helm, tmp_path, path, value, words):
@@ -162,6 +165,21 @@ def test_bad_values_are_refused_with_their_place_or_the_fix(helm, tmp_path, path
 )
 def test_bad_values_of_a_curation_are_refused(helm, setting, words):
     example = CHART / "examples" / "curate-ray.yaml"
+    result = helm("template", "trial", CHART, "--values", example, "--set", setting)
+    assert result.returncode != 0 and words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("api.command=null", "api.command is empty"),
+        ("api.autoscaling.maxReplicas=1", "minReplicas is 2 and maxReplicas is 1"),
+        ("api.image.tag=latest", "api.image.tag is 'latest'"),
+        ("api.env.HF_TOKEN=abc", "kubectl create secret generic"),
+    ],
+)
+def test_bad_values_of_a_server_are_refused(helm, setting, words):
+    example = CHART / "examples" / "api.yaml"
     result = helm("template", "trial", CHART, "--values", example, "--set", setting)
     assert result.returncode != 0 and words in result.stderr
 
