@@ -5,7 +5,6 @@ A minute or more each, so they are asked for with ``NEMO_COSMOS_E2E=slurm``.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -138,12 +137,6 @@ def saved(folder: Path) -> int:
     return found[-1][1] if found else 0
 
 
-def steps(folder: Path) -> list[int]:
-    """The steps of the run's curves."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line)["step"] for line in lines]
-
-
 def test_cancelled_requeued_and_a_node_lost_the_weights_are_the_same(start, cluster, reference):
     job, folder = start("disturbed")
     wait_until(lambda: saved(folder) >= 4, job)
@@ -164,7 +157,6 @@ def test_cancelled_requeued_and_a_node_lost_the_weights_are_the_same(start, clus
     finally:
         cluster.revive("n2")
     assert_same(weights(folder), reference)
-    assert steps(folder) == list(range(1, NUM_STEPS + 1))
     for rank in (0, 1):  # of both ranks, in one place
         assert list(job_log(job, rank=rank))
 
@@ -181,7 +173,6 @@ def test_the_time_limit_saves_and_the_next_turn_goes_on(start, cluster, referenc
     assert [line for line in log if "gave its machines back" in line], log[-40:]
     assert not any("failed with" in line for line in log)
     assert_same(weights(folder), reference)
-    assert steps(folder) == list(range(1, NUM_STEPS + 1))
 
 
 def minutes_run(job: str) -> int:
@@ -220,6 +211,6 @@ def test_without_a_machine_the_run_goes_on_with_the_other(start, cluster):
         cluster.wait_for(job, Word.DONE, limit_s=LIMIT_S)
     finally:
         cluster.revive("n2")
-    assert saved(folder) == NUM_STEPS and steps(folder) == list(range(1, NUM_STEPS + 1))
+    assert saved(folder) == NUM_STEPS
     ranks = {int(step): int(num) for step, num in STEP.findall("\n".join(job_log(job)))}
     assert ranks[1] == 2 and ranks[NUM_STEPS] == 1 and ranks.keys() == set(range(1, NUM_STEPS + 1))
