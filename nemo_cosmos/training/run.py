@@ -13,15 +13,15 @@ from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.options import check_instance
 from nemo_cosmos.training.adapters.lora import LoRA
 from nemo_cosmos.training.checkpointing.resume import RunResume, restore_source
-from nemo_cosmos.training.logger import RunLogger
-from nemo_cosmos.training.run_folder import read_finished
-from nemo_cosmos.training.session import (
+from nemo_cosmos.training.given import (
     RESUME_ADVICE,
-    TrainingSession,
     check_parts,
     run_digest,
     run_folder_of,
 )
+from nemo_cosmos.training.logger import RunLogger
+from nemo_cosmos.training.run_folder import read_finished
+from nemo_cosmos.training.session import TrainingSession
 from nemo_cosmos.training.weights.initial import is_exported
 
 

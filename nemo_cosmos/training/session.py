@@ -16,9 +16,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
@@ -30,20 +29,26 @@ from nemo_cosmos.batch import spec_of
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.errors import ConfigError, NemoCosmosError, NumericsError, Preempted
 from nemo_cosmos.models.common.family import WorldModel
-from nemo_cosmos.models.common.megatron.module import MegatronLightningModule
 from nemo_cosmos.models.common.megatron.parts import TensorPart
-from nemo_cosmos.options import check_instance
 from nemo_cosmos.storage import EXPORT_FOLDER, atomic_path
 from nemo_cosmos.storage.atomic import clean_up
 from nemo_cosmos.training.adapters.lora import LoRA
 from nemo_cosmos.training.callbacks.encoding import encoders_of
 from nemo_cosmos.training.callbacks.hang_watch import HangWatch
 from nemo_cosmos.training.callbacks.signals import StopOnSignal, StoppedError
-from nemo_cosmos.training.checkpointing.resume import RunResume, restore_source
+from nemo_cosmos.training.checkpointing.resume import RunResume
 from nemo_cosmos.training.checkpointing.storage import check_writable, clear_storage_errors
 from nemo_cosmos.training.checkpointing.whole import is_described
 from nemo_cosmos.training.checks import check_run, check_trainers_machine
-from nemo_cosmos.training.fingerprint import fingerprint
+from nemo_cosmos.training.given import (
+    allowed_differences,
+    check_parts,
+    restore_exports_by_callback,
+    run_digest,
+    run_folder_of,
+    start_weights,
+    take_peft,
+)
 from nemo_cosmos.training.lifecycle import environment_of, fresh_globals
 from nemo_cosmos.training.logger import RunLogger
 from nemo_cosmos.training.matching import check_belonging
@@ -54,7 +59,6 @@ from nemo_cosmos.training.stepping import SteppedFit
 from nemo_cosmos.training.trainer import WorldTrainer
 from nemo_cosmos.training.weights.current import read_weights, replace_weights
 from nemo_cosmos.training.weights.export import check_exportable, export_model
-from nemo_cosmos.training.weights.initial import InitialWeights, is_exported
 
 logger = logging.getLogger(__name__)
 
@@ -134,21 +138,21 @@ class TrainingSession:
         meant = check_belonging(
             model,
             spec.folders,
-            _start_weights(resume),
-            _allowed(resume),
+            start_weights(resume),
+            allowed_differences(resume),
             text_length=spec.num_text_tokens,
             checkpoint=next(described, None),
             encoders=encoders_of(trainer),
         )
         trainer.allowed_mismatch = tuple(meant)
-        _take_peft(model, peft, _start_weights(resume))
+        take_peft(model, peft, start_weights(resume))
         digest = run_digest(model, data, optim, resume, peft)
         session = cls(model, data, trainer, folder, digest)
         session._globals.enter_context(fresh_globals())
         session._globals.enter_context(environment_of(trainer))
         session._rollbacks.leave_out()
         with session._explained():
-            resume = _restore_exports_by_callback(resume, trainer)
+            resume = restore_exports_by_callback(resume, trainer)
             log.setup(trainer, resume_if_exists=resume.resume_if_exists)
             if optim is not None:
                 optim.connect(model)
@@ -376,101 +380,6 @@ class TrainingSession:
             "optim.lr_scheduler.warmup_steps or lower optim.config.clip_grad, delete checkpoints "
             "of steps after the rise, and run the command again."
         )
-
-
-RESUME_ADVICE = "Write RunResume(restore_config=nl.RestoreConfig(path=FOLDER))."
-
-
-def check_parts(
-    model: object, data: object, trainer: object, log: object, resume: object, optim: object
-) -> None:
-    """Require each part of a run to be of its kind.
-
-    Raises:
-        ConfigError: one is not.
-    """
-    advice = "Build one, such as DiffusionModel(DiTConfig(...)), or take a recipe's."
-    check_instance("model", model, pl.LightningModule, advice)
-    check_instance("data", data, pl.LightningDataModule, "Write LatentDataModule(FOLDER, ...).")
-    advice = "Write nemo_cosmos.training.trainer.WorldTrainer, which takes a Trainer's arguments."
-    check_instance("trainer", trainer, WorldTrainer, advice)
-    for name, value, kind, advice in (
-        ("log", log, nl.NeMoLogger, "Write RunLogger(log_dir=FOLDER, name=NAME)."),
-        ("resume", resume, nl.AutoResume, RESUME_ADVICE),
-        ("optim", optim, nl.OptimizerModule, "Write nl.MegatronOptimizerModule(config=...)."),
-    ):
-        if value is not None:
-            check_instance(name, value, kind, advice)
-
-
-def run_digest(
-    model: object, data: object, optim: object, resume: nl.AutoResume, peft: LoRA | None
-) -> str:
-    """A digest of what a run was asked to train."""
-    only = () if peft is None else (peft,)
-    return fingerprint(model, data, optim, resume.restore_config, *only)
-
-
-def run_folder_of(log: nl.NeMoLogger) -> Path:
-    """The folder that a logger's run writes to, before it is set up."""
-    if isinstance(log, RunLogger):
-        return log.folder
-    if log.explicit_log_dir:
-        return Path(log.explicit_log_dir)
-    return Path(log.log_dir or "nemo_experiments") / log.name / (log.version or "")
-
-
-def _start_weights(resume: nl.AutoResume) -> Path | None:
-    """The folder of weights that a run without a checkpoint of its own starts from."""
-    restore = resume.restore_config
-    return None if restore is None or not restore.path else restore_source(Path(restore.path))
-
-
-def _take_peft(model: pl.LightningModule, peft: LoRA | None, weights: Path | None) -> None:
-    """Tell a model what is trained instead of all its weights.
-
-    Raises:
-        ConfigError: it is no world model, or does not start from a world folder.
-    """
-    if peft is None:
-        return
-    check_instance("peft", peft, LoRA, "Write LoRA(dim=16), from nemo_cosmos.training.adapters.")
-    if not (isinstance(model, MegatronLightningModule) and isinstance(model, WorldModel)):
-        raise ConfigError(
-            f"{type(model).__name__} has no layers for adapters; they are for world models. Leave "
-            "peft_scheme out to train all its weights."
-        )
-    if weights is None or not is_exported(weights):
-        named = "none are named" if weights is None else f"'{weights}' is a checkpoint"
-        raise ConfigError(
-            f"An adapter belongs to the weights of a world folder, and {named}. Start from an "
-            "export ('<run>/export'), or make a world of a checkpoint: nemo-cosmos import "
-            "CHECKPOINT WORLD. Nothing has been done."
-        )
-    if getattr(model, "extends", ()):
-        raise ConfigError(
-            f"This recipe goes on from its weights in {', '.join(model.extends)}, which changes "
-            "the network beyond what an adapter holds. Leave peft_scheme out here, and train an "
-            "adapter of the result. Nothing has been done."
-        )
-    model.peft = peft
-
-
-def _allowed(resume: nl.AutoResume) -> Sequence[str]:
-    return resume.allow_mismatch if isinstance(resume, RunResume) else ()
-
-
-def _restore_exports_by_callback(resume: nl.AutoResume, trainer: pl.Trainer) -> nl.AutoResume:
-    """Hand weights of an exported folder to a callback; NeMo restores its own checkpoints."""
-    restore, source = resume.restore_config, _start_weights(resume)
-    if source is None:
-        return resume
-    if is_exported(source):
-        trainer.callbacks.insert(0, InitialWeights(str(source)))
-        return replace(resume, restore_config=None)
-    # NeMo would look for a tokenizer in the checkpoint's "context" folder; our models have none.
-    restored = replace(restore, path=str(source), load_artifacts=False)
-    return replace(resume, restore_config=restored)
 
 
 def _remove_leftovers(folder: Path) -> None:
