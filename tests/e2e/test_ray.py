@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 DASHBOARD = 18265
-MOST_S = 300.0
+MOST_S = 900.0
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,8 @@ from nemo_cosmos.launch.ray.states import WAITS
 
 #: How long one look at a machine takes, and between two lines that say what is waited for.
 LOOK_S, SAY_S = 0.5, 60.0
+#: Reserving takes a moment also where all is free.
+FIRST_SAY_S = 5.0
 #: The exit code of ranks whose machine is lost.
 LOST = 137
 
@@ -132,12 +134,12 @@ def _run(given: argparse.Namespace) -> tuple[int, bool]:
 def _reserved(group: Any, nodes: int, wanted: dict[str, float], signals: list[int]) -> bool:
     """Wait for the machines; False where the job is asked to end before they are there."""
     amounts = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items()) or "nothing"
-    said_s = None
+    next_s, has_said = time.monotonic() + FIRST_SAY_S, False
     while not group.wait(timeout_seconds=LOOK_S):
         if signals:
             return False
-        if said_s is None or time.monotonic() - said_s >= SAY_S:
-            said_s = time.monotonic()
+        if time.monotonic() >= next_s:
+            next_s, has_said = time.monotonic() + SAY_S, True
             alive = [node for node in ray.nodes() if node["Alive"]]
             large = [
                 node
@@ -150,6 +152,8 @@ def _reserved(group: Any, nodes: int, wanted: dict[str, float], signals: list[in
                 "(--nodes, --devices, cluster.cpus, cluster.gpus_per_node) if it does not grow.",
                 flush=True,
             )
+    if has_said:  # the last line says what is waited for, until ranks print something
+        print("The machines are there; the ranks start.", flush=True)
     return True
 
 
