@@ -135,7 +135,7 @@ class JobRecord:
         """Note how the job ended.
 
         Args:
-            ended: ``done``, ``failed`` or ``cancelled``.
+            ended: the state at the end: ``done``, ``failed`` or ``cancelled``.
             code: its exit code, if it is known.
         """
         replace(self, ended=ended, code=code).keep()
@@ -171,7 +171,7 @@ def find_job(word: str) -> tuple[JobRecord, str | None]:
     """Return the job that a person names, and the run of a sweep where one is named.
 
     Args:
-        word: its number, the number of a run of a sweep (``4711_3``), or its name, of which the
+        word: the number of a job or of a run of a sweep (``4711_3``), or a name, of which the
             newest job is meant.
 
     Raises:

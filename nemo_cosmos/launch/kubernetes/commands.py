@@ -28,6 +28,7 @@ _FIXES = {
     "podsecurity": "The namespace allows no such pod; see cluster.uid and the namespace's labels.",
     "forbidden": "Your account lacks the right: 'kubectl auth can-i create jobsets' asks for it.",
     "logged in": "Log in again, as your cluster's documentation says.",
+    "username": "Log in again, as your cluster's documentation says.",
     "unauthorized": "Log in again, as your cluster's documentation says.",
     "not found": "'nemo-cosmos status' lists the jobs.",
 }
@@ -131,7 +132,12 @@ class Kubectl:
         words += [f"--since-time={since}"] if since else []
         words += ["--follow"] if follow else []
         with subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
         ) as process:
             assert process.stdout is not None and process.stderr is not None
             try:
@@ -155,7 +161,13 @@ class Kubectl:
         return ["kubectl", *where, *words]
 
     def _call(self, words: Sequence[str], what: str) -> str:
-        ended = subprocess.run(self._words(words), capture_output=True, text=True, check=False)
+        ended = subprocess.run(
+            self._words(words),
+            stdin=subprocess.DEVNULL,  # without credentials kubectl asks for a name and a password
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if ended.returncode:
             raise _explained(what, ended.stderr.strip() or ended.stdout.strip())
         return ended.stdout

@@ -351,6 +351,7 @@ def test_one_run_of_a_sweep_is_cancelled_or_all(launcher, cluster):
         ("create", 'Error: namespaces "cosmos" not found', ConfigError, "cluster.namespace"),
         ("create", "exceeded quota: gpus, requested: 16", ConfigError, "describe quota"),
         ("get", "error: You must be logged in to the server", ConfigError, "Log in"),
+        ("get", "Please enter Username: error: EOF", ConfigError, "Log in"),
         ("get", 'error: context "dgx" does not exist', ConfigError, "get-contexts"),
         (
             "get",
