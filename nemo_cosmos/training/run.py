@@ -7,6 +7,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 from nemo import lightning as nl
 
+from nemo_cosmos.checkpoint.adapters.folder import is_adapter
 from nemo_cosmos.checkpoint.formats.nemo_weights import is_nemo_checkpoint
 from nemo_cosmos.checkpoint.world.config import format_of
 from nemo_cosmos.errors import ConfigError, MissingFileError
@@ -94,6 +95,12 @@ def check_restore(resume: nl.AutoResume | None) -> None:
             "folder ('<run>/export') or a NeMo checkpoint."
         )
     source = restore_source(place)
+    if is_adapter(source):
+        raise ConfigError(
+            f"'{place}' is an adapter, not a model. Make a world of it and its base, and start "
+            f"from that: nemo-cosmos export BASE WORLD --adapter {place} --format world, then "
+            "--from WORLD. Nothing has been done."
+        )
     if not (is_exported(source) or format_of(source) or is_nemo_checkpoint(source)):
         raise ConfigError(
             f"'{place}' is neither a folder of ours nor a NeMo checkpoint. Weights of another "

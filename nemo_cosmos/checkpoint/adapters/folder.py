@@ -127,7 +127,7 @@ class AdapterConfig:
         kind, version = data.get("format"), data.get("version")
         if kind != FORMAT or version != VERSION:
             raise CheckpointError(
-                f"It is of format '{kind}' version {version}; expected '{FORMAT}' version "
+                f"It is of format {kind!r} version {version!r}; expected '{FORMAT}' version "
                 f"{VERSION}, as 'nemo-cosmos finetune ... peft_scheme=lora' writes it. Adapters of "
                 "other libraries are not read."
             )

@@ -176,6 +176,9 @@ def test_weights_of_another_format_are_converted_first(toy, tmp_path):
         resume = RunResume(restore_config=nl.RestoreConfig(path=str(place)))
         with pytest.raises(ConfigError, match=f"nemo-cosmos import {place} WORLD"):
             api.finetune(**toy.arguments(tmp_path, max_steps=1), resume=resume)
+    (diffusers / "adapter_config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="is an adapter, not a model"):
+        api.finetune(**toy.arguments(tmp_path, max_steps=1), resume=resume)
 
 
 class WatchValidation(pl.Callback):
