@@ -69,7 +69,7 @@ def read_codes(folder: Path, num_clips: int) -> list[torch.Tensor]:
         for place in range(int(dataset.corpus.counts[bucket].sum())):
             draw = SampleDraw(dataset.corpus.nth(bucket, place), bucket, place)
             item = dataset[draw]
-            clip = item["key"].split("@")[0].rsplit("_", 1)[0]
+            clip = item["key"].split("@")[0].rsplit("-w", 1)[0]
             found.setdefault(clip, item["codes"])
     return list(found.values())[:num_clips]
 
