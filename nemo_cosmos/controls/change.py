@@ -8,7 +8,8 @@ Shape suffixes: T frames of H x W pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,13 @@ class PictureChange:
         box: the part that is kept.
         mirror_axis: the world's axis that changes its sign: 0 for x, 1 for y, 2 for z; None where
             the picture is not mirrored.
+        record: the sample's JSON, for signals whose numbers it explains, such as a robot's.
     """
 
     size: tuple[int, int]
     box: Box
     mirror_axis: int | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_mirrored(self) -> bool:

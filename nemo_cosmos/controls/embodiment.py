@@ -42,6 +42,8 @@ from nemo_cosmos.errors import ConfigError, MissingFileError, nearest_names
 
 EMBODIMENT = "embodiment"
 """Entry of a recording's JSON: the name of what its actions are of."""
+DEFAULT_EMBODIMENT = "bridge_7"
+"""Of recordings and worlds that were made before either named its embodiment."""
 UPRIGHT, TURNED = "upright", "turned_180"
 _ENDINGS = (".yaml", ".yml", ".json")
 

@@ -17,12 +17,8 @@ from typing import Any
 
 from nemo_cosmos.controls.camera import CAMERA, find_path_fault
 from nemo_cosmos.controls.depth import SCENE_DEPTH
-from nemo_cosmos.controls.mirror import (
-    join_motions,
-    mirrored_motions,
-    mirrored_states,
-    mirrored_trajectory,
-)
+from nemo_cosmos.controls.mirror import mirrored_trajectory
+from nemo_cosmos.controls.motions import join_motions, mirrored_motions, mirrored_states
 from nemo_cosmos.controls.objects import OBJECTS
 from nemo_cosmos.controls.rig import LAYOUT, RIG
 from nemo_cosmos.controls.signal import Signal

@@ -20,14 +20,13 @@ import numpy as np
 
 from nemo_cosmos.aliases import Array
 from nemo_cosmos.controls import MAX_ACTION, Control, Signal, SignalArray, Values
+from nemo_cosmos.controls.embodiment import DEFAULT_EMBODIMENT as DEFAULT_EMBODIMENT
 from nemo_cosmos.controls.embodiment import EMBODIMENT, Embodiment, find_embodiment
 from nemo_cosmos.controls.number_group import ADDABLE_FORMS, NumberGroup, spans
 from nemo_cosmos.errors import ConfigError, SampleError
 from nemo_cosmos.options import check_names
 
 ACTION_DIM = 7
-DEFAULT_EMBODIMENT = "bridge_7"
-"""Of worlds that were made before a world folder named its embodiment."""
 
 ACTION = Signal(
     "action.npy",

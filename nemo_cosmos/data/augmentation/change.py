@@ -5,16 +5,19 @@ Shape suffixes: T frames of H x W pixels, C colours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.aliases import Array, JsonObject
 from nemo_cosmos.controls import PictureChange
+from nemo_cosmos.controls.embodiment import EMBODIMENT, Embodiment
 from nemo_cosmos.controls.mirror import LATERAL_AXIS, mirror_axis_of
 from nemo_cosmos.data.augmentation.settings import Augmentation, MirrorAxis
+from nemo_cosmos.errors import SampleError
 
 _AXES = ("x", "y", "z")
 _GREY_3 = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
@@ -33,6 +36,7 @@ class Change:
         contrast: factor of their distance from the clip's mean grey.
         saturation: factor of their distance from their own grey.
         mirror_axis: the world's axis that changes its sign.
+        embodiment: what the clip's actions are of, if its JSON does not say.
     """
 
     is_mirrored: bool = False
@@ -43,12 +47,33 @@ class Change:
     contrast: float = 1.0
     saturation: float = 1.0
     mirror_axis: int = LATERAL_AXIS
+    embodiment: Embodiment | None = None
 
-    def picture(self, size: tuple[int, int]) -> PictureChange:
+    def explained(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a clip's JSON, with the embodiment in place of its name.
+
+        Raises:
+            SampleError: the JSON names another one.
+        """
+        if self.embodiment is None:
+            return record
+        named = record.get(EMBODIMENT)
+        if named is not None and named != self.embodiment.name:
+            raise SampleError(
+                f"is of the embodiment '{named}' by its JSON, but --embodiment says "
+                f"'{self.embodiment.name}'. Leave the option out, or tokenize the recordings of "
+                "each robot by themselves."
+            )
+        return {**record, EMBODIMENT: self.embodiment}
+
+    def picture(
+        self, size: tuple[int, int], record: Mapping[str, Any] | None = None
+    ) -> PictureChange:
         """What becomes of pictures of a size.
 
         Args:
             size: their height and width.
+            record: the clip's JSON, for its signals.
         """
         kept = [max(1, round(side * self.kept)) for side in size]
         top, left = (
@@ -56,7 +81,8 @@ class Change:
             for share, side, part in zip(self.place, size, kept, strict=True)
         )
         box = (top, left, top + kept[0], left + kept[1])
-        return PictureChange(size, box, self.mirror_axis if self.is_mirrored else None)
+        axis = self.mirror_axis if self.is_mirrored else None
+        return PictureChange(size, box, axis, record or {})
 
     def without_mirror(self) -> Change:
         """The same, but left stays left."""

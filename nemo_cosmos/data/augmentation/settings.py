@@ -65,7 +65,12 @@ class Variants(Augmentation):
         number: changed copies of each window.
         seed: seed of the changes. A copy depends on the seed, its window and its own number, and on
             nothing else.
+        embodiment: what actions and states are of, where the recordings' JSON does not say or names
+            what the table lacks: a name of the table, or ``FILE.yaml:NAME``. None takes their word.
     """
 
     number: int = option(1, "Changed copies of each window.", flag="--variants", least=1, most=1000)
     seed: int = option(0, "Seed of the changes.", flag="--variant-seed", least=0, most=2**31 - 1)
+    embodiment: str | None = option(
+        None, "What actions are of, if recordings do not say: NAME or FILE.yaml:NAME."
+    )

@@ -12,12 +12,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.aliases import Array, JsonObject
 from nemo_cosmos.controls import CAMERA, decode_arrays
+from nemo_cosmos.controls.embodiment import Embodiment, find_embodiment
 from nemo_cosmos.data.augmentation.change import Change, choose_axis, draw_change, speeds_that_fit
 from nemo_cosmos.data.augmentation.settings import Variants
 from nemo_cosmos.data.augmentation.words import mirror_words, names_a_side
@@ -99,6 +101,7 @@ def _check_signals(clip: Sample, config: TokenizeConfig, variants: Variants, axi
         kept=1 - variants.crop,
         speed=max(speeds_that_fit(variants, num_frames, clip.record.num_frames)),
         mirror_axis=axis,
+        embodiment=_embodiment(variants.embodiment),
     )
     record = window_record(clip.record, 0, num_frames, config.size_of(clip), furthest.speed)
     cut_signals(Window(clip, record, 0, np.empty((0, 0, 0, 3), np.uint8), furthest))
@@ -118,7 +121,14 @@ def _drawn(
     digest = hashlib.sha256(f"{record.key} {start} {number}".encode()).digest()
     random = np.random.default_rng([variants.seed, int.from_bytes(digest[:8], "little")])
     speeds = speeds_that_fit(variants, num_frames, record.num_frames - start)
-    return replace(draw_change(variants, random, speeds), mirror_axis=axis)
+    change = draw_change(variants, random, speeds)
+    return replace(change, mirror_axis=axis, embodiment=_embodiment(variants.embodiment))
+
+
+@cache
+def _embodiment(given: str | None) -> Embodiment | None:
+    """What the actions are of, as a person has said; read once, since every copy asks."""
+    return None if given is None else find_embodiment(given)
 
 
 def _variant(

@@ -203,9 +203,9 @@ def _cut(signal: Signal, values: Values, window: Window, undeclared: Iterable[st
     if change is None:
         return signal.cut(values, window.start, num_frames)
     clip = window.clip
-    picture = change.picture((clip.record.height, clip.record.width))
     try:
-        record = clip.record.extra
+        record = change.explained(clip.record.extra)
+        picture = change.picture((clip.record.height, clip.record.width), record)
         picked = signal.pick(values, window.start, num_frames, change.speed, record)
         if not picture.is_mirrored and picture.kept_size == picture.size:
             return picked

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from nemo_cosmos.controls import decode_arrays, encode_arrays
-from nemo_cosmos.controls.mirror import mirror_motions
+from nemo_cosmos.controls.embodiment import find_embodiment
+from nemo_cosmos.controls.motions import mirror_rows
 from nemo_cosmos.data.augmentation.settings import Variants
 from nemo_cosmos.data.loading.latents import TEXT_SUFFIX, pack_embedding, unpack_latent
 from nemo_cosmos.data.modules import LatentDataModule
@@ -73,7 +74,7 @@ def test_a_mirrored_copy_has_mirrored_pictures_actions_and_words(tmp_path, write
     assert np.abs(seen - shown[:, :, ::-1]).mean() < 3 < np.abs(seen - shown).mean()
     latents = [unpack_latent(one.read("latent.safetensors"), "") for one in (plain, mirrored)]
     np.testing.assert_allclose(latents[1], latents[0].flip(-1), atol=0.02)
-    expected = mirror_motions(actions[8:16], 1)
+    expected = mirror_rows(find_embodiment("bridge_7").numbers, actions[8:16], 1)
     np.testing.assert_array_equal(array_of(mirrored, "action.npy"), expected)
     assert mirrored.record.caption == "the square moves left"
     assert mirrored.record.extra["instruction"] == "push it left"
@@ -191,7 +192,11 @@ def test_training_reads_copies_as_any_sample(curated, tmp_path):
             r"'depth\.npy' of sample 'clip'",
         ),
         (Variants(crop=0.5), {"depth.npy": npy(np.zeros((NUM_FRAMES, 4)))}, "in_picture"),
-        (FLIPPED, {"action.npy": npy(np.zeros((NUM_FRAMES - 1, 12)))}, r"motions of 7 numbers"),
+        (
+            FLIPPED,
+            {"action.npy": npy(np.zeros((NUM_FRAMES - 1, 12)))},
+            r"'bridge_7', has 7 numbers",
+        ),
         (Variants(flip=1e-9), {"depth.npy": npy(np.zeros((NUM_FRAMES, 4)))}, "in_picture"),
         (Variants(speed=(1, 2)), {"force.npy": npy(np.zeros(NUM_FRAMES - 1))}, "how to join"),
     ],
