@@ -18,7 +18,8 @@ MAX_SPEED_M_S = 20.0
 
 _NUM_LOOKED_AT = 24
 """Frames by which axes are told apart."""
-_OTHER_FITS_BETTER, _DOES_NOT_FIT_PX = 3.0, 3.0
+_OTHER_FITS_BETTER, _DOES_NOT_FIT = 3.0, 0.005
+"""How many times better, and how badly, in widths of the picture; 3 pixels of 640."""
 
 
 def check_axes(scene: Scene, frames_THWC: NDArray[np.uint8], values: dict[str, Array]) -> str:
@@ -34,17 +35,11 @@ def check_axes(scene: Scene, frames_THWC: NDArray[np.uint8], values: dict[str, A
     Raises:
         SampleError: the other axes fit, and the scene's do not.
     """
-    looked = slice(0, _NUM_LOOKED_AT)
-    own = {**values, "poses": values["poses"][looked], "intrinsics": values["intrinsics"][looked]}
-    other = {**own, "poses": own["poses"] @ OPENGL_TO_OPENCV}
     try:
-        own_px, other_px = (
-            float(np.median(given_camera_errors(_case(scene, frames_THWC[looked], camera))[1:]))
-            for camera in (own, other)
-        )
+        own_px, other_px = axes_errors(scene.key, frames_THWC, values)
     except VideoError:
         return f"{scene.axes}, as the format says; the pictures have too few points to tell"
-    if own_px > _DOES_NOT_FIT_PX and other_px * _OTHER_FITS_BETTER < own_px:
+    if fits_better(other_px, own_px, frames_THWC.shape[2]):
         wrong = scene.axes
         right = AXES[1 - AXES.index(wrong)]
         fix = f"Give --axes {right}." if scene.kind == "transforms" else "Write OpenCV's."
@@ -56,8 +51,58 @@ def check_axes(scene: Scene, frames_THWC: NDArray[np.uint8], values: dict[str, A
     return f"{scene.axes}; points lie {own_px:.2f} px off their lines, {other_px:.2f} px otherwise"
 
 
-def _case(scene: Scene, frames_THWC: NDArray[np.uint8], camera: dict[str, Array]) -> Case:
-    return Case(scene.key, frames_THWC, recorded={CAMERA.name: camera})
+def axes_errors(
+    name: str, frames_THWC: NDArray[np.uint8], values: dict[str, Array]
+) -> tuple[float, float]:
+    """How many pixels points lie off the lines of the cameras: as they are, and with other axes.
+
+    Args:
+        name: the clip's name, for messages.
+        frames_THWC: its frames.
+        values: the arrays of ``camera.npz``.
+
+    Raises:
+        VideoError: the pictures have too few points to tell.
+    """
+    own = _first_frames(values)
+    other = {**own, "poses": own["poses"] @ OPENGL_TO_OPENCV}
+    return _off_px(name, frames_THWC, own), _off_px(name, frames_THWC, other)
+
+
+def inverted_errors(name: str, frames_THWC: NDArray[np.uint8], values: dict[str, Array]) -> float:
+    """The same with the matrices taken as world to camera.
+
+    Args:
+        name: the clip's name, for messages.
+        frames_THWC: its frames.
+        values: the arrays of ``camera.npz``.
+
+    Raises:
+        VideoError: the pictures have too few points to tell.
+    """
+    own = _first_frames(values)
+    return _off_px(name, frames_THWC, {**own, "poses": np.linalg.inv(own["poses"])})
+
+
+def fits_better(other_px: float, own_px: float, width: int) -> bool:
+    """Whether other axes fit pictures, and a file's own do not.
+
+    Args:
+        other_px: how far points lie off with the other axes.
+        own_px: the same with the file's.
+        width: width of the pictures.
+    """
+    return own_px > _DOES_NOT_FIT * width and other_px * _OTHER_FITS_BETTER < own_px
+
+
+def _first_frames(values: dict[str, Array]) -> dict[str, Array]:
+    first = {name: values[name][:_NUM_LOOKED_AT] for name in ("poses", "intrinsics")}
+    return {**values, **first}
+
+
+def _off_px(name: str, frames_THWC: NDArray[np.uint8], camera: dict[str, Array]) -> float:
+    case = Case(name, frames_THWC[:_NUM_LOOKED_AT], recorded={CAMERA.name: camera})
+    return float(np.median(given_camera_errors(case)[1:]))
 
 
 def check_speed(scene: Scene, poses_T44: NDArray[np.float64], fps: float) -> None:

@@ -58,7 +58,7 @@ DATASET = CommandGroup(
         "query": CommandEntry("data.dataset:query", DATA, "Search clips by caption and scores."),
         "export": CommandEntry("data.dataset:export", DATA, "Copy what a search finds."),
         "inspect": CommandEntry(
-            "data.inspection:inspect", DATA, "Find faults in a robot data set's actions."
+            "data.inspection:inspect", DATA, "Find faults in a data set's actions or cameras."
         ),
         "shard": CommandEntry(
             "data.recorded:shard", DATA, "Write recordings into shards as they are."

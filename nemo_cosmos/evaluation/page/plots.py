@@ -16,9 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nemo_cosmos.controls import Values
+from nemo_cosmos.controls import CAMERA, Values
 from nemo_cosmos.evaluation.drift import PER_FRAMES
 from nemo_cosmos.evaluation.metric import Metric
+from nemo_cosmos.evaluation.page.camera_path import draw_camera_path
 from nemo_cosmos.evaluation.scoring import Evaluation
 from nemo_cosmos.evaluation.statistics import Score
 
@@ -114,11 +115,16 @@ def training_plots(lines: Sequence[Mapping[str, Any]]) -> list[str]:
 def control_plots(control: Mapping[str, Values]) -> list[str]:
     """What a video was told over its frames: a plot for each array of each signal.
 
+    A camera is drawn as its path, which its matrices' numbers would not show.
+
     Args:
         control: the arrays of each signal; those that do not change in time are left out.
     """
     plots = []
     for signal, values in control.items():
+        if signal == CAMERA.name and {"poses", "intrinsics", "size"} <= values.keys():
+            plots.append(_camera_plot(values))
+            continue
         for name, array in values.items():
             found = np.asarray(array)
             if found.ndim == 0 or len(found) < 2 or not np.issubdtype(found.dtype, np.number):
@@ -126,6 +132,19 @@ def control_plots(control: Mapping[str, Values]) -> list[str]:
             label = signal if name == signal else f"{signal}: {name}"
             plots.append(_control_plot(label, found.reshape(len(found), -1)))
     return plots
+
+
+def _camera_plot(values: Values) -> str:
+    with rc_context({**_STYLE, "font.size": 6}):
+        figure = Figure(figsize=(4.6, 2.2), layout="constrained")
+        top, side = figure.subplots(1, 2)
+        draw_camera_path(top, side, values)
+    poses_T44 = np.asarray(values["poses"], np.float64)
+    turn = np.clip((np.trace(poses_T44[0, :3, :3].T @ poses_T44[-1, :3, :3]) - 1) / 2, -1, 1)
+    top.set_title("camera, from above", fontsize=8, color=INK, loc="left")
+    side.set_title(f"from the left; turns {np.degrees(np.arccos(turn)):.1f} degrees in all",
+                   fontsize=8, color=INK, loc="left")  # fmt: skip
+    return _svg(figure)
 
 
 def _control_plot(label: str, values_TD: NDArray[np.floating]) -> str:

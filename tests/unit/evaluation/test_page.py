@@ -13,6 +13,7 @@ from nemo_cosmos.evaluation.drift import drift
 from nemo_cosmos.evaluation.metric import MeasuredMetric
 from nemo_cosmos.evaluation.page import Shown, write_page
 from nemo_cosmos.evaluation.page.failures import by_reason
+from nemo_cosmos.evaluation.page.plots import control_plots
 from nemo_cosmos.evaluation.scoring import summarise
 from nemo_cosmos.video import Video, encode_video
 
@@ -114,3 +115,15 @@ def test_a_page_of_many_videos_and_metrics_stays_small(tmp_path: Path):
     page = write_page(evaluation, record, tmp_path, shown).read_text()
     assert page.count("data:video/mp4") == 24 and page.count("<figcaption>") == 36
     assert len(page) < 1_000_000
+
+
+def test_a_camera_is_drawn_as_its_path_and_not_as_numbers():
+    poses = np.tile(np.eye(4), (5, 1, 1))
+    poses[:, 0, 3] = np.linspace(0, 0.4, 5)
+    poses[-1, :3, :3] = [[0, 0, 1], [0, 1, 0], [-1, 0, 0]]
+    lens = np.tile(np.diag([50.0, 50, 1]), (5, 1, 1))
+    camera = {"poses": poses, "intrinsics": lens, "size": np.array([48, 64])}
+    (drawing,) = control_plots({"camera": camera})
+    assert "from above" in drawing and "turns 90.0 degrees in all" in drawing
+    still = {**camera, "poses": np.tile(np.eye(4), (5, 1, 1))}
+    assert "turns 0.0 degrees in all" in control_plots({"camera": still})[0]
