@@ -22,10 +22,18 @@ from torch import Tensor, nn
 from nemo_cosmos.controls import CAMERA
 from nemo_cosmos.errors import ConfigError, SampleError
 from nemo_cosmos.models.diffusion.controls import ControlEmbedder, ControlEmbedding, NetworkDims
-from post_training.camera.plucker import camera_rays, frames_of_latents, plucker, relative_poses
+from post_training.camera.plucker import (
+    camera_rays,
+    frames_of_latents,
+    plucker,
+    relative_poses,
+    waves,
+)
 from post_training.patches import token_patches
 
 NUM_COORDINATES = 6
+MAX_FREQUENCIES = 10
+"""The shortest wave is then 0.2 degrees long, less than a pixel of any video."""
 
 
 class CameraEmbedder(ControlEmbedder):
@@ -37,6 +45,7 @@ class CameraEmbedder(ControlEmbedder):
         temporal_factor: int,
         patch_thw: tuple[int, int, int] = (1, 2, 2),
         unit_m: float | None = None,
+        frequencies: int = 0,
     ) -> None:
         """Make the branch.
 
@@ -46,6 +55,8 @@ class CameraEmbedder(ControlEmbedder):
             patch_thw: latent frames, rows and columns of a token.
             unit_m: metres that count as a distance of 1, for data that are all in metres; by
                 default the farthest position of a clip is at distance 1.
+            frequencies: F, how many waves of each coordinate the branch sees besides the
+                coordinate itself; see :func:`.plucker.waves`. The published model has none.
         """
         super().__init__()
         if unit_m is not None and not (math.isfinite(unit_m) and unit_m > 0):
@@ -53,17 +64,28 @@ class CameraEmbedder(ControlEmbedder):
                 f"unit_m is {unit_m}; expected the metres that count as a distance of 1, or None "
                 "for the farthest position of each clip."
             )
+        if (
+            isinstance(frequencies, bool)
+            or not isinstance(frequencies, int)
+            or (not 0 <= frequencies <= MAX_FREQUENCIES)
+        ):
+            raise ConfigError(
+                f"frequencies is {frequencies!r}; expected a whole number from 0, the coordinates "
+                f"alone, to {MAX_FREQUENCIES}."
+            )
         self.temporal_factor = temporal_factor
         self.patch_thw = patch_thw
         self.unit_m = unit_m
-        self.first = nn.Linear(NUM_COORDINATES * math.prod(patch_thw), hidden_size)
+        self.frequencies = frequencies
+        num_values = NUM_COORDINATES * (1 + 2 * frequencies) * math.prod(patch_thw)
+        self.first = nn.Linear(num_values, hidden_size)
         self.last = nn.Linear(hidden_size, hidden_size)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     @classmethod
     def build(cls, dims: NetworkDims, **options: Any) -> Self:
-        """Make the control; ``options`` may hold ``unit_m``."""
+        """Make the control; ``options`` may hold ``unit_m`` and ``frequencies``."""
         return cls(dims.hidden_size, dims.temporal_factor, dims.patch_thw, **options)
 
     def forward(
@@ -136,6 +158,7 @@ class CameraEmbedder(ControlEmbedder):
         Args:
             rays_BCTHW: Plücker coordinates of the latent's cells.
         """
-        patches = token_patches(rays_BCTHW.float(), self.patch_thw)
+        values_BCTHW = waves(rays_BCTHW, self.frequencies)
+        patches = token_patches(values_BCTHW.float(), self.patch_thw)
         with torch.autocast(rays_BCTHW.device.type, enabled=False):
             return F.linear(patches, self.first.weight.float(), self.first.bias.float())

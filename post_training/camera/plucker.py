@@ -20,6 +20,8 @@ matrices.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -124,3 +126,21 @@ def plucker(relative_BT44: Tensor, rays_BTHW3: Tensor) -> Tensor:
     position_BTHW3 = relative_BT44[:, :, None, None, :3, 3].expand_as(turned_BTHW3)
     moment_BTHW3 = torch.linalg.cross(position_BTHW3, turned_BTHW3)
     return torch.cat([moment_BTHW3, turned_BTHW3], dim=-1).permute(0, 4, 1, 2, 3)
+
+
+def waves(values_BCTHW: Tensor, num_frequencies: int) -> Tensor:
+    """Values with sines and cosines of them, ``(B, C (1 + 2 F), T, H, W)``.
+
+    Rays of neighbouring frames differ by hundredths, which a small network takes long to tell
+    apart. Waves of a length of 2, 1, 1/2 and so on spread them (Mildenhall et al., "NeRF", arXiv
+    2003.08934, section 5.1).
+
+    Args:
+        values_BCTHW: Plücker coordinates.
+        num_frequencies: F.
+    """
+    parts = [values_BCTHW]
+    for number in range(num_frequencies):
+        angles_BCTHW = math.pi * 2**number * values_BCTHW
+        parts += [angles_BCTHW.sin(), angles_BCTHW.cos()]
+    return torch.cat(parts, dim=1)

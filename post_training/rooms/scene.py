@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,10 @@ _SHADES = (0.82, 0.92, 0.62, 1.0, 0.74, 0.88)
 _PARALLEL = 1e-12
 _KINDS = ("checks", "bricks", "dots", "waves")
 """No stripes: a camera that goes along them sees nothing change."""
+PAINTS = ("patterns", "clouds")
+"""What rooms are painted with: sharp patterns that repeat, or soft ones that nowhere do."""
+_NUM_WAVES = 3
+"""Waves of a cloud in each colour channel."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,19 @@ class Pattern:
     """What is painted on a face.
 
     Attributes:
-        kind: one of checks, bricks, dots and waves.
-        cell_m: length after which it repeats.
+        kind: one of checks, bricks, dots, waves and clouds.
+        cell_m: length after which it repeats; of clouds, their shortest wave.
         offset_m: where it begins, along both sides of the face.
         colors: two colours, RGB from 0 to 1.
+        waves: of clouds, for each wave of each channel, how often it repeats in a cell along both
+            sides, and its phase.
     """
 
     kind: str
     cell_m: float
     offset_m: tuple[float, float]
     colors: tuple[tuple[float, float, float], tuple[float, float, float]]
+    waves: tuple[tuple[float, float, float], ...] = ()
 
     def color(self, u_N: Floats, v_N: Floats) -> Floats:
         """Colours ``(N, 3)`` of points of the face.
@@ -49,6 +56,8 @@ class Pattern:
         u, v = (
             (x + offset) / self.cell_m for x, offset in zip((u_N, v_N), self.offset_m, strict=True)
         )
+        if self.kind == "clouds":
+            return self._clouds(u, v)
         if self.kind == "checks":
             is_second = (np.floor(u) + np.floor(v)) % 2 == 0
         elif self.kind == "bricks":
@@ -58,6 +67,12 @@ class Pattern:
         else:
             is_second = np.sin(3 * u) + np.sin(3 * v + 1.3 * np.sin(u)) > 0
         return np.where(is_second[:, None], self.colors[1], self.colors[0])
+
+    def _clouds(self, u_N: Floats, v_N: Floats) -> Floats:
+        waves = [np.sin(2 * np.pi * (a * u_N + b * v_N) + phase) for a, b, phase in self.waves]
+        sum_N3 = np.stack(waves, axis=1).reshape(len(u_N), 3, -1).sum(axis=2)
+        first, second = np.array(self.colors)
+        return np.asarray(first + (0.5 + 0.5 * np.tanh(sum_N3)) * (second - first))
 
 
 @dataclass(frozen=True)
@@ -142,15 +157,21 @@ class Room:
         return color_N3, distance_N
 
 
-def draw_room(random: np.random.Generator) -> Room:
-    """Draw a room: 4 to 6 metres wide and deep, with four to six blocks along its walls."""
+def draw_room(random: np.random.Generator, paint: str = "patterns") -> Room:
+    """Draw a room: 4 to 6 metres wide and deep, with four to six blocks along its walls.
+
+    Args:
+        random: source of chance.
+        paint: one of :data:`PAINTS`.
+    """
+    wall_m, block_m = ((0.4, 0.8), (0.15, 0.35)) if paint == "patterns" else ((1, 1.6), (0.5, 0.8))
     width, depth = random.uniform(4, 6, 2)
     height = random.uniform(2.6, 3.2)
     shell = Box(
         (0.0, -height / 2, 0.0),
         (width / 2, height / 2, depth / 2),
         0.0,
-        tuple(_pattern(random, 0.4, 0.8) for _ in range(6)),
+        tuple(_pattern(random, paint, *wall_m) for _ in range(6)),
     )
     blocks = []
     for _ in range(random.integers(4, 7)):
@@ -161,13 +182,13 @@ def draw_room(random: np.random.Generator) -> Room:
                 (away * np.sin(angle), -half[1], away * np.cos(angle)),
                 (half[0], half[1], half[2]),
                 random.uniform(0, np.pi / 2),
-                tuple(_pattern(random, 0.15, 0.35) for _ in range(6)),
+                tuple(_pattern(random, paint, *block_m) for _ in range(6)),
             )
         )
     return Room(shell, tuple(blocks))
 
 
-def _pattern(random: np.random.Generator, least_m: float, most_m: float) -> Pattern:
+def _pattern(random: np.random.Generator, paint: str, least_m: float, most_m: float) -> Pattern:
     hue = random.uniform()
     other = hue + random.uniform(0.15, 0.85)
     light, dark = random.uniform(0.75, 1.0), random.uniform(0.3, 0.6)
@@ -175,12 +196,20 @@ def _pattern(random: np.random.Generator, least_m: float, most_m: float) -> Patt
         colorsys.hsv_to_rgb(tone % 1, random.uniform(0.25, 0.85), value)
         for tone, value in ((hue, light), (other, dark))
     )
-    return Pattern(
+    pattern = Pattern(
         str(random.choice(_KINDS)),
         random.uniform(least_m, most_m),
         (random.uniform(0, 5), random.uniform(0, 5)),
         (first, second),
     )
+    if paint == "patterns":
+        return pattern
+    waves = []
+    for _ in range(3 * _NUM_WAVES):
+        angle, often = random.uniform(0, 2 * np.pi), random.uniform(0.4, 1.0)
+        phase = random.uniform(0, 2 * np.pi)
+        waves.append((often * np.cos(angle), often * np.sin(angle), phase))
+    return replace(pattern, kind="clouds", waves=tuple(waves))
 
 
 def _meet(

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 
 from nemo_cosmos.aliases import Array
+from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.video import Video
 from post_training.camera.moves import Matrix, camera_signal
 from post_training.rendering import FilmSettings
 from post_training.rooms.paths import FOV_X_DEG, KINDS, draw_path
-from post_training.rooms.scene import Room, draw_room
+from post_training.rooms.scene import PAINTS, Room, draw_room
 
 CAPTION = "A walk through a painted room with blocks on its floor."
 """The same for all: words that say which way the camera goes would steer without its path."""
@@ -28,12 +29,21 @@ class RoomSettings(FilmSettings):
 
     Attributes:
         room: seed of the one room that all paths lead through; None for a new room each time.
+        paint: what walls and blocks are painted with, one of :data:`.scene.PAINTS`.
     """
 
     num_frames: int = 17
     height: int = 64
     width: int = 96
     room: int | None = None
+    paint: str = "patterns"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.paint not in PAINTS:
+            raise ConfigError(
+                f"The paint of the rooms is '{self.paint}'; expected {' or '.join(PAINTS)}."
+            )
 
 
 @dataclass(frozen=True)
@@ -65,9 +75,9 @@ def film_room(settings: RoomSettings, index: int) -> RoomClip:
         index: its number, which determines room, path and split.
     """
     random = np.random.default_rng([settings.seed, index])
-    room, kind = draw_room(random), KINDS[index % len(KINDS)]
+    room, kind = draw_room(random, settings.paint), KINDS[index % len(KINDS)]
     if settings.room is not None:
-        room = draw_room(np.random.default_rng(settings.room))
+        room = draw_room(np.random.default_rng(settings.room), settings.paint)
     poses_T44 = draw_path(random, room, kind, settings.num_frames)
     camera = camera_signal(poses_T44, (settings.height, settings.width), FOV_X_DEG)
     pictures = [draw_picture(room, camera, frame) for frame in range(settings.num_frames)]

@@ -64,6 +64,10 @@ def command(
             "Of driving: seed of the one that all drives lead through.", least=0, most=2**32 - 1
         ),
     ] = None,
+    paint: Annotated[
+        str | None,
+        typer.Option(help="Of rooms: patterns, which are sharp (the default), or soft clouds."),
+    ] = None,
     seed: Annotated[int, number("Seed of all randomness.", least=0, most=2**32 - 1)] = 1,
     workers: Annotated[int, number("Processes that render; 0: this one.", least=0, most=4096)] = 2,
     renderer: Annotated[
@@ -136,10 +140,10 @@ def command(
             f"--rig, --layout and --town belong to '--scene driving', and the scene is '{scene}'. "
             "Leave them out, or choose that scene."
         )
-    if room is not None and scene != "rooms":
+    if (room is not None or paint) and scene != "rooms":
         raise ConfigError(
-            f"--room chooses the room of '--scene rooms', and the scene is '{scene}'. Leave one of "
-            "the two out."
+            f"--room and --paint belong to '--scene rooms', and the scene is '{scene}'. Leave them "
+            "out, or choose that scene."
         )
     if scene == "robot":
         job = _robot(asked)
@@ -148,7 +152,7 @@ def command(
     elif scene == "driving":
         job = _driving(asked, listed(rig), layout, town)
     else:
-        job = _rooms(asked, room)
+        job = _rooms(asked, room, paint or "patterns")
     look_first(job.checks, check, as_json)
     with show_progress("Rendering", "episodes", "json" if as_json else "people") as update:
         report = job.run(update)
@@ -234,11 +238,12 @@ def _physics(asked: _Asked, scenarios: tuple[str, ...]) -> _Job:
     return _of_own_renderer(asked, PHYSICS, settings, check_renderer, film)
 
 
-def _rooms(asked: _Asked, room: int | None) -> _Job:
+def _rooms(asked: _Asked, room: int | None, paint: str) -> _Job:
     from post_training.rooms import ROOMS, RoomSettings, simulate_rooms
     from post_training.rooms.generate import check_renderer
 
-    settings = RoomSettings(asked.frames, asked.fps, asked.height, asked.width, asked.seed, room)
+    shape = asked.frames, asked.fps, asked.height, asked.width
+    settings = RoomSettings(*shape, asked.seed, room, paint)
     film = partial(simulate_rooms, renderer=asked.renderer)
     return _of_own_renderer(asked, ROOMS, settings, check_renderer, film)
 

@@ -129,3 +129,29 @@ def test_a_world_with_the_camera_starts_as_the_world_and_then_obeys() -> None:
     assert not torch.allclose(output(own), without)
     assert not torch.allclose(output(own), output(net.embed_controls(batch(seed=1), shape)))
     torch.testing.assert_close(output(mask_embedding(own, torch.zeros(2))), without)
+
+
+def test_waves_tell_small_turns_apart() -> None:
+    """Two poses a degree apart look alike to one layer, and not to one that sees waves of them."""
+    given, turned = batch(), batch()
+    given["camera_poses"][:, :, :3, 3] = turned["camera_poses"][:, :, :3, 3] = 0
+    angle = torch.tensor(1.0).deg2rad()
+    turned["camera_poses"][:, 1:, 0, 0] = turned["camera_poses"][:, 1:, 2, 2] = angle.cos()
+    turned["camera_poses"][:, 1:, 0, 2], turned["camera_poses"][:, 1:, 2, 0] = (
+        angle.sin(),
+        -angle.sin(),
+    )
+    far = []
+    for frequencies in (0, 5):
+        torch.manual_seed(0)
+        embedder = CameraEmbedder(HIDDEN, FACTOR, unit_m=1.0, frequencies=frequencies)
+        torch.nn.init.zeros_(embedder.first.bias)
+        one, other = (embedder.hidden(embedder.rays(each, SHAPE)) for each in (given, turned))
+        far.append(((one - other)[:, 1:].norm() / one[:, 1:].norm()).item())
+    assert far[1] > 3 * far[0]
+
+
+@pytest.mark.parametrize("frequencies", [-1, 11, 1.5, True, "4"])
+def test_impossible_frequencies_are_refused(frequencies: object) -> None:
+    with pytest.raises(ConfigError, match="expected a whole number from 0"):
+        CameraEmbedder(HIDDEN, FACTOR, frequencies=frequencies)

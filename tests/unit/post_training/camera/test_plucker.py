@@ -8,7 +8,13 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from nemo_cosmos.controls.camera import ftheta_camera, pixel_rays
-from post_training.camera.plucker import camera_rays, frames_of_latents, plucker, relative_poses
+from post_training.camera.plucker import (
+    camera_rays,
+    frames_of_latents,
+    plucker,
+    relative_poses,
+    waves,
+)
 
 HEIGHT, WIDTH = 48, 80
 
@@ -140,3 +146,13 @@ def test_a_fisheye_has_the_rays_of_its_polynomial() -> None:
     np.testing.assert_allclose(
         made.reshape(-1, 3).numpy(), pixel_rays(camera, 0, np.array(cells)), atol=1e-9
     )
+
+
+def test_waves_stand_beside_the_values() -> None:
+    values = torch.rand(1, 6, 2, 3, 4, dtype=torch.float64)
+    made = waves(values, 2)
+    assert made.shape == (1, 30, 2, 3, 4)
+    torch.testing.assert_close(made[:, :6], values)
+    torch.testing.assert_close(made[:, 6:12], (torch.pi * values).sin())
+    torch.testing.assert_close(made[:, 24:], (2 * torch.pi * values).cos())
+    assert waves(values, 0).equal(values)

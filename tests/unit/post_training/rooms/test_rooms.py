@@ -95,3 +95,25 @@ def test_one_room_can_be_filmed_on_many_paths():
     strange = {tuple(color) for color in new.video.frames_THWC.reshape(-1, 3)}
     assert not np.array_equal(one.camera["poses"], other.camera["poses"])
     assert len(colors[0] & colors[1]) > len(colors[0] & strange)
+
+
+def sharpness(clip):
+    """The largest difference between neighbours of a row, in the middle 90 % of all."""
+    rows = clip.video.frames_THWC.astype(float)
+    return np.quantile(np.abs(np.diff(rows, axis=2)).max(axis=-1), 0.95)
+
+
+def test_clouds_are_soft_and_nowhere_repeat():
+    clouds = replace(SETTINGS, paint="clouds", width=96, height=64)
+    sharp, soft = (film_room(replace(clouds, paint=paint), 2) for paint in ("patterns", "clouds"))
+    assert sharpness(soft) < 0.5 * sharpness(sharp)
+    wall = draw_room(np.random.default_rng(3), "clouds").shell.faces[0]
+    along = np.linspace(0, 6, 61)
+    row = wall.color(along, np.full(61, 1.0))
+    shifts = [np.abs(row[shift:] - row[:-shift]).max() for shift in range(2, 40)]
+    assert min(shifts) > 0.05
+
+
+def test_a_paint_that_nobody_knows_is_refused():
+    with pytest.raises(ConfigError, match="'stripes'; expected patterns or clouds"):
+        replace(SETTINGS, paint="stripes")
