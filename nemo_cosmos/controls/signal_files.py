@@ -54,8 +54,12 @@ def decode_arrays(suffix: str, content: bytes, where: str) -> dict[str, Array]:
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         if isinstance(error, NemoCosmosError):
             raise
-        # NumPy's own message advises to load pickles, which could run code.
-        reason = "it holds Python objects" if "pickle" in str(error) else str(error).rstrip(".")
+        reason = str(error).rstrip(".")
+        if "pickle" in reason:
+            # NumPy takes all that it does not know for pickles, and advises to load these, which
+            # could run code.
+            is_known = content.startswith((b"\x93NUMPY", b"PK", b"\x80"))
+            reason = "it holds Python objects" if is_known else "it is no file of NumPy's"
         raise SampleError(
             f"'{suffix}' of {where} cannot be read as an array of numbers: {reason}. Write it "
             "again with numpy.save or numpy.savez (no objects), or leave it out."

@@ -125,10 +125,15 @@ def checked_pose(numbers: object, where: str) -> Matrix:
         matrix = np.array(numbers, np.float64)
     except (TypeError, ValueError):
         matrix = np.zeros(0)
-    if matrix.shape not in ((3, 4), (4, 4)) or not np.isfinite(matrix).all():
+    is_shaped = matrix.shape in ((3, 4), (4, 4))
+    if not is_shaped or not np.isfinite(matrix).all():
+        if is_shaped:
+            found = "NaN or infinity"
+        else:
+            found = f"the shape {matrix.shape}" if matrix.size else f"{numbers!r:.40}"
         raise SampleError(
             f"{where} has no camera matrix: expected 3 or 4 rows of 4 finite numbers, [R t; 0 0 0 "
-            f"1], and found the shape {matrix.shape}. Write it again, or leave the picture out."
+            f"1], and found {found}. Write it again, or leave the picture out."
         )
     pose_44 = np.eye(4)
     pose_44[: len(matrix)] = matrix

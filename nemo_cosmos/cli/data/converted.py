@@ -39,7 +39,8 @@ def say_converted(
         )
         for name, reason in report.rejected.items():
             typer.echo(f"  left out {name}: {reason}")
-        words = ["nemo-cosmos", next_command, shlex.quote(report.folder), "SHARDS", options]
-        typer.echo(f"Next: {' '.join(word for word in words if word)}")
+        if report.num_converted:
+            words = ["nemo-cosmos", next_command, shlex.quote(report.folder), "SHARDS", options]
+            typer.echo(f"Next: {' '.join(word for word in words if word)}")
     if not report.num_converted:
         raise typer.Exit(Exit.FAILED)

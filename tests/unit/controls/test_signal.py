@@ -238,7 +238,10 @@ class TestFiles:
 
     def test_pickled_objects_are_refused(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
-        with pytest.raises(SampleError, match="no objects"):
+        (tmp_path / "b.npz").write_text("1 0 0 0")
+        with pytest.raises(SampleError, match="it is no file of NumPy's"):
+            read_signal(tmp_path / "b.npz")
+        with pytest.raises(SampleError, match=r"holds Python objects.*no objects"):
             decode_arrays("a.npy", (tmp_path / "a.npy").read_bytes(), "x")
 
 
