@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.aliases import Array, JsonObject
-from nemo_cosmos.controls import CAMERA, Values, read_signal
+from nemo_cosmos.controls import CAMERA, Values
 from nemo_cosmos.errors import MissingFileError, NemoCosmosError, counted
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import decode
 from post_training.camera.checks import MAX_SPEED_M_S, axes_errors, fits_better, inverted_errors
 from post_training.camera.conversion import FPS, find_scenes, read_scene
 from post_training.camera.frames import read_stretch, split_at_gaps
-from post_training.robotics.inspection.faults import Finding
+from post_training.finding import Finding
 
 FORMAT = "nemo_cosmos.camera_inspection"
 _MOST_LOOKED_AT = 6
@@ -179,7 +179,7 @@ def _clips(place: Path) -> Iterator[tuple[str, CameraClip | str]]:
 
 def _of_file(file: Path) -> CameraClip:
     stem = file.name.removesuffix(f".{CAMERA.suffix}")
-    values = read_signal(file)
+    values = CAMERA.values(file)
     record: JsonObject = {}
     if (beside := file.with_name(f"{stem}.json")).is_file():
         try:

@@ -7,8 +7,7 @@ cannot show it: somebody has to say).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from nemo_cosmos.controls.embodiment import Embodiment
 from nemo_cosmos.controls.number_group import ADDABLE_FORMS, NumberGroup, spans
 from nemo_cosmos.errors import counted
+from post_training.finding import Finding as Finding
 from post_training.robotics.inspection.reading import Recorded
 from post_training.robotics.inspection.readings import (
     Fit,
@@ -28,7 +28,6 @@ from post_training.robotics.inspection.readings import (
 )
 
 Rows = NDArray[np.float64]
-Status = Literal["ok", "found", "ask"]
 
 FITS = 0.8
 """Another reading must correlate so well with the numbers to be reported."""
@@ -39,25 +38,6 @@ WEAK = 0.3
 MIN_ACTIONS = 20
 _PER_DEGREE = 180 / np.pi
 _TURN_RAD = 2 * np.pi
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was found of one fault.
-
-    Attributes:
-        fault: its name.
-        status: ``ok``, ``found`` or ``ask``.
-        about: the numbers that it is about.
-        measured: what the data show.
-        fix: what to do, or to say; empty where nothing is wrong.
-    """
-
-    fault: str
-    status: Status
-    about: str
-    measured: str
-    fix: str = ""
 
 
 def number_findings(recordings: Sequence[Recorded], embodiment: Embodiment) -> list[Finding]:
