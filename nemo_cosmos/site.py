@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from nemo_cosmos.storage.paths import expand_home
 SITE_VARIABLE = "NEMO_COSMOS_SITE"
 CONFIG_NAME = "config"
 CLUSTER = "cluster"
+_UNKNOWN_KEY = re.compile(r"Could not override '([\w.]+)'")
 OPEN_GROUPS = tuple(
     f"cluster.{name}."
     for name in (
@@ -108,12 +110,30 @@ def compose_site(words: Sequence[str] = (), with_kept: bool = True) -> dict[str,
         with initialize_config_dir(str(conf_folder().absolute()), version_base="1.3"):
             composed = compose(CONFIG_NAME, overrides=overrides)
     except (HydraException, YAMLError) as error:
+        if found := _UNKNOWN_KEY.match(str(error)):
+            _refuse_key(found[1], all_words)
         raise ConfigError(
             f"The site's settings {all_words} do not compose: {str(error).splitlines()[0]} Groups "
             f"and options are {groups()}. 'nemo-cosmos configure' shows what is in force."
         ) from error
     plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     return {key: _expanded(value) for key, value in plain.items()}
+
+
+def _refuse_key(key: str, words: Sequence[str]) -> None:
+    """Refuse a key that no file of settings has, with the nearest of its group."""
+    others = [word for word in words if _key(word).lstrip("+") != key]
+    if len(others) == len(words):
+        return  # it is none of ours
+    group: Any = compose_site(others, with_kept=False)
+    *places, name = key.split(".")
+    for place in places:
+        group = group.get(place) if isinstance(group, dict) else None
+    if isinstance(group, dict) and group:
+        raise ConfigError(
+            f"The site's settings have no '{key}'. The nearest of '{'.'.join(places)}' are "
+            f"{nearest_names(name, list(group))}; 'nemo-cosmos configure' shows what is in force."
+        )
 
 
 def _own_places() -> list[str]:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from nemo_cosmos import site
+from nemo_cosmos.errors import ConfigError
 
 LAYOUTS = [name for name in site.groups()["parallel"] if name != "recipe"]
 STRATEGY = "trainer.strategy"
@@ -95,3 +96,9 @@ def test_a_recipe_takes_a_layout_as_a_whole(name):
         for part in key.split("."):
             node = getattr(node, part)
         assert node == value
+
+
+@pytest.mark.parametrize("cluster", ["slurm", "kubernetes", "ray", "local"])
+def test_a_slip_in_a_key_of_a_cluster_is_named_with_the_nearest(cluster):
+    with pytest.raises(ConfigError, match=r"no 'cluster\.env_vrs'.*'env_vars'"):
+        site.compose_site([f"cluster={cluster}", "cluster.env_vrs=4"])

@@ -39,7 +39,7 @@ def test_choices_are_kept_and_replaced_by_key(run_cli):
     [
         ("parallel=tp88", "'tp8'"),
         ("logger", "group=option"),
-        ("storage.outptus=/x", "do not compose"),
+        ("storage.outptus=/x", "'outputs'"),
     ],
 )
 def test_wrong_settings_keep_nothing(run_cli, word, message):
