@@ -1,7 +1,7 @@
 """Jobs in a real Slurm: four machines that are daemons of this one (``slurm_cluster.sh``).
 
-The tests run small commands in the place of ours. The one that loses a machine is asked for with
-``NEMO_COSMOS_E2E=slurm`` and takes another minute.
+The tests run small commands in the place of ours. Those that wait for Slurm's own times take a
+minute and are asked for with ``NEMO_COSMOS_E2E=slurm``.
 """
 
 from __future__ import annotations
@@ -120,10 +120,10 @@ def test_each_run_of_a_sweep_has_its_own_log_and_state(launcher, cluster):
 
 def test_a_chain_ends_with_its_first_failure(launcher, cluster, tmp_path):
     launcher('case "$3" in tokenize) exit 2 ;; *) echo "did $3" ;; esac')
-    cluster = {"executor": "slurm", "gpus_per_node": 0, "job_dir": str(tmp_path / "jobs")}
-    cluster["python"] = str(tmp_path / "program")
+    site = {"executor": "slurm", "gpus_per_node": 0, "job_dir": str(tmp_path / "jobs")}
+    site["python"] = str(tmp_path / "program")
     jobs = [command("curate"), command("tokenize"), command("evaluate")]
-    first, second, third = (cluster.number_of(each) for each in run_chain(jobs, cluster))
+    first, second, third = (cluster.number_of(each) for each in run_chain(jobs, site))
     cluster.wait_for(second, Word.FAILED)
     cluster.wait_for(third, Word.CANCELLED)
     assert state_of(first).word is Word.DONE and "did curate" in list(job_log(first))
@@ -138,6 +138,7 @@ def test_a_failure_goes_back_into_the_queue_and_a_refusal_does_not(launcher, clu
     cluster.wait_for(refused, Word.FAILED)
 
 
+@takes_long
 def test_a_preempted_job_waits_and_goes_on(launcher, cluster, tmp_path):
     """It ends within its grace, as one that was stopped by a person."""
     lines = f'trap "exit 130" TERM; echo turn >> {tmp_path}/turns'
@@ -158,6 +159,7 @@ def test_a_preempted_job_waits_and_goes_on(launcher, cluster, tmp_path):
     assert len(read(tmp_path / "turns")) == 2 * NUM_NODES
 
 
+@takes_long
 def test_a_machine_that_computes_wrong_numbers_is_left_out(launcher, cluster):
     wrong = 'printf "77\\nn1\\n" > "$NEMO_COSMOS_EXIT_FILE"; exit 1'
     lines = f'echo "on $SLURMD_NODENAME"; [ "$SLURM_RESTART_COUNT" ] || {{ {wrong}; }}'
