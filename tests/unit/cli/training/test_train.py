@@ -191,7 +191,7 @@ def test_a_small_world_of_ones_own_is_checked_as_any(run_cli, tmp_path, monkeypa
     ("section", "changes", "message"),
     [
         ("network", {"num_layers": 4}, "missing"),
-        ("network", {"num_layers": 2}, "unknown"),
+        ("network", {"num_layers": 2}, "unexpected"),
         ("network", {"colour": 1}, "'network' has 'colour'"),
         ("process", {"colour": 1}, "'process' has 'colour'"),
         ("video", {"fps": "ten"}, "video.fps is 'ten'"),
