@@ -84,7 +84,8 @@ def parts(root: Path, options: argparse.Namespace) -> dict[str, list[Line]]:
         "base": [
             ["pretrain", "--factory", "diffusion_nano_video2world", f"data.path={at('latents')}",
              f"data.text_length={NUM_TEXT}", f"model.config.patch_spatial={options.patch}",
-             f"model.config.hidden_size={options.width}", "model.config.num_attention_heads=8",
+             f"model.config.hidden_size={options.width}",
+             f"model.config.num_attention_heads={options.heads}",
              "model.process.conditioning.max_condition_latents=1", *batch,
              *run("base", options.base_steps)],
         ],
@@ -140,7 +141,7 @@ def main() -> None:
     parser.add_argument("--paint", default="clouds", help="patterns or clouds")
     for name, number in (
         *(("clips", 800), ("held-out", 32), ("tokenizer-steps", 400), ("base-steps", 150)),
-        *(("camera-steps", 900), ("batch", 16), ("patch", 2), ("width", 256)),
+        *(("camera-steps", 1600), ("batch", 8), ("patch", 4), ("width", 320), ("heads", 10)),
         ("sampling-steps", 12),
     ):
         parser.add_argument(f"--{name}", type=int, default=number)
