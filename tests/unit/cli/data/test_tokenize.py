@@ -125,7 +125,7 @@ def test_changed_copies_are_asked_for_by_their_options(
     assert result.exit_code == 0, result.output
     dataset = json.loads(result.stdout.strip().splitlines()[-1])
     chosen = {"flip": 1.0, "crop": 0.1, "colour": 0.0, "speed": [1, 2], "mirror_axis": "x"}
-    assert dataset["window"]["variants"] == {**chosen, "number": 2, "seed": 0}
+    assert dataset["window"]["variants"] == {**chosen, "number": 2, "seed": 0, "embodiment": None}
     told = [sample.record.extra.get("augmentation") for sample in read_samples(tmp_path / "out")]
     assert len(told) == 3 * told.count(None)
     assert all(one["mirrored"] and one["mirror_axis"] == "x" for one in told if one)
