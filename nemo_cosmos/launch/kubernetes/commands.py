@@ -69,7 +69,7 @@ class Kubectl:
         self._call(["create", "--dry-run=server", "--output=name", f"--filename={manifest}"], what)
         self._call(["create", "--output=name", f"--filename={manifest}"], what)
 
-    def require(self, kind: str, names: Sequence[str]) -> None:
+    def check_exist(self, kind: str, names: Sequence[str]) -> None:
         """Require objects that pods would wait for without end.
 
         Args:

@@ -63,7 +63,7 @@ class KubernetesLauncher:
         with atomic_path(path) as temporary:
             temporary.write_text(manifest, encoding="utf-8")
         claims = {claim for job in jobs for claim in self.settings.claims(job).values()}
-        self._kubectl.require("persistentvolumeclaims", sorted(claims))
+        self._kubectl.check_exist("persistentvolumeclaims", sorted(claims))
         self._kubectl.create(path)
         place = {
             "context": self.settings.context or "",
