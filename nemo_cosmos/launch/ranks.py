@@ -170,7 +170,7 @@ class Ranks:
         if self._open or self._running():
             return None
         if self._first_code and self._exit_file.is_file():
-            return int(self._exit_file.read_text().split()[0])
+            return int(self._exit_file.read_text(encoding="utf-8").split()[0])
         return self._first_code
 
     def ask(self, number: int = signal.SIGTERM) -> None:
