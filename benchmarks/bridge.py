@@ -28,14 +28,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from nemo_cosmos.inference.trial_videos import Trial
-
 from nemo_cosmos.evaluation import choose_metrics, evaluate_cases
 from nemo_cosmos.evaluation.metric import Case
 from nemo_cosmos.evaluation.obedience import OTHER
 from nemo_cosmos.evaluation.statistics import mean_score, paired_difference
 from nemo_cosmos.guardrails import GuardPolicy
-from nemo_cosmos.inference.trial import evaluate_world
+from nemo_cosmos.inference.trial.run import evaluate_world
+from nemo_cosmos.inference.trial.videos import Trial
 from nemo_cosmos.video import Video, decode
 from post_training.robotics.episodes import read_episode, write_files
 

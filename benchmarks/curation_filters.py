@@ -27,9 +27,9 @@ import cv2
 import numpy as np
 from text_overlay import measure as measure_text_overlay
 
-from data_curation.frames import OpenClip, spread
+from data_curation.frames import spread
 from data_curation.stages.camera import STRETCH_FRAMES, camera_motion
-from data_curation.stages.motion import MotionSettings, measure_motion
+from data_curation.stages.motion import Measurement, MotionSettings
 from data_curation.stages.video_type import VideoTypeSettings
 from data_curation.stages.visual_quality import (
     RECOMMENDED,
@@ -38,7 +38,7 @@ from data_curation.stages.visual_quality import (
 )
 from data_curation.video_type.taxonomy import likeliest, load_taxonomy
 from nemo_cosmos.perception.encoders import EfficientNetEncoder, pool
-from nemo_cosmos.video import Video, decode, encode_video, probe
+from nemo_cosmos.video import Video, decode, encode_video, index_frames, probe
 
 Draw = np.random.Generator
 Pairs = Counter[tuple[str, str]]
@@ -101,8 +101,8 @@ def motion(samples: Path, num_rounds: int) -> dict[str, Any]:
             noise = rng.normal(0, rng.uniform(0.5, 3), (len(moving), *moving.shape[1:]))
             still = np.clip(moving[:1] + noise, 0, 255).astype(np.uint8)
             for name, frames in (("moving", moving), ("still", still)):
-                with OpenClip(_encoded(frames, int(rng.integers(18, 30)))) as opened:
-                    scores = measure_motion(opened)
+                clip = _encoded(frames, int(rng.integers(18, 30)))
+                scores = Measurement(clip, index_frames(clip)).scores
                 passes = scores.global_mean >= least.min_global_mean
                 passes &= scores.per_patch_min_256 >= least.min_per_patch
                 pairs[name, "moving" if passes else "still"] += 1
