@@ -109,7 +109,7 @@ def machines(num_gpus: int, per_node: int) -> dict[str, int]:
         num_gpus: number of all GPUs.
         per_node: the most GPUs in a machine.
     """
-    devices = max(size for size in divisors(num_gpus) if size <= per_node)
+    devices = max(size for size in range(1, per_node + 1) if num_gpus % size == 0)
     return {"trainer.num_nodes": num_gpus // devices, "trainer.devices": devices}
 
 
