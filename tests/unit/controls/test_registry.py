@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 
 import pytest
 
@@ -26,12 +25,8 @@ WIND = Control("wind", (Signal("wind.npy", (SignalArray("wind", "frame", (2,)),)
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package of somebody else's that registers a control, and one that is broken."""
-    group = registry.ENTRY_POINT_GROUP
-    points = [
-        EntryPoint("wind", f"{__name__}:WIND", group),
-        EntryPoint("broken", "json:dumps", group),
-    ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    found = {"wind": f"{__name__}:WIND", "broken": "json:dumps"}
+    monkeypatch.setattr(registry, "installed", lambda places: found)
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
 
 

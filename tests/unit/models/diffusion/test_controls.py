@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint
 from typing import Any, Self
 
 import pytest
@@ -62,8 +61,7 @@ SPEED = Control(
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = [EntryPoint("speed", f"{__name__}:SPEED", registry.ENTRY_POINT_GROUP)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    monkeypatch.setattr(registry, "installed", lambda places: {"speed": f"{__name__}:SPEED"})
 
 
 @pytest.mark.usefixtures("registered")
