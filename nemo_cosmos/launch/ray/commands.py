@@ -21,6 +21,7 @@ from typing import Any
 from nemo_cosmos.errors import ConfigError, NemoCosmosError, ServiceError
 
 _TIMEOUT_S = 20.0
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,16 @@ class JobServer:
         path = f"api/jobs/{urllib.parse.quote(number)}/stop"
         self._ask(path, f"to stop {number}", method="POST")
 
+    def _opener(self) -> urllib.request.OpenerDirector:
+        """Opens URLs as the environment says; no proxy reaches this machine's own server for us."""
+        is_local = urllib.parse.urlsplit(self.address).hostname in _LOOPBACK
+        return urllib.request.build_opener(*[urllib.request.ProxyHandler({})] * is_local)
+
     def _ask(self, path: str, what: str, method: str = "GET") -> Any:
         url = f"{self.address.rstrip('/')}/{path}"
         request = urllib.request.Request(url, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+            with self._opener().open(request, timeout=_TIMEOUT_S) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             said = " ".join(error.read().decode(errors="replace").split())[:300]

@@ -33,7 +33,14 @@ def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text(RANK)
     path.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(path))
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK"):
+    for name in (
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "NODE_RANK",
+        "MASTER_ADDR",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

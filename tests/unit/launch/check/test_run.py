@@ -43,7 +43,7 @@ def test_a_training_that_fails_is_a_verdict(site, tmp_path, monkeypatch, run_cli
     assert verdicts[-1].word is Word.WRONG and "no room on the disk" in page(verdicts)
     assert judge(fail(site, tmp_path, run.facts_of_rank()), 10)[2].word is Word.FINE
     ran = run_cli("launch", "check")
-    assert ran.code == 1 and "need attention: 10 steps" in ran.out
+    assert ran.code == 1 and "need attention: " in ran.out and "10 steps.\n" in ran.out
 
 
 def test_a_cluster_is_checked_by_a_job_of_all_its_devices(site, run_cli):
