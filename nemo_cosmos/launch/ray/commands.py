@@ -79,8 +79,9 @@ class JobServer:
 
     def _opener(self) -> urllib.request.OpenerDirector:
         """Opens URLs as the environment says; no proxy reaches this machine's own server for us."""
-        is_local = urllib.parse.urlsplit(self.address).hostname in _LOOPBACK
-        return urllib.request.build_opener(*[urllib.request.ProxyHandler({})] * is_local)
+        if urllib.parse.urlsplit(self.address).hostname in _LOOPBACK:
+            return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        return urllib.request.build_opener()
 
     def _ask(self, path: str, what: str, method: str = "GET") -> Any:
         url = f"{self.address.rstrip('/')}/{path}"
