@@ -439,6 +439,8 @@ def decode_codes(task: str, weights: str) -> list[list[int]]:
     ensure_model_parallel(tp=tp)
     config = codes_config(task, Layout(config={"tensor_model_parallel_size": tp}))
     net = build_network(config).eval().requires_grad_(False)
+    for weight in net.parameters():
+        weight.zero_()  # the weights were drawn from the same seed; a load must change something
     load_weights([net], open_weights(Path(weights) / "model.safetensors"), "the test's network")
     generator = torch.Generator().manual_seed(1)
     text = torch.randn(2, 5, TEXT_DIM, generator=generator) if task == "codes_text" else None
