@@ -25,8 +25,9 @@ def find_rlds(place: str | os.PathLike[str]) -> Path | None:
     Args:
         place: a folder, or a file.
     """
-    level = [Path(place)] if Path(place).is_dir() else [Path(place).parent]
+    level = [Path(place) if Path(place).is_dir() else Path(place).parent]
     for _ in range(_DEPTH):
+        level = [folder for folder in level if os.access(folder, os.R_OK | os.X_OK)]
         for folder in level:
             if any((folder / name).is_file() for name in _DESCRIPTIONS):
                 if next(folder.glob("*.tfrecord*"), None) is not None:
@@ -46,7 +47,11 @@ def refuse_rlds(place: str | os.PathLike[str]) -> None:
     Raises:
         InputError: it is one.
     """
-    if not Path(place).exists() or (folder := find_rlds(place)) is None:
+    try:
+        folder = find_rlds(place) if Path(place).exists() else None
+    except PermissionError:  # for those to report who read it
+        return
+    if folder is None:
         return
     raise InputError(
         f"'{folder}' is an RLDS data set (TFRecord files), which only TensorFlow reads; expected "
