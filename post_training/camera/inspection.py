@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from nemo_cosmos.aliases import Array, JsonObject
 from nemo_cosmos.controls import CAMERA, Values
 from nemo_cosmos.errors import MissingFileError, NemoCosmosError, counted
-from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import decode
 from post_training.camera.checks import MAX_SPEED_M_S, axes_errors, fits_better, inverted_errors
 from post_training.camera.conversion import FPS, find_scenes, read_scene
 from post_training.camera.frames import read_stretch, split_at_gaps
-from post_training.finding import Finding
+from post_training.finding import Finding, Findings
 
 FORMAT = "nemo_cosmos.camera_inspection"
 _MOST_LOOKED_AT = 6
@@ -76,7 +75,7 @@ class CameraStatistics:
 
 
 @dataclass(frozen=True)
-class CameraInspection:
+class CameraInspection(Findings):
     """What was found of the cameras of a data set.
 
     Attributes:
@@ -93,11 +92,6 @@ class CameraInspection:
     numbers: tuple[CameraStatistics, ...]
     findings: tuple[Finding, ...]
 
-    @property
-    def faults(self) -> list[Finding]:
-        """What is wrong."""
-        return [one for one in self.findings if one.status == "found"]
-
     def to_dict(self) -> JsonObject:
         """Plain data."""
         return {
@@ -108,11 +102,6 @@ class CameraInspection:
             "numbers": [asdict(one) for one in self.numbers],
             "findings": [asdict(one) for one in self.findings],
         }
-
-    def write(self, file: str | PathLike[str]) -> None:
-        """Write it as JSON."""
-        with atomic_path(Path(file)) as path:
-            path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
 @dataclass

@@ -85,6 +85,37 @@ def lines_of_rank(lines: Iterable[str], record: JobRecord, rank: int | None) -> 
             yield line[label.end() :]
 
 
+def read_tasks(
+    record: JobRecord,
+    task: str | None,
+    rank: int | None,
+    follow: bool,
+    name_of: Callable[[int], str],
+    lines_of: Callable[[int], Iterable[str]],
+) -> Iterator[str]:
+    """Yield the output of a job whose runs a cluster keeps, each of several below its name.
+
+    Args:
+        record: the job.
+        task: a run of its sweep; None for all.
+        rank: the process whose lines are wanted; None for all.
+        follow: whether to go on until it ends.
+        name_of: returns the cluster's name of a run by its place in the sweep.
+        lines_of: returns the lines of a run by its place in the sweep.
+
+    Raises:
+        ConfigError: the job has no such rank, or several runs would be followed.
+    """
+    check_rank(record, rank)
+    check_one_task(record, task, follow)
+    for place, each in enumerate(record.tasks):
+        if task is not None and each != task:
+            continue
+        if task is None and len(record.tasks) > 1:
+            yield f"==> {name_of(place)} <=="
+        yield from lines_of_rank(lines_of(place), record, rank)
+
+
 def read_lines(
     record: JobRecord, task: str | None, rank: int | None, follow: bool, goes_on: Callable[[], bool]
 ) -> Iterator[str]:

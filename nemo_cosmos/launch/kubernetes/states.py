@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from nemo_cosmos.errors import NemoCosmosError
-from nemo_cosmos.launch.jobs.logs import check_one_task, check_rank, lines_of_rank
+from nemo_cosmos.launch.jobs.logs import read_tasks
 from nemo_cosmos.launch.jobs.record import JobRecord
 from nemo_cosmos.launch.jobs.state import JobState, Word
 from nemo_cosmos.launch.kubernetes.commands import Kubectl
@@ -59,18 +60,14 @@ class KubernetesWatcher:
         self, record: JobRecord, task: str | None, rank: int | None, follow: bool
     ) -> Iterator[str]:
         """Read the output of the pods."""
-        check_rank(record, rank)
-        check_one_task(record, task, follow)
-        for place, each in enumerate(record.tasks):
-            if task is not None and each != task:
-                continue
-            if task is None and len(record.tasks) > 1:
-                yield f"==> {_set_of(record, place)} <=="
+
+        def lines(place: int) -> Iterator[str]:
             selector = f"{_SET_LABEL}={_set_of(record, place)}"
             if rank is not None:
                 selector += f",{_NODE_LABEL}={rank // int(record.place.get('devices', 1))}"
-            lines = self._lines(record, each, selector, follow)
-            yield from lines_of_rank(lines, record, rank)
+            return self._lines(record, record.tasks[place], selector, follow)
+
+        return read_tasks(record, task, rank, follow, partial(_set_of, record), lines)
 
     def tail(self, record: JobRecord, task: str) -> list[str]:
         """Return the last lines of its first pod."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from nemo_cosmos.errors import NemoCosmosError
-from nemo_cosmos.launch.jobs.logs import INTERVAL_S, check_one_task, check_rank, lines_of_rank
+from nemo_cosmos.launch.jobs.logs import INTERVAL_S, read_tasks
 from nemo_cosmos.launch.jobs.record import JobRecord
 from nemo_cosmos.launch.jobs.state import JobState, Word
 from nemo_cosmos.launch.names import task_name
@@ -46,14 +47,11 @@ class RayWatcher:
         self, record: JobRecord, task: str | None, rank: int | None, follow: bool
     ) -> Iterator[str]:
         """Read the output of the driver, which has that of all ranks."""
-        check_rank(record, rank)
-        check_one_task(record, task, follow)
-        for place, each in enumerate(record.tasks):
-            if task is not None and each != task:
-                continue
-            if task is None and len(record.tasks) > 1:
-                yield f"==> {_job_of(record, place)} <=="
-            yield from lines_of_rank(self._lines(record, each, follow), record, rank)
+
+        def lines(place: int) -> Iterator[str]:
+            return self._lines(record, record.tasks[place], follow)
+
+        return read_tasks(record, task, rank, follow, partial(_job_of, record), lines)
 
     def tail(self, record: JobRecord, task: str) -> list[str]:
         """Return the last lines of the driver's output."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike, fspath
-from pathlib import Path
 
 import numpy as np
 
@@ -20,8 +18,8 @@ from nemo_cosmos.controls.embodiment import (
 )
 from nemo_cosmos.controls.number_group import capital, spans
 from nemo_cosmos.errors import SampleError
-from nemo_cosmos.storage import atomic_path
-from post_training.robotics.inspection.faults import Finding, number_findings
+from post_training.finding import Finding, Findings
+from post_training.robotics.inspection.faults import number_findings
 from post_training.robotics.inspection.picture import picture_finding
 from post_training.robotics.inspection.reading import Recorded, read_recordings
 from post_training.robotics.inspection.readings import state_groups
@@ -52,7 +50,7 @@ class NumberStatistics:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Findings):
     """What was found of a data set.
 
     Attributes:
@@ -71,11 +69,6 @@ class Inspection:
     numbers: tuple[NumberStatistics, ...]
     findings: tuple[Finding, ...]
 
-    @property
-    def faults(self) -> list[Finding]:
-        """What is wrong."""
-        return [one for one in self.findings if one.status == "found"]
-
     def to_dict(self) -> JsonObject:
         """Plain data; ``embodiment`` is a record that a control takes."""
         return {
@@ -87,11 +80,6 @@ class Inspection:
             "numbers": [asdict(one) for one in self.numbers],
             "findings": [asdict(one) for one in self.findings],
         }
-
-    def write(self, file: str | PathLike[str]) -> None:
-        """Write it as JSON."""
-        with atomic_path(Path(file)) as path:
-            path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
 def inspect_dataset(
