@@ -44,6 +44,10 @@ class Cluster:
         """What waits and runs."""
         return subprocess.run(["squeue", "--noheader"], capture_output=True, text=True).stdout
 
+    def update(self, *words: str) -> None:
+        """Change what the administrator of a cluster may change."""
+        subprocess.run(["scontrol", "update", *words], check=False)
+
     def clear(self) -> None:
         """Cancel all jobs."""
         subprocess.run(["scancel", f"--user={os.getuid()}"], check=True)

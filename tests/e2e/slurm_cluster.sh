@@ -72,8 +72,9 @@ CONF
     mkdir -p "$folder/spool/n$number"
     slurmd -N "n$number"
   done
-  for _ in $(seq 100); do
-    [ "$(sinfo --noheader --format='%T' --nodes="n[1-$count]" --Node 2> /dev/null | grep -c idle)" -ge "$count" ] && break
+  # One partition only: a machine has a line for each that it is in.
+  for _ in $(seq 300); do
+    [ "$(sinfo --noheader --format='%T' --partition=main --Node 2> /dev/null | grep -cx idle)" -ge "$count" ] && break
     sleep 0.2
   done
   sinfo >&2

@@ -49,8 +49,8 @@ def command(*words: str, nodes: int = 1, devices: int = 1, **more: Any) -> Job:
     ("settings", "nodes", "said", "fix"),
     [
         ({"partition": "gpu"}, 1, "nvalid partition", "sinfo -s"),
-        ({}, 9, "node configuration is not available", "--nodes"),
-        ({"partition": "short"}, 2, "node configuration is not available", "--nodes"),
+        ({}, 9, "Partition", "--nodes"),
+        ({"partition": "short"}, 2, "Partition", "--nodes"),
         ({"partition": "short", "time": "01:00:00"}, 1, "Partition", "cluster.time"),
         ({"partition": "closed", "account": "mine"}, 1, "account", "cluster.account"),
         ({"reservation": "ours"}, 1, "reservation is invalid", "cluster.reservation"),
@@ -69,14 +69,28 @@ def test_what_slurm_cannot_run_is_refused_in_its_words(
     assert not cluster.queue() and not list_jobs()
 
 
+def test_a_job_waits_for_machines_that_are_down(launcher, cluster):
+    cluster.update("nodename=n1", "state=down", "reason=maintenance")
+    try:
+        job = cluster.number_of(launcher(partition="short", time="00:05:00").run(command("curate")))
+        cluster.wait_for(job, Word.WAITING)
+        assert "down" in state_of(job).why.lower()
+        cluster.update("nodename=n1", "state=resume")
+        cluster.wait_for(job, Word.DONE)
+    finally:
+        cluster.update("nodename=n1", "state=resume")
+
+
 def test_ranks_find_each_other_and_write_one_log(launcher, cluster):
     lines = 'echo "$RANK of $WORLD_SIZE on $SLURMD_NODENAME at $MASTER_ADDR"'
     job = cluster.number_of(launcher(lines).run(command("evaluate", "a", "b", nodes=2, devices=2)))
-    whole = list(job_log(job, follow=True))
-    assert sorted(line for line in whole if " of 4 " in line) == [
-        f"{rank}: {rank} of 4 on n{1 + rank // 2} at 127.0.0.1" for rank in range(4)
+    whole = sorted(line for line in job_log(job, follow=True) if " of 4 " in line)
+    first, second = whole[0].split()[5], whole[3].split()[5]
+    assert {first, second} < {"n1", "n2", "n3", "n4"} and first < second
+    assert whole == [
+        f"{rank}: {rank} of 4 on {(first, second)[rank // 2]} at 127.0.0.1" for rank in range(4)
     ]
-    assert list(job_log(job, rank=3)) == ["3 of 4 on n2 at 127.0.0.1"]
+    assert list(job_log(job, rank=3)) == [f"3 of 4 on {second} at 127.0.0.1"]
     cluster.wait_for(job, Word.DONE)
     with pytest.raises(ConfigError, match="between 0 and 3"):
         list(job_log(job, rank=4))

@@ -48,8 +48,6 @@ def submit(script: Path, after: str | None = None) -> str:
     """
     # A job whose predecessor has failed would wait for ever.
     order = [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"] if after else []
-    # Slurm may queue a job that asks for more than there is, and let it wait for ever.
-    _call(["sbatch", "--test-only", str(script)], f"the script '{script}'")
     said = _call(["sbatch", "--parsable", *order, str(script)], f"the script '{script}'")
     return said.strip().splitlines()[-1].partition(";")[0]
 

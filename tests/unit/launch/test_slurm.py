@@ -42,7 +42,6 @@ cat "$NEMO_COSMOS_SITE" > "$RECORDS/site"
 exit "${CODE:-0}"
 """,
     "sbatch": """
-[ "$1" = --test-only ] && exit
 echo "$*" >> "$RECORDS/submitted"
 number=$(wc -l < "$RECORDS/submitted")
 if [ "$number" = "${REFUSED:-}" ]; then
