@@ -22,9 +22,9 @@ from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from nemo_cosmos.errors import ConfigError, InputError, ServiceError
+from nemo_cosmos.services.addresses import is_on_this_machine
 from nemo_cosmos.services.messages import Message
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ CONNECT_TIMEOUT_S = 10.0
 _BAD_REQUEST = (400, 413, 415, 422)
 #: Statuses that may pass, besides every 5xx: time-out, too early, too many requests.
 _PASSING = (408, 425, 429)
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class NoAnswerError(InputError):
@@ -101,7 +100,7 @@ class Endpoint:
     @property
     def is_local(self) -> bool:
         """Whether the server is on this machine, which no proxy can reach for us."""
-        return urlsplit(self.url).hostname in _LOOPBACK
+        return is_on_this_machine(self.url)
 
 
 @dataclass(frozen=True)

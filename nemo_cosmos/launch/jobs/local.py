@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nemo_cosmos.errors import Cancelled, ConfigError
 from nemo_cosmos.launch.job import Job
-from nemo_cosmos.launch.jobs.logs import check_rank, file_tail, read_lines
+from nemo_cosmos.launch.jobs.logs import check_rank, file_tail, read_files
 from nemo_cosmos.launch.jobs.record import JOB_VARIABLE, JobRecord, is_part_of_a_job
 from nemo_cosmos.launch.jobs.state import JobState, Word
 
@@ -64,7 +64,7 @@ class LocalWatcher:
             )
         kept = JobRecord(launcher="local", number=record.number, name="", log=str(files[-1]))
         alive = lambda: not _state(record).word.is_ended  # noqa: E731 - a word longer as a function
-        yield from read_lines(kept, None, None, follow, alive)
+        yield from read_files(kept, None, None, follow, alive)
 
     def tail(self, record: JobRecord, task: str) -> list[str]:
         """Return nothing: its output went to a terminal."""

@@ -93,14 +93,14 @@ def read_tasks(
     name_of: Callable[[int], str],
     lines_of: Callable[[int], Iterable[str]],
 ) -> Iterator[str]:
-    """Yield the output of a job whose runs a cluster keeps, each of several below its name.
+    """Yield the output of a job, that of each of several runs below its name.
 
     Args:
         record: the job.
         task: a run of its sweep; None for all.
         rank: the process whose lines are wanted; None for all.
         follow: whether to go on until it ends.
-        name_of: returns the cluster's name of a run by its place in the sweep.
+        name_of: returns the name of a run by its place in the sweep.
         lines_of: returns the lines of a run by its place in the sweep.
 
     Raises:
@@ -116,10 +116,10 @@ def read_tasks(
         yield from lines_of_rank(lines_of(place), record, rank)
 
 
-def read_lines(
+def read_files(
     record: JobRecord, task: str | None, rank: int | None, follow: bool, goes_on: Callable[[], bool]
 ) -> Iterator[str]:
-    """Yield the lines of a job's files.
+    """Yield the output of a job whose runs write files, each of several below its path.
 
     Args:
         record: the job.
@@ -129,21 +129,22 @@ def read_lines(
         goes_on: whether the job may still write.
 
     Raises:
-        ConfigError: there is no such rank, several runs cannot be followed at once, or no file.
+        ConfigError: the job has no such rank or no file, or several runs would be followed.
     """
-    check_rank(record, rank)
-    check_one_task(record, task, follow)
-    tasks = [task] if task else record.tasks
-    for each in tasks:
-        path = log_file(record, each)
+
+    def path_of(place: int) -> Path:
+        path = log_file(record, record.tasks[place])
         if path is None:
             raise ConfigError(
                 f"The output of '{record.number}' ('{record.name}') went to the terminal that "
                 "started it, and was not kept."
             )
-        if len(tasks) > 1:
-            yield f"==> {path} <=="
-        yield from lines_of_rank(_lines(path, follow, goes_on), record, rank)
+        return path
+
+    def lines(place: int) -> Iterator[str]:
+        return _lines(path_of(place), follow, goes_on)
+
+    return read_tasks(record, task, rank, follow, lambda place: str(path_of(place)), lines)
 
 
 def _lines(path: Path, follow: bool, goes_on: Callable[[], bool]) -> Iterator[str]:

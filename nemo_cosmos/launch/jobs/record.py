@@ -33,8 +33,8 @@ class TrainingRun:
     """A training run of a job.
 
     Attributes:
-        folder: where it writes curves and checkpoints.
-        num_steps: the steps that it takes in all.
+        folder: the folder of its curves and checkpoints.
+        num_steps: its number of steps.
     """
 
     folder: str
@@ -46,19 +46,19 @@ class JobRecord:
     """A job that was started.
 
     Attributes:
-        launcher: the launcher that took it, which knows what became of it.
+        launcher: the name of the launcher that took it.
         number: its number or name in the queue; of a job on this machine, its process's.
         name: the job's name.
         command: the words after ``nemo-cosmos``.
-        started_s: when it was submitted, in seconds since 1970.
+        started_s: the time of its submission, in seconds since 1970.
         num_processes: its ranks.
         log: the file of its output; of a sweep with ``%a`` for the number of a run. None where its
             output went elsewhere.
         runs: its training runs, one for each variant; empty for other commands.
-        variants: of a sweep, the words of each run.
-        place: what finds the queue again, such as a namespace or an address.
-        ended: how a job ended that no queue remembers: ``done``, ``failed`` or ``cancelled``.
-        code: its exit code, if it has ended.
+        variants: the words of each run of a sweep.
+        place: the way back to its queue, such as a namespace or an address.
+        ended: the end of a job that no queue remembers: ``done``, ``failed`` or ``cancelled``.
+        code: its exit code; None before its end.
     """
 
     launcher: str
@@ -82,7 +82,7 @@ class JobRecord:
             job: the job.
             launcher: the launcher's name.
             number: the job's number in the queue.
-            more: further attributes, or others instead.
+            more: further attributes, or replacements of those.
         """
         return cls.of_chain([job], launcher, number, **more)
 
@@ -94,7 +94,7 @@ class JobRecord:
             jobs: the jobs in order; at least one.
             launcher: the launcher's name.
             number: their number in the queue.
-            more: further attributes, or others instead.
+            more: further attributes, or replacements of those.
         """
         first, *rest = jobs
         following = (word for job in rest for word in ("--then", shlex.join(job.command)))
@@ -135,7 +135,7 @@ class JobRecord:
         """Note how the job ended.
 
         Args:
-            ended: the state at the end: ``done``, ``failed`` or ``cancelled``.
+            ended: its last state: ``done``, ``failed`` or ``cancelled``.
             code: its exit code, if it is known.
         """
         replace(self, ended=ended, code=code).keep()

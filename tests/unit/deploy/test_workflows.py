@@ -164,6 +164,26 @@ def test_workflows_fit_their_schema(workflow_schema, path):
         validator.validate(wrong)
 
 
+def test_actionlint_finds_nothing(actionlint):
+    result = subprocess.run([actionlint, *WORKFLOWS], text=True, capture_output=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ("needs: [lint, test]", "needs: [lint, tests]", 'job "tests" which does not exist'),
+        ("${{ matrix.python }}", "${{ matrix.pyton }}", 'property "pyton" is not defined'),
+        ("runs-on: ubuntu-24.04", "runs-on: ubuntu-99", 'label "ubuntu-99" is unknown'),
+    ],
+)
+def test_actionlint_notices_a_fault(actionlint, tmp_path, right, wrong, words):
+    path = tmp_path / "ci.yml"
+    path.write_text((FOLDER / "ci.yml").read_text().replace(right, wrong))
+    result = subprocess.run([actionlint, path], text=True, capture_output=True, check=False)
+    assert result.returncode == 1 and words in result.stdout
+
+
 def test_the_linter_finds_nothing(zizmor):
     command = [zizmor, "--offline", "--no-progress", "--no-config", str(FOLDER)]
     result = subprocess.run(command, text=True, capture_output=True, check=False)

@@ -15,7 +15,7 @@ import pytest
 from nemo_cosmos.errors import ConfigError, JobFailedError
 from nemo_cosmos.launch import Job, LocalLauncher
 from nemo_cosmos.launch.jobs.local import recorded
-from nemo_cosmos.launch.jobs.logs import read_lines
+from nemo_cosmos.launch.jobs.logs import read_files
 from nemo_cosmos.launch.jobs.record import JobRecord, TrainingRun, find_job, read_records
 from nemo_cosmos.launch.jobs.watch import cancel_job, job_log, list_jobs
 from nemo_cosmos.progress import read_log_line
@@ -125,11 +125,11 @@ def test_lines_of_one_rank(tmp_path):
     log = tmp_path / "log"
     log.write_text(" 0: a\n10: b: 3\nsrun: error\n 0: c\n")
     kept = record(log=str(log), num_processes=11)
-    assert list(read_lines(kept, None, 0, False, lambda: False)) == ["a", "c"]
-    assert list(read_lines(kept, None, 10, False, lambda: False)) == ["b: 3"]
-    assert len(list(read_lines(kept, None, None, False, lambda: False))) == 4
+    assert list(read_files(kept, None, 0, False, lambda: False)) == ["a", "c"]
+    assert list(read_files(kept, None, 10, False, lambda: False)) == ["b: 3"]
+    assert len(list(read_files(kept, None, None, False, lambda: False))) == 4
     with pytest.raises(ConfigError, match="between 0 and 10"):
-        list(read_lines(kept, None, 11, False, lambda: False))
+        list(read_files(kept, None, 11, False, lambda: False))
 
 
 def test_a_followed_log_is_read_to_its_end(tmp_path):
@@ -142,7 +142,7 @@ def test_a_followed_log_is_read_to_its_end(tmp_path):
         return next(turns)
 
     kept = record(log=str(log))
-    assert list(read_lines(kept, None, None, True, goes_on)) == ["one", "two", "three", "four"]
+    assert list(read_files(kept, None, None, True, goes_on)) == ["one", "two", "three", "four"]
 
 
 def test_the_newest_of_a_name_is_meant_and_a_slip_names_the_nearest():
