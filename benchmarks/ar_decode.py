@@ -33,6 +33,7 @@ from pairs import Pair, machine, summary, time_call
 from nemo_cosmos.checkpoint.world.folder import load_world
 from nemo_cosmos.data.loading.latent_dataset import LatentDataset
 from nemo_cosmos.data.loading.loader import SampleDraw
+from nemo_cosmos.evaluation.statistics import mean_score
 from nemo_cosmos.models.autoregressive.costs import count_parameters
 from nemo_cosmos.models.autoregressive.decoding.drafts import Drafts
 from nemo_cosmos.models.autoregressive.decoding.loops import (
@@ -158,9 +159,18 @@ def measure(
         "is_identical": all(is_same),
         "passes_ratio_median": round(statistics.median(passes), 2),
         "passes_ratio_min": round(min(passes), 2),
+        "passes_ratio_mean": interval(passes),
+        "ratio_mean": interval([pair.theirs.wall / pair.ours.wall for pair in pairs]),
+        "cpu_ratio_mean": interval([pair.theirs.cpu / pair.ours.cpu for pair in pairs]),
         **summary(pairs),
         **machine(),
     }
+
+
+def interval(ratios: list[float]) -> list[float]:
+    """The mean over clips, and its interval."""
+    score = mean_score(ratios)
+    return [round(one, 2) for one in (score.value, score.low, score.high) if one is not None]
 
 
 def cost_curve(preset: str, num_pairs: int) -> dict[str, Any]:

@@ -182,21 +182,25 @@ def _use_plain_linear_alone() -> None:
     """
     from megatron.core.tensor_parallel import layers
 
-    parallel_linear = layers.linear_with_grad_accumulation_and_async_allreduce
-
-    @functools.wraps(parallel_linear)
-    def linear(input: torch.Tensor, weight: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        if any(kwargs.get(name) for name in _LINEAR_OPTIONS):
-            result: torch.Tensor = parallel_linear(input, weight, **kwargs)
-            return result
-        return kernels.linear(input, weight, kwargs.get("bias"))
-
-    layers.linear_with_grad_accumulation_and_async_allreduce = linear
+    # A frozen weight, such as that of a world that is loaded to be used, has a function of its own.
+    for name in ("linear_with_grad_accumulation_and_async_allreduce", "linear_with_frozen_weight"):
+        setattr(layers, name, _plain_alone(getattr(layers, name)))
     for name in (
         "copy_to_tensor_model_parallel_region",
         "reduce_from_tensor_model_parallel_region",
     ):
         setattr(layers, name, _identity_alone(getattr(layers, name)))
+
+
+def _plain_alone(parallel_linear: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    @functools.wraps(parallel_linear)
+    def linear(input: torch.Tensor, weight: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        for name in _LINEAR_OPTIONS:  # a generator would cost a decoder's step a hundredth
+            if kwargs.get(name):
+                return parallel_linear(input, weight, **kwargs)
+        return kernels.linear(input, weight, kwargs.get("bias"))
+
+    return linear
 
 
 def _identity_alone(mapping: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -193,6 +193,21 @@ def test_backward_follows_cpu_autocast() -> None:
     assert linear.weight.grad.dtype == x.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_frozen_layer_computes_what_a_trained_one_does(bias: bool) -> None:
+    """And as directly: a world that is used is frozen, and its decoder's steps are small."""
+    linear, _ = build_linear(bias=bias)
+    found = []
+    for is_trained in (True, False):
+        linear.requires_grad_(is_trained)
+        x = torch.randn(3, 2, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        out, _ = linear(x)
+        assert "Frozen" not in out.grad_fn.name(), "it is torch's own function"
+        found.append((out, *torch.autograd.grad(out.square().sum(), x)))
+    for trained, frozen in zip(*found, strict=True):
+        assert torch.equal(trained, frozen)
+
+
 def test_cuda_literals_mean_the_cpu_inside_megatron_only() -> None:
     from megatron.core.optimizer.grad_scaler import ConstantGradScaler
     from megatron.core.pipeline_parallel import schedules

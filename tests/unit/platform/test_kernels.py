@@ -173,3 +173,32 @@ def test_convolution_of_doubled_pixels(dtype: torch.dtype) -> None:
     for got, exact in zip(found, right, strict=True):
         assert got.dtype == dtype
         assert (got.double() - exact).norm() <= tolerance * exact.double().norm()
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_narrow_weight_by_columns(
+    rows: int, onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy has the same numbers and the same products, and the weight stays as it was."""
+    monkeypatch.setattr(kernels, "_onednn_is_faster", lambda _: onednn)
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(2**16, 64, generator=generator, requires_grad=True)
+    x = torch.randn(rows, 1, 64, generator=generator)
+    by_columns = kernels.by_columns(weight)
+    assert weight.is_contiguous()
+    assert by_columns.t().is_contiguous()
+    assert torch.equal(by_columns, weight)
+    expected = x.double() @ weight.double().t()
+    torch.testing.assert_close(
+        kernels.linear(x, by_columns), expected.float(), atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [torch.ones(8, 64), torch.ones(4, 2**20), torch.ones(2**16, 64, dtype=torch.bfloat16)],
+    ids=["small", "wide", "bfloat16"],
+)
+def test_a_weight_that_gains_nothing_by_columns_is_not_copied(weight: torch.Tensor) -> None:
+    assert kernels.by_columns(weight) is weight

@@ -18,7 +18,7 @@ from nemo_cosmos.models.autoregressive.network.places import Grid, check_grid
 from nemo_cosmos.models.autoregressive.network.transformer import ARNetwork, TokenInput
 from nemo_cosmos.models.common.attention.cache import KeyValueCache
 from nemo_cosmos.models.common.attention.masks import TreeMask
-from nemo_cosmos.platform import upload
+from nemo_cosmos.platform import kernels, upload
 
 PREFILL_TOKENS = 512
 """Tokens of the given frames that are fed at once: enough to fill a device, and little memory."""
@@ -69,6 +69,7 @@ class Scorer:
         self.guidance = guidance
         self.device = next(net.parameters()).device
         self.table = net.place_table(grid_thw, self.device)
+        self.output_weight_VE = kernels.by_columns(net.output.weight)
         texts = [text_BMC] if not guidance else [text_BMC, negative_BMC]
         joined = [text for text in texts if text is not None]
         self.text = net.encode_text(torch.cat(joined).to(self.device)) if joined else None
@@ -145,7 +146,7 @@ class Scorer:
 
     def _score(self, h_LBE: Tensor) -> Tensor:
         logits_LBV: Tensor
-        logits_LBV, _ = self.net.output(h_LBE)
+        logits_LBV, _ = self.net.output(h_LBE, weight=self.output_weight_VE)
         logits_LBV = gather_from_tensor_model_parallel_region(logits_LBV, group=self.net.tp_group)
         logits_LBV = logits_LBV[..., : self.net.config.vocab_size]
         if self.guidance:

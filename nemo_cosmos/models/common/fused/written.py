@@ -16,8 +16,20 @@ from nemo_cosmos.models.common.fused.formulas import EPS
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """RMS normalisation over the last axis."""
+    if not torch.is_grad_enabled():  # a decoder's small steps feel what an autograd function costs
+        return _normed_by(x, weight, eps)[0]
     normed: torch.Tensor = _RMSNorm.apply(x, weight, eps)
     return normed
+
+
+def _normed_by(
+    x: torch.Tensor, weight: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what is normalised and weighted, and the scale of each row."""
+    wide_x = x.to(torch.promote_types(x.dtype, torch.float32))
+    norm = torch.linalg.vector_norm(wide_x, dim=-1, keepdim=True)
+    scale = norm.square().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return (wide_x * scale).mul_(weight).to(x.dtype), scale
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -28,11 +40,9 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-        wide_x = x.to(torch.promote_types(x.dtype, torch.float32))
-        norm = torch.linalg.vector_norm(wide_x, dim=-1, keepdim=True)
-        scale = norm.square().div_(x.shape[-1]).add_(eps).rsqrt_()
+        normed, scale = _normed_by(x, weight, eps)
         ctx.save_for_backward(x, weight, scale)
-        return (wide_x * scale).mul_(weight).to(x.dtype)
+        return normed
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -48,6 +58,8 @@ class _RMSNorm(torch.autograd.Function):
 
 def rotate(x_LBHD: torch.Tensor, cos_LB1D: torch.Tensor, sin_LB1D: torch.Tensor) -> torch.Tensor:
     """Turn channel pairs by angles."""
+    if not torch.is_grad_enabled():
+        return _turn(x_LBHD, cos_LB1D, sin_LB1D, sign=1)
     turned: torch.Tensor = _Rotate.apply(x_LBHD, cos_LB1D, sin_LB1D)
     return turned
 

@@ -76,6 +76,16 @@ def test_the_cache_changes_no_score(build, text: bool) -> None:
     torch.testing.assert_close(fed, whole[..., : net.config.vocab_size], atol=1e-4, rtol=1e-4)
 
 
+def test_scores_by_an_output_that_lies_by_columns(build) -> None:
+    """As that of a large codebook does, of which these scores are one row of products."""
+    net = build(text=False)
+    (codes,) = prompts(net, NUM_CODES)
+    usual, laid = Scorer(net, GRID), Scorer(net, GRID)
+    laid.output_weight_VE = net.output.weight.detach().t().contiguous().t()
+    for part in codes[None].split(1, dim=1):
+        torch.testing.assert_close(laid.feed(part), usual.feed(part), atol=1e-5, rtol=1e-5)
+
+
 class Waits(TorchFunctionMode):
     """Counts what would make the host wait for a GPU: values it reads, and pageable copies."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nemo_cosmos.models.common.fused.written import layer_norm_by_row, rms_norm
+from nemo_cosmos.models.common.fused.written import layer_norm_by_row, rms_norm, rotate
 
 
 def test_rms_norm_gradients_in_float64() -> None:
@@ -39,6 +39,20 @@ def test_a_row_of_zeros() -> None:
     x = torch.zeros(2, 8, requires_grad=True)
     rms_norm(x, torch.ones(8), 1e-6).sum().backward()
     assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_steps_without_gradients_are_the_same_to_the_bit(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(5, 2, 3, 32).to(dtype)[..., :16].requires_grad_()
+    weight, (cos, sin) = torch.randn(16).to(dtype), torch.randn(2, 5, 2, 1, 8)
+    for step in (lambda: rms_norm(x, weight, 1e-6), lambda: rotate(x, cos, sin)):
+        with torch.no_grad():
+            plain = step()
+        trained = step()
+        assert trained.requires_grad
+        assert not plain.requires_grad
+        assert torch.equal(plain, trained)
 
 
 @pytest.mark.parametrize(("num_rows", "batch"), [(1, 1), (1, 2), (3, 2)])
