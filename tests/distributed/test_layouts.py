@@ -14,6 +14,7 @@ from tests.distributed.test_resharding import train as train_recipe
 from tests.distributed.test_resharding import write_data
 from tests.distributed.training_case import (
     ADAPTED,
+    MIXED,
     PACKS,
     STEERED,
     STEPS,
@@ -215,10 +216,9 @@ def test_codes_on_four_processes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", FOUR)
 def test_four_processes(
-    name: str, task: str, four_processes: ProcessPool, one_process: Expected, tmp_path: Path
+    name: str, four_processes: ProcessPool, one_process: Expected, tmp_path: Path
 ) -> None:
-    weights, expected = one_process(task)
-    compare(four_processes.run(train, task, FOUR[name], weights, str(tmp_path)), expected)
+    weights, expected = one_process(MIXED)
+    compare(four_processes.run(train, MIXED, FOUR[name], weights, str(tmp_path)), expected)

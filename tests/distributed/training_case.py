@@ -28,7 +28,9 @@ PACKED = (VIDEO, (16, 3, 2, 2), IMAGE, (16, 1, 2, 6))
 """Shapes of samples in packs, of 16, 3, 4 and 3 tokens: some packs do not divide by two."""
 STEPS = 3
 GLOBAL_BATCH = 4
-TASKS = ("text2world", "video2world", "mixed")
+MIXED = "mixed"
+"""Videos that go on from their first frames (video2world), and every other batch images."""
+TASKS = ("text2world", MIXED)
 STEERED = "steered"
 """A task of its own: as video2world, with actions that steer every latent frame, and a camera."""
 VIEWS = ("views", "views_text")
@@ -527,7 +529,7 @@ class Samples(torch.utils.data.Dataset):
         return STEPS * GLOBAL_BATCH
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image = self.task == "mixed" and index // GLOBAL_BATCH % 2 == 1
+        image = self.task == MIXED and index // GLOBAL_BATCH % 2 == 1
         if self.task in VIEWS:
             return make_views(index, with_texts=self.task == "views_text")
         sample = make_sample(index, IMAGE if image else VIDEO)
