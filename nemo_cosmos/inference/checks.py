@@ -24,7 +24,8 @@ from nemo_cosmos.checkpoint.world.config import (
 from nemo_cosmos.checkpoint.world.folder import check_tokenizer, check_weights, meta_network
 from nemo_cosmos.controls import controls_of
 from nemo_cosmos.errors import counted
-from nemo_cosmos.inference.request import CheckedRequest, Request, check_request
+from nemo_cosmos.inference.completion import check_request
+from nemo_cosmos.inference.request import CheckedRequest, Request
 from nemo_cosmos.inference.result import check_output
 from nemo_cosmos.models.common.family import get_family
 from nemo_cosmos.models.common.generator import Generator

@@ -29,6 +29,7 @@ from nemo_cosmos.checkpoint.world.folder import World, load_world
 from nemo_cosmos.checkpoint.world.folder import model_record as describe_weights
 from nemo_cosmos.controls import Signal, controls_of
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
+from nemo_cosmos.inference.completion import check_request
 from nemo_cosmos.inference.diffusion_decoder import DiffusionDecoder
 from nemo_cosmos.inference.given import FrameSource
 from nemo_cosmos.inference.layouts import encode_layouts
@@ -42,7 +43,7 @@ from nemo_cosmos.inference.offloading import (
     Turns,
     check_offload,
 )
-from nemo_cosmos.inference.request import CheckedRequest, Controls, Request, check_request
+from nemo_cosmos.inference.request import CheckedRequest, Controls, Request
 from nemo_cosmos.inference.result import Result
 from nemo_cosmos.inference.views import Rig
 from nemo_cosmos.models.common.family import get_family
