@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 
 FPS = {"robot": 10.0, "physics": 20.0, "rooms": 10.0, "driving": 10.0}
 """Scenes, and the frame rate of each by default."""
+OF_SCENE = {
+    "scenario": "physics",
+    "embodiment": "robot",
+    "rig": "driving",
+    "layout": "driving",
+    "town": "driving",
+    "room": "rooms",
+    "paint": "rooms",
+}
+"""Options that one scene alone has."""
 
 
 def command(
@@ -109,42 +119,20 @@ def command(
         nemo-cosmos simulate data/drives --scene driving --rig three --frames 17 --size 64x96
         nemo-cosmos simulate data/balls --scene physics --scenario bouncing,collision --check
     """
-    if scene not in FPS:
-        raise ConfigError(
-            f"There is no scene '{scene}'. The nearest are {nearest_names(scene, FPS)}; all: "
-            f"{', '.join(FPS)}."
-        )
-    asked = _Asked(
-        out,
-        episodes,
-        frames,
-        fps or FPS[scene],
-        *parse_size(size),
-        seed,
-        workers,
-        renderer,
-        embodiment,
+    _check_scene(
+        scene,
+        scenario=scenario,
+        embodiment=embodiment,
+        rig=rig,
+        layout=layout or None,
+        town=town,
+        room=room,
+        paint=paint,
     )
-    if scenario and scene != "physics":
-        raise ConfigError(
-            "--scenario chooses among the scenarios of '--scene physics', and the scene is "
-            f"'{scene}'. Leave one of the two out."
-        )
-    if embodiment and scene != "robot":
-        raise ConfigError(
-            "--embodiment says what the robot's actions are written in, and the scene is "
-            f"'{scene}'. Leave one of the two out."
-        )
-    if (rig or layout or town is not None) and scene != "driving":
-        raise ConfigError(
-            f"--rig, --layout and --town belong to '--scene driving', and the scene is '{scene}'. "
-            "Leave them out, or choose that scene."
-        )
-    if (room is not None or paint) and scene != "rooms":
-        raise ConfigError(
-            f"--room and --paint belong to '--scene rooms', and the scene is '{scene}'. Leave them "
-            "out, or choose that scene."
-        )
+    size_hw = parse_size(size)
+    asked = _Asked(
+        out, episodes, frames, fps or FPS[scene], *size_hw, seed, workers, renderer, embodiment
+    )
     if scene == "robot":
         job = _robot(asked)
     elif scene == "physics":
@@ -165,6 +153,26 @@ def command(
         f"{counted(report.num_episodes, 'episode')} in '{report.folder}', {report.num_new} "
         f"of them new ({report.seconds:.0f} s, renderer {report.renderer}){tail}."
     )
+
+
+def _check_scene(scene: str, **options: object) -> None:
+    """Refuse a scene that does not exist, and options of another.
+
+    Args:
+        scene: the scene's name.
+        options: the options that not all scenes have, by name; None where not given.
+    """
+    if scene not in FPS:
+        raise ConfigError(
+            f"There is no scene '{scene}'. The nearest are {nearest_names(scene, FPS)}; all: "
+            f"{', '.join(FPS)}."
+        )
+    for name, value in options.items():
+        if value not in (None, []) and scene != OF_SCENE[name]:
+            raise ConfigError(
+                f"--{name} belongs to '--scene {OF_SCENE[name]}', and the scene is '{scene}'. "
+                "Leave it out, or choose that scene."
+            )
 
 
 class _Asked(NamedTuple):

@@ -92,4 +92,4 @@ def test_drives_lead_through_one_town_where_it_is_named(tmp_path: Path, run_cli:
         captions.append(json.loads(record.read_text())["caption"])
     assert set(captions) == {"A car drives through a town of colourful houses on a clear day."}
     ran = run_cli("simulate", tmp_path / "x", "--scene", "rooms", "--town", 1)
-    assert ran.code == Exit.WRONG_USE and "--town belong to '--scene driving'" in ran.err
+    assert ran.code == Exit.WRONG_USE and "--town belongs to '--scene driving'" in ran.err
