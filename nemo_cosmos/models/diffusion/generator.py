@@ -27,6 +27,7 @@ from nemo_cosmos.models.diffusion.options import DiffusionOptions
 from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
 from nemo_cosmos.models.diffusion.process.change import (
     base_of_change,
+    change_of_pictures,
     changing_frames,
     first_frames,
 )
@@ -199,11 +200,21 @@ class DiffusionGenerator:
             sigma_max=options.sigma_max,
             progress=on_all_ranks(progress),
         )
-        if self.process.conditioning.predicts_change and conditions.frames is not None:
-            x0_BCTHW = x0_BCTHW + _base_of(conditions.frames, num_views)
-        latents_BCTHW = x0_BCTHW / self.process.edm.sigma_data
         # Decoded once: GPUs may round differently, and ranks must begin the next chunk alike.
-        return from_first_rank(lambda: decode_views(self.tokenizer, latents_BCTHW, num_views))
+        return from_first_rank(lambda: self._decode(x0_BCTHW, conditions.frames, shots))
+
+    def _decode(
+        self, x0_BCTHW: Tensor, frames: FrameCondition | None, shots: Sequence[Shot]
+    ) -> Tensor:
+        """Decode the sample, or what it changes of the first frames that were given."""
+        num_views, sigma_data = len(shots[0].views), self.process.edm.sigma_data
+        if frames is None or not self.process.conditioning.predicts_change:
+            return decode_views(self.tokenizer, x0_BCTHW / sigma_data, num_views)
+        x0_BCTHW = x0_BCTHW + _base_of(frames, num_views)
+        video_BCTHW = decode_views(self.tokenizer, x0_BCTHW / sigma_data, num_views)
+        still_BCTHW = first_frames(frames.x0_BCTHW, num_views) / sigma_data
+        still_BCTHW = decode_views(self.tokenizer, still_BCTHW, num_views)
+        return change_of_pictures(video_BCTHW, still_BCTHW, _first_pictures(shots))
 
     def _given(self, shots: Sequence[Shot], noise_BCTHW: Tensor) -> FrameCondition | None:
         """Encode the given frames into the first latents of each view.
@@ -215,7 +226,7 @@ class DiffusionGenerator:
         frames = noise_BCTHW.shape[2] // num_views
         x0_BCTHW = torch.zeros_like(noise_BCTHW)
         given_T = torch.zeros(noise_BCTHW.shape[2], dtype=torch.bool, device=self.device)
-        by_shot = [shot.given_by_view or (shot.given_BCTHW,) for shot in shots]
+        by_shot = [_given_by_view(shot) for shot in shots]
         for view, of_shots in enumerate(zip(*by_shot, strict=True)):
             given = [one for one in of_shots if one is not None]
             if not given:
@@ -249,6 +260,17 @@ class DiffusionGenerator:
         """The cameras of all shots, and their rigs where the arrays of one are there."""
         batch = {**controls, "views": [shot.views for shot in shots]}
         return camera_views(batch, self.net.config, num_frames, self.device)
+
+
+def _given_by_view(shot: Shot) -> tuple[Tensor | None, ...]:
+    return shot.given_by_view or (shot.given_BCTHW,)
+
+
+def _first_pictures(shots: Sequence[Shot]) -> list[Tensor | None]:
+    """The first given picture of each view, of all shots; None for a view without one."""
+    by_view = zip(*map(_given_by_view, shots), strict=True)
+    found = ([one[:, :, :1] for one in of_shots if one is not None] for of_shots in by_view)
+    return [torch.cat(firsts) if firsts else None for firsts in found]
 
 
 def _base_of(frames: FrameCondition, num_views: int) -> Tensor:

@@ -10,10 +10,19 @@ where x_0 is the first latent of the same view. What stands still is 0 in any ro
 to explain, and so the whole loss, is what moves. Given frames stay as they are, so that the network
 sees the room; so does a sample that is given no first frame. After sampling x_0 is added again.
 
+Pictures are made in the same way. What a tokenizer loses of a frame it loses of the same frame
+standing still, so that a video is
+
+    first picture + decoded(x) - decoded(x_0 at every frame),
+
+which leaves everything that stands still as sharp as it was given.
+
 Shape suffixes: B batch, C channels, T latent frames, H W latent rows and columns.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -49,3 +58,27 @@ def base_of_change(first_BCTHW: Tensor, changing_BT: Tensor) -> Tensor:
         changing_BT: what :func:`changing_frames` returns, of the same frames.
     """
     return first_BCTHW * changing_BT[:, None, :, None, None].to(first_BCTHW.dtype)
+
+
+def change_of_pictures(
+    video_BCTHW: Tensor, still_BCTHW: Tensor, given: Sequence[Tensor | None]
+) -> Tensor:
+    """Return the first pictures, changed as the decoded video changes; in [-1, 1].
+
+    Args:
+        video_BCTHW: the decoded sample, the views one after another along T.
+        still_BCTHW: the decoded first latent of each view, at every frame of the view.
+        given: the first picture of each view, ``(B, C, 1, H, W)``; a view without one stays as it
+            is.
+    """
+    views = zip(
+        given,
+        video_BCTHW.chunk(len(given), dim=2),
+        still_BCTHW.chunk(len(given), dim=2),
+        strict=True,
+    )
+    made = [
+        video if first is None else (first.to(video) + video - still).clamp(-1, 1)
+        for first, video, still in views
+    ]
+    return torch.cat(made, dim=2)

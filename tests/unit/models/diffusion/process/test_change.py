@@ -9,11 +9,12 @@ import torch
 
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.common.generator import Shot
-from nemo_cosmos.models.diffusion.build import build_network
+from nemo_cosmos.models.diffusion.build import WorldNetwork, build_network
 from nemo_cosmos.models.diffusion.generator import DiffusionGenerator
 from nemo_cosmos.models.diffusion.options import DiffusionOptions
 from nemo_cosmos.models.diffusion.process.change import (
     base_of_change,
+    change_of_pictures,
     changing_frames,
     first_frames,
 )
@@ -51,31 +52,60 @@ class Watched:
     def __init__(self) -> None:
         self.tokenizer = tiny_tokenizer()
         self.encode, self.latent_shape = self.tokenizer.encode, self.tokenizer.latent_shape
+        self.decoded: list[torch.Tensor] = []
 
     def decode(self, latents_BCTHW: torch.Tensor) -> torch.Tensor:
-        self.latents_BCTHW = latents_BCTHW
+        self.decoded.append(latents_BCTHW)
         return self.tokenizer.decode(latents_BCTHW)
 
 
-def test_a_network_that_foresees_no_change_repeats_the_first_frame() -> None:
+def without_foresight() -> WorldNetwork:
+    """A network whose output is 0: the data's mean at any noise."""
     ensure_model_parallel()
     net = build_network(tiny_network(num_layers=1), CHANGE).eval().requires_grad_(False)
-    for parameter in net.parameters():  # the output is 0: the data's mean at any noise
+    for parameter in net.parameters():
         parameter.zero_()
-    codec, text_BLD = Watched(), torch.ones(1, 4, 12)
+    return net
+
+
+def shot_of(steps: int) -> Shot:
     given_BCTHW = torch.rand(1, 3, 1, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    quick = DiffusionOptions(steps=2, guidance=0.0)
-    shot = Shot(text_BLD, 0 * text_BLD, 9, 32, 48, 10.0, 3, quick, given_BCTHW=given_BCTHW)
+    quick, text_BLD = DiffusionOptions(steps=steps, guidance=0.0), torch.ones(1, 4, 12)
+    return Shot(text_BLD, 0 * text_BLD, 9, 32, 48, 10.0, 3, quick, given_BCTHW=given_BCTHW)
+
+
+def test_a_network_that_foresees_no_change_repeats_the_first_frame() -> None:
+    net, shot, codec = without_foresight(), shot_of(steps=2), Watched()
 
     def later(process: DiffusionConfig) -> torch.Tensor:
+        codec.decoded.clear()
         DiffusionGenerator(net, process, codec).generate(shot)
-        return codec.latents_BCTHW[:, :, 1:]
+        return codec.decoded[0][:, :, 1:]
 
-    first_BCTHW = codec.encode(given_BCTHW).expand(-1, -1, 2, -1, -1)
+    first_BCTHW = codec.encode(shot.given_BCTHW).expand(-1, -1, 2, -1, -1)
     plain = later(replace(CHANGE, conditioning=ConditioningConfig(1, 1)))
     # The noise that no network takes away is the same; the first frame is all that differs.
     torch.testing.assert_close(later(CHANGE) - plain, first_BCTHW, rtol=0, atol=1e-4)
     assert first_BCTHW.abs().amax() > 0.3, "or both would be the same"
+
+
+def test_what_stands_still_is_as_sharp_as_it_was_given() -> None:
+    codec, shot = Watched(), shot_of(steps=1)  # one step leaves next to no noise
+    given_BCTHW = shot.given_BCTHW
+    lost_BCTHW = (codec.decode(codec.encode(given_BCTHW)) - given_BCTHW).abs()
+    assert lost_BCTHW.amax() > 0.3, "a tokenizer that loses nothing would show nothing"
+    video_BCTHW = DiffusionGenerator(without_foresight(), CHANGE, codec).generate(shot)
+    assert (video_BCTHW - given_BCTHW).abs().amax() < 0.05
+
+
+def test_pictures_change_as_the_decoded_video_does_in_each_view() -> None:
+    still_BCTHW = torch.full((1, 3, 4, 2, 2), 0.5)  # two views of two frames
+    video_BCTHW = still_BCTHW.clone()
+    video_BCTHW[:, :, [1, 3]] += 0.25
+    first_BCTHW = torch.full((1, 3, 1, 2, 2), 0.9)
+    made_BCTHW = change_of_pictures(video_BCTHW, still_BCTHW, [first_BCTHW, None])
+    # The first view begins with its picture and stays within [-1, 1]; the second was given none.
+    torch.testing.assert_close(made_BCTHW[0, 0, :, 0, 0], torch.tensor([0.9, 1.0, 0.5, 0.75]))
 
 
 def test_a_model_that_is_given_no_frame_cannot_predict_changes() -> None:
