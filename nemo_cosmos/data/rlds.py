@@ -1,9 +1,7 @@
-"""Notice RLDS data sets, which nothing here reads, and name the way in.
+"""Notice RLDS data sets where another form is expected, and name the command that reads them.
 
 RLDS (Open X-Embodiment's form) is TensorFlow Datasets' TFRecord files with ``features.json`` and
-``dataset_info.json`` beside them. Reading them takes ``tensorflow-datasets`` with TensorFlow, which
-wants a NumPy and a protobuf of its own beside NeMo's. LeRobot's scripts turn them into a LeRobot
-data set once, in an environment of their own.
+``dataset_info.json`` beside them.
 """
 
 from __future__ import annotations
@@ -19,27 +17,31 @@ _DEPTH = 3
 """Folders down to the records: ``bridge_dataset/1.0.0/*.tfrecord-00000-of-01024``."""
 
 
-def find_rlds(place: str | os.PathLike[str]) -> Path | None:
-    """Return the folder of an RLDS data set at or below a place; None where there is none.
+def list_rlds(place: str | os.PathLike[str]) -> list[Path]:
+    """Return the folders of the RLDS data sets that lie highest at or below a place.
 
     Args:
         place: a folder, or a file.
     """
+    if not Path(place).exists():
+        return []
     level = [Path(place) if Path(place).is_dir() else Path(place).parent]
     for _ in range(_DEPTH):
         level = [folder for folder in level if os.access(folder, os.R_OK | os.X_OK)]
-        for folder in level:
-            if any((folder / name).is_file() for name in _DESCRIPTIONS):
-                if next(folder.glob("*.tfrecord*"), None) is not None:
-                    return folder
-            elif next(folder.glob("*.tfrecord-*-of-*"), None) is not None:
-                return folder
+        if found := [folder for folder in level if _holds_records(folder)]:
+            return found
         level = [below for folder in level for below in sorted(folder.iterdir()) if below.is_dir()]
-    return None
+    return []
+
+
+def _holds_records(folder: Path) -> bool:
+    described = any((folder / name).is_file() for name in _DESCRIPTIONS)
+    pattern = "*.tfrecord*" if described else "*.tfrecord-*-of-*"
+    return next(folder.glob(pattern), None) is not None
 
 
 def refuse_rlds(place: str | os.PathLike[str]) -> None:
-    """Refuse an RLDS data set with the way to read it.
+    """Refuse an RLDS data set with the command that reads it.
 
     Args:
         place: a folder or file on disk, which may be no such data set.
@@ -48,14 +50,13 @@ def refuse_rlds(place: str | os.PathLike[str]) -> None:
         InputError: it is one.
     """
     try:
-        folder = find_rlds(place) if Path(place).exists() else None
+        found = list_rlds(place)
     except PermissionError:  # for those to report who read it
         return
-    if folder is None:
+    if not found:
         return
     raise InputError(
-        f"'{folder}' is an RLDS data set (TFRecord files), which only TensorFlow reads; expected "
-        "Bridge's or LeRobot's form. Convert it with LeRobot's scripts "
-        "(github.com/huggingface/lerobot, 'port_datasets'), in an environment of their own, then: "
-        f"nemo-cosmos convert lerobot {shlex.quote(f'{folder.name}_lerobot')} EPISODES"
+        f"'{found[0]}' is an RLDS data set (TFRecord files); expected videos, or another form. "
+        f"Convert it first: nemo-cosmos convert rlds {shlex.quote(str(found[0]))} EPISODES --fps "
+        "HZ (no file says the rate of the robot)."
     )

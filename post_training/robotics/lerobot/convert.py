@@ -7,23 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from nemo_cosmos.controls.embodiment import EMBODIMENT, Embodiment, Given, find_embodiment
-from nemo_cosmos.errors import ConfigError, SampleError
+from nemo_cosmos.controls.embodiment import Given
 from nemo_cosmos.storage.outputs import check_apart
-from nemo_cosmos.video import Video
-from post_training.robotics.conversion import ConversionReport, convert_all
-from post_training.robotics.episodes import write_files
+from post_training.robotics.conversion import ConversionReport
 from post_training.robotics.lerobot.reading import ACTION, STATE, LeRobotData, LeRobotEpisode
-from post_training.robotics.signal import DEFAULT_EMBODIMENT
-
-VIEWS = "views"
-"""Entry of an episode's JSON with the names of its cameras, where it has several."""
+from post_training.robotics.robot_sets import (
+    RobotRecording,
+    RobotSet,
+    Size,
+    convert_robot_set,
+)
 
 
 def convert_lerobot(
     folder: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     camera: str | Sequence[str] | None = None,
     as_action: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -59,101 +58,37 @@ def convert_lerobot(
     """
     check_apart(out, [folder])
     data = LeRobotData(folder)
-    chosen = data.views([camera] if isinstance(camera, str) else camera)
+    cameras = data.views([camera] if isinstance(camera, str) else camera)
     if size is None:
-        data.check_alike(list(chosen.values()))
-    width = int(np.prod(data.info["features"].get(ACTION, {}).get("shape") or [0]))
-    told = None
-    if as_action or embodiment is not None:
-        told = find_embodiment(DEFAULT_EMBODIMENT if embodiment is None else embodiment)
-    if told is not None and width != told.width:
-        raise ConfigError(
-            f"The actions of '{data.folder}' are {width} numbers, but the embodiment '{told.name}' "
-            f"has {told.width}: {', '.join(told.names)}. Name their embodiment (--embodiment), or "
-            "leave it and --as-action out; the numbers are then kept as 'robot_action.npy'."
-        )
-
-    def writer(episode: LeRobotEpisode, key: str) -> Callable[[], None]:
-        def write() -> None:
-            arrays = data.arrays(episode)
-            videos = _synchronous(data, episode, chosen, size)
-            named = {f"robot_{name.rpartition('.')[2]}.npy": rows for name, rows in arrays.items()}
-            if told is not None:
-                named["action.npy"] = named.pop("robot_action.npy")[:-1]
-                if (fault := told.find_row_fault(named["action.npy"])) is not None:
-                    raise SampleError(f"'action' of episode {episode.index} {fault}")
-            first, *others = videos.items()
-            record = _record(data, episode, first[1], chosen, told)
-            write_files(out, key, first[1], named, record, dict(others))
-
-        return write
-
-    episodes = {f"lerobot_{each.index:06d}": each for each in data.episodes()}
-    settings = {
-        "source": "lerobot",
-        "fps": data.fps,
-        "size": size,
-        "camera": next(iter(chosen.values())),
-        "as_action": as_action,
-    }
-    if len(chosen) > 1:
-        settings["views"] = chosen
-    if embodiment is not None and told is not None:
-        settings["embodiment"] = told.to_dict()
-    recordings = {
-        key: (f"episode {each.index}", writer(each, key)) for key, each in episodes.items()
-    }
-    report = convert_all(out, settings, recordings, progress)
-    report.num_views = len(chosen)
-    return report
+        data.check_alike(list(cameras.values()))
+    robot_set = _robot_set(data, cameras, size)
+    return convert_robot_set(robot_set, out, size, as_action, embodiment, progress)
 
 
-def _synchronous(
-    data: LeRobotData,
-    episode: LeRobotEpisode,
-    cameras: Mapping[str, str],
-    size: tuple[int, int] | None,
-) -> dict[str, Video]:
-    """The frames of all cameras; each has as many as the episode has rows."""
-    videos = {view: data.frames(episode, camera, size) for view, camera in cameras.items()}
-    view, first = next(iter(videos.items()))
-    for name, video in videos.items():
-        if (video.height, video.width) != (first.height, first.width):
-            raise SampleError(
-                f"Episode {episode.index} of '{data.folder}' has '{cameras[name]}' of "
-                f"{video.height}x{video.width} and '{cameras[view]}' of "
-                f"{first.height}x{first.width}; expected views of one size. Scale them (--size "
-                "HEIGHTxWIDTH), or choose cameras (--camera)."
-            )
-    return videos
+def _robot_set(data: LeRobotData, cameras: Mapping[str, str], size: Size | None) -> RobotSet:
+    def reader(episode: LeRobotEpisode) -> Callable[[], RobotRecording]:
+        return lambda: _read(data, episode, cameras, size)
 
-
-def _record(
-    data: LeRobotData,
-    episode: LeRobotEpisode,
-    video: Video,
-    cameras: Mapping[str, str],
-    embodiment: Embodiment | None,
-) -> dict[str, object]:
-    words = ". ".join(dict.fromkeys(episode.tasks))
-    return {
-        "split": data.split_of(episode.index),
-        **({"caption": words, "instruction": words, "caption_source": "task"} if words else {}),
-        "fps": video.fps,
-        "num_frames": video.num_frames,
-        "width": video.width,
-        "height": video.height,
-        "source": "lerobot",
-        "task": "instruction",
-        "camera": next(iter(cameras.values())),
-        **({VIEWS: list(cameras)} if len(cameras) > 1 else {}),
-        "robot": data.info.get("robot_type"),
-        **({} if embodiment is None else {EMBODIMENT: embodiment.name}),
-        "action": {
-            "names": data.names_of(ACTION),
-            "meaning": "as the robot takes it"
-            if embodiment is None
-            else f"{embodiment.title}, as whoever converted it stated",
+    return RobotSet(
+        "lerobot",
+        data.folder,
+        data.fps,
+        cameras,
+        int(np.prod(data.info["features"].get(ACTION, {}).get("shape") or [0])),
+        {
+            f"lerobot_{each.index:06d}": (f"episode {each.index}", reader(each))
+            for each in data.episodes()
         },
-        "state": {"names": data.names_of(STATE)},
-    }
+        robot=data.info.get("robot_type"),
+        action_names=data.names_of(ACTION),
+        state_names=data.names_of(STATE),
+    )
+
+
+def _read(
+    data: LeRobotData, episode: LeRobotEpisode, cameras: Mapping[str, str], size: Size | None
+) -> RobotRecording:
+    arrays = data.arrays(episode)
+    videos = {view: data.frames(episode, camera, size) for view, camera in cameras.items()}
+    split = data.split_of(episode.index)
+    return RobotRecording(arrays[ACTION], arrays.get(STATE), videos, episode.tasks, split)

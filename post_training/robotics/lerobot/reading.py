@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.data.rlds import refuse_rlds
-from nemo_cosmos.data.schema import find_views_fault
-from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, SampleError, nearest_names
+from nemo_cosmos.errors import InputError, MissingFileError, SampleError
 from nemo_cosmos.platform.dependencies import require
 from nemo_cosmos.provenance.belonging import is_same_rate
 from nemo_cosmos.video import Video, decode, index_frames
 from nemo_cosmos.video.resize import resize_frames
+from post_training.robotics.robot_sets import check_sizes, find_camera, named_views
 
 if TYPE_CHECKING:
     import pyarrow
@@ -129,18 +129,7 @@ class LeRobotData:
         Raises:
             ConfigError: there is none.
         """
-        if not self.cameras:
-            raise ConfigError(f"The data set '{self.folder}' has no camera, so it has no video.")
-        if name is None:
-            return self.cameras[0]
-        short = {each.rpartition(".")[2]: each for each in self.cameras}
-        if name not in (*self.cameras, *short):
-            known = [*self.cameras, *short]
-            raise ConfigError(
-                f"The data set has no camera '{name}'. The nearest are "
-                f"{nearest_names(name, known)}."
-            )
-        return short.get(name, name)
+        return find_camera(self.folder, self.cameras, name)
 
     def views(self, names: Sequence[str] | None) -> dict[str, str]:
         """The cameras of those names, by what their views are called.
@@ -159,14 +148,7 @@ class LeRobotData:
             depths = [name for name in self.cameras if _is_depth_map(self._features[name])]
             chosen = [name for name in self.cameras if name not in depths]
             chosen = chosen or [self.camera(None)]
-        found = {_view_of(camera): camera for camera in chosen}
-        views = tuple(_view_of(camera) for camera in chosen)
-        if (fault := find_views_fault(views)) is not None:
-            raise ConfigError(
-                f"The cameras of '{self.folder}' are {', '.join(views)}, {fault} --camera chooses "
-                "those to take."
-            )
-        return found
+        return named_views(self.folder, chosen, _view_of)
 
     def check_alike(self, cameras: Sequence[str]) -> None:
         """Require that ``info.json`` gives several cameras one size.
@@ -174,15 +156,8 @@ class LeRobotData:
         Raises:
             SampleError: they differ.
         """
-        shapes = {name: _size_of(self._features[name]) for name in cameras}
-        for name, size in shapes.items():
-            if size and shapes[cameras[0]] and size != shapes[cameras[0]]:
-                raise SampleError(
-                    f"'{self.folder / 'meta' / 'info.json'}' says that '{name}' is "
-                    f"{'x'.join(map(str, size))} and '{cameras[0]}' "
-                    f"{'x'.join(map(str, shapes[cameras[0]] or ()))}; expected views of one size. "
-                    "Scale them (--size HEIGHTxWIDTH), or choose cameras (--camera)."
-                )
+        sizes = {name: _size_of(self._features[name]) for name in cameras}
+        check_sizes(self.folder / "meta" / "info.json", sizes)
 
     def arrays(self, episode: LeRobotEpisode) -> dict[str, NDArray[np.float32]]:
         """Actions and states of an episode, a row for each frame.

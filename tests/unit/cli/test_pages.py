@@ -399,6 +399,8 @@ def robot_data(page: Page) -> None:
     page.run("nemo-cosmos dataset inspect")
     maker("test_lerobot.py").make_v2(Path("data/aloha"))
     page.run("nemo-cosmos convert lerobot")
+    shutil.copytree(ROOT / "tests/unit/post_training/robotics/rlds_by_tfds", "data/oxe")
+    page.run("nemo-cosmos convert rlds")
     page.run("nemo-cosmos curate", *CURATION)
 
 

@@ -362,21 +362,3 @@ def test_episodes_of_several_cameras_are_not_torn_apart_by_curation(tmp_path, ru
     ran = run_cli("curate", tmp_path / "out", tmp_path / "shards")
     assert ran.code == 2 and "holds episodes: each is the videos of several cameras" in ran.err
     assert "nemo-cosmos dataset shard" in ran.err
-
-
-@pytest.mark.parametrize("below", [".", "bridge_dataset/1.0.0"])
-def test_rlds_is_refused_with_the_way_in(tmp_path, run_cli, below):
-    folder = tmp_path / "oxe" / below
-    folder.mkdir(parents=True)
-    (folder / "features.json").write_text("{}")
-    (folder / "bridge_dataset-train.tfrecord-00000-of-01024").write_bytes(b"\0" * 16)
-    for words in (
-        ("convert", "lerobot", tmp_path / "oxe", tmp_path / "out"),
-        ("convert", "bridge", tmp_path / "oxe", tmp_path / "out"),
-        ("dataset", "inspect", tmp_path / "oxe", "--embodiment", "bridge_7"),
-        ("curate", tmp_path / "oxe", tmp_path / "out"),
-    ):
-        ran = run_cli(*words)
-        assert ran.code == 2, words
-        assert "is an RLDS data set" in ran.err and "nemo-cosmos convert lerobot" in ran.err, words
-    assert not (tmp_path / "out").exists()
