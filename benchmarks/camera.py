@@ -16,19 +16,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from road import Line, durations, parser_of, walk
 
 from nemo_cosmos.evaluation.record import read_record
-from nemo_cosmos.quickstart.runner import Record, Step, run_steps
-
-Line = list[str]
 
 METRICS = (
     *("--metric", "aligned_success"),
@@ -106,16 +98,6 @@ def parts(root: Path, options: argparse.Namespace) -> dict[str, list[Line]]:
     }  # fmt: skip
 
 
-def run_lines(lines: Sequence[Line]) -> Mapping[str, object]:
-    """Run commands one after another; the first that fails ends the program with its code."""
-    for line in lines:
-        print(f"nemo-cosmos {shlex.join(line)}", file=sys.stderr, flush=True)
-        done = subprocess.run([sys.executable, "-m", "nemo_cosmos", *line], stdout=sys.stderr)
-        if done.returncode:
-            sys.exit(done.returncode)
-    return {}
-
-
 def scores(root: Path) -> dict[str, dict[str, object]]:
     """The scores of all trials: value, interval and number of clips."""
     found: dict[str, dict[str, object]] = {}
@@ -127,34 +109,18 @@ def scores(root: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-def announce(number: int, count: int, step: Step, is_reused: bool) -> None:
-    """Say which part runs."""
-    print(f"[{number}/{count}] {step.title}{' (kept)' if is_reused else ''}", file=sys.stderr)
-
-
 def main() -> None:
     """Walk the road and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, help="folder for everything")
-    parser.add_argument("--from", dest="tokenizer", help="tokenizer to begin with")
-    parser.add_argument("--room", type=int, default=5, help="seed of the room")
+    numbers = {
+        **{"room": 5, "clips": 800, "held-out": 32, "tokenizer-steps": 400, "base-steps": 150},
+        **{"camera-steps": 1600, "batch": 8, "patch": 4, "width": 320, "heads": 10},
+        "sampling-steps": 12,
+    }
+    parser = parser_of(__doc__, numbers)
     parser.add_argument("--paint", default="clouds", help="patterns or clouds")
-    for name, number in (
-        *(("clips", 800), ("held-out", 32), ("tokenizer-steps", 400), ("base-steps", 150)),
-        *(("camera-steps", 1600), ("batch", 8), ("patch", 4), ("width", 320), ("heads", 10)),
-        ("sampling-steps", 12),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=number)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    steps = [
-        Step(name, name, {"commands": lines}, partial(run_lines, lines))
-        for name, lines in parts(options.out, options).items()
-    ]
-    records: list[Record] = run_steps(options.out, steps, announce)
-    seconds = {record.name: record.duration_s for record in records}
-    total = round(sum(seconds.values()))
-    print(json.dumps({"scores": scores(options.out), "seconds": seconds, "total_s": total}))
+    records = walk(options.out, parts(options.out, options))
+    print(json.dumps({"scores": scores(options.out), **durations(records)}))
 
 
 if __name__ == "__main__":

@@ -1,270 +1,141 @@
-"""Does a model of several cameras follow a car's path, and do its views show one world?
+"""Does a model of three cameras follow a car's path? The whole road, from no data to the figure.
 
-    python benchmarks/driving.py --world outputs/driving/export --drives val held_out
+    python benchmarks/driving.py outputs/driving --from outputs/quickstart/tokenizer/export
 
-Generates each recorded drive of a folder (``nemo-cosmos simulate --scene driving``) from the first
-frames of its cameras: told its own path, told another drive's, told none (as training with
-``control_dropout`` hides it), and one camera at a time. The path of each video is found by direct
-alignment of the front camera (the metrics ``aligned_position_error_cm`` and
-``aligned_rotation_error_deg``), which never looks at what the model was told. The recorded video,
-as it is and after the tokenizer, says how exactly that works; drives whose recorded video gives no
-path are left out and counted. Prints one JSON line a folder.
+Films drives through one rendered town with six rigs, trains a tokenizer on them (from the
+quickstart's, or from nothing), a base that is told no path and a model that is told one, and puts
+it on trial on new drives: of the six rigs, and of a rig whose side cameras look where no camera of
+the training did. Finished parts are kept: the same command goes on where it was stopped. Prints
+each command as it runs it, one JSON line for each folder of drives (see ``driving_trial.py``), and
+one with what each part took.
+
+Documented in docs/driving.md; the figures are in docs/results.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
+from road import Line, durations, parser_of, walk
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from nemo_cosmos.quickstart.runner import Step
 
-from nemo_cosmos.aliases import Array
-from nemo_cosmos.checkpoint.world.folder import World, load_world
-from nemo_cosmos.controls import RIG, read_signal
-from nemo_cosmos.controls.registry import TRAJECTORY
-from nemo_cosmos.evaluation import choose_metrics, evaluate_cases
-from nemo_cosmos.evaluation.metric import Case
-from nemo_cosmos.evaluation.statistics import mean_score, paired_difference
-from nemo_cosmos.models.common.family import get_family
-from nemo_cosmos.models.common.generator import Shot
-from nemo_cosmos.models.common.text import load_text_encoder
-from nemo_cosmos.models.diffusion.controls import ControlEmbedding, mask_embedding
-from nemo_cosmos.models.diffusion.options import DiffusionOptions
-from nemo_cosmos.video import decode, frames_to_tensor
-from nemo_cosmos.video.tensors import tensor_to_frames
-from post_training.driving.agreement import view_differences
-
-Frames = NDArray[np.uint8]
-METRICS = ("aligned_position_error_cm", "aligned_rotation_error_deg", "aligned_success", "psnr")
+HERE = Path(__file__).parent
+RIGS = HERE / "driving_rigs.yaml"
+FOLDERS = {"val": 2, "held_out": 3}
+"""Seeds of the drives on trial: of the training's rigs, and of the rig that was held out."""
+NUM_FRAMES, NUM_TEXT, SIZE = 9, 32, (64, 96)
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """A drive on disk."""
+def parts(root: Path, options: argparse.Namespace) -> dict[str, list[Line]]:
+    """The commands of each part, as words after ``nemo-cosmos``."""
+    height, width = SIZE
+    size = f"{height}x{width}"
+    rigs = ",".join(f"{RIGS}:spread_{degrees}" for degrees in (24, 31, 38, 54, 61, 68))
 
-    key: str
-    caption: str
-    fps: float
-    views: dict[str, Frames]
-    signals: dict[str, dict[str, Array]]
-    cameras: dict[str, dict[str, Array]]
-    depths: dict[str, Array]
+    def at(name: str) -> str:
+        return str(root / name)
+
+    def batches_of(size: int) -> Line:
+        return [f"data.micro_batch_size={size}", f"data.global_batch_size={size}"]
+
+    def run(name: str, steps: int) -> Line:
+        return [f"trainer.max_steps={steps}", f"log.log_dir={root}", f"log.name={name}"]
+
+    def simulate(name: str, episodes: int, seed: int, rig: str) -> Line:
+        shape = ("--frames", str(NUM_FRAMES), "--fps", "8", "--size", size)
+        drives = ("--episodes", str(episodes), "--seed", str(seed), "--town", str(options.town))
+        return ["simulate", at(name), "--scene", "driving", *shape, *drives, "--rig", rig]
+
+    given = ["finetune", "--from", options.tokenizer] if options.tokenizer else ["pretrain"]
+    learn = [
+        f"data.path={at('latents')}", f"data.text_length={NUM_TEXT}",
+        "model.process.conditioning.max_condition_latents=1",
+    ]  # fmt: skip
+    of_rig = {"val": rigs, "held_out": f"{RIGS}:held_out"}
+    return {
+        "simulate": [
+            simulate("train", options.drives, 1, rigs),
+            *(simulate(name, options.trials, seed, of_rig[name]) for name, seed in FOLDERS.items()),
+        ],
+        "shard": [["dataset", "shard", at("train"), at("shards")]],
+        "tokenizer": [
+            [*given, "--factory", "tokenizer_nano_cv4x8x8", f"data.path={at('shards')}",
+             f"data.size=[{height},{width}]", f"data.num_frames={NUM_FRAMES}",
+             "optim.config.lr=5e-4", *run("tokenizer", options.tokenizer_steps)],
+        ],
+        "tokenize": [
+            ["tokenize", at("shards"), at("latents"), "--tokenizer", at("tokenizer/export"),
+             "--window-frames", str(NUM_FRAMES), "--size", size, "--text-length", str(NUM_TEXT)],
+        ],
+        "base": [
+            ["pretrain", "--factory", "diffusion_nano_multiview", *learn,
+             *batches_of(options.base_batch),
+             f"model.config.patch_spatial={options.patch}",
+             f"model.config.hidden_size={options.width}",
+             f"model.config.num_attention_heads={options.heads}", *run("base", options.base_steps)],
+        ],
+        "driving": [
+            ["finetune", "--factory", "diffusion_nano_multiview_driving",
+             "--from", at("base/export"), *learn, *batches_of(options.batch),
+             f"model.process.edm.p_mean={options.p_mean}",
+             f"model.process.edm.p_std={options.p_std}",
+             "model.process.conditioning.control_dropout=0.15",
+             "trainer.callbacks.Obedience.every_n_steps=0", *run("driving", options.driving_steps)],
+        ],
+    }  # fmt: skip
 
 
-def read_drive(folder: Path, key: str) -> Recorded:
-    """Read a drive with all that its metrics need."""
-    record = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
-    stems = {
-        view: folder / (key if number == 0 else f"{key}.{view}")
-        for number, view in enumerate(record["views"])
+def put_on_trial(root: Path, options: argparse.Namespace) -> Mapping[str, object]:
+    """Score the model on both folders of drives at once, each in a process of its own."""
+    words = [sys.executable, str(HERE / "driving_trial.py"), "--out", str(root / "trial")]
+    words += ["--world", str(root / "driving/export"), "--steps", str(options.sampling_steps)]
+    # Two processes of one thread each: finding a path has no use for more.
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = {
+        name: subprocess.Popen(
+            [*words, "--drives", str(root / name)], env=alone, stdout=subprocess.PIPE, text=True
+        )
+        for name in FOLDERS
     }
-    path = read_signal(folder / f"{key}.trajectory.npy")
-    return Recorded(
-        key,
-        record["caption"],
-        record["fps"],
-        {view: decode(f"{stem}.mp4").frames_THWC for view, stem in stems.items()},
-        {"trajectory": {"trajectory": path}, "rig": read_signal(folder / f"{key}.rig.npz")},
-        {view: read_signal(f"{stem}.camera.npz") for view, stem in stems.items()},
-        {view: read_signal(f"{stem}.scene_depth.npz")["depth_m"] for view, stem in stems.items()},
-    )
-
-
-class Maker:
-    """Generates drives with one world."""
-
-    def __init__(self, folder: str, steps: int) -> None:
-        world: World = load_world(folder)
-        self.world = world
-        self.generator = get_family(world.config.family).make_generator(
-            world.net, world.config.model, world.tokenizer, world.folder
-        )
-        self.encoder = load_text_encoder(dict(world.config.text_encoder))
-        self.options = DiffusionOptions(steps=steps, guidance=0.0)
-        self.is_told = True
-        world.net.controls["driving"].register_forward_hook(self._hide)
-
-    def _hide(self, module: nn.Module, given: object, made: ControlEmbedding) -> ControlEmbedding:
-        """What the control adds; nothing where the path is not told, as in training without it."""
-        if self.is_told:
-            return made
-        assert made.timestep_BTD is not None
-        return mask_embedding(made, made.timestep_BTD.new_zeros(len(made.timestep_BTD)))
-
-    def make(
-        self, drive: Recorded, path: Array, seed: int, views: Sequence[str] | None = None
-    ) -> dict[str, Frames]:
-        """Generate the views of a drive from their first frames.
-
-        Args:
-            drive: the recorded drive.
-            path: the path that the model is told.
-            seed: seed of the noise.
-            views: the cameras; by default all.
-        """
-        names = list(views or drive.views)
-        rows = [list(drive.views).index(name) for name in names]
-        first = next(iter(drive.views.values()))
-        text_BLD = self.encoder.encode([drive.caption])[0]
-        given = [frames_to_tensor(drive.views[name][:1])[None] for name in names]
-        rig = {name: array[rows] for name, array in drive.signals["rig"].items()}
-        controls = RIG.batch(rig, 0, len(first))
-        controls |= TRAJECTORY.batch({"trajectory": path}, 0, len(first))
-        shot = Shot(
-            text_BLD,
-            torch.zeros_like(text_BLD),
-            len(first),
-            *first.shape[1:3],
-            drive.fps,
-            seed,
-            self.options,
-            given_BCTHW=given[0] if len(names) == 1 else None,
-            views=tuple(names),
-            given_by_view=tuple(given) if len(names) > 1 else (),
-            controls=controls,
-        )
-        video_CTHW = self.generator.generate(shot)[0]
-        return {
-            name: tensor_to_frames(part)
-            for name, part in zip(names, video_CTHW.chunk(len(names), dim=1), strict=True)
-        }
-
-    def rebuild(self, drive: Recorded) -> dict[str, Frames]:
-        """The recorded views after the tokenizer, the most that any model can reach."""
-        made = {}
-        for name, frames in drive.views.items():
-            with torch.no_grad():
-                latent = self.world.tokenizer.encode(frames_to_tensor(frames)[None])
-                made[name] = tensor_to_frames(self.world.tokenizer.decode(latent)[0])
-        return made
-
-
-def scores(
-    drives: Sequence[Recorded], made: Sequence[Mapping[str, Frames]]
-) -> dict[str, NDArray[np.float64]]:
-    """Values of each drive: the front camera's path, PSNR, and what views differ by."""
-    front, metrics = next(iter(drives[0].views)), choose_metrics(METRICS)
-    cases = [
-        Case(
-            drive.key,
-            views[front],
-            drive.views[front],
-            recorded={
-                "camera": drive.cameras[front],
-                "scene_depth": {"depth_m": drive.depths[front]},
-            },
-        )
-        for drive, views in zip(drives, made, strict=True)
-    ]
-    # One at a time, so that the metrics share the path of a video, which takes seconds to find.
-    clips = {case.name: evaluate_cases([case], metrics).clips[case.name].scores for case in cases}
-    found = {name: np.array([clips[drive.key][name] for drive in drives]) for name in METRICS}
-    found["views_differ"] = np.array(
-        [
-            np.nanmean(view_differences(views, drive.cameras, drive.depths))
-            for drive, views in zip(drives, made, strict=True)
-        ]
-    )
-    return found
-
-
-def evaluate(folder: Path, options: argparse.Namespace) -> dict[str, object]:
-    """Generate and score the drives of a folder."""
-    started_s = time.process_time()
-    keys = sorted(file.stem for file in folder.glob("drive_*.json"))[: options.episodes]
-    drives = [read_drive(folder, key) for key in keys]
-    # A drive whose own recorded video gives no path could show nothing of a model.
-    of_recorded = scores(drives, [drive.views for drive in drives])
-    can_follow = of_recorded["aligned_success"] > 0
-    drives = [drive for drive, can in zip(drives, can_follow, strict=True) if can]
-    videos: dict[str, list[dict[str, Frames]]] = {"recorded": [drive.views for drive in drives]}
-    if options.world:
-        maker = Maker(options.world, options.steps)
-        paths = [drive.signals["trajectory"]["trajectory"] for drive in drives]
-        videos["after the tokenizer"] = [maker.rebuild(drive) for drive in drives]
-        videos["own path"] = [
-            maker.make(drive, path, 0) for drive, path in zip(drives, paths, strict=True)
-        ]
-        others = paths[1:] + paths[:1]
-        videos["another's path"] = [
-            maker.make(drive, path, 0) for drive, path in zip(drives, others, strict=True)
-        ]
-        videos["one camera at a time"] = [
-            {
-                name: maker.make(drive, path, number, [name])[name]
-                for number, name in enumerate(drive.views)
-            }
-            for drive, path in zip(drives, paths, strict=True)
-        ]
-        maker.is_told = False
-        videos["no path"] = [
-            maker.make(drive, path, 0) for drive, path in zip(drives, paths, strict=True)
-        ]
-    found = {"recorded": {name: values[can_follow] for name, values in of_recorded.items()}}
-    found |= {name: scores(drives, made) for name, made in videos.items() if name not in found}
-    result: dict[str, object] = {
-        "folder": folder.name,
-        "drives": len(drives),
-        "left out": len(keys) - len(drives),
-    }
-    for name, values in found.items():
-        result[name] = {metric: str(mean_score(array)) for metric, array in values.items()}
-    if "own path" in found:
-        own, alone = found["own path"], found["one camera at a time"]
-        error = "aligned_position_error_cm"
-        result["own - half of no path, cm"] = str(
-            paired_difference(own[error], found["no path"][error] / 2)
-        )
-        result["own - another's, cm"] = str(
-            paired_difference(own[error], found["another's path"][error])
-        )
-        result["together - one at a time, grey levels"] = str(
-            paired_difference(own["views_differ"], alone["views_differ"])
-        )
-    result["cpu_s"] = round(time.process_time() - started_s, 1)
-    if options.sheet:
-        save_sheet(Path(options.sheet).with_suffix(f".{folder.name}.png"), drives, videos)
-    return result
-
-
-def save_sheet(
-    file: Path, drives: Sequence[Recorded], videos: Mapping[str, Sequence[Mapping[str, Frames]]]
-) -> None:
-    """Draw some drives: a block a drive, a row a way to make it, three moments of all views."""
-    import cv2
-
-    blocks = []
-    for number in np.linspace(0, len(drives) - 1, min(4, len(drives))).astype(int):
-        order = sorted(drives[number].views, key=["left", "front", "right"].index)
-        for made in videos.values():
-            frames = [made[number][view] for view in order]
-            moments = np.linspace(0, len(frames[0]) - 1, 3).astype(int)
-            blocks.append(np.hstack([np.hstack([one[t] for one in frames]) for t in moments]))
-        blocks.append(np.zeros((4, blocks[-1].shape[1], 3), np.uint8))
-    cv2.imwrite(str(file), np.vstack(blocks)[..., ::-1])
+    printed = {name: process.communicate()[0] for name, process in running.items()}
+    for process in running.values():
+        if process.returncode:
+            sys.exit(process.returncode)
+    return {name: json.loads(text) for name, text in printed.items()}
 
 
 def main() -> None:
-    """Score the worlds on each folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--world")
-    parser.add_argument("--drives", nargs="+", required=True)
-    parser.add_argument("--episodes", type=int, default=24)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--sheet")
+    """Walk the road and print the figures."""
+    numbers = {
+        **{"town": 14, "drives": 300, "trials": 24, "tokenizer-steps": 800, "base-steps": 120},
+        **{
+            "base-batch": 16,
+            "driving-steps": 600,
+            "batch": 8,
+            "patch": 4,
+            "width": 320,
+            "heads": 10,
+        },
+        "sampling-steps": 1,
+    }
+    parser = parser_of(__doc__, numbers)
+    parser.add_argument("--p-mean", type=float, default=4.0, help="mean of ln(noise) in training")
+    parser.add_argument("--p-std", type=float, default=0.7, help="its standard deviation")
     options = parser.parse_args()
-    for folder in options.drives:
-        print(json.dumps(evaluate(Path(folder), options)), flush=True)
+    asked = {"sampling_steps": options.sampling_steps}
+    trial = Step("trial", "trial", asked, partial(put_on_trial, options.out, options))
+    records = walk(options.out, parts(options.out, options), trial)
+    for found in records[-1].figures.values():
+        print(json.dumps(found))
+    print(json.dumps(durations(records)))
 
 
 if __name__ == "__main__":

@@ -53,6 +53,13 @@ def diffusion_nano_multiview_driving(post_training: bool) -> run.Partial:
 
 
 @as_recipe
+def diffusion_nano_multiview_layout(post_training: bool) -> run.Partial:
+    """Nano world of several cameras, steered by layout videos; starts from weights."""
+    recipe = diffusion_nano_multiview(post_training=True)
+    return _with_layout(recipe, "diffusion_nano_multiview_layout")
+
+
+@as_recipe
 def diffusion_7b_multiview(post_training: bool) -> run.Partial:
     """Video2World of several cameras, 7B; see :func:`diffusion_nano_multiview`.
 
@@ -75,6 +82,13 @@ def diffusion_7b_multiview_driving(post_training: bool) -> run.Partial:
     """Video2World of several cameras, 7B, steered by a car's path; starts from weights."""
     recipe = diffusion_7b_multiview(post_training=True)
     return _with_driving(recipe, "diffusion_7b_multiview_driving")
+
+
+@as_recipe
+def diffusion_7b_multiview_layout(post_training: bool) -> run.Partial:
+    """World of several cameras, 7B, steered by layout videos; starts from weights."""
+    recipe = diffusion_7b_multiview(post_training=True)
+    return _with_layout(recipe, "diffusion_7b_multiview_layout")
 
 
 def _of_several_cameras(recipe: run.Partial, name: str) -> run.Partial:
@@ -105,5 +119,13 @@ def _spread(recipe: run.Partial) -> run.Partial:
 def _with_driving(recipe: run.Partial, name: str) -> run.Partial:
     """Let a car's path and the rig of its cameras steer the model."""
     add_control(recipe, recipe.model.preset, "driving", {})
+    recipe.log.name = name
+    return recipe
+
+
+def _with_layout(recipe: run.Partial, name: str) -> run.Partial:
+    """Let what a map draws into each picture steer the model, with first frames or without."""
+    add_control(recipe, recipe.model.preset, "layout", {})
+    recipe.model.process.conditioning.min_condition_latents = 0
     recipe.log.name = name
     return recipe

@@ -58,6 +58,7 @@ RECIPES: dict[str, RecipeEntry] = {
             ("", "Video2World", True),
             ("_text2world", "Text2World", True),
             ("_driving", "Video2World, post-trained on a car's path and rig,", False),
+            ("_layout", "Video2World, post-trained on layout videos", False),
         )
     },
     "diffusion_7b_text2world": RecipeEntry(_DIFFUSION, "Text2World, 7B"),

@@ -29,6 +29,8 @@ from post_training.driving.rigs import built_in_rigs
 
 _ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 _SPLIT_SIDES = ("front_left", "front_right")
+MAX_SPEED_MPS = 150.0
+"""No car is faster; a path that is has another unit, or a jump."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,9 @@ def convert_rig(
     if reading.layouts is not None:
         layouts = find_views(Path(reading.layouts), tuple(reading.cameras))
     num_frames, fps, size = _check_together([*videos.values(), *layouts.values()])
-    rig = read_calibration(reading.calibration, reading.cameras, reading.mount_m)
+    rig = read_calibration(reading.calibration, reading.cameras, size, reading.mount_m)
     rig = dict(fit_recorded({"rig": rig}, reading.size or size)["rig"])
-    path = _read_path(reading.trajectory, num_frames)
+    path = _read_path(reading.trajectory, num_frames, fps)
     begin, end = reading.frames or (0, num_frames)
     if end > num_frames:
         raise SampleError(
@@ -153,7 +155,7 @@ def find_views(folder: Path, views: Sequence[str]) -> dict[str, Path]:
         views: names of the views.
 
     Raises:
-        MissingFileError: a view has no video.
+        MissingFileError: there is no folder, or a view has no video.
         SampleError: a view has several.
     """
     # 'clip_front_left.mp4' is no view 'left': the longest name that any rig has counts.
@@ -162,9 +164,10 @@ def find_views(folder: Path, views: Sequence[str]) -> dict[str, Path]:
         *_SPLIT_SIDES,
         *(view for rig in built_in_rigs().values() for view in rig.views),
     }
+    if not folder.is_dir():
+        raise MissingFileError(f"There is no folder '{folder}'. Check the spelling.")
     found: dict[str, list[Path]] = {view: [] for view in views}
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    for file in files:
+    for file in sorted(folder.iterdir()):
         if file.suffix.lower() not in _ENDINGS:
             continue
         ends = [name for name in names if file.stem == name or file.stem.endswith(f"_{name}")]
@@ -203,10 +206,18 @@ def _check_together(files: Sequence[Path]) -> tuple[int, float, tuple[int, int]]
     return first.num_frames, first.fps, (first.height, first.width)
 
 
-def _read_path(file: str | None, num_frames: int) -> Array | None:
+def _read_path(file: str | None, num_frames: int, fps: float) -> Array | None:
     """The car's path, checked against the videos."""
     if file is None:
         return None
     values = TRAJECTORY.values(file)
     TRAJECTORY.check_given(values, num_frames, f"'{file}'")
-    return values[TRAJECTORY.name]
+    path = values[TRAJECTORY.name]
+    places_T3 = np.asarray(path[:, :3, 3] if path.ndim == 3 else path, np.float64)
+    speeds_mps = np.linalg.norm(np.diff(places_T3, axis=0), axis=1) * fps
+    if speeds_mps.size and speeds_mps.max() > MAX_SPEED_MPS:
+        raise SampleError(
+            f"'{file}' moves at {speeds_mps.max():.4g} m/s from row {speeds_mps.argmax()} to the "
+            f"next; expected at most {MAX_SPEED_MPS:g}. Write metres, and a row for each frame."
+        )
+    return path

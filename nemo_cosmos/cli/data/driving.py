@@ -65,6 +65,8 @@ def driving(
     cameras = {}
     for name in listed(view):
         key, _, camera = name.partition("=")
+        if key in cameras:
+            raise ConfigError(f"--view names '{key}' twice; expected each view once.")
         cameras[key] = camera or key
     reading = RigReading(
         cameras,

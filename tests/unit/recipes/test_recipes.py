@@ -120,6 +120,9 @@ def test_several_cameras_are_a_setting_of_the_recipe_of_one():
         driving = get_recipe(f"diffusion_{size}_multiview_driving", post_training=True)
         assert driving.data.controls == ["driving"]
         assert [control.name for control in driving.model.controls] == ["driving"]
+        maps = get_recipe(f"diffusion_{size}_multiview_layout", post_training=True)
+        assert [control.name for control in maps.model.controls] == maps.data.controls == ["layout"]
+        assert maps.model.process.conditioning.min_condition_latents == 0, "generate begins without"
 
 
 @pytest.mark.parametrize("size", ["nano", "7b", "14b"])

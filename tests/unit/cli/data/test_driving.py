@@ -58,6 +58,7 @@ def test_a_folder_of_videos_becomes_drives_and_shards(
     ("changes", "message"),
     [
         ({"--view": "front,roof"}, "roof"),
+        ({"--view": "front,front"}, "names 'front' twice"),
         ({"--calibration": "four"}, "no rig 'four'"),
         ({"--view": "front,rear", "--calibration": "five"}, "rear"),
         ({"--mount": "1,2"}, "expected X,Y,Z"),

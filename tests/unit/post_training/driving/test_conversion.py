@@ -49,14 +49,7 @@ def pose(yaw_deg, right_m=0.0):
 def calibration():
     return {
         "intrinsics_front": LENS,
-        "intrinsics_cross_left": {
-            "height": 720,
-            "width": 1280,
-            "fx": 900,
-            "fy": 900,
-            "cx": 640,
-            "cy": 360,
-        },
+        "intrinsics_cross_left": PINHOLE,
         "pose_cross_left": pose(60, -0.9),
     }
 
@@ -116,6 +109,17 @@ def test_a_drive_without_a_path_and_with_a_rig_of_the_table(clip, tmp_path):
     assert report.num_converted == 1
     assert not (tmp_path / "out" / "drive_000000.trajectory.npy").exists()
     assert shard_recordings(tmp_path / "out", tmp_path / "shards").num_samples == 1
+    for view in ("front", "left"):
+        frames = np.zeros((3, 96, 96, 3), np.uint8)
+        encode_video(tmp_path / "square" / f"{view}.mp4", Video(frames, 10.0))
+    convert_rig(tmp_path / "square", tmp_path / "squares", RigReading(chosen.cameras, "six"))
+    made = RIG.values(tmp_path / "squares" / "drive_000000.rig.npz")
+    assert made["intrinsics"][0, 0, 0] == pytest.approx(made["intrinsics"][0, 1, 1]), "stretched"
+
+
+def test_zero_distortion_is_none(clip, tmp_path):
+    change(*of_left(distortion=[0, 0, 0, 0, 0]))(clip)
+    assert convert_rig(clip, tmp_path / "out", reading(clip)).num_converted == 3
 
 
 def test_the_longest_name_of_a_view_counts(clip):
@@ -136,6 +140,10 @@ def change(entry, value):
     return apply
 
 
+def of_left(**changes):
+    return "intrinsics_cross_left", {**PINHOLE, **changes}
+
+
 def film(shape, fps):
     return lambda folder: encode_video(
         folder / "run7_left.mp4", Video(np.zeros((*shape, 3), np.uint8), fps)
@@ -154,12 +162,22 @@ def film(shape, fps):
         (change("intrinsics_cross_left", None), SampleError, "no camera 'cross_left'"),
         (change("intrinsics_front", {**LENS, "model": "mei"}), SampleError, "of the model 'mei'"),
         (change("intrinsics_front", {"k1": 2}), SampleError, "which is not read; expected"),
+        (change(*of_left(distortion=[0.1, 0, 0, 0])), SampleError, "'distortion', which is not re"),
+        (change(*of_left(k1=0.1)), SampleError, "the distortion 'k1'"),
+        (change(*of_left(fx="wide")), SampleError, "'intrinsics_cross_left' has 'wide' as 'fx'"),
+        (change(*of_left(cx=float("nan"))), SampleError, "has nan as 'cx'"),
+        (change(*of_left(width=0)), SampleError, "of pictures of 720x0"),
+        (change(*of_left(width=720)), SampleError, "videos are 72x128: of another shape"),
+        (change("intrinsics_front", {**LENS, "center": [640]}), SampleError, "expected x and y"),
+        (change("intrinsics_front", {**LENS, "bw_poly": [0, -1]}), SampleError, "positive second"),
+        (change("intrinsics_front", {**LENS, "bw_poly": []}), SampleError, "positive second"),
         (lambda f: (f / "calibration.json").write_text("{"), SampleError, "not valid JSON"),
         (lambda f: np.save(f / "ego.npy", np.zeros((9, 3))), SampleError, "9 rows"),
         (lambda f: np.save(f / "ego.npy", np.zeros((12, 2))), SampleError, r"expected \(T, 3\)"),
         (lambda f: np.save(f / "ego.npy", np.full((12, 3), np.inf)), SampleError, "infinity"),
         (lambda f: np.save(f / "ego.npy", np.tile(TWICE, (12, 1, 1))), SampleError, "no rotation"),
         (lambda f: np.save(f / "ego.npy", np.full((12, 3), 4e6)), SampleError, "first position"),
+        (lambda f: np.save(f / "ego.npy", 100.0 * np.eye(12, 3)), SampleError, "moves at 1414 m/s"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_and_nothing_is_written(clip, tmp_path, damage, error, reason):
@@ -176,6 +194,8 @@ def test_wrong_use_is_refused(clip, tmp_path):
         reading(clip, frames=(5, 5))
     with pytest.raises(SampleError, match="has 12 frames"):
         convert_rig(clip, tmp_path / "out", reading(clip, frames=(0, 13)))
+    with pytest.raises(MissingFileError, match="no folder '.*nowhere'"):
+        convert_rig(clip / "nowhere", tmp_path / "out", reading(clip))
 
 
 REAL = {
