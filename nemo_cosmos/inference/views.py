@@ -98,6 +98,7 @@ class RecordedRig:
                 f"{where} does not name its cameras. Write their names into it as 'names', or give "
                 "them in the order of its rows (--views front,left,right)."
             )
+        RIG.check_given(values, 1, where)
         return cls(names, values)
 
     def signal(self, height: int, width: int) -> dict[str, Array]:

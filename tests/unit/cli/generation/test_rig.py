@@ -49,3 +49,9 @@ def test_rigs_that_there_are_not(tmp_path: Path) -> None:
         Cameras("six", ["front"]).find()
     with pytest.raises(MissingFileError):
         Cameras(str(tmp_path / "rig.npz")).find()
+    for wrong, reason in ((2.0, "no rotation"), (np.nan, "NaN")):
+        values = find_rig("three").signal(48, 64)
+        values["poses"][1, 0, 0] = wrong
+        np.savez(tmp_path / "mine.npz", **values)
+        with pytest.raises(SampleError, match=rf"mine\.npz.* {reason}"):
+            Cameras(str(tmp_path / "mine.npz")).find()

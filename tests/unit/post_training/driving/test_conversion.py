@@ -194,7 +194,7 @@ def test_wrong_use_is_refused(clip, tmp_path):
         reading(clip, frames=(5, 5))
     with pytest.raises(SampleError, match="has 12 frames"):
         convert_rig(clip, tmp_path / "out", reading(clip, frames=(0, 13)))
-    with pytest.raises(MissingFileError, match="no folder '.*nowhere'"):
+    with pytest.raises(MissingFileError, match=r"no folder '.*nowhere'"):
         convert_rig(clip / "nowhere", tmp_path / "out", reading(clip))
 
 
