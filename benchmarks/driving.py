@@ -32,6 +32,7 @@ RIGS = HERE / "driving_rigs.yaml"
 FOLDERS = {"val": 2, "held_out": 3}
 """Seeds of the drives on trial: of the training's rigs, and of the rig that was held out."""
 NUM_FRAMES, NUM_TEXT, SIZE = 9, 32, (64, 96)
+NOISY = ("model.process.edm.p_mean=3.0", "model.process.edm.p_std=1.2")
 
 
 def parts(root: Path, options: argparse.Namespace) -> dict[str, list[Line]]:
@@ -51,8 +52,32 @@ def parts(root: Path, options: argparse.Namespace) -> dict[str, list[Line]]:
 
     def simulate(name: str, episodes: int, seed: int, rig: str) -> Line:
         shape = ("--frames", str(NUM_FRAMES), "--fps", "8", "--size", size)
-        drives = ("--episodes", str(episodes), "--seed", str(seed), "--town", str(options.town))
-        return ["simulate", at(name), "--scene", "driving", *shape, *drives, "--rig", rig]
+        drives = (
+            "--episodes",
+            str(episodes),
+            "--seed",
+            str(seed),
+            "--town",
+            str(options.town),
+        )
+        return [
+            "simulate",
+            at(name),
+            "--scene",
+            "driving",
+            *shape,
+            *drives,
+            "--rig",
+            rig,
+        ]
+
+    def follow(name: str, before: str, steps: int, batch: int, *more: str) -> Line:
+        return [
+            *("finetune", "--factory", "diffusion_nano_multiview_driving"),
+            *("--from", at(f"{before}/export"), *learn, *batches_of(batch)),
+            "model.process.conditioning.control_dropout=0.15",
+            *("trainer.callbacks.Obedience.every_n_steps=0", *more, *run(name, steps)),
+        ]
 
     given = ["finetune", "--from", options.tokenizer] if options.tokenizer else ["pretrain"]
     learn = [
@@ -82,26 +107,35 @@ def parts(root: Path, options: argparse.Namespace) -> dict[str, list[Line]]:
              f"model.config.hidden_size={options.width}",
              f"model.config.num_attention_heads={options.heads}", *run("base", options.base_steps)],
         ],
-        "driving": [
-            ["finetune", "--factory", "diffusion_nano_multiview_driving",
-             "--from", at("base/export"), *learn, *batches_of(options.batch),
-             f"model.process.edm.p_mean={options.p_mean}",
-             f"model.process.edm.p_std={options.p_std}",
-             "model.process.conditioning.control_dropout=0.15",
-             "trainer.callbacks.Obedience.every_n_steps=0", *run("driving", options.driving_steps)],
-        ],
+        "driving": [follow("driving", "base", options.driving_steps, options.base_batch)],
+        # What one denoising step draws depends on the highest noise levels alone.
+        "driving2": [follow("driving2", "driving", options.noisy_steps, options.batch, *NOISY)],
+        "driving3": [follow("driving3", "driving2", options.last_steps, options.batch, *NOISY)],
     }  # fmt: skip
 
 
 def put_on_trial(root: Path, options: argparse.Namespace) -> Mapping[str, object]:
     """Score the model on both folders of drives at once, each in a process of its own."""
-    words = [sys.executable, str(HERE / "driving_trial.py"), "--out", str(root / "trial")]
-    words += ["--world", str(root / "driving/export"), "--steps", str(options.sampling_steps)]
+    words = [
+        sys.executable,
+        str(HERE / "driving_trial.py"),
+        "--out",
+        str(root / "trial"),
+    ]
+    words += [
+        "--world",
+        str(root / "driving3/export"),
+        "--steps",
+        str(options.sampling_steps),
+    ]
     # Two processes of one thread each: finding a path has no use for more.
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = {
         name: subprocess.Popen(
-            [*words, "--drives", str(root / name)], env=alone, stdout=subprocess.PIPE, text=True
+            [*words, "--drives", str(root / name)],
+            env=alone,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for name in FOLDERS
     }
@@ -115,7 +149,13 @@ def put_on_trial(root: Path, options: argparse.Namespace) -> Mapping[str, object
 def main() -> None:
     """Walk the road and print the figures."""
     numbers = {
-        **{"town": 14, "drives": 300, "trials": 24, "tokenizer-steps": 800, "base-steps": 120},
+        **{
+            "town": 14,
+            "drives": 300,
+            "trials": 24,
+            "tokenizer-steps": 800,
+            "base-steps": 120,
+        },
         **{
             "base-batch": 16,
             "driving-steps": 600,
@@ -127,8 +167,6 @@ def main() -> None:
         "sampling-steps": 1,
     }
     parser = parser_of(__doc__, numbers)
-    parser.add_argument("--p-mean", type=float, default=4.0, help="mean of ln(noise) in training")
-    parser.add_argument("--p-std", type=float, default=0.7, help="its standard deviation")
     options = parser.parse_args()
     asked = {"sampling_steps": options.sampling_steps}
     trial = Step("trial", "trial", asked, partial(put_on_trial, options.out, options))
