@@ -17,6 +17,7 @@ from typing import Any
 from data_curation.clip import Clip, Rejection
 from data_curation.sources.files import file_versions
 from data_curation.store import ClipStore
+from nemo_cosmos.exits import note_work
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.video import VideoInfo
 
@@ -132,6 +133,7 @@ class Journal:
         }
         with atomic_path(self._path(source)) as temporary:
             temporary.write_text(json.dumps(entry), encoding="utf-8")
+        note_work()
 
     def _path(self, source: Clip) -> Path:
         digest = hashlib.sha256(source.name.encode("utf-8", "surrogateescape")).hexdigest()

@@ -11,10 +11,15 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from enum import Enum, IntEnum
+from pathlib import Path
 from types import MappingProxyType
 
 EXIT_FILE_VARIABLE = "NEMO_COSMOS_EXIT_FILE"
 """Names the file for the code of the first rank that ends with a reason; a launcher sets it."""
+WORK_SUFFIX = ".work"
+"""Of the empty file beside it, which says that some process has saved work; a launcher removes a
+former one."""
+_has_worked = False
 
 
 class Exit(IntEnum):
@@ -30,6 +35,7 @@ class Exit(IntEnum):
     SAVED = 75  # the time limit or the queue asked for the machines; all work is saved
     HUNG = 76  # no progress for too long
     BAD_MACHINE = 77  # a machine computes wrong numbers
+    TOO_SHORT = 78  # the machines were asked for before any work was saved
     STOPPED = 130  # Ctrl-C, or SIGTERM after a save
 
 
@@ -51,6 +57,8 @@ THEN: Mapping[Exit, Then] = MappingProxyType(
         Exit.SAVED: Then.CONTINUE,
         Exit.HUNG: Then.RETRY,
         Exit.BAD_MACHINE: Then.RETRY_ELSEWHERE,
+        # Once it may be a slow start; where each turn ends so, the command would start for ever.
+        Exit.TOO_SHORT: Then.RETRY,
         Exit.STOPPED: Then.NOTHING,
     }
 )
@@ -64,6 +72,33 @@ def what_then(code: int) -> Then:
 def codes(then: Then) -> tuple[int, ...]:
     """The exit codes that a script treats alike, for ``case $code in ...``."""
     return tuple(int(code) for code, wanted in THEN.items() if wanted is then)
+
+
+def note_work() -> None:
+    """Note that work was saved that the next start of the same command need not do again.
+
+    Where a launcher waits for an exit code, processes of the command share the note.
+    """
+    global _has_worked
+    if _has_worked:
+        return
+    _has_worked = True
+    mark = _work_mark()
+    if mark is not None:
+        with suppress(OSError):  # the folder is gone
+            mark.touch()
+
+
+def saved_or_too_short() -> Exit:
+    """The code of a command whose machines were asked for: whether starting it again leads on."""
+    mark = _work_mark()
+    has_worked = _has_worked or (mark is not None and mark.exists())
+    return Exit.SAVED if has_worked else Exit.TOO_SHORT
+
+
+def _work_mark() -> Path | None:
+    path = os.environ.get(EXIT_FILE_VARIABLE)
+    return Path(f"{path}{WORK_SUFFIX}") if path else None
 
 
 def note_exit(code: int, hosts: Iterable[str] = ()) -> None:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 import pytest
 
+from nemo_cosmos import exits
 from nemo_cosmos.platform.encoding import utf8_by_default
 from nemo_cosmos.storage import delete_object, write_bytes
 
@@ -63,6 +64,18 @@ def samples_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip(f"{SAMPLES_VARIABLE} does not name a folder of sample clips")
     return Path(folder)
+
+
+@pytest.fixture
+def no_work_yet(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Begin as a process that has saved nothing; returns what does so again."""
+    monkeypatch.delenv(exits.EXIT_FILE_VARIABLE, raising=False)
+
+    def forget() -> None:
+        monkeypatch.setattr(exits, "_has_worked", False)
+
+    forget()
+    return forget
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ from nemo_cosmos.errors import (
     nearest_names,
 )
 from nemo_cosmos.exits import Exit as Exit
-from nemo_cosmos.exits import note_exit
+from nemo_cosmos.exits import note_exit, saved_or_too_short
 from nemo_cosmos.home import expanded, lend_a_home
 from nemo_cosmos.platform.encoding import utf8_by_default
 from nemo_cosmos.platform.quiet import quiet_libraries
@@ -261,7 +261,7 @@ def root(
     Start with [bold]nemo-cosmos quickstart[/bold]: from a simulated robot to a controllable world.
 
     Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by a guard, 75 saved and to be continued,
-    76 hung, 77 a machine computes wrong numbers, 130 stopped.
+    76 hung, 77 a machine computes wrong numbers, 78 too little time to save any work, 130 stopped.
     """
 
 
@@ -351,8 +351,16 @@ def _noticed(interrupts: list[int]) -> Iterator[None]:
 def _stop(interrupts: Sequence[int] = ()) -> NoReturn:
     """End as the last signal asks: a person's stop, or a queue's, which starts it again."""
     if signal.SIGUSR1 in interrupts[-1:]:
-        typer.echo("Stopped for the queue. The same command resumes.", err=True)
-        _leave(Exit.SAVED)
+        code = saved_or_too_short()
+        if code is Exit.SAVED:
+            typer.echo("Stopped for the queue. The same command resumes.", err=True)
+        else:
+            typer.echo(
+                "Stopped for the queue before any work was saved: the time is shorter than this "
+                "command needs to start. Give it more, such as by cluster.time.",
+                err=True,
+            )
+        _leave(code)
     typer.echo("Stopped. Run the same command again to resume.", err=True)
     _leave(Exit.STOPPED)
 

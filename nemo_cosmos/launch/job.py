@@ -101,6 +101,21 @@ class Job:
         keeps_scores = any(word.partition("=")[0] == "--out" for word in self.command)
         return self.command[0] in _RESUMING or (self.command[0] == "evaluate" and keeps_scores)
 
+    def retries_at(self, site: int) -> int:
+        """Return how often it starts again after a failure.
+
+        Args:
+            site: how often the site starts jobs again.
+
+        Returns:
+            the larger of its own number and the site's; 0 where failing is an answer, as of a check
+            of a cluster, which would be the same each time.
+        """
+        words = [word.partition("=")[0] for word in self.command]
+        if words[:2] == ["launch", "check"] or (words[:1] == ["evaluate"] and "--repeat" in words):
+            return self.retries
+        return max(self.retries, site)
+
     @classmethod
     def for_recipe(cls, recipe: run.Partial, command: Sequence[str] = ()) -> Self:
         """Make the job of a configured recipe, on the devices that its trainer names.

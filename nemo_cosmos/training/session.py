@@ -28,6 +28,7 @@ from nemo import lightning as nl
 from nemo_cosmos.batch import spec_of
 from nemo_cosmos.data.modules import LatentDataModule
 from nemo_cosmos.errors import ConfigError, NemoCosmosError, NumericsError, Preempted
+from nemo_cosmos.exits import note_work
 from nemo_cosmos.models.common.family import WorldModel
 from nemo_cosmos.models.common.megatron.parts import TensorPart
 from nemo_cosmos.storage import EXPORT_FOLDER, atomic_path
@@ -196,6 +197,7 @@ class TrainingSession:
                 try:
                     if not fit.step():
                         break
+                    note_work()
                 except BadStep as bad:
                     self._roll_back(bad)
             if self.step < target and self._stop() is not None:

@@ -173,7 +173,9 @@ def with_environment(plugins: object) -> list[object]:
     if ranks.is_torchrun_rank() and TorchElasticEnvironment.detect():
         return [*given, TorchElasticEnvironment()]
     if ranks.is_srun_rank() and not ranks.is_torchrun_rank():
-        return [*given, SLURMEnvironment()]
+        # Else Lightning puts the job back into the queue itself, as its script does, and lets
+        # SIGTERM pass by until the first step.
+        return [*given, SLURMEnvironment(auto_requeue=False)]
     return [*given, LightningEnvironment()]
 
 

@@ -2,8 +2,9 @@
 
     python elastic_training.py FOLDER {steady,hang,slow}
 
-``steady``: every step takes a while. ``hang``: the last rank stops for ever in step 3. ``slow``:
-the last rank takes longer than others. Every step is recorded in ``FOLDER/record.jsonl``.
+``steady``: every step takes a while. ``hang``: the last rank stops for ever in step 3, the first
+time. ``slow``: the last rank takes longer than others. Every step is recorded in
+``FOLDER/record.jsonl``.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def arguments(folder: Path, kind: str, delay_s: float = DELAY_S) -> dict[str, ob
 
         def forward_step(self, batch):
             time.sleep(delay_s)
-            if kind == "hang" and is_last and self.trainer.global_step == 2:
+            hangs = kind == "hang" and is_last and self.trainer.global_step == 2
+            if hangs and not (hung := folder / "hung").exists():
+                hung.touch()
                 time.sleep(3600)
             if kind == "slow" and is_last:
                 time.sleep(0.2)
@@ -75,7 +78,7 @@ def arguments(folder: Path, kind: str, delay_s: float = DELAY_S) -> dict[str, ob
 
     settings = Resilience(
         elastic=True, check_machine=False, slow_rank_every_n_steps=4,
-        hang_minutes=0.1 if kind == "hang" else 30,
+        hang_minutes=0.2 if kind == "hang" else 30,
     )  # fmt: skip
     made = toy.arguments(folder, MAX_STEPS, save_every=SAVE_EVERY, ema=False, resilience=settings)
     made["trainer"].callbacks.insert(0, Record(folder / "record.jsonl"))

@@ -25,6 +25,7 @@ from nemo_cosmos.launch.jobs.watch import cancel_job, job_log
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.site import compose_site
 from nemo_cosmos.testing.tiny import Clips, write_latents
+from nemo_cosmos.training.resilience.skipped import add_skipped, read_skipped
 from nemo_cosmos.training.run_folder import list_checkpoints
 
 pytestmark = [
@@ -37,7 +38,7 @@ pytestmark = [
 ]
 
 PROGRAM = Path(__file__).with_name("watched_training.py")
-NUM_STEPS, LIMIT_S = 24, 1500.0
+NUM_NODES, NUM_STEPS, LIMIT_S = 4, 24, 1500.0
 STEP = re.compile(r"step (\d+) on (\d+) ranks")
 FACTORY = "diffusion_nano_text2world"
 
@@ -58,7 +59,9 @@ def start(cluster: Any, latents: Path, tmp_path: Path) -> Any:
         name: str,
         *words: str,
         delay_s: float = 0.5,
+        start_s: float = 0.0,
         hang: Path | None = None,
+        poison: str = "",
         nodes: int = 2,
         **settings: Any,
     ) -> tuple[str, Path]:
@@ -85,7 +88,12 @@ def start(cluster: Any, latents: Path, tmp_path: Path) -> Any:
         ]
         recipe = configure_recipe(FACTORY, overrides, compose_site(), False)
         job = Job.for_recipe(recipe, ["pretrain", "--factory", FACTORY, *overrides])
-        variables = {"WATCHED_DELAY_S": str(delay_s), "WATCHED_HANG": str(hang or "")}
+        variables = {
+            "WATCHED_DELAY_S": str(delay_s),
+            "WATCHED_START_S": str(start_s),
+            "WATCHED_HANG": str(hang or ""),
+            "WATCHED_POISON": poison,
+        }
         given = {
             "python": str(program),
             "job_dir": str(tmp_path / "jobs"),
@@ -188,7 +196,8 @@ def minutes_run(job: str) -> int:
 
 
 def set_limit(job: str, minutes: int) -> None:
-    subprocess.run(["scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}"], check=True)
+    # A job that has just ended has no limit to set.
+    subprocess.run(["scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}"], check=False)
 
 
 def test_a_hang_is_ended_and_started_again(start, cluster, reference, tmp_path):
@@ -203,8 +212,12 @@ def test_a_hang_is_ended_and_started_again(start, cluster, reference, tmp_path):
     assert_same(weights(folder), reference)
 
 
-def test_without_a_machine_the_run_goes_on_with_the_other(start, cluster):
-    job, folder = start("smaller", min_nodes=1, sbatch={"exclude": "n3,n4"})
+@pytest.mark.parametrize(("nodes", "batch"), [(2, 4), (4, 12)])
+def test_without_a_machine_the_run_goes_on_with_the_others(start, cluster, nodes, batch):
+    """From a checkpoint of all, whose parts are distributed anew."""
+    others = {} if nodes == NUM_NODES else {"sbatch": {"exclude": "n3,n4"}}
+    words = [f"data.global_batch_size={batch}", "data.micro_batch_size=1"]
+    job, folder = start("smaller", *words, nodes=nodes, min_nodes=nodes - 1, **others)
     wait_until(lambda: saved(folder) >= 8, job)
     cluster.lose("n2")
     try:
@@ -213,4 +226,42 @@ def test_without_a_machine_the_run_goes_on_with_the_other(start, cluster):
         cluster.revive("n2")
     assert saved(folder) == NUM_STEPS
     ranks = {int(step): int(num) for step, num in STEP.findall("\n".join(job_log(job)))}
-    assert ranks[1] == 2 and ranks[NUM_STEPS] == 1 and ranks.keys() == set(range(1, NUM_STEPS + 1))
+    assert ranks.keys() == set(range(1, NUM_STEPS + 1))
+    assert ranks[1] == nodes and ranks[NUM_STEPS] == nodes - 1
+
+
+def test_a_bad_batch_of_one_rank_might_never_have_been_there(start, cluster):
+    """Both ranks return to the checkpoint, and go on without the batch."""
+    words = ["trainer.max_steps=8", "trainer.resilience.check_machine=false"]
+    job, folder = start("poisoned", *words, delay_s=0.0, poison="s7")
+    cluster.wait_for(job, Word.DONE, limit_s=LIMIT_S)
+    skipped = read_skipped(folder)
+    assert skipped and all(any("s7" in key for key in line.keys) for line in skipped)
+    # The same batches are left out from the beginning, and nothing is bad.
+    other = folder.with_name("without")
+    add_skipped(other, skipped)
+    job, _ = start("without", *words, delay_s=0.0)
+    cluster.wait_for(job, Word.DONE, limit_s=LIMIT_S)
+    assert read_skipped(other) == skipped
+    assert_same(weights(folder), weights(other))
+
+
+def test_a_time_limit_shorter_than_the_start_ends_with_an_error(start, cluster):
+    """Each turn is put back before its limit without a step: more of them would not help."""
+    slow = {"save_before_end_s": 60, "delay_s": 0.0, "start_s": 3600.0}
+    job, folder = start("short", time="60", retries=1, **slow)
+    for turn in range(2):
+        # As in the test of the time limit; and a signal before Python listens would be lost.
+        wait_until(lambda turn=turn: count(job, "starts late") > turn, job)
+        set_limit(job, minutes_run(job) + 2)
+        wait_until(lambda turn=turn: count(job, "before any work was saved") > turn, job)
+        set_limit(job, 60)
+    cluster.wait_for(job, Word.FAILED, limit_s=LIMIT_S)
+    assert count(job, "failed with exit code 78, and goes back into the queue") == 1
+    assert count(job, "failed 2 times in a row") == count(job, "ended with exit code 78") == 1
+    assert not saved(folder)
+
+
+def count(job: str, words: str) -> int:
+    """Lines of a job's log that hold some words; of a line of all ranks, the first one's."""
+    return sum(words in line and not line.startswith("1: ") for line in job_log(job))

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from nemo_cosmos import exits
 from nemo_cosmos.cli.main import exit_code, main
 from nemo_cosmos.errors import ConfigError, MachineError, NumericsError, Preempted
-from nemo_cosmos.exits import EXIT_FILE_VARIABLE, THEN, Exit, Then, codes, note_exit, what_then
+from nemo_cosmos.exits import (
+    EXIT_FILE_VARIABLE,
+    THEN,
+    Exit,
+    Then,
+    codes,
+    note_exit,
+    note_work,
+    saved_or_too_short,
+    what_then,
+)
 
 
 def test_every_code_has_what_follows():
@@ -21,6 +32,7 @@ def test_every_code_has_what_follows():
         (75, Then.CONTINUE),
         (76, Then.RETRY),
         (77, Then.RETRY_ELSEWHERE),
+        (78, Then.RETRY),
         (130, Then.NOTHING),
         (137, Then.RETRY),  # killed: the machine or its memory is gone
         (1, Then.RETRY),
@@ -51,11 +63,26 @@ def test_the_first_reason_is_kept(tmp_path, monkeypatch):
     assert file.read_text() == "76\n"
 
 
+def test_work_of_any_process_leads_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(exits, "_has_worked", False)
+    monkeypatch.setenv(EXIT_FILE_VARIABLE, str(tmp_path / "job.exit"))
+    assert saved_or_too_short() is Exit.TOO_SHORT
+    note_work()
+    assert saved_or_too_short() is Exit.SAVED
+    monkeypatch.setattr(exits, "_has_worked", False)  # as in another process of the job
+    assert saved_or_too_short() is Exit.SAVED
+    monkeypatch.delenv(EXIT_FILE_VARIABLE)
+    assert saved_or_too_short() is Exit.TOO_SHORT
+
+
 def test_no_launcher_and_no_folder_are_no_error(tmp_path, monkeypatch):
     monkeypatch.delenv(EXIT_FILE_VARIABLE, raising=False)
     note_exit(Exit.HUNG)
     monkeypatch.setenv(EXIT_FILE_VARIABLE, str(tmp_path / "gone" / "job.exit"))
     note_exit(Exit.HUNG)
+    monkeypatch.setattr(exits, "_has_worked", False)
+    note_work()
+    assert saved_or_too_short() is Exit.SAVED
 
 
 @pytest.mark.parametrize(

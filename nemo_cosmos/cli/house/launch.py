@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -9,6 +10,9 @@ import typer
 from nemo_cosmos.cli.kit.launching import Devices, Dryrun, Nodes, On, Where, launch
 from nemo_cosmos.cli.main import CommandEntry, CommandGroup
 from nemo_cosmos.exits import Exit
+
+#: How long the first rank has for its page after another rank's failure.
+PAGE_S = 10.0
 
 LAUNCH = CommandGroup(
     """Look at a cluster before the first long run on it.
@@ -62,6 +66,7 @@ def check(
 
 def _check_here() -> None:
     """Check the machines of this job; this process is one of its ranks, or the only one."""
+    from nemo_cosmos.launch.check.measure import machine_name
     from nemo_cosmos.launch.check.run import check_machines_of_job
     from nemo_cosmos.launch.check.verdicts import Word, page
     from nemo_cosmos.platform.ranks import is_first_process
@@ -70,7 +75,13 @@ def _check_here() -> None:
     verdicts = check_machines_of_job(compose_site())
     if is_first_process():
         typer.echo(page(verdicts))
-    if any(verdict.word is not Word.FINE for verdict in verdicts) and is_first_process():
+        if any(verdict.word is not Word.FINE for verdict in verdicts):
+            raise typer.Exit(Exit.FAILED)
+    elif verdicts[-1].word is Word.WRONG:
+        typer.echo(f"{machine_name()}: {verdicts[-1].text}", err=True)
+        # The first rank may wait for this one, which its launcher ends when a rank fails; but where
+        # it knows of the failure, it prints its page first.
+        time.sleep(PAGE_S)
         raise typer.Exit(Exit.FAILED)
 
 

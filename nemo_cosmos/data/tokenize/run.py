@@ -38,6 +38,7 @@ from nemo_cosmos.data.tokenize.shard_encoder import (
 )
 from nemo_cosmos.data.tokenize.windows import cut_windows
 from nemo_cosmos.errors import ConfigError, SampleError
+from nemo_cosmos.exits import note_work
 from nemo_cosmos.provenance.belonging import ALLOWED_KEY, check_together
 from nemo_cosmos.storage import atomic_path, path_from_folder
 from nemo_cosmos.video import frames_to_tensor
@@ -110,6 +111,7 @@ def tokenize_shards(
         if report is None:
             progress = _offset(on_clip, done, total)
             report = encoder.write(clips[source], source, folder, place, progress)
+            note_work()
         reports.append(report)
         done += len(clips[source])
         if on_clip is not None:

@@ -14,6 +14,7 @@ import numpy as np
 from nemo_cosmos.evaluation.cases import CaseScores
 from nemo_cosmos.evaluation.codes.counts import CodeCounts
 from nemo_cosmos.evaluation.metric import Metric
+from nemo_cosmos.exits import note_work
 from nemo_cosmos.storage import atomic_path
 
 #: Raise it when a metric's numbers change, so that kept ones are not taken for new ones.
@@ -85,6 +86,7 @@ class ScoreJournal:
             arrays["codes"] = np.stack([scores.codes.codes_U, scores.codes.counts_U])
         with atomic_path(self._path(about)) as temporary, temporary.open("wb") as handle:
             np.savez(handle, allow_pickle=False, scores=np.array(json.dumps(kept)), **arrays)
+        note_work()
 
     def _path(self, about: object) -> Path:
         content = json.dumps([VERSION, self._asked, about], sort_keys=True)

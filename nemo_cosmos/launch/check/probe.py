@@ -49,8 +49,15 @@ class Probe(pl.Callback, IOMixin):
         everyone: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(everyone, self.own)
         found.ranks = everyone
-        wrong = [check.text for check in check_kernels()[-2:] if not check.works]
-        found.wrong_exchange = wrong
+        # Those of this machine alone have been computed before; these two are the exchanges.
+        wrong = "; ".join(check.text for check in check_kernels()[-2:] if not check.works)
+        wrong_of: list[Any] = [""] * len(everyone)
+        dist.all_gather_object(wrong_of, wrong)
+        found.wrong_exchange = [
+            f"{rank.host} (rank {rank.rank}): {text}"
+            for rank, text in zip(everyone, wrong_of, strict=True)
+            if text
+        ]
         machines = ranks_of_machines([rank.host for rank in everyone])
         # Every rank takes part in making every group.
         groups = [dist.new_group(ranks) for ranks in machines]

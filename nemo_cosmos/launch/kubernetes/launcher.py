@@ -92,7 +92,7 @@ class KubernetesLauncher:
             name=file_name(first.name),
             settings=settings,
             sets=_sets(jobs, name, settings),
-            retries=max(settings.retries, *(job.retries for job in jobs)),
+            retries=max(job.retries_at(settings.retries) for job in jobs),
             hopeless=[code for code in hopeless if code],
             to_be_continued=list(codes(Then.CONTINUE)),
             kept=choices_for_jobs(),

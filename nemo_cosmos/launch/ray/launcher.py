@@ -122,7 +122,7 @@ class RayLauncher:
             f"--devices={resources.devices_per_node}",
             f"--gpus={gpus}",
             f"--cpus={settings.cpus}",
-            f"--retries={max(job.retries, settings.retries)}",
+            f"--retries={job.retries_at(settings.retries)}",
             *(f"--resource={key}={amount}" for key, amount in settings.resources.items()),
             *(f"--secret={name}" for name in settings.secrets),
             *(f"--env={key}={value}" for key, value in sorted(environment.items())),

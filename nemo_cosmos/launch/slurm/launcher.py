@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_cosmos.errors import ConfigError
-from nemo_cosmos.exits import EXIT_FILE_VARIABLE, Then, codes
+from nemo_cosmos.exits import EXIT_FILE_VARIABLE, WORK_SUFFIX, Then, codes
 from nemo_cosmos.launch.checks import fits_on
 from nemo_cosmos.launch.environment import job_environment
 from nemo_cosmos.launch.job import Job, Started, command_of
@@ -75,9 +75,10 @@ class SlurmLauncher:
                 " ".join(self._added_words(job, bool(smaller))),
             ),
             signal=SIGNAL if self._signal_s(job) else None,
-            retries=max(job.retries, settings.retries),
+            retries=job.retries_at(settings.retries),
             excluded=settings.sbatch.get("exclude"),
             exit_variable=EXIT_FILE_VARIABLE,
+            work_suffix=WORK_SUFFIX,
             nothing_codes=codes(Then.NOTHING),
             continue_codes=codes(Then.CONTINUE),
         )
@@ -189,7 +190,8 @@ class SlurmLauncher:
     def _goes_back(self, job: Job) -> bool:
         """Whether the job may start again: after a failure, a save, or a lost machine."""
         settings = self.settings
-        return bool(max(job.retries, settings.retries) or self._signal_s(job) or settings.min_nodes)
+        retries = job.retries_at(settings.retries)
+        return bool(retries or self._signal_s(job) or settings.min_nodes)
 
     def _signal_s(self, job: Job) -> int:
         """How long before its time is up the job is told to save; 0 where it could not go on."""

@@ -12,7 +12,7 @@ import warnings
 import pytest
 import typer
 
-from nemo_cosmos import __version__
+from nemo_cosmos import __version__, exits
 from nemo_cosmos.cli import main as cli
 from nemo_cosmos.cli.main import Exit
 from nemo_cosmos.errors import (
@@ -190,12 +190,21 @@ def test_an_interrupt_is_one_whatever_a_library_makes_of_it(fake_command, capsys
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
-def test_a_queue_that_wants_its_machines_back_starts_the_command_again(
-    fake_command, capsys, handler
+@pytest.mark.parametrize(
+    ("has_worked", "code", "said"),
+    [
+        (True, cli.Exit.SAVED, "Stopped for the queue. The same command resumes.\n"),
+        (False, cli.Exit.TOO_SHORT, "Stopped for the queue before any work was saved"),
+    ],
+)
+def test_a_queue_that_wants_its_machines_back_learns_whether_to_start_the_command_again(
+    fake_command, capsys, no_work_yet, handler, has_worked, code, said
 ):
     """What Slurm sends before the time limit; its scripts let processes ignore it until then."""
 
     def command() -> None:
+        if has_worked:
+            exits.note_work()
         child = os.fork()
         if not child:  # a helper of the command leaves it to its parent
             signal.raise_signal(signal.SIGUSR1)
@@ -206,11 +215,11 @@ def test_a_queue_that_wants_its_machines_back_starts_the_command_again(
     fake_command(command)
     before = signal.signal(signal.SIGUSR1, handler)
     try:
-        assert run("fake") == cli.Exit.SAVED
+        assert run("fake") == code
         assert signal.getsignal(signal.SIGUSR1) is handler
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert capsys.readouterr().err == "Stopped for the queue. The same command resumes.\n"
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_an_interrupt_before_the_first_step_is_no_failure(fake_command):

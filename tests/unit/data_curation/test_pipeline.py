@@ -26,6 +26,7 @@ from data_curation.stages.words import WordsStage
 from data_curation.store import ClipStore
 from nemo_cosmos.data.shards.writer import read_samples
 from nemo_cosmos.errors import ConfigError, InputError, MissingFileError, StorageFullError
+from nemo_cosmos.exits import Exit, saved_or_too_short
 from nemo_cosmos.video import Video, decode, encode_video
 
 sys.path.append(str(Path(__file__).parent))  # what tests share is imported by name
@@ -153,12 +154,14 @@ def test_a_full_disk_ends_the_run_and_keeps_what_was_written(
     assert curate(raw, output, SETTINGS).num_clips == 4
 
 
-def test_a_source_goes_on_behind_its_last_long_stage(raw, tmp_path, monkeypatch):
+def test_a_source_goes_on_behind_its_last_long_stage(raw, tmp_path, monkeypatch, no_work_yet):
     curate(raw, tmp_path / "straight", SETTINGS)
+    no_work_yet()
     monkeypatch.setattr(worker, "WORTH_KEEPING_S", 0.0)
     monkeypatch.setattr(Journal, "record", stop_behind_transcode_of_robot(Journal.record))
     with pytest.raises(KeyboardInterrupt):
         curate(raw, tmp_path / "out", SETTINGS)
+    assert saved_or_too_short() is Exit.SAVED
     monkeypatch.undo()
     seen = []
     transcode = TranscodeStage.process

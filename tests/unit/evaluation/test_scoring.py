@@ -31,6 +31,7 @@ from nemo_cosmos.evaluation import (
     write_report,
 )
 from nemo_cosmos.evaluation.sharing import ScoreJournal
+from nemo_cosmos.exits import Exit, saved_or_too_short
 from nemo_cosmos.video import Video, encode_video
 
 
@@ -182,11 +183,14 @@ def counting(name: str = "counted", version: str = "1", stop_at: int | None = No
     return metric, calls
 
 
-def test_a_stopped_run_resumes_and_gives_the_same(folders, tmp_path):
+def test_a_stopped_run_resumes_and_gives_the_same(folders, tmp_path, no_work_yet):
     whole = evaluate_folders(*folders, [counting()[0], GAP], work=tmp_path / "other")
-    stopping, calls = counting(stop_at=2)
-    with pytest.raises(StoppedError):
-        evaluate_folders(*folders, [stopping, GAP], work=tmp_path / "work")
+    no_work_yet()
+    for stop_at, code in ((0, Exit.TOO_SHORT), (2, Exit.SAVED)):
+        stopping, calls = counting(stop_at=stop_at)
+        with pytest.raises(StoppedError):
+            evaluate_folders(*folders, [stopping, GAP], work=tmp_path / "work")
+        assert saved_or_too_short() is code
     metric, calls = counting()
     progress: list[tuple[int, int]] = []
     resumed = evaluate_folders(

@@ -57,6 +57,21 @@ def test_a_job_has_something_to_run(large):
         Resources(num_nodes=0)
 
 
+@pytest.mark.parametrize(
+    ("words", "own", "times"),
+    [
+        (("curate", "raw", "shards"), 0, 2),
+        (("curate", "raw", "shards"), 3, 3),
+        (("evaluate", "a", "b", "--out", "c"), 0, 2),
+        (("launch", "check"), 0, 0),
+        (("evaluate", "--repeat=evaluation.json"), 0, 0),
+        (("evaluate", "--repeat", "evaluation.json"), 1, 1),
+    ],
+)
+def test_what_fails_as_an_answer_is_not_asked_again(words, own, times):
+    assert Job(words[0], command=words, retries=own).retries_at(2) == times
+
+
 def test_one_process_runs_here_and_several_through_torchrun():
     assert isinstance(launcher_for(Job.for_command(["models"]), LOCAL), LocalLauncher)
     several = Job.for_command(["generate", "world"], Resources(devices_per_node=2))

@@ -108,3 +108,5 @@ def test_a_rank_that_srun_started_is_one_of_several(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, value)
     trainer = WorldTrainer(max_steps=1, devices=2, accelerator="cpu")
     assert (trainer.world_size, trainer.global_rank) == (2, 1)
+    # The job's script puts it back into the queue, once.
+    assert not trainer._accelerator_connector.cluster_environment.auto_requeue

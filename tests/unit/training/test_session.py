@@ -24,6 +24,7 @@ from nemo_cosmos.errors import (
     NumericsError,
     Preempted,
 )
+from nemo_cosmos.exits import Exit, saved_or_too_short
 from nemo_cosmos.models.common.megatron.parts import TensorPart
 from nemo_cosmos.platform.accelerator import self_check
 from nemo_cosmos.platform.accelerator.self_check import KernelCheck
@@ -283,13 +284,14 @@ class SignalAt(pl.Callback):
 
 
 @pytest.mark.parametrize("then", [(), (signal.SIGTERM,)])
-def test_a_preempted_run_saves_and_asks_to_be_continued(whole, toy, tmp_path, then):
+def test_a_preempted_run_saves_and_asks_to_be_continued(whole, toy, tmp_path, then, no_work_yet):
     """Also where the queue sends SIGTERM before the step has ended."""
     handler = signal.getsignal(signal.SIGUSR1)
     arguments = toy.arguments(tmp_path, STEPS)
     arguments["trainer"].callbacks.insert(0, SignalAt(3, signal.SIGUSR1, *then))
     with pytest.raises(Preempted, match=r"step 3 is saved"):
         api.pretrain(**arguments)
+    assert saved_or_too_short() is Exit.SAVED
     assert signal.getsignal(signal.SIGUSR1) == handler
     assert [step for _, step in list_checkpoints(tmp_path / "toy")] == [3]
     assert_same(exported(api.pretrain(**toy.arguments(tmp_path, STEPS))), exported(whole))

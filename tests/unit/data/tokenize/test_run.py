@@ -28,6 +28,7 @@ from nemo_cosmos.errors import (
     NumericsError,
     SampleError,
 )
+from nemo_cosmos.exits import Exit, saved_or_too_short
 from nemo_cosmos.video import Video, decode, encode_video
 
 from ..conftest import npy
@@ -42,9 +43,10 @@ def test_windows_reach_the_end_of_the_clip(num_frames, expected):
     assert window_starts(num_frames, 9, 8) == expected
 
 
-def test_writes_what_the_data_module_reads(curated, tmp_path, encoders):
+def test_writes_what_the_data_module_reads(curated, tmp_path, encoders, no_work_yet):
     describe = {"tokenizer": tmp_path / "out" / "tok"}
     dataset = run(curated, tmp_path / "out", encoders, describe=describe)
+    assert saved_or_too_short() is Exit.SAVED
     assert dataset["num_samples"] == 9
     assert dataset["num_clips"] == 3
     assert dataset["latent_shape"] == [16, 2, 4, 6]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from nemo_cosmos.cli.house import launch as command
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.launch.check import run
 from nemo_cosmos.launch.check.verdicts import Findings, Word, judge, page
 from nemo_cosmos.launch.checks import training_checks
+from nemo_cosmos.platform import ranks
 from nemo_cosmos.site import compose_site
 
 
@@ -44,6 +46,25 @@ def test_a_training_that_fails_is_a_verdict(site, tmp_path, monkeypatch, run_cli
     assert judge(fail(site, tmp_path, run.facts_of_rank()), 10)[2].word is Word.FINE
     ran = run_cli("launch", "check")
     assert ran.code == 1 and "need attention: " in ran.out and "10 steps.\n" in ran.out
+
+
+def test_a_rank_that_cannot_train_says_so_and_ends_the_others(site, monkeypatch, run_cli):
+    """The first one may wait for it in vain."""
+    failed = Findings(ranks=[run.facts_of_rank()], error="n2 does not see the folder")
+    monkeypatch.setattr(run, "_train", lambda *_: failed)
+    monkeypatch.setattr(ranks, "is_first_process", lambda: False)
+    monkeypatch.setattr(run, "is_first_process", lambda: False)
+    monkeypatch.setattr(command, "PAGE_S", 0.0)
+    monkeypatch.setenv("SLURMD_NODENAME", "n2")
+    ran = run_cli("launch", "check")
+    assert ran.code == 1 and not ran.out
+    assert "n2: the nano recipe does not train: n2 does not see the folder" in ran.err
+
+
+def test_a_check_is_made_once(site, run_cli):
+    """What it finds is its answer, and the same each time."""
+    ran = run_cli("launch", "check", "--on", "slurm", "--dryrun")
+    assert ran.code == 0 and "requeue" not in ran.out
 
 
 def test_a_cluster_is_checked_by_a_job_of_all_its_devices(site, run_cli):

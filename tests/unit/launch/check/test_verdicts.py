@@ -43,6 +43,14 @@ def changed(rank: int, **changes: Any) -> Findings:
     return everyone
 
 
+def two(first: float, second: float) -> Findings:
+    """What is found on two machines of one rank each, of some speeds."""
+    both = found(2, 1)
+    speeds = zip(both.ranks, (first, second), strict=True)
+    both.ranks = [replace(rank, tflop_per_s=speed) for rank, speed in speeds]
+    return both
+
+
 def bad(findings: Findings) -> dict[str, tuple[str, str]]:
     """Verdicts that are not fine: the word and the text by the name."""
     verdicts = judge(findings, NUM_STEPS)
@@ -70,6 +78,8 @@ def test_a_cluster_without_a_fault_fills_a_page():
         (changed(3, wrong=("attention is off",)), "numbers", "wrong", "n1 (rank 3): attention"),
         (found(wrong_exchange=["sum over ranks is off"]), "numbers", "wrong", "sum over ranks"),
         (changed(2, tflop_per_s=300.0), "speed", "slow", "n1 (rank 2) 300"),
+        (two(600.0, 400.0), "speed", "slow", "n1 (rank 1) 400"),
+        (two(400.0, 600.0), "speed", "slow", "n0 (rank 0) 400"),
         (found(within_gb_s=12.0), "exchange within a machine", "slow", "nvidia-smi topo"),
         (found(across_gb_s=1.1), "exchange across machines", "slow", "cluster.ib_devices"),
         (found(error="no module"), "10 steps", "wrong", "does not train: no module"),
