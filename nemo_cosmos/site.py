@@ -6,12 +6,15 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nemo_cosmos.errors import ConfigError, nearest_names
 from nemo_cosmos.home import conf_folder, expanded, user_folder
 from nemo_cosmos.storage import atomic_path
 from nemo_cosmos.storage.paths import expand_home
+
+if TYPE_CHECKING:
+    from yaml import YAMLError
 
 SITE_VARIABLE = "NEMO_COSMOS_SITE"
 CONFIG_NAME = "config"
@@ -109,15 +112,36 @@ def compose_site(words: Sequence[str] = (), with_kept: bool = True) -> dict[str,
     try:
         with initialize_config_dir(str(conf_folder().absolute()), version_base="1.3"):
             composed = compose(CONFIG_NAME, overrides=overrides)
-    except (HydraException, YAMLError) as error:
+    except YAMLError as error:
+        raise ConfigError(_yaml_said(error)) from error
+    except HydraException as error:
         if found := _UNKNOWN_KEY.match(str(error)):
             _refuse_key(found[1], all_words)
         raise ConfigError(
-            f"The site's settings {all_words} do not compose: {str(error).splitlines()[0]} Groups "
-            f"and options are {groups()}. 'nemo-cosmos configure' shows what is in force."
+            f"The site's settings {' '.join(all_words)} do not compose: "
+            f"{str(error).splitlines()[0].rstrip('.')}. 'nemo-cosmos configure' shows the groups, "
+            "their options, and what is in force."
         ) from error
     plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    for group in groups():
+        if not isinstance(plain.get(group, {}), Mapping):
+            raise ConfigError(
+                f"The file that is chosen for the group '{group}' holds no keys but a "
+                f"{type(plain[group]).__name__}. Write a key and its value on each line, such as "
+                "'executor: slurm'."
+            )
     return {key: _expanded(value) for key, value in plain.items()}
+
+
+def _yaml_said(error: YAMLError) -> str:
+    """Where a file of settings cannot be read, and why."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    place = f"Line {mark.line + 1} of '{mark.name}'" if mark is not None else "A file of settings"
+    reason = problem or str(error).splitlines()[0]
+    return (
+        f"{place} cannot be read as YAML: {reason}. Mend it; spaces indent, not tabs, and what is "
+        "opened with [, { or a quotation mark is closed."
+    )
 
 
 def _refuse_key(key: str, words: Sequence[str]) -> None:

@@ -35,6 +35,7 @@ def training_checks(recipe: run.Partial, post_training: bool, *, here: bool = Tr
     checks += [
         Check("precision", lambda: _precision(recipe)),
         Check("layout", lambda: _layout(recipe)),
+        Check("saves", lambda: _saves(recipe)),
         Check("data", lambda: _named_data(recipe)),
     ]
     if post_training:
@@ -61,6 +62,7 @@ def value_checks(recipe: run.Partial) -> list[Check]:
     """
     return [
         Check("precision", lambda: _precision(recipe)),
+        Check("saves", lambda: _saves(recipe)),
         Check("model", lambda: _preset(_build(recipe))),
     ]
 
@@ -136,6 +138,20 @@ def _layout(recipe: run.Partial) -> str:
         f"{counted(trainer.max_steps, 'step')}, {counted(processes, 'process', 'processes')}, "
         f"{counted(copies, 'copy', 'copies')} of the model"
     )
+
+
+def _saves(recipe: run.Partial) -> str:
+    """Where and when the run saves, and what it does about faults: both check their values."""
+    import fiddle as fdl
+
+    fdl.build(recipe.log)
+    fdl.build(getattr(recipe.trainer, "resilience", None))
+    saves = getattr(recipe.log, "ckpt", None)
+    every_s = getattr(saves, "train_time_interval_s", None)
+    if every_s is not None:
+        return f"a checkpoint every {every_s:g} s"
+    every = getattr(saves, "every_n_train_steps", None)
+    return f"a checkpoint every {counted(every, 'step')}" if every else "a checkpoint at the end"
 
 
 def _named_data(recipe: run.Partial) -> str:

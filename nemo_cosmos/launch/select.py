@@ -60,6 +60,11 @@ def launcher_for(job: Job, cluster: Mapping[str, Any]) -> Launcher:
     """
     settings = dict(cluster)
     name = settings.pop("executor", None)
+    if name is None:
+        raise ConfigError(
+            "The cluster's file does not say what runs jobs there: give it 'executor: NAME', one "
+            f"of {', '.join(LAUNCHERS)}, or let it begin with 'defaults: [NAME]'."
+        )
     if name not in LAUNCHERS:
         raise ConfigError(
             f"There is no executor '{name}' for cluster.executor. The nearest are "

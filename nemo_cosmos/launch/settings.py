@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from nemo_cosmos.errors import ConfigError, counted
+from nemo_cosmos.errors import ConfigError, counted, nearest_names
 from nemo_cosmos.launch.job import Job
-from nemo_cosmos.options import check_names, check_value
+from nemo_cosmos.options import check_value
 
 SettingsT = TypeVar("SettingsT")
 
@@ -40,7 +42,14 @@ def read_settings(cls: type[SettingsT], values: Mapping[str, Any]) -> SettingsT:
         ConfigError: an unknown key, with the nearest ones, or a value of another type.
     """
     hints = get_type_hints(cls)
-    check_names(values, [item.name for item in fields(cls)])  # type: ignore[arg-type]
+    known = [item.name for item in fields(cls)]  # type: ignore[arg-type]  # any dataclass
+    for name in values:
+        if name not in known:
+            raise ConfigError(
+                f"There is no key 'cluster.{name}'; see the cluster's file, and the words that "
+                "were kept with 'nemo-cosmos configure'. The nearest are "
+                f"{nearest_names(name, known)}."
+            )
     return cls(**{name: _read(f"cluster.{name}", values[name], hints[name]) for name in values})
 
 
@@ -58,6 +67,31 @@ def check_least(settings: object, **least: int) -> None:
         value = getattr(settings, name)
         if value is not None and value < smallest:
             raise ConfigError(f"cluster.{name} is {value}; it must be {smallest} or more.")
+
+
+def make_job_folder(folder: Path) -> Path:
+    """Make the folder of scripts and logs.
+
+    Args:
+        folder: what ``cluster.job_dir`` names.
+
+    Returns:
+        the folder.
+
+    Raises:
+        ConfigError: it cannot be made, or not be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "you may not write to it"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise ConfigError(
+            f"cluster.job_dir is '{folder}', which cannot hold scripts and logs: {reason}. Name a "
+            "folder that you may write to and that all machines see."
+        )
+    return folder
 
 
 def check_machines(job: Job, max_nodes: int | None, gpus_per_node: int) -> None:

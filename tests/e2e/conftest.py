@@ -21,6 +21,13 @@ from nemo_cosmos.launch.jobs.watch import job_log, state_of
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("slurm_cluster.sh")
 NUM_NODES = 4
+#: Ports of clusters lie above those at which the ranks of their jobs meet, and below those that the
+#: system gives to anyone.
+FIRST_PORT, NUM_PLACES, JOBS_PER_CLUSTER = 24000, 80, 40
+
+
+#: Long enough for a machine that does much else.
+LIMIT_S, ENDED_S = 300.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -53,11 +60,16 @@ class Cluster:
         """Cancel all jobs."""
         subprocess.run(["scancel", f"--user={os.getuid()}"], check=True)
 
-    def wait_for(self, job: str, *words: Word, limit_s: float = 60) -> None:
+    def wait_for(self, job: str, *words: Word, limit_s: float = LIMIT_S) -> None:
         """Wait until a job is in one of some states."""
         until_s = time.monotonic() + limit_s
+        ended_s: float | None = None
         while (state := state_of(job)).word not in words:
-            assert time.monotonic() < until_s, (job, state, self.queue(), tail(job))
+            now_s = time.monotonic()
+            # A job that goes back into the queue may look ended for a moment.
+            ended_s = (ended_s or now_s) if state.word.is_ended else None
+            hopeless = ended_s is not None and now_s - ended_s > ENDED_S
+            assert now_s < until_s and not hopeless, (job, state, self.queue(), tail(job))
             time.sleep(0.2)
 
     @staticmethod
@@ -80,9 +92,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if os.getuid() != 0:
         pytest.skip("Slurm's daemons need root")
     folder = tmp_path_factory.mktemp("slurm")
+    port, first_job = _free_ports()
     started = subprocess.run(
         ["bash", str(SCRIPT), "start", str(folder), str(NUM_NODES)],
-        env={**os.environ, "SLURM_BASE_PORT": str(_free_ports())},
+        env={**os.environ, "SLURM_BASE_PORT": str(port), "SLURM_FIRST_JOB": str(first_job)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -98,16 +111,22 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         os.environ["SLURM_CONF"] = before
 
 
-def _free_ports() -> int:
-    """The first of a few ports in a row that nobody listens to."""
-    for first in range(21000, 31000, 100):
+def _free_ports() -> tuple[int, int]:
+    """The first of a few ports in a row that nobody listens to, and a number for the first job.
+
+    A job's ranks meet at a port made of its number, which must be another one for each cluster that
+    tests have on this machine at the same time.
+    """
+    places = [(number + os.getpid()) % NUM_PLACES for number in range(NUM_PLACES)]
+    for place in places:
+        first = FIRST_PORT + 100 * place
         try:
             for port in range(first, first + NUM_NODES + 1):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", port))
         except OSError:
             continue
-        return first
+        return first, 100 + JOBS_PER_CLUSTER * place
     pytest.skip("no free ports")
 
 

@@ -33,6 +33,7 @@ start() {
 ClusterName=trial
 SlurmctldHost=$host
 SlurmctldPort=$base
+FirstJobId=${SLURM_FIRST_JOB:-1}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge

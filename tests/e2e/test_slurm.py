@@ -19,7 +19,7 @@ from nemo_cosmos.launch import Job, Resources, SlurmLauncher, SlurmSettings, run
 from nemo_cosmos.launch.jobs.state import Word
 from nemo_cosmos.launch.jobs.watch import cancel_job, job_log, list_jobs, state_of
 
-NUM_NODES = 4
+NUM_NODES, LIMIT_S = 4, 300.0
 takes_long = pytest.mark.skipif(
     os.environ.get("NEMO_COSMOS_E2E") != "slurm", reason="NEMO_COSMOS_E2E=slurm asks for it"
 )
@@ -100,7 +100,7 @@ def test_a_waiting_job_says_why_and_both_can_be_cancelled(launcher, cluster):
     first = cluster.number_of(launcher("exec sleep 100").run(command("curate", nodes=NUM_NODES)))
     second = cluster.number_of(launcher("exec sleep 100").run(command("tokenize")))
     cluster.wait_for(first, Word.RUNNING)
-    until_s = time.monotonic() + 30
+    until_s = time.monotonic() + LIMIT_S
     while not (state := state_of("tokenize")).why.startswith(("Resources: ", "Priority: ")):
         assert state.word is Word.WAITING and time.monotonic() < until_s, state
         time.sleep(0.2)
@@ -159,7 +159,7 @@ def test_a_preempted_job_waits_and_goes_on(launcher, cluster, tmp_path):
     lines += '; [ ! "$SLURM_RESTART_COUNT" ] || exit 0; while sleep 0.1; do :; done'
     made = launcher(lines, partition="spare")
     job = cluster.number_of(made.run(command("pretrain", nodes=NUM_NODES)))
-    until_s = time.monotonic() + 60
+    until_s = time.monotonic() + LIMIT_S
     while not (tmp_path / "turns").exists():
         assert time.monotonic() < until_s
         time.sleep(0.1)
@@ -169,7 +169,7 @@ def test_a_preempted_job_waits_and_goes_on(launcher, cluster, tmp_path):
     other = launcher(lines, partition="main", python=str(program))
     first = cluster.number_of(other.run(command("curate", nodes=NUM_NODES)))
     cluster.wait_for(first, Word.DONE)
-    cluster.wait_for(job, Word.DONE, limit_s=90)
+    cluster.wait_for(job, Word.DONE)
     assert len(read(tmp_path / "turns")) == 2 * NUM_NODES
 
 
@@ -189,12 +189,12 @@ def test_a_lost_machine_is_replaced_or_done_without(launcher, cluster, tmp_path)
     lines = turns + '; [ "$SLURM_RESTART_COUNT" ] || exec sleep 100'
     made = launcher(lines, min_nodes=2, sbatch={"exclude": "n4"})
     job = cluster.number_of(made.run(command("curate", nodes=3)))
-    until_s = time.monotonic() + 30
+    until_s = time.monotonic() + LIMIT_S
     while not (tmp_path / "turns.").exists() or len(read(tmp_path / "turns.")) < 3:
         assert time.monotonic() < until_s
         time.sleep(0.2)
     cluster.lose("n2")
-    cluster.wait_for(job, Word.DONE, limit_s=90)
+    cluster.wait_for(job, Word.DONE)
     assert len(read(tmp_path / "turns.1")) == 2
     cluster.revive("n2")
 

@@ -20,6 +20,7 @@ from nemo_cosmos.launch.kubernetes.settings import (
 from nemo_cosmos.launch.names import check_no_sweep_in_chain, queue_name, task_name
 from nemo_cosmos.launch.ranks import MODULE, PORT
 from nemo_cosmos.launch.script import file_name, render
+from nemo_cosmos.launch.settings import make_job_folder
 from nemo_cosmos.site import choices_for_jobs
 from nemo_cosmos.storage import atomic_path
 
@@ -57,8 +58,7 @@ class KubernetesLauncher:
         """Create jobs that follow each other, as one."""
         name = queue_name(jobs)
         manifest = self._manifest(jobs, name)
-        folder = self.settings.job_folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_job_folder(self.settings.job_folder)
         path = folder / f"{name}.yaml"
         with atomic_path(path) as temporary:
             temporary.write_text(manifest, encoding="utf-8")

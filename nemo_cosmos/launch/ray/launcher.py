@@ -15,6 +15,7 @@ from nemo_cosmos.launch.names import check_no_sweep_in_chain, queue_name, task_n
 from nemo_cosmos.launch.ray.commands import JobServer, submit
 from nemo_cosmos.launch.ray.settings import RaySettings, check_ray_job
 from nemo_cosmos.launch.script import file_name, render
+from nemo_cosmos.launch.settings import make_job_folder
 from nemo_cosmos.site import choices_for_jobs
 from nemo_cosmos.storage import atomic_path
 
@@ -54,8 +55,7 @@ class RayLauncher:
         """Submit jobs that follow each other, as one."""
         name = queue_name(jobs)
         submissions = self._submissions(jobs, name)
-        folder = self.settings.job_folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_job_folder(self.settings.job_folder)
         with atomic_path(folder / f"{name}.sh") as temporary:
             temporary.write_text(self._script(jobs, submissions), encoding="utf-8")
         self._server.require()  # the command itself would wait for half a minute

@@ -12,15 +12,20 @@ from nemo_cosmos.errors import ConfigError, NemoCosmosError, ServiceError
 
 #: A part of what Slurm says, and what helps.
 _FIXES = {
+    "unrecognized option": "Take it out of cluster.sbatch; 'sbatch --help' lists what there is.",
     "partitiontimelimit": "Lower cluster.time; 'sinfo -o \"%P %l\"' shows the limits.",
     "partitionnodelimit": "Ask for fewer machines (--nodes), or set cluster.partition; 'scontrol "
     "show partition' shows the limits.",
-    "partitionconfig": "The job asks for more machines (--nodes) or time (cluster.time) than the "
-    "partition allows; 'scontrol show partition' shows its limits.",
+    "partitionconfig": "The job asks for more machines (--nodes), cores (cluster.cpus_per_task), "
+    "memory (cluster.mem) or time (cluster.time) than the partition has; 'scontrol show partition' "
+    "and 'scontrol show node' show what there is.",
     "account": "Set cluster.account; 'sacctmgr show associations user=$USER' lists yours.",
     "partition": "Set cluster.partition; 'sinfo -s' lists those that exist.",
     "qos": "Set cluster.qos; 'sacctmgr show qos' lists those that exist.",
     "node count": "Ask for fewer machines (--nodes); 'sinfo' shows how many a partition has.",
+    "node name": "Correct cluster.sbatch; 'sinfo -N' lists the machines.",
+    "number of nodes": "Ask for as many machines (--nodes) as cluster.sbatch names.",
+    "invalid --": "Correct cluster.sbatch; 'man sbatch' says what its options take.",
     "node configuration": "Ask for fewer machines (--nodes), or less of each (--devices, "
     "cluster.cpus_per_task, cluster.mem, cluster.gpus_per_node); 'scontrol show node' says what "
     "they have.",

@@ -15,13 +15,19 @@ from nemo_cosmos.launch.environment import job_environment
 from nemo_cosmos.launch.job import Job, Started, command_of
 from nemo_cosmos.launch.jobs.record import JOB_VARIABLE, JobRecord
 from nemo_cosmos.launch.script import command_lines, file_name, render
+from nemo_cosmos.launch.settings import make_job_folder
 from nemo_cosmos.launch.slurm.commands import (
     cancel,
     refuse_forever,
     require_containers,
     submit,
 )
-from nemo_cosmos.launch.slurm.settings import SlurmSettings, check_slurm_job, interpreter
+from nemo_cosmos.launch.slurm.settings import (
+    SlurmSettings,
+    check_secrets_are_set,
+    check_slurm_job,
+    interpreter,
+)
 from nemo_cosmos.launch.slurm.states import why_never
 from nemo_cosmos.site import choices_for_jobs
 from nemo_cosmos.storage import atomic_path
@@ -94,9 +100,9 @@ class SlurmLauncher:
         script = self.script(job)
         if self.settings.container_image:
             require_containers()
-        folder = self.settings.job_folder
+        check_secrets_are_set(self.settings)
         # Slurm does not make the folder of the log: the job would end without a word.
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_job_folder(self.settings.job_folder)
         path = _new_file(folder, job.name)
         with atomic_path(path) as temporary:
             temporary.write_text(script, encoding="utf-8")

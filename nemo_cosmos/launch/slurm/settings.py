@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,27 @@ from nemo_cosmos.launch.secrets import check_no_secrets
 from nemo_cosmos.launch.settings import check_least, check_machines, check_variables
 
 _TIME = re.compile(r"\d+(:[0-5]\d){0,2}|\d+-\d+(:[0-5]\d){0,2}|UNLIMITED|INFINITE")
+#: Options of sbatch that scripts set and rely on, and what sets them.
+_OWN_OPTIONS = {
+    **{
+        name: f"cluster.{name}"
+        for name in ("account", "partition", "qos", "reservation", "constraint", "time", "mem")
+    },
+    "exclusive": "cluster.exclusive",
+    "gpus-per-node": "cluster.gpus_per_node",
+    "cpus-per-task": "cluster.cpus_per_task",
+    "nodes": "--nodes",
+    "ntasks": "--nodes and --devices",
+    "ntasks-per-node": "--devices",
+    "array": "--sweep",
+    "output": "cluster.job_dir",
+    "error": "cluster.job_dir",
+    "open-mode": "cluster.job_dir",
+    "chdir": "the folder that you submit from",
+    "signal": "cluster.save_before_end_s",
+    "requeue": "cluster.retries",
+    "no-requeue": "cluster.retries=0 and cluster.save_before_end_s=0",
+}
 _IMAGE_PYTHON = "/opt/venv/bin/python"
 _SECRET_WAY = (
     "Name it in cluster.secrets=[{name}] instead, and set it in the shell that submits the job."
@@ -97,6 +119,12 @@ class SlurmSettings:
                 f"cluster.time is '{self.time}', which Slurm does not read. Write minutes, "
                 '"HH:MM:SS" or "D-HH:MM:SS".'
             )
+        for name in self.sbatch:
+            if name in _OWN_OPTIONS:
+                raise ConfigError(
+                    f"cluster.sbatch sets '{name}', which jobs here set themselves. Use "
+                    f"{_OWN_OPTIONS[name]} instead."
+                )
         check_least(
             self,
             max_nodes=1,
@@ -167,6 +195,20 @@ def check_slurm_job(settings: SlurmSettings, job: Job) -> None:
         _check_there(settings)
 
 
+def check_secrets_are_set(settings: SlurmSettings) -> None:
+    """Require the secrets of a job in this process, whose environment sbatch takes along.
+
+    Raises:
+        ConfigError: names those that are not set.
+    """
+    missing = [name for name in settings.secrets if name not in os.environ]
+    if missing:
+        raise ConfigError(
+            f"cluster.secrets names {', '.join(missing)}, which this shell does not set; the job "
+            "would end at once. Export it here, or take it out of cluster.secrets."
+        )
+
+
 def interpreter(settings: SlurmSettings, here: str) -> str:
     """Return the Python that runs the job.
 
@@ -194,14 +236,21 @@ def _check_mount(mount: str, on_this_machine: bool) -> None:
 
 def _check_there(settings: SlurmSettings) -> None:
     """Require an image in a file, and an interpreter outside of containers."""
-    image = settings.container_image
+    image, python = settings.container_image, settings.python
     is_file = image is not None and (image.startswith(("/", ".")) or image.endswith(".sqsh"))
     paths: dict[str, str | None] = {"container_image": image} if is_file else {}
-    if image is None and settings.python is not None and "/" in settings.python:
-        paths["python"] = settings.python
+    if image is None and python is not None and "/" in python:
+        paths["python"] = python
     for name, path in paths.items():
         if path is not None and not Path(path).exists():
             raise MissingFileError(
                 f"cluster.{name} is '{path}', which is not there. Correct it; or where only the "
                 "cluster's machines have it, set cluster.check_paths=false."
             )
+        if path is not None and not Path(path).is_file():
+            raise ConfigError(f"cluster.{name} is '{path}', a folder; it must be a file.")
+    if "python" in paths and not os.access(str(python), os.X_OK):
+        raise ConfigError(
+            f"cluster.python is '{python}', which is no program. Name the interpreter of an "
+            "environment, such as '/shared/venv/bin/python'."
+        )

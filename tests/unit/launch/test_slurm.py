@@ -177,6 +177,42 @@ def test_each_task_of_a_sweep_has_its_own_words(shell, launcher):
         assert shell.words == ["-m", "nemo_cosmos", "pretrain", "x=1", *variant]
 
 
+@pytest.mark.parametrize(
+    ("option", "instead"),
+    [("array", "--sweep"), ("time", "cluster.time"), ("ntasks-per-node", "--devices")],
+)
+def test_an_option_that_scripts_rely_on_has_its_own_key(launcher, option, instead):
+    with pytest.raises(ConfigError, match=f"'{option}', which jobs here set.* {instead} instead"):
+        launcher(sbatch={option: "1"})
+
+
+def test_a_program_that_is_none_is_refused_before_it_is_queued(launcher, tmp_path):
+    (tmp_path / "text").write_text("")
+    with pytest.raises(ConfigError, match="is no program"):
+        launcher(python=str(tmp_path / "text")).check(command("curate"))
+    for name in ("python", "container_image"):
+        with pytest.raises(ConfigError, match=f"{name} is '.*', a folder"):
+            launcher(**{name: f"{tmp_path}"}).check(command("curate"))
+
+
+def test_what_only_the_submitting_shell_can_give_is_asked_for_there(launcher, shell, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    made = launcher(secrets=("HF_TOKEN",))
+    with pytest.raises(ConfigError, match="HF_TOKEN, which this shell does not set"):
+        made.run(command("curate"))
+    assert not shell.told("submitted")
+    monkeypatch.setenv("HF_TOKEN", "x")
+    assert made.run(command("curate")).number == "101"
+
+
+def test_a_folder_of_jobs_that_cannot_be_is_named(launcher, tmp_path, shell):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file" / "jobs", Path("/proc/jobs")):
+        with pytest.raises(ConfigError, match=r"cluster\.job_dir is '.*', which cannot hold"):
+            launcher(job_dir=str(folder)).run(command("curate"))
+    assert not shell.told("submitted")
+
+
 def test_a_secret_comes_from_the_shell_and_is_in_no_script(shell, launcher, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "a-key-of-mine")
     script = launcher(secrets=("WANDB_API_KEY", "HF_TOKEN")).script(command("curate"))

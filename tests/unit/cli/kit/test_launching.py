@@ -146,10 +146,15 @@ def test_a_cluster_of_ones_own_is_a_file(run_cli, tmp_path):
     assert ran.code == Exit.DONE, ran.err
     assert "#SBATCH --partition=gpu\n" in ran.out and "#SBATCH --time=04:00:00\n" in ran.out
     for wrong, message in (
+        ("defaults:\n  - slurm\npartitoin: gpu\n", "'cluster.partitoin'"),
         ("defaults:\n  - slurm\npartitoin: gpu\n", "'partition'"),
+        ("defaults:\n  - slrum\n", "cluster/slrum"),
         ("defaults:\n  - slurm\ntime: 12:00:00\n", "quotation marks"),
-        ("partition: gpu\n", "cluster.executor"),
-        ("executor: [slurm\n", "do not compose"),
+        ("partition: gpu\n", "'executor: NAME'"),
+        ("- executor: slurm\n", "holds no keys but a list"),
+        ("executor: [slurm\n", "ours.yaml' cannot be read as YAML"),
+        ("executor: slurm\n\tpartition: gpu\n", "Line 2 of"),
+        ("executor: slurm\nexecutor: ray\n", "ours.yaml' cannot be read as YAML"),
     ):
         (own / "ours.yaml").write_text(wrong)
         ran = run_cli("curate", "raw", "shards", "--on", "ours", "--dryrun")

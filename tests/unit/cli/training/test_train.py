@@ -44,6 +44,7 @@ def test_dryrun_prints_the_resolved_configuration(run_cli):
         ("model.config.fused=fast", "fused='fast' is unknown"),
         ("model.config.layer_spec=te", "layer_spec='te' is unknown"),
         ("trainer.precision=bf15", "bf15"),
+        ("log.ckpt.keep=-1", "keep"),
     ],
 )
 def test_dryrun_prints_no_value_that_nothing_could_run(run_cli, word, message):
@@ -138,6 +139,8 @@ def test_check_stops_before_training(run_cli, latents, fake_pretrain, tmp_path):
         (["trainer.devices=5", "trainer.strategy.context_parallel_size=5"], "fit", "tokens"),
         (["model.config.num_attention_heads=5"], "model", "heads"),
         (["model.config.crossattn_emb_channels=64"], "belonging", "text_channels=64"),
+        (["log.ckpt.every_n_train_steps=3"], "saves", "not both"),
+        (["trainer.resilience.hang_minutes=-1"], "saves", "hang_minutes"),
         (["log.log_dir=file"], "output", "is a file"),
         (["data.path=nowhere"], "samples", "no file or folder 'nowhere'"),
     ],
