@@ -25,7 +25,6 @@ from nemo_cosmos.launch.jobs.watch import cancel_job, job_log
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.site import compose_site
 from nemo_cosmos.testing.tiny import Clips, write_latents
-from nemo_cosmos.training.resilience.skipped import add_skipped, read_skipped
 from nemo_cosmos.training.run_folder import list_checkpoints
 
 pytestmark = [
@@ -61,7 +60,6 @@ def start(cluster: Any, latents: Path, tmp_path: Path) -> Any:
         delay_s: float = 0.5,
         start_s: float = 0.0,
         hang: Path | None = None,
-        poison: str = "",
         nodes: int = 2,
         **settings: Any,
     ) -> tuple[str, Path]:
@@ -92,7 +90,6 @@ def start(cluster: Any, latents: Path, tmp_path: Path) -> Any:
             "WATCHED_DELAY_S": str(delay_s),
             "WATCHED_START_S": str(start_s),
             "WATCHED_HANG": str(hang or ""),
-            "WATCHED_POISON": poison,
         }
         given = {
             "python": str(program),
@@ -228,22 +225,6 @@ def test_without_a_machine_the_run_goes_on_with_the_others(start, cluster, nodes
     ranks = {int(step): int(num) for step, num in STEP.findall("\n".join(job_log(job)))}
     assert ranks.keys() == set(range(1, NUM_STEPS + 1))
     assert ranks[1] == nodes and ranks[NUM_STEPS] == nodes - 1
-
-
-def test_a_bad_batch_of_one_rank_might_never_have_been_there(start, cluster):
-    """Both ranks return to the checkpoint, and go on without the batch."""
-    words = ["trainer.max_steps=8", "trainer.resilience.check_machine=false"]
-    job, folder = start("poisoned", *words, delay_s=0.0, poison="s7")
-    cluster.wait_for(job, Word.DONE, limit_s=LIMIT_S)
-    skipped = read_skipped(folder)
-    assert skipped and all(any("s7" in key for key in line.keys) for line in skipped)
-    # The same batches are left out from the beginning, and nothing is bad.
-    other = folder.with_name("without")
-    add_skipped(other, skipped)
-    job, _ = start("without", *words, delay_s=0.0)
-    cluster.wait_for(job, Word.DONE, limit_s=LIMIT_S)
-    assert read_skipped(other) == skipped
-    assert_same(weights(folder), weights(other))
 
 
 def test_a_time_limit_shorter_than_the_start_ends_with_an_error(start, cluster):

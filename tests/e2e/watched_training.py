@@ -4,8 +4,7 @@
 
 ``WATCHED_START_S`` is added before a run's first step, ``WATCHED_DELAY_S`` to every step, whose
 number of ranks each rank prints. Where the file that ``WATCHED_HANG`` names is there, rank 1
-removes it in its third step, and hangs. A batch with the sample that ``WATCHED_POISON`` names has a
-loss of NaN.
+removes it in its third step, and hangs.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ def main(words: list[str]) -> None:
         quiet_nemo()
         _watch_steps()
         _start_late()
-        _poison()
     cli.main(words)
 
 
@@ -58,19 +56,6 @@ def _start_late() -> None:
         return configure(self)
 
     DiffusionModel.configure_model = late
-
-
-def _poison() -> None:
-    from nemo_cosmos.models.diffusion.model import DiffusionModel
-
-    step, poison = DiffusionModel.forward_step, os.environ["WATCHED_POISON"]
-
-    def poisoned(self, batch):
-        loss_B = step(self, batch)
-        keys = {key.partition("@")[0] for key in batch["key"]}
-        return loss_B * float("nan") if poison in keys else loss_B
-
-    DiffusionModel.forward_step = poisoned
 
 
 if __name__ == "__main__":
