@@ -526,6 +526,7 @@ def evaluate_world(
     limit: int | None = None,
     out: Folder | None = None,
     workers: int = 1,
+    offload: Sequence[str] = (),
     progress: Progress | None = None,
     **options: object,
 ) -> EvaluationRecord:
@@ -540,6 +541,8 @@ def evaluate_world(
         out: a folder for ``evaluation.json``, curves, pictures and videos; None to keep nothing.
         workers: how many processes make videos and score them. A script that asks for several does
             so below ``if __name__ == "__main__":``, since each new process imports it.
+        offload: parts that wait in the CPU's memory while others work: ``"network"``,
+            ``"tokenizer"``.
         progress: called with the videos done and the videos in all.
         **options: options of the generation, such as ``steps`` and ``guidance``.
 
@@ -557,6 +560,6 @@ def evaluate_world(
     folder = None if out is None else Path(out)
     asked = Trial(tuple(metrics), tuple(seeds), limit=limit, options=options)
     _, record = trial.evaluate_world(
-        world, data, asked, out=folder, workers=workers, progress=progress
+        world, data, asked, out=folder, workers=workers, offload=offload, progress=progress
     )
     return as_record(record, str(folder or world))

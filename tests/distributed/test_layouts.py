@@ -14,6 +14,7 @@ from tests.distributed.test_resharding import train as train_recipe
 from tests.distributed.test_resharding import write_data
 from tests.distributed.training_case import (
     ADAPTED,
+    CODE_PACKS,
     MIXED,
     PACKS,
     STEERED,
@@ -52,6 +53,7 @@ WITH_CODES = (
     *((name, "codes_text") for name in ("tp_sp", "cp_a2a", "cp_p2p", "pp", "vpp", "fsdp")),
     *((name, "codes") for name in ("cp_p2p", "tp_sp_recompute")),
     *((name, "codes_steered") for name in ("tp_sp", "cp_p2p", "pp")),
+    ("tp_sp", CODE_PACKS),
 )
 WITH_PACKS = ("tp_sp", "pp", "dp", "dp_overlap", "fsdp")
 WITH_VIEWS = (

@@ -37,8 +37,12 @@ VIEWS = ("views", "views_text")
 """Tasks of several cameras: as video2world, with names, rigs and given views; one text or three."""
 CAMERAS = ("front", "left", "roof")
 ACTIONS_A_FRAME = 2
-CODES = ("codes", "codes_text", "codes_steered")
+CODE_PACKS = "codes_packs"
+"""As codes_text, with videos of different shapes in packs."""
+CODES = ("codes", "codes_text", "codes_steered", CODE_PACKS)
 """Tasks of the autoregressive family: codes of videos, without and with a text, or with actions."""
+PACKED_CODES = ((4, 4, 4), (3, 3, 3), (1, 4, 4), (1, 3, 3))
+"""Codes in packs; with 27 and 9 of them, some packs do not divide by two."""
 NUM_CODES = 90
 """They are padded to 128, so that a tensor-parallel rank holds codes and what pads them."""
 DECODED_GRID = (3, 2, 4)
@@ -420,7 +424,7 @@ def codes_config(task: str, layout: Layout) -> Any:
         max_height=4,
         max_width=4,
         layer_spec="local",
-        **(text if task == "codes_text" else {}),
+        **(text if task in ("codes_text", CODE_PACKS) else {}),
         **({"control_channels": 40} if task == "codes_steered" else {}),
         **layout.config,
     )
@@ -510,11 +514,12 @@ def make_data(task: str, micro_batch: int) -> Any:
             )
 
         def data_spec(self) -> DataSpec:
-            return DataSpec(packed=task == PACKS)
+            return DataSpec(packed=task in (PACKS, CODE_PACKS))
 
         def train_dataloader(self) -> Any:
-            if task == PACKS:
-                return torch.utils.data.DataLoader(Packs(), collate_fn=operator.itemgetter(0))
+            if task in (PACKS, CODE_PACKS):
+                packs = Packs(task)
+                return torch.utils.data.DataLoader(packs, collate_fn=operator.itemgetter(0))
             make = collate if task in VIEWS else None
             return torch.utils.data.DataLoader(Samples(task), collate_fn=make)
 
@@ -541,12 +546,14 @@ class Samples(torch.utils.data.Dataset):
 
 
 class Packs(Samples):
-    def __init__(self) -> None:
-        super().__init__(PACKS)
-
     def __getitem__(self, index: int) -> dict[str, Any]:
         numbers = [3 * index + place for place in range(1 + index % 3)]
         samples = [make_sample(number, PACKED[number % len(PACKED)]) for number in numbers]
+        if self.task == CODE_PACKS:
+            for number, sample in zip(numbers, samples, strict=True):
+                generator = torch.Generator().manual_seed(number)
+                shape = PACKED_CODES[number % len(PACKED_CODES)]
+                sample["codes"] = torch.randint(NUM_CODES, shape, generator=generator)
         return collate_pack(samples)
 
 

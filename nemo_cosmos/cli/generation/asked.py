@@ -13,6 +13,7 @@ from nemo_cosmos.cli.kit.options import (
     AllowMismatch,
     DisableGuard,
     EnableGuard,
+    Offload,
     listed,
     number,
 )
@@ -88,17 +89,6 @@ DecoderFolder = Annotated[
     typer.Option(
         "--diffusion-decoder",
         help="A diffusion decoder's folder, which makes the pixels of an autoregressive world.",
-    ),
-]
-
-
-Offload = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--offload",
-        metavar="PART",
-        help="A part that waits in the CPU's memory while others work: network, tokenizer or "
-        "diffusion_decoder. Repeatable.",
     ),
 ]
 

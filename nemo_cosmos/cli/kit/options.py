@@ -70,6 +70,15 @@ EnableGuard = Annotated[
     list[str] | None,
     typer.Option("--enable-guard", help="Also ask guards that are off by default. Repeatable."),
 ]
+Offload = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--offload",
+        metavar="PART",
+        help="A part that waits in the CPU's memory while others work: network, tokenizer or "
+        "diffusion_decoder. Repeatable.",
+    ),
+]
 AllowMismatch = Annotated[
     list[str] | None,
     typer.Option(

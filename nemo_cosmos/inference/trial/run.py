@@ -9,7 +9,7 @@ folder, so that a trial that was stopped goes on where it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -59,6 +59,7 @@ def evaluate_world(
     workers: int = 1,
     launched: bool = False,
     training: Path | None = None,
+    offload: Collection[str] = (),
     progress: Progress | None = None,
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Load a world, put it on trial and write the report.
@@ -74,6 +75,7 @@ def evaluate_world(
         launched: whether all processes that ``torchrun`` started call this and share the videos.
         training: the folder of the run that trained the world, whose curves the report shows; by
             default the one that holds the world's folder.
+        offload: parts of the world that wait in the CPU's memory while others work.
         progress: called with the videos done and the videos in all.
 
     Returns:
@@ -84,7 +86,7 @@ def evaluate_world(
         As :meth:`WorldPipeline.from_folder` and :func:`try_world`.
     """
     started_s = time.monotonic()
-    call = partial(_load_and_try, world, data, trial, guards, out)
+    call = partial(_load_and_try, world, data, trial, guards, out, offload)
     with shared(call, out, workers, launched) as (work, crew):
         evaluation, inputs = call(work=work, crew=crew, progress=progress)
         record = make_record(evaluation, inputs, time.monotonic() - started_s)
@@ -115,6 +117,7 @@ def _load_and_try(
     trial: Trial | None,
     guards: GuardPolicy | Callable[[], GuardPolicy] | None,
     out: Path | None,
+    offload: Collection[str],
     *,
     work: Path | None = None,
     crew: Crew | None = None,
@@ -122,7 +125,7 @@ def _load_and_try(
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Make and score the videos; all processes of a crew call this alike."""
     policy = guards() if callable(guards) else guards
-    pipeline = WorldPipeline.from_folder(world, policy)
+    pipeline = WorldPipeline.from_folder(world, policy, offload=offload)
     return try_world(pipeline, data, trial, out=out, work=work, crew=crew, progress=progress)
 
 

@@ -43,6 +43,7 @@ from nemo_cosmos.models.autoregressive.heads.file import SavedHeads, load_heads
 from nemo_cosmos.models.autoregressive.network.places import Grid, check_grid
 from nemo_cosmos.models.autoregressive.options import AROptions
 from nemo_cosmos.models.common.generator import Shot, from_first_rank, on_all_ranks
+from nemo_cosmos.models.common.latents import check_side
 from nemo_cosmos.platform import by_device
 from nemo_cosmos.progress import Progress
 
@@ -150,6 +151,9 @@ class ARGenerator:
                 f"{num_frames} frames are more than the {most} that this model makes at once. "
                 "Ask for fewer, or use 'extend' for a longer video."
             )
+        step = self.tokenizer.config.spatial_factor
+        check_side("height", height, step, step * self.net.config.max_height)
+        check_side("width", width, step, step * self.net.config.max_width)
         self.tokenizer.latent_shape(num_frames, height, width)
         num_codes = check_grid(self._grid(num_frames, height, width), self.net.config)
         if options.guidance and not self.takes_text:

@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from nemo_cosmos.errors import WrongSizeError
+
 
 class LatentGrid(Protocol):
     """How pixels map to latents."""
@@ -77,3 +79,26 @@ def decode_views(codec: LatentCodec, latents: Tensor, num_views: int = 1) -> Ten
     if num_views == 1:
         return codec.decode(latents)
     return torch.cat([codec.decode(view) for view in latents.chunk(num_views, dim=2)], dim=2)
+
+
+def check_side(name: str, value: int, step: int, largest: int) -> None:
+    """Require a height or width that a model makes.
+
+    Args:
+        name: which of them it is.
+        value: pixels.
+        step: the model makes multiples of it.
+        largest: the most that it makes.
+
+    Raises:
+        WrongSizeError: names the nearest that it makes.
+    """
+    if value % step == 0 and 0 < value <= largest:
+        return
+    below = min(max(value // step * step, step), largest)
+    above = min(below + step, largest)
+    nearest = str(below) if below == above else f"{below} and {above}"
+    raise WrongSizeError(
+        f"The {name} of {value} pixels does not fit this model, which makes multiples of {step} up "
+        f"to {largest}. The nearest are {nearest}."
+    )

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nemo_cosmos.errors import ConfigError, WrongFrameCountError, WrongSizeError
+from nemo_cosmos.errors import ConfigError, WrongFrameCountError
 from nemo_cosmos.models.common.generator import (
     Shot,
     common_shot,
     from_first_rank,
     on_all_ranks,
 )
-from nemo_cosmos.models.common.latents import decode_views
+from nemo_cosmos.models.common.latents import check_side, decode_views
 from nemo_cosmos.models.diffusion.network.views import CameraViews, camera_views
 from nemo_cosmos.models.diffusion.options import DiffusionOptions
 from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
@@ -121,7 +121,7 @@ class DiffusionGenerator:
             ("height", height, network.max_height),
             ("width", width, network.max_width),
         ):
-            _check_side(name, value, step, limit * tokenizer.spatial_factor)
+            check_side(name, value, step, limit * tokenizer.spatial_factor)
         least = SAMPLERS[options.sampler].min_steps
         if options.steps < least:
             raise ConfigError(
@@ -277,15 +277,3 @@ def _base_of(frames: FrameCondition, num_views: int) -> Tensor:
     """What the sampled latents change from."""
     changing_BT = changing_frames(frames.given_B1T11[:, 0, :, 0, 0], num_views)
     return base_of_change(first_frames(frames.x0_BCTHW, num_views), changing_BT)
-
-
-def _check_side(name: str, value: int, step: int, largest: int) -> None:
-    if value % step == 0 and 0 < value <= largest:
-        return
-    below = min(max(value // step * step, step), largest)
-    above = min(below + step, largest)
-    nearest = str(below) if below == above else f"{below} and {above}"
-    raise WrongSizeError(
-        f"The {name} of {value} pixels does not fit this model, which makes multiples of {step} up "
-        f"to {largest}. The nearest are {nearest}."
-    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from nemo_cosmos.cli.kit.checking import CheckOnly
 from nemo_cosmos.cli.kit.launching import launchable
-from nemo_cosmos.cli.kit.options import AllowMismatch, AsJson, DisableGuard, listed
+from nemo_cosmos.cli.kit.options import AllowMismatch, AsJson, DisableGuard, Offload, listed
 from nemo_cosmos.cli.training.evaluate import options as of
 from nemo_cosmos.errors import ConfigError
 
@@ -27,6 +27,7 @@ def command(
     limit: of.Limit = None,
     option: of.GenerationOption = None,
     disable_guard: DisableGuard = None,
+    offload: Offload = None,
     tokenizer: of.Tokenizer = None,
     window_frames: of.WindowFrames = None,
     max_frames: of.MaxFrames = None,
@@ -98,7 +99,7 @@ def command(
         "--resize": resize,
         "--prompts": prompts,
     }
-    of_world = {"--option": option, "--disable-guard": disable_guard}
+    of_world = {"--option": option, "--disable-guard": disable_guard, "--offload": offload}
     of_tokenizers = {"--window-frames": window_frames, "--max-frames": max_frames}
     of_scoring = {
         "--require": require,
@@ -134,8 +135,9 @@ def command(
     elif is_world:
         _refuse_unused(of_folders, "two folders of videos")
         _refuse_unused(of_tokenizers, "a tokenizer (--tokenizer)")
-        guards_off = listed(disable_guard)
-        world.score(asked, world.Tried(model, data, seeds, limit, option or [], guards_off))
+        off, waiting = listed(disable_guard), listed(offload)
+        tried = world.Tried(model, data, seeds, limit, option or [], off, waiting)
+        world.score(asked, tried)
     elif generated is not None:
         _refuse_unused(of_tokenizers, "a tokenizer (--tokenizer)")
         _refuse_unused({"--limit": limit, **of_world}, "a model (--model)")

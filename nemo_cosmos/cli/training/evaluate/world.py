@@ -13,6 +13,7 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.evaluation.report import metrics_table
 from nemo_cosmos.evaluation.suites import chosen_names
 from nemo_cosmos.guardrails.site import site_policy
+from nemo_cosmos.inference.offloading import check_offload
 from nemo_cosmos.inference.trial.checks import trial_checks
 from nemo_cosmos.inference.trial.run import evaluate_world
 from nemo_cosmos.inference.trial.videos import Trial
@@ -29,6 +30,7 @@ class Tried(NamedTuple):
         limit: how many episodes at most.
         options: NAME=VALUE for the generation.
         guards_off: names of guards that are not asked.
+        offload: parts that wait in the CPU's memory while others work.
     """
 
     model: Path | None
@@ -37,6 +39,7 @@ class Tried(NamedTuple):
     limit: int | None
     options: list[str]
     guards_off: tuple[str, ...]
+    offload: tuple[str, ...] = ()
 
 
 def score(asked: Asked, tried: Tried) -> None:
@@ -54,6 +57,7 @@ def score(asked: Asked, tried: Tried) -> None:
         optional=chosen.optional,
     )
     requirements = asked.requirements
+    check_offload(tried.offload, has_decoder=False)
     site_policy(tried.guards_off)  # an unknown name is an error before anything else
     required = [one.name for one in requirements]
     checks = trial_checks(tried.model, tried.data, trial, asked.out, required)
@@ -69,6 +73,7 @@ def score(asked: Asked, tried: Tried) -> None:
                 workers=asked.workers,
                 launched=True,
                 training=asked.training,
+                offload=tried.offload,
                 progress=update,
             )
         show_scores(evaluation, record, metrics_table, asked.as_json)

@@ -22,6 +22,7 @@ from nemo_cosmos.evaluation.report import write_report
 from nemo_cosmos.evaluation.run import Part, Scored
 from nemo_cosmos.guardrails.site import site_policy
 from nemo_cosmos.inference.episodes import Shape, find_episodes
+from nemo_cosmos.inference.offloading import Turns
 from nemo_cosmos.inference.pipeline import WorldPipeline
 from nemo_cosmos.inference.trial import run as module
 from nemo_cosmos.inference.trial.checks import trial_checks
@@ -286,6 +287,9 @@ def test_the_command(recordings, make_world, word_encoder, run_cli, tmp_path, mo
     words = ["evaluate", "--model", world, "--data", recordings, "-m", "psnr", "--limit", 2]
     words += ["--option", "steps=1", "--option", "guidance=0", "--disable-guard", "face_blur"]
     assert run_cli(*words, "--check").code == 0
+    absent = run_cli(*words, "--check", "--offload", "diffusion_decoder")
+    assert absent.code == 2 and "own tokenizer decodes" in absent.err
+    words += ["--offload", "network", "--offload", "tokenizer"]
     refused = run_cli(*words, "--out", out, "--require", "action_sensitivity_psnr>100", "--json")
     assert refused.code == 3 and "does not hold" in refused.err
     assert refused.json["scores"]["action_sensitivity_psnr"]["num"] == 2
@@ -300,6 +304,26 @@ def test_the_command(recordings, make_world, word_encoder, run_cli, tmp_path, mo
     assert "NAME=VALUE" in run_cli(*words, "--option", "steps").err
     assert "--trim takes effect only with" in run_cli(*words, "--trim").err
     assert "--option takes effect" in run_cli("evaluate", world, "--option", "steps=1").err
+    assert "--offload takes effect" in run_cli("evaluate", world, "--offload", "network").err
+
+
+def test_parts_of_a_tried_world_wait_for_each_other(
+    recordings, make_world, word_encoder, guards, monkeypatch
+):
+    """The scores stay the same, and the network left the device while the tokenizer worked."""
+    monkeypatch.setattr(
+        "nemo_cosmos.inference.pipeline.load_text_encoder", lambda spec: word_encoder
+    )
+    taken: list[str] = []
+    take = Turns.take
+    monkeypatch.setattr(Turns, "take", lambda self, name: (taken.append(name), take(self, name)))
+    trial, world = Trial(("psnr",), limit=1, told=(), options=QUICK), make_world(control="action")
+    found = [
+        module.evaluate_world(world, recordings, trial, guards=guards, offload=parts)[0]
+        for parts in ((), ("network", "tokenizer"))
+    ]
+    assert found[0].scores["psnr"].value == found[1].scores["psnr"].value
+    assert {"network", "tokenizer"} <= set(taken)
 
 
 def test_a_control_may_say_how_well_a_video_follows_it():

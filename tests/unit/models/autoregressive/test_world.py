@@ -25,6 +25,7 @@ from nemo_cosmos.errors import (
     MissingFileError,
     SampleError,
     WrongFrameCountError,
+    WrongSizeError,
 )
 from nemo_cosmos.guardrails import GuardPolicy, Verdict
 from nemo_cosmos.guardrails.audit import AuditLog
@@ -240,6 +241,10 @@ def test_what_it_cannot_do_is_refused(pipe: WorldPipeline, trained: Path) -> Non
         pipe.predict(None, frames, num_frames=17)
     with pytest.raises(WrongFrameCountError, match=r"1 \+ 4n"):
         pipe.predict(None, frames, num_frames=8)
+    with pytest.raises(WrongSizeError, match=r"height of 704 pixels .* of 8 up to 64"):
+        pipe.predict(None, frames, height=704)
+    with pytest.raises(WrongSizeError, match="nearest are 32 and 40"):
+        pipe.predict(None, frames, width=33)
     with pytest.raises(ConfigError, match="window=49"):
         pipe.predict(None, frames, window=49)
     with pytest.raises(ConfigError, match="takes none"):
