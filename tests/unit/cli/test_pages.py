@@ -75,6 +75,7 @@ ELSEWHERE = {
     "python benchmarks/tracking.py": "measures for minutes; the tests of evaluation/tracking",
     "python benchmarks/physics.py": "measures for minutes; the tests of evaluation/physics",
     "python benchmarks/ar_decode.py": "wants a trained world; test_decoding.py compares the codes",
+    "python benchmarks/ar_held_out.py": "wants a trained world and its tokenized clips",
     "python benchmarks/ar_plain.py": "measures for minutes",
     "python benchmarks/ar_trees.py": "the same; it counts by the walk that decoding takes",
     "NEMO_COSMOS_SAMPLES=samples python benchmarks": "of videos that no package carries",
