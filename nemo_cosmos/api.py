@@ -79,8 +79,8 @@ def tokenize(
     tokenizer: Folder,
     config: TokenizeConfig | None = None,
     *,
-    text_encoder: str = "embedded",
-    text_length: int = 512,
+    text_encoder: str | None = None,
+    text_length: int | None = None,
     stored_text: bool = False,
     work: Folder | None = None,
     on_clip: Progress | None = None,
@@ -96,10 +96,12 @@ def tokenize(
         out: folder or bucket URL for the latent shards.
         tokenizer: the tokenizer's folder.
         config: window, size and batch.
-        text_encoder: ``"embedded"``, or the folder or hub name of a T5 encoder.
-        text_length: the most tokens of a caption.
+        text_encoder: ``"embedded"``, or the folder or hub name of a T5 encoder; by default that of
+            the world in whose folder the tokenizer is, and ``"embedded"`` where it is in none.
+        text_length: the most tokens of a caption; by default the world's, and 512 without one.
         stored_text: take the text embeddings that the shards hold instead of encoding the captions;
-            ``text_encoder`` then only names the encoder that made them, and is not loaded.
+            ``text_encoder`` (then ``"embedded"`` by default) only names the encoder that made them,
+            and is not loaded.
         work: the local folder that a run for a bucket works in; in the cache by default.
         on_clip: called with the clips done and the clips in all.
         allow_mismatch: kinds of difference to what ``out`` was begun with that are meant; see

@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from nemo_cosmos.checklist import require
+from nemo_cosmos.checkpoint.world.config import (
+    TOKENIZER_FOLDER,
+    TOKENIZER_FORMAT,
+    format_of,
+    read_config,
+)
 from nemo_cosmos.data.shards.index import INDEX_SUFFIX
 from nemo_cosmos.data.tokenize.config import TokenizeConfig
 from nemo_cosmos.data.tokenize.dataset_info import DATASET_FILE
@@ -23,6 +29,7 @@ from nemo_cosmos.data.tokenize.run import (
 )
 from nemo_cosmos.data.tokenize.shard_encoder import EncodeText
 from nemo_cosmos.models.common.text import load_text_encoder, text_encoder_spec
+from nemo_cosmos.models.common.text.base import REFERENCE_MAX_LENGTH
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.options import Range, check_instance, check_place, check_value
 from nemo_cosmos.progress import Progress
@@ -42,8 +49,8 @@ def tokenize(
     tokenizer: Location,
     config: TokenizeConfig | None = None,
     *,
-    text_encoder: str = "embedded",
-    text_length: int = 512,
+    text_encoder: str | None = None,
+    text_length: int | None = None,
     stored_text: bool = False,
     work: Location | None = None,
     on_clip: Progress | None = None,
@@ -62,8 +69,8 @@ def tokenize(
         ("work", "." if work is None else work),
     ):
         check_place(name, value)
-    check_value("text_encoder", text_encoder, str)
-    check_value("text_length", text_length, int, Range(least=1))
+    check_value("text_encoder", text_encoder, str | None)
+    check_value("text_length", text_length, int | None, Range(least=1))
     require(
         tokenize_checks(sources, out, tokenizer, config, work=work, allow_mismatch=allow_mismatch)
     )
@@ -75,7 +82,8 @@ def tokenize(
     if not video_tokenizer.config.discrete and video_tokenizer.stats is None:
         video_tokenizer = video_tokenizer.with_measured_stats(sample_videos(sources, config))
         video_tokenizer.save(exported_folder(tokenizer))
-    spec, encode_text = _text_encoder(text_encoder, text_length, sources if stored_text else None)
+    text = _text_spec(exported_folder(tokenizer), text_encoder, text_length, stored_text)
+    spec, encode_text = _text_encoder(text, sources if stored_text else None)
     dataset = tokenize_shards(
         sources,
         folder,
@@ -112,19 +120,41 @@ def _as_list(shards: Location | Sequence[Location]) -> list[Location]:
     return places
 
 
+def _text_spec(
+    tokenizer: Path, name: str | None, length: int | None, is_stored: bool
+) -> dict[str, Any]:
+    """The specification of the text encoder: what is named, and else that of the tokenizer's world.
+
+    A world takes embeddings of its own encoder and length alone, so its tokenizer's latents are
+    made for no other.
+
+    Args:
+        tokenizer: the tokenizer's folder, within its world's or elsewhere.
+        name: ``"embedded"``, or the folder or hub name of a T5 encoder.
+        length: the most tokens of a caption.
+        is_stored: whether the embeddings are made already; by which encoder, no world can tell.
+    """
+    inside = tokenizer.resolve()
+    world: dict[str, Any] = {}
+    if inside.name == TOKENIZER_FOLDER and format_of(inside.parent) not in (None, TOKENIZER_FORMAT):
+        world = dict(read_config(inside.parent).text_encoder)
+    length = length or world.get("max_length") or REFERENCE_MAX_LENGTH
+    if world and name is None and not is_stored:
+        return {**world, "max_length": length}
+    return text_encoder_spec(name or "embedded", length)
+
+
 def _text_encoder(
-    name: str, length: int, stored: Sequence[Location] | None
+    spec: Mapping[str, Any], stored: Sequence[Location] | None
 ) -> tuple[dict[str, object], EncodeText | None]:
     """What ``dataset.json`` says of the text encoder, and its function.
 
     Args:
-        name: ``"embedded"``, or the folder or hub name of a T5 encoder.
-        length: the most tokens of a caption.
+        spec: the encoder's specification.
         stored: shards whose embeddings are taken as they are, so that no encoder is loaded.
     """
-    spec = text_encoder_spec(name, length)
     if stored is None:
         text = load_text_encoder(spec)
         return text.spec(), text.encode
-    known = {"kind": spec["kind"], "path": spec.get("path"), "max_length": length}
+    known = {"kind": spec["kind"], "path": spec.get("path"), "max_length": spec["max_length"]}
     return {**known, "dim": stored_text_dim(stored)}, None

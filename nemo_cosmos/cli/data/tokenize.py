@@ -45,9 +45,18 @@ def command(
         typer.Option(help="HEIGHTxWIDTH of a window. Repeatable: a clip takes the nearest."),
     ] = None,
     text_encoder: Annotated[
-        str, typer.Option(help="'embedded', or a T5 folder or hub name.")
-    ] = "embedded",
-    text_length: Annotated[int, number("Longest caption, in tokens.", least=1, most=65536)] = 512,
+        str | None,
+        typer.Option(
+            help="'embedded', or a T5 folder or hub name; by default that of the world in whose "
+            "folder the tokenizer is, else embedded."
+        ),
+    ] = None,
+    text_length: Annotated[
+        int | None,
+        number(
+            "Longest caption, in tokens; by default the world's, else 512.", least=1, most=65536
+        ),
+    ] = None,
     stored_text: Annotated[
         bool,
         typer.Option(help="Use the shards' text embeddings; --text-encoder names what made them."),

@@ -315,8 +315,7 @@ def post_training(page: Page) -> None:
     shutil.copytree("data/my_robot", "data/my_robot_held_out")
     page.run("nemo-cosmos dataset inspect")
     page.run("nemo-cosmos curate", *CURATION, **{"0.5": "0.1"})
-    window = ["--text-length", str(TEXT_LENGTH)]
-    page.run("nemo-cosmos tokenize", *window, **{"17": "9", "256x320": "32x48"})
+    page.run("nemo-cosmos tokenize", **{"17": "9", "256x320": "32x48"})
     page.run("nemo-cosmos finetune", *STEP)
     page.run("nemo-cosmos evaluate --model", "--option", "steps=1")
     assert Path("outputs/my_robot/trial/evaluation.json").is_file()

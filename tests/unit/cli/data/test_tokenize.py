@@ -28,6 +28,7 @@ from nemo_cosmos.models.tokenizer.network.autoencoder import TokenizerNetwork
 from nemo_cosmos.models.tokenizer.presets import TOKENIZERS
 from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.storage import mirror_folder
+from nemo_cosmos.testing.tiny import write_world
 from nemo_cosmos.video import Video, encode_video
 
 
@@ -114,6 +115,24 @@ def test_shards_to_batches(shards, tokenizer_folder, tmp_path, text_encoder):
     assert abs(float(batch["latent"].mean())) < 0.5, "latents are not normalised"
     assert 0.5 < float(batch["latent"].std()) < 2
     assert batch["t5_text_embeddings"][0, :4, 0].tolist() == [6, 2, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ((), {"kind": "t5", "path": "here", "max_length": 6, "dim": 4}),
+        (("--text-length", 9), {"kind": "t5", "path": "here", "max_length": 9, "dim": 4}),
+        (("--text-encoder", "embedded"), {"kind": "embedded", "max_length": 6}),
+    ],
+)
+def test_captions_are_embedded_for_the_world_of_the_tokenizer(
+    shards, tmp_path, text_encoder, words, asked
+):
+    encoder = {"kind": "t5", "path": "here", "max_length": 6, "dim": 4}
+    world = write_world(tmp_path / "world", text_encoder=encoder)
+    options = ["--window-frames", 5, "--size", "32x48", *words]
+    invoke(shards, tmp_path / "out", "--tokenizer", world / "tokenizer", *options)
+    assert text_encoder == [asked]
 
 
 def test_changed_copies_are_asked_for_by_their_options(
