@@ -3,7 +3,8 @@
 A load that changes nothing looks like one that works: the run goes on from the weights that the
 network was built with, and its videos are noise or the base's. So every load of a network says how
 many tensors found their place and how many differ from what the network held before, and one that
-changes none is an error.
+changes none is an error. Memory that nobody has filled may hold anything, even the very weights of
+a network that lay there before; it is marked first, so that what a load leaves out shows.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ ValueT = TypeVar("ValueT")
 
 NUM_SAMPLED = 4096
 """Elements of a tensor that are compared, spread over all of it: a load changes nearly all."""
+_MARK = 113.0
+"""What marks memory: a number in every type, and no tensor of a model is this all over."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ def load_weights(
     *,
     may_be_new: Callable[[str], bool] | None = None,
     may_be_longer: Collection[str] = (),
+    is_filled: bool = True,
 ) -> Loaded:
     """Copy weights into a network, strictly.
 
@@ -132,6 +136,7 @@ def load_weights(
             name; by default none may.
         may_be_longer: parameters that may have more rows than are given; these rows keep their
             initial values.
+        is_filled: whether the network holds initial values; without them, any weights are a change.
 
     Returns:
         What the load did; its missing tensors are those that may be new.
@@ -143,6 +148,9 @@ def load_weights(
     """
     # A list: virtual pipeline stages of one rank hold copies of the same parameters.
     parts = [part for network in networks for part in parts_of(network)]
+    if not is_filled:
+        for part in parts:
+            _sampled(part.tensor).fill_(_MARK)
     before = Before(parts)
     ranks = _on_all_ranks({part.name: part.whole_shape for part in parts})
     expected = {name: shape for rank in ranks for name, shape in rank.items()}
@@ -186,8 +194,13 @@ def _up_to(part: TensorPart, num_rows: int) -> TensorPart:
 
 
 def _sample(tensor: Tensor) -> Tensor:
+    return _sampled(tensor).clone()
+
+
+def _sampled(tensor: Tensor) -> Tensor:
+    """The elements that are compared, in the tensor's own memory if that is contiguous."""
     flat = tensor.detach().reshape(-1)
-    return flat[:: max(1, flat.numel() // NUM_SAMPLED)].clone()
+    return flat[:: max(1, flat.numel() // NUM_SAMPLED)]
 
 
 def _on_all_ranks(here: dict[str, ValueT]) -> list[dict[str, ValueT]]:

@@ -204,7 +204,7 @@ def load_world(
     ensure_model_parallel(tp=tp, cp=cp)
     net = _build(config, tokenizer.config, dtype, tp=tp, cp=cp)
     weights = open_weights(folder / WEIGHTS_FILE) if adapted is None else adapted.source
-    load_weights([net], weights, f"the model in '{CONFIG_FILE}'").say()
+    load_weights([net], weights, f"the model in '{CONFIG_FILE}'", is_filled=False).say()
     return World(
         net=net.to(device).eval().requires_grad_(False),
         config=config,
