@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nemo_cosmos.checklist import Check, require
 from nemo_cosmos.checkpoint.adapters.folder import (
     Adapter,
+    check_effect,
     is_adapter,
     open_adapter,
 )
@@ -201,7 +202,8 @@ def export_checks(
     def world() -> str:
         if is_adapter(place):
             _check_adapter_export(format, place, adapters)
-            return f"an adapter of '{open_adapter(place).config.base}'"
+            check_effect(adapter := open_adapter(place))
+            return f"an adapter of '{adapter.config.base}'"
         if format_of(place) == TOKENIZER_FORMAT:
             _check_format(format, TOKENIZER_FORMATS)
             return f"a tokenizer, {check_tokenizer_files(place).name}"
@@ -343,11 +345,12 @@ def _check_adapter_export(
         formats_of(family), "adapters", {}
     )
     if format not in writers:
-        valid = ", ".join(writers) or "none"
+        formats = formats_of(family)
+        merged = format if formats is not None and format in (*formats.names, NEMO) else WORLD
         raise ConfigError(
-            f"An adapter of a {family} model is not written as '{format}'. Valid are: {valid}. "
-            "Merged into its world it can be exported like any: nemo-cosmos export WORLD TARGET "
-            f"--adapter {place} --format {format}."
+            f"Adapters of the {family} family are not written as '{format}'. Valid are: "
+            f"{', '.join(writers) or 'none'}. Merged into its world it can be exported like any: "
+            f"nemo-cosmos export WORLD TARGET --adapter {place} --format {merged}."
         )
     return writers[format]
 

@@ -14,10 +14,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
+from typing import Protocol, cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from nemo_cosmos.checkpoint.adapters.folder import is_adapter, open_adapter
 from nemo_cosmos.checkpoint.adapters.merged import Weighted, merge_adapters
@@ -156,15 +156,25 @@ def verify_export(
     )
 
 
+class _Steered(Protocol):
+    """A network whose controls can be taken away."""
+
+    def drop_controls(self) -> None:
+        """Take them away, so that it generates without their signals."""
+        ...
+
+
 @torch.no_grad()
 def small_video(world: World) -> np.ndarray:
     """A video of a fixed text, first picture and noise, uint8 ``(T,H,W,3)``, without controls.
+
+    It is two latent frames long, of which the first is given where the model takes frames.
 
     Args:
         world: the world, whose network loses its controls: a base without them makes it, too.
     """
     net, config = world.net, world.config
-    net.controls = nn.ModuleDict()
+    cast("_Steered", net).drop_controls()
     generator = get_family(config.family).make_generator(
         net, config.model, world.tokenizer, world.folder
     )
@@ -173,7 +183,8 @@ def small_video(world: World) -> np.ndarray:
     random = torch.Generator().manual_seed(SEED)
     length, dim = int(config.text_encoder["max_length"]), int(config.text_encoder["dim"])
     text_BLD = torch.randn(1, length, dim, generator=random)
-    height, width, num_frames = (int(video[name]) for name in ("height", "width", "num_frames"))
+    height, width, longest = (int(video[name]) for name in ("height", "width", "num_frames"))
+    num_frames = min(longest, world.tokenizer.config.num_pixel_frames(2))
     legal = generator.legal_given(num_frames)
     given = _picture(legal[0], height, width) if legal else None
     made_BCTHW = generator.generate(

@@ -2,7 +2,7 @@
 
 Everything is real, but for its size and its random weights, and the same for the same arguments:
 :func:`tiny_tokenizer`, :func:`write_latents` for what ``nemo-cosmos tokenize`` writes, and
-:func:`write_world` for what training exports.
+:func:`write_world` and :func:`write_ar_world` for what training exports.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import ShardWriter
 
 if TYPE_CHECKING:
+    from nemo_cosmos.models.autoregressive.network.config import ARConfig
     from nemo_cosmos.models.diffusion.network.config import DiTConfig
     from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 
@@ -250,6 +251,75 @@ def write_world(
         family="diffusion",
         model=DiffusionSettings(config.architecture(), process),
         text_encoder=dict(text_encoder or encoder),
+        video={"num_frames": 9, "fps": 10.0, "height": 32, "width": 48},
+        preset="tiny",
+        controls=specs,
+    )
+    save_world(folder, net, world, tokenizer)
+    return Path(folder)
+
+
+AR_CODES, AR_LEVELS = 75, (5, 5, 3)
+"""Codes of the tiny autoregressive world, and the levels of its tokenizer's channels."""
+
+
+def tiny_ar_network(**changes: Any) -> ARConfig:
+    """The configuration of an autoregressive transformer of two layers.
+
+    Args:
+        **changes: fields to change.
+    """
+    from nemo_cosmos.models.autoregressive.network.config import ARConfig
+
+    fields: dict[str, Any] = {
+        "num_layers": 2,
+        "hidden_size": 48,
+        "ffn_hidden_size": 40,
+        "num_attention_heads": 4,
+        "num_query_groups": 2,
+        "vocab_size": AR_CODES,
+        "max_frames": 3,
+        "max_height": 4,
+        "max_width": 6,
+        "layer_spec": "local",
+    }
+    return ARConfig(**fields | changes)
+
+
+def write_ar_world(
+    folder: str | PathLike[str], *, controls: Sequence[str] = (), **network: object
+) -> Path:
+    """Write an autoregressive world of random weights: 9 frames of 32x48 pixels, without a text.
+
+    Args:
+        folder: a former one is replaced.
+        controls: names of what steers it.
+        **network: fields of its configuration to change.
+
+    Returns:
+        The folder.
+    """
+    from nemo_cosmos.checkpoint.world.config import WorldConfig
+    from nemo_cosmos.checkpoint.world.folder import save_world
+    from nemo_cosmos.models.autoregressive.build import build_network
+    from nemo_cosmos.models.autoregressive.process.config import ARProcess
+    from nemo_cosmos.models.autoregressive.settings import ARSettings
+    from nemo_cosmos.models.common.control_dims import TokenizerFacts
+    from nemo_cosmos.platform import ensure_model_parallel
+
+    ensure_model_parallel()
+    torch.manual_seed(0)
+    config = tiny_ar_network(**network)
+    specs = tuple(map(ControlSpec, controls))
+    tokenizer = tiny_tokenizer("tokenizer_nano_dv4x8x8", fsq_levels=AR_LEVELS)
+    net = build_network(config, specs, TokenizerFacts.of(tokenizer.config))
+    for weight in net.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.15)
+    world = WorldConfig(
+        family="autoregressive",
+        model=ARSettings(config.architecture(), ARProcess()),
+        text_encoder={"kind": "embedded", "path": None, "max_length": 8, "dim": Clips.text_dim},
         video={"num_frames": 9, "fps": 10.0, "height": 32, "width": 48},
         preset="tiny",
         controls=specs,

@@ -39,7 +39,7 @@ from nemo_cosmos.checkpoint.formats.tensors import (
     stream_of,
 )
 from nemo_cosmos.checkpoint.world.config import WorldConfig
-from nemo_cosmos.errors import CheckpointError, ConfigError, MissingFileError
+from nemo_cosmos.errors import CheckpointError, ConfigError, MissingFileError, counted
 from nemo_cosmos.home import expanded
 from nemo_cosmos.options import Range, check_record, check_value
 from nemo_cosmos.storage import atomic_path
@@ -245,6 +245,32 @@ def open_adapter(path: str | PathLike[str]) -> Adapter:
     adapter = Adapter(folder, config)
     _check_factors(adapter)
     return adapter
+
+
+def check_effect(adapter: Adapter) -> None:
+    """Require an adapter that is written without its world to hold finite numbers, not all zero.
+
+    Raises:
+        NumericsError: a number is NaN or infinite.
+        CheckpointError: it would change nothing.
+    """
+    read = adapter.source.read
+    check_finite(
+        ((name, read(name)) for name in adapter.source.specs), f"the adapter '{adapter.folder}'"
+    )
+    if not adapter.whole and not any(
+        bool((read(b).float() @ read(a).float()).any()) for a, b in adapter.pairs.values()
+    ):
+        raise CheckpointError(without_effect(adapter, len(adapter.pairs)))
+
+
+def without_effect(adapter: Adapter, num_weights: int) -> str:
+    """What is wrong with an adapter that changes none of its weights."""
+    return (
+        f"The adapter '{adapter.folder}' changes none of {counted(num_weights, 'weight')}: its "
+        "factors multiply to zero, as before the first step of training. A video made with it "
+        "would be the base's; train it, or leave it out."
+    )
 
 
 def weights_sha256(source: TensorSource) -> str:

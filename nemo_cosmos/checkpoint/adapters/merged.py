@@ -23,6 +23,7 @@ from nemo_cosmos.checkpoint.adapters.folder import (
     Adapter,
     open_adapter,
     weights_sha256,
+    without_effect,
 )
 from nemo_cosmos.checkpoint.adapters.folder import (
     WEIGHTS_FILE as ADAPTER_WEIGHTS_FILE,
@@ -287,11 +288,7 @@ def measure(
         norms += float(before.float().square().sum())
     new = sum(name not in base.specs for name in adapter.whole)
     if not changed and not new:
-        raise CheckpointError(
-            f"The adapter '{adapter.folder}' changes none of {counted(len(own), 'weight')}: its "
-            "factors multiply to zero, as before the first step of training. A video made with it "
-            "would be the base's; train it, or leave it out."
-        )
+        raise CheckpointError(without_effect(adapter, len(own)))
     return Applied(
         place=str(adapter.folder),
         weight=weight,

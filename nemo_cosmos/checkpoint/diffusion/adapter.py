@@ -19,7 +19,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nemo_cosmos.checkpoint.adapters.folder import CONFIG_FILE, WEIGHT, WEIGHTS_FILE, Adapter
+from nemo_cosmos.checkpoint.adapters.folder import (
+    CONFIG_FILE,
+    WEIGHT,
+    WEIGHTS_FILE,
+    Adapter,
+    check_effect,
+)
 from nemo_cosmos.checkpoint.diffusion.descriptions import config_for_diffusers
 from nemo_cosmos.checkpoint.diffusion.keys import diffusers_names, split_rows
 from nemo_cosmos.checkpoint.formats.json_files import write_object
@@ -42,6 +48,8 @@ def write_diffusers_adapter(folder: Path, adapter: Adapter) -> None:
 
     Raises:
         ConfigError: diffusers has no such network, or weights were trained in full.
+        NumericsError: a number is NaN or infinite.
+        CheckpointError: it changes nothing.
     """
     config_for_diffusers(adapter.config.world)
     if adapter.whole:
@@ -50,6 +58,7 @@ def write_diffusers_adapter(folder: Path, adapter: Adapter) -> None:
             "adapter to diffusers. Merge it into its world and export that: nemo-cosmos export "
             f"WORLD TARGET --adapter {adapter.folder} --format diffusers."
         )
+    check_effect(adapter)
     tensors = dict(_renamed(adapter))
     folder.mkdir()
     for file, prefix in ((LORA_FILE, DIFFUSERS_PREFIX), (WEIGHTS_FILE, PEFT_PREFIX)):

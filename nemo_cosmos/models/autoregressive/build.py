@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.models.autoregressive.controls import (
+    CONTEXT_MULTIPLE,
     ARControlEmbedding,
     build_embedders,
     combine,
@@ -20,6 +21,26 @@ from nemo_cosmos.models.autoregressive.network.places import Grid
 from nemo_cosmos.models.autoregressive.network.transformer import ARNetwork
 from nemo_cosmos.models.common.control_dims import TokenizerFacts
 from nemo_cosmos.models.common.megatron.pipeline_copies import same_on_all_stages, tag_copies
+
+
+class NoControl(nn.Module):
+    """Stands in for controls that were taken away: zeros for a network that attends to them alone.
+
+    Args:
+        num_channels: channels of the context.
+    """
+
+    zeros_BMC: Tensor
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        zeros_BMC = torch.zeros(1, CONTEXT_MULTIPLE, num_channels)
+        self.register_buffer("zeros_BMC", zeros_BMC, persistent=False)
+
+    def forward(self, batch: Mapping[str, object], grid_thw: Grid) -> ARControlEmbedding:
+        """Embed nothing, for codes of any grid."""
+        del batch, grid_thw
+        return ARControlEmbedding(self.zeros_BMC)
 
 
 class ARWorldNetwork(ARNetwork):
@@ -40,6 +61,12 @@ class ARWorldNetwork(ARNetwork):
             SampleError: the batch lacks a signal, or it does not fit the codes.
         """
         return combine([embed(batch, grid_thw) for embed in self.controls.values()])
+
+    def drop_controls(self) -> None:
+        """Take the controls away, so that the network generates without their signals."""
+        channels = self.config.control_channels
+        none = NoControl(channels).to(self.config.params_dtype) if channels else None
+        self.controls = nn.ModuleDict({} if none is None else {"none": none})
 
 
 def joined_context(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from megatron.core import parallel_state
 from torch import nn
 
@@ -21,6 +22,29 @@ from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedd
 from nemo_cosmos.models.diffusion.network.packs import PackedDiT
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.edm import LogVariance
+
+
+class NoControl(nn.Module):
+    """Stands in for controls that were taken away: zeros in the channels that they would fill.
+
+    Args:
+        num_channels: number of these channels.
+    """
+
+    zero: torch.Tensor
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.register_buffer("zero", torch.zeros(num_channels), persistent=False)
+
+    def forward(
+        self, batch: Mapping[str, object], latent_shape_BCTHW: tuple[int, ...]
+    ) -> ControlEmbedding:
+        """Embed nothing for latents of a shape."""
+        del batch
+        size_B, _, *size_THW = latent_shape_BCTHW
+        channels_C111 = self.zero[:, None, None, None]
+        return ControlEmbedding(channels_C111.expand(size_B, -1, *size_THW))
 
 
 class WorldNetwork(PackedDiT):
@@ -43,6 +67,12 @@ class WorldNetwork(PackedDiT):
         if not self.controls:
             return None
         return combine([embed(batch, latent_shape_BCTHW) for embed in self.controls.values()])
+
+    def drop_controls(self) -> None:
+        """Take the controls away, so that the network generates without their signals."""
+        channels = self.config.control_channels
+        none = NoControl(channels).to(self.config.params_dtype) if channels else None
+        self.controls = nn.ModuleDict({} if none is None else {"none": none})
 
 
 def build_network(

@@ -15,10 +15,11 @@ from nemo_cosmos.checkpoint.convert import export_checkpoint
 from nemo_cosmos.checkpoint.formats.tensors import named_tensors
 from nemo_cosmos.checkpoint.world.config import read_config
 from nemo_cosmos.checkpoint.world.folder import model_record, open_weights
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.errors import CheckpointError, ConfigError
 from nemo_cosmos.inference.loading import load_shared_world
 from nemo_cosmos.inference.verification import check_verifiable, small_video, verify_export
-from nemo_cosmos.testing.tiny import write_world
+from nemo_cosmos.testing.tiny import write_ar_world, write_world
 
 NAME = "blocks.layers.0.mlp.linear_fc1"
 
@@ -33,8 +34,12 @@ def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_adapter(base, tmp_path_factory.mktemp("adapter") / "adapter", 1.0)
 
 
-def make_adapter(base: Path, folder: Path, size: float) -> Path:
+def make_adapter(
+    base: Path, folder: Path, size: float, *, name: str = NAME, steered: Path | None = None
+) -> Path:
+    """Write an adapter of one map, and of what a steered world has beyond its base."""
     generator = torch.Generator().manual_seed(1)
+    source = open_weights(base / "model.safetensors")
     config = AdapterConfig(
         rank=4,
         alpha=4.0,
@@ -43,13 +48,16 @@ def make_adapter(base: Path, folder: Path, size: float) -> Path:
         trained_modules=(),
         base=str(base),
         base_preset="tiny",
-        base_sha256=weights_sha256(open_weights(base / "model.safetensors")),
-        world=read_config(base),
+        base_sha256=weights_sha256(source),
+        world=read_config(steered or base),
     )
+    rows, columns = source.specs[f"{name}.weight"].shape
     tensors = {
-        f"{NAME}.lora_A.weight": torch.randn(4, 48, generator=generator),
-        f"{NAME}.lora_B.weight": torch.randn(192, 4, generator=generator) * size,
+        f"{name}.lora_A.weight": torch.randn(4, columns, generator=generator),
+        f"{name}.lora_B.weight": torch.randn(rows, 4, generator=generator) * size,
     }
+    more = {} if steered is None else load_file(steered / "model.safetensors")
+    tensors |= {one: value for one, value in more.items() if one not in source.specs}
     save_adapter(folder, config, tensors)
     return folder
 
@@ -65,6 +73,52 @@ def test_an_export_with_an_adapter_is_proved(base, adapter, tmp_path, format):
     assert math.isfinite(found.video_psnr_db)
     assert "differs from the base's by" in found.words()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.fixture(scope="module")
+def codes_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_ar_world(tmp_path_factory.mktemp("codes_base") / "world")
+
+
+@pytest.mark.parametrize("format", ["world", "cosmos", "cosmos-tp2", "nemo"])
+def test_an_autoregressive_export_is_proved(codes_base, tmp_path, format):
+    (tmp_path / "adapters").mkdir()
+    wanted = [
+        Weighted(make_adapter(codes_base, tmp_path / "adapters" / name, 1.0, name=name), weight)
+        for name, weight in ((NAME, 1.0), (NAME.replace("fc1", "fc2"), -0.5))
+    ]
+    export_checkpoint(codes_base, tmp_path / "out", format, adapters=wanted)
+    found = verify_export(codes_base, tmp_path / "out", format, wanted)
+    assert (found.changed, found.new) == (2, 0)
+    assert found.largest < 1e-6
+    assert found.video_difference > 1
+
+
+@pytest.mark.parametrize("family", ["diffusion", "autoregressive"])
+def test_an_adapter_that_brings_a_control_is_proved_without_its_signal(tmp_path, family):
+    """The base cannot be told anything, so that both make their video untold."""
+    if family == "diffusion":
+        base = write_world(tmp_path / "base")
+        told = write_world(tmp_path / "told", controls=["action"])
+    else:
+        base = write_ar_world(tmp_path / "base")
+        told = write_ar_world(tmp_path / "told", controls=["action"], control_channels=48)
+    wanted = [Weighted(make_adapter(base, tmp_path / "adapter", 1.0, steered=told))]
+    export_checkpoint(base, tmp_path / "out", "world", adapters=wanted)
+    found = verify_export(base, tmp_path / "out", "world", wanted)
+    assert found.changed == 1
+    assert found.new > 4
+    assert found.video_difference > 0
+
+
+def test_a_control_in_the_network_s_input_is_silent_in_the_proof(tmp_path):
+    world = write_world(
+        tmp_path / "world",
+        controls=[ControlSpec("discrete", {"num_codes": 75, "width": 6})],
+        control_channels=6,
+    )
+    export_checkpoint(world, tmp_path / "out", "nemo")
+    assert verify_export(world, tmp_path / "out", "nemo").video_difference == 0.0
 
 
 def test_an_export_of_the_base_makes_the_same_video(base, tmp_path):

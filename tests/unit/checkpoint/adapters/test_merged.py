@@ -25,7 +25,7 @@ from nemo_cosmos.errors import (
     NemoCosmosError,
     NumericsError,
 )
-from nemo_cosmos.testing.tiny import write_world
+from nemo_cosmos.testing.tiny import write_ar_world, write_world
 
 QKV = "blocks.layers.1.self_attention.linear_qkv"
 
@@ -153,16 +153,20 @@ def test_tensors_without_a_place_are_refused(base, make_adapter):
     refused(base, extra, CheckpointError, "no such weight")
 
 
-def test_an_adapter_that_changes_nothing_is_refused(base, make_adapter):
+def test_an_adapter_that_changes_nothing_is_refused(base, make_adapter, tmp_path):
     def zero(tensors):
         for name, value in tensors.items():
             if "lora_B" in name:
                 value.zero_()
 
-    refused(base, make_adapter(change=zero), CheckpointError, "changes none of 14 weights")
+    adapter = make_adapter(change=zero)
+    refused(base, adapter, CheckpointError, "changes none of 14 weights")
+    with pytest.raises(CheckpointError, match="changes none of 14 weights"):
+        export_checkpoint(adapter, tmp_path / "alone", "diffusers")
+    assert not (tmp_path / "alone").exists()
 
 
-def test_an_adapter_that_is_not_finite_is_refused(base, make_adapter):
+def test_an_adapter_that_is_not_finite_is_refused(base, make_adapter, tmp_path):
     """Its product is no number, which must not pass for a change, nor for none."""
     adapter = make_adapter()
     file = adapter / "adapter_model.safetensors"
@@ -170,6 +174,17 @@ def test_an_adapter_that_is_not_finite_is_refused(base, make_adapter):
     tensors[f"{QKV}.lora_A.weight"][1, 3] = float("nan")
     save_file(tensors, file)
     refused(base, adapter, NumericsError, rf"{QKV}\.lora_A\.weight' of the adapter '{adapter}'")
+    with pytest.raises(NumericsError, match=rf"{QKV}\.lora_A\.weight"):
+        export_checkpoint(adapter, tmp_path / "alone", "diffusers")
+    assert not (tmp_path / "alone").exists()
+
+
+def test_an_autoregressive_adapter_has_no_place_in_diffusers(make_adapter, tmp_path):
+    world = write_ar_world(tmp_path / "world")
+    adapter = make_adapter(of=world)
+    with pytest.raises(ConfigError, match=r"autoregressive family.*are: none.*--format world"):
+        export_checkpoint(adapter, tmp_path / "alone", "diffusers")
+    assert merge_adapters(world, [Weighted(adapter)]).applied[0].changed == 8
 
 
 @pytest.mark.parametrize(
