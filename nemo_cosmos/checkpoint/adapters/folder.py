@@ -288,21 +288,27 @@ def _check_factors(adapter: Adapter) -> None:
     rank = adapter.config.rank
     for a, b in adapter.pairs.values():
         if b not in specs:
-            raise CheckpointError(_broken(adapter, f"'{a}' is without '{b}'"))
+            raise CheckpointError(broken(adapter, f"'{a}' is without '{b}'"))
         found = specs[a].shape[:1] + specs[b].shape[1:]
         if len(specs[a].shape) != 2 or found != (rank, rank):
             raise CheckpointError(
-                _broken(adapter, f"'{a}' and '{b}' are of rank {found}, the description of {rank}")
+                broken(adapter, f"'{a}' and '{b}' are of rank {found}, the description of {rank}")
             )
     lonely = {name.removesuffix(LORA_B) + WEIGHT for name in specs if name.endswith(LORA_B)}
     for name in sorted(lonely - adapter.pairs.keys()):
         factor = name.removesuffix(WEIGHT) + LORA_B
-        raise CheckpointError(_broken(adapter, f"'{factor}' is without its other factor"))
+        raise CheckpointError(broken(adapter, f"'{factor}' is without its other factor"))
     if not specs:
-        raise CheckpointError(_broken(adapter, "it holds no tensor"))
+        raise CheckpointError(broken(adapter, "it holds no tensor"))
 
 
-def _broken(adapter: Adapter, what: str) -> str:
+def broken(adapter: Adapter, what: str) -> str:
+    """The message of an adapter whose weights are not those of its description.
+
+    Args:
+        adapter: the adapter.
+        what: the difference.
+    """
     return (
         f"'{adapter.folder / WEIGHTS_FILE}' is no adapter of '{CONFIG_FILE}' beside it: {what}. "
         "The file was changed or is another adapter's; copy the folder again."

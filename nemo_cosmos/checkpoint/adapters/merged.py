@@ -242,6 +242,7 @@ def merge_adapters(
     config, base = read_config(folder), open_weights(folder / WEIGHTS_FILE)
     opened = [(open_adapter(one.path), one.weight) for one in adapters]
     _check_once([one for one, _ in opened])
+    _check_family(folder, config, [one for one, _ in opened])
     meant = _check_base(folder, config, base, [one for one, _ in opened], allow_mismatch)
     merged = _joined(config, [one for one, _ in opened])
     source = MergedSource(base, opened)
@@ -263,8 +264,10 @@ def adapted_config(world: str | PathLike[str], adapters: Sequence[Weighted]) -> 
     Raises:
         MissingFileError, CheckpointError, ConfigError: as :func:`merge_adapters`.
     """
-    config = read_config(exported_folder(world))
-    return _joined(config, [open_adapter(one.path) for one in adapters])
+    folder = exported_folder(world)
+    config, opened = read_config(folder), [open_adapter(one.path) for one in adapters]
+    _check_family(folder, config, opened)
+    return _joined(config, opened)
 
 
 def measure(
@@ -315,6 +318,21 @@ def _check_once(adapters: Sequence[Adapter]) -> None:
                 f"change, write --adapter {adapter.folder}=2."
             )
         seen.add(place)
+
+
+def _check_family(folder: Path, config: WorldConfig, adapters: Iterable[Adapter]) -> None:
+    """Require adapters to be of the base's family, before anything else is compared.
+
+    Raises:
+        ConfigError: one is of another.
+    """
+    for adapter in adapters:
+        family = adapter.config.world.family
+        if family != config.family:
+            raise ConfigError(
+                f"The adapter '{adapter.folder}' is of the {family} family, but '{folder}' of the "
+                f"{config.family} family. Give the adapter's own base, '{adapter.config.base}'."
+            )
 
 
 def _check_base(
@@ -403,7 +421,7 @@ def _check_places(
         there = expected.get(name, "no such weight")
         raise CheckpointError(
             f"The adapter '{adapter.folder}' does not fit '{folder}': of "
-            f"{counted(len(found), 'weight')}, {len(wrong)} have no place there, such "
+            f"{counted(len(found), 'weight')}, {len(wrong)} without a place there, such "
             f"as '{own}' for {found[name]}, where the world has {there}. It is an adapter of "
             f"'{adapter.config.base}' ({adapter.config.base_preset}); give that world."
         )

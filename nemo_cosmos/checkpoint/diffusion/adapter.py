@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from nemo_cosmos.checkpoint.adapters.folder import (
@@ -24,15 +25,22 @@ from nemo_cosmos.checkpoint.adapters.folder import (
     WEIGHT,
     WEIGHTS_FILE,
     Adapter,
+    broken,
     check_effect,
 )
 from nemo_cosmos.checkpoint.diffusion.descriptions import config_for_diffusers
 from nemo_cosmos.checkpoint.diffusion.keys import diffusers_names, split_rows
 from nemo_cosmos.checkpoint.formats.json_files import write_object
 from nemo_cosmos.checkpoint.formats.safetensors import usual_order, write_safetensors
-from nemo_cosmos.checkpoint.formats.tensors import MemorySource, stream_of
-from nemo_cosmos.errors import ConfigError
+from nemo_cosmos.checkpoint.formats.tensors import (
+    MemorySource,
+    named_tensors,
+    stream_of,
+)
+from nemo_cosmos.errors import CheckpointError, ConfigError
+from nemo_cosmos.models.diffusion.build import build_network
 from nemo_cosmos.models.diffusion.settings import diffusion_settings
+from nemo_cosmos.platform import ensure_model_parallel
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 DIFFUSERS_PREFIX = "transformer."
@@ -49,7 +57,7 @@ def write_diffusers_adapter(folder: Path, adapter: Adapter) -> None:
     Raises:
         ConfigError: diffusers has no such network, or weights were trained in full.
         NumericsError: a number is NaN or infinite.
-        CheckpointError: it changes nothing.
+        CheckpointError: it changes nothing, or has tensors that are of no weight of its world.
     """
     config_for_diffusers(adapter.config.world)
     if adapter.whole:
@@ -58,6 +66,7 @@ def write_diffusers_adapter(folder: Path, adapter: Adapter) -> None:
             "adapter to diffusers. Merge it into its world and export that: nemo-cosmos export "
             f"WORLD TARGET --adapter {adapter.folder} --format diffusers."
         )
+    _check_places(adapter)
     check_effect(adapter)
     tensors = dict(_renamed(adapter))
     folder.mkdir()
@@ -76,6 +85,26 @@ def write_diffusers_adapter(folder: Path, adapter: Adapter) -> None:
         "inference_mode": True,
     }
     write_object(folder / CONFIG_FILE, content)
+
+
+def _check_places(adapter: Adapter) -> None:
+    """Require the adapted weights to be the world's, of their shapes.
+
+    Raises:
+        CheckpointError: one is not.
+    """
+    settings = diffusion_settings(adapter.config.world.model)
+    ensure_model_parallel()
+    with torch.device("meta"):
+        whole = named_tensors(build_network(settings.network_config(), settings.process))
+    specs = adapter.source.specs
+    for name, (a, b) in adapter.pairs.items():
+        found = (specs[b].shape[0], specs[a].shape[1])
+        there = tuple(whole[name].shape) if name in whole else "no such weight"
+        if found != there:
+            raise CheckpointError(
+                broken(adapter, f"it adapts '{name}' of {found}, where the world has {there}")
+            )
 
 
 def _renamed(adapter: Adapter) -> Iterator[tuple[str, Tensor]]:

@@ -200,7 +200,7 @@ def check_fit(expected: Shapes, found: Shapes, place: str, model: str, advice: s
 
 def _renamed(expected: Shapes, found: Shapes) -> str:
     """A sentence about names that all begin with words too many, or lack them; else nothing."""
-    if not found or expected.keys() & found.keys():
+    if not found or not expected or expected.keys() & found.keys():
         return ""
     for longer, shorter, words in (
         (found, expected, "begins with '{}', which the model's names do not"),

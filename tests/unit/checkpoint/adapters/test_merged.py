@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nemo_cosmos.checkpoint.adapters.folder import open_adapter
-from nemo_cosmos.checkpoint.adapters.merged import Weighted, merge_adapters
+from nemo_cosmos.checkpoint.adapters.merged import Weighted, adapted_config, merge_adapters
 from nemo_cosmos.checkpoint.convert import export_checkpoint
 from nemo_cosmos.checkpoint.world.config import read_config
 from nemo_cosmos.checkpoint.world.folder import load_world
@@ -145,7 +145,7 @@ def test_tensors_without_a_place_are_refused(base, make_adapter):
         tensors["blocks.layers.7.mlp.linear_fc1.lora_A.weight"] = torch.ones(2, 48)
         tensors["blocks.layers.7.mlp.linear_fc1.lora_B.weight"] = torch.ones(192, 2)
 
-    refused(base, make_adapter("a", change=add), CheckpointError, "1 have no place there")
+    refused(base, make_adapter("a", change=add), CheckpointError, "1 without a place there")
     name = f"{QKV}.lora_B.weight"
     shorter = make_adapter("b", change=lambda t: t.update({name: t[name][:-1]}))
     refused(base, shorter, CheckpointError, r"for \(143, 48\), where the world has \(144, 48\)")
@@ -177,6 +177,35 @@ def test_an_adapter_that_is_not_finite_is_refused(base, make_adapter, tmp_path):
     with pytest.raises(NumericsError, match=rf"{QKV}\.lora_A\.weight"):
         export_checkpoint(adapter, tmp_path / "alone", "diffusers")
     assert not (tmp_path / "alone").exists()
+
+
+def test_an_adapter_alone_fits_the_world_that_it_describes(make_adapter, tmp_path):
+    """What is written for other libraries goes by the world's names, which no world checks."""
+
+    def rename(tensors):
+        for name in list(tensors):
+            tensors[name.replace("blocks.", "transformer_blocks.")] = tensors.pop(name)
+
+    shorter = f"{QKV}.lora_B.weight"
+    for name, change, words in (
+        ("names", rename, r"adapts 'transformer_blocks\..*no such weight"),
+        (
+            "rows",
+            lambda t: t.update({shorter: t[shorter][:-4]}),
+            r"\(140, 48\), where the world has \(144, 48\)",
+        ),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            export_checkpoint(make_adapter(name, change=change), tmp_path / "out", "diffusers")
+        assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_of_the_other_family_is_named_as_such(base, make_adapter, tmp_path):
+    codes = write_ar_world(tmp_path / "codes")
+    wanted = [Weighted(make_adapter(of=codes))]
+    for join in (merge_adapters, adapted_config):
+        with pytest.raises(ConfigError, match=rf"of the autoregressive family, but '{base}'"):
+            join(base, wanted)
 
 
 def test_an_autoregressive_adapter_has_no_place_in_diffusers(make_adapter, tmp_path):
