@@ -130,7 +130,7 @@ def load_weights(
     Args:
         networks: this rank's part of the network, or its parts where it has several pipeline
             stages.
-        weights: those of the whole network, named as in its ``state_dict()``.
+        weights: weights of the whole network, named as in its ``state_dict()``.
         model: what the weights are loaded into, for messages.
         may_be_new: whether a parameter that they lack may keep its initial value, by its
             name; by default none may.

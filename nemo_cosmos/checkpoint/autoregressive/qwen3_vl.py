@@ -156,7 +156,22 @@ def qwen3_vl_config(config: ARConfig, dtype: torch.dtype) -> JsonObject:
         "tie_word_embeddings": False,
         "dtype": name,
     }
-    vision: JsonObject = {
+    # No code is a picture's: the numbers lie behind the codebook.
+    tokens = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    return {
+        "architectures": ["Qwen3VLForConditionalGeneration"],
+        "model_type": "qwen3_vl",
+        **{token: config.vocab_size + number for number, token in enumerate(tokens)},
+        "text_config": text,
+        "vision_config": _vision(config),
+        "tie_word_embeddings": False,
+        "dtype": name,
+    }
+
+
+def _vision(config: ARConfig) -> JsonObject:
+    """An encoder of pictures without layers: the class has one, and no code is a picture's."""
+    return {
         "model_type": "qwen3_vl",
         "depth": 0,
         "hidden_size": _VISION_WIDTH,
@@ -168,17 +183,6 @@ def qwen3_vl_config(config: ARConfig, dtype: torch.dtype) -> JsonObject:
         "num_position_embeddings": 1,
         "out_hidden_size": config.hidden_size,
         "deepstack_visual_indexes": [],
-    }
-    # No code is a picture's: the numbers lie behind the codebook.
-    tokens = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-    return {
-        "architectures": ["Qwen3VLForConditionalGeneration"],
-        "model_type": "qwen3_vl",
-        **{token: config.vocab_size + number for number, token in enumerate(tokens)},
-        "text_config": text,
-        "vision_config": vision,
-        "tie_word_embeddings": False,
-        "dtype": name,
     }
 
 

@@ -161,7 +161,7 @@ def check_plain(config: WorldConfig, reader: str) -> None:
 
     Args:
         config: the world's description.
-        reader: who is to read the weights, for the message.
+        reader: name of the library that reads the weights, for the message.
 
     Raises:
         ConfigError: it has controls, takes several cameras, or predicts changes.

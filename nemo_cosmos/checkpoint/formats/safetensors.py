@@ -49,7 +49,7 @@ class SafetensorsSource:
     Args:
         file: such as ``model.safetensors``; without it, ``model.safetensors.index.json`` beside it
             says where the tensors are.
-        rename: turns a stored name into the one that the source offers; by default the same.
+        rename: function from a stored name to the one that the source offers; by default the same.
 
     Raises:
         MissingFileError: neither exists, or a shard does not.

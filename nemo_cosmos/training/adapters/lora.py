@@ -79,7 +79,7 @@ class LoRA:
         """Add the adapters to this rank's part of a network, and freeze the rest; in place.
 
         Args:
-            network: freshly built, without data-parallel or precision wrappers.
+            network: a freshly built network, without data-parallel or precision wrappers.
 
         Raises:
             ConfigError: no map is meant by the names.
