@@ -106,11 +106,11 @@ def curate(
 
     "name.json" (caption or language), "name.action.npy" and other arrays beside "name.mp4" are cut
     with the video. Robot data sets of others: nemo-cosmos convert. With a fixed camera little moves: lower --min-motion and --min-patch-motion, and
-    keep clips that look alike with --min-cosine 1.
+    keep recordings that look alike with --skip all.
 
     Examples:
         nemo-cosmos curate raw/ outputs/curated
-        nemo-cosmos curate robot/ outputs/robot --split none --min-clip-s 0.5 --min-motion 0 --min-patch-motion 0
+        nemo-cosmos curate robot/ outputs/robot --split none --min-clip-s 0.5 --min-motion 0 --min-patch-motion 0 --skip all
         nemo-cosmos curate raw/ outputs/curated --vlm-url http://localhost:8000/v1 --vlm-model Qwen/Qwen2.5-VL-7B-Instruct
         nemo-cosmos curate /shared/raw /shared/curated --executor ray --address auto
         nemo-cosmos curate s3://videos/raw s3://videos/curated --work /scratch/curated
@@ -125,7 +125,7 @@ def curate(
         settings = settings_from(
             CurateSettings,
             options,
-            skip=optional_stages() if listed(skip) == ("all",) else listed(skip),
+            skip=optional_stages() if "all" in listed(skip) else listed(skip),
             decoder=decoder,
             max_shard_bytes=round(shard_mb * 1024 * 1024),
             videos_only=videos_only,

@@ -66,7 +66,7 @@ StatedEmbodiment = Annotated[
     ),
 ]
 #: What a fixed camera and short episodes ask of the filters.
-CURATE = "--split none --min-clip-s 0.5 --min-motion 0 --min-patch-motion 0 --min-cosine 1"
+CURATE = "--split none --min-clip-s 0.5 --min-motion 0 --min-patch-motion 0 --skip all"
 
 
 def bridge(
