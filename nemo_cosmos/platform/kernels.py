@@ -89,12 +89,22 @@ class KeyRanges:
     end: torch.Tensor
     is_triangle: bool = False
     _masks: dict[int, torch.Tensor] = field(default_factory=dict, repr=False)
+    _terms: dict[tuple[int, torch.dtype], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def mask(self, num_keys: int) -> torch.Tensor:
         """True where a query sees a key: (L, M) or (B, 1, L, M); the layers of a pass share it."""
         if num_keys not in self._masks:
             self._masks[num_keys] = self._mask(num_keys)
         return self._masks[num_keys]
+
+    def terms(self, num_keys: int, dtype: torch.dtype) -> torch.Tensor:
+        """0 where a query sees a key and minus infinity elsewhere; shared like the mask."""
+        key = (num_keys, dtype)
+        if key not in self._terms:
+            seen = self.mask(num_keys)
+            hidden = torch.full_like(seen, float("-inf"), dtype=dtype)
+            self._terms[key] = hidden.masked_fill_(seen, 0.0)
+        return self._terms[key]
 
     def _mask(self, num_keys: int) -> torch.Tensor:
         key_M = torch.arange(num_keys, device=self.first.device)
@@ -158,7 +168,10 @@ def attention(
         return attended
     q, k, v = (x.permute(1, 2, 0, 3) for x in (q_LBHD, k_MBGD, v_MBGD))
     is_triangle = key_ranges is not None and key_ranges.is_triangle
-    mask = None if key_ranges is None or is_triangle else key_ranges.mask(len(k_MBGD))
+    mask = None
+    if key_ranges is not None and not is_triangle:
+        few = plain and num_scores < _VERY_MANY_SCORES
+        mask = _laid_out(key_ranges, len(k_MBGD), q.dtype if few else torch.bool)
     if plain and not is_triangle and _gains_by_folding(q, k):
         return _folded_attention(q, k, v, scale, mask)
     out_BHLD = F.scaled_dot_product_attention(
@@ -172,6 +185,13 @@ def attention(
         enable_gqa=q_LBHD.shape[2] != k_MBGD.shape[2],
     )
     return out_BHLD.permute(2, 0, 1, 3)
+
+
+def _laid_out(ranges: KeyRanges | KeyTable, num_keys: int, dtype: torch.dtype) -> torch.Tensor:
+    """The mask as bools, or as what torch makes of these in every layer and adds to the scores."""
+    if dtype == torch.bool or isinstance(ranges, KeyTable):
+        return ranges.mask(num_keys)
+    return ranges.terms(num_keys, dtype)
 
 
 def _gains_by_folding(q_BHLD: torch.Tensor, k_BGMD: torch.Tensor) -> bool:

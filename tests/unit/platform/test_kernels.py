@@ -202,3 +202,15 @@ def test_a_narrow_weight_by_columns(
 )
 def test_a_weight_that_gains_nothing_by_columns_is_not_copied(weight: torch.Tensor) -> None:
     assert kernels.by_columns(weight) is weight
+
+
+def test_a_mask_as_terms_hides_what_the_bools_hide() -> None:
+    """The layers of a pass share it, and the outputs are the same to the bit."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(n, 1, 2, 16, generator=generator) for n in (5, 9, 9))
+    last = torch.arange(5)
+    ranges = kernels.KeyRanges(last // 2, last + 5)
+    out = kernels.attention(q, k, v, key_ranges=ranges)
+    assert torch.equal(out, kernels.attention(q, k, v, key_ranges=kernels.KeyTable(ranges.mask(9))))
+    assert ranges.terms(9, q.dtype) is ranges.terms(9, q.dtype)
+    assert torch.equal(ranges.terms(9, torch.bfloat16) == 0, ranges.mask(9))
