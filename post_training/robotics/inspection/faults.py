@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.controls.embodiment import Embodiment
-from nemo_cosmos.controls.number_group import ADDABLE_FORMS, NumberGroup, spans
+from nemo_cosmos.controls.number_group import ADDABLE_FORMS, ANGLE_UNITS, NumberGroup, spans
 from nemo_cosmos.errors import counted
 from post_training.finding import Finding as Finding
 from post_training.robotics.inspection.reading import Recorded
@@ -101,10 +101,17 @@ def _in_radians(one: Recorded, embodiment: Embodiment, found: Collection[str]) -
 
 def _are_degrees(rows: Rows, group: NumberGroup) -> bool:
     """Whether angles are too large to be radians."""
-    if group.kind != "rotation" or group.form not in ADDABLE_FORMS or group.units != "rad":
+    if group.units != "rad" or not _is_angle(group):
         return False
-    limit = np.pi if group.relation == "step" else _TURN_RAD
+    # A joint may go round more than once, a rotation cannot.
+    largest = 2 * _TURN_RAD if group.kind == "joints" else _TURN_RAD
+    limit = np.pi if group.relation == "step" else largest
     return float(np.abs(rows / group.scale).max(initial=0)) > limit * 1.05
+
+
+def _is_angle(group: NumberGroup) -> bool:
+    """Whether a group's numbers are angles, in radians or degrees."""
+    return group.units in ANGLE_UNITS and (group.kind == "joints" or group.form in ADDABLE_FORMS)
 
 
 def _degrees(about: str, largest: float) -> Finding:
@@ -221,7 +228,7 @@ def _scale(
     stated = float(np.mean(next(iter(said)))) / group.scale if len(said) == 1 else 1.0
     stated = stated if stated > 0 else 1.0
     ratio = found.slope / stated
-    is_angle = group.kind == "rotation" and group.form in ADDABLE_FORMS
+    is_angle = _is_angle(group)
     measured = f"{found.slope * group.scale:.4g} for one {'radian' if is_angle else 'unit'}"
     if group.kind == "rotation" and not is_angle:
         return Finding("units", "ok", about, "have none")
@@ -249,7 +256,7 @@ def _magnitudes(
 ) -> Iterator[Finding]:
     """What a group's size alone shows of its units."""
     rows = np.concatenate([one.actions_NA[:, columns] for one in recordings])
-    if group.kind == "rotation" and group.form in ADDABLE_FORMS and group.units == "rad":
+    if _is_angle(group) and group.units == "rad":
         largest = float(np.abs(rows / group.scale).max(initial=0))
         yield Finding("degrees", "ok", _named(group), f"reach {largest:.4g}, as radians may")
     if group.kind == "position" and group.relation == "step":

@@ -247,6 +247,46 @@ def test_without_states_it_asks_but_sizes_still_show(clean, tmp_path):
     assert list(found(report)) == [("degrees", "droll to dyaw")]
 
 
+JOINTS = """
+six:
+  numbers:
+    - {part: arm, kind: joints, names: [j1, j2, j3, j4, j5, j6], units: rad, relation: RELATION}
+  state:
+    - {part: arm, kind: joints, names: [j1, j2, j3, j4, j5, j6], units: rad, relation: absolute}
+"""
+
+
+@pytest.mark.parametrize(
+    ("relation", "states_too", "expected"),
+    [
+        ("absolute", True, ["states, j1 to j6", "j1 to j6"]),  # both alike, as many arms give them
+        ("absolute", False, ["j1 to j6"]),
+        ("step", False, ["j1 to j6"]),  # so small that only the states show it
+    ],
+)
+def test_joints_in_degrees_are_found_as_rotations_are(
+    clean, tmp_path, relation, states_too, expected
+):
+    def joints(one: Recording) -> Recording:
+        times = np.linspace(0, 6, NUM_FRAMES)[:, None]
+        states = np.sin(times * np.arange(1, 7) / 7 + one.states[0, 0])
+        actions = np.diff(states, axis=0) / 20 if relation == "step" else states[1:]
+        states = states / 20 if relation == "step" else states
+        actions = actions * 180 / np.pi
+        return replace(one, states=states * 180 / np.pi if states_too else states, actions=actions)
+
+    table = tmp_path / "mine.yaml"
+    table.write_text(JOINTS.replace("RELATION", relation))
+    folder = write(tmp_path / "x", changed(clean, joints))
+    report = inspect_dataset(folder, f"{table}:six", with_video=False)
+    assert list(found(report)) == [("degrees", about) for about in expected]
+    if not states_too:
+        table.write_text(
+            JOINTS.replace("RELATION", relation).replace("units: rad", "units: deg", 1)
+        )
+        assert not found(inspect_dataset(folder, f"{table}:six", with_video=False))
+
+
 def test_statistics_become_those_of_the_embodiment(clean, tmp_path):
     report = inspect_dataset(write(tmp_path / "x", clean), "bridge_7", with_video=False)
     report.write(tmp_path / "report.json")
