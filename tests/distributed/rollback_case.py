@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-MAX_STEPS = 8
 
-
-def train_with(
-    poison: str, latents: str, folder: str, max_steps: int = MAX_STEPS
-) -> dict[int, list[str]]:
+def train_with(poison: str, latents: str, folder: str, max_steps: int) -> dict[int, list[str]]:
     """Train; a batch that holds the sample has a loss of NaN on its rank.
 
     Args:

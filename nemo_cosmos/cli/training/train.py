@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +27,6 @@ from nemo_cosmos.cli.kit.options import AllowMismatch, Conf, Overrides, listed
 if TYPE_CHECKING:
     import nemo_run as run
 
-    from nemo_cosmos.launch import Job
 
 Factory = Annotated[
     str | None, typer.Option("--factory", "-f", help="Name of a recipe; --list shows them.")
@@ -164,10 +164,11 @@ def run_training(
     from nemo_cosmos.platform.accelerator.findings import check_python
 
     check_python()  # before the first import of what may be missing
-    from nemo_cosmos.launch import configure_recipe
+    from nemo_cosmos.launch import Job, configure_recipe, sweep_variants
     from nemo_cosmos.launch.checks import training_checks, value_checks
     from nemo_cosmos.platform import is_first_process
     from nemo_cosmos.site import compose_site, kept_choices, site_file
+    from recipes.overrides import apply_overrides
 
     conf, words = [*conf, *where.conf], [*overrides, *where.size]
     site = compose_site(conf)
@@ -187,27 +188,17 @@ def run_training(
     # follows may read what is not written yet.
     is_local = site["cluster"].get("executor") == "local"
     here = is_local and not where.dryrun and not is_following()
-    look_first(training_checks(recipe, post_training, here=here), only_check)
+    variants = sweep_variants(where.sweep, recipe.log.name)
+    # A run of a sweep that cannot work is found here, not in the queue.
+    changed = [apply_overrides(deepcopy(recipe), variant) for variant in variants] or [recipe]
+    checks = (training_checks(one, post_training, here=here) for one in changed)
+    look_first([check for of_one in checks for check in of_one], only_check)
     command = ["finetune" if post_training else "pretrain", "--factory", name]
-    job = _job(recipe, [*command, *_conf_words(conf), *words], where)
-    done = launch(job, site["cluster"], where)
+    job = Job.for_recipe(recipe, [*command, *_conf_words(conf), *words])
+    done = launch(replace(job, variants=variants), site["cluster"], where)
     folder = done[0].folder if done else None
     if folder is not None and is_first_process():
         typer.echo(f"Done: the model is in '{folder / 'export'}'.")
-
-
-def _job(recipe: run.Partial, command: Sequence[str], where: Where) -> Job:
-    """Return the job of a recipe, once or with each value of a sweep."""
-    from copy import deepcopy
-
-    from nemo_cosmos.launch import Job, sweep_variants
-    from recipes.overrides import apply_overrides
-
-    job = Job.for_recipe(recipe, command)
-    variants = sweep_variants(where.sweep, job.name)
-    for word in dict.fromkeys(word for variant in variants for word in variant):
-        apply_overrides(deepcopy(recipe), [word])  # a wrong key or value is found here, not there
-    return replace(job, variants=variants)
 
 
 def _conf_words(conf: Sequence[str]) -> list[str]:

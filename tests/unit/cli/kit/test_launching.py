@@ -93,6 +93,9 @@ def test_a_sweep_is_an_array_and_its_keys_are_checked(run_cli):
     assert ran.code == Exit.WRONG_USE and "optim.config.lr" in ran.err
     ran = run_cli(*NANO, "--sweep", "trainer.max_steps=1,many", "--on", "slurm", "--dryrun")
     assert ran.code == Exit.WRONG_USE and "many" in ran.err
+    # A layout that does not fit one of the runs.
+    ran = run_cli(*NANO, "--sweep", "data.global_batch_size=4,6", "--on", "slurm", "--dryrun")
+    assert ran.code == Exit.WRONG_USE and "data.global_batch_size=6 is not a multiple" in ran.err
 
 
 def test_here_a_sweep_is_one_command_after_the_other(run_cli):
