@@ -96,8 +96,8 @@ class LatentBatch(TypedDict, total=False):
     Attributes:
         box: this rank's part of the latents under context parallelism; the model sets it.
         relative_motion: (B, T, H, W) how much each place of the box moves; set with it.
-        first_frames: (B, C, T, H, W) the first frame of each view, at every frame of the box; set
-            with it.
+        first_frames: (B, C, T, H, W) the first frame of each view, at every frame of the whole
+            latents; set with it. Controls get it of samples whose first frames are given.
     """
 
     key: list[str]

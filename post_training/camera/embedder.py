@@ -24,6 +24,8 @@ from nemo_cosmos.errors import ConfigError, SampleError
 from nemo_cosmos.models.diffusion.controls import ControlEmbedder, ControlEmbedding, NetworkDims
 from post_training.camera.plucker import (
     camera_rays,
+    carried,
+    first_frame_places,
     frames_of_latents,
     plucker,
     relative_poses,
@@ -46,6 +48,8 @@ class CameraEmbedder(ControlEmbedder):
         patch_thw: tuple[int, int, int] = (1, 2, 2),
         unit_m: float | None = None,
         frequencies: int = 0,
+        carries_first_frame: bool = False,
+        latent_channels: int = 16,
     ) -> None:
         """Make the branch.
 
@@ -57,6 +61,10 @@ class CameraEmbedder(ControlEmbedder):
                 default the farthest position of a clip is at distance 1.
             frequencies: F, how many waves of each coordinate the branch sees besides the
                 coordinate itself; see :func:`.plucker.waves`. The published model has none.
+            carries_first_frame: whether changes start from the first frame as the turned camera
+                sees it (:func:`.plucker.carried`), which the branch then sees, too. The network
+                has to find what is near, and what comes into view.
+            latent_channels: channels of the latents.
         """
         super().__init__()
         if unit_m is not None and not (math.isfinite(unit_m) and unit_m > 0):
@@ -73,6 +81,10 @@ class CameraEmbedder(ControlEmbedder):
                 f"frequencies is {frequencies!r}; expected a whole number from 0, the coordinates "
                 f"alone, to {MAX_FREQUENCIES}."
             )
+        if not isinstance(carries_first_frame, bool):
+            raise ConfigError(
+                f"carries_first_frame is {carries_first_frame!r}; expected true or false."
+            )
         self.temporal_factor = temporal_factor
         self.patch_thw = patch_thw
         self.unit_m = unit_m
@@ -82,11 +94,22 @@ class CameraEmbedder(ControlEmbedder):
         self.last = nn.Linear(hidden_size, hidden_size)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
+        self.sets_change_base = carries_first_frame
+        if carries_first_frame:
+            self.carried = nn.Linear(latent_channels * math.prod(patch_thw), hidden_size)
+            nn.init.zeros_(self.carried.weight)
+            nn.init.zeros_(self.carried.bias)
 
     @classmethod
     def build(cls, dims: NetworkDims, **options: Any) -> Self:
-        """Make the control; ``options`` may hold ``unit_m`` and ``frequencies``."""
-        return cls(dims.hidden_size, dims.temporal_factor, dims.patch_thw, **options)
+        """Make the control; ``options``: ``unit_m``, ``frequencies``, ``carries_first_frame``."""
+        return cls(
+            dims.hidden_size,
+            dims.temporal_factor,
+            dims.patch_thw,
+            latent_channels=dims.latent_channels,
+            **options,
+        )
 
     def forward(
         self, batch: Mapping[str, Tensor], latent_shape_BCTHW: tuple[int, ...]
@@ -115,7 +138,53 @@ class CameraEmbedder(ControlEmbedder):
         if not has_camera:
             # Not zeros of their own: whoever reduces gradients waits for every parameter's.
             tokens_BthwD = 0 * tokens_BthwD
-        return ControlEmbedding(tokens_BDthw=tokens_BthwD.permute(0, 4, 1, 2, 3))
+        base_BCTHW = self._base(batch, latent_shape_BCTHW) if self.sets_change_base else None
+        if base_BCTHW is not None:
+            patches = token_patches(base_BCTHW, self.patch_thw)
+            tokens_BthwD = tokens_BthwD + self.carried(patches.to(self.carried.weight.dtype))
+        return ControlEmbedding(
+            tokens_BDthw=tokens_BthwD.permute(0, 4, 1, 2, 3), change_base_BCTHW=base_BCTHW
+        )
+
+    def _base(self, batch: Mapping[str, Tensor], latent_shape_BCTHW: tuple[int, ...]) -> Tensor:
+        """The first frame as each latent frame's camera sees it; 0 where none is given.
+
+        Raises:
+            SampleError: the camera is no pinhole.
+        """
+        if "first_frames" not in batch:  # nothing is given, or the image has no camera
+            return self.last.weight.new_zeros(latent_shape_BCTHW, dtype=torch.float32)
+        first_BCHW = batch["first_frames"][:, :, 0]
+        if f"{CAMERA.name}_poses" not in batch:
+            return first_BCHW[:, :, None].expand(latent_shape_BCTHW).float()
+        if f"{CAMERA.name}_angle_polynomial" in batch:
+            raise SampleError(
+                "The camera has an f-theta lens ('angle_polynomial'), and this model carries its "
+                "first frame along the path, which it can for pinholes. Rectify the video, or "
+                "train a model without 'carries_first_frame'."
+            )
+        # The last frame of each latent frame, not the one in its middle as for the rays: decoded,
+        # still pictures of the last ones pass over into each other and come out nearer in time.
+        numbers = [self.temporal_factor * number for number in range(latent_shape_BCTHW[2])]
+        return self._carried(batch, first_BCHW, numbers)
+
+    def carry(self, batch: Mapping[str, Tensor], picture_BC1HW: Tensor, num_frames: int) -> Tensor:
+        """The first picture as the cameras of the later frames see it."""
+        if f"{CAMERA.name}_poses" not in batch:
+            return picture_BC1HW
+        return self._carried(batch, picture_BC1HW[:, :, 0], list(range(num_frames)))
+
+    def _carried(
+        self, batch: Mapping[str, Tensor], first_BCHW: Tensor, numbers: list[int]
+    ) -> Tensor:
+        """The first frame, or its latent, as the cameras of some frames see it."""
+        places_BTHW2 = first_frame_places(
+            relative_poses(batch[f"{CAMERA.name}_poses"], self.unit_m)[:, numbers],
+            batch[f"{CAMERA.name}_intrinsics"][:, numbers],
+            batch[f"{CAMERA.name}_size"],
+            (first_BCHW.shape[2], first_BCHW.shape[3]),
+        )
+        return carried(first_BCHW, places_BTHW2)
 
     def rays(self, batch: Mapping[str, Tensor], latent_shape_BCTHW: tuple[int, ...]) -> Tensor:
         """Plücker coordinates of the latent's cells, ``(B, 6, T, H, W)`` float64.

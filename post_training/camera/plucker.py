@@ -23,12 +23,14 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 STILL_M = 1e-4
 """A camera that stays within this of its first position stands still: its jitter is not scaled."""
 _STILL_ROUNDINGS = 8
 """The same for positions far from the origin, in roundings of float32, in which they come."""
+_BEHIND = 1e-3
 
 
 def frames_of_latents(num_latent_frames: int, temporal_factor: int) -> list[int]:
@@ -144,3 +146,50 @@ def waves(values_BCTHW: Tensor, num_frequencies: int) -> Tensor:
         angles_BCTHW = math.pi * 2**number * values_BCTHW
         parts += [angles_BCTHW.sin(), angles_BCTHW.cos()]
     return torch.cat(parts, dim=1)
+
+
+def first_frame_places(
+    relative_BT44: Tensor, intrinsics_BT33: Tensor, size_B2: Tensor, grid_hw: tuple[int, int]
+) -> Tensor:
+    """Where on the first frame the view of each cell was, for what is far away; float64.
+
+    A picture's far things move with the camera's turn and zoom alone, in a way that needs no depth
+    (the infinite homography: Hartley and Zisserman, "Multiple View Geometry", section 13.4).
+
+    Args:
+        relative_BT44: camera-to-world matrices seen from the first camera.
+        intrinsics_BT33: of pinhole cameras, in pixels; those of the first camera come first.
+        size_B2: height and width of the picture in pixels.
+        grid_hw: rows and columns of the grid that covers the picture.
+
+    Returns:
+        ``(B, T, H, W, 2)``: x and y, from -1 at the left and upper edge of the first frame to 1 at
+        the others. Beyond that the first frame does not show it.
+    """
+    rays_BTHW3 = camera_rays(intrinsics_BT33, size_B2, grid_hw)
+    seen_BTHW3 = torch.einsum("btij,bthwj->bthwi", relative_BT44[:, :, :3, :3], rays_BTHW3)
+    # A ray to behind the first camera leaves its picture on the side to which it goes.
+    ahead_BTHW1 = seen_BTHW3[..., 2:].clamp(min=_BEHIND)
+    on_plane_BTHW3 = torch.cat(
+        [seen_BTHW3[..., :2] / ahead_BTHW1, torch.ones_like(ahead_BTHW1)], -1
+    )
+    first_B33 = intrinsics_BT33[:, 0].double()
+    x, y, _ = torch.einsum("bij,bthwj->bthwi", first_B33, on_plane_BTHW3).unbind(dim=-1)
+    height_B, width_B = (size_B2.double()[:, axis, None, None, None] for axis in (0, 1))
+    return torch.stack([2 * x / width_B - 1, 2 * y / height_B - 1], dim=-1)
+
+
+def carried(first_BCHW: Tensor, places_BTHW2: Tensor) -> Tensor:
+    """The first frame as it is seen from later cameras, ``(B, C, T, H, W)``.
+
+    What it did not show is continued from its edge.
+
+    Args:
+        first_BCHW: the first frame, or its latent.
+        places_BTHW2: what :func:`first_frame_places` returns.
+    """
+    num_frames = places_BTHW2.shape[1]
+    frames = first_BCHW.float().repeat_interleave(num_frames, dim=0)
+    places = places_BTHW2.flatten(0, 1).float()
+    seen = F.grid_sample(frames, places, padding_mode="border", align_corners=False)
+    return seen.unflatten(0, (-1, num_frames)).transpose(1, 2)

@@ -36,6 +36,7 @@ class NetworkDims:
         temporal_factor: pixel frames per latent frame, except for the first.
         spatial_factor: pixels per latent row or column.
         patch_thw: latent frames, rows and columns of a token.
+        latent_channels: channels of the latents.
     """
 
     hidden_size: int
@@ -43,3 +44,4 @@ class NetworkDims:
     temporal_factor: int
     spatial_factor: int
     patch_thw: tuple[int, int, int] = (1, 2, 2)
+    latent_channels: int = 16

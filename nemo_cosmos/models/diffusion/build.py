@@ -110,10 +110,22 @@ def build_network(
     )
     with same_on_all_stages(network.pp_group, salt=1):
         network.controls = build_embedders(controls, config, tokenizer)
+    _check_change_base(network.controls, process)
     tag_copies([network.controls], network.pp_group, network.pre_process)
     learned = process.edm.learned_variance and network.post_process
     network.logvar = LogVariance() if learned else None
     return network
+
+
+def _check_change_base(controls: nn.ModuleDict, process: DiffusionConfig) -> None:
+    """Require a process that learns changes where a control says what they start from."""
+    named = [name for name, embed in controls.items() if embed.sets_change_base]
+    if named and not process.conditioning.predicts_change:
+        raise ConfigError(
+            f"The control '{named[0]}' says what a video's changes start from, but the process "
+            "learns pictures. Set model.process.conditioning.predicts_change=true, or leave the "
+            "control's option out."
+        )
 
 
 def build_embedders(
@@ -137,6 +149,7 @@ def build_embedders(
         temporal_factor=factors.temporal_factor,
         spatial_factor=factors.spatial_factor,
         patch_thw=config.patch_thw,
+        latent_channels=config.in_channels,
     )
     embedders: dict[str, ControlEmbedder] = {}
     for spec in controls:

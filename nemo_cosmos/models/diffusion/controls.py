@@ -51,10 +51,13 @@ class ControlEmbedder(nn.Module, ABC):
         level_each_frame: whether it adds a value for each latent frame to the noise level's
             embedding, instead of one for the video.
         num_latent_channels: channels that it adds to the network's input.
+        sets_change_base: whether it says where changes start from
+            (``ControlEmbedding.change_base_BCTHW``), which takes a process that learns them.
     """
 
     level_each_frame: ClassVar[bool] = False
     num_latent_channels: int = 0
+    sets_change_base: bool = False
 
     @classmethod
     @abstractmethod
@@ -68,9 +71,22 @@ class ControlEmbedder(nn.Module, ABC):
         """Embed the batch's signals for latents of the given shape.
 
         Args:
-            batch: holds each array of the signals under ``Signal.batch_key``.
+            batch: holds each array of the signals under ``Signal.batch_key``, and under
+                ``first_frames`` those of the latents where the process learns changes.
             latent_shape_BCTHW: shape of the whole latents, also under context parallelism.
         """
+
+    def carry(self, batch: Mapping[str, Tensor], picture_BC1HW: Tensor, num_frames: int) -> Tensor:
+        """Return the first picture as its later frames start from it, ``(B, C, T, H, W)``.
+
+        The same in pictures as ``change_base_BCTHW`` is in latents, for controls that give it.
+
+        Args:
+            batch: holds the signals' arrays.
+            picture_BC1HW: the first pictures.
+            num_frames: T, of the video.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says not what changes start from.")
 
 
 def embedder_class(name: str) -> type[ControlEmbedder]:
@@ -109,11 +125,16 @@ def has_level_each_frame(controls: Sequence[ControlSpec]) -> bool:
 
 
 def mask_embedding(embedding: ControlEmbedding, keep_B: Tensor) -> ControlEmbedding:
-    """Return the embedding with zeros for the samples whose ``keep_B`` is 0."""
+    """Return the embedding with zeros for the samples whose ``keep_B`` is 0.
+
+    Where changes start from stays: it is what the samples are made of, not what the network hears,
+    and guidance compares the same samples with and without their control.
+    """
 
     def mask(value: Tensor | None) -> Tensor | None:
         if value is None:
             return None
         return value * keep_B.to(value.dtype).view(-1, *[1] * (value.dim() - 1))
 
-    return ControlEmbedding(**{f.name: mask(getattr(embedding, f.name)) for f in fields(embedding)})
+    masked = {f.name: mask(getattr(embedding, f.name)) for f in fields(embedding)}
+    return ControlEmbedding(**{**masked, "change_base_BCTHW": embedding.change_base_BCTHW})

@@ -22,6 +22,7 @@ from nemo_cosmos.models.common.generator import (
     on_all_ranks,
 )
 from nemo_cosmos.models.common.latents import check_side, decode_views
+from nemo_cosmos.models.diffusion.controls import ControlEmbedder
 from nemo_cosmos.models.diffusion.network.views import CameraViews, camera_views
 from nemo_cosmos.models.diffusion.options import DiffusionOptions
 from nemo_cosmos.models.diffusion.parallel.sampling import sample_on_all
@@ -30,6 +31,7 @@ from nemo_cosmos.models.diffusion.process.change import (
     change_of_pictures,
     changing_frames,
     first_frames,
+    shown_first_frames,
 )
 from nemo_cosmos.models.diffusion.process.conditioning import (
     FrameCondition,
@@ -176,13 +178,14 @@ class DiffusionGenerator:
         noise_BCTHW = torch.cat(
             [seeded_noise(shape, (shot.seed + shot.chunk) % 2**32) for shot in shots]
         ).to(self.device)
-        controls = self._control_batch(shots)
+        frames_given = self._given(shots, noise_BCTHW)
+        controls = self._control_batch(shots, frames_given)
         conditions = SamplingInputs(
             text_BLD=torch.cat([shot.text_BLD for shot in shots]).to(self.device),
             uncond_text_BLD=torch.cat([shot.negative_text_BLD for shot in shots]).to(self.device),
             guidance=options.guidance,
             fps_B=torch.full((len(shots),), first.fps, dtype=torch.float32, device=self.device),
-            frames=self._given(shots, noise_BCTHW),
+            frames=frames_given,
             control=self.net.embed_controls(controls, noise_BCTHW.shape),
             views=self._views(shots, controls, num_views * frames),
             guide_frames=options.guide_frames,
@@ -201,20 +204,40 @@ class DiffusionGenerator:
             progress=on_all_ranks(progress),
         )
         # Decoded once: GPUs may round differently, and ranks must begin the next chunk alike.
-        return from_first_rank(lambda: self._decode(x0_BCTHW, conditions.frames, shots))
+        return from_first_rank(lambda: self._decode(x0_BCTHW, conditions, controls, shots))
 
     def _decode(
-        self, x0_BCTHW: Tensor, frames: FrameCondition | None, shots: Sequence[Shot]
+        self,
+        x0_BCTHW: Tensor,
+        conditions: SamplingInputs,
+        controls: Mapping[str, Tensor],
+        shots: Sequence[Shot],
     ) -> Tensor:
         """Decode the sample, or what it changes of the first frames that were given."""
         num_views, sigma_data = len(shots[0].views), self.process.edm.sigma_data
+        frames = conditions.frames
         if frames is None or not self.process.conditioning.predicts_change:
             return decode_views(self.tokenizer, x0_BCTHW / sigma_data, num_views)
-        x0_BCTHW = x0_BCTHW + _base_of(frames, num_views)
-        video_BCTHW = decode_views(self.tokenizer, x0_BCTHW / sigma_data, num_views)
-        still_BCTHW = first_frames(frames.x0_BCTHW, num_views) / sigma_data
-        still_BCTHW = decode_views(self.tokenizer, still_BCTHW, num_views)
-        return change_of_pictures(video_BCTHW, still_BCTHW, _first_pictures(shots))
+        first_BCTHW = first_frames(frames.x0_BCTHW, num_views) / sigma_data
+        pictures = _first_pictures(shots)
+        if conditions.control is not None and conditions.control.change_base_BCTHW is not None:
+            first_BCTHW = conditions.control.change_base_BCTHW
+            pictures = [self._carried(controls, pictures[0], shots[0].num_frames)]
+        base_BCTHW = base_of_change(first_BCTHW, changing_frames(_given_BT(frames), num_views))
+        latents_BCTHW = x0_BCTHW / sigma_data + base_BCTHW
+        video_BCTHW = decode_views(self.tokenizer, latents_BCTHW, num_views)
+        still_BCTHW = decode_views(self.tokenizer, first_BCTHW, num_views)
+        return change_of_pictures(video_BCTHW, still_BCTHW, pictures)
+
+    def _carried(
+        self, controls: Mapping[str, Tensor], picture_BC1HW: Tensor | None, num_frames: int
+    ) -> Tensor | None:
+        """The first picture as the control that says what changes start from sees it later."""
+        if picture_BC1HW is None:
+            return None
+        embedders = (one for one in self.net.controls.values() if isinstance(one, ControlEmbedder))
+        (embed,) = (one for one in embedders if one.sets_change_base)
+        return embed.carry(controls, picture_BC1HW.to(self.device), num_frames)
 
     def _given(self, shots: Sequence[Shot], noise_BCTHW: Tensor) -> FrameCondition | None:
         """Encode the given frames into the first latents of each view.
@@ -245,14 +268,21 @@ class DiffusionGenerator:
             torch.tensor(augment_sigmas, device=self.device),
         )
 
-    def _control_batch(self, shots: Sequence[Shot]) -> dict[str, Tensor]:
-        """The control arrays of all shots, on the network's device."""
-        return {
+    def _control_batch(
+        self, shots: Sequence[Shot], frames: FrameCondition | None
+    ) -> dict[str, Tensor]:
+        """The control arrays of all shots, and their first frames, on the network's device."""
+        batch = {
             name: torch.from_numpy(np.stack([shot.controls[name] for shot in shots])).to(
                 self.device
             )
             for name in shots[0].controls
         }
+        if self.process.conditioning.predicts_change and frames is not None:
+            num_views = len(shots[0].views)
+            first_BCTHW = first_frames(frames.x0_BCTHW, num_views) / self.process.edm.sigma_data
+            batch["first_frames"] = shown_first_frames(first_BCTHW, _given_BT(frames), num_views)
+        return batch
 
     def _views(
         self, shots: Sequence[Shot], controls: Mapping[str, Tensor], num_frames: int
@@ -273,7 +303,6 @@ def _first_pictures(shots: Sequence[Shot]) -> list[Tensor | None]:
     return [torch.cat(firsts) if firsts else None for firsts in found]
 
 
-def _base_of(frames: FrameCondition, num_views: int) -> Tensor:
-    """What the sampled latents change from."""
-    changing_BT = changing_frames(frames.given_B1T11[:, 0, :, 0, 0], num_views)
-    return base_of_change(first_frames(frames.x0_BCTHW, num_views), changing_BT)
+def _given_BT(frames: FrameCondition) -> Tensor:
+    """Whether each frame is given."""
+    return frames.given_B1T11[:, 0, :, 0, 0]

@@ -8,6 +8,8 @@ from functools import reduce
 
 import torch
 
+from nemo_cosmos.errors import ConfigError
+
 
 @dataclass
 class ControlEmbedding:
@@ -21,6 +23,9 @@ class ControlEmbedding:
             (``DiTConfig.control_channels`` of them).
         tokens_BDthw: added to the tokens of the latent's patches, before the first layer. A linear
             map of channels does the same as further channels of the latent, in the same network.
+        change_base_BCTHW: what each place of the latent is expected to look like from the given
+            first frame and the control alone. A process that learns changes learns them from
+            there, instead of from the first frame as it is. One control of a model may say it.
         timestep_BTD: added to the timestep's embedding, before it is normalised.
         adaln_lora_BT3D: added to the modulation that all layers share.
         context_BLD: further tokens for cross-attention, after the text's.
@@ -31,6 +36,7 @@ class ControlEmbedding:
     adaln_lora_BT3D: torch.Tensor | None = None
     context_BLD: torch.Tensor | None = None
     tokens_BDthw: torch.Tensor | None = None
+    change_base_BCTHW: torch.Tensor | None = None
 
 
 def combine(embeddings: Sequence[ControlEmbedding]) -> ControlEmbedding:
@@ -46,12 +52,23 @@ def combine(embeddings: Sequence[ControlEmbedding]) -> ControlEmbedding:
         adaln_lora_BT3D=_sum([one.adaln_lora_BT3D for one in embeddings]),
         context_BLD=_concatenate([one.context_BLD for one in embeddings]),
         tokens_BDthw=_sum([one.tokens_BDthw for one in embeddings]),
+        change_base_BCTHW=_only([one.change_base_BCTHW for one in embeddings]),
     )
 
 
 def _sum(values: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
     given = [value for value in values if value is not None]
     return reduce(torch.add, given) if given else None
+
+
+def _only(values: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    given = [value for value in values if value is not None]
+    if len(given) > 1:
+        raise ConfigError(
+            f"{len(given)} controls say where a video's changes start from "
+            "(change_base_BCTHW); expected one. Leave the option out for the others."
+        )
+    return given[0] if given else None
 
 
 def _concatenate(values: Sequence[torch.Tensor | None]) -> torch.Tensor | None:

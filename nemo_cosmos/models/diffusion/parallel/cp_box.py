@@ -126,12 +126,14 @@ class LatentBox:
         """Cut what a control adds to the latent and to the noise level; its context stays whole."""
         latent, timestep = embedding.latent_channels_BCTHW, embedding.timestep_BTD
         lora, tokens = embedding.adaln_lora_BT3D, embedding.tokens_BDthw
+        base = embedding.change_base_BCTHW
         return replace(
             embedding,
             latent_channels_BCTHW=None if latent is None else self.cut(latent),
             timestep_BTD=None if timestep is None else self.cut_frames(timestep),
             adaln_lora_BT3D=None if lora is None else self.cut_frames(lora),
             tokens_BDthw=None if tokens is None else self.cut_tokens(tokens),
+            change_base_BCTHW=None if base is None else self.cut(base),
         )
 
     def loss_weight_B(self, num_counted_B: Tensor, num_counted_here_B: Tensor) -> Tensor:

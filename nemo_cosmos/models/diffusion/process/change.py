@@ -17,6 +17,10 @@ standing still, so that a video is
 
 which leaves everything that stands still as sharp as it was given.
 
+A control may know more of where things will be than that they stay: a camera that turns carries the
+whole picture with it. It then gives ``ControlEmbedding.change_base_BCTHW``, which takes the place
+of x_0, and the pictures that take the place of the first one.
+
 Shape suffixes: B batch, C channels, T latent frames, H W latent rows and columns.
 """
 
@@ -26,6 +30,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from nemo_cosmos.models.diffusion.network.control_embedding import ControlEmbedding
 
 
 def first_frames(latent_BCTHW: Tensor, num_views: int = 1) -> Tensor:
@@ -50,13 +56,31 @@ def changing_frames(given_BT: Tensor, num_views: int = 1) -> Tensor:
     return torch.logical_and(~given_BVT, given_BVT[:, :, :1]).flatten(1)
 
 
-def base_of_change(first_BCTHW: Tensor, changing_BT: Tensor) -> Tensor:
+def shown_first_frames(first_BCTHW: Tensor, given_BT: Tensor, num_views: int = 1) -> Tensor:
+    """Return the first frames for controls: 0 in views whose first frame is not given.
+
+    Args:
+        first_BCTHW: what :func:`first_frames` returns.
+        given_BT: whether each frame is given.
+        num_views: number of views, one after another along the time axis.
+    """
+    given_BVT = (given_BT > 0).unflatten(1, (num_views, -1))
+    is_given_BT = given_BVT[:, :, :1].expand_as(given_BVT).flatten(1)
+    return first_BCTHW * is_given_BT[:, None, :, None, None].to(first_BCTHW.dtype)
+
+
+def base_of_change(
+    first_BCTHW: Tensor, changing_BT: Tensor, embedding: ControlEmbedding | None = None
+) -> Tensor:
     """Return what is taken off the latents before noise is added, and added after sampling.
 
     Args:
-        first_BCTHW: what :func:`first_frames` returns, or a box of it.
-        changing_BT: what :func:`changing_frames` returns, of the same frames.
+        first_BCTHW: what :func:`first_frames` returns.
+        changing_BT: what :func:`changing_frames` returns.
+        embedding: of the controls, one of which may know better than the first frame.
     """
+    if embedding is not None and embedding.change_base_BCTHW is not None:
+        first_BCTHW = embedding.change_base_BCTHW
     return first_BCTHW * changing_BT[:, None, :, None, None].to(first_BCTHW.dtype)
 
 
@@ -67,9 +91,10 @@ def change_of_pictures(
 
     Args:
         video_BCTHW: the decoded sample, the views one after another along T.
-        still_BCTHW: the decoded first latent of each view, at every frame of the view.
-        given: the first picture of each view, ``(B, C, 1, H, W)``; a view without one stays as it
-            is.
+        still_BCTHW: the decoded first latent of each view, or what takes its place, at every frame
+            of the view.
+        given: the first picture of each view, ``(B, C, 1, H, W)``, or what takes its place, one a
+            frame; a view without one stays as it is.
     """
     views = zip(
         given,

@@ -28,6 +28,7 @@ from nemo_cosmos.models.diffusion.process.change import (
     base_of_change,
     changing_frames,
     first_frames,
+    shown_first_frames,
 )
 from nemo_cosmos.models.diffusion.process.conditioning import FrameCondition, given_frames
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
@@ -106,8 +107,16 @@ def make_training_step(
     frames, mask_B1THW = None, None
     whole_BCTHW = whole_latent_shape(batch)
     given_BT = given_frames(whole_BCTHW[2], noise.num_given_B, noise.given_views_BV)
+    # Signals count frames of the whole video, so they are embedded whole and cut afterwards.
     if config.conditioning.predicts_change:
-        latent_BCTHW = latent_BCTHW - _base_of_change(batch, given_BT)
+        first_BCTHW = _first_frames(batch)
+        shown_BCTHW = shown_first_frames(first_BCTHW, given_BT, num_views_of(batch))
+        batch = {**batch, "first_frames": shown_BCTHW}
+    embedding = None if controls is None else controls(batch, whole_BCTHW)
+    if config.conditioning.predicts_change:
+        changing_BT = changing_frames(given_BT, num_views_of(batch))
+        base_BCTHW = base_of_change(first_BCTHW, changing_BT, embedding)
+        latent_BCTHW = latent_BCTHW - (base_BCTHW if box is None else box.cut(base_BCTHW))
     x0_BCTHW = latent_BCTHW * config.edm.sigma_data
     noisy_BCTHW = x0_BCTHW + broadcast_sigma(noise.sigma_B) * noise.noise_BCTHW
     if config.takes_frames:
@@ -120,8 +129,6 @@ def make_training_step(
         )
         noisy_BCTHW = frames.compose(noisy_BCTHW, noise.sigma_B, config.edm.sigma_data)
         mask_B1THW = frames.mask_B1THW()
-    # Signals count frames of the whole video, so they are embedded whole and cut afterwards.
-    embedding = None if controls is None else controls(batch, whole_BCTHW)
     if embedding is not None:
         embedding = mask_embedding(embedding, noise.keep_control_B)
         embedding = embedding if box is None else box.cut_control(embedding)
@@ -179,7 +186,7 @@ def cut_batch(batch: LatentBatch, box: LatentBox, config: DiffusionConfig) -> La
     """
     cut: LatentBatch = {**batch, "box": box, "latent": box.cut(batch["latent"])}
     if config.conditioning.predicts_change:
-        cut["first_frames"] = box.cut(first_frames(batch["latent"], num_views_of(batch)))
+        cut["first_frames"] = first_frames(batch["latent"], num_views_of(batch))
     if config.edm.motion_weight:
         cut["relative_motion"] = box.cut(relative_motion(batch["latent"], num_views_of(batch)))
     if batch.get("padding_mask") is not None:
@@ -190,13 +197,11 @@ def cut_batch(batch: LatentBatch, box: LatentBox, config: DiffusionConfig) -> La
     return cut
 
 
-def _base_of_change(batch: LatentBatch, given_BT: Tensor) -> Tensor:
-    """What the latents here change from, where this rank holds a box of the video and otherwise."""
-    changing_BT = changing_frames(given_BT, num_views_of(batch))
+def _first_frames(batch: LatentBatch) -> Tensor:
+    """The first frames of the whole latents, where this rank holds a box of them as otherwise."""
     if "box" in batch:
-        return base_of_change(batch["first_frames"].float(), batch["box"].cut_frames(changing_BT))
-    first_BCTHW = first_frames(batch["latent"].float(), num_views_of(batch))
-    return base_of_change(first_BCTHW, changing_BT)
+        return batch["first_frames"].float()
+    return first_frames(batch["latent"].float(), num_views_of(batch))
 
 
 def _motion_of(batch: LatentBatch) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -13,7 +14,10 @@ from nemo_cosmos.models.diffusion.build import WorldNetwork, build_network
 from nemo_cosmos.models.diffusion.controls import TokenizerFacts, mask_embedding
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
+from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
+from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
+from nemo_cosmos.models.diffusion.process.training_step import cut_batch, prepare_step
 from nemo_cosmos.platform import ensure_model_parallel
 from post_training.camera.embedder import CameraEmbedder
 from post_training.patches import token_patches
@@ -99,15 +103,16 @@ def test_what_does_not_fit_is_refused(embedder: CameraEmbedder) -> None:
         CameraEmbedder(HIDDEN, FACTOR, unit_m=0)
 
 
-def make_network(**options: object) -> WorldNetwork:
+def make_network(process: DiffusionConfig | None = None, **options: object) -> WorldNetwork:
     ensure_model_parallel()
     torch.manual_seed(0)
     config = DiTConfig(
         num_layers=1, hidden_size=HIDDEN, num_attention_heads=2, crossattn_emb_channels=12,
         adaln_lora_dim=8, layer_spec="local",
+        condition_mask=process is not None,
     )  # fmt: skip
-    specs = [ControlSpec("camera", options)]
-    return build_network(config, DiffusionConfig(), specs, TokenizerFacts(temporal_factor=FACTOR))
+    specs, facts = [ControlSpec("camera", options)], TokenizerFacts(temporal_factor=FACTOR)
+    return build_network(config, process or DiffusionConfig(), specs, facts)
 
 
 @torch.no_grad()
@@ -155,3 +160,77 @@ def test_waves_tell_small_turns_apart() -> None:
 def test_impossible_frequencies_are_refused(frequencies: object) -> None:
     with pytest.raises(ConfigError, match="expected a whole number from 0"):
         CameraEmbedder(HIDDEN, FACTOR, frequencies=frequencies)
+
+
+CHANGES = DiffusionConfig(conditioning=ConditioningConfig(1, 1, predicts_change=True))
+
+
+def turning(num_frames: int = 9, degrees_a_frame: float = 2.0) -> dict[str, torch.Tensor]:
+    """A camera that turns to the right where it stands."""
+    given = batch(num_frames)
+    angle_N = (torch.arange(num_frames) * degrees_a_frame).deg2rad()
+    poses = torch.eye(4).repeat(2, num_frames, 1, 1)
+    poses[:, :, 0, 0] = poses[:, :, 2, 2] = angle_N.cos()
+    poses[:, :, 0, 2], poses[:, :, 2, 0] = angle_N.sin(), -angle_N.sin()
+    return {**given, "camera_poses": poses}
+
+
+def test_changes_start_from_the_first_frame_as_the_turned_camera_sees_it() -> None:
+    net, shape = make_network(CHANGES, carries_first_frame=True), (2, 16, 3, 4, 6)
+    columns_W = torch.arange(6.0)
+    latent_BCTHW = columns_W.expand(shape).contiguous()
+    embedding = net.embed_controls({**turning(), "first_frames": latent_BCTHW}, shape)
+    base_BCTHW = embedding.change_base_BCTHW
+    torch.testing.assert_close(base_BCTHW[:, :, 0], latent_BCTHW[:, :, 0], rtol=0, atol=1e-5)
+    # 50 pixels of focal length, 8 pixels a column; 8 and 16 degrees at the ends of latent frames.
+    right_B = 24 + 50 * (torch.tensor([8.0, 16.0]).deg2rad() + math.atan2(-4, 50)).tan()
+    expected = right_B / 8 - 0.5
+    torch.testing.assert_close(base_BCTHW[0, 0, 1:, :, 2].mean(-1), expected, rtol=0.05, atol=0)
+    assert (base_BCTHW[:, :, 1:, :, 5] == 5).all(), "what comes into view goes on from the edge"
+    masked = mask_embedding(embedding, torch.zeros(2))
+    torch.testing.assert_close(masked.change_base_BCTHW, base_BCTHW)
+
+
+def test_training_has_to_find_what_the_turn_does_not_explain() -> None:
+    net, shape = make_network(CHANGES, unit_m=1.0, carries_first_frame=True), (2, 16, 3, 4, 6)
+    first_BCTHW = torch.randn(2, 16, 1, 4, 6, generator=torch.Generator().manual_seed(0))
+    shown_BCTHW = first_BCTHW.expand(shape)
+    seen = net.embed_controls({**turning(), "first_frames": shown_BCTHW}, shape).change_base_BCTHW
+    given = {**turning(), "latent": seen, "t5_text_embeddings": torch.zeros(2, 2, 12)}
+
+    def left(batch: dict) -> torch.Tensor:
+        step = prepare_step(batch, ["a", "b"], 1, 2, CHANGES, net.embed_controls)
+        assert step.inputs.control is not None
+        return step.x0_BCTHW
+
+    assert left(given)[:, :, 1:].abs().amax() < 1e-4
+    other = {**given, "camera_poses": turning(degrees_a_frame=-2.0)["camera_poses"]}
+    assert left(other)[:, :, 1:].abs().amax() > 0.1
+    box = LatentBox.of(shape[2:], (1, 2, 2), 2, 1)
+    part = left(cut_batch(other, box, CHANGES))
+    torch.testing.assert_close(part, box.cut(left(other)))
+
+
+@torch.no_grad()
+def test_the_branch_sees_the_carried_frame_only_where_one_is_given() -> None:
+    net = make_network(CHANGES, carries_first_frame=True)
+    net.controls["camera"].carried.weight.normal_()
+    latent_BCTHW = torch.randn(SHAPE)
+    given = {**batch(), "first_frames": latent_BCTHW}
+    told = net.embed_controls(given, SHAPE).tokens_BDthw
+    without = net.embed_controls(batch(), SHAPE)
+    assert not torch.allclose(told, without.tokens_BDthw)
+    assert not without.change_base_BCTHW.any()
+    image = net.embed_controls({"first_frames": latent_BCTHW[:, :, :1]}, (2, 16, 1, 4, 6))
+    torch.testing.assert_close(image.change_base_BCTHW, latent_BCTHW[:, :, :1])
+
+
+def test_carrying_takes_a_process_of_changes_and_a_pinhole() -> None:
+    with pytest.raises(ConfigError, match=r"conditioning.predicts_change=true"):
+        make_network(carries_first_frame=True)
+    with pytest.raises(ConfigError, match="carries_first_frame is 'yes'; expected true or false"):
+        CameraEmbedder(HIDDEN, FACTOR, carries_first_frame="yes")
+    lens = {"camera_angle_polynomial": torch.tensor([[0.0, 1.0]]).repeat(2, 1)}
+    given = {**batch(), **lens, "first_frames": torch.zeros(SHAPE)}
+    with pytest.raises(SampleError, match="f-theta lens"):
+        CameraEmbedder(HIDDEN, FACTOR, carries_first_frame=True)(given, SHAPE)

@@ -10,6 +10,8 @@ from scipy.spatial.transform import Rotation
 from nemo_cosmos.controls.camera import ftheta_camera, pixel_rays
 from post_training.camera.plucker import (
     camera_rays,
+    carried,
+    first_frame_places,
     frames_of_latents,
     plucker,
     relative_poses,
@@ -156,3 +158,33 @@ def test_waves_stand_beside_the_values() -> None:
     torch.testing.assert_close(made[:, 6:12], (torch.pi * values).sin())
     torch.testing.assert_close(made[:, 24:], (2 * torch.pi * values).cos())
     assert waves(values, 0).equal(values)
+
+
+def test_places_on_the_first_frame_against_its_projection() -> None:
+    """Random turns and lenses, by matrices, one pixel after the other."""
+    camera, grid = random_camera(4), (3, 5)
+    camera["poses"][:, :3, :3] = Rotation.from_euler(
+        "xyz", np.random.default_rng(1).uniform(-15, 15, (4, 3)), degrees=True
+    ).as_matrix()
+    poses, matrices, size = tensors(camera)
+    found = first_frame_places(relative_poses(poses), matrices, size, grid)[0].numpy()
+    for t in range(4):
+        turn = camera["poses"][0][:3, :3].T @ camera["poses"][t][:3, :3]
+        homography = camera["intrinsics"][0] @ turn @ np.linalg.inv(camera["intrinsics"][t])
+        for row in range(grid[0]):
+            for column in range(grid[1]):
+                pixel = [(column + 0.5) * WIDTH / grid[1], (row + 0.5) * HEIGHT / grid[0], 1]
+                x, y, z = homography @ pixel
+                expected = [2 * x / z / WIDTH - 1, 2 * y / z / HEIGHT - 1]
+                np.testing.assert_allclose(found[t, row, column], expected, atol=1e-9)
+
+
+def test_what_is_behind_the_first_camera_is_taken_from_the_edge_nearest_to_it() -> None:
+    camera = random_camera(2)
+    camera["intrinsics"][1] = camera["intrinsics"][0]
+    camera["poses"][0, :3, :3] = np.eye(3)
+    camera["poses"][1, :3, :3] = Rotation.from_euler("y", 120, degrees=True).as_matrix()
+    poses, matrices, size = tensors(camera)
+    places = first_frame_places(relative_poses(poses), matrices, size, (4, 6))
+    first_BCHW = torch.arange(6.0).expand(1, 2, 4, 6)
+    assert (carried(first_BCHW, places)[:, :, 1] == 5).all()
