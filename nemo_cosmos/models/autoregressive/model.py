@@ -147,8 +147,8 @@ class ARModel(MegatronLightningModule):
         """Make the codes of batches of pixels with a tokenizer from now on.
 
         Raises:
-            ConfigError: it has another codebook, or the model attends to a text, which pixels come
-                without.
+            ConfigError: it has another codebook, or the model attends to a text or has a control,
+                which pixels come without: the windows are drawn, and may be changed, every time.
         """
         if tokenizer.config.num_codes != self.config.vocab_size:
             raise ConfigError(
@@ -156,7 +156,7 @@ class ARModel(MegatronLightningModule):
                 f"{self.config.vocab_size}. Set model.config.vocab_size to the tokenizer's codes; "
                 "a continuous tokenizer has none."
             )
-        if self.config.cross_channels:
+        if self.config.cross_channels or self.controls:
             raise ConfigError(
                 "The model attends to a text or a control, which clips of pixels come without. "
                 "Cache them with the codes ('nemo-cosmos tokenize'), or use a model without, such "

@@ -13,6 +13,7 @@ from nemo import lightning as nl
 
 from nemo_cosmos.api import finetune, pretrain
 from nemo_cosmos.checkpoint.world.folder import load_world
+from nemo_cosmos.controls import ControlSpec
 from nemo_cosmos.data.modules import CodesDataModule, VideoDataModule
 from nemo_cosmos.data.schema import ClipRecord
 from nemo_cosmos.data.shards.writer import ShardWriter
@@ -119,6 +120,15 @@ def test_what_does_not_fit_is_refused_before_training(
     with pytest.raises(error, match=message):
         trainer: Any = SimpleNamespace(datamodule=module)
         EncodeVideo(place).setup(trainer, ARModel(ARConfig(**{**SIZES, **changes})), "fit")
+
+
+def test_a_control_of_any_kind_is_refused(shards: Path) -> None:
+    """Also one that does not enter by cross-attention: changed windows would make it untrue."""
+    model = ARModel(ARConfig(**SIZES), controls=[ControlSpec("action", {"embodiment": "bridge_7"})])
+    assert not model.config.cross_channels
+    trainer: Any = SimpleNamespace(datamodule=clips(shards))
+    with pytest.raises(ConfigError, match=r"a control, which clips of pixels come without"):
+        EncodeVideo(str(shards / "tokenizer")).setup(trainer, model, "fit")
 
 
 def test_pixels_without_a_tokenizer_are_refused() -> None:

@@ -58,3 +58,43 @@ def test_validation_sees_clips_as_they_are(curated):
 def test_another_object_is_refused(curated):
     with pytest.raises(ConfigError, match="must be an Augmentation"):
         VideoDataModule(curated, augment=0.5)
+
+
+def test_colours_change_alike_in_all_frames_and_nothing_moves(curated):
+    plain, changed = videos(curated), videos(curated, Augmentation(colour=0.5))
+    light = []
+    for (before, fps), (after, same_fps) in zip(plain, changed, strict=True):
+        assert fps == same_fps
+        # One map of colours leads from the old pixels of all frames to the new ones in their place.
+        old, new = (video.reshape(3, -1).T for video in (before, after))
+        known = np.c_[old, np.ones(len(old))]
+        mapped = known @ np.linalg.lstsq(known, new, rcond=None)[0]
+        assert np.abs(new - np.clip(mapped, 0, 255)).mean() < 2
+        light.append(round(float(after.mean() / before.mean()), 2))
+    assert len(set(light)) > 3, "each window has a light of its own"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Augmentation(flip=1.0),
+        Augmentation(crop=0.5),
+        Augmentation(colour=0.3),
+        Augmentation(speed=(2,)),
+        Augmentation(flip=0.5, crop=0.3, colour=0.2, speed=(1, 2)),
+    ],
+    ids=["flip", "crop", "colour", "speed", "all"],
+)
+def test_a_changed_window_comes_with_no_control_that_it_would_make_untrue(curated, change):
+    """The clips have actions, which tell of the window as it was filmed; the rate is kept true."""
+    module = VideoDataModule(curated, num_frames=9, size=SIZE, augment=change)
+    dataset = module.make_dataset([curated], for_training=True)
+    (bucket,) = dataset.videos
+    for position in range(6):
+        item = dataset[SampleDraw(0, bucket, position)]
+        assert set(item) - {"skipped"} == {"key", "views", "video", "fps"}
+        # The square moves two columns a frame of the clip, 48 columns a second at any speed.
+        is_square_TW = item["video"][0, :, 28].numpy() > 150
+        steps = np.diff(is_square_TW.argmax(axis=1))
+        if not (change.flip or change.crop or change.colour):
+            assert set(steps) == {48 / float(item["fps"])}
