@@ -129,8 +129,10 @@ def find_scenes(source: Path) -> list[Path]:
     """The scenes in a place: files and folders that :func:`read_scene` takes.
 
     Raises:
-        MissingFileError: there is none.
+        MissingFileError: there is none, or no such place.
     """
+    if not source.exists():
+        raise MissingFileError(f"There is no '{source}' to read cameras of. Check the spelling.")
     found = _scenes_at(source)
     if not found and source.is_dir():
         below = sorted(place for place in source.iterdir() if place.is_dir())

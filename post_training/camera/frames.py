@@ -33,7 +33,7 @@ def split_at_gaps(scene: Scene) -> Iterator[list[Shot]]:
         scene: the scene.
 
     Raises:
-        SampleError: no two pictures follow each other.
+        SampleError: a picture has two cameras, or no two pictures follow each other.
     """
     if scene.video is not None or scene.fps is not None:  # their times were looked at
         yield list(scene.shots)
@@ -41,6 +41,12 @@ def split_at_gaps(scene: Scene) -> Iterator[list[Shot]]:
     order = sorted(scene.shots, key=lambda shot: _natural(shot.picture))
     places = _places(order)
     steps = np.diff(places)
+    for before, shot, step in zip(order, order[1:], steps, strict=False):
+        if not step:
+            raise SampleError(
+                f"'{scene.file}', {before.row} and {shot.row} are both of the picture "
+                f"'{shot.picture}'. Expected one camera for each; delete the wrong one."
+            )
     usual = int(np.median(steps)) if len(steps) else 1
     stretches = [order[:1]]
     for shot, step in zip(order[1:], steps, strict=True):

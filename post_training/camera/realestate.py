@@ -1,12 +1,14 @@
 """Read RealEstate10K: a text file for each clip, whose pictures are a person's own download.
 
-The first line is the video's address. Each further line is a frame: its time in microseconds, the
-focal lengths and the middle of the picture in its width and height (fx fy cx cy), two zeros, and
-the twelve numbers of a world-to-camera matrix with OpenCV's axes. Positions have no unit.
+The first line is the video's address, which some copies leave out. Each further line is a frame:
+its time in microseconds, the focal lengths and the middle of the picture in its width and height
+(fx fy cx cy), two zeros, and the twelve numbers of a world-to-camera matrix with OpenCV's axes.
+Positions have no unit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,15 @@ def looks_like_realestate(file: Path) -> bool:
             first, second = lines.readline(), lines.readline()
     except (OSError, UnicodeDecodeError):
         return False
-    return first.startswith("http") and len(second.split()) == _COLUMNS
+    if first.startswith("http"):  # a damaged first row is named, not overlooked
+        return not second.strip() or second.split()[0].isdigit()
+    return _is_row(first)
+
+
+def _is_row(line: str) -> bool:
+    """Whether a line has the columns of a frame."""
+    words = line.split()
+    return len(words) == _COLUMNS and words[0].isdigit()
 
 
 def read_realestate(file: Path, pictures: Path | None = None) -> Scene:
@@ -54,8 +64,9 @@ def read_realestate(file: Path, pictures: Path | None = None) -> Scene:
         )
     is_video = not folder.is_dir()
     shots, times = [], []
-    for number, line in enumerate(lines[1:], 2):
-        if not line.strip():
+    has_address = not (lines and _is_row(lines[0]))
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or (has_address and number == 1):
             continue
         where, words = f"'{file}', line {number}", line.split()
         if len(words) != _COLUMNS:
@@ -86,9 +97,9 @@ def read_realestate(file: Path, pictures: Path | None = None) -> Scene:
         "opencv",
         shots,
         video=video if is_video else None,
-        fps=_rate(np.array(times), file),
+        fps=_rate(np.array(times), [shot.row for shot in shots], file),
         is_scaled_freely=True,
-        notes={"video": lines[0].strip()},
+        notes={"video": lines[0].strip()} if has_address else {},
     )
 
 
@@ -99,15 +110,27 @@ def _picture(folder: Path, time: str, where: str) -> Path:
     raise MissingFileError(f"{where} is of the time {time}, but '{folder}' has no such picture.")
 
 
-def _rate(times_s: np.ndarray, file: Path) -> float:
-    """Frames a second, which must be even."""
+def _rate(times_s: np.ndarray, rows: Sequence[str], file: Path) -> float:
+    """Frames a second, which must be even.
+
+    Args:
+        times_s: when each frame is shown.
+        rows: where each stands in the file, for messages.
+        file: the file, for messages.
+    """
     gaps_s = np.diff(times_s)
     usual_s = float(np.median(gaps_s))
+    for before, row, gap_s in zip(rows, rows[1:], gaps_s, strict=False):
+        if gap_s <= 0:
+            raise SampleError(
+                f"'{file}', {row} has a time that is not after that of {before}. Expected "
+                "microseconds that rise from line to line; sort the lines by them."
+            )
     bad = np.flatnonzero(~(np.abs(gaps_s - usual_s) <= _UNEVEN * usual_s))
-    if usual_s <= 0 or len(bad):
-        row = int(bad[0]) + 3 if len(bad) else 3
+    if len(bad):
+        late = int(bad[0])
         raise SampleError(
-            f"'{file}', line {row} is {gaps_s[row - 3]:g} s after the line before, where "
+            f"'{file}', {rows[late + 1]} is {gaps_s[late]:g} s after the line before, where "
             f"{usual_s:g} s are usual. Expected frames at an even rate; split the clip there."
         )
     return 1 / usual_s

@@ -162,6 +162,11 @@ def estate_video(folder: Path, frames: np.ndarray) -> None:
     encode_video(folder / "scene.mp4", Video(np.concatenate([before, frames]), 10.0), crf=8)
 
 
+def estate_without_address(folder: Path, frames: np.ndarray) -> None:
+    estate_pictures(folder, frames)
+    (folder / "scene.txt").write_text(estate_text().split("\n", 1)[1])
+
+
 Writer = Callable[[Path, np.ndarray], None]
 FORMATS: Mapping[str, Writer] = {
     "colmap text": colmap_text,
@@ -171,6 +176,7 @@ FORMATS: Mapping[str, Writer] = {
     "dl3dv": dl3dv,
     "realestate10k pictures": estate_pictures,
     "realestate10k video": estate_video,
+    "realestate10k without address": estate_without_address,
 }
 
 
@@ -377,6 +383,13 @@ def same(frame: dict[str, Any]) -> None:
         (estate("\n600000 0.9", "\n600000 150.9"), "line 3.*in widths and heights"),
         (estate("\n1200000 ", "\n1900000 ", estate_video), "line 9 .*0.1 s are usual"),
         (estate("\n600000 ", "\n600001 "), "line 3 .*no such picture"),
+        (estate("\n600000 ", "\n500000 "), "line 3 has a time that is not after that of line 2"),
+        (estate(" 0.0 0.0 ", " 0.0 "), "line 2 has 18 columns"),
+        (images("frame_14.png", "frame_13.png"), "line . and line . are both of .*frame_13"),
+        (
+            with_frame(lambda frame: frame.update(file_path="images/frame_9.png")),
+            r"frames\[\d\] and frames\[\d\] are both of the picture .*frame_9",
+        ),
     ],
 )
 def test_a_damaged_scene_is_left_out_with_file_row_and_what_is_expected(
@@ -396,5 +409,7 @@ def test_a_place_without_cameras_names_what_is_read(tmp_path):
     (tmp_path / "readme.txt").write_text("nothing")
     with pytest.raises(MissingFileError, match=r"no camera that is read.*COLMAP.*RealEstate10K"):
         find_scenes(tmp_path)
+    with pytest.raises(MissingFileError, match=r"There is no '.*gone' to read cameras of"):
+        find_scenes(tmp_path / "gone")
     with pytest.raises(ConfigError, match="units is 'inch'"):
         Reading(units="inch")
