@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from nemo_cosmos import exits
 from nemo_cosmos.platform.encoding import utf8_by_default
@@ -31,6 +32,10 @@ os.environ.setdefault("NEMO_COSMOS_KERNELS", "torch")  # the same numbers on eve
 _DATA = tempfile.TemporaryDirectory(prefix="nemo-cosmos-data-", ignore_cleanup_errors=True)
 os.environ["XDG_DATA_HOME"] = _DATA.name
 os.environ["XDG_STATE_HOME"] = f"{_DATA.name}/state"
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("any_machine", deadline=None)
+settings.load_profile("any_machine")
 
 _num_frozen_modules = 0
 
