@@ -10,15 +10,19 @@ import torch
 
 from nemo_cosmos.controls import ControlSpec, get_control
 from nemo_cosmos.errors import ConfigError, SampleError
+from nemo_cosmos.models.common.generator import Shot
 from nemo_cosmos.models.diffusion.build import WorldNetwork, build_network
 from nemo_cosmos.models.diffusion.controls import TokenizerFacts, mask_embedding
+from nemo_cosmos.models.diffusion.generator import DiffusionGenerator
 from nemo_cosmos.models.diffusion.network.config import DiTConfig
 from nemo_cosmos.models.diffusion.network.inputs import NetworkInput
+from nemo_cosmos.models.diffusion.options import DiffusionOptions
 from nemo_cosmos.models.diffusion.parallel.cp_box import LatentBox
 from nemo_cosmos.models.diffusion.process.conditioning import ConditioningConfig
 from nemo_cosmos.models.diffusion.process.config import DiffusionConfig
 from nemo_cosmos.models.diffusion.process.training_step import cut_batch, prepare_step
 from nemo_cosmos.platform import ensure_model_parallel
+from nemo_cosmos.testing.tiny import tiny_network, tiny_tokenizer
 from post_training.camera.embedder import CameraEmbedder
 from post_training.patches import token_patches
 
@@ -223,6 +227,29 @@ def test_the_branch_sees_the_carried_frame_only_where_one_is_given() -> None:
     assert not without.change_base_BCTHW.any()
     image = net.embed_controls({"first_frames": latent_BCTHW[:, :, :1]}, (2, 16, 1, 4, 6))
     torch.testing.assert_close(image.change_base_BCTHW, latent_BCTHW[:, :, :1])
+
+
+def test_a_network_that_adds_nothing_shows_the_sharp_first_picture_from_the_turned_camera() -> None:
+    ensure_model_parallel()
+    specs = [ControlSpec("camera", {"carries_first_frame": True})]
+    net = build_network(tiny_network(num_layers=1), CHANGES, specs, TokenizerFacts(FACTOR))
+    for parameter in net.eval().requires_grad_(False).parameters():
+        parameter.zero_()
+    picture = torch.rand(1, 3, 1, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    text_BLD, quick = torch.ones(1, 4, 12), DiffusionOptions(steps=1, guidance=0.0)
+    given = {name: value[:1] for name, value in turning().items()}
+    shot = Shot(
+        text_BLD, 0 * text_BLD, 9, 32, 48, 10.0, 3, quick,
+        given_BCTHW=picture, controls={name: one[0].numpy() for name, one in given.items()},
+    )  # fmt: skip
+    codec = tiny_tokenizer()
+    video = DiffusionGenerator(net, CHANGES, codec).generate(shot)
+    seen = net.controls["camera"].carry(given, picture, 9)
+    torch.testing.assert_close(seen[:, :, :1], picture, rtol=0, atol=1e-5)
+    assert (seen[:, :, 8] - picture[:, :, 0]).abs().amax() > 0.5, "the camera turns"
+    # One step leaves next to no noise; the tokenizer alone would lose more than this.
+    assert (video - seen).abs().amax() < 0.05
+    assert (codec.decode(codec.encode(picture)) - picture).abs().amax() > 0.3
 
 
 def test_carrying_takes_a_process_of_changes_and_a_pinhole() -> None:
