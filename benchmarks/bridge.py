@@ -7,7 +7,9 @@ held out by its own split) and the tokenizer and action world of a quickstart, a
 that a user would: convert, curate, post-train the tokenizer on the training episodes, tokenize with
 mirrored and cropped copies, post-train the world on the first 4, 7 and all 10 episodes, and put
 each on trial on the held-out ones, cut into windows that do not overlap. All learn how their first
-frame changes (``predicts_change``). A run that was stopped goes on. Prints one JSON line a world:
+frame changes (``predicts_change``), in the end where noise hides all of it, and make a video in one
+step: what is to be expected, and not one of the videos that could be. A run that was stopped goes
+on. Prints one JSON line a world:
 PSNR and its gain over the first frame repeated, and the sensitivity to actions, as means over the
 held-out episodes with intervals over episodes.
 """
@@ -52,7 +54,8 @@ class Settings:
     window_frames: int = 13
     tokenizer_steps: int = 250
     world_steps: int = 350
-    sampling_steps: int = 8
+    high_noise_steps: int = 400
+    sampling_steps: int = 1
 
 
 def command(*words: object) -> None:
@@ -118,18 +121,26 @@ def learn(
             *("--variants", 2, "--flip", 0.5, "--crop", 0.1),
         )
     for number in range(len(PARTS), 0, -1):
-        total = sum(PARTS[:number])
-        world = out / f"world_{total}"
-        command(
-            *("finetune", "--factory", "diffusion_nano_action"),
-            *("--from", base / "action_world" / "export"),
-            *("--allow-mismatch", "tokenizer"),  # it has been post-trained since
-            f"data.path=[{','.join(map(str, latents[:number]))}]",
-            f"trainer.max_steps={settings.world_steps}",
-            "model.process.conditioning.predicts_change=true",
-            *(f"log.log_dir={out}", f"log.name={world.name}"),
-        )
+        total, first = sum(PARTS[:number]), base / "action_world"
+        given = f"data.path=[{','.join(map(str, latents[:number]))}]"
+        world = post_train(first, out / f"world_{total}", given, settings.world_steps)
+        if settings.high_noise_steps:
+            noise = ("model.process.edm.p_mean=3.0", "model.process.edm.p_std=1.2")
+            name = out / f"world_{total}_expected"
+            world = post_train(world, name, given, settings.high_noise_steps, *noise)
         yield total, world
+
+
+def post_train(first: Path, world: Path, given: str, num_steps: int, *more: str) -> Path:
+    """Post-train a world further; return the new one."""
+    command(
+        *("finetune", "--factory", "diffusion_nano_action", "--from", first / "export"),
+        *("--allow-mismatch", "tokenizer"),  # it has been post-trained since
+        *(given, f"trainer.max_steps={num_steps}", *more),
+        "model.process.conditioning.predicts_change=true",
+        *(f"log.log_dir={world.parent}", f"log.name={world.name}"),
+    )
+    return world
 
 
 def by_episode(values: dict[str, float]) -> dict[str, float]:
@@ -180,8 +191,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/bridge"))
     parser.add_argument("--steps", type=int, default=Settings.world_steps)
     parser.add_argument("--tokenizer-steps", type=int, default=Settings.tokenizer_steps)
+    parser.add_argument("--high-noise-steps", type=int, default=Settings.high_noise_steps)
+    parser.add_argument("--sampling-steps", type=int, default=Settings.sampling_steps)
     given = parser.parse_args()
-    settings = Settings(world_steps=given.steps, tokenizer_steps=given.tokenizer_steps)
+    settings = Settings(
+        world_steps=given.steps,
+        tokenizer_steps=given.tokenizer_steps,
+        high_noise_steps=given.high_noise_steps,
+        sampling_steps=given.sampling_steps,
+    )
     shards = prepare(given.data, given.out, settings)
     still = by_episode(still_psnr(given.out / "held_out"))
     for total, world in learn(given.base, given.out, shards, settings):
