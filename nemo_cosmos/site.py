@@ -108,6 +108,7 @@ def compose_site(words: Sequence[str] = (), with_kept: bool = True) -> dict[str,
 
     all_words = _merge(kept_choices() if with_kept else (), words)
     _check_options(all_words)
+    _check_cluster_file(dict(word.split("=", 1) for word in all_words).get(CLUSTER, ""))
     overrides = [*_own_places(), *(_for_hydra(word) for word in all_words)]
     try:
         with initialize_config_dir(str(conf_folder().absolute()), version_base="1.3"):
@@ -226,6 +227,44 @@ def _check_options(words: Sequence[str]) -> None:
                 f"The group '{key}' has no option '{option}'. The nearest are "
                 f"{nearest_names(option, known[key])}."
             )
+
+
+def _check_cluster_file(name: str, including: Sequence[str] = ()) -> None:
+    """Refuse a cluster's file that cannot be read; Hydra's own messages name no place in it.
+
+    Args:
+        name: the cluster.
+        including: the files that begin with it, the first one first.
+    """
+    import yaml
+
+    path = own_clusters() / f"{name}.yaml"
+    if not name or not path.is_file():
+        return  # one of ours
+    if (conf_folder() / CLUSTER / path.name).is_file():
+        raise ConfigError(
+            f"The cluster's file '{path}' has the name of one of ours, which would be used in its "
+            f"place. Rename it, to 'my_{path.name}' for example, and give that name to --on."
+        )
+    if name in including:
+        chain = " -> ".join([*including, name])
+        raise ConfigError(f"The cluster's file '{path}' begins with itself: {chain}.")
+    try:
+        with path.open(encoding="utf-8") as file:
+            values = yaml.safe_load(file)
+    except yaml.YAMLError as error:
+        raise ConfigError(_yaml_said(error)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The cluster's file '{path}' cannot be read: {error}.") from error
+    bases = values.get("defaults", []) if isinstance(values, dict) else []
+    known = groups()[CLUSTER]
+    for base in bases if isinstance(bases, list) else [bases]:
+        if base not in (*known, "_self_"):
+            raise ConfigError(
+                f"The cluster's file '{path}' begins with '{base}' (defaults), which is no "
+                f"cluster. The nearest are {nearest_names(str(base), known)}."
+            )
+        _check_cluster_file(base, (*including, name))
 
 
 def _as_text(value: object) -> str:

@@ -26,12 +26,12 @@ _EXECUTOR, _EXECUTOR_KEY = "run.executor=", re.compile(r"run\.executor\.")
 
 def _is_queue(name: str) -> bool:
     """Whether a cluster's file names a queue; other names are those of NeMo-Run's factories."""
+    from nemo_cosmos.launch.select import runs_here
     from nemo_cosmos.site import compose_site, groups
 
     if name not in groups()["cluster"]:
         return False
-    executor: str = compose_site([f"cluster={name}"])["cluster"].get("executor", "")
-    return executor != "local"
+    return not runs_here(compose_site([f"cluster={name}"])["cluster"])
 
 
 class RecipeContext(run.cli.RunContext):

@@ -20,10 +20,19 @@ from nemo_cosmos.platform.ranks import is_rank
 
 
 def _on_this_machine(job: Job, settings: Mapping[str, Any]) -> Launcher:
+    if job.resources.num_processes > 1:
+        return _through_torchrun(job, settings)
+    return LocalLauncher(env_vars=_variables(settings))
+
+
+def _through_torchrun(job: Job, settings: Mapping[str, Any]) -> Launcher:
+    return TorchrunLauncher(_variables(settings))
+
+
+def _variables(settings: Mapping[str, Any]) -> Mapping[str, str]:
     env_vars = read_settings(LocalSettings, settings).env_vars
     check_variables(env_vars)
-    alone = job.resources.num_processes == 1
-    return LocalLauncher(env_vars=env_vars) if alone else TorchrunLauncher(env_vars)
+    return env_vars
 
 
 def _on_slurm(job: Job, settings: Mapping[str, Any]) -> Launcher:
@@ -42,10 +51,20 @@ def _on_ray(job: Job, settings: Mapping[str, Any]) -> Launcher:
 #: file's other keys.
 LAUNCHERS: dict[str, Callable[[Job, Mapping[str, object]], Launcher]] = {
     "local": _on_this_machine,
+    "torchrun": _through_torchrun,
     "slurm": _on_slurm,
     "kubernetes": _on_kubernetes,
     "ray": _on_ray,
 }
+
+
+def runs_here(cluster: Mapping[str, Any]) -> bool:
+    """Whether jobs of a cluster run on this machine, whose folders they see.
+
+    Args:
+        cluster: the site's ``cluster`` group.
+    """
+    return cluster.get("executor") in ("local", "torchrun")
 
 
 def launcher_for(job: Job, cluster: Mapping[str, Any]) -> Launcher:

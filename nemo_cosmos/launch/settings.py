@@ -17,11 +17,15 @@ from nemo_cosmos.options import check_value
 SettingsT = TypeVar("SettingsT")
 
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
+#: An image as Docker names it; enroot writes '#' after the registry.
+_IMAGE = re.compile(
+    r"([\w.-]+(:\d+)?[/#])?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalSettings:
-    """The keys of ``conf/cluster/local.yaml``.
+    """The keys of ``conf/cluster/local.yaml`` and ``torchrun.yaml``.
 
     Attributes:
         env_vars: environment variables of every job.
@@ -116,6 +120,22 @@ def check_machines(job: Job, max_nodes: int | None, gpus_per_node: int) -> None:
             f"The job '{job.name}' asks for {counted(devices, 'GPU')} a machine; the cluster's "
             f"machines have {gpus_per_node} (cluster.gpus_per_node). Give --devices, with a layout "
             "that fits."
+        )
+
+
+def check_image(image: str) -> None:
+    """Refuse what cannot name an image.
+
+    Args:
+        image: the value of ``cluster.container_image``.
+
+    Raises:
+        ConfigError: says how a name is written.
+    """
+    if not _IMAGE.fullmatch(image):
+        raise ConfigError(
+            f"cluster.container_image is '{image}', which names no image. Write REGISTRY/NAME:TAG, "
+            "with NAME in small letters, such as registry.example.com/nemo-cosmos:0.1."
         )
 
 

@@ -6,6 +6,7 @@ It takes a minute, and runs where ``NEMO_COSMOS_E2E=ray``.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,23 +26,35 @@ pytestmark = [
     ),
 ]
 
-DASHBOARD = 18265
 MOST_S = 900.0
+#: Ray gives up on its own parts, and takes nodes for lost, sooner than a busy machine answers.
+PATIENCE = {
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "600",
+    "RAY_raylet_start_wait_time_s": "600",
+    "RAY_gcs_server_request_timeout_seconds": "600",
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_failure_threshold": "20",
+    "RAY_worker_register_timeout_seconds": "600",
+}
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The server of jobs of two nodes with two cores each."""
-    from ray.cluster_utils import Cluster
-
-    head = {"num_cpus": 2, "include_dashboard": True, "dashboard_port": DASHBOARD}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    head = {"num_cpus": 2, "include_dashboard": True, "dashboard_port": port}
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        for name, value in {**PATIENCE, "RAY_USAGE_STATS_ENABLED": "0"}.items():
+            environment.setenv(name, value)
+        from ray.cluster_utils import Cluster  # Ray reads them as it is imported
+
         # Else each node takes a third of the machine's memory for objects.
         more = {"object_store_memory": 100_000_000}
         cluster = Cluster(initialize_head=True, head_node_args={**head, **more})
         cluster.add_node(num_cpus=2, **more)
-        yield f"http://127.0.0.1:{DASHBOARD}"
+        yield f"http://127.0.0.1:{port}"
         cluster.shutdown()
 
 

@@ -98,7 +98,40 @@ def test_a_recipe_takes_a_layout_as_a_whole(name):
         assert node == value
 
 
-@pytest.mark.parametrize("cluster", ["slurm", "kubernetes", "ray", "local"])
+@pytest.mark.parametrize("cluster", ["slurm", "kubernetes", "ray", "local", "torchrun"])
 def test_a_slip_in_a_key_of_a_cluster_is_named_with_the_nearest(cluster):
     with pytest.raises(ConfigError, match=r"no 'cluster\.env_vrs'.*'env_vars'"):
         site.compose_site([f"cluster={cluster}", "cluster.env_vrs=4"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("defaults: [dgx_h10]\n", "begins with 'dgx_h10'.*nearest are 'dgx_h100'"),
+        ("defaults: [mine]\n", "begins with itself: mine -> mine"),
+        ("defaults: [slurm]\naccount: [a\n", "Line 3 of"),
+        (b"account: \xff\n", "cannot be read"),
+    ],
+)
+def test_a_clusters_file_that_cannot_be_read_is_named(text, words):
+    site.own_clusters().mkdir(parents=True)
+    path = site.own_clusters() / "mine.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=words) as refused:
+        site.compose_site(["cluster=mine"])
+    assert str(path) in str(refused.value) and "Groups and options" not in str(refused.value)
+
+
+def test_a_clusters_file_may_begin_with_another_of_the_users_own():
+    site.own_clusters().mkdir(parents=True)
+    (site.own_clusters() / "base.yaml").write_text("defaults: [slurm]\naccount: robotics\n")
+    (site.own_clusters() / "large.yaml").write_text("defaults: [base, _self_]\nmax_nodes: 8\n")
+    cluster = site.compose_site(["cluster=large"])["cluster"]
+    assert (cluster["account"], cluster["max_nodes"]) == ("robotics", 8)
+
+
+def test_a_clusters_file_with_the_name_of_one_of_ours_would_not_be_read():
+    site.own_clusters().mkdir(parents=True)
+    (site.own_clusters() / "slurm.yaml").write_text("executor: slurm\naccount: robotics\n")
+    with pytest.raises(ConfigError, match="has the name of one of ours"):
+        site.compose_site(["cluster=slurm"])

@@ -166,6 +166,7 @@ def run_training(
     check_python()  # before the first import of what may be missing
     from nemo_cosmos.launch import Job, configure_recipe, sweep_variants
     from nemo_cosmos.launch.checks import training_checks, value_checks
+    from nemo_cosmos.launch.select import runs_here
     from nemo_cosmos.platform import is_first_process
     from nemo_cosmos.site import compose_site, kept_choices, site_file
     from recipes.overrides import apply_overrides
@@ -186,8 +187,7 @@ def run_training(
         typer.echo(f"Kept in {site_file()}: {shlex.join(kept)}", err=True)
     # On a cluster, folders are looked at where the job runs; a script may go anywhere, and what
     # follows may read what is not written yet.
-    is_local = site["cluster"].get("executor") == "local"
-    here = is_local and not where.dryrun and not is_following()
+    here = runs_here(site["cluster"]) and not where.dryrun and not is_following()
     variants = sweep_variants(where.sweep, recipe.log.name)
     # A run of a sweep that cannot work is found here, not in the queue.
     changed = [apply_overrides(deepcopy(recipe), variant) for variant in variants] or [recipe]

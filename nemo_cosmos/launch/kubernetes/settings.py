@@ -11,7 +11,12 @@ from nemo_cosmos.errors import ConfigError
 from nemo_cosmos.launch.environment import fabric_variables
 from nemo_cosmos.launch.job import Job
 from nemo_cosmos.launch.secrets import check_no_secrets
-from nemo_cosmos.launch.settings import check_least, check_machines, check_variables
+from nemo_cosmos.launch.settings import (
+    check_image,
+    check_least,
+    check_machines,
+    check_variables,
+)
 
 IMAGE_PYTHON = "/opt/venv/bin/python"
 #: Where the container writes besides the mounts: its root file system is read-only.
@@ -169,6 +174,7 @@ def check_kubernetes_job(settings: KubernetesSettings, job: Job) -> None:
             "give --conf cluster.container_image=REGISTRY/nemo-cosmos:TAG or keep it with "
             "'nemo-cosmos configure'."
         )
+    check_image(settings.container_image)
     check_machines(job, settings.max_nodes, settings.gpus_per_node)
     check_variables(dict.fromkeys(settings.secrets, ""))
     check_no_secrets(job, settings.env_vars, _SECRET_WAY)

@@ -12,7 +12,12 @@ from nemo_cosmos.errors import ConfigError, MissingFileError
 from nemo_cosmos.launch.environment import fabric_variables
 from nemo_cosmos.launch.job import Job
 from nemo_cosmos.launch.secrets import check_no_secrets
-from nemo_cosmos.launch.settings import check_least, check_machines, check_variables
+from nemo_cosmos.launch.settings import (
+    check_image,
+    check_least,
+    check_machines,
+    check_variables,
+)
 
 _TIME = re.compile(r"\d+(:[0-5]\d){0,2}|\d+-\d+(:[0-5]\d){0,2}|UNLIMITED|INFINITE")
 #: Options of sbatch that scripts set and rely on, and what sets them.
@@ -40,6 +45,8 @@ _IMAGE_PYTHON = "/opt/venv/bin/python"
 _SECRET_WAY = (
     "Name it in cluster.secrets=[{name}] instead, and set it in the shell that submits the job."
 )
+#: What enroot takes before the name of an image: ``docker://USER@``.
+_BEFORE_IMAGE = re.compile(r"^(\w+://)?([^@#/]+@(?!sha256))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +196,9 @@ def check_slurm_job(settings: SlurmSettings, job: Job) -> None:
     check_machines(job, settings.max_nodes, settings.gpus_per_node)
     check_variables(dict.fromkeys(settings.secrets, ""))
     check_no_secrets(job, settings.env_vars, _SECRET_WAY, settings.setup)
+    image = settings.container_image
+    if image is not None and not _is_file(image):
+        check_image(_BEFORE_IMAGE.sub("", image))
     for mount in (*settings.container_mounts, *job.mounts):
         _check_mount(mount, settings.check_paths)
     if settings.check_paths:
@@ -234,11 +244,17 @@ def _check_mount(mount: str, on_this_machine: bool) -> None:
         )
 
 
+def _is_file(image: str) -> bool:
+    """Whether an image lies in a file, as ``enroot import`` writes it."""
+    return image.startswith(("/", ".")) or image.endswith(".sqsh")
+
+
 def _check_there(settings: SlurmSettings) -> None:
     """Require an image in a file, and an interpreter outside of containers."""
     image, python = settings.container_image, settings.python
-    is_file = image is not None and (image.startswith(("/", ".")) or image.endswith(".sqsh"))
-    paths: dict[str, str | None] = {"container_image": image} if is_file else {}
+    paths: dict[str, str | None] = {}
+    if image is not None and _is_file(image):
+        paths["container_image"] = image
     if image is None and python is not None and "/" in python:
         paths["python"] = python
     for name, path in paths.items():

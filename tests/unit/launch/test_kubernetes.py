@@ -208,6 +208,9 @@ def test_failures_start_again_but_wrong_use_does_not(launcher):
     ("settings", "job", "message"),
     [
         ({"container_image": None}, {}, "container_image is not set"),
+        ({"container_image": "registry/two words:1"}, {}, "'registry/two words:1'.*no image"),
+        ({"container_image": "registry.example.com/nemo:"}, {}, "no image"),
+        ({"container_image": "/shared/nemo.sqsh"}, {}, "no image"),
         ({"max_nodes": 4}, {"nodes": 5}, "at most 4"),
         ({"gpus_per_node": 4}, {"devices": 8}, "cluster.gpus_per_node"),
         ({"container_mounts": ("/data:/data",)}, {}, "CLAIM:/CONTAINER_PATH"),

@@ -23,6 +23,9 @@ from nemo_cosmos.launch import (
     launcher_for,
     run_chain,
 )
+from nemo_cosmos.launch.select import runs_here
+from nemo_cosmos.launch.slurm.settings import check_slurm_job
+from nemo_cosmos.site import compose_site
 from recipes.registry import get_recipe
 
 LOCAL = {"executor": "local"}
@@ -76,6 +79,13 @@ def test_one_process_runs_here_and_several_through_torchrun():
     assert isinstance(launcher_for(Job.for_command(["models"]), LOCAL), LocalLauncher)
     several = Job.for_command(["generate", "world"], Resources(devices_per_node=2))
     assert isinstance(launcher_for(several, LOCAL), TorchrunLauncher)
+
+
+def test_torchrun_can_be_asked_for_by_name():
+    cluster = compose_site(["cluster=torchrun"])["cluster"]
+    launcher = launcher_for(Job.for_command(["models"]), cluster)
+    assert isinstance(launcher, TorchrunLauncher) and runs_here(cluster)
+    assert "torch.distributed.run --standalone" in launcher.script(Job.for_command(["models"]))
 
 
 @pytest.mark.parametrize(
@@ -197,3 +207,17 @@ def test_the_users_words_come_after_the_sites():
     assert recipe.trainer.strategy.context_parallel_size == 4
     assert recipe.trainer.strategy.tensor_model_parallel_size == 8
     assert recipe.log.log_dir == "/runs"
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "registry.example.com:5000/team/nemo-cosmos:0.1",
+        "nvcr.io#nvidia/nemo:26.02.01",
+        "docker://me@registry.example.com#nemo_cosmos:0.1",
+        "dockerd://nemo-cosmos:cpu",
+        "nemo-cosmos@sha256:" + "0a" * 32,
+    ],
+)
+def test_images_as_enroot_takes_them(image):
+    check_slurm_job(SlurmSettings(container_image=image), Job.for_command(["models"]))

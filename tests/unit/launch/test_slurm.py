@@ -373,6 +373,8 @@ def test_a_container_sees_the_working_folder_and_the_logs(shell, launcher, tmp_p
         ({"container_mounts": ("/data",)}, {}, "HOST_PATH:/CONTAINER_PATH"),
         ({"container_mounts": ("/no/such/folder:/data",)}, {}, "check_paths=false"),
         ({"container_image": "/no/such.sqsh"}, {}, "container_image is '/no/such.sqsh'"),
+        ({"container_image": "registry/two words:1"}, {}, "'registry/two words:1'.*no image"),
+        ({"container_image": "nvcr.io#Nvidia/Nemo:1"}, {}, "no image.*small letters"),
         ({"python": "/no/such/python"}, {}, "cluster.python"),
         ({"env_vars": {"HF_TOKEN": "x"}}, {}, r"cluster.secrets=\[HF_TOKEN\]"),
         ({"env_vars": {"MY-NAME": "x"}}, {}, "'MY-NAME' is no name"),
