@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,12 @@ class Kubectl:
     context: str | None = None
     namespace: str | None = None
 
-    def create(self, manifest: Path) -> None:
+    def create(self, manifest: Path, jobs: Sequence[Mapping[str, Any]] = ()) -> None:
         """Create what a manifest holds: all of it, or nothing where the cluster refuses a part.
 
         Args:
             manifest: the file.
+            jobs: the jobs that its JobSets will become.
 
         Raises:
             ConfigError: the cluster refuses it, or there is no kubectl here.
@@ -67,7 +68,19 @@ class Kubectl:
         what = f"the manifest '{manifest}'"
         # Quotas, admission and unknown fields, before the first of several is there.
         self._call(["create", "--dry-run=server", "--output=name", f"--filename={manifest}"], what)
+        if jobs:
+            # JobSet takes a job's template as it is, and notes later that the job was refused.
+            self._check_jobs(jobs, what)
         self._call(["create", "--output=name", f"--filename={manifest}"], what)
+
+    def _check_jobs(self, jobs: Sequence[Mapping[str, Any]], what: str) -> None:
+        given = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(jobs)})
+        words = ["create", "--dry-run=server", "--output=name", "--filename=-"]
+        try:
+            self._call(words, what, given)
+        except ConfigError as error:
+            if "cannot create" not in str(error):  # who may create JobSets only
+                raise
 
     def check_exist(self, kind: str, names: Sequence[str]) -> None:
         """Require objects that pods would wait for without end.
@@ -160,10 +173,10 @@ class Kubectl:
         where += [f"--namespace={self.namespace}"] if self.namespace else []
         return ["kubectl", *where, *words]
 
-    def _call(self, words: Sequence[str], what: str) -> str:
+    def _call(self, words: Sequence[str], what: str, given: str = "") -> str:
         ended = subprocess.run(
             self._words(words),
-            stdin=subprocess.DEVNULL,  # without credentials kubectl asks for a name and a password
+            input=given,  # without credentials kubectl asks for a name and a password
             capture_output=True,
             text=True,
             check=False,

@@ -64,7 +64,7 @@ class KubernetesLauncher:
             temporary.write_text(manifest, encoding="utf-8")
         claims = {claim for job in jobs for claim in self.settings.claims(job).values()}
         self._kubectl.check_exist("persistentvolumeclaims", sorted(claims))
-        self._kubectl.create(path)
+        self._kubectl.create(path, _jobs_in(manifest))
         place = {
             "context": self.settings.context or "",
             "namespace": self.settings.namespace or "",
@@ -120,6 +120,23 @@ def _sets(jobs: Sequence[Job], name: str, settings: KubernetesSettings) -> list[
     return [
         {"name": task_name(name, place), "steps": _steps(jobs, settings, words)}
         for place, words in enumerate(variants)
+    ]
+
+
+def _jobs_in(manifest: str) -> list[dict[str, Any]]:
+    """The jobs that JobSet makes of a manifest."""
+    import yaml
+
+    return [
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": f"{made['metadata']['name']}-{step['name']}-0"},
+            "spec": step["template"]["spec"],
+        }
+        for made in yaml.safe_load_all(manifest)
+        if made
+        for step in made["spec"]["replicatedJobs"]
     ]
 
 
