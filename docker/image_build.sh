@@ -42,6 +42,7 @@ image bud --format docker --target cpu --tag localhost/nemo-cosmos:cpu --network
 # What a test or the SBOM needs lies beside the image, whose own packages stay as they are.
 [ -d "$work/tools" ] || python3.11 -m pip install --quiet --target "$work/tools" \
   cyclonedx-bom==7.5.0 pytest pytest-timeout hypothesis
+image rm nemo-cosmos-trial > /dev/null 2>&1 || true  # of a build that was interrupted
 container=$(image from --name nemo-cosmos-trial localhost/nemo-cosmos:cpu)
 trap 'image rm nemo-cosmos-trial > /dev/null' EXIT
 inside() {
@@ -50,6 +51,17 @@ inside() {
 }
 with_tools='import runpy, sys; sys.path.append("/tools"); sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)'
 
+echo "--- its user, health check and labels" >&2
+image inspect --type image localhost/nemo-cosmos:cpu > "$work/inspected.json"
+python3 - "$work/inspected.json" << 'PYTHON'
+import json
+import sys
+
+found = json.load(open(sys.argv[1]))["Docker"]["config"]
+assert found["User"] == "cosmos" and found["Healthcheck"]["Test"][0] == "CMD", found
+assert "org.opencontainers.image.title" in found["Labels"], found["Labels"]
+print(found["User"], found["Healthcheck"]["Test"], *found["Labels"].values(), sep=", ", file=sys.stderr)
+PYTHON
 echo "--- its command, as its user" >&2
 [ "$(inside id -u)" != 0 ]
 inside nemo-cosmos --version
@@ -70,5 +82,10 @@ names = {part["name"] for part in found["components"]}
 assert {"torch", "nemo-cosmos", "megatron-core"} <= names, sorted(names)
 print(f"{len(names)} components, {found['bomFormat']} {found['specVersion']}", file=sys.stderr)
 PYTHON
-image push --quiet localhost/nemo-cosmos:cpu "docker-archive:$work/nemo-cosmos-cpu.tar:nemo-cosmos:cpu"
+echo "--- its archive" >&2
+# An archive that is there already is not replaced, and one that was cut off must not look whole.
+rm -f "$work/nemo-cosmos-cpu.tar" "$work/part.tar"
+image push --quiet localhost/nemo-cosmos:cpu "docker-archive:$work/part.tar:nemo-cosmos:cpu"
+tar -tf "$work/part.tar" > /dev/null
+mv "$work/part.tar" "$work/nemo-cosmos-cpu.tar"
 image images

@@ -256,7 +256,7 @@ def _check_cluster_file(name: str, including: Sequence[str] = ()) -> None:
         raise ConfigError(_yaml_said(error)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The cluster's file '{path}' cannot be read: {error}.") from error
-    bases = values.get("defaults", []) if isinstance(values, dict) else []
+    bases = (values.get("defaults") or []) if isinstance(values, dict) else []
     known = groups()[CLUSTER]
     for base in bases if isinstance(bases, list) else [bases]:
         if base not in (*known, "_self_"):

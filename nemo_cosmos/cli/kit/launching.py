@@ -25,13 +25,22 @@ if TYPE_CHECKING:
 
 CommandT = TypeVar("CommandT", bound=Callable[..., None])
 
+
+def _named(cluster: str | None) -> str | None:
+    """Refuse ``--on "$CLUSTER"`` of an unset variable: the work would run here."""
+    if cluster == "":
+        raise typer.BadParameter("It is empty; it must name a cluster, such as slurm.")
+    return cluster
+
+
 On = Annotated[
     str | None,
     typer.Option(
         "--on",
         metavar="CLUSTER",
-        help="Where it runs: local, slurm, kubernetes, ray, or another file of conf/cluster or "
-        "your own.",
+        callback=_named,
+        help="Where it runs: local, torchrun, slurm, kubernetes, ray, or another file of "
+        "conf/cluster or your own.",
     ),
 ]
 Nodes = Annotated[int | None, number("Machines.", "--nodes", least=1, most=100000)]

@@ -70,6 +70,12 @@ def test_wrong_words_are_refused_before_anything_is_queued(run_cli):
     assert ran.code == Exit.WRONG_USE and "min-motion" in ran.err
 
 
+def test_an_empty_cluster_is_not_this_machine(run_cli):
+    """As of ``--on "$CLUSTER"`` where the variable is not set."""
+    ran = run_cli("curate", "raw", "shards", "--on", "", "--dryrun")
+    assert ran.code == Exit.WRONG_USE and "must name a cluster" in ran.err
+
+
 def test_a_recipe_takes_its_machines_from_the_command(run_cli):
     words = ["--on", "dgx_h100", "--nodes", "2", "--devices", "8", "data.global_batch_size=16"]
     words += ["data.micro_batch_size=1"]
@@ -151,7 +157,7 @@ def test_a_cluster_of_ones_own_is_a_file(run_cli, tmp_path):
     for wrong, message in (
         ("defaults:\n  - slurm\npartitoin: gpu\n", "'cluster.partitoin'"),
         ("defaults:\n  - slurm\npartitoin: gpu\n", "'partition'"),
-        ("defaults:\n  - slrum\n", "cluster/slrum"),
+        ("defaults:\n  - slrum\n", "The nearest are 'slurm'"),
         ("defaults:\n  - slurm\ntime: 12:00:00\n", "quotation marks"),
         ("partition: gpu\n", "'executor: NAME'"),
         ("- executor: slurm\n", "holds no keys but a list"),
