@@ -13,6 +13,8 @@ from nemo_cosmos.errors import ConfigError, NemoCosmosError, ServiceError
 #: A part of what Slurm says, and what helps.
 _FIXES = {
     "unrecognized option": "Take it out of cluster.sbatch; 'sbatch --help' lists what there is.",
+    "configuration file": "Slurm is not set up in this shell: look at SLURM_CONF, or submit from a "
+    "login node.",
     "partitiontimelimit": "Lower cluster.time; 'sinfo -o \"%P %l\"' shows the limits.",
     "partitionnodelimit": "Ask for fewer machines (--nodes), or set cluster.partition; 'scontrol "
     "show partition' shows the limits.",

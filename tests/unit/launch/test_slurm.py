@@ -463,6 +463,9 @@ def test_a_chain_waits_for_the_job_before(shell, launcher, tmp_path):
     ("said", "kind", "advice"),
     [
         ("Invalid account or account/partition combination specified", ConfigError, "sacctmgr"),
+        ("Unable to process configuration file", ConfigError, "SLURM_CONF"),
+        ("Invalid node name specified", ConfigError, "sinfo -N"),
+        ("Invalid --begin specification", ConfigError, "man sbatch"),
         ("invalid partition specified: gpu", ConfigError, "sinfo -s"),
         ("Requested node configuration is not available", ConfigError, "--nodes"),
         ("Node count specification invalid", ConfigError, "--nodes"),
