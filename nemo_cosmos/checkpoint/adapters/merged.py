@@ -30,6 +30,7 @@ from nemo_cosmos.checkpoint.adapters.folder import (
 )
 from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
 from nemo_cosmos.checkpoint.formats.tensors import (
+    Shapes,
     TensorSpec,
     check_finite,
     check_fit,
@@ -221,6 +222,7 @@ def merge_adapters(
     world: str | PathLike[str],
     adapters: Sequence[Weighted],
     allow_mismatch: Collection[str] = (),
+    expected: Shapes | None = None,
 ) -> MergedWorld:
     """Put adapters on a world, after proof that they are its own and that each changes it.
 
@@ -229,6 +231,8 @@ def merge_adapters(
         adapters: the adapters and their weights.
         allow_mismatch: kinds of difference between the base and what the adapters were trained on
             that are meant; see :mod:`nemo_cosmos.provenance.belonging`.
+        expected: names and shapes of the adapted world's weights; by default those of a network
+            that is built without memory, which ranks that share another network cannot do.
 
     Raises:
         MissingFileError: a folder or file does not exist.
@@ -246,8 +250,9 @@ def merge_adapters(
     meant = _check_base(folder, config, base, [one for one, _ in opened], allow_mismatch)
     merged = _joined(config, [one for one, _ in opened])
     source = MergedSource(base, opened)
-    network = meta_network(merged, read_tokenizer_config(folder / TOKENIZER_FOLDER))
-    expected = {name: tuple(value.shape) for name, value in named_tensors(network).items()}
+    if expected is None:
+        network = meta_network(merged, read_tokenizer_config(folder / TOKENIZER_FOLDER))
+        expected = {name: tuple(value.shape) for name, value in named_tensors(network).items()}
     for adapter, _ in opened:
         _check_places(adapter, base, expected, folder)
     advice = "An adapter or the base was changed; export or copy the folders again."
@@ -400,7 +405,7 @@ def _joined(config: WorldConfig, adapters: Sequence[Adapter]) -> WorldConfig:
 def _check_places(
     adapter: Adapter,
     base: SafetensorsSource,
-    expected: dict[str, tuple[int, ...]],
+    expected: Shapes,
     folder: Path,
 ) -> None:
     """Require every tensor of an adapter to have its place, and the place its shape."""

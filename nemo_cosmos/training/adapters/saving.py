@@ -68,7 +68,10 @@ def save_adapted(
     place = folder.with_name(ADAPTER_FOLDER)
     save_adapter(place, described, tensors)
     allowed = {text.partition(":")[0] for text in config.allowed_mismatch}
-    merged = merge_adapters(base, [Weighted(place)], allowed)
+    whole = {
+        name: tuple(x.shape) for name, x in state.items() if not name.endswith(tuple(_FACTORS))
+    }
+    merged = merge_adapters(base, [Weighted(place)], allowed, whole)
     print(merged.applied[0].words(), file=sys.stderr)
     write_world(folder, config, stream_of(merged.source), tokenizer, place=merged.source.place)
 
