@@ -177,7 +177,10 @@ def test_every_control_enters_and_receives_a_gradient() -> None:
         tokens_BDthw=torch.randn(2, WIDTH, FRAMES, 3, 4, requires_grad=True),
     )
     net(NetworkInput(**batch, control=control)).square().mean().backward()
-    for field in vars(control).values():
+    of_network = {**vars(control)}
+    # What changes start from is the process's: the network does not see it.
+    assert of_network.pop("change_base_BCTHW") is None
+    for field in of_network.values():
         assert field.grad.abs().max() > 0
 
 
