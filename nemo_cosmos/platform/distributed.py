@@ -8,6 +8,7 @@ three once. One process needs no port: it keeps its rendezvous in memory.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,8 +19,13 @@ from nemo_cosmos.platform.ranks import local_rank, num_processes
 
 if TYPE_CHECKING:
     from megatron.core.process_groups_config import ProcessGroupCollection
+    from torch.distributed.distributed_c10d import Store
 
 ResultT = TypeVar("ResultT")
+
+#: The launcher's store with the place where it is served, and how many sets of groups it has held.
+_served: tuple[tuple[str | None, str | None], Store] | None = None
+_num_stores = 0
 
 
 def ensure_model_parallel(tp: int = 1, pp: int = 1, cp: int = 1, *, seed: int = 1234) -> None:
@@ -130,6 +136,34 @@ def single_process_groups() -> ProcessGroupCollection:
     return ProcessGroupCollection(tp=_OneProcess(), cp=_OneProcess(), pp=_OneProcess())
 
 
+def fresh_store() -> Store | None:
+    """Return a store in which the ranks of this run meet to make their process groups.
+
+    Groups leave their addresses in it, where those that come later would find them: after a check
+    of weights that made groups and destroyed them, or in the processes that torchrun starts again
+    beside the same store. So each call has names of its own, and each start of the processes; all
+    ranks make their groups in the same order. The launcher's store below it stays open: where the
+    first rank serves it, another one might still meet the former server.
+
+    Returns:
+        the store; None for a process alone.
+    """
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    global _served, _num_stores
+    if num_processes() == 1:
+        return None
+    place = (os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT"))
+    if _served is None or _served[0] != place:
+        store, _, _ = next(rendezvous("env://"))
+        _served, _num_stores = (place, store), 0
+    _num_stores += 1
+    # torchrun counts no restart with other machines, but these are more or fewer.
+    start = f"start_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}_of_{num_processes()}"
+    return PrefixStore(f"{start}/groups_{_num_stores}", _served[1])
+
+
 def _init_process_group() -> None:
     import torch
     import torch.distributed as dist
@@ -137,7 +171,10 @@ def _init_process_group() -> None:
     if num_processes() > 1:
         if has_cuda():
             torch.cuda.set_device(local_rank())
-        dist.init_process_group(collective_backend())
+        rank, size = int(os.environ["RANK"]), num_processes()
+        dist.init_process_group(
+            collective_backend(), store=fresh_store(), rank=rank, world_size=size
+        )
         return
     store = dist.HashStore()  # type: ignore[attr-defined]  # in memory: one process needs no port
     dist.init_process_group(collective_backend(), store=store, rank=0, world_size=1)

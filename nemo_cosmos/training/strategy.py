@@ -34,6 +34,7 @@ from nemo_cosmos.checkpoint.loading import Before
 from nemo_cosmos.checkpoint.world.config import check_holds_all
 from nemo_cosmos.models.common.megatron.module import bare_networks
 from nemo_cosmos.models.common.megatron.parts import TensorPart, parts_of
+from nemo_cosmos.platform.distributed import fresh_store
 from nemo_cosmos.platform.patches.checkpoints import use_results_queue
 from nemo_cosmos.training.adapters.steps import Kept, check_same_base, kept_by, without_base
 from nemo_cosmos.training.checkpointing.sharded_state import check_loadable
@@ -105,7 +106,10 @@ class WorldStrategy(nl.MegatronStrategy):
 
     def setup_environment(self) -> None:
         """Join the process group, then seed: Megatron's generators depend on the rank."""
+        if not torch.distributed.is_initialized():
+            self.store = fresh_store()
         super().setup_environment()
+        self.store = None  # a checkpoint's context cannot hold one
         seed_everything(self.seed)
 
     def setup(self, trainer: pl.Trainer) -> None:
