@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 import recipes.diffusion  # noqa: F401 - NeMo does not import while standard output is captured
 from nemo_cosmos.cli import main as cli
+from nemo_cosmos.controls.embodiment import find_embodiment
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "conf" / "config.yaml"]
@@ -65,6 +67,10 @@ def test_options_exist_and_arguments_are_complete(line):
 @pytest.mark.parametrize("line", TRAINING)
 def test_recipes_take_the_keys(line, run_cli, monkeypatch, tmp_path):
     monkeypatch.setenv("NEMO_COSMOS_SITE", str(tmp_path / "site.txt"))
+    monkeypatch.chdir(tmp_path)
+    # docs/post_training.md measures it in the line before
+    robot = {"embodiment": find_embodiment("bridge_7").to_dict()}
+    Path("my_robot.json").write_text(json.dumps(robot), encoding="utf-8")
     words = shlex.split(line)
     if "kubernetes" in words:  # docs/launch.md configures it in the line before
         kept = ["cluster.container_image=registry/image:1", "cluster.container_mounts=[runs:/runs]"]
