@@ -17,9 +17,8 @@ import pytest
 import torch
 
 from nemo_cosmos.checkpoint.convert import import_checkpoint
-from nemo_cosmos.checkpoint.formats.nemo import NemoBoxes
-from nemo_cosmos.checkpoint.formats.safetensors import SafetensorsSource
 from nemo_cosmos.models.diffusion.presets import DIFFUSION
+from nemo_cosmos.testing.checkpoints import check_close, saved_tensors, stored_tensors
 from nemo_cosmos.testing.processes import run_distributed_test
 from nemo_cosmos.testing.tiny import Clips, write_latents
 from nemo_cosmos.training.run_folder import list_checkpoints
@@ -28,9 +27,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 NAME = "diffusion_nano_text2world"
 BATCH_SIZE = 4
-TOLERANCE = 1e-3
-"""Sums over ranks round differently in every layout."""
-
 PP2: dict[str, int | str] = {"pipeline_model_parallel_size": 2}
 FSDP2: dict[str, int | str] = {"fsdp": "megatron"}
 LEGS: dict[str, dict[str, int | str]] = {
@@ -100,29 +96,6 @@ def checkpoint(run: Path, step: int) -> Path:
     return run / NAME / "checkpoints" / f"step={step:06d}"
 
 
-def saved(run: Path, step: int) -> dict[str, torch.Tensor]:
-    """What a checkpoint holds but for the generators, which are of processes."""
-    boxes = NemoBoxes(checkpoint(run, step))
-    return {
-        key: boxes.read_box(key, ((0,) * len(entry.size), tuple(entry.size)))
-        for key, entry in boxes.tensors.items()
-        if not key.startswith("random_state.")
-    }
-
-
-def check_close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], leg: str) -> None:
-    assert found.keys() == wanted.keys(), leg
-    for name, tensor in wanted.items():
-        error = torch.linalg.vector_norm(found[name].double() - tensor.double())
-        size = torch.linalg.vector_norm(tensor.double())
-        assert error <= TOLERANCE * size, f"{leg}: {name} differs by {error / size:.1e}"
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    source = SafetensorsSource(folder / "model.safetensors")
-    return {name: source.read(name) for name in source.specs}
-
-
 def test_every_layout_goes_on_from_the_one_before(two_processes, tmp_path):
     write_data(tmp_path / "data")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -134,10 +107,12 @@ def test_every_layout_goes_on_from_the_one_before(two_processes, tmp_path):
         steps = two_processes.run(train, str(parts), 2, layout, stop, timeout_s=TIMEOUT_S)
         assert set(steps) == {stop}, leg
         assert list_checkpoints(parts / NAME)[-1][1] == stop
-        check_close(saved(parts, stop), saved(whole, stop), leg)
-    exported = weights(parts / NAME / "export")
-    check_close(exported, weights(whole / NAME / "export"), "export")
-    again = weights(import_checkpoint(checkpoint(parts, NUM_STEPS), tmp_path / "again"))
+        found, wanted = (saved_tensors(checkpoint(one, stop)) for one in (parts, whole))
+        check_close(found, wanted, leg)
+    exported = stored_tensors(parts / NAME / "export" / "model.safetensors")
+    check_close(exported, stored_tensors(whole / NAME / "export" / "model.safetensors"), "export")
+    world = import_checkpoint(checkpoint(parts, NUM_STEPS), tmp_path / "again")
+    again = stored_tensors(world / "model.safetensors")
     assert all(torch.equal(again[name], exported[name]) for name in exported), "the average"
 
 
@@ -151,6 +126,6 @@ def test_goes_on_exactly(layout, precision, two_processes, tmp_path):
             two_processes.run(
                 train, str(tmp_path / run), 2, layout, stop, precision, timeout_s=TIMEOUT_S
             )
-    whole, parts = saved(tmp_path / "whole", 3), saved(tmp_path / "parts", 3)
+    whole, parts = (saved_tensors(checkpoint(tmp_path / name, 3)) for name in ("whole", "parts"))
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
