@@ -41,7 +41,7 @@ from typing import Any, Self, TypeVar
 
 ResultT = TypeVar("ResultT")
 
-DEFAULT_TIMEOUT_S = 120.0
+DEFAULT_TIMEOUT_S = 300.0  # on a machine that does much else
 GRACE_S = 2.0
 """How long the other ranks may take to report, once one has failed."""
 MAX_LOG_BYTES = 40_000

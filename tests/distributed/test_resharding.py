@@ -23,7 +23,7 @@ from nemo_cosmos.testing.processes import run_distributed_test
 from nemo_cosmos.testing.tiny import Clips, write_latents
 from nemo_cosmos.training.run_folder import list_checkpoints
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 NAME = "diffusion_nano_text2world"
 BATCH_SIZE = 4

@@ -17,7 +17,7 @@ from nemo_cosmos.models.diffusion.presets import DIFFUSION
 from nemo_cosmos.testing.tiny import Clips, write_latents
 from nemo_cosmos.training.run_folder import list_checkpoints
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 PROGRAM = Path(__file__).with_name("recorded_training.py")
 REPOSITORY = Path(__file__).parents[2]

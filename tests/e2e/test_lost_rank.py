@@ -15,7 +15,7 @@ import pytest
 
 from nemo_cosmos.exits import EXIT_FILE_VARIABLE
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 PROGRAM = Path(__file__).with_name("elastic_training.py")
 REPOSITORY = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from nemo_cosmos.models.tokenizer.tokenizer import VideoTokenizer
 from nemo_cosmos.video import decode, frames_to_tensor, tensor_to_frames
 
 pytest.importorskip("mujoco")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 
 def run_quickstart(folder):

@@ -23,7 +23,7 @@ NUM_NODES, LIMIT_S = 4, 300.0
 takes_long = pytest.mark.skipif(
     os.environ.get("NEMO_COSMOS_E2E") != "slurm", reason="NEMO_COSMOS_E2E=slurm asks for it"
 )
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("own_places")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_places")]
 
 
 @pytest.fixture

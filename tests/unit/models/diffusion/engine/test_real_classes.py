@@ -65,7 +65,6 @@ def linears(case: dict[str, Any]) -> dict[str, Any]:
     return {n: m for n, m in found.items() if n.rpartition(".")[2] in LINEAR}
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", CASES)
 def test_weights_are_those_of_the_local_spec(built: Any, name: str) -> None:
     """Names, shapes, types, what Megatron reads of them, and their places in a checkpoint."""
