@@ -120,10 +120,12 @@ class GatedMLP(MegatronModule):
         """Return (L, B, E)."""
         pairs, _ = self.linear_fc1(x_LBE)
         gate_LBF, up_LBF = pairs.unflatten(-1, (-1, 2)).unbind(-1)
-        # Of numbers with gaps between them, torch computes exponentials one by one.
-        hidden_LBF = F.silu(gate_LBF.contiguous()) * up_LBF
+        if not torch.is_grad_enabled():
+            # Of numbers with gaps between them, torch computes exponentials one by one. Training
+            # would keep the copy.
+            gate_LBF = gate_LBF.contiguous()
         out: Tensor
-        out, _ = self.linear_fc2(hidden_LBF)
+        out, _ = self.linear_fc2(F.silu(gate_LBF) * up_LBF)
         return out
 
 
