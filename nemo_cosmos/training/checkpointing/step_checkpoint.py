@@ -11,6 +11,7 @@ import torch
 from megatron.core import parallel_state
 from nemo.lightning.ckpt_utils import ckpt_to_dir
 from nemo.lightning.pytorch.callbacks import ModelCheckpoint
+from nemo.utils import AppState
 
 from nemo_cosmos.checkpoint.world.config import DESCRIPTION_FILE
 from nemo_cosmos.errors import ConfigError
@@ -116,6 +117,8 @@ class StepCheckpoint(ModelCheckpoint):
             StorageFullError: there is none.
         """
         super().on_train_start(trainer, pl_module)
+        # A run that returns to a checkpoint starts again, when the logs of former runs have moved.
+        AppState().files_to_move = []
         if trainer.ckpt_path:
             self._last_global_step_saved = trainer.global_step  # on disk already
         check_room(Path(self.dirpath), checkpoint_bytes(trainer))

@@ -139,6 +139,14 @@ def test_a_run_that_is_started_again_still_leaves_the_batch_out(train, order):
     assert seen == [batch for batch in order if batch != order[5]][7:STEPS]
 
 
+def test_a_run_that_was_resumed_returns_too(train, order):
+    """The logs of its first start are moved aside once, not again when it returns."""
+    whole, _ = train("whole", order[7])
+    train("parts", order[7], steps=5)
+    folder, _ = train("parts", order[7])
+    assert_same(folder, whole)
+
+
 def test_batches_before_the_bad_one_may_go_too(train, order):
     folder, seen = train("both", order[5], resilience={"skip_before": 1})
     assert seen == [batch for batch in order if batch not in order[4:6]][:STEPS]
