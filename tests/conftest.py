@@ -27,6 +27,7 @@ from nemo_cosmos.storage import delete_object, write_bytes
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NEMO_COSMOS_KERNELS", "torch")  # the same numbers on every machine
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a name that the hub lacks is asked for for minutes
 
 # The catalogue and the list of jobs of whoever runs the tests stay as they are.
 _DATA = tempfile.TemporaryDirectory(prefix="nemo-cosmos-data-", ignore_cleanup_errors=True)
