@@ -148,7 +148,7 @@ def evaluate_tokenizer(
         WrongFrameCountError: a window is not of 1 + f n frames.
         InputError: no video can be scored, or there are too few for a metric that was named.
         ConfigError: a metric or suite is unknown, or does not fit.
-        ShareDone: in all launched processes but the first.
+        ShareDone: this is not the first process, and its share is scored.
     """
     started_s = time.monotonic()
     trial = trial or TokenizerTrial()

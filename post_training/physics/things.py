@@ -98,7 +98,7 @@ class Hanging:
     Attributes:
         x_m: the pivot.
         z_m: the pivot.
-        length_m: from the pivot to the thing's centre.
+        length_m: distance from the pivot to the thing's centre.
         angle_rad: from straight down, to the right, at the start.
         spin_rad_s: of the rod at the start, to the right.
     """

@@ -46,8 +46,8 @@ class Sight:
         picture_HWC: uint8 RGB.
         mask_HW: number of the object at each pixel, from 1; 0 for none.
         area_px: for each object the pixels that its outline would fill if nothing were before it.
-        visible_px: for each object the pixels that show it.
-        is_cut: for each object whether the picture's border cuts it.
+        visible_px: number of pixels that show each object.
+        is_cut: whether the picture's border cuts each object.
     """
 
     picture_HWC: NDArray[np.uint8]

@@ -8,10 +8,11 @@ angles, or a motion of the gripper. The caller must, with an embodiment.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +20,7 @@ from nemo_cosmos.controls.embodiment import EMBODIMENT, Embodiment, Given, find_
 from nemo_cosmos.data.schema import find_views_fault
 from nemo_cosmos.errors import ConfigError, SampleError, nearest_names
 from nemo_cosmos.video import Video
+from nemo_cosmos.video.resize import resize_frames
 from post_training.robotics.conversion import ConversionReport, convert_all
 from post_training.robotics.episodes import write_files
 from post_training.robotics.signal import DEFAULT_EMBODIMENT
@@ -262,3 +264,36 @@ def _record(
         },
         "state": {"names": list(data.state_names)},
     }
+
+
+def decode_pictures(
+    pictures: Iterable[bytes], size: Size | None, where: str, place: str
+) -> NDArray[np.uint8]:
+    """Decode the pictures that a recording holds one by one.
+
+    Args:
+        pictures: PNG or JPEG files, one for each frame; at least one.
+        size: height and width to scale to; None to keep theirs.
+        where: the camera and the recording, for the message.
+        place: the words before a picture's number, such as ``in row``.
+
+    Returns:
+        the frames, ``(T, H, W, 3)`` in RGB.
+
+    Raises:
+        SampleError: a picture is damaged, or of another size than the first.
+    """
+    frames: list[NDArray[np.uint8]] = []
+    for number, picture in enumerate(pictures):
+        frame = None
+        if picture:  # OpenCV refuses no bytes with an error of its own
+            frame = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if frame is None or (frames and frame.shape != frames[0].shape):
+            found = "a damaged picture" if frame is None else f"a picture of {frame.shape[:2]}"
+            raise SampleError(
+                f"{where} has {found} {place} {number}; expected a PNG or JPEG of one size. Repair "
+                "the data set, or leave the episode out."
+            )
+        frames.append(np.asarray(frame, np.uint8))
+    frames_THWC = np.stack(frames)
+    return frames_THWC if size is None else resize_frames(frames_THWC, size)

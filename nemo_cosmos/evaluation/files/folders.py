@@ -94,7 +94,7 @@ def compare_folders(
         the scores, and the content of ``evaluation.json``.
 
     Raises:
-        ShareDone: in all launched processes but the first.
+        ShareDone: this is not the first process, and its share is scored.
         As :func:`evaluate_folders`.
     """
     started_s = time.monotonic()

@@ -82,7 +82,7 @@ def evaluate_world(
         the scores, and the content of ``evaluation.json``.
 
     Raises:
-        ShareDone: in all launched processes but the first.
+        ShareDone: this is not the first process, and its share is scored.
         As :meth:`WorldPipeline.from_folder` and :func:`try_world`.
     """
     started_s = time.monotonic()

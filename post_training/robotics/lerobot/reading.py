@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,8 +27,12 @@ from nemo_cosmos.errors import InputError, MissingFileError, SampleError
 from nemo_cosmos.platform.dependencies import require
 from nemo_cosmos.provenance.belonging import is_same_rate
 from nemo_cosmos.video import Video, decode, index_frames
-from nemo_cosmos.video.resize import resize_frames
-from post_training.robotics.robot_sets import check_sizes, find_camera, named_views
+from post_training.robotics.robot_sets import (
+    check_sizes,
+    decode_pictures,
+    find_camera,
+    named_views,
+)
 
 if TYPE_CHECKING:
     import pyarrow
@@ -236,25 +239,19 @@ class LeRobotData:
                 f"'{self._table_file(episode)}' has no column '{camera}', which 'meta/info.json' "
                 "says holds pictures. Repair the data set, or choose other cameras (--camera)."
             )
-        frames: list[NDArray[np.uint8]] = []
-        for number, picture in enumerate(table.column(camera).to_pylist()):
-            content = picture.get("bytes") if isinstance(picture, dict) else None
-            where = f"'{camera}' of episode {episode.index} in '{self._table_file(episode)}'"
-            if not content:
-                raise SampleError(
-                    f"{where} names a picture in row {number} without holding it; expected the "
-                    "bytes of a PNG or JPEG. Write the data set with its pictures."
-                )
-            frame = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-            if frame is None or (frames and frame.shape != frames[0].shape):
-                found = "a damaged picture" if frame is None else f"a picture of {frame.shape[:2]}"
-                raise SampleError(
-                    f"{where} has {found} in row {number}; expected a PNG or JPEG of one size. "
-                    "Repair the data set, or leave the episode out."
-                )
-            frames.append(np.asarray(frame, np.uint8))
-        frames_THWC = np.stack(frames)
-        return frames_THWC if size is None else resize_frames(frames_THWC, size)
+        where = f"'{camera}' of episode {episode.index} in '{self._table_file(episode)}'"
+
+        def held() -> Iterator[bytes]:
+            for number, picture in enumerate(table.column(camera).to_pylist()):
+                content = picture.get("bytes") if isinstance(picture, dict) else None
+                if not content:
+                    raise SampleError(
+                        f"{where} names a picture in row {number} without holding it; expected the "
+                        "bytes of a PNG or JPEG. Write the data set with its pictures."
+                    )
+                yield content
+
+        return decode_pictures(held(), size, where, "in row")
 
     def _rows(self, episode: LeRobotEpisode) -> pyarrow.Table:
         import pyarrow.compute as pc

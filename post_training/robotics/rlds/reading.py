@@ -14,16 +14,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from nemo_cosmos.aliases import JsonObject
 from nemo_cosmos.data.rlds import list_rlds
 from nemo_cosmos.errors import ConfigError, MissingFileError, SampleError
-from nemo_cosmos.video.resize import resize_frames
 from post_training.robotics.rlds.records import Numbers, Record, list_records
-from post_training.robotics.robot_sets import Size, check_sizes, find_camera, named_views
+from post_training.robotics.robot_sets import (
+    Size,
+    check_sizes,
+    decode_pictures,
+    find_camera,
+    named_views,
+)
 
 ACTION, STATE = "action", "observation/state"
 _STEPS = "steps"
@@ -260,20 +264,7 @@ def _pictures(
             f"{where.capitalize()} has {num_steps} actions, but {len(content)} pictures of "
             f"'{camera}'; expected one for each step. Repair the data set."
         )
-    frames: list[NDArray[np.uint8]] = []
-    for number, picture in enumerate(content):
-        frame = None
-        if picture:
-            frame = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR_RGB)
-        if frame is None or (frames and frame.shape != frames[0].shape):
-            found = "a damaged picture" if frame is None else f"a picture of {frame.shape[:2]}"
-            raise SampleError(
-                f"'{camera}' of {where} has {found} at step {number}; expected a PNG or JPEG of "
-                "one size. Repair the data set, or leave the episode out."
-            )
-        frames.append(np.asarray(frame, np.uint8))
-    frames_THWC = np.stack(frames)
-    return frames_THWC if size is None else resize_frames(frames_THWC, size)
+    return decode_pictures(content, size, f"'{camera}' of {where}", "at step")
 
 
 def _find_folder(place: Path) -> Path:

@@ -70,7 +70,7 @@ class Tree:
         Of several, the one of the best guesses is taken.
 
         Args:
-            is_accepted: for each node, whether its guess is; the root is taken in any case.
+            is_accepted: whether the guess of each node is accepted; the root is taken in any case.
             most: most nodes.
         """
         best = [0]

@@ -77,7 +77,7 @@ def base_of_change(
     Args:
         first_BCTHW: what :func:`first_frames` returns.
         changing_BT: what :func:`changing_frames` returns.
-        embedding: of the controls, one of which may know better than the first frame.
+        embedding: the controls' sum; one of them may know better than the first frame.
     """
     if embedding is not None and embedding.change_base_BCTHW is not None:
         first_BCTHW = embedding.change_base_BCTHW
